@@ -1,0 +1,259 @@
+"""What a block is: a specification that knows its costs without torch, and builds its module with it.
+
+A part of the model (a block, the stem, the head, a switch between streams) declares its parameters, its activation
+peak and its floating-point operations as formulas, and `build` makes the `torch.nn.Module` that they describe. The
+formulas are tested against counted ones. A block also names the stream it runs in and the bytes of its streaming state.
+
+Axes, here and in blocks/:  B batch  T latent frames  H W token rows and columns  D channels  N tokens (T*H*W)
+                            A heads  K channels per head  S text tokens  E text channels
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from s2search.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Scenario = Literal["stream", "clip"]
+
+
+class Stream(IntEnum):
+    """The two resolutions of the sandwich. A switch stands wherever consecutive layers differ in it."""
+
+    HIGH = 0
+    LOW = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The sizes that decide what one call of a part costs.
+
+    `frames`, `height` and `width` count tokens of the high-resolution stream: for the published phone model one latent
+    frame of 36x64 in patches of 2x2 is 18x32 tokens, and a chunk has 3 frames. `context_frames` are the past latent
+    frames that softmax attention still sees (window chunks times chunk frames); 0 where attention is bidirectional
+    over the whole clip.
+    """
+
+    frames: int
+    height: int
+    width: int
+    channels: int
+    heads: int
+    feed_forward: int
+    text_tokens: int
+    text_channels: int
+    context_frames: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), 0 if field.name == "context_frames" else 1
+            if value < least:
+                raise InputError(f"{field.name} is {value}", allowed=f"at least {least}", remedy="correct the shape")
+        if self.channels % self.heads:
+            raise InputError(
+                f"{self.channels} channels do not divide into {self.heads} heads", remedy="correct the shape"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the high-resolution stream, N."""
+        return self.frames * self.height * self.width
+
+    @property
+    def low_height(self) -> int:
+        """Token rows of the low-resolution stream; an odd grid is padded by one row."""
+        return -(-self.height // 2)
+
+    @property
+    def low_width(self) -> int:
+        """Token columns of the low-resolution stream; an odd grid is padded by one column."""
+        return -(-self.width // 2)
+
+    @property
+    def low_tokens(self) -> int:
+        """Tokens of the low-resolution stream."""
+        return self.frames * self.low_height * self.low_width
+
+    @property
+    def head_channels(self) -> int:
+        """Channels per head, K."""
+        return self.channels // self.heads
+
+    @property
+    def grid(self) -> str:
+        """The token grid as people write it: frames x rows x columns."""
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """How many parameters a part has, by how precisely a phone must keep them.
+
+    `matrix`: projections and feed-forwards. `text`: projections that read text tokens. `boundary`: what touches the
+    latents at the model's two ends. `small`: norms, biases, gates, tables, feature maps, depthwise kernels.
+    """
+
+    matrix: int = 0
+    text: int = 0
+    boundary: int = 0
+    small: int = 0
+
+    @property
+    def count(self) -> int:
+        """All parameters."""
+        return self.matrix + self.text + self.boundary + self.small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Bits per stored number. Linear-attention sums are float32 in every precision, so they are not listed here.
+
+    `w4a8` follows the phone of the paper: most weights 4-bit, in/out projections and text layers 8-bit, activations
+    8-bit (Source: S2DiT, table A3); small parameters and attention rings stay float16 (our choice).
+    """
+
+    name: str
+    matrix_bits: int
+    text_bits: int
+    boundary_bits: int
+    small_bits: int
+    activation_bits: int
+    ring_bits: int
+
+    @classmethod
+    def named(cls, name: str) -> Precision:
+        """Return a known precision.
+
+        >>> Precision.named("w4a8").weight_bytes(Parameters(matrix=1000, small=10))
+        520
+        """
+        if name not in PRECISIONS:
+            raise UnknownNameError("precision", name, PRECISIONS)
+        return PRECISIONS[name]
+
+    def weight_bytes(self, parameters: Parameters) -> int:
+        """Return the bytes of stored weights, rounded up."""
+        bits = (
+            self.matrix_bits * parameters.matrix
+            + self.text_bits * parameters.text
+            + self.boundary_bits * parameters.boundary
+            + self.small_bits * parameters.small
+        )
+        return -(-bits // 8)
+
+
+def _uniform(name: str, bits: int) -> Precision:
+    return Precision(
+        name=name,
+        matrix_bits=bits,
+        text_bits=bits,
+        boundary_bits=bits,
+        small_bits=bits,
+        activation_bits=bits,
+        ring_bits=bits,
+    )
+
+
+PRECISIONS = {
+    "float32": _uniform("float32", 32),
+    "float16": _uniform("float16", 16),
+    "bfloat16": _uniform("bfloat16", 16),
+    "w4a8": Precision(
+        name="w4a8", matrix_bits=4, text_bits=8, boundary_bits=8, small_bits=16, activation_bits=8, ring_bits=16
+    ),
+}
+
+
+class Part(ABC):
+    """A piece of the model with a cost. Subclasses are frozen keyword-only dataclasses; their fields are options."""
+
+    name: ClassVar[str]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their defaults: they tell one table row from another."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
+
+    @property
+    def options_text(self) -> str:
+        """The options as they stand in a table: `gate=false,rope_order=post`; empty for the defaults."""
+        return ",".join(f"{key}={_option_text(value)}" for key, value in sorted(self.options.items()))
+
+    @property
+    def label(self) -> str:
+        """The part as people write it: its name, and its options where they are not the defaults."""
+        return f"{self.name}[{self.options_text}]" if self.options else self.name
+
+    @abstractmethod
+    def parameters(self, shape: Shape) -> Parameters:
+        """Count the parameters of the module that `build` makes; they do not depend on the token grid."""
+
+    @abstractmethod
+    def peak_bytes(self, shape: Shape, precision: Precision) -> int:
+        """Bytes of all activations alive at the worst moment of one call, input and output included."""
+
+    @abstractmethod
+    def flops(self, shape: Shape) -> int:
+        """Floating-point operations of one call: two per multiply-add of matrix products and convolutions."""
+
+    @abstractmethod
+    def build(self, shape: Shape) -> nn.Module:
+        """Make the module. Imports torch."""
+
+
+class Block(Part):
+    """A layer that the search may place.
+
+    The module that `build` makes keeps this contract:
+      `forward(x_BTHWD, modulation_BT6D, text_BSE, state=None) -> x_BTHWD` reads: it never changes the state. Without a
+      state attention is bidirectional over the T frames given; with one, the frames are a chunk that also sees what
+      the state remembers. `modulation` has one entry per frame, or one for all (T = 1).
+      `initial_state(batch, device, dtype) -> state` remembers nothing yet.
+      `commit(x_BTHWD, modulation_BT6D, state) -> state` returns what a later chunk may see of this one.
+    Blocks of the low stream get and give the low-resolution grid; the switches stand between.
+    """
+
+    symbol: ClassVar[str]
+    stream: ClassVar[Stream]
+
+    @abstractmethod
+    def state_bytes(self, shape: Shape, precision: Precision) -> int:
+        """Bytes of streaming state for batch 1 once the window is full; 0 where `context_frames` is 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RingState:
+    """What softmax attention remembers: raw (unrotated) keys and values of the latest frames.
+
+    Shapes: `keys_BTHWAK`, `values_BTHWAK` with T at most the window's frames, on the grid that the block keeps.
+    """
+
+    keys_BTHWAK: Tensor
+    values_BTHWAK: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearState:
+    """What linear attention remembers: running sums in float32, the convolution's tail and the frames seen so far.
+
+    Shapes: `sum_BAKK` holds sum_j phi(k_j) v_j^T, `norm_BAK` holds sum_j phi(k_j), both over all past tokens and
+    divided by the tokens of one frame (which cancels, and keeps float16 copies in range); `tail_BTHWD` holds the last
+    frames that a causal convolution still reaches.
+    """
+
+    sum_BAKK: Tensor | None
+    norm_BAK: Tensor | None
+    tail_BTHWD: Tensor | None
+    frames_seen: int
+
+
+def _option_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

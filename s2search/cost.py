@@ -1,0 +1,187 @@
+"""What a layout costs, what may be spent, and how a frame rate becomes a budget for one forward pass.
+
+Latency is counted in integer microseconds and memory in integer bytes: float sums would make a layout that sits
+exactly on its budget look infeasible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from s2search.errors import QuantityError
+
+CommitPolicy = Literal["reuse_last", "clean_pass"]
+COMMIT_POLICIES: tuple[CommitPolicy, ...] = ("reuse_last", "clean_pass")
+
+_LARGEST = 10**15  # a microsecond or byte count beyond any device
+_UNITS: dict[str, tuple[Literal["latency", "memory", "rate"], Fraction]] = {
+    "us": ("latency", Fraction(1)),
+    "ms": ("latency", Fraction(1_000)),
+    "s": ("latency", Fraction(1_000_000)),
+    "B": ("memory", Fraction(1)),
+    "KB": ("memory", Fraction(10**3)),
+    "MB": ("memory", Fraction(10**6)),
+    "GB": ("memory", Fraction(10**9)),
+    "KiB": ("memory", Fraction(2**10)),
+    "MiB": ("memory", Fraction(2**20)),
+    "GiB": ("memory", Fraction(2**30)),
+    "fps": ("rate", Fraction(1)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Latency (microseconds), resident memory (weights and streaming state, bytes) and activation peak (bytes).
+
+    Costs add up exactly: latency and memory are sums, the peak is the largest one.
+
+    >>> Cost(latency_us=3, memory_bytes=10, peak_bytes=7) + Cost(latency_us=4, memory_bytes=5, peak_bytes=2)
+    Cost(latency_us=7, memory_bytes=15, peak_bytes=7)
+    """
+
+    latency_us: int = 0
+    memory_bytes: int = 0
+    peak_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            latency_us=self.latency_us + other.latency_us,
+            memory_bytes=self.memory_bytes + other.memory_bytes,
+            peak_bytes=max(self.peak_bytes, other.peak_bytes),
+        )
+
+    @property
+    def total_bytes(self) -> int:
+        """What must fit in memory at once: everything resident, and the largest activation peak."""
+        return self.memory_bytes + self.peak_bytes
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An upper limit: latency per forward pass (microseconds), memory (bytes) or a rate (pixel frames per second)."""
+
+    kind: Literal["latency", "memory", "rate"]
+    amount: Fraction
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read a quantity such as `260ms`, `0.26s`, `1.1GB`, `900MiB` or `10fps`.
+
+        Raises:
+            QuantityError: No number, no unit, an unknown unit, or a value that is not positive and finite.
+
+        >>> int(Budget.parse("0.26 s").amount), int(Budget.parse("900MiB").amount)
+        (260000, 943718400)
+        >>> Budget.parse("260")
+        Traceback (most recent call last):
+        s2search.errors.QuantityError: the budget '260' has no unit; units: us, ms, s, B, KB, MB, GB, KiB, MiB, GiB, fps; write for example 260ms, 1.1GB or 10fps
+        """  # noqa: E501
+        units = f"units: {', '.join(_UNITS)}"
+        example = "write for example 260ms, 1.1GB or 10fps"
+        match = re.fullmatch(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([A-Za-z]*)\s*", text)
+        if match is None:
+            raise QuantityError(
+                f"the budget {text!r} is not a finite number with a unit", allowed=units, remedy=example
+            )
+        if not match[2]:
+            raise QuantityError(f"the budget {text!r} has no unit", allowed=units, remedy=example)
+        spelling = {unit.lower(): unit for unit in _UNITS}
+        if match[2].lower() not in spelling:
+            raise QuantityError(f"the budget {text!r} has the unknown unit {match[2]!r}", allowed=units, remedy=example)
+        kind, scale = _UNITS[spelling[match[2].lower()]]
+        amount = Fraction(match[1]) * scale
+        if not 0 < amount <= _LARGEST:
+            raise QuantityError(f"the budget {text!r} is not a positive quantity of a sensible size", remedy=example)
+        return cls(kind, amount, text.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """What runs once per chunk beside the transformer, and how often the transformer runs.
+
+    The first number is in pixel frames, times are in milliseconds. `steps` counts denoising passes; the commit policy
+    `clean_pass` adds one pass that rewrites the streaming state, `reuse_last` adds none.
+
+    >>> phone = Pipeline(chunk_frames=12, steps=4, text_ms=4.0, decoder_ms=80.0)
+    >>> phone.forward_budget_us(Fraction(10), "reuse_last"), phone.forward_budget_us(Fraction(10), "clean_pass")
+    (279000, 223200)
+    >>> phone.chunk_us(260_000, "reuse_last")
+    1124000
+    """
+
+    chunk_frames: int
+    steps: int
+    text_ms: float
+    decoder_ms: float
+
+    def forwards(self, commit: CommitPolicy) -> int:
+        """Return how many forward passes one chunk takes."""
+        return self.steps + (commit == "clean_pass")
+
+    @property
+    def once_per_chunk_us(self) -> int:
+        """Text encoder and decoder, in microseconds."""
+        return round(1000 * (self.text_ms + self.decoder_ms))
+
+    def chunk_us(self, forward_us: int, commit: CommitPolicy) -> int:
+        """Return the time of one whole chunk in microseconds, given the time of one forward pass."""
+        return self.once_per_chunk_us + self.forwards(commit) * forward_us
+
+    def frames_per_second(self, forward_us: int, commit: CommitPolicy) -> float:
+        """Return the rate of finished pixel frames per second, given the time of one forward pass."""
+        return 1e6 * self.chunk_frames / self.chunk_us(forward_us, commit)
+
+    def forward_budget_us(self, rate_fps: Fraction, commit: CommitPolicy) -> int:
+        """Return the microseconds that one forward pass may take at a rate, rounded down.
+
+        Raises:
+            QuantityError: Text and decoder alone take longer than the rate allows.
+        """
+        left = Fraction(1_000_000 * self.chunk_frames) / rate_fps - self.once_per_chunk_us
+        budget_us = int(left // self.forwards(commit))
+        if budget_us <= 0:
+            fastest = 1e6 * self.chunk_frames / max(self.once_per_chunk_us, 1)
+            raise QuantityError(
+                f"{float(rate_fps):g}fps leaves no time for the transformer: text and decoder take "
+                f"{self.once_per_chunk_us / 1000:g} ms per chunk of {self.chunk_frames} frames",
+                remedy=f"ask for less than {fastest:.1f}fps",
+            )
+        return budget_us
+
+    def arithmetic(self, rate_fps: Fraction, commit: CommitPolicy) -> str:
+        """Return the arithmetic behind `forward_budget_us` as a line for people."""
+        return (
+            f"({self.chunk_frames}/{float(rate_fps):g} s - {self.text_ms:g} ms - {self.decoder_ms:g} ms)"
+            f" / {self.forwards(commit)} = {self.forward_budget_us(rate_fps, commit) / 1000:g} ms"
+        )
+
+
+def tightest(amounts: Iterable[int]) -> int | None:
+    """Return the smallest limit, or None where there is none."""
+    return min(amounts, default=None)
+
+
+def format_us(microseconds: float) -> str:
+    """Write a time as people read it.
+
+    >>> format_us(259_988), format_us(850)
+    ('260.0 ms', '0.850 ms')
+    """
+    milliseconds = microseconds / 1000
+    return f"{milliseconds:.1f} ms" if abs(milliseconds) >= 10 else f"{milliseconds:.3f} ms"
+
+
+def format_bytes(count: float) -> str:
+    """Write a memory size in decimal units.
+
+    >>> format_bytes(1_100_000_000), format_bytes(5_767_168)
+    ('1.10 GB', '5.8 MB')
+    """
+    if abs(count) >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if abs(count) >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -1,0 +1,100 @@
+"""The error tree: every error says the problem and the value, what is allowed, and the remedy, in one line.
+
+The command line prints that line and exits with `exit_code`; anything that is not an `S2SearchError` is a bug and
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class S2SearchError(Exception):
+    """The base of every error that a user can mend.
+
+    Args:
+        problem: What is wrong, with the offending value in it.
+        allowed: What would be accepted, if that is not plain from the problem.
+        remedy: What to do about it.
+        fields: The values behind the sentence, for programs; they become attributes.
+
+    >>> error = S2SearchError("no table is called 'x'", allowed="installed: a, b", remedy="name one of them", name="x")
+    >>> str(error)
+    "no table is called 'x'; installed: a, b; name one of them"
+    >>> error.name
+    'x'
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, allowed: str = "", remedy: str = "", **fields: Any) -> None:
+        self.problem, self.allowed, self.remedy, self.fields = problem, allowed, remedy, fields
+        self.__dict__.update(fields)
+        line = "; ".join(part for part in (problem, allowed, remedy) if part)
+        super().__init__(" ".join(line.split()))
+
+
+class InputError(S2SearchError):
+    """A value from outside (an option, a file, a constructor argument) that cannot be used."""
+
+
+class QuantityError(InputError):
+    """A budget or another quantity with a unit that cannot be read."""
+
+
+class UnknownNameError(InputError):
+    """A plugin, table, block or preset that is not installed.
+
+    >>> str(UnknownNameError("latency model", "lokup", ["lookup", "linear"]))
+    "no latency model is called 'lokup' (did you mean 'lookup'?); installed: linear, lookup"
+    """
+
+    def __init__(self, family: str, name: str, installed: Iterable[str]) -> None:
+        names = sorted(installed)
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f" (did you mean {close[0]!r}?)" if close else ""
+        super().__init__(
+            f"no {family} is called {name!r}{guess}",
+            allowed=f"installed: {', '.join(names) or 'none'}",
+            family=family,
+            name=name,
+            installed=names,
+        )
+
+
+class PluginError(InputError):
+    """An installed plugin that cannot be loaded, or does not keep its family's contract."""
+
+
+class TableError(InputError):
+    """A latency table whose files do not say what a table must say."""
+
+
+class MissingRowError(TableError):
+    """A latency table that lacks a row which the plan needs."""
+
+
+class ExtrapolationError(MissingRowError):
+    """A prediction that was asked for outside the measured range."""
+
+
+class ScoreError(InputError):
+    """A score that cannot rank the candidates which it was given."""
+
+
+class ProblemError(InputError):
+    """A search problem that contradicts itself."""
+
+
+class InfeasibleError(S2SearchError):
+    """No layout meets the budgets."""
+
+    exit_code = 3
+
+
+class CheckError(S2SearchError):
+    """Something was checked and did not hold: a solver's own numbers, a file's digest."""
+
+    exit_code = 1
