@@ -1,0 +1,51 @@
+"""What every block has around its attention: modulation, text cross-attention, feed-forward and residuals.
+
+Axes: B batch  T frames  H W token rows and columns  D channels  S text tokens  E text channels
+      6: shift, scale and gate of the attention, then of the feed-forward
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blocks.cross_attention import CrossAttention
+from blocks.feed_forward import FeedForward
+from blocks.norms import modulated_norm
+from s2search.block import Shape
+
+
+class Layer(nn.Module):
+    """One transformer layer around any attention that reads `(h_BTHWD, state)` and commits the same.
+
+    adaLN is shared by all layers (`Stem` computes it); a layer only adds a table of its own.
+    """
+
+    def __init__(self, shape: Shape, attention: nn.Module) -> None:
+        super().__init__()
+        self.table_6D = nn.Parameter(torch.randn(6, shape.channels) / shape.channels**0.5)
+        self.attention = attention
+        self.cross_attention = CrossAttention(shape.channels, shape.heads, shape.text_channels)
+        self.feed_forward = FeedForward(shape.channels, shape.feed_forward)
+
+    def forward(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, text_BSE: Tensor, state: Any = None) -> Tensor:
+        """Read: return the stream after this layer, and leave the state as it is."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(modulation_BT6D)
+        x_BTHWD = torch.addcmul(x_BTHWD, gate1, self.attention(modulated_norm(x_BTHWD, shift1, scale1), state))
+        x_BTHWD = x_BTHWD + self.cross_attention(x_BTHWD, text_BSE)
+        return torch.addcmul(x_BTHWD, gate2, self.feed_forward(x_BTHWD, shift2, scale2))
+
+    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
+        """Return a state that remembers nothing yet."""
+        return self.attention.initial_state(batch, device, dtype)  # type: ignore[operator]
+
+    def commit(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, state: Any) -> Any:
+        """Return the state that a later chunk may see, this chunk included."""
+        shift, scale, *_ = self._modulation(modulation_BT6D)
+        return self.attention.commit(modulated_norm(x_BTHWD, shift, scale), state)  # type: ignore[operator]
+
+    def _modulation(self, modulation_BT6D: Tensor) -> tuple[Tensor, ...]:
+        """Return six tensors (B, T, 1, 1, D) in the order of the axis legend."""
+        return (modulation_BT6D + self.table_6D)[:, :, :, None, None].unbind(2)

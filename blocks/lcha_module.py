@@ -1,0 +1,176 @@
+"""LinConv Hybrid Attention: linear attention and a causal local convolution, mixed by a gate.
+
+Axes: B batch  T frames  H W token rows and columns  D channels  N tokens  A heads
+      K channels per head (V: of values, = K; J: of features, = K)
+
+Source: S2DiT, section 3 (LCHA); arXiv 2601.12719.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from blocks.norms import RMSNorm
+from blocks.rotary import rotate
+from blocks.window import latest_frames
+from s2search.block import LinearState, Shape
+
+if TYPE_CHECKING:
+    from blocks.lcha import LCHA
+
+# ReLU maps may all be zero; the bound then gives 0 instead of 0/0. Softplus maps stay far above it.
+LEAST_DENOMINATOR = 1e-6
+
+
+class LinConvHybridAttention(nn.Module):
+    """Runs the linear path and the local path of one layer, or one of them where the other is ablated."""
+
+    def __init__(self, shape: Shape, options: LCHA) -> None:
+        super().__init__()
+        self.grid, self.channels = (shape.height, shape.width), shape.channels
+        self.linear = None if options.local_only else LinearAttention(shape, options)
+        self.local = None if options.linear_only else LocalMixing(shape.channels, options.kernel)
+        both = self.linear is not None and self.local is not None
+        self.gate_D = nn.Parameter(torch.zeros(shape.channels)) if both and options.gate else None
+        self.output = nn.Linear(shape.channels, shape.channels)
+
+    def forward(self, h_BTHWD: Tensor, state: LinearState | None) -> Tensor:
+        """Mix the frames given with what the state remembers; no state is the same as an empty one."""
+        if state is None:
+            state = self._empty_state(h_BTHWD.shape[0], h_BTHWD.shape[2:4], h_BTHWD.device, h_BTHWD.dtype)
+        mixed_BTHWD: Tensor = self.output(self._mix(h_BTHWD, state))
+        return mixed_BTHWD
+
+    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> LinearState:
+        """Return sums of nothing and a tail of zeros, which is how the convolution pads the first frame."""
+        return self._empty_state(batch, self.grid, device, dtype)
+
+    def commit(self, h_BTHWD: Tensor, state: LinearState) -> LinearState:
+        """Return the state with this chunk's sums added and its last frames as the tail."""
+        if self.linear is not None:
+            sum_BAKV, norm_BAK = self.linear.sums(h_BTHWD, state)
+            state = replace(state, sum_BAKK=sum_BAKV, norm_BAK=norm_BAK)
+        if self.local is not None:
+            state = replace(state, tail_BTHWD=self.local.tail(h_BTHWD, state))
+        return replace(state, frames_seen=state.frames_seen + h_BTHWD.shape[1])
+
+    def _mix(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
+        paths: list[Tensor] = [path(h_BTHWD, state) for path in (self.linear, self.local) if path is not None]
+        if len(paths) == 1:
+            return paths[0]
+        linear_BTHWD, local_BTHWD = paths
+        if self.gate_D is None:
+            return linear_BTHWD + local_BTHWD
+        return torch.lerp(local_BTHWD, linear_BTHWD, torch.sigmoid(self.gate_D))
+
+    def _empty_state(self, batch: int, grid: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> LinearState:
+        sum_BAKV = norm_BAK = tail_BTHWD = None
+        if self.linear is not None:
+            exact = torch.promote_types(dtype, torch.float32)
+            heads, width = self.linear.heads, self.channels // self.linear.heads
+            sum_BAKV = torch.zeros(batch, heads, width, width, device=device, dtype=exact)
+            norm_BAK = torch.zeros(batch, heads, width, device=device, dtype=exact)
+        if self.local is not None:
+            tail_BTHWD = torch.zeros(batch, self.local.reach, *grid, self.channels, device=device, dtype=dtype)
+        return LinearState(sum_BAKK=sum_BAKV, norm_BAK=norm_BAK, tail_BTHWD=tail_BTHWD, frames_seen=0)
+
+
+class LinearAttention(nn.Module):
+    """y_i = phi(q_i)^T S / phi(q_i)^T z with S = sum_j phi(k_j) v_j^T and z = sum_j phi(k_j), over all tokens j.
+
+    phi(k) is divided by the tokens of one frame in both sums. The ratio is unchanged, and the sums stay within
+    float16's range where a phone computes them so. Here they are float32 at least, whatever the input is.
+    """
+
+    def __init__(self, shape: Shape, options: LCHA) -> None:
+        super().__init__()
+        self.heads, self.rope_order = options.heads(shape), options.rope_order
+        width = shape.channels // self.heads
+        self.query = nn.Linear(shape.channels, shape.channels)
+        self.key = nn.Linear(shape.channels, shape.channels)
+        self.value = nn.Linear(shape.channels, shape.channels)
+        self.query_norm = RMSNorm(width)
+        self.key_norm = RMSNorm(width)
+        self.feature_map = SoftplusMap(self.heads, width) if options.feature_map == "softplus" else nn.ReLU()
+
+    def forward(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
+        """Return the attention of every token over the state's tokens and the chunk's, both directions in time."""
+        sum_BAKV, norm_BAK = self.sums(h_BTHWD, state)
+        rotated_BNAK, plain_BNAK = self._features(self.query_norm(self._heads(self.query(h_BTHWD))), state)
+        denominator_BNA = torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK).clamp_min(LEAST_DENOMINATOR)
+        del plain_BNAK
+        y_BNAV = torch.einsum("bnak,bakv->bnav", rotated_BNAK, sum_BAKV)
+        del rotated_BNAK
+        return (y_BNAV / denominator_BNA[..., None]).to(h_BTHWD.dtype).reshape(h_BTHWD.shape)
+
+    def sums(self, h_BTHWD: Tensor, state: LinearState) -> tuple[Tensor, Tensor]:
+        """Return S and z over the state's tokens and the chunk's."""
+        assert state.sum_BAKK is not None
+        assert state.norm_BAK is not None
+        frame_tokens = h_BTHWD.shape[2] * h_BTHWD.shape[3]
+        rotated_BNAK, plain_BNAK = self._features(self.key_norm(self._heads(self.key(h_BTHWD))), state)
+        norm_BAK = (plain_BNAK / frame_tokens).sum(dim=1)
+        del plain_BNAK
+        rotated_BNAK = rotated_BNAK / frame_tokens
+        value_BNAV = self._heads(self.value(h_BTHWD)).flatten(1, 3).to(rotated_BNAK.dtype)
+        sum_BAKV = torch.einsum("bnak,bnav->bakv", rotated_BNAK, value_BNAV)
+        return state.sum_BAKK + sum_BAKV, state.norm_BAK + norm_BAK
+
+    def _features(self, x_BTHWAK: Tensor, state: LinearState) -> tuple[Tensor, Tensor]:
+        """Return the features of the numerator and those of the denominator, float32 at least."""
+        exact = torch.promote_types(x_BTHWAK.dtype, torch.float32)
+        if self.rope_order == "pre":
+            phi_BNAK = self.feature_map(rotate(x_BTHWAK, first_frame=state.frames_seen)).to(exact).flatten(1, 3)
+            return phi_BNAK, phi_BNAK
+        phi_BTHWAK = self.feature_map(x_BTHWAK).to(exact)
+        return rotate(phi_BTHWAK, first_frame=state.frames_seen).flatten(1, 3), phi_BTHWAK.flatten(1, 3)
+
+    def _heads(self, x_BTHWD: Tensor) -> Tensor:
+        return torch.unflatten(x_BTHWD, -1, (self.heads, -1))
+
+
+class SoftplusMap(nn.Module):
+    """phi(x) = softplus(W x + b), one learned map per head, at first the softplus of x itself."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+        self.weight_AKK = nn.Parameter(torch.eye(width).repeat(heads, 1, 1))
+        self.bias_AK = nn.Parameter(torch.zeros(heads, width))
+
+    def forward(self, x_BTHWAK: Tensor) -> Tensor:
+        """Return positive features of the same shape."""
+        return _softplus(torch.einsum("bthwak,akj->bthwaj", x_BTHWAK, self.weight_AKK) + self.bias_AK)
+
+
+class LocalMixing(nn.Module):
+    """A depthwise convolution over (time, rows, columns), causal in time, then a linear mixing of channels."""
+
+    def __init__(self, channels: int, kernel: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.reach = kernel[0] - 1
+        self.depthwise = nn.Conv3d(
+            channels, channels, kernel, padding=(0, kernel[1] // 2, kernel[2] // 2), groups=channels
+        )
+        self.mix = nn.Linear(channels, channels)
+
+    def forward(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
+        """Return the mixture of every token's neighbours in its frame and the frames just before it."""
+        assert state.tail_BTHWD is not None
+        h_BTHWD = torch.cat((state.tail_BTHWD, h_BTHWD), dim=1)
+        mixed_BTHWD: Tensor = self.mix(self.depthwise(h_BTHWD.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1))
+        return mixed_BTHWD
+
+    def tail(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
+        """Return the last frames that the next chunk's convolution reaches."""
+        assert state.tail_BTHWD is not None
+        return latest_frames(state.tail_BTHWD, h_BTHWD, self.reach)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # Written out because softplus is reported to give 0 above 10.4 on the Neural Engine (coremltools issue 2687).
+    return functional.relu(x) + torch.log1p(torch.exp(-x.abs()))

@@ -1,0 +1,97 @@
+"""Softmax attention over space and time, on one grid or from a fine grid to a coarse one.
+
+Axes: B batch  T frames  H W token rows and columns (h w: of the grid of keys)  D channels  N tokens
+      A heads  K channels per head
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from blocks.cells import cell_means
+from blocks.norms import RMSNorm
+from blocks.rotary import rotate
+from blocks.window import latest_frames
+from s2search.block import RingState, Shape
+
+
+class SoftmaxAttention(nn.Module):
+    """Scaled dot-product attention with QK-norm, 3-D RoPE and a ring of past keys and values.
+
+    Args:
+        shape: Sizes; its grid is used only to make an empty state.
+        query_stride: High-resolution tokens per row and column step of the grid that the input comes on: 1 or 2.
+        key_stride: The same for keys and values. Where it is coarser than the queries', cells are averaged first.
+    """
+
+    def __init__(self, shape: Shape, *, query_stride: int, key_stride: int) -> None:
+        super().__init__()
+        self.heads, self.context_frames = shape.heads, shape.context_frames
+        self.query_stride, self.key_stride = query_stride, key_stride
+        coarse = key_stride == 2
+        self.key_grid = (shape.low_height, shape.low_width) if coarse else (shape.height, shape.width)
+        self.query = nn.Linear(shape.channels, shape.channels)
+        self.key = nn.Linear(shape.channels, shape.channels)
+        self.value = nn.Linear(shape.channels, shape.channels)
+        self.output = nn.Linear(shape.channels, shape.channels)
+        self.query_norm = RMSNorm(shape.head_channels)
+        self.key_norm = RMSNorm(shape.head_channels)
+
+    def forward(self, h_BTHWD: Tensor, state: RingState | None) -> Tensor:
+        """Attend to all frames given and, with a state, to the frames that it remembers."""
+        past_frames = 0 if state is None else state.keys_BTHWAK.shape[1]
+        key_BThwAK, value_BThwAK = self._keys_and_values(h_BTHWD, state)
+        # Only offsets in time matter, so counting from the ring's oldest frame keeps angles small for ever.
+        query_BTHWAK = rotate(
+            self.query_norm(self._heads(self.query(h_BTHWD))), first_frame=past_frames, stride=self.query_stride
+        )
+        y_BANK = functional.scaled_dot_product_attention(_flat(query_BTHWAK), _flat(key_BThwAK), _flat(value_BThwAK))
+        del query_BTHWAK, key_BThwAK, value_BThwAK
+        output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(h_BTHWD.shape))
+        return output_BTHWD
+
+    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> RingState:
+        """Return a ring of no frames."""
+        heads = (self.heads, self.output.in_features // self.heads)
+        none_BThwAK = torch.empty(batch, 0, *self.key_grid, *heads, device=device, dtype=dtype)
+        return RingState(keys_BTHWAK=none_BThwAK, values_BTHWAK=none_BThwAK)
+
+    def commit(self, h_BTHWD: Tensor, state: RingState) -> RingState:
+        """Return the ring with this chunk appended and the oldest frames dropped."""
+        c_BThwD = self._on_key_grid(h_BTHWD)
+        return RingState(
+            keys_BTHWAK=latest_frames(state.keys_BTHWAK, self._key(c_BThwD), self.context_frames),
+            values_BTHWAK=latest_frames(state.values_BTHWAK, self._value(c_BThwD), self.context_frames),
+        )
+
+    def _keys_and_values(self, h_BTHWD: Tensor, state: RingState | None) -> tuple[Tensor, Tensor]:
+        """Return rotated keys and values of the ring and the chunk."""
+        c_BThwD = self._on_key_grid(h_BTHWD)
+        key_BThwAK = self._key(c_BThwD)
+        if state is not None:
+            key_BThwAK = torch.cat((state.keys_BTHWAK, key_BThwAK), dim=1)
+        key_BThwAK = rotate(key_BThwAK, first_frame=0, stride=self.key_stride)
+        value_BThwAK = self._value(c_BThwD)
+        if state is not None:
+            value_BThwAK = torch.cat((state.values_BTHWAK, value_BThwAK), dim=1)
+        return key_BThwAK, value_BThwAK
+
+    def _on_key_grid(self, h_BTHWD: Tensor) -> Tensor:
+        return cell_means(h_BTHWD) if self.key_stride > self.query_stride else h_BTHWD
+
+    def _key(self, c_BThwD: Tensor) -> Tensor:
+        key_BThwAK: Tensor = self.key_norm(self._heads(self.key(c_BThwD)))
+        return key_BThwAK
+
+    def _value(self, c_BThwD: Tensor) -> Tensor:
+        return self._heads(self.value(c_BThwD))
+
+    def _heads(self, x_BTHWD: Tensor) -> Tensor:
+        return torch.unflatten(x_BTHWD, -1, (self.heads, -1))
+
+
+def _flat(x_BTHWAK: Tensor) -> Tensor:
+    """Return (B, A, N, K), the layout of torch's attention."""
+    return x_BTHWAK.flatten(1, 3).transpose(1, 2)
