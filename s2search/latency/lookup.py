@@ -1,0 +1,49 @@
+"""lookup: the exact row, or an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2search.cost import Cost
+from s2search.errors import MissingRowError
+from s2search.latency.base import Estimate, LatencyModel
+from s2search.table import LatencyTable, Row, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup(LatencyModel):
+    """Answers with the row that was measured at exactly this shape; its uncertainty is the row's own spread.
+
+    >>> from s2search.table import open_table
+    >>> table = open_table("iphone-16-pro-max.coreml.w4a8")
+    >>> Lookup().predict(table, table.scope("stream"), "lcha").cost.latency_us
+    15675
+    """
+
+    def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
+        """Return the row's median latency and its bytes. See the base class."""
+        label = f"{part}[{options}]" if options else part
+        rows = table.in_scope(scope)
+        for row in rows:
+            if row.label == label:
+                return estimate_of(row)
+        raise MissingRowError(
+            f"the table {table.name!r} has no row for {label!r} at {scope}",
+            allowed=f"it has: {', '.join(row.label for row in rows) or 'nothing at this shape'}",
+            remedy="measure that row, choose another candidate or shape, or use --latency-model interpolate",
+            part=part,
+            options=options,
+        )
+
+
+def estimate_of(row: Row) -> Estimate:
+    """Return what one row says."""
+    return Estimate(
+        cost=Cost(
+            latency_us=round(1000 * row.latency_ms),
+            memory_bytes=row.weight_bytes + row.state_bytes,
+            peak_bytes=row.peak_bytes,
+        ),
+        latency_std_us=None if row.latency_std_ms is None else 1000 * row.latency_std_ms,
+        provenance=row.latency_provenance,
+    )

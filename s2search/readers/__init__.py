@@ -1,0 +1,1 @@
+"""Readers: other people's measurements, made into latency tables with their provenance kept."""

@@ -1,0 +1,1 @@
+"""Scores: what the search maximises, one number per layer and candidate."""

@@ -1,0 +1,38 @@
+"""The contract of a score.
+
+A score is a frozen keyword-only dataclass. `score_LC` gives one number per layer and candidate; the search maximises
+their sum over layers, so larger is better and a loss enters with a minus. The sum of a layout that uses one candidate
+everywhere is that candidate's whole-model quality. Scores know nothing of costs. A candidate that a score cannot rank
+raises `ScoreError`: a missing value is never taken for zero.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.space import Space
+
+
+class Score(ABC):
+    """Ranks candidates, layer by layer."""
+
+    #: The name that plans record.
+    name: str
+    #: One sentence for people: where the numbers come from, and what they cannot tell.
+    statement: str
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """A hash of the numbers, for provenance."""
+
+    @abstractmethod
+    def score_LC(self, space: Space) -> NDArray[np.float64]:
+        """Return the score of each candidate at each layer, shape (depth, candidates).
+
+        Raises:
+            ScoreError: A candidate has no score.
+        """

@@ -1,0 +1,92 @@
+"""Scores from a file: measured ones, that may depend on the position."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search import registry
+from s2search.errors import ScoreError
+from s2search.score.base import Score
+from s2search.space import Space
+
+SCHEMA = "s2search.score/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreFile(Score):
+    """Scores as JSON: per candidate one number per layer, or a single number that holds at every layer.
+
+    The file: `{"schema": "s2search.score/1", "name": ..., "statement": ..., "scores": {"lcha": [...], "ssa": 0.1}}`.
+    A list states the depth that it was measured at and is refused at any other.
+    """
+
+    schema: Literal["s2search.score/1"]
+    name: str
+    statement: str
+    scores: dict[str, float | list[float]]
+
+    def __post_init__(self) -> None:
+        for label, values in self.scores.items():
+            for value in values if isinstance(values, list) else [values]:
+                if not math.isfinite(value):
+                    raise ScoreError(
+                        f"the score of {label!r} is {value}", allowed="finite numbers", remedy="correct it"
+                    )
+
+    @classmethod
+    def load(cls, path: str | Path) -> ScoreFile:
+        """Read and check a score file.
+
+        Raises:
+            ScoreError: The file is missing, is not JSON of the schema, or holds a value that is not finite.
+        """
+        try:
+            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        except OSError as error:
+            raise ScoreError(
+                f"the score file {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
+            ) from error
+        except msgspec.DecodeError as error:
+            raise ScoreError(
+                f"{str(path)!r} is not a score of schema {SCHEMA}: {error}", remedy="correct the file"
+            ) from error
+
+    @property
+    def digest(self) -> str:
+        """See the base class."""
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
+
+    def score_LC(self, space: Space) -> NDArray[np.float64]:
+        """See the base class."""
+        return np.stack([self._score_L(block.label, space.depth) for block in space.candidates], axis=1)
+
+    def _score_L(self, label: str, depth: int) -> NDArray[np.float64]:
+        if label not in self.scores:
+            raise ScoreError(
+                f"the score {self.name!r} has no value for {label!r}",
+                allowed=f"it has: {', '.join(self.scores)}",
+                remedy="choose among these candidates, or measure it",
+            )
+        values = self.scores[label]
+        if isinstance(values, list) and len(values) != depth:
+            raise ScoreError(
+                f"the score {self.name!r} gives {len(values)} layers for {label!r}, the plan has {depth}",
+                remedy=f"give --depth {len(values)}, or a score measured at depth {depth}",
+            )
+        return np.broadcast_to(np.asarray(values, dtype=np.float64), depth)
+
+
+def open_score(name_or_file: str) -> Score:
+    """Return an installed score by name, or read one from a JSON file."""
+    if name_or_file.endswith(".json") or Path(name_or_file).is_file():
+        return ScoreFile.load(name_or_file)
+    score: Score = registry.create("scores", name_or_file)
+    return score

@@ -1,0 +1,156 @@
+"""Space: which blocks may stand at which layer, how layouts are written, and how many there are.
+
+A layout of `depth` layers is made of groups of `group_size` equal blocks (source: S2DiT, section 3). On paper it is
+written with the blocks' symbols and run lengths, `L4S8L4S8L4`, or with names, `lcha*4,ssa*8,lcha*4,ssa*8,lcha*4`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s2search import registry
+from s2search.block import Block
+from s2search.errors import InputError, UnknownNameError
+
+DEFAULT_CANDIDATES = "lcha,ssa"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """The candidates, and the depth at which they are placed.
+
+    >>> space = Space.parse("lcha,ssa", depth=28)
+    >>> space.layouts
+    268435456
+    >>> "".join(space.candidates[c].symbol for c in space.parse_layout("L4S8L4S8L4"))
+    'LLLLSSSSSSSSLLLLSSSSSSSSLLLL'
+    """
+
+    candidates: tuple[Block, ...]
+    depth: int
+    group_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise InputError("there are no candidate blocks", remedy="name at least one, for example lcha,ssa")
+        labels = [block.label for block in self.candidates]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise InputError(f"the candidate {label!r} is named twice", remedy="name it once")
+        if self.depth < 1:
+            raise InputError(f"the depth is {self.depth}", allowed="at least 1", remedy="correct the depth")
+        if self.group_size < 1 or self.depth % self.group_size:
+            raise InputError(
+                f"a depth of {self.depth} does not divide into groups of {self.group_size}",
+                allowed=f"group sizes: {', '.join(str(k) for k in _divisors(self.depth))}",
+                remedy="choose one of them",
+            )
+
+    @classmethod
+    def parse(cls, candidates: str, *, depth: int, group_size: int = 1) -> Space:
+        """Read candidates as they are written on the command line: `lcha,ssa` or `lcha[gate=false],ssa`."""
+        texts = [text for text in re.split(r",(?![^\[]*\])", candidates) if text.strip()]
+        blocks = tuple(registry.create("blocks", text) for text in texts)
+        return cls(candidates=blocks, depth=depth, group_size=group_size)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of equal blocks a layout has."""
+        return self.depth // self.group_size
+
+    @property
+    def layouts(self) -> int:
+        """How many layouts there are."""
+        return int(len(self.candidates) ** self.groups)
+
+    def parse_layout(self, text: str) -> tuple[int, ...]:
+        """Read a hand-written layout as candidate indices, one per layer.
+
+        Raises:
+            InputError: The text cannot be read, names a block that is not a candidate, or has another depth.
+        """
+        runs = [self._parse_run(run) for run in _runs(text)]
+        choice_L = tuple(itertools.chain.from_iterable([c] * count for c, count in runs))
+        if len(choice_L) != self.depth:
+            raise InputError(
+                f"the layout {text!r} has {len(choice_L)} layers, not {self.depth}",
+                remedy=f"write {self.depth} layers, or give --depth {len(choice_L)}",
+            )
+        groups = [choice_L[i : i + self.group_size] for i in range(0, self.depth, self.group_size)]
+        if any(len(set(group)) > 1 for group in groups):
+            raise InputError(
+                f"the layout {text!r} mixes blocks inside a group of {self.group_size}",
+                remedy="give --group-size 1, or keep the groups equal",
+            )
+        return choice_L
+
+    def _parse_run(self, run: tuple[str, int]) -> tuple[int, int]:
+        word, count = run
+        names = {block.label: i for i, block in enumerate(self.candidates)}
+        symbols = {block.symbol: i for i, block in reversed(list(enumerate(self.candidates)))}
+        index = names.get(word, symbols.get(word))
+        if index is None:
+            raise UnknownNameError("candidate of this layout", word, [*names, *symbols])
+        return index, count
+
+    def write_layout(self, choice_L: Sequence[int]) -> str:
+        """Write candidate indices as people do; the inverse of `parse_layout`.
+
+        >>> Space.parse("lcha,ssa", depth=4).write_layout([0, 1, 1, 0])
+        'LSSL'
+        """
+        symbols = [block.symbol for block in self.candidates]
+        runs = [(c, len(list(group))) for c, group in itertools.groupby(choice_L)]
+        if len(set(symbols)) == len(symbols):
+            return "".join(f"{symbols[c]}{count if count > 1 else ''}" for c, count in runs)
+        return ",".join(f"{self.candidates[c].label}*{count}" for c, count in runs)
+
+    def interleave(self, counts_C: Sequence[int]) -> tuple[int, ...]:
+        """Place given numbers of layers per candidate as evenly as possible, groups kept whole.
+
+        >>> space = Space.parse("lcha,ssa", depth=7)
+        >>> space.write_layout(space.interleave([3, 4]))
+        'SLSLSLS'
+        """
+        groups_C = [count // self.group_size for count in counts_C]
+        choice_G = interleave(groups_C, [block.stream for block in self.candidates])
+        return tuple(c for c in choice_G for _ in range(self.group_size))
+
+
+def interleave(counts_C: Sequence[int], stream_C: Sequence[int]) -> tuple[int, ...]:
+    """Return the most even order of given counts.
+
+    The n places of the first high-resolution candidate are floor((i + 0.5) M / n) of M; the other candidates fill the
+    places that are left by the same rule, in turn.
+
+    >>> interleave([2, 3], [0, 1])
+    (1, 0, 1, 0, 1)
+    """
+    choice_M = [-1] * sum(counts_C)
+    for c in sorted(range(len(counts_C)), key=lambda c: stream_C[c]):
+        free, n = [m for m, choice in enumerate(choice_M) if choice < 0], counts_C[c]
+        for i in range(n):
+            choice_M[free[(2 * i + 1) * len(free) // (2 * n)]] = c
+    return tuple(choice_M)
+
+
+def _runs(text: str) -> list[tuple[str, int]]:
+    """Split a layout into (word, count) runs."""
+    if re.fullmatch(r"(?:[A-Z]\d*)+", text.strip()):
+        return [(word, int(count or 1)) for word, count in re.findall(r"([A-Z])(\d*)", text)]
+    runs = []
+    for item in re.split(r",(?![^\[]*\])", text.strip()):
+        match = re.fullmatch(r"\s*([\w.\-]+(?:\[.*\])?)\s*(?:\*\s*(\d+))?\s*", item)
+        if match is None:
+            raise InputError(
+                f"the layout {text!r} cannot be read at {item!r}", remedy="write for example L4S8L4S8L4 or lcha*4,ssa*8"
+            )
+        runs.append((match[1], int(match[2] or 1)))
+    return runs
+
+
+def _divisors(number: int) -> list[int]:
+    return [k for k in range(1, number + 1) if number % k == 0]

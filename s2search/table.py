@@ -1,0 +1,424 @@
+"""LatencyTable: rows of latency and memory for one device, with the card that says where they come from.
+
+On disk a table is a folder `<device>.<runtime>.<precision>/` with `table.csv` (one row per part x shape x options x
+precision x compute unit) and `card.json` (the device, the runtime, the protocol, the provenance). Latencies are in
+milliseconds, memory in bytes. `latency_tables/schema.json` is the JSON schema of both.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import io
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+
+from s2search import registry
+from s2search.block import Scenario, Shape
+from s2search.cost import Pipeline
+from s2search.errors import S2SearchError, TableError, UnknownNameError
+from s2search.preset import video_size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA: Literal["s2search.table/1"] = "s2search.table/1"
+DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
+
+ProvenanceKind = Literal["measured", "published", "derived", "estimated"]
+Role = Literal["block", "switch", "fixed"]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Size = Annotated[int, msgspec.Meta(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where numbers come from: the weakest kind among them, the source, and one sentence for people."""
+
+    kind: ProvenanceKind
+    source: str
+    statement: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a table's rows were measured on (or derived from), and how.
+
+    `threads` is null where the runtime decides. `protocol` records the profiler's own configuration and findings.
+    `pipeline` is what runs once per chunk beside the transformer; without it a table cannot answer `fps` budgets.
+    """
+
+    schema: Literal["s2search.table/1"] = SCHEMA
+    device: str
+    chip: str
+    os: str
+    runtime: str
+    runtime_version: str
+    threads: int | None
+    power_mode: str
+    date: str
+    code_version: str
+    preset: str
+    provenance: Provenance
+    protocol: dict[str, Any]
+    units: dict[str, str] = dataclasses.field(default_factory=lambda: {"latency": "ms", "memory": "bytes"})
+    pipeline: Pipeline | None = None
+    assumptions: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One part at one shape: its latency (milliseconds, median over samples) and its memory (bytes).
+
+    `role` says how a plan uses it: a `block` may stand at a layer, a `switch` is paid between streams, a `fixed` part
+    is paid once in every layout. `order` is the position in which the row was first measured, and `measured_at` the
+    time; both are null where nothing was measured.
+    """
+
+    role: Role
+    part: str
+    options: str = ""
+    scenario: Scenario
+    frames: Size
+    height: Size
+    width: Size
+    context_frames: Count = 0
+    channels: Size
+    heads: Size
+    feed_forward: Size
+    text_tokens: Size
+    text_channels: Size
+    precision: str
+    compute_unit: str
+    latency_ms: float
+    latency_p10_ms: float | None = None
+    latency_p90_ms: float | None = None
+    latency_mean_ms: float | None = None
+    latency_std_ms: float | None = None
+    samples: Count = 0
+    order: int | None = None
+    measured_at: str | None = None
+    weight_bytes: Count
+    state_bytes: Count
+    peak_bytes: Count
+    latency_provenance: ProvenanceKind
+    bytes_provenance: ProvenanceKind
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for field in LATENCY_COLUMNS:
+            value = getattr(self, field)
+            if value is None:
+                continue
+            if not math.isfinite(value) or value < 0 or (field == "latency_ms" and value == 0 and self.role == "block"):
+                raise TableError(
+                    f"{field} of {self.label} is {value}",
+                    allowed="a finite, positive number of milliseconds",
+                    remedy="measure the row again or remove it",
+                )
+        if self.samples == 0 and self.latency_provenance == "measured":
+            raise TableError(f"{self.label} is called measured but has no samples", remedy="state its true provenance")
+
+    @property
+    def label(self) -> str:
+        """The part as people write it."""
+        return f"{self.part}[{self.options}]" if self.options else self.part
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the measured call."""
+        return Shape(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Shape)})
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes a row unique in its table."""
+        return (self.part, self.options, self.scenario, self.shape, self.precision, self.compute_unit)
+
+
+LATENCY_COLUMNS = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms", "latency_std_ms")
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+_REQUIRED = {f.name for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyTable:
+    """Rows and card of one device, checked. The name is that of its folder.
+
+    >>> table = open_table("iphone-16-pro-max.coreml.w4a8")
+    >>> table.card.provenance.kind
+    'derived'
+    >>> [row.latency_ms for row in table.rows if row.label == "lcha"]
+    [15.675, 32.142]
+    """
+
+    name: str
+    card: Card
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise TableError(f"the table {self.name!r} has no rows", remedy="measure at least one block")
+        seen: dict[tuple[object, ...], int] = {}
+        for number, row in enumerate(self.rows, start=2):
+            if row.key in seen:
+                raise TableError(
+                    f"lines {seen[row.key]} and {number} of the table {self.name!r} both give {row.label} "
+                    f"({row.scenario}, {row.shape.grid}, {row.precision}, {row.compute_unit})",
+                    remedy="keep one of them",
+                )
+            seen[row.key] = number
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of card and rows, independent of file formatting, row order and the table's name."""
+        rows = sorted(msgspec.json.encode(row, order="sorted") for row in self.rows)
+        content = hashlib.sha256(msgspec.json.encode(self.card, order="sorted"))
+        for row in rows:
+            content.update(b"\n" + row)
+        return f"sha256:{content.hexdigest()}"
+
+    def scope(
+        self,
+        scenario: Scenario,
+        *,
+        video: tuple[int, int] | None = None,
+        precision: str | None = None,
+        compute_unit: str | None = None,
+    ) -> Scope:
+        """Settle which rows belong together: one shape, precision and compute unit.
+
+        Args:
+            scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
+            video: Token rows and columns of a latent frame; needed only where the table holds several.
+            precision: Needed only where the table holds several.
+            compute_unit: Needed only where the table holds several.
+
+        Raises:
+            MissingRowError, TableError: The table has no such rows, or more than one possibility is left.
+        """
+        blocks = [row for row in self.rows if row.role == "block"]
+        rows = self._only(blocks, "scenario", scenario)
+        rows = self._only(rows, "precision", precision)
+        rows = self._only(rows, "compute_unit", compute_unit)
+        models = {_without_grid(row.shape) for row in rows}
+        if len(models) > 1:
+            raise TableError(
+                f"the {scenario} rows of {self.name!r} belong to {len(models)} models or chunk lengths",
+                remedy="keep one model per table",
+            )
+        grids = sorted({(row.height, row.width) for row in rows})
+        if video is None and len(grids) > 1:
+            sizes = ", ".join(video_size(*grid) for grid in grids)
+            raise TableError(
+                f"the {scenario} rows of {self.name!r} hold {len(grids)} video sizes: {sizes}",
+                remedy=f"choose one, for example --video {video_size(*grids[0])}",
+            )
+        height, width = video or grids[0]
+        return Scope(
+            scenario=scenario,
+            shape=dataclasses.replace(rows[0].shape, height=height, width=width),
+            precision=rows[0].precision,
+            compute_unit=rows[0].compute_unit,
+        )
+
+    def _only(self, rows: list[Row], field: str, value: str | None) -> list[Row]:
+        """Keep the rows with a value; without one, insist that there is just one value."""
+        there = sorted({getattr(row, field) for row in rows})
+        option = f"--{field.replace('_', '-')}"
+        if value is None:
+            if len(there) > 1:
+                raise TableError(
+                    f"the table {self.name!r} holds {len(there)} values of {field}: {', '.join(there)}",
+                    remedy=f"choose one with {option}",
+                )
+            return rows
+        if value not in there:
+            raise TableError(
+                f"the table {self.name!r} has no rows with {field} {value!r}",
+                allowed=f"it has: {', '.join(there) or 'none'}",
+                remedy=f"choose one of these with {option}, or measure the rows that are missing",
+            )
+        return [row for row in rows if getattr(row, field) == value]
+
+    def in_scope(self, scope: Scope, *, any_grid: bool = False) -> list[Row]:
+        """Return the rows of one scope; with `any_grid`, of every video size beside it."""
+        return [
+            row
+            for row in self.rows
+            if (row.scenario, row.precision, row.compute_unit) == (scope.scenario, scope.precision, scope.compute_unit)
+            and _without_grid(row.shape) == _without_grid(scope.shape)
+            and (any_grid or row.shape == scope.shape)
+        ]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> LatencyTable:
+        """Read a table's folder.
+
+        Raises:
+            TableError: A file is missing or malformed; the message names the file, the line and the value.
+        """
+        path = Path(folder)
+        return cls(
+            name=path.resolve().name,
+            card=_read_card(path / "card.json"),
+            rows=_parse_rows(_read_text(path / "table.csv"), where=str(path / "table.csv")),
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the table's folder, all or nothing.
+
+        Raises:
+            TableError: The folder already holds a table; nothing is overwritten.
+        """
+        path = Path(folder)
+        refuse_existing(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+            card, rows = Path(scratch, "card.json"), Path(scratch, "table.csv")
+            card.write_bytes(msgspec.json.format(msgspec.json.encode(self.card), indent=2) + b"\n")
+            rows.write_text(self.to_csv(), encoding="utf-8", newline="")
+            shutil.move(rows, path / "table.csv")
+            shutil.move(card, path / "card.json")  # last: a folder with a card is a whole table
+
+    def to_csv(self) -> str:
+        """Return `table.csv` as text; null stands as an empty cell."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in self.rows)
+        return text.getvalue()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a data frame, one column per field of `Row`."""
+        import pandas as pd
+
+        return pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=list(COLUMNS))
+
+    @classmethod
+    def from_pandas(cls, name: str, card: Card, frame: pd.DataFrame) -> LatencyTable:
+        """Check a data frame with the columns of `Row` and make it a table; missing values become null."""
+        text = frame.to_csv(index=False)
+        return cls(name=name, card=card, rows=_parse_rows(text, where=f"the data frame {name!r}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What all rows behind one plan share: scenario, shape, precision, compute unit."""
+
+    scenario: Scenario
+    shape: Shape
+    precision: str
+    compute_unit: str
+
+    def __str__(self) -> str:
+        video = video_size(self.shape.height, self.shape.width)
+        return f"{self.scenario}, {video}, {self.shape.frames} latent frames, {self.precision}, {self.compute_unit}"
+
+
+def open_table(name_or_folder: str) -> LatencyTable:
+    """Load a table by its installed name, by the first words of that name, or by its folder.
+
+    Raises:
+        UnknownNameError: There is no such table and no such folder.
+        TableError: The folder does not hold a valid table.
+    """
+    if os.sep in name_or_folder or Path(name_or_folder).is_dir():
+        if not Path(name_or_folder).is_dir():
+            raise TableError(f"there is no table folder {name_or_folder!r}", remedy="check the path")
+        return LatencyTable.load(name_or_folder)
+    tables = installed_tables()
+    matches = [name for name in tables if name == name_or_folder or name.startswith(name_or_folder + ".")]
+    if len(matches) != 1:
+        raise UnknownNameError("table", name_or_folder, tables)
+    return LatencyTable.load(tables[matches[0]])
+
+
+def installed_tables() -> dict[str, Path]:
+    """Return every table that an installed distribution ships: name -> folder."""
+    found = {}
+    for name in registry.installed("tables"):
+        for root in _roots(registry.load("tables", name)):
+            found.update({card.parent.name: card.parent for card in sorted(root.glob("*/card.json"))})
+    return found
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise if a folder already holds a table."""
+    if (folder / "card.json").exists() or (folder / "table.csv").exists():
+        raise TableError(
+            f"the folder {str(folder)!r} already holds a table", remedy="choose another folder, or move it away"
+        )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of `card.json` and of a row of `table.csv`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        "card": msgspec.json.schema(Card),
+        "row": msgspec.json.schema(Row),
+    }
+
+
+def _roots(package: Any) -> Iterable[Path]:
+    """Return the folders of a data package."""
+    root = files(package)
+    return [Path(str(entry)).parent for entry in root.iterdir() if entry.name == "schema.json"] or [Path(str(root))]
+
+
+def _without_grid(shape: Shape) -> Shape:
+    return dataclasses.replace(shape, height=1, width=1)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TableError(
+            f"there is no file {str(path)!r}", remedy="a table folder holds table.csv and card.json"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{str(path)!r} cannot be read: {error}", remedy="check the file") from error
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        return msgspec.json.decode(_read_text(path), type=Card)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise TableError(
+            f"{str(path)!r} is not a card of schema {SCHEMA}: {error}", remedy="correct the file"
+        ) from error
+
+
+def _parse_rows(text: str, *, where: str) -> tuple[Row, ...]:
+    reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
+    try:
+        columns = set(reader.fieldnames or ())
+        if missing := sorted(_REQUIRED - columns):
+            raise TableError(f"{where} lacks the column {missing[0]!r}", remedy="add it", missing=missing)
+        if unknown := sorted(columns - set(COLUMNS)):
+            raise TableError(f"{where} has the unknown column {unknown[0]!r}", remedy="remove it", unknown=unknown)
+        return tuple(_parse_row(cells, where=f"line {reader.line_num} of {where}") for cells in reader)
+    except csv.Error as error:
+        raise TableError(f"{where} is not a CSV file: {error}", remedy="correct the file") from error
+
+
+def _parse_row(cells: dict[str, str | None], *, where: str) -> Row:
+    if "" in cells or None in cells.values():
+        raise TableError(f"{where} has too many or too few cells", remedy="correct the line")
+    filled = {column: cell for column, cell in cells.items() if cell != ""}
+    try:
+        return msgspec.convert(filled, Row, strict=False)
+    except (msgspec.ValidationError, S2SearchError) as error:
+        raise TableError(f"{where}: {error}", remedy="correct the line") from error

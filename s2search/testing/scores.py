@@ -1,0 +1,19 @@
+"""Conformance suite of scores: `check_score(MyScore(), space)`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from s2search.score.base import Score
+from s2search.space import Space
+
+
+def check_score(score: Score, space: Space) -> None:
+    """Hold a score against its contract on a space that it can rank; AssertionError at the first broken promise."""
+    values_LC = score.score_LC(space)
+    assert values_LC.shape == (space.depth, len(space.candidates)), f"the shape is {values_LC.shape}"
+    assert np.isfinite(values_LC).all(), "a score is not finite"
+    assert (score.score_LC(space) == values_LC).all(), "the same question got another answer"
+    assert score.name and "\n" not in score.name, "a score needs a name"
+    assert score.statement and "\n" not in score.statement, "a score says in one line where it comes from"
+    assert score.digest.startswith("sha256:"), "a score's digest is its provenance"

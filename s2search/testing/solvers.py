@@ -1,0 +1,73 @@
+"""Conformance suite of solvers: `check_solver(MySolver())` raises AssertionError at the first broken promise."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from s2search.errors import InfeasibleError
+from s2search.problem import Problem
+from s2search.solver.base import Solution, Solver
+from s2search.solver.exhaustive import Exhaustive
+from s2search.testing.problems import random_problem
+
+
+def check_solver(solver: Solver, *, exact: bool = True, problems: int = 20, seed: int = 0) -> None:
+    """Hold a solver against its contract on small random problems.
+
+    Args:
+        solver: The solver to check.
+        exact: Whether it promises the optimum; if not, it must never claim a score above it.
+        problems: How many problems to try.
+        seed: Seed of the problems.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(problems):
+        problem = random_problem(
+            rng, layers=int(rng.integers(1, 7)), candidates=int(rng.integers(1, 4)), identical_layers=not exact
+        )
+        _check_one(solver, problem, exact=exact)
+        _check_infeasible(solver, problem)
+
+
+def _check_one(solver: Solver, problem: Problem, *, exact: bool) -> None:
+    try:
+        best = Exhaustive().solve(problem)
+    except InfeasibleError:
+        _check_raises(solver, problem)
+        return
+    try:
+        solution = solver.solve(problem)
+    except InfeasibleError:
+        assert not exact, f"{solver} found no layout where one of score {best.score} fits"
+        return
+    _check_solution(solution, problem)
+    assert solution.score <= best.score + 1e-12, f"{solver} claims {solution.score}, the optimum is {best.score}"
+    assert solution.upper_bound >= best.score - 1e-12, f"{solver} bounds the score by less than the optimum"
+    if exact:
+        assert solution.score == best.score, f"{solver} found {solution.score}, the optimum is {best.score}"
+        assert solution.optimal, f"{solver} found the optimum without a proof"
+
+
+def _check_solution(solution: Solution, problem: Problem) -> None:
+    assert problem.admits(solution.choice_L), "the layout is not admitted"
+    price = problem.price(solution.choice_L)
+    assert (solution.latency_us, solution.memory_bytes, solution.peak_bytes) == (
+        price.latency_us,
+        price.memory_bytes,
+        price.peak_bytes,
+    ), "the reported costs are not those of the layout"
+
+
+def _check_infeasible(solver: Solver, problem: Problem) -> None:
+    _check_raises(solver, dataclasses.replace(problem, latency_budget_us=0))
+    _check_raises(solver, dataclasses.replace(problem, memory_budget_bytes=0))
+
+
+def _check_raises(solver: Solver, problem: Problem) -> None:
+    try:
+        solution = solver.solve(problem)
+    except InfeasibleError:
+        return
+    raise AssertionError(f"{solver} answered an infeasible problem with {solution.choice_L}")

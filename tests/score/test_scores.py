@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s2search.errors import ScoreError
+from s2search.score.file import ScoreFile, open_score
+from s2search.score.published import Published
+from s2search.space import Space
+from s2search.testing.scores import check_score
+
+SPACE = Space.parse("lcha,ssa", depth=4)
+
+
+def write(folder: Path, scores: object, **other: object) -> Path:
+    path = folder / "score.json"
+    content = {"schema": "s2search.score/1", "name": "mine", "statement": "made up for a test", "scores": scores}
+    path.write_text(json.dumps({**content, **other}))
+    return path
+
+
+def test_a_model_of_one_type_scores_minus_its_published_loss() -> None:
+    """Source: S2DiT, table 3."""
+    space = Space.parse("full,kv_compressed,lcha,ssa", depth=28)
+    assert Published().score_LC(space).sum(axis=0) == pytest.approx([-0.252, -0.255, -0.259, -0.269])
+
+
+def test_built_in_scores_pass_the_conformance_suite(tmp_path: Path) -> None:
+    check_score(Published(), SPACE)
+    check_score(open_score(str(write(tmp_path, {"lcha": [1, 2, 3, 4], "ssa": 0.5}))), SPACE)
+
+
+def test_a_file_may_depend_on_the_position_or_not(tmp_path: Path) -> None:
+    score = ScoreFile.load(write(tmp_path, {"lcha": [1, 2, 3, 4], "ssa": 0.5}))
+    assert np.array_equal(score.score_LC(SPACE), [[1, 0.5], [2, 0.5], [3, 0.5], [4, 0.5]])
+
+
+def test_a_score_never_takes_a_missing_value_for_zero(tmp_path: Path) -> None:
+    with pytest.raises(ScoreError, match="no value for 'ssa'; it has: lcha"):
+        ScoreFile.load(write(tmp_path, {"lcha": 1.0})).score_LC(SPACE)
+    with pytest.raises(ScoreError, match=r"no value for 'lcha\[gate=false\]'"):
+        Published().score_LC(Space.parse("lcha[gate=false]", depth=4))
+
+
+@pytest.mark.parametrize(
+    ("scores", "other", "complaint"),
+    [
+        ({"lcha": [1, 2], "ssa": 1}, {}, "gives 2 layers for 'lcha', the plan has 4"),
+        ({"lcha": "high", "ssa": 1}, {}, "is not a score of schema"),
+        ({"lcha": 1, "ssa": 1}, {"schema": "s2search.score/9"}, "s2search.score/9"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, scores: object, other: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ScoreError, match=complaint):
+        ScoreFile.load(write(tmp_path, scores, **other)).score_LC(SPACE)
+
+
+def test_a_value_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ScoreError, match="the score of 'lcha' is nan"):
+        ScoreFile(schema="s2search.score/1", name="mine", statement="made up", scores={"lcha": [1.0, float("nan")]})

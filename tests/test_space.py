@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2search.errors import InputError
+from s2search.space import Space, interleave
+
+SPACE = Space.parse("lcha,ssa,full", depth=6)
+
+
+@given(st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_a_written_layout_reads_back(choice_L: list[int]) -> None:
+    assert SPACE.parse_layout(SPACE.write_layout(choice_L)) == tuple(choice_L)
+
+
+@given(st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_layouts_of_variants_are_written_with_their_names_and_read_back(choice_L: list[int]) -> None:
+    space = Space.parse("lcha,lcha[gate=false,rope_order=post],ssa", depth=6)
+    assert space.parse_layout(space.write_layout(choice_L)) == tuple(choice_L)
+
+
+@given(st.integers(1, 60), st.data())
+def test_interleaving_places_high_resolution_groups_at_the_published_positions(groups: int, data: st.DataObject) -> None:
+    n = data.draw(st.integers(0, groups))
+    layout = interleave([n, groups - n], [0, 1])
+    assert [m for m, c in enumerate(layout) if c == 0] == [int((i + 0.5) * groups / n) for i in range(n)]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any))
+def test_interleaving_keeps_the_counts(counts: list[int]) -> None:
+    layout = interleave(counts, [c % 2 for c in range(len(counts))])
+    assert [layout.count(c) for c in range(len(counts))] == counts
+
+
+def test_interleaving_does_not_depend_on_the_order_of_the_candidates() -> None:
+    assert interleave([3, 4], [0, 1]) == tuple(1 - c for c in interleave([4, 3], [1, 0]))
+
+
+def test_groups_stay_whole() -> None:
+    space = Space.parse("lcha,ssa", depth=8, group_size=2)
+    assert space.layouts == 16
+    assert space.write_layout(space.interleave([4, 4])) == "S2L2S2L2"
+    with pytest.raises(InputError, match="mixes blocks inside a group of 2"):
+        space.parse_layout("LSLSLSLS")
+
+
+@pytest.mark.parametrize(
+    ("candidates", "depth", "group_size", "complaint"),
+    [
+        ("", 4, 1, "no candidate blocks"),
+        ("lcha,lcha", 4, 1, "named twice"),
+        ("lcha,ssa", 0, 1, "the depth is 0"),
+        ("lcha,ssa", 28, 3, "does not divide into groups of 3"),
+        ("lcha,sssa", 4, 1, "did you mean 'ssa'"),
+        ("lcha[gait=false]", 4, 1, "did you mean 'gate'"),
+        ("lcha[gate]", 4, 1, "is not an option"),
+        ("lcha[linear_only=true,local_only=true]", 4, 1, "cannot be linear_only and local_only"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused(candidates: str, depth: int, group_size: int, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        Space.parse(candidates, depth=depth, group_size=group_size)
