@@ -1,0 +1,1 @@
+"""Solvers: each turns a `Problem` into a checked `Solution`, or raises `InfeasibleError`."""

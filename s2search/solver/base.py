@@ -1,0 +1,81 @@
+"""The contract of a solver.
+
+A solver is a frozen keyword-only dataclass; its fields are its configuration. `solve` is given a problem and returns a
+layout that the problem admits, or raises `InfeasibleError`; it never returns an empty answer. A family member writes
+`_choose` for a problem whose groups are already folded into single layers (`group_size` 1); `solve` unfolds the answer,
+recomputes every number from the layout by `Problem.price`, and raises `CheckError` if the layout breaks a budget.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from s2search.errors import CheckError
+from s2search.problem import FIXED_POINT, Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a family member answers: a candidate per layer, and a proven bound on any layout's score (fixed-point)."""
+
+    choice_L: tuple[int, ...]
+    upper_bound: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """A layout with its recomputed costs.
+
+    `score` and `upper_bound` are in the score's unit; `optimal` says that the bound proves no layout scores higher.
+    `memory_bytes` includes the fixed bytes but not the peak.
+    """
+
+    choice_L: tuple[int, ...]
+    score: float
+    latency_us: int
+    memory_bytes: int
+    peak_bytes: int
+    upper_bound: float
+    optimal: bool
+
+
+class Solver(ABC):
+    """Finds the best layout that a problem admits."""
+
+    def solve(self, problem: Problem) -> Solution:
+        """Return the best layout found, with its recomputed costs and a proven upper bound.
+
+        Raises:
+            InfeasibleError: No layout meets the budgets; the message says which binds and what would do.
+            CheckError: The solver returned a layout that the problem does not admit (a bug in the solver).
+        """
+        answer = self._choose(problem.by_group())
+        choice_L = tuple(c for c in answer.choice_L for _ in range(problem.group_size))
+        price = problem.price(choice_L)
+        if not problem.admits(choice_L):
+            raise CheckError(
+                f"{type(self).__name__} chose a layout of {price.latency_us} us and {price.total_bytes} bytes, "
+                f"outside the budgets {problem.latency_budget_us} us and {problem.memory_budget_bytes} bytes",
+                remedy="report this as a bug of the solver",
+            )
+        return Solution(
+            choice_L=choice_L,
+            score=price.score,
+            latency_us=price.latency_us,
+            memory_bytes=price.memory_bytes,
+            peak_bytes=price.peak_bytes,
+            upper_bound=answer.upper_bound / FIXED_POINT,
+            optimal=price.fixed_point_score == answer.upper_bound,
+        )
+
+    @abstractmethod
+    def _choose(self, problem: Problem) -> Choice:
+        """Answer a problem whose `group_size` is 1."""
+
+
+def unconstrained_bound(problem: Problem) -> int:
+    """Return the score (fixed-point) of the best allowed candidate at every layer: no layout can score higher."""
+    worst = problem.fixed_point_score_LC.min() - 1
+    best_L = problem.fixed_point_score_LC.max(axis=1, where=problem.allowed_LC, initial=worst)
+    return int(best_L.sum())

@@ -1,0 +1,65 @@
+"""exhaustive: the naive reference, which prices every layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2search.errors import ProblemError
+from s2search.problem import Int, Problem
+from s2search.solver.base import Choice, Solver
+from s2search.solver.infeasible import explain_infeasible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhaustive(Solver):
+    """Prices every layout; refuses problems of more than `limit` layouts. Among the best it takes the fastest."""
+
+    limit: int = 2_000_000
+
+    def _choose(self, problem: Problem) -> Choice:
+        """Return the optimum; see the base class."""
+        best: tuple[int, int, tuple[int, ...]] | None = None
+        for choice_NL in layouts_NL(problem, limit=self.limit):
+            latency_N, score_N, fits_N = _price(problem, choice_NL)
+            for n in np.lexsort((latency_N, -score_N, ~fits_N))[: int(fits_N.any())]:
+                rank = (int(score_N[n]), -int(latency_N[n]), tuple(choice_NL[n].tolist()))
+                if best is None or rank[:2] > best[:2]:
+                    best = rank
+        if best is None:
+            raise explain_infeasible(problem)
+        return Choice(choice_L=best[2], upper_bound=best[0])
+
+
+def layouts_NL(problem: Problem, *, limit: int) -> Iterator[Int]:
+    """Yield all allowed layouts in lexicographic order, some thousand at a time.
+
+    Raises:
+        ProblemError: There are more than `limit`.
+    """
+    if problem.layouts > limit:
+        raise ProblemError(
+            f"the exhaustive solver prices at most {limit:,} layouts, this problem has {problem.layouts:,}",
+            remedy="use --solver dynamic",
+        )
+    choices_L = [np.flatnonzero(allowed_C) for allowed_C in problem.allowed_LC]
+    sizes = [len(choices) for choices in choices_L]
+    for start in range(0, problem.layouts, 65_536):
+        number_N = np.arange(start, min(start + 65_536, problem.layouts))
+        digits = np.unravel_index(number_N, sizes)
+        yield np.stack([choices[digit] for choices, digit in zip(choices_L, digits, strict=True)], axis=1)
+
+
+def _price(problem: Problem, choice_NL: Int) -> tuple[Int, Int, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Return latency, score (fixed-point) and feasibility of many layouts."""
+    layer_L = np.arange(choice_NL.shape[1])
+    streams = np.pad(problem.stream_C[choice_NL], ((0, 0), (1, 1)))
+    streams[:, 0], streams[:, -1] = problem.first_stream, problem.last_stream
+    switches_N = problem.switch_us_SS[streams[:, :-1], streams[:, 1:]].sum(axis=1)
+    latency_N = problem.fixed_us + switches_N + problem.latency_us_LC[layer_L, choice_NL].sum(axis=1)
+    memory_N = problem.fixed_bytes + problem.memory_bytes_LC[layer_L, choice_NL].sum(axis=1)
+    total_N = memory_N + problem.peak_bytes_LC[layer_L, choice_NL].max(axis=1)
+    fits_N = (latency_N <= problem.latency_budget_us) & (total_N <= problem.memory_budget_bytes)
+    return latency_N, problem.fixed_point_score_LC[layer_L, choice_NL].sum(axis=1), fits_N

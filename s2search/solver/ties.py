@@ -1,0 +1,64 @@
+"""How many layouts share the best score within the budgets."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from s2search.problem import Problem
+from s2search.solver.labels import least_to_go
+
+_State = tuple[int, int, int, int, int]
+
+
+def count_ties(problem: Problem, fixed_point_score: int, *, most_states: int = 200_000) -> int | None:
+    """Return how many layouts that the problem admits have exactly this score.
+
+    Partial layouts are counted together where stream, latency, memory, peak and score coincide. Where more than
+    `most_states` of them differ in one layer the count is given up: None, not a guess.
+    """
+    problem = problem.by_group()
+    score_LC = np.where(problem.allowed_LC, problem.fixed_point_score_LC, np.iinfo(np.int64).min // 2**12)
+    still_to_come_L = np.append(score_LC.max(axis=1)[::-1].cumsum()[::-1], 0)
+    to_go_us_LS, to_go_bytes_L = least_to_go(problem)
+    states: Counter[_State] = Counter({(problem.first_stream, problem.fixed_us, problem.fixed_bytes, 0, 0): 1})
+    for layer in range(len(score_LC)):
+        states = _extend(problem, states, layer)
+        for state in list(states):
+            stream, latency_us, memory_bytes, peak_bytes, score = state
+            if (
+                score + still_to_come_L[layer + 1] < fixed_point_score
+                or latency_us + to_go_us_LS[layer + 1, stream] > problem.latency_budget_us
+                or memory_bytes + to_go_bytes_L[layer + 1] + peak_bytes > problem.memory_budget_bytes
+            ):
+                del states[state]
+        if len(states) > most_states:
+            return None
+    return sum(count for (*_, score), count in states.items() if score == fixed_point_score)
+
+
+def _extend(problem: Problem, states: Counter[_State], layer: int) -> Counter[_State]:
+    longer: Counter[_State] = Counter()
+    choices = [
+        (
+            int(problem.stream_C[c]),
+            int(problem.latency_us_LC[layer, c]),
+            int(problem.memory_bytes_LC[layer, c]),
+            int(problem.peak_bytes_LC[layer, c]),
+            int(problem.fixed_point_score_LC[layer, c]),
+        )
+        for c in np.flatnonzero(problem.allowed_LC[layer])
+    ]
+    switch_us = problem.switch_us_SS.tolist()
+    for (stream, latency_us, memory_bytes, peak_bytes, score), count in states.items():
+        for to, block_us, block_bytes, block_peak, block_score in choices:
+            state = (
+                to,
+                latency_us + switch_us[stream][to] + block_us,
+                memory_bytes + block_bytes,
+                max(peak_bytes, block_peak),
+                score + block_score,
+            )
+            longer[state] += count
+    return longer

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from s2search.errors import CheckError, InfeasibleError, ProblemError
+from s2search.problem import UNLIMITED, Problem
+from s2search.solver.allocation import Allocation
+from s2search.solver.base import Choice, Solver
+from s2search.solver.dynamic import Dynamic
+from s2search.solver.exhaustive import Exhaustive, layouts_NL
+from s2search.solver.frontier import frontier
+from s2search.solver.infeasible import fastest_within_memory_us, least_latency_us, least_memory_bytes
+from s2search.solver.milp import Milp
+from s2search.solver.ties import count_ties
+from s2search.testing.problems import random_problem
+from s2search.testing.solvers import check_solver
+
+
+@st.composite
+def problems(draw: st.DrawFn, *, most_layers: int = 6, position_free: bool = False) -> Problem:
+    """Small problems in which ties, exact hits of a budget, peaks, switches and forbidden choices are common."""
+    groups, group_size = draw(st.integers(1, most_layers)), draw(st.sampled_from([1, 1, 2]))
+    layers, candidates = groups * group_size, draw(st.integers(1, 3))
+    shape = (1 if position_free else layers, candidates)
+
+    def numbers(most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        flat = draw(st.lists(st.integers(0, most), min_size=shape[0] * candidates, max_size=shape[0] * candidates))
+        return np.repeat(np.array(flat, np.int64).reshape(shape), layers // shape[0], axis=0)
+
+    allowed = numbers(9) > 0 if draw(st.booleans()) else np.ones((layers, candidates), np.bool_)
+    allowed[:, 0] = True
+    return Problem(
+        score_LC=numbers(5) / 7 - 0.3,
+        latency_us_LC=numbers(5),
+        memory_bytes_LC=numbers(5),
+        peak_bytes_LC=numbers(3) if draw(st.booleans()) else np.zeros((layers, candidates), np.int64),
+        allowed_LC=allowed,
+        stream_C=np.array(draw(st.lists(st.integers(0, 1), min_size=candidates, max_size=candidates)), np.int64),
+        switch_us_SS=np.array(draw(st.sampled_from([[[0, 0], [0, 0]], [[0, 2], [1, 0]], [[1, 3], [0, 2]]]))),
+        fixed_us=draw(st.integers(0, 3)),
+        fixed_bytes=draw(st.integers(0, 3)),
+        latency_budget_us=draw(st.one_of(st.integers(0, 6 * layers), st.just(UNLIMITED))),
+        memory_budget_bytes=draw(st.one_of(st.integers(0, 6 * layers), st.just(UNLIMITED))),
+        group_size=group_size,
+    )
+
+
+def score_or_none(solver: Solver, problem: Problem) -> float | None:
+    try:
+        return solver.solve(problem).score
+    except InfeasibleError:
+        return None
+
+
+def plain_optimum(problem: Problem) -> float | None:
+    """The definition, word for word: price every layout that the problem admits."""
+    by_group = problem.by_group()
+    layouts = (
+        tuple(int(c) for c in np.repeat(choice, problem.group_size))
+        for chunk in layouts_NL(by_group, limit=10**6)
+        for choice in chunk
+    )
+    return max((problem.price(layout).score for layout in layouts if problem.admits(layout)), default=None)
+
+
+@given(problems())
+def test_exhaustive_equals_the_definition(problem: Problem) -> None:
+    assert score_or_none(Exhaustive(), problem) == plain_optimum(problem)
+
+
+@given(problems())
+def test_dynamic_equals_exhaustive(problem: Problem) -> None:
+    assert score_or_none(Dynamic(), problem) == score_or_none(Exhaustive(), problem)
+
+
+@given(problems())
+def test_milp_equals_exhaustive(problem: Problem) -> None:
+    best, found = score_or_none(Exhaustive(), problem), score_or_none(Milp(), problem)
+    assert (best is None) == (found is None)
+    assert best is None or found == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dynamic_equals_milp_on_problems_too_large_to_enumerate(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, layers=int(rng.integers(12, 22)), candidates=3, switches=bool(seed % 2))
+    assert Dynamic().solve(problem).score == pytest.approx(Milp(time_limit_s=60).solve(problem).score, abs=1e-6)
+
+
+@given(problems(position_free=True))
+def test_allocation_never_beats_the_optimum(problem: Problem) -> None:
+    best, found = score_or_none(Exhaustive(), problem), score_or_none(Allocation(), problem)
+    assert found is None or (best is not None and found <= best)
+
+
+@pytest.mark.parametrize(("solver", "exact"), [(Exhaustive(), True), (Dynamic(), True), (Milp(), True), (Allocation(), False)])
+def test_built_in_solvers_pass_the_conformance_suite(solver: Solver, exact: bool) -> None:
+    check_solver(solver, exact=exact)
+
+
+def test_the_conformance_suite_catches_a_solver_that_misses_the_optimum() -> None:
+    class Worst(Exhaustive):
+        def _choose(self, problem: Problem) -> Choice:
+            best = super()._choose(problem)
+            return super()._choose(dataclasses.replace(problem, score_LC=-problem.score_LC)) if best else best
+
+    with pytest.raises(AssertionError):
+        check_solver(Worst())
+
+
+def test_a_solver_that_breaks_a_budget_is_found_out() -> None:
+    class Reckless(Solver):
+        def _choose(self, problem: Problem) -> Choice:
+            return Choice(choice_L=(0,) * len(problem.score_LC), upper_bound=0)
+
+    problem = random_problem(np.random.default_rng(0), layers=4, candidates=2)
+    with pytest.raises(CheckError, match="Reckless chose a layout"):
+        Reckless().solve(dataclasses.replace(problem, latency_budget_us=0))
+
+
+@given(problems(), st.integers(0, 5), st.integers(0, 5))
+def test_a_larger_budget_never_scores_lower(problem: Problem, more_us: int, more_bytes: int) -> None:
+    before = score_or_none(Dynamic(), problem)
+    larger = dataclasses.replace(
+        problem,
+        latency_budget_us=problem.latency_budget_us + more_us,
+        memory_budget_bytes=problem.memory_budget_bytes + more_bytes,
+    )
+    after = score_or_none(Dynamic(), larger)
+    assert before is None or (after is not None and after >= before)
+
+
+@given(problems(), st.randoms(use_true_random=False))
+def test_the_order_of_candidates_does_not_matter(problem: Problem, random: Any) -> None:
+    order = list(range(problem.score_LC.shape[1]))
+    random.shuffle(order)
+    shuffled = dataclasses.replace(
+        problem,
+        **{f: getattr(problem, f)[:, order] for f in ("score_LC", "latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "allowed_LC")},
+        stream_C=problem.stream_C[order],
+    )
+    assert score_or_none(Dynamic(), shuffled) == score_or_none(Dynamic(), problem)
+
+
+@given(problems())
+def test_a_budget_equal_to_a_layouts_cost_admits_it_and_one_less_does_not(problem: Problem) -> None:
+    best = score_or_none(Dynamic(), problem)
+    assume(best is not None)
+    solution = Dynamic().solve(problem)
+    total_bytes = solution.memory_bytes + solution.peak_bytes
+    exact = dataclasses.replace(problem, latency_budget_us=solution.latency_us, memory_budget_bytes=total_bytes)
+    assert score_or_none(Dynamic(), exact) == best
+    assert not problem.by_group().layouts == 1 or solution.latency_us == 0 or (
+        score_or_none(Dynamic(), dataclasses.replace(problem, latency_budget_us=solution.latency_us - 1)) is None
+    )
+
+
+@given(problems())
+def test_an_infeasible_problem_says_what_would_do(problem: Problem) -> None:
+    try:
+        Dynamic().solve(problem)
+        return
+    except InfeasibleError as error:
+        reason = error
+    least_us, least_bytes = least_latency_us(problem.by_group()), least_memory_bytes(problem.by_group())
+    assert reason.fields["least_latency_us"] == least_us
+    free = dataclasses.replace(problem, latency_budget_us=UNLIMITED, memory_budget_bytes=UNLIMITED)
+    assert score_or_none(Exhaustive(), dataclasses.replace(free, latency_budget_us=least_us)) is not None
+    assert score_or_none(Exhaustive(), dataclasses.replace(free, memory_budget_bytes=least_bytes)) is not None
+    if least_us:
+        assert score_or_none(Exhaustive(), dataclasses.replace(free, latency_budget_us=least_us - 1)) is None
+    if least_bytes:
+        assert score_or_none(Exhaustive(), dataclasses.replace(free, memory_budget_bytes=least_bytes - 1)) is None
+    within_us = fastest_within_memory_us(problem.by_group())
+    if within_us is not None:
+        mended = dataclasses.replace(problem, latency_budget_us=within_us)
+        assert score_or_none(Exhaustive(), mended) is not None
+
+
+@given(problems())
+def test_ties_are_counted_as_brute_force_counts_them(problem: Problem) -> None:
+    best = score_or_none(Exhaustive(), problem)
+    assume(best is not None)
+    by_group = problem.by_group()
+    tied = 0
+    for chunk in layouts_NL(by_group, limit=10**6):
+        for choice in chunk.tolist():
+            tied += by_group.admits(choice) and by_group.price(choice).score == best
+    assert count_ties(problem, Dynamic().solve(problem).score.__mul__(10**9).__round__()) == tied
+
+
+def test_counting_ties_gives_up_rather_than_guess() -> None:
+    problem = random_problem(np.random.default_rng(0), layers=12, candidates=3, tightness=1.0)
+    flat = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC))
+    assert count_ties(flat, 0, most_states=10) is None
+
+
+@given(problems())
+def test_the_front_is_the_optimum_at_each_of_its_latencies(problem: Problem) -> None:
+    fastest_us = fastest_within_memory_us(problem.by_group())
+    assume(fastest_us is not None)
+    front = frontier(problem, latency_budgets_us=[fastest_us + more for more in (-1, 0, 1, 2, 3, 5, 8, 13)])
+    assert front[0].latency_us == fastest_us
+    assert all(a.latency_us < b.latency_us and a.score < b.score for a, b in zip(front, front[1:], strict=False))
+    for solution in front:
+        at = dataclasses.replace(problem, latency_budget_us=solution.latency_us)
+        assert solution.score == Exhaustive().solve(at).score
+
+
+def test_32_layers_of_3_1_ms_fit_their_own_sum() -> None:
+    """Float sums refuse this plan: 32 additions of 1.6 are more than 51.2."""
+    ones = np.ones((32, 1), np.int64)
+    problem = Problem(
+        score_LC=ones * 1.0,
+        latency_us_LC=1600 * ones,
+        memory_bytes_LC=ones,
+        peak_bytes_LC=ones,
+        allowed_LC=ones > 0,
+        stream_C=np.zeros(1, np.int64),
+        switch_us_SS=np.zeros((2, 2), np.int64),
+        latency_budget_us=51_200,
+        memory_budget_bytes=33,
+    )
+    assert sum([1.6] * 32) > 51.2
+    assert Dynamic().solve(problem).optimal
+
+
+def test_allocation_comes_as_close_to_both_budgets_as_any_count() -> None:
+    """Source: S2DiT, section 3, stage 1: 12 LCHA + 16 SSA of 28 fill 535 ms and the memory they take."""
+    ones = np.ones((28, 1), np.int64)
+    problem = Problem(
+        score_LC=ones * np.array([[-0.1, -0.2]]),
+        latency_us_LC=ones * np.array([[32_142, 9_214]]),
+        memory_bytes_LC=ones * np.array([[40, 30]]),
+        peak_bytes_LC=0 * ones * np.array([[0, 0]]),
+        allowed_LC=np.ones((28, 2), np.bool_),
+        stream_C=np.array([0, 1]),
+        switch_us_SS=np.zeros((2, 2), np.int64),
+        latency_budget_us=535_000,
+        memory_budget_bytes=960,
+    )
+    assert Allocation().solve(problem).choice_L.count(0) == 12
+
+
+def test_allocation_refuses_costs_that_depend_on_the_layer() -> None:
+    problem = random_problem(np.random.default_rng(0), layers=4, candidates=2)
+    with pytest.raises(ProblemError, match="depends on the layer"):
+        Allocation().solve(problem)
+
+
+def test_exhaustive_refuses_what_it_cannot_enumerate() -> None:
+    problem = random_problem(np.random.default_rng(0), layers=40, candidates=2)
+    with pytest.raises(ProblemError, match="at most 2,000,000 layouts, this problem has 1,099,511,627,776"):
+        Exhaustive().solve(problem)
