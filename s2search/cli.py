@@ -1,0 +1,214 @@
+"""The command line: one command per stage, each of which parses, makes one call and prints.
+
+Exit codes: 0 done; 1 a check failed; 2 bad input; 3 no layout fits. An `S2SearchError` is one line on stderr; anything
+else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from s2search.errors import InputError, S2SearchError
+from s2search.space import DEFAULT_CANDIDATES
+from s2search.table import DEFAULT_TABLE
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from s2search.plan import Request
+
+# Typer carries its own copy of click; all its complaints about the command line share this base.
+_UsageError: Any = typer.BadParameter.__base__
+_INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class ScenarioName(StrEnum):
+    """What one forward pass sees."""
+
+    STREAM = "stream"
+    CLIP = "clip"
+
+
+class CommitName(StrEnum):
+    """Who writes the streaming state."""
+
+    REUSE_LAST = "reuse_last"
+    CLEAN_PASS = "clean_pass"
+
+
+TableOption = Annotated[str, typer.Option(help="Installed latency table, or a table's folder.")]
+ScenarioOption = Annotated[ScenarioName, typer.Option(help="stream: a chunk with its window. clip: bidirectional.")]
+DepthOption = Annotated[int, typer.Option(help="Layers of the model.")]
+GroupOption = Annotated[int, typer.Option(help="Neighbouring layers that take the same block.")]
+CandidatesOption = Annotated[str, typer.Option(help="Blocks to choose from, such as lcha,lcha[gate=false],ssa.")]
+ScoreOption = Annotated[str, typer.Option(help="Installed score, or a JSON file of scores.")]
+CommitOption = Annotated[CommitName, typer.Option(help="Forward passes per chunk: steps, or steps + 1 (clean_pass).")]
+VideoOption = Annotated[str | None, typer.Option(help="Video size, where the table holds several: 512x288.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="Precision, where the table holds several.")]
+UnitOption = Annotated[str | None, typer.Option(help="Compute unit, where the table holds several.")]
+ModelOption = Annotated[str, typer.Option(help="Latency model: lookup, interpolate, ...")]
+SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhaustive, allocation, ...")]
+FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    table: TableOption = DEFAULT_TABLE,
+    scenario: ScenarioOption = ScenarioName.STREAM,
+    depth: DepthOption = 28,
+    group_size: GroupOption = 1,
+    candidates: CandidatesOption = DEFAULT_CANDIDATES,
+    score: ScoreOption = "published",
+    budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
+    commit: CommitOption = CommitName.REUSE_LAST,
+    layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
+    solver: SolverOption = "dynamic",
+    latency_model: ModelOption = "lookup",
+    video: VideoOption = None,
+    precision: PrecisionOption = None,
+    compute_unit: UnitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON (schema s2search.plan/1).")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the plan as JSON to this file.")] = None,
+    figure: FigureOption = None,
+) -> int:
+    """Place a block at every layer, exactly, within latency and memory budgets."""
+    from s2search import registry
+    from s2search.plan import find, price
+
+    request = _request(context)
+    chosen = registry.create("solvers", solver)
+    answer = price(request, request.space.parse_layout(layout), chosen) if layout else find(request, chosen)
+    if out:
+        answer.save(out)
+    if figure:
+        from s2search.report.figures import plan_figure, save_figure
+
+        save_figure(plan_figure(answer), figure)
+    if as_json:
+        typer.echo(answer.to_json(), nl=False)
+    else:
+        from s2search.report.terminal import plan_text
+
+        _print(plan_text(answer))
+    return 0 if answer.fits else 1
+
+
+@app.command()
+def frontier(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Write the front as CSV.")],
+    table: TableOption = DEFAULT_TABLE,
+    scenario: ScenarioOption = ScenarioName.STREAM,
+    depth: DepthOption = 28,
+    group_size: GroupOption = 1,
+    candidates: CandidatesOption = DEFAULT_CANDIDATES,
+    score: ScoreOption = "published",
+    budget: Annotated[list[str] | None, typer.Option(help="Memory budget of the whole front: 1.1GB.")] = None,
+    points: Annotated[int, typer.Option(min=2, help="Latency budgets to try between the fastest and the best.")] = 40,
+    solver: SolverOption = "dynamic",
+    latency_model: ModelOption = "lookup",
+    video: VideoOption = None,
+    precision: PrecisionOption = None,
+    compute_unit: UnitOption = None,
+    figure: FigureOption = None,
+) -> int:
+    """Trace the best score for every latency, at one memory budget."""
+    from s2search import registry
+    from s2search.plan import front, save_front
+    from s2search.report.terminal import front_text
+
+    plans = front(_request(context), registry.create("solvers", solver), points=points)
+    save_front(plans, out)
+    if figure:
+        from s2search.report.figures import front_figure, save_figure
+
+        save_figure(front_figure(plans), figure)
+    _print(front_text(plans))
+    return 0
+
+
+@app.command()
+def plugins() -> int:
+    """List what is installed, by family, and from which distribution."""
+    from s2search.report.terminal import plugins_text
+
+    _print(plugins_text())
+    return 0
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except S2SearchError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Abort:
+        _fail("interrupted", _INTERRUPTED)
+    except _UsageError as error:
+        _fail(_complaint(error), InputError.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _complaint(error: Any) -> str:
+    """Return what Typer found wrong with the command line, with the value that it leaves out."""
+    details = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
+    value = f" {details[0]['input']!r}:" if details else ""
+    message = error.format_message().rstrip(".").replace("Value error, ", "").replace("': ", f"':{value} ", 1)
+    return f"{message}; see {error.ctx.command_path if error.ctx else 's2search'} --help"
+
+
+def _request(context: typer.Context) -> Request:
+    """Read the words that `plan` and `frontier` share, all of them before anything is computed."""
+    from s2search import registry
+    from s2search.cost import Budget
+    from s2search.plan import Request
+    from s2search.preset import token_grid
+    from s2search.score.file import open_score
+    from s2search.space import Space
+    from s2search.table import open_table
+
+    words = context.params
+    budgets = tuple(Budget.parse(text) for text in words["budget"] or ())
+    space = Space.parse(words["candidates"], depth=words["depth"], group_size=words["group_size"])
+    table = open_table(words["table"])
+    return Request(
+        table=table,
+        scope=table.scope(
+            words["scenario"].value,
+            video=token_grid(words["video"]) if words["video"] else None,
+            precision=words["precision"],
+            compute_unit=words["compute_unit"],
+        ),
+        space=space,
+        latency_model=registry.create("latency_models", words["latency_model"]),
+        score=open_score(words["score"]),
+        budgets=budgets,
+        commit=words.get("commit", CommitName.REUSE_LAST).value,
+    )
+
+
+def _print(text: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(text)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    sys.stderr.write(f"s2search: {line}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

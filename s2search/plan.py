@@ -1,0 +1,430 @@
+"""Plan: the answer. A layout, what it costs against the budgets, and what it was made from.
+
+`find` searches, `price` takes a hand-written layout; both answer a `Request`. A plan is a value with a file form (JSON,
+schema `s2search.plan/1`) and carries the digests of the table and the score that made it.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from s2search.block import Stream
+from s2search.cost import COMMIT_POLICIES, Budget, CommitPolicy, tightest
+from s2search.errors import CheckError, InfeasibleError, InputError, TableError
+from s2search.latency.base import LatencyModel
+from s2search.preset import video_size
+from s2search.problem import UNLIMITED, Evidence, Problem
+from s2search.score.base import Score
+from s2search.solver.base import Solution, Solver
+from s2search.solver.frontier import frontier
+from s2search.solver.ties import count_ties
+from s2search.space import Space
+from s2search.table import LatencyTable, ProvenanceKind, Scope
+
+SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
+_TWO_SIDED_95 = 1.96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked: the device's table, the layouts that may be chosen, the score, and the budgets.
+
+    `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes.
+
+    Raises:
+        InputError: Two budgets of one kind, or an `fps` budget on a table without a pipeline part.
+    """
+
+    table: LatencyTable
+    scope: Scope
+    space: Space
+    latency_model: LatencyModel
+    score: Score
+    budgets: tuple[Budget, ...] = ()
+    commit: CommitPolicy = "reuse_last"
+
+    def __post_init__(self) -> None:
+        for kind, count in Counter(budget.kind for budget in self.budgets).items():
+            if count > 1:
+                texts = " and ".join(budget.text for budget in self.budgets if budget.kind == kind)
+                raise InputError(f"there are {count} {kind} budgets: {texts}", remedy="keep one of them")
+        if self.rate and self.scope.scenario != "stream":
+            raise InputError(
+                f"{self.rate.text} is a rate of streaming, and the scenario is {self.scope.scenario!r}",
+                remedy="use --scenario stream, or give a latency budget such as 535ms",
+            )
+        if self.rate and self.table.card.pipeline is None:
+            raise TableError(
+                f"the table {self.table.name!r} has no pipeline part (text encoder, decoder, steps), "
+                f"so {self.rate.text} says nothing about one forward pass",
+                remedy="give a latency budget such as 260ms, or add the pipeline to the table's card",
+            )
+
+    @property
+    def rate(self) -> Budget | None:
+        """The `fps` budget, if there is one."""
+        return next((budget for budget in self.budgets if budget.kind == "rate"), None)
+
+    @property
+    def latency_budget_us(self) -> int | None:
+        """The tighter of the latency budget and what the rate leaves for one forward pass; None without either."""
+        limits = [int(budget.amount) for budget in self.budgets if budget.kind == "latency"]
+        if self.rate and self.table.card.pipeline:
+            limits.append(self.table.card.pipeline.forward_budget_us(self.rate.amount, self.commit))
+        return tightest(limits)
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        """The memory budget; None without one."""
+        return tightest(int(budget.amount) for budget in self.budgets if budget.kind == "memory")
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the latency model predicts for every part."""
+        return Evidence.gather(self.table, self.scope, self.space, self.latency_model)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The search as integer arrays."""
+        latency, memory = self.latency_budget_us, self.memory_budget_bytes
+        return self.evidence.pose(
+            self.space,
+            self.score,
+            latency_budget_us=UNLIMITED if latency is None else latency,
+            memory_budget_bytes=UNLIMITED if memory is None else memory,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyAnswer:
+    """Milliseconds of one forward pass: predicted, its 95 % interval if all rows err together, and the budget.
+
+    `predicted` is the sum of the blocks' own latencies, `switches` and `fixed`.
+    """
+
+    predicted: float
+    low: float | None
+    high: float | None
+    budget: float | None
+    slack: float | None
+    switches: float
+    fixed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryAnswer:
+    """Bytes: all of it, its three terms (blocks, what every layout has, the activation peak), and the budget."""
+
+    predicted: int
+    blocks: int
+    fixed: int
+    peak: int
+    budget: int | None
+    slack: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockAnswer:
+    """One candidate, per layer: its stream, milliseconds, bytes, and the kind of evidence behind its latency."""
+
+    stream: Literal["high", "low"]
+    latency_ms: float
+    memory_bytes: int
+    peak_bytes: int
+    provenance: ProvenanceKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateAnswer:
+    """One chunk through the whole pipeline: its milliseconds and the pixel frames per second, per commit policy."""
+
+    chunk_ms: dict[str, float]
+    frames_per_second: dict[str, float]
+    budget: float | None
+    arithmetic: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a plan was made from."""
+
+    table: str
+    table_digest: str
+    table_kind: ProvenanceKind
+    table_statement: str
+    table_source: str
+    latency_model: str
+    score: str
+    score_digest: str
+    score_statement: str
+    solver: str
+    s2search: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A layout and its promise. See the fields' own types for units.
+
+    `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
+    with the same score within the budgets; null where they were not counted. `upper_bound` is a proven limit on the
+    score of any layout within the budgets; null where no layout is. `fits` is false only for a hand-written layout.
+    """
+
+    schema: Literal["s2search.plan/1"] = SCHEMA
+    layout: tuple[str, ...]
+    written: str
+    counts: dict[str, int]
+    blocks: dict[str, BlockAnswer]
+    group_size: int
+    scenario: str
+    video: str
+    frames: int
+    precision: str
+    compute_unit: str
+    commit: CommitPolicy
+    fits: bool
+    latency_ms: LatencyAnswer
+    memory_bytes: MemoryAnswer
+    rate: RateAnswer | None
+    score: float
+    upper_bound: float | None
+    optimal: bool
+    ties: int | None
+    provenance: Origin
+
+    @property
+    def depth(self) -> int:
+        """How many layers."""
+        return len(self.layout)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of everything in the plan."""
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
+
+    def to_json(self) -> str:
+        """Return the plan as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, all or nothing."""
+        _write(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan.
+
+        Raises:
+            InputError: The file is missing, or is not a plan of this schema.
+        """
+        try:
+            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        except OSError as error:
+            raise InputError(
+                f"the plan {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
+            ) from error
+        except msgspec.DecodeError as error:
+            raise InputError(f"{str(path)!r} is not a plan of schema {SCHEMA}: {error}", remedy="plan again") from error
+
+
+def find(request: Request, solver: Solver) -> Plan:
+    """Return the best layout within the budgets; of equally good ones, the most evenly interleaved one that fits.
+
+    Raises:
+        InfeasibleError: No layout fits.
+    """
+    problem = request.problem
+    solution = _interleaved(solver.solve(problem), request)
+    ties = count_ties(problem, problem.price(solution.choice_L).fixed_point_score) if solution.optimal else None
+    return _plan(
+        request, solver, solution.choice_L, upper_bound=solution.upper_bound, optimal=solution.optimal, ties=ties
+    )
+
+
+def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
+    """Return what a hand-written layout costs, whether it fits, and how far the best one would be ahead of it."""
+    score = request.problem.price(choice_L).score
+    try:
+        best = solver.solve(request.problem).upper_bound
+    except InfeasibleError:
+        best = None
+    optimal = request.problem.admits(choice_L) and score == best
+    return _plan(request, solver, choice_L, upper_bound=best, optimal=optimal, ties=None)
+
+
+def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
+    """Return the best plan for every latency, by rising latency and score, at the request's memory budget.
+
+    Raises:
+        InputError: The request limits latency, which the front itself varies.
+        InfeasibleError: No layout fits the memory budget.
+    """
+    for budget in request.budgets:
+        if budget.kind != "memory":
+            raise InputError(
+                f"the front goes over all latencies, so {budget.text} cannot limit it",
+                remedy="give a memory budget such as 1.1GB, or use plan",
+            )
+    found = frontier(request.problem, points=points, solver=solver)
+    even = [_interleaved(solution, request) for solution in found]
+    return [_plan(request, solver, s.choice_L, upper_bound=s.upper_bound, optimal=s.optimal, ties=None) for s in even]
+
+
+def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
+    """Write a front as CSV: one plan per line, with its latency (ms), memory (bytes), score, counts and layout."""
+    labels = list(plans[0].counts)
+    lines = [["latency_ms", "memory_bytes", "score", *labels, "layout"]]
+    for plan in plans:
+        counts = [str(plan.counts[label]) for label in labels]
+        lines.append(
+            [str(plan.latency_ms.predicted), str(plan.memory_bytes.predicted), str(plan.score), *counts, plan.written]
+        )
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    _write(Path(path), text.getvalue())
+
+
+def _interleaved(solution: Solution, request: Request) -> Solution:
+    """Prefer the evenly interleaved layout of the same counts where it is as good and fits."""
+    counts = Counter(solution.choice_L)
+    even_L = request.space.interleave([counts[c] for c in range(len(request.space.candidates))])
+    even, found = request.problem.price(even_L), request.problem.price(solution.choice_L)
+    if even.fixed_point_score != found.fixed_point_score or not request.problem.admits(even_L):
+        return solution
+    return dataclasses.replace(
+        solution,
+        choice_L=even_L,
+        latency_us=even.latency_us,
+        memory_bytes=even.memory_bytes,
+        peak_bytes=even.peak_bytes,
+    )
+
+
+def _plan(
+    request: Request,
+    solver: Solver,
+    choice_L: Sequence[int],
+    *,
+    upper_bound: float | None,
+    optimal: bool,
+    ties: int | None,
+) -> Plan:
+    candidates, shape = request.space.candidates, request.scope.shape
+    layout = tuple(candidates[c].label for c in choice_L)
+    price = request.problem.price(choice_L)
+    if len(layout) != request.space.depth:
+        raise CheckError(f"the layout has {len(layout)} layers, not {request.space.depth}", remedy="report this bug")
+    return Plan(
+        layout=layout,
+        written=request.space.write_layout(choice_L),
+        counts={block.label: layout.count(block.label) for block in candidates},
+        blocks=_blocks(request),
+        group_size=request.space.group_size,
+        scenario=request.scope.scenario,
+        video=video_size(shape.height, shape.width),
+        frames=shape.frames,
+        precision=request.scope.precision,
+        compute_unit=request.scope.compute_unit,
+        commit=request.commit,
+        fits=request.problem.admits(choice_L),
+        latency_ms=_latency(request, choice_L),
+        memory_bytes=_memory(request, choice_L),
+        rate=_rate(request, price.latency_us),
+        score=price.score,
+        upper_bound=upper_bound,
+        optimal=optimal,
+        ties=ties,
+        provenance=_origin(request, solver),
+    )
+
+
+def _blocks(request: Request) -> dict[str, BlockAnswer]:
+    return {
+        block.label: BlockAnswer(
+            stream="high" if block.stream is Stream.HIGH else "low",
+            latency_ms=estimate.cost.latency_us / 1000,
+            memory_bytes=estimate.cost.memory_bytes,
+            peak_bytes=estimate.cost.peak_bytes,
+            provenance=estimate.provenance,
+        )
+        for block, estimate in zip(request.space.candidates, request.evidence.block_C, strict=True)
+    }
+
+
+def _latency(request: Request, choice_L: Sequence[int]) -> LatencyAnswer:
+    problem, budget_us = request.problem, request.latency_budget_us
+    predicted_us = problem.price(choice_L).latency_us
+    blocks_us = int(sum(problem.latency_us_LC[layer, c] for layer, c in enumerate(choice_L)))
+    std_us = request.evidence.latency_std_us(problem, choice_L)
+    return LatencyAnswer(
+        predicted=predicted_us / 1000,
+        low=None if std_us is None else round(max(predicted_us - _TWO_SIDED_95 * std_us, 0) / 1000, 3),
+        high=None if std_us is None else round((predicted_us + _TWO_SIDED_95 * std_us) / 1000, 3),
+        budget=None if budget_us is None else budget_us / 1000,
+        slack=None if budget_us is None else (budget_us - predicted_us) / 1000,
+        switches=(predicted_us - blocks_us - problem.fixed_us) / 1000,
+        fixed=problem.fixed_us / 1000,
+    )
+
+
+def _memory(request: Request, choice_L: Sequence[int]) -> MemoryAnswer:
+    price, budget = request.problem.price(choice_L), request.memory_budget_bytes
+    return MemoryAnswer(
+        predicted=price.total_bytes,
+        blocks=price.memory_bytes - request.problem.fixed_bytes,
+        fixed=request.problem.fixed_bytes,
+        peak=price.peak_bytes,
+        budget=budget,
+        slack=None if budget is None else budget - price.total_bytes,
+    )
+
+
+def _rate(request: Request, forward_us: int) -> RateAnswer | None:
+    pipeline = request.table.card.pipeline
+    if pipeline is None or request.scope.scenario != "stream":
+        return None
+    return RateAnswer(
+        chunk_ms={commit: pipeline.chunk_us(forward_us, commit) / 1000 for commit in COMMIT_POLICIES},
+        frames_per_second={c: round(pipeline.frames_per_second(forward_us, c), 3) for c in COMMIT_POLICIES},
+        budget=float(request.rate.amount) if request.rate else None,
+        arithmetic=pipeline.arithmetic(request.rate.amount, request.commit) if request.rate else None,
+    )
+
+
+def _origin(request: Request, solver: Solver) -> Origin:
+    card = request.table.card
+    return Origin(
+        table=request.table.name,
+        table_digest=request.table.digest,
+        table_kind=card.provenance.kind,
+        table_statement=card.provenance.statement,
+        table_source=card.provenance.source,
+        latency_model=type(request.latency_model).__name__.lower(),
+        score=request.score.name,
+        score_digest=request.score.digest,
+        score_statement=request.score.statement,
+        solver=type(solver).__name__.lower(),
+        s2search=version("s2search"),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}", remedy="choose another path") from error

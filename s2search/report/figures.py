@@ -1,0 +1,121 @@
+"""Figures of plans and fronts (matplotlib, no display needed)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from s2search.errors import InputError
+from s2search.plan import Plan
+from s2search.report.colours import block_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _FAINT = "#333333", "#BBBBBB"
+
+
+def plan_figure(plan: Plan) -> Figure:
+    """Draw the sandwich in its two streams, and what it spends of each budget."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    sandwich, latency, memory = figure.subplots(3, 1, height_ratios=[3, 1, 1])
+    origin = plan.provenance
+    counts = " + ".join(f"{n} {label}" for label, n in plan.counts.items())
+    figure.suptitle(f"{counts}  on  {origin.table}", fontsize=12, color=_INK)
+    sandwich.set_title(f"{plan.scenario}, {plan.video}; {origin.table_statement}", fontsize=9, color=_INK)
+    _draw_sandwich(sandwich, plan)
+    _draw_latency(latency, plan)
+    _draw_memory(memory, plan)
+    return figure
+
+
+def front_figure(plans: Sequence[Plan]) -> Figure:
+    """Draw the latency-score front: one point per plan, labelled with its counts where there is room."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
+    axes.step(x, y, where="post", color=_FAINT, zorder=1)
+    axes.scatter(x, y, s=22, color="#0072B2", zorder=2)
+    for i in sorted({round(k * (len(plans) - 1) / 6) for k in range(7)}):
+        axes.annotate(plans[i].written if len(plans[i].written) <= 8 else _counts(plans[i]), (x[i], y[i]), (4, -12),
+                      textcoords="offset points", fontsize=7, color=_INK)  # fmt: skip
+    origin = plans[0].provenance
+    axes.set_xlabel("latency of one forward pass (ms)")
+    axes.set_ylabel(f"score: {origin.score}")
+    axes.set_title(f"{origin.table}: {origin.table_statement}", fontsize=9, color=_INK)
+    axes.margins(x=0.12, y=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the ending of the path names the format."""
+    try:
+        figure.savefig(Path(path), dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the figure {str(path)!r} cannot be written: {error}", remedy="use a .png, .svg or .pdf path"
+        ) from error
+
+
+def _draw_sandwich(axes: Axes, plan: Plan) -> None:
+    colours = block_colours(plan.counts)
+    height = {"high": 1.0, "low": 0.0}
+    path = [1.0, *(height[plan.blocks[label].stream] for label in plan.layout), 1.0]
+    for layer, (before, after) in enumerate(pairwise(path)):
+        axes.plot([layer - 1, layer], [before, after], color=_FAINT, linewidth=1.2, zorder=1)
+    for layer, label in enumerate(plan.layout):
+        corner = (layer - 0.36, height[plan.blocks[label].stream] - 0.3)
+        box = FancyBboxPatch(
+            corner, 0.72, 0.6, boxstyle="round,pad=0,rounding_size=0.12", color=colours[label], zorder=2
+        )
+        axes.add_patch(box)
+    for label, colour in colours.items():
+        axes.scatter([], [], marker="s", s=60, color=colour, label=label)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    axes.set(xlim=(-1.2, plan.depth + 0.2), ylim=(-0.5, 1.5), yticks=[0, 1], yticklabels=["low res", "high res"])
+    axes.set_xticks(range(0, plan.depth, max(1, plan.depth // 14)))
+    axes.tick_params(length=0, colors=_INK, labelsize=8)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_latency(axes: Axes, plan: Plan) -> None:
+    colours = block_colours(plan.counts)
+    parts = [(label, n * plan.blocks[label].latency_ms, colours[label]) for label, n in plan.counts.items()]
+    parts += [("switches", plan.latency_ms.switches, "#999999"), ("stem, head", plan.latency_ms.fixed, "#555555")]
+    _draw_bar(axes, parts, plan.latency_ms.budget, "latency (ms)")
+
+
+def _draw_memory(axes: Axes, plan: Plan) -> None:
+    colours, memory = block_colours(plan.counts), plan.memory_bytes
+    parts = [(label, n * plan.blocks[label].memory_bytes / 1e6, colours[label]) for label, n in plan.counts.items()]
+    parts += [("fixed", memory.fixed / 1e6, "#555555"), ("peak", memory.peak / 1e6, "#999999")]
+    _draw_bar(axes, parts, None if memory.budget is None else memory.budget / 1e6, "memory (MB)")
+
+
+def _draw_bar(axes: Axes, parts: list[tuple[str, float, str]], budget: float | None, title: str) -> None:
+    total, left = sum(size for _, size, _ in parts), 0.0
+    limit = max(total, budget or 0) * 1.08
+    for name, size, colour in parts:
+        axes.barh(0, size, left=left, color=colour, height=0.7)
+        if size > 0.09 * limit:
+            axes.text(left + size / 2, 0, f"{name} {size:,.0f}", ha="center", va="center", color="white", fontsize=8)
+        left += size
+    if budget is not None:
+        axes.axvline(budget, color="black", linewidth=1.5)
+        axes.annotate(
+            f"budget {budget:,.0f} ", (budget, 0.42), ha="right", va="bottom", fontsize=8, annotation_clip=False
+        )
+    axes.set(xlim=(0, limit), yticks=[0], yticklabels=[title])
+    axes.tick_params(length=0, colors=_INK, labelsize=8)
+    axes.spines[:].set_visible(False)
+
+
+def _counts(plan: Plan) -> str:
+    return "+".join(f"{n}{label[0].upper()}" for label, n in plan.counts.items())

@@ -1,0 +1,140 @@
+"""Plans, fronts and plugins in the terminal, made for 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from s2search import registry
+from s2search.cost import format_bytes, format_us
+from s2search.plan import Plan
+from s2search.report.colours import block_colours
+from s2search.table import installed_tables
+
+_CELLS_PER_LINE = 28
+
+
+def plan_text(plan: Plan) -> RenderableType:
+    """Return a plan as coloured text: the layout as a strip, costs against budgets, and the origin of every input."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, line in _facts(plan):
+        facts.add_row(name, line)
+    return Group(Text(), strip(plan), Text(), facts, Text())
+
+
+def front_text(plans: Sequence[Plan]) -> RenderableType:
+    """Return a front as a table, one line per plan."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("latency", "memory", "score", *plans[0].counts):
+        table.add_column(heading, justify="right")
+    for plan in plans:
+        latency, memory = format_us(1000 * plan.latency_ms.predicted), format_bytes(plan.memory_bytes.predicted)
+        table.add_row(latency, memory, f"{plan.score:.6f}", *(str(count) for count in plan.counts.values()))
+    return Group(Text(), table, Text(), _origin(plans[0]), Text())
+
+
+def plugins_text() -> RenderableType:
+    """Return every installed plugin, by family, with the distribution that offers it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("family", "name", "distribution"):
+        table.add_column(heading)
+    for family in registry.FAMILIES:
+        for i, (name, entry) in enumerate(sorted(registry.installed(family).items())):
+            offered_by = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+            table.add_row("" if i else family, name, offered_by)
+    for i, name in enumerate(sorted(installed_tables())):
+        table.add_row("" if i else "latency tables", name, "")
+    return Group(Text(), table, Text())
+
+
+def strip(plan: Plan) -> Text:
+    """Return the layers as coloured cells, first to last, high and low stream on a line each."""
+    colours = block_colours(plan.counts)
+    text = Text()
+    for start in range(0, plan.depth, _CELLS_PER_LINE):
+        layers = plan.layout[start : start + _CELLS_PER_LINE]
+        for stream in ("high", "low"):
+            text.append(f"{stream + ' res':10}")
+            for label in layers:
+                here = plan.blocks[label].stream == stream
+                style = Style(bgcolor=colours[label], color="white", bold=True)
+                text.append(f"{label[0].upper():^2}" if here else " ·", style if here else Style(dim=True))
+            text.append("\n")
+    text.rstrip()
+    return text
+
+
+def _facts(plan: Plan) -> list[tuple[str, str]]:
+    counts = " + ".join(f"{count} {label}" for label, count in plan.counts.items())
+    groups = f", in groups of {plan.group_size}" if plan.group_size > 1 else ""
+    return [
+        ("layout", f"{counts} = {plan.depth} layers{groups}\n{plan.written}"),
+        ("latency", _latency(plan)),
+        ("memory", _memory(plan)),
+        *([("rate", _rate(plan))] if plan.rate else []),
+        ("score", _score(plan)),
+        ("from", _origin(plan)),
+    ]
+
+
+def _latency(plan: Plan) -> str:
+    latency = plan.latency_ms
+    interval = "" if latency.low is None else f"; 95 % interval {latency.low:.1f} to {latency.high:.1f} ms"
+    return (
+        f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
+        f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}"
+    )
+
+
+def _memory(plan: Plan) -> str:
+    memory = plan.memory_bytes
+    return (
+        f"{format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}\n"
+        f"blocks {format_bytes(memory.blocks)}, fixed {format_bytes(memory.fixed)}, peak {format_bytes(memory.peak)}"
+    )
+
+
+def _against(budget: float | None, slack: float | None, write: object) -> str:
+    assert callable(write)
+    if budget is None or slack is None:
+        return "(no budget)"
+    return f"of {write(budget)}, " + (f"slack {write(slack)}" if slack >= 0 else f"OVER by {write(-slack)}")
+
+
+def _milliseconds(value: float) -> str:
+    return format_us(1000 * value)
+
+
+def _rate(plan: Plan) -> str:
+    assert plan.rate is not None
+    rates = plan.rate.frames_per_second
+    line = f"{rates[plan.commit]:.1f} fps with {plan.commit}, a chunk in {plan.rate.chunk_ms[plan.commit]:.0f} ms"
+    others = "; ".join(f"{rate:.1f} fps with {commit}" for commit, rate in rates.items() if commit != plan.commit)
+    budget = f"\n{plan.rate.budget:g}fps is {plan.rate.arithmetic} per forward pass" if plan.rate.budget else ""
+    return f"{line}; {others}{budget}"
+
+
+def _score(plan: Plan) -> str:
+    line = f"{plan.score:.6f}" + (" (proven optimal)" if plan.optimal else "")
+    if not plan.optimal and plan.upper_bound is not None:
+        line += f" (no layout within the budgets scores above {plan.upper_bound:.6f})"
+    if plan.ties is not None and plan.ties > 1:
+        line += f"\n{plan.ties:,} layouts tie; an evenly interleaved one is preferred"
+    return f"{line}\n{plan.provenance.score}: {plan.provenance.score_statement}"
+
+
+def _origin(plan: Plan) -> str:
+    origin = plan.provenance
+    estimated = sorted(label for label, n in plan.counts.items() if n and plan.blocks[label].provenance == "estimated")
+    guess = f"; estimated: {', '.join(estimated)}" if estimated else ""
+    return (
+        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}{guess}\n"
+        f"{plan.scenario}, {plan.video}, {plan.frames} latent frames, {plan.precision}, {plan.compute_unit}; "
+        f"{origin.latency_model}, {origin.solver}"
+    )
