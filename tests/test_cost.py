@@ -41,7 +41,9 @@ def test_budgets_are_read_exactly(text: str, kind: str, amount: Fraction) -> Non
     assert (budget.kind, budget.amount) == (kind, amount)
 
 
-@pytest.mark.parametrize("text", ["", "ms", "260", "260 furlongs", "nanms", "infms", "-1ms", "0ms", "1e999ms", "1,1GB", "1ms2"])
+@pytest.mark.parametrize(
+    "text", ["", "ms", "260", "260 furlongs", "nanms", "infms", "-1ms", "0ms", "1e999ms", "1,1GB", "1ms2"]
+)
 def test_what_is_not_a_positive_quantity_is_refused_by_name(text: str) -> None:
     with pytest.raises(QuantityError) as refused:
         Budget.parse(text)

@@ -22,7 +22,9 @@ def test_layouts_of_variants_are_written_with_their_names_and_read_back(choice_L
 
 
 @given(st.integers(1, 60), st.data())
-def test_interleaving_places_high_resolution_groups_at_the_published_positions(groups: int, data: st.DataObject) -> None:
+def test_interleaving_places_high_resolution_groups_at_the_published_positions(
+    groups: int, data: st.DataObject
+) -> None:
     n = data.draw(st.integers(0, groups))
     layout = interleave([n, groups - n], [0, 1])
     assert [m for m, c in enumerate(layout) if c == 0] == [int((i + 0.5) * groups / n) for i in range(n)]

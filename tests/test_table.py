@@ -141,7 +141,9 @@ def test_any_bytes_are_a_table_or_an_error(folder: Path) -> None:
 def test_several_video_sizes_ask_for_a_choice(table: LatencyTable) -> None:
     wide = [dataclasses.replace(row, height=30, width=52) for row in table.rows if row.scenario == "stream"]
     both = dataclasses.replace(table, rows=(*table.rows, *wide))
-    with pytest.raises(TableError, match="hold 2 video sizes: 512x288, 832x480; choose one, for example --video 512x288"):
+    with pytest.raises(
+        TableError, match="hold 2 video sizes: 512x288, 832x480; choose one, for example --video 512x288"
+    ):
         both.scope("stream")
     assert both.scope("stream", video=(30, 52)).shape.grid == "3x30x52"
 

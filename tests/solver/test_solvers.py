@@ -99,7 +99,9 @@ def test_allocation_never_beats_the_optimum(problem: Problem) -> None:
     assert found is None or (best is not None and found <= best)
 
 
-@pytest.mark.parametrize(("solver", "exact"), [(Exhaustive(), True), (Dynamic(), True), (Milp(), True), (Allocation(), False)])
+@pytest.mark.parametrize(
+    ("solver", "exact"), [(Exhaustive(), True), (Dynamic(), True), (Milp(), True), (Allocation(), False)]
+)
 def test_built_in_solvers_pass_the_conformance_suite(solver: Solver, exact: bool) -> None:
     check_solver(solver, exact=exact)
 
@@ -142,7 +144,10 @@ def test_the_order_of_candidates_does_not_matter(problem: Problem, random: Any) 
     random.shuffle(order)
     shuffled = dataclasses.replace(
         problem,
-        **{f: getattr(problem, f)[:, order] for f in ("score_LC", "latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "allowed_LC")},
+        **{
+            f: getattr(problem, f)[:, order]
+            for f in ("score_LC", "latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "allowed_LC")
+        },
         stream_C=problem.stream_C[order],
     )
     assert score_or_none(Dynamic(), shuffled) == score_or_none(Dynamic(), problem)
@@ -156,8 +161,10 @@ def test_a_budget_equal_to_a_layouts_cost_admits_it_and_one_less_does_not(proble
     total_bytes = solution.memory_bytes + solution.peak_bytes
     exact = dataclasses.replace(problem, latency_budget_us=solution.latency_us, memory_budget_bytes=total_bytes)
     assert score_or_none(Dynamic(), exact) == best
-    assert not problem.by_group().layouts == 1 or solution.latency_us == 0 or (
-        score_or_none(Dynamic(), dataclasses.replace(problem, latency_budget_us=solution.latency_us - 1)) is None
+    assert (
+        not problem.by_group().layouts == 1
+        or solution.latency_us == 0
+        or (score_or_none(Dynamic(), dataclasses.replace(problem, latency_budget_us=solution.latency_us - 1)) is None)
     )
 
 

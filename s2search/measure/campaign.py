@@ -1,0 +1,188 @@
+"""The protocol of a measurement: what makes ratios between rows hold, and what survives an interruption.
+
+All items are prepared once and stay ready. Every round times each of them in a fresh order, so that a drift of the
+machine falls on all rows alike; a sentinel, the first block, is timed again between them, so that the drift is known.
+Every sample is on disk before the next one begins (samples.jsonl); the same command goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+from s2search.errors import InputError
+from s2search.measure.base import Item, Prepared, Profiler
+from s2search.measure.samples import Campaign, Journal, Protocol, Ready, Sample, open_journal
+from s2search.measure.tabulate import tabulate
+from s2search.preset import video_size
+from s2search.table import LatencyTable, refuse_existing
+
+#: Is told how many samples are done, of how many, and what comes next.
+Progress = Callable[[int, int, str], None]
+Clock = Callable[[], datetime]
+
+_LEAST_CALL_MS = 0.001  # a call that seems shorter is below the resolution of the timer
+
+
+def utc_now() -> datetime:
+    """Return the time, for `Sample.at`."""
+    return datetime.now(UTC)
+
+
+def measure(
+    profiler: Profiler,
+    items: Sequence[Item],
+    out: str | os.PathLike[str],
+    *,
+    preset: str,
+    protocol: Protocol | None = None,
+    progress: Progress = lambda done, total, label: None,
+    clock: Clock = utc_now,
+) -> LatencyTable:
+    """Measure a table into a folder: samples.jsonl while it runs, table.csv and card.json at the end.
+
+    Args:
+        profiler: What times one call.
+        items: What to time; see `campaign_items`.
+        out: The table's folder, whose name becomes the table's. If it holds an unfinished campaign of the same
+            configuration, that one is finished.
+        preset: The model's name, for the card.
+        protocol: Rounds, seed and so on.
+        progress: Called before every preparation and every sample, and at the end.
+        clock: The time of day.
+
+    Raises:
+        InputError: The profiler cannot run here, or the folder holds another campaign.
+        TableError: The folder already holds a finished table.
+    """
+    folder, protocol = Path(out), protocol or Protocol()
+    if reason := profiler.why_not():
+        raise InputError(f"the profiler {profiler.name!r} cannot run here: {reason}", profiler=profiler.name)
+    _refuse_finished(folder)
+    campaign = _campaign(profiler, items, preset, protocol)
+    slots = schedule(items, protocol, random.Random(protocol.seed))
+    with open_journal(folder / "samples.jsonl", campaign) as journal:
+        _check_samples(journal, slots)
+        if len(journal.samples) < len(slots):
+            with profiler.session():
+                _run(profiler, items, slots, journal, protocol, progress, clock)
+        progress(len(slots), len(slots), "done")
+        table = tabulate(folder.resolve().name, profiler, campaign, items, journal)
+        _save(table, folder)
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """One place in the schedule."""
+
+    round: int
+    item: Item
+    sentinel: bool = False
+
+
+def schedule(items: Sequence[Item], protocol: Protocol, rng: random.Random) -> list[Slot]:
+    """Return what is sampled in which order: every item once per round, and the sentinel before every few of them.
+
+    >>> from s2search.measure.items import campaign_items
+    >>> from s2search.preset import Preset
+    >>> items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["clip"])
+    >>> len(schedule(items, Protocol(rounds=10, sentinel_every=4), random.Random(0)))
+    100
+    """
+    sentinel, slots = sentinel_of(items), []
+    for number in range(protocol.rounds):
+        for position, item in enumerate(rng.sample(items, len(items))):
+            if position % protocol.sentinel_every == 0:
+                slots.append(Slot(round=number, item=sentinel, sentinel=True))
+            slots.append(Slot(round=number, item=item))
+    return slots
+
+
+def sentinel_of(items: Sequence[Item]) -> Item:
+    """Return the item whose samples show the drift of the machine: the first block."""
+    return next(item for item in items if item.role == "block")
+
+
+def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: Protocol) -> Campaign:
+    keys = [item.key for item in items]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise InputError(f"the item {twice!r} is named twice", remedy="name it once")
+    if not any(item.role == "block" for item in items):
+        raise InputError("there is no block to measure", remedy="name at least one candidate")
+    return Campaign(
+        code_version=f"s2search {version('s2search')}",
+        preset=preset,
+        profiler={"name": profiler.name, **dataclasses.asdict(profiler)},  # type: ignore[call-overload]
+        device=profiler.device(),
+        protocol=protocol,
+        items=[_description(item) for item in items],
+    )
+
+
+def _description(item: Item) -> dict[str, object]:
+    video = video_size(item.shape.height, item.shape.width)
+    return {"key": item.key, "role": item.role, "video": video, **dataclasses.asdict(item.shape)}
+
+
+def _check_samples(journal: Journal, slots: Sequence[Slot]) -> None:
+    """Make sure that the samples on disk are the beginning of the schedule."""
+    for number, sample in enumerate(journal.samples):
+        slot = slots[number] if number < len(slots) else None
+        if slot is None or (sample.round, sample.item, sample.sentinel) != (slot.round, slot.item.key, slot.sentinel):
+            raise InputError(
+                f"sample {number + 1} of {str(journal.path)!r} ({sample.item}, round {sample.round}) is out of order",
+                remedy="restore the file, or choose another folder",
+            )
+
+
+def _run(
+    profiler: Profiler,
+    items: Sequence[Item],
+    slots: Sequence[Slot],
+    journal: Journal,
+    protocol: Protocol,
+    progress: Progress,
+    clock: Clock,
+) -> None:
+    prepared = {}
+    for item in items:
+        progress(len(journal.samples), len(slots), f"preparing {item.key}")
+        prepared[item.key] = _prepare(profiler, item, journal, protocol)
+    for done, slot in islice(enumerate(slots), len(journal.samples), None):
+        key = slot.item.key
+        progress(done, len(slots), key)
+        ms = prepared[key].time_ms(journal.ready[key].repetitions)
+        at = clock().isoformat(timespec="seconds")
+        journal.append(Sample(round=slot.round, item=key, sentinel=slot.sentinel, ms=ms, at=at))
+
+
+def _prepare(profiler: Profiler, item: Item, journal: Journal, protocol: Protocol) -> Prepared:
+    """Prepare and warm up an item; the first time, note its bytes and how often a sample repeats its call."""
+    prepared = profiler.prepare(item)
+    call_ms = min(prepared.time_ms(1) for _ in range(protocol.warm_ups))
+    if item.key not in journal.ready:
+        repetitions = math.ceil(protocol.least_sample_ms / max(call_ms, _LEAST_CALL_MS))
+        journal.append(Ready(item=item.key, memory=prepared.memory(), repetitions=max(1, repetitions)))
+    return prepared
+
+
+def _refuse_finished(folder: Path) -> None:
+    """Raise if the folder holds a table; what a process left that died while saving one is no table yet."""
+    if (folder / "card.json").exists() or not (folder / "samples.jsonl").exists():
+        refuse_existing(folder)
+
+
+def _save(table: LatencyTable, folder: Path) -> None:
+    rows = folder / "table.csv"
+    if rows.exists() and rows.read_text(encoding="utf-8") == table.to_csv():
+        rows.unlink()  # saved by a process that died before it saved the card
+    table.save(folder)

@@ -1,0 +1,145 @@
+"""torch_cpu: eager torch on this machine's processor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from s2search.errors import InputError
+from s2search.measure.base import Device, Item, Memory, Prepared, Profiler
+
+if TYPE_CHECKING:
+    from s2search.measure.torch_call import TorchCall
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchCpu(Profiler):
+    """Times eager torch on the processor.
+
+    Ratios between rows hold on this processor and in this runtime only: what is fast here may be slow on a phone.
+
+    Attributes:
+        threads: Threads of torch's operators.
+        pin: Keep the process on as many cores as it has threads. Worker threads that torch started before the session
+            stay where they are, so measure with several threads in a process of its own.
+        dtype: Of weights and activations.
+    """
+
+    name: ClassVar[str] = "torch_cpu"
+    method: ClassVar[str] = (
+        "eager calls under inference_mode, perf_counter around each sample; "
+        "peak: storages that the operators of one call keep alive, without kernels' own workspace"
+    )
+
+    threads: int = 1
+    pin: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InputError(f"threads is {self.threads}", allowed="at least 1", remedy="correct the profiler's option")
+
+    def why_not(self) -> str | None:
+        """Return why this machine cannot run it. See the base class."""
+        if self.pin and not hasattr(os, "sched_setaffinity"):
+            return f"{platform.system()} cannot pin a process to cores; use torch_cpu[pin=false]"
+        if (cores := _cores()) < self.threads:
+            return f"{self.threads} threads need as many cores, and there are {cores}; use torch_cpu[threads={cores}]"
+        return None
+
+    def device(self) -> Device:
+        """Return the processor's facts. See the base class."""
+        import torch
+
+        return Device(
+            device=f"{platform.system()} {platform.machine()}, {_cores()} cores",
+            chip=_chip(),
+            os=f"{platform.system()} {platform.release()}",
+            runtime="torch CPU",
+            runtime_version=str(torch.__version__),
+            threads=self.threads,
+            power_mode=_governor(),
+            precision=self.dtype,
+            compute_unit="cpu",
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Set torch's threads and the process's cores. See the base class."""
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with _pinned(self.threads if self.pin else None):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def prepare(self, item: Item) -> Prepared:
+        """Build the item's module. See the base class."""
+        import torch
+
+        from s2search.measure.torch_call import torch_call
+
+        return _Eager(torch_call(item, torch.device("cpu"), getattr(torch, self.dtype)))
+
+
+class _Eager(Prepared):
+    def __init__(self, call: TorchCall) -> None:
+        self._call = call
+
+    def time_ms(self, repetitions: int) -> float:
+        import torch
+
+        with torch.inference_mode():
+            start = time.perf_counter()
+            for _ in range(repetitions):
+                self._call()
+            return 1000 * (time.perf_counter() - start) / repetitions
+
+    def memory(self) -> Memory:
+        import torch
+
+        from s2search.measure.peak_memory import peak_activation_bytes
+
+        with torch.no_grad():
+            peak_bytes = peak_activation_bytes(self._call, self._call.inputs)
+        return Memory(weight_bytes=self._call.weight_bytes, state_bytes=self._call.state_bytes, peak_bytes=peak_bytes)
+
+
+@contextmanager
+def _pinned(cores: int | None) -> Iterator[None]:
+    """Keep this thread on the last cores that it may use (the first ones serve most interrupts)."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-cores:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _chip() -> str:
+    """Return the processor's name as Linux gives it, or what Python knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine() or "not stated"
+
+
+def _governor() -> str:
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return f"governor {governor.read_text(encoding='utf-8').strip()}" if governor.exists() else "not stated"

@@ -1,0 +1,59 @@
+"""The house: who imports whom, what planning loads, and that no room is called utils."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TOP_LEVEL = {
+    *("s2search", "latency_tables", "blocks", "notebooks", "tests", "pyproject.toml"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "DECISIONS.md", "LICENSE", "Makefile", "constraints.txt"),
+    *(".ci", ".gitignore"),
+}
+
+
+def tracked_files() -> list[Path]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+def test_the_import_contracts_hold() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_top_level_is_as_agreed() -> None:
+    assert {path.parts[0] for path in tracked_files()} <= TOP_LEVEL
+
+
+def test_no_room_is_a_drawer_for_everything() -> None:
+    names = {path.stem for path in tracked_files()} | {part for path in tracked_files() for part in path.parts[:-1]}
+    assert not names & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_planning_loads_neither_torch_nor_a_runtime_nor_the_pictures() -> None:
+    program = (
+        "import sys; from s2search.cli import main; sys.argv = ['s2search', 'plan', '--budget', '260ms']\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'coremltools', 'optuna', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_plugin_family_has_a_contract_and_a_room() -> None:
+    groups = re.findall(r'entry-points\."s2search\.(\w+)"', (ROOT / "pyproject.toml").read_text())
+    from s2search.registry import FAMILIES
+
+    assert set(groups) == set(FAMILIES)

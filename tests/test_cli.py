@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from s2search.plan import Plan
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+BAD_INPUTS = [
+    (["plan", "--budget", "260"], 2, "'260' has no unit"),
+    (["plan", "--budget", "260parsec"], 2, "'parsec'"),
+    (["plan", "--budget", "nanms"], 2, "'nanms'"),
+    (["plan", "--budget", "-5ms"], 2, "'-5ms'"),
+    (["plan", "--budget", "1e999ms"], 2, "'1e999ms'"),
+    (["plan", "--budget", "260ms", "--budget", "0.2s"], 2, "260ms and 0.2s"),
+    (["plan", "--budget", "1000fps"], 2, "ask for less than 142.9fps"),
+    (["plan", "--budget", "10fps", "--scenario", "clip"], 2, "--scenario stream"),
+    (["plan", "--budget", "100ms"], 3, "raise the latency budget to 125.804 ms"),
+    (["plan", "--budget", "200MB"], 3, "raise the memory budget to"),
+    (["plan", "--table", "iphone-99"], 2, "no table is called 'iphone-99'"),
+    (["plan", "--table", "./nowhere"], 2, "no table folder './nowhere'"),
+    (["plan", "--depth", "abc"], 2, "'abc'"),
+    (["plan", "--depth", "0"], 2, "the depth is 0"),
+    (["plan", "--group-size", "3"], 2, "groups of 3; group sizes: 1, 2, 4, 7, 14, 28"),
+    (["plan", "--candidates", "lcha,ssaa"], 2, "did you mean 'ssa'?"),
+    (["plan", "--candidates", "full"], 2, "has no row for 'full'"),
+    (["plan", "--candidates", "lcha[gate=maybe]"], 2, "'maybe'"),
+    (["plan", "--candidates", "lcha,lcha[gate=false]"], 2, "give --score FILE"),
+    (["plan", "--score", "nope"], 2, "no score is called 'nope'"),
+    (["plan", "--score", "nope.json"], 2, "'nope.json'"),
+    (["plan", "--solver", "dynamite"], 2, "did you mean 'dynamic'?"),
+    (["plan", "--solver", "exhaustive"], 2, "268,435,456"),
+    (["plan", "--latency-model", "lokup"], 2, "did you mean 'lookup'?"),
+    (["plan", "--scenario", "both"], 2, "'both'"),
+    (["plan", "--commit", "never"], 2, "'never'"),
+    (["plan", "--layout", "L4S8"], 2, "has 12 layers, not 28"),
+    (["plan", "--layout", "L4X24"], 2, "'X'"),
+    (["plan", "--layout", "4L"], 2, "'4L'"),
+    (["plan", "--video", "640x360"], 2, "'640x360'"),
+    (["plan", "--video", "512x144"], 2, "nothing at this shape"),
+    (["plan", "--precision", "int2"], 2, "'int2'"),
+    (["plan", "--budgets", "260ms"], 2, "--budgets"),
+    (["plan", "--out", "no/such/folder.json"], 2, "no/such/folder.json"),
+    (["plan", "--figure", "plan.bmpx"], 2, "plan.bmpx"),
+    (["frontier"], 2, "--out"),
+    (["frontier", "--out", "f.csv", "--budget", "260ms"], 2, "260ms"),
+    (["frontier", "--out", "f.csv", "--points", "1"], 2, "'1'"),
+    (["plann"], 2, "'plann'"),
+    ([], 2, "Missing command"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"), BAD_INPUTS, ids=lambda value: " ".join(value) if isinstance(value, list) else None
+)
+def test_bad_input_gets_one_line_and_leaves_nothing_behind(
+    s2search: Run, tmp_path: Path, words: list[str], code: int, named: str
+) -> None:
+    outcome = s2search(*words)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert len(outcome.err.splitlines()) == 1
+    assert named in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_main_job_prints_a_sandwich_that_fits_80_columns(s2search: Run) -> None:
+    outcome = s2search("plan", "--budget", "260ms")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "12 lcha + 16 ssa = 28 layers" in outcome.out
+    assert "derived from published" in outcome.out
+    assert "not a measurement" in outcome.out
+    assert "30,421,755 layouts tie" in outcome.out
+    assert max(len(line.rstrip()) for line in outcome.out.splitlines()) <= 80
+
+
+def test_a_rate_prints_its_arithmetic(s2search: Run) -> None:
+    outcome = s2search("plan", "--budget", "10fps")
+    assert "(12/10 s - 4 ms - 80 ms) / 4 = 279 ms" in outcome.out
+    assert "13 lcha + 15 ssa" in outcome.out
+    clean = s2search("plan", "--budget", "10fps", "--commit", "clean_pass")
+    assert "(12/10 s - 4 ms - 80 ms) / 5 = 223.2 ms" in clean.out
+    assert "8 lcha + 20 ssa" in clean.out
+
+
+def test_json_has_the_promised_keys_and_is_the_saved_plan(s2search: Run, tmp_path: Path) -> None:
+    outcome = s2search("plan", "--budget", "260ms", "--budget", "1.3GB", "--json", "--out", "plan.json")
+    plan = json.loads(outcome.out)
+    assert plan["schema"] == "s2search.plan/1"
+    assert len(plan["layout"]) == 28
+    assert plan["counts"] == {"lcha": 12, "ssa": 16}
+    assert {"predicted", "low", "high", "budget", "slack"} <= plan["latency_ms"].keys()
+    assert {"predicted", "budget", "slack"} <= plan["memory_bytes"].keys()
+    assert {"score", "upper_bound", "optimal", "ties", "provenance"} <= plan.keys()
+    assert Plan.load(tmp_path / "plan.json").to_json() == outcome.out
+
+
+def test_a_hand_written_layout_over_its_budget_is_shown_and_fails_the_check(s2search: Run) -> None:
+    assert s2search("plan", "--layout", "L4S8L4S8L4", "--budget", "260ms").code == 0
+    over = s2search("plan", "--layout", "L28", "--budget", "260ms")
+    assert over.code == 1
+    assert "OVER by 178.9 ms" in over.out
+
+
+@pytest.mark.parametrize("solver", ["dynamic", "milp", "allocation"])
+def test_every_solver_answers_the_main_job(s2search: Run, solver: str) -> None:
+    outcome = s2search("plan", "--budget", "260ms", "--solver", solver)
+    assert outcome.code == 0
+    assert "12 lcha + 16 ssa" in outcome.out
+
+
+def test_figures_and_fronts_are_written(s2search: Run, tmp_path: Path) -> None:
+    assert s2search("plan", "--budget", "10fps", "--figure", "plan.png").code == 0
+    assert s2search("frontier", "--out", "front.csv", "--figure", "front.svg", "--points", "8").code == 0
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "front.svg").read_text()
+    assert len((tmp_path / "front.csv").read_text().splitlines()) > 5
+
+
+def test_plugins_lists_every_family_with_its_distribution(s2search: Run) -> None:
+    out = s2search("plugins").out
+    for word in ("blocks", "lcha", "solvers", "dynamic", "profilers", "torch_cpu", "iphone-16-pro-max.coreml.w4a8"):
+        assert word in out
+    assert "s2search 0." in out
+
+
+def test_a_reader_who_closes_the_pipe_early_sees_no_traceback(s2search: Run) -> None:
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m s2search.cli plan --json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
