@@ -1,0 +1,35 @@
+# Everything a newcomer needs: `make demo`, then `make test`. All targets share one .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := out/demo
+
+.PHONY: demo test slow bench lint notebooks clean
+
+demo: .venv/installed  ## plan 10 frames per second on the shipped iPhone table, and draw it
+	@mkdir -p $(DEMO)
+	$(BIN)/s2search plan --budget 10fps --out $(DEMO)/plan.json --figure $(DEMO)/plan.png
+	@echo "picture: $(DEMO)/plan.png   plan: $(DEMO)/plan.json"
+
+test: .venv/installed  ## all tests but the slow ones
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not benchmark"
+	$(BIN)/python -m pytest -q -s -m "benchmark and not slow"
+
+slow: .venv/installed  ## tests of minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+notebooks: .venv/installed  ## execute them all, in place
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,video]'
+	@touch $@
+
+clean:
+	rm -rf .venv out

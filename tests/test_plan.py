@@ -220,7 +220,7 @@ def test_a_rate_needs_a_pipeline_and_a_stream() -> None:
 
 
 def test_two_budgets_of_a_kind_are_refused() -> None:
-    with pytest.raises(InputError, match="2 latency budgets: 260ms and 0.3s"):
+    with pytest.raises(InputError, match=r"2 latency budgets: 260ms and 0\.3s"):
         ask("260ms", "0.3s")
 
 

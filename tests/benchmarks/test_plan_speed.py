@@ -7,6 +7,10 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+pytestmark = pytest.mark.benchmark
+
 PLAN = [sys.executable, "-m", "s2search.cli", "plan", "--budget", "260ms"]
 IMPORT_TORCH = [sys.executable, "-c", "import torch"]
 

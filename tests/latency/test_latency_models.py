@@ -36,7 +36,7 @@ def test_built_in_latency_models_pass_the_conformance_suite(model: LatencyModel)
 
 def test_lookup_refuses_a_shape_that_was_not_measured() -> None:
     scope = IPHONE.scope("stream", video=(20, 20))
-    with pytest.raises(MissingRowError, match="no row for 'lcha' at stream, 320x320.*use --latency-model interpolate"):
+    with pytest.raises(MissingRowError, match=r"no row for 'lcha' at stream, 320x320.*use --latency-model interpolate"):
         Lookup().predict(IPHONE, scope, "lcha")
 
 

@@ -39,7 +39,7 @@ def test_streaming_rows_are_the_clip_rows_scaled_to_260_ms() -> None:
 def test_rows_are_rounded_down_to_a_microsecond_and_say_what_they_are() -> None:
     for row in read().rows:
         exact = (stream_ms() if row.scenario == "stream" else clip_ms()).get(row.label)
-        assert exact is None or 0 <= exact - int(round(1000 * row.latency_ms)) / 1000 < 0.001
+        assert exact is None or 0 <= exact - round(1000 * row.latency_ms) / 1000 < 0.001
         assert row.latency_provenance in ("derived", "estimated")
         assert row.samples == 0
         assert row.latency_provenance == "derived" or row.label not in ("lcha", "ssa")
