@@ -136,6 +136,47 @@ def frontier(
 
 
 @app.command()
+def measure(
+    out: Annotated[Path, typer.Option(help="The table's folder. An unfinished one is finished.")],
+    profiler: Annotated[str, typer.Option(help="torch_cpu, torch_cuda[compile=true], ...")] = "torch_cpu",
+    preset: Annotated[str, typer.Option(help="Model size: s2dit-tiny, s2dit-small, s2dit-1.8b.")] = "s2dit-tiny",
+    video: Annotated[list[str] | None, typer.Option(help="Video size, WIDTHxHEIGHT. May be repeated.")] = None,
+    scenario: Annotated[list[ScenarioName] | None, typer.Option(help="stream, clip, or both (default).")] = None,
+    candidates: Annotated[str | None, typer.Option(help="Blocks to measure; all installed ones by default.")] = None,
+    clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
+) -> int:
+    """Measure latency and memory of blocks on this machine, into a table with provenance."""
+    from s2search import registry
+    from s2search.measure.campaign import measure as run
+    from s2search.measure.items import campaign_items
+    from s2search.measure.samples import Protocol
+    from s2search.preset import Preset
+    from s2search.report.progress import progress_bar
+    from s2search.report.terminal import table_text
+    from s2search.space import parse_blocks
+
+    sizes = Preset.named(preset)
+    items = [
+        item
+        for size in video or ["256x144"]
+        for item in campaign_items(
+            sizes,
+            size,
+            scenarios=[name.value for name in scenario or ScenarioName],
+            candidates=parse_blocks(candidates or ""),
+            clip_frames=clip_frames,
+        )
+    ]
+    with progress_bar("measuring") as progress:
+        chosen, protocol = registry.create("profilers", profiler), Protocol(rounds=rounds, seed=seed)
+        table = run(chosen, items, out, preset=sizes.name, protocol=protocol, progress=progress)
+    _print(table_text(table))
+    return 0
+
+
+@app.command()
 def plugins() -> int:
     """List what is installed, by family, and from which distribution."""
     from s2search.report.terminal import plugins_text
@@ -151,7 +192,7 @@ def main() -> None:
     except S2SearchError as error:
         _fail(str(error), error.exit_code)
     except typer.Abort:
-        _fail("interrupted", _INTERRUPTED)
+        _fail("interrupted; what was measured is kept, and the same command goes on", _INTERRUPTED)
     except _UsageError as error:
         _fail(_complaint(error), InputError.exit_code)
     except BrokenPipeError:

@@ -52,9 +52,7 @@ class Space:
     @classmethod
     def parse(cls, candidates: str, *, depth: int, group_size: int = 1) -> Space:
         """Read candidates as they are written on the command line: `lcha,ssa` or `lcha[gate=false],ssa`."""
-        texts = [text for text in re.split(r",(?![^\[]*\])", candidates) if text.strip()]
-        blocks = tuple(registry.create("blocks", text) for text in texts)
-        return cls(candidates=blocks, depth=depth, group_size=group_size)
+        return cls(candidates=parse_blocks(candidates), depth=depth, group_size=group_size)
 
     @property
     def groups(self) -> int:
@@ -100,7 +98,7 @@ class Space:
         """Write candidate indices as people do; the inverse of `parse_layout`.
 
         >>> Space.parse("lcha,ssa", depth=4).write_layout([0, 1, 1, 0])
-        'LSSL'
+        'LS2L'
         """
         symbols = [block.symbol for block in self.candidates]
         runs = [(c, len(list(group))) for c, group in itertools.groupby(choice_L)]
@@ -118,6 +116,15 @@ class Space:
         groups_C = [count // self.group_size for count in counts_C]
         choice_G = interleave(groups_C, [block.stream for block in self.candidates])
         return tuple(c for c in choice_G for _ in range(self.group_size))
+
+
+def parse_blocks(text: str) -> tuple[Block, ...]:
+    """Read blocks as they are written on the command line, separated by commas.
+
+    >>> [block.label for block in parse_blocks("lcha[gate=false],ssa")]
+    ['lcha[gate=false]', 'ssa']
+    """
+    return tuple(registry.create("blocks", item) for item in _items(text) if item.strip())
 
 
 def interleave(counts_C: Sequence[int], stream_C: Sequence[int]) -> tuple[int, ...]:
@@ -142,7 +149,7 @@ def _runs(text: str) -> list[tuple[str, int]]:
     if re.fullmatch(r"(?:[A-Z]\d*)+", text.strip()):
         return [(word, int(count or 1)) for word, count in re.findall(r"([A-Z])(\d*)", text)]
     runs = []
-    for item in re.split(r",(?![^\[]*\])", text.strip()):
+    for item in _items(text):
         match = re.fullmatch(r"\s*([\w.\-]+(?:\[.*\])?)\s*(?:\*\s*(\d+))?\s*", item)
         if match is None:
             raise InputError(
@@ -150,6 +157,11 @@ def _runs(text: str) -> list[tuple[str, int]]:
             )
         runs.append((match[1], int(match[2] or 1)))
     return runs
+
+
+def _items(text: str) -> list[str]:
+    """Split at the commas outside brackets."""
+    return re.split(r",(?![^\[]*\])", text)
 
 
 def _divisors(number: int) -> list[int]:

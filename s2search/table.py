@@ -44,7 +44,7 @@ Size = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where numbers come from: the weakest kind among them, the source, and one sentence for people."""
+    """Where the latencies of blocks come from: the kind, the source, and one sentence for people."""
 
     kind: ProvenanceKind
     source: str
@@ -182,8 +182,9 @@ class LatencyTable:
     @functools.cached_property
     def digest(self) -> str:
         """A hash of card and rows, independent of file formatting, row order and the table's name."""
-        rows = sorted(msgspec.json.encode(row, order="sorted") for row in self.rows)
-        content = hashlib.sha256(msgspec.json.encode(self.card, order="sorted"))
+        # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
+        rows = sorted(msgspec.json.encode(dataclasses.asdict(row), order="sorted") for row in self.rows)
+        content = hashlib.sha256(msgspec.json.encode(dataclasses.asdict(self.card), order="sorted"))
         for row in rows:
             content.update(b"\n" + row)
         return f"sha256:{content.hexdigest()}"

@@ -198,4 +198,6 @@ def _first_difference(there: Any, here: Any, name: str = "") -> str:
 
 
 def _brief(value: Any) -> str:
-    return "absent" if value is None else value["key"] if isinstance(value, dict) and "key" in value else repr(value)
+    if value is None:
+        return "absent"
+    return repr(value["key"] if isinstance(value, dict) and "key" in value else value)

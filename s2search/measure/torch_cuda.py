@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from s2search.measure.torch_call import TorchCall
 
 _CALLS_BEFORE_CAPTURE = 3
+_MOST_GRAPHS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class TorchCuda(Profiler):
     Attributes:
         dtype: Of weights and activations.
         graph: Capture every item once as a CUDA graph and replay it, so that launching its kernels costs no time.
-        compile: Compile every item with torch.compile (one whole graph, default mode).
+        compile: Compile every item with torch.compile (one whole graph, static shapes, default mode).
     """
 
     name: ClassVar[str] = "torch_cuda"
@@ -66,11 +67,13 @@ class TorchCuda(Profiler):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Give back the allocator's cache at the end. See the base class."""
+        """Let torch.compile keep a graph per item; give back the allocator's cache. See the base class."""
         import torch
+        import torch._dynamo  # its limit of 8 graphs per function is less than a campaign has blocks
 
         try:
-            yield
+            with torch._dynamo.config.patch(recompile_limit=_MOST_GRAPHS):
+                yield
         finally:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
@@ -97,7 +100,7 @@ class TorchCuda(Profiler):
 
         run: Callable[[], Any] = call
         if self.compile:
-            module = torch.compile(call.module, fullgraph=True)
+            module = torch.compile(call.module, fullgraph=True, dynamic=False)
             run = lambda: module(*call.arguments)  # noqa: E731
         return _captured(run) if self.graph else run
 

@@ -105,16 +105,20 @@ def _draw_bar(axes: Axes, parts: list[tuple[str, float, str]], budget: float | N
     for name, size, colour in parts:
         axes.barh(0, size, left=left, color=colour, height=0.7)
         if size > 0.09 * limit:
-            axes.text(left + size / 2, 0, f"{name} {size:,.0f}", ha="center", va="center", color="white", fontsize=8)
+            axes.text(left + size / 2, 0, f"{name} {_number(size)}", ha="center", va="center", color="white", fontsize=8)
         left += size
     if budget is not None:
         axes.axvline(budget, color="black", linewidth=1.5)
         axes.annotate(
-            f"budget {budget:,.0f} ", (budget, 0.42), ha="right", va="bottom", fontsize=8, annotation_clip=False
+            f"budget {_number(budget)} ", (budget, 0.42), ha="right", va="bottom", fontsize=8, annotation_clip=False
         )
     axes.set(xlim=(0, limit), yticks=[0], yticklabels=[title])
     axes.tick_params(length=0, colors=_INK, labelsize=8)
     axes.spines[:].set_visible(False)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _counts(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from s2search import registry
 from s2search.cost import format_bytes, format_us
 from s2search.plan import Plan
 from s2search.report.colours import block_colours
-from s2search.table import installed_tables
+from s2search.table import LatencyTable, Row, installed_tables
 
 _CELLS_PER_LINE = 28
 
@@ -53,6 +53,29 @@ def plugins_text() -> RenderableType:
     return Group(Text(), table, Text())
 
 
+def table_text(table: LatencyTable) -> RenderableType:
+    """Return a table's rows, one line each: latency with its spread, and memory."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("part", "scenario", "tokens"):
+        grid.add_column(heading, overflow="fold")
+    for heading in ("latency", "p10-p90", "weights", "state", "peak"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for row in table.rows:
+        bytes_ = (format_bytes(count) for count in (row.weight_bytes, row.state_bytes, row.peak_bytes))
+        latency = format_us(1000 * row.latency_ms)
+        grid.add_row(row.label, row.scenario, row.shape.grid, latency, _spread(row), *bytes_)
+    card = table.card
+    origin = f"{table.name} ({table.digest[7:19]}): {card.provenance.statement}"
+    return Group(Text(), grid, Text(), origin, Text())
+
+
+def _spread(row: Row) -> str:
+    """Return how far apart the 10th and the 90th percentile are, relative to the median."""
+    if row.latency_p10_ms is None or row.latency_p90_ms is None or not row.latency_ms:
+        return ""
+    return f"{(row.latency_p90_ms - row.latency_p10_ms) / row.latency_ms:.1%}"
+
+
 def strip(plan: Plan) -> Text:
     """Return the layers as coloured cells, first to last, high and low stream on a line each."""
     colours = block_colours(plan.counts)
@@ -85,7 +108,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
 
 def _latency(plan: Plan) -> str:
     latency = plan.latency_ms
-    interval = "" if latency.low is None else f"; 95 % interval {latency.low:.1f} to {latency.high:.1f} ms"
+    interval = "" if latency.low is None else f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms"
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
         f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}"

@@ -30,7 +30,7 @@ class Published(Score):
     """
 
     name = "published"
-    statement = "published eval loss of single-type models, position-free: it ranks block types, not layouts"
+    statement = "eval loss of single-type models, position-free: it ranks block types, not layouts"
 
     @property
     def digest(self) -> str:
