@@ -41,11 +41,12 @@ class Stem(Part):
         return linear_flops(shape.tokens, PATCH_CHANNELS, shape.channels) + time
 
     def peak_bytes(self, shape: Shape, precision: Precision) -> int:
-        """Bytes of latents and tokens beside the patches, or beside the time step's vectors."""
+        """Bytes of latents and tokens beside the patches, the time step's sinusoids, or its vectors."""
         stored, exact = precision.activation_bits // 8, exact_bytes(precision)
         latents = shape.tokens * PATCH_CHANNELS * stored
+        sinusoids = exact + 3 * TIME_CHANNELS * exact  # time, frequencies, angles, cosines, sines, and both joined
         vectors = (1 + 1 + 6) * shape.channels * stored  # time embedding, its SiLU, modulation
-        return latents + exact + shape.tokens * shape.channels * stored + max(latents, vectors)
+        return latents + exact + shape.tokens * shape.channels * stored + max(latents, sinusoids, vectors)
 
     def build(self, shape: Shape) -> nn.Module:
         """Make the module. Imports torch."""

@@ -241,7 +241,7 @@ class Plan:
 
 
 def find(request: Request, solver: Solver) -> Plan:
-    """Return the best layout within the budgets; of equally good ones, the most evenly interleaved one that fits.
+    """Return the best layout within the budgets; of equally good ones, the most evenly interleaved sandwich that fits.
 
     Raises:
         InfeasibleError: No layout fits.
@@ -298,19 +298,22 @@ def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
 
 
 def _interleaved(solution: Solution, request: Request) -> Solution:
-    """Prefer the evenly interleaved layout of the same counts where it is as good and fits."""
-    counts = Counter(solution.choice_L)
-    even_L = request.space.interleave([counts[c] for c in range(len(request.space.candidates))])
-    even, found = request.problem.price(even_L), request.problem.price(solution.choice_L)
-    if even.fixed_point_score != found.fixed_point_score or not request.problem.admits(even_L):
-        return solution
-    return dataclasses.replace(
-        solution,
-        choice_L=even_L,
-        latency_us=even.latency_us,
-        memory_bytes=even.memory_bytes,
-        peak_bytes=even.peak_bytes,
-    )
+    """Prefer the most evenly interleaved layout of the same counts that is as good and fits: switches cost latency."""
+    space, problem = request.space, request.problem
+    counts_C = [solution.choice_L.count(c) for c in range(len(space.candidates))]
+    found = problem.price(solution.choice_L)
+    for runs in range(space.groups, 0, -1):
+        even_L = space.interleave(counts_C, runs=runs)
+        even = problem.price(even_L)
+        if even.fixed_point_score == found.fixed_point_score and problem.admits(even_L):
+            return dataclasses.replace(
+                solution,
+                choice_L=even_L,
+                latency_us=even.latency_us,
+                memory_bytes=even.memory_bytes,
+                peak_bytes=even.peak_bytes,
+            )
+    return solution
 
 
 def _plan(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2search import registry
-from s2search.block import Block
+from s2search.block import Block, Stream
 from s2search.errors import InputError, UnknownNameError
 
 DEFAULT_CANDIDATES = "lcha,ssa"
@@ -106,15 +106,15 @@ class Space:
             return "".join(f"{symbols[c]}{count if count > 1 else ''}" for c, count in runs)
         return ",".join(f"{self.candidates[c].label}*{count}" for c, count in runs)
 
-    def interleave(self, counts_C: Sequence[int]) -> tuple[int, ...]:
-        """Place given numbers of layers per candidate as evenly as possible, groups kept whole.
+    def interleave(self, counts_C: Sequence[int], *, runs: int | None = None) -> tuple[int, ...]:
+        """Place given numbers of layers per candidate as evenly as possible, groups kept whole; see `interleave`.
 
         >>> space = Space.parse("lcha,ssa", depth=7)
         >>> space.write_layout(space.interleave([3, 4]))
         'SLSLSLS'
         """
         groups_C = [count // self.group_size for count in counts_C]
-        choice_G = interleave(groups_C, [block.stream for block in self.candidates])
+        choice_G = interleave(groups_C, [block.stream for block in self.candidates], runs=runs)
         return tuple(c for c in choice_G for _ in range(self.group_size))
 
 
@@ -127,21 +127,42 @@ def parse_blocks(text: str) -> tuple[Block, ...]:
     return tuple(registry.create("blocks", item) for item in _items(text) if item.strip())
 
 
-def interleave(counts_C: Sequence[int], stream_C: Sequence[int]) -> tuple[int, ...]:
+def interleave(counts_C: Sequence[int], stream_C: Sequence[int], *, runs: int | None = None) -> tuple[int, ...]:
     """Return the most even order of given counts.
 
-    The n places of the first high-resolution candidate are floor((i + 0.5) M / n) of M; the other candidates fill the
-    places that are left by the same rule, in turn.
+    The n high-resolution groups of M stand at floor((i + 0.5) M / n). With fewer `runs`, neighbours among them are
+    joined into so many runs of nearly equal length, which stand by the same rule: fewer switches, a coarser sandwich.
+    Several candidates of one stream are mixed by the rule among themselves.
 
-    >>> interleave([2, 3], [0, 1])
-    (1, 0, 1, 0, 1)
+    >>> interleave([3, 4], [0, 1]), interleave([3, 4], [0, 1], runs=1)
+    ((1, 0, 1, 0, 1, 0, 1), (1, 1, 0, 0, 0, 1, 1))
     """
-    choice_M = [-1] * sum(counts_C)
-    for c in sorted(range(len(counts_C)), key=lambda c: stream_C[c]):
-        free, n = [m for m, choice in enumerate(choice_M) if choice < 0], counts_C[c]
-        for i in range(n):
-            choice_M[free[(2 * i + 1) * len(free) // (2 * n)]] = c
-    return tuple(choice_M)
+    high = _mix({c: n for c, n in enumerate(counts_C) if stream_C[c] == Stream.HIGH})
+    low = _mix({c: n for c, n in enumerate(counts_C) if stream_C[c] != Stream.HIGH})
+    runs = min(len(high), runs or len(high))
+    starts = _places(runs, runs + len(low))
+    order: list[int] = []
+    for m in range(runs + len(low)):
+        if m in starts:
+            i = starts.index(m)
+            order += high[len(high) * i // runs : len(high) * (i + 1) // runs]
+        else:
+            order.append(low.pop(0))
+    return tuple(order)
+
+
+def _mix(counts: dict[int, int]) -> list[int]:
+    """Spread the first candidate evenly over all places, the next over what is left, and so on."""
+    order = [-1] * sum(counts.values())
+    for c, n in counts.items():
+        free = [m for m, choice in enumerate(order) if choice < 0]
+        for place in _places(n, len(free)):
+            order[free[place]] = c
+    return order
+
+
+def _places(n: int, of: int) -> list[int]:
+    return [(2 * i + 1) * of // (2 * n) for i in range(n)]
 
 
 def _runs(text: str) -> list[tuple[str, int]]:

@@ -21,6 +21,7 @@ from s2search.space import Space
 from s2search.table import LatencyTable, open_table
 
 IPHONE = open_table("iphone-16-pro-max")
+CPU = open_table("amd-epyc.torch-cpu.float32")
 
 
 def ask(
@@ -34,7 +35,7 @@ def ask(
     settings = {"group_size": other.pop("group_size", 1)}
     return Request(
         table=table,
-        scope=table.scope(scenario),  # type: ignore[arg-type]
+        scope=table.scope(scenario, video=(18, 32) if table is CPU else None),  # type: ignore[arg-type]
         space=Space.parse(candidates, depth=depth, **settings),  # type: ignore[arg-type]
         latency_model=Lookup(),
         budgets=tuple(Budget.parse(text) for text in budgets),
@@ -91,7 +92,7 @@ def test_the_published_sandwich_takes_260_ms_and_1124_ms_a_chunk() -> None:
     st.integers(1, 8),
     st.integers(20, 500),
     st.integers(50, 400),
-    st.sampled_from([IPHONE, with_switches(3.0, 2.0)]),
+    st.sampled_from([IPHONE, with_switches(3.0, 2.0), CPU]),
     st.sampled_from(["lcha,ssa", "ssa,kv_compressed,lcha"]),
 )
 def test_unseen_depths_and_budgets_equal_exhaustive(
@@ -116,13 +117,14 @@ def test_a_tie_is_broken_by_the_most_even_sandwich_and_counted() -> None:
 
 
 def test_an_even_sandwich_that_its_own_switches_push_over_the_budget_is_not_taken() -> None:
-    plan = find(ask("290ms", table=with_switches(3.0, 2.0)), Dynamic())
+    plan = find(ask("290ms", table=with_switches(0.5, 0.5)), Dynamic())
     assert plan.fits
     assert plan.counts["lcha"] >= 12
     assert plan.latency_ms.predicted <= 290
     blocks = sum(plan.blocks[label].latency_ms for label in plan.layout)
     assert plan.latency_ms.predicted == pytest.approx(blocks + plan.latency_ms.switches + plan.latency_ms.fixed)
     assert plan.latency_ms.fixed == 2.0
+    assert 2 < plan.written.count("L") < plan.counts["lcha"], "a coarser sandwich, with fewer switches"
 
 
 def test_groups_take_the_same_block() -> None:

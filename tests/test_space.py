@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,15 @@ def test_interleaving_places_high_resolution_groups_at_the_published_positions(
 def test_interleaving_keeps_the_counts(counts: list[int]) -> None:
     layout = interleave(counts, [c % 2 for c in range(len(counts))])
     assert [layout.count(c) for c in range(len(counts))] == counts
+
+
+@given(st.integers(1, 20), st.integers(0, 20), st.integers(1, 20))
+def test_joined_runs_keep_the_counts_and_differ_by_one_at_most(high: int, low: int, runs: int) -> None:
+    layout = interleave([high, low], [0, 1], runs=runs)
+    assert (layout.count(0), layout.count(1)) == (high, low)
+    lengths = [len(list(run)) for c, run in itertools.groupby(layout) if c == 0]
+    assert len(lengths) <= min(runs, high)
+    assert low < runs or max(lengths) - min(lengths) <= 1
 
 
 def test_interleaving_does_not_depend_on_the_order_of_the_candidates() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -58,6 +59,14 @@ def test_every_shipped_table_is_valid_under_the_shipped_schema() -> None:
         for row in LatencyTable.load(folder).rows:
             jsonschema.validate(msgspec.to_builtins(row), schema["row"])
         assert name == LatencyTable.load(folder).name
+
+
+def test_measured_tables_carry_the_samples_that_they_were_made_of() -> None:
+    for folder in installed_tables().values():
+        card = LatencyTable.load(folder).card
+        if card.provenance.kind == "measured":
+            samples = (folder / "samples.jsonl").read_bytes()
+            assert card.protocol["samples_digest"] == f"sha256:{hashlib.sha256(samples).hexdigest()}"
 
 
 def test_a_table_opens_by_the_first_words_of_its_name() -> None:

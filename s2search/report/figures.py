@@ -105,7 +105,9 @@ def _draw_bar(axes: Axes, parts: list[tuple[str, float, str]], budget: float | N
     for name, size, colour in parts:
         axes.barh(0, size, left=left, color=colour, height=0.7)
         if size > 0.09 * limit:
-            axes.text(left + size / 2, 0, f"{name} {_number(size)}", ha="center", va="center", color="white", fontsize=8)
+            axes.text(
+                left + size / 2, 0, f"{name} {_number(size)}", ha="center", va="center", color="white", fontsize=8
+            )
         left += size
     if budget is not None:
         axes.axvline(budget, color="black", linewidth=1.5)

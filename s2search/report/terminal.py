@@ -148,7 +148,7 @@ def _score(plan: Plan) -> str:
     if not plan.optimal and plan.upper_bound is not None:
         line += f" (no layout within the budgets scores above {plan.upper_bound:.6f})"
     if plan.ties is not None and plan.ties > 1:
-        line += f"\n{plan.ties:,} layouts tie; an evenly interleaved one is preferred"
+        line += f"\n{plan.ties:,} layouts tie; shown is the most evenly interleaved that fits"
     return f"{line}\n{plan.provenance.score}: {plan.provenance.score_statement}"
 
 

@@ -7,7 +7,8 @@ from blocks.cells import cells_to_channels, channels_to_cells
 from blocks.ends import Head, Stem
 from blocks.ends_module import sinusoids
 from blocks.switches import Down, Up
-from s2search.block import Shape
+from s2search.block import Precision, Shape
+from s2search.measure.peak_memory import peak_activation_bytes
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 2))
@@ -77,3 +78,11 @@ def test_sinusoids_resolve_neighbouring_times():
     exact = sinusoids(1000 * s.double(), 256)[0]
     torch.testing.assert_close(torch.stack((a, b)).double(), exact, rtol=0, atol=1e-4)
     assert (a - b).abs().max() > 0.05
+
+
+def test_the_peak_of_a_narrow_stem_is_its_sinusoids(make):
+    shape = make.shape(frames=1, height=2, width=2, channels=16, heads=2, feed_forward=16)
+    module, latents, s = Stem().build(shape), torch.randn(1, 16, 1, 4, 4), torch.rand(1, 1)
+    with torch.no_grad():
+        counted = peak_activation_bytes(lambda: module(latents, s), (latents, s))
+    assert counted <= Stem().peak_bytes(shape, Precision.named("float32")) <= 1.01 * counted
