@@ -189,10 +189,10 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail("interrupted; nothing is lost: a measurement goes on when its command is repeated", _INTERRUPTED)
     except S2SearchError as error:
         _fail(str(error), error.exit_code)
-    except typer.Abort:
-        _fail("interrupted; what was measured is kept, and the same command goes on", _INTERRUPTED)
     except _UsageError as error:
         _fail(_complaint(error), InputError.exit_code)
     except BrokenPipeError:

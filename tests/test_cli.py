@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +125,31 @@ def test_figures_and_fronts_are_written(s2search: Run, tmp_path: Path) -> None:
     assert len((tmp_path / "front.csv").read_text().splitlines()) > 5
 
 
+def test_a_measurement_survives_ctrl_c_and_is_never_overwritten(s2search: Run, tmp_path: Path) -> None:
+    words = ["measure", "--out", "mine", "--candidates", "ssa", "--scenario", "stream", "--rounds", "400"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "s2search.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE
+    ) as process:
+        samples = tmp_path / "mine" / "samples.jsonl"
+        while not samples.exists() or samples.read_bytes().count(b"\n") < 20:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.decode().splitlines() == [
+        "s2search: interrupted; nothing is lost: a measurement goes on when its command is repeated"
+    ]
+    kept = samples.read_bytes()
+    assert s2search(*words[:-1], "300").err.startswith("s2search: 'mine/samples.jsonl' belongs to another campaign")
+    assert s2search(*words).code == 0
+    assert samples.read_bytes().startswith(kept.rpartition(b"\n")[0])
+    again = s2search(*words)
+    assert again.code == 2
+    assert "already holds a table" in again.err
+    assert s2search("plan", "--table", "./mine", "--candidates", "ssa").code == 0
+
+
 def test_plugins_lists_every_family_with_its_distribution(s2search: Run) -> None:
     out = s2search("plugins").out
     for word in ("blocks", "lcha", "solvers", "dynamic", "profilers", "torch_cpu", "iphone-16-pro-max.coreml.w4a8"):
@@ -129,9 +158,6 @@ def test_plugins_lists_every_family_with_its_distribution(s2search: Run) -> None
 
 
 def test_a_reader_who_closes_the_pipe_early_sees_no_traceback(s2search: Run) -> None:
-    import subprocess
-    import sys
-
     command = f"{sys.executable} -m s2search.cli plan --json | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "{\n"
