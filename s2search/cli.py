@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
+_FIGURES = (".png", ".svg", ".pdf")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -83,9 +84,10 @@ def plan(
     from s2search import registry
     from s2search.plan import find, price
 
+    _check_outputs(out, figure)
     request = _request(context)
     chosen = registry.create("solvers", solver)
-    answer = price(request, request.space.parse_layout(layout), chosen) if layout else find(request, chosen)
+    answer = price(request, request.space.parse_layout(layout), chosen) if layout is not None else find(request, chosen)
     if out:
         answer.save(out)
     if figure:
@@ -119,18 +121,29 @@ def frontier(
     precision: PrecisionOption = None,
     compute_unit: UnitOption = None,
     figure: FigureOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write an interactive page: one file, no network.")] = None,
 ) -> int:
     """Trace the best score for every latency, at one memory budget."""
     from s2search import registry
     from s2search.plan import front, save_front
+    from s2search.report.references import reference_plans
     from s2search.report.terminal import front_text
 
-    plans = front(_request(context), registry.create("solvers", solver), points=points)
+    _check_outputs(out, figure)
+    if html is not None:
+        _check_outputs(html)
+    request, chosen = _request(context), registry.create("solvers", solver)
+    plans = front(request, chosen, points=points)
     save_front(plans, out)
+    references = reference_plans(request, chosen) if figure or html else {}
     if figure:
         from s2search.report.figures import front_figure, save_figure
 
-        save_figure(front_figure(plans), figure)
+        save_figure(front_figure(plans, references), figure)
+    if html:
+        from s2search.report.html import front_html, save_html
+
+        save_html(front_html(plans, references), html)
     _print(front_text(plans))
     return 0
 
@@ -201,6 +214,22 @@ def main() -> None:
     sys.exit(code)
 
 
+def _check_outputs(out: Path | None, *figures: Path | None) -> None:
+    """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
+    from s2search.plan import check_writable
+
+    for path in (out, *figures):
+        if path is not None:
+            check_writable(path)
+    for path in figures:
+        if path is not None and path.suffix.lower() not in _FIGURES:
+            raise InputError(
+                f"the figure {str(path)!r} has the ending {path.suffix!r}",
+                allowed=f"one of {', '.join(_FIGURES)}",
+                remedy="correct the ending",
+            )
+
+
 def _complaint(error: Any) -> str:
     """Return what Typer found wrong with the command line, with the value that it leaves out."""
     details = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
@@ -242,7 +271,7 @@ def _request(context: typer.Context) -> Request:
 def _print(text: RenderableType) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(text)
 
 

@@ -119,6 +119,14 @@ class Pipeline:
     text_ms: float
     decoder_ms: float
 
+    def __post_init__(self) -> None:
+        for name in ("chunk_frames", "steps"):
+            if not 1 <= getattr(self, name) <= 10_000:
+                raise QuantityError(f"{name} of the pipeline is {getattr(self, name)}", allowed="1 to 10,000")
+        for name in ("text_ms", "decoder_ms"):
+            if not 0 <= getattr(self, name) <= 1e7:
+                raise QuantityError(f"{name} of the pipeline is {getattr(self, name)}", allowed="0 to 1e7 ms")
+
     def forwards(self, commit: CommitPolicy) -> int:
         """Return how many forward passes one chunk takes."""
         return self.steps + (commit == "clean_pass")

@@ -23,7 +23,7 @@ import msgspec
 
 from s2search.block import Stream
 from s2search.cost import COMMIT_POLICIES, Budget, CommitPolicy, tightest
-from s2search.errors import CheckError, InfeasibleError, InputError, TableError
+from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, TableError
 from s2search.latency.base import LatencyModel
 from s2search.preset import video_size
 from s2search.problem import UNLIMITED, Evidence, Problem
@@ -32,7 +32,7 @@ from s2search.solver.base import Solution, Solver
 from s2search.solver.frontier import frontier
 from s2search.solver.ties import count_ties
 from s2search.space import Space
-from s2search.table import LatencyTable, ProvenanceKind, Scope
+from s2search.table import LatencyTable, ProvenanceKind, Scope, refuse_unknown_keys
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 _TWO_SIDED_95 = 1.96
@@ -126,25 +126,30 @@ class LatencyAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryAnswer:
-    """Bytes: all of it, its three terms (blocks, what every layout has, the activation peak), and the budget."""
+    """Bytes: all of it, its three terms (blocks, what every layout has, the activation peak), and the budget.
+
+    `decoder_counted` is false where the table has no bytes for the decoder: it then comes on top.
+    """
 
     predicted: int
     blocks: int
     fixed: int
     peak: int
+    decoder_counted: bool
     budget: int | None
     slack: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockAnswer:
-    """One candidate, per layer: its stream, milliseconds, bytes, and the kind of evidence behind its latency."""
+    """One candidate, per layer: its stream, milliseconds, bytes, and the kinds of evidence behind both."""
 
     stream: Literal["high", "low"]
     latency_ms: float
     memory_bytes: int
     peak_bytes: int
     provenance: ProvenanceKind
+    bytes_provenance: ProvenanceKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +210,13 @@ class Plan:
     ties: int | None
     provenance: Origin
 
+    def __post_init__(self) -> None:
+        counted = {label: self.layout.count(label) for label in self.blocks}
+        if counted != self.counts or sum(counted.values()) != len(self.layout):
+            raise InputError(
+                f"the plan's counts {self.counts} are not those of its layout {self.written!r}", remedy="plan again"
+            )
+
     @property
     def depth(self) -> int:
         """How many layers."""
@@ -231,7 +243,9 @@ class Plan:
             InputError: The file is missing, or is not a plan of this schema.
         """
         try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+            content = Path(path).read_bytes()
+            refuse_unknown_keys(content, cls, where=repr(str(path)))
+            return msgspec.json.decode(content, type=cls)
         except OSError as error:
             raise InputError(
                 f"the plan {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
@@ -247,22 +261,21 @@ def find(request: Request, solver: Solver) -> Plan:
         InfeasibleError: No layout fits.
     """
     problem = request.problem
-    solution = _interleaved(solver.solve(problem), request)
+    solution = _interleaved(solver.solve(problem), request, latency_us=problem.latency_budget_us)
     ties = count_ties(problem, problem.price(solution.choice_L).fixed_point_score) if solution.optimal else None
-    return _plan(
-        request, solver, solution.choice_L, upper_bound=solution.upper_bound, optimal=solution.optimal, ties=ties
-    )
+    return _plan(request, solution.choice_L, solution, ties=ties)
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
-    """Return what a hand-written layout costs, whether it fits, and how far the best one would be ahead of it."""
-    score = request.problem.price(choice_L).score
+    """Return what a hand-written layout costs, whether it fits, and how far the best one would be ahead of it.
+
+    Where the solver has no answer (no layout fits, or the problem is not one for it) the bound is unknown: None.
+    """
     try:
-        best = solver.solve(request.problem).upper_bound
-    except InfeasibleError:
+        best = solver.solve(request.problem)
+    except (InfeasibleError, ProblemError, CheckError):
         best = None
-    optimal = request.problem.admits(choice_L) and score == best
-    return _plan(request, solver, choice_L, upper_bound=best, optimal=optimal, ties=None)
+    return _plan(request, choice_L, best, ties=None)
 
 
 def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
@@ -279,8 +292,8 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
                 remedy="give a memory budget such as 1.1GB, or use plan",
             )
     found = frontier(request.problem, points=points, solver=solver)
-    even = [_interleaved(solution, request) for solution in found]
-    return [_plan(request, solver, s.choice_L, upper_bound=s.upper_bound, optimal=s.optimal, ties=None) for s in even]
+    even = [_interleaved(solution, request, latency_us=solution.latency_us) for solution in found]
+    return [_plan(request, solution.choice_L, solution, ties=None) for solution in even]
 
 
 def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
@@ -297,15 +310,16 @@ def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
     _write(Path(path), text.getvalue())
 
 
-def _interleaved(solution: Solution, request: Request) -> Solution:
-    """Prefer the most evenly interleaved layout of the same counts that is as good and fits: switches cost latency."""
+def _interleaved(solution: Solution, request: Request, *, latency_us: int) -> Solution:
+    """Prefer the most evenly interleaved layout of the same counts that is as good and takes at most this latency."""
     space, problem = request.space, request.problem
     counts_C = [solution.choice_L.count(c) for c in range(len(space.candidates))]
     found = problem.price(solution.choice_L)
     for runs in range(space.groups, 0, -1):
         even_L = space.interleave(counts_C, runs=runs)
         even = problem.price(even_L)
-        if even.fixed_point_score == found.fixed_point_score and problem.admits(even_L):
+        as_good = even.fixed_point_score == found.fixed_point_score and even.latency_us <= latency_us
+        if as_good and problem.admits(even_L):
             return dataclasses.replace(
                 solution,
                 choice_L=even_L,
@@ -316,18 +330,11 @@ def _interleaved(solution: Solution, request: Request) -> Solution:
     return solution
 
 
-def _plan(
-    request: Request,
-    solver: Solver,
-    choice_L: Sequence[int],
-    *,
-    upper_bound: float | None,
-    optimal: bool,
-    ties: int | None,
-) -> Plan:
+def _plan(request: Request, choice_L: Sequence[int], best: Solution | None, *, ties: int | None) -> Plan:
+    """Write out a layout; `best` is what a solver found in the same problem, or None where it found nothing."""
     candidates, shape = request.space.candidates, request.scope.shape
     layout = tuple(candidates[c].label for c in choice_L)
-    price = request.problem.price(choice_L)
+    price, fits = request.problem.price(choice_L), request.problem.admits(choice_L)
     if len(layout) != request.space.depth:
         raise CheckError(f"the layout has {len(layout)} layers, not {request.space.depth}", remedy="report this bug")
     return Plan(
@@ -342,15 +349,15 @@ def _plan(
         precision=request.scope.precision,
         compute_unit=request.scope.compute_unit,
         commit=request.commit,
-        fits=request.problem.admits(choice_L),
+        fits=fits,
         latency_ms=_latency(request, choice_L),
         memory_bytes=_memory(request, choice_L),
         rate=_rate(request, price.latency_us),
         score=price.score,
-        upper_bound=upper_bound,
-        optimal=optimal,
+        upper_bound=None if best is None else best.upper_bound,
+        optimal=best is not None and fits and price.score == best.upper_bound,
         ties=ties,
-        provenance=_origin(request, solver),
+        provenance=_origin(request, "none" if best is None else best.method),
     )
 
 
@@ -362,6 +369,7 @@ def _blocks(request: Request) -> dict[str, BlockAnswer]:
             memory_bytes=estimate.cost.memory_bytes,
             peak_bytes=estimate.cost.peak_bytes,
             provenance=estimate.provenance,
+            bytes_provenance=estimate.bytes_provenance,
         )
         for block, estimate in zip(request.space.candidates, request.evidence.block_C, strict=True)
     }
@@ -385,11 +393,13 @@ def _latency(request: Request, choice_L: Sequence[int]) -> LatencyAnswer:
 
 def _memory(request: Request, choice_L: Sequence[int]) -> MemoryAnswer:
     price, budget = request.problem.price(choice_L), request.memory_budget_bytes
+    decoders = [row for row in request.table.in_scope(request.scope, any_grid=True) if row.part == "codec"]
     return MemoryAnswer(
         predicted=price.total_bytes,
         blocks=price.memory_bytes - request.problem.fixed_bytes,
         fixed=request.problem.fixed_bytes,
         peak=price.peak_bytes,
+        decoder_counted=any(row.weight_bytes + row.state_bytes + row.peak_bytes for row in decoders),
         budget=budget,
         slack=None if budget is None else budget - price.total_bytes,
     )
@@ -407,7 +417,7 @@ def _rate(request: Request, forward_us: int) -> RateAnswer | None:
     )
 
 
-def _origin(request: Request, solver: Solver) -> Origin:
+def _origin(request: Request, method: str) -> Origin:
     card = request.table.card
     return Origin(
         table=request.table.name,
@@ -419,15 +429,34 @@ def _origin(request: Request, solver: Solver) -> Origin:
         score=request.score.name,
         score_digest=request.score.digest,
         score_statement=request.score.statement,
-        solver=type(solver).__name__.lower(),
+        solver=method,
         s2search=version("s2search"),
     )
 
 
 def _write(path: Path, text: str) -> None:
+    check_writable(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise InputError(f"{str(path)!r} cannot be written: {error.strerror}", remedy="choose another path") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise if a file cannot be written there: its folder is missing, or something that is no plain file is there.
+
+    Raises:
+        InputError: It names the path.
+    """
+    problem = ""
+    if not path.name:
+        problem = "no file name"
+    elif not path.parent.is_dir():
+        problem = "No such file or directory"
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        problem = "it is no plain file"
+    if problem:
+        raise InputError(f"{str(path)!r} cannot be written: {problem}", remedy="choose another path")

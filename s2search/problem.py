@@ -109,6 +109,10 @@ class Problem:
             raise ProblemError(
                 f"{name} holds {np.abs(values).max():g}, whose sum is not exact", remedy="use a larger unit"
             )
+        if scores and ((np.ptp(values, axis=1) > 0) & (np.ptp(self.fixed_point_score_LC, axis=1) == 0)).any():
+            raise ProblemError(
+                f"score_LC differs by less than {1 / FIXED_POINT:g}", remedy="multiply the scores by a factor"
+            )
 
     def _check_layers(self) -> None:
         layers = len(self.score_LC)

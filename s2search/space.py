@@ -16,6 +16,7 @@ from s2search.block import Block, Stream
 from s2search.errors import InputError, UnknownNameError
 
 DEFAULT_CANDIDATES = "lcha,ssa"
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ class Space:
         for label in labels:
             if labels.count(label) > 1:
                 raise InputError(f"the candidate {label!r} is named twice", remedy="name it once")
-        if self.depth < 1:
-            raise InputError(f"the depth is {self.depth}", allowed="at least 1", remedy="correct the depth")
+        if not 1 <= self.depth <= _MOST_LAYERS:
+            raise InputError(f"the depth is {self.depth}", allowed=f"1 to {_MOST_LAYERS}", remedy="correct the depth")
         if self.group_size < 1 or self.depth % self.group_size:
             raise InputError(
                 f"a depth of {self.depth} does not divide into groups of {self.group_size}",
@@ -71,6 +72,8 @@ class Space:
             InputError: The text cannot be read, names a block that is not a candidate, or has another depth.
         """
         runs = [self._parse_run(run) for run in _runs(text)]
+        if (layers := sum(count for _, count in runs)) > _MOST_LAYERS:
+            raise InputError(f"the layout {text!r} has {layers} layers", allowed=f"at most {_MOST_LAYERS}")
         choice_L = tuple(itertools.chain.from_iterable([c] * count for c, count in runs))
         if len(choice_L) != self.depth:
             raise InputError(

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import io
-import math
 import os
 import shutil
 import tempfile
@@ -38,8 +37,8 @@ DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
 
 ProvenanceKind = Literal["measured", "published", "derived", "estimated"]
 Role = Literal["block", "switch", "fixed"]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Size = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,14 @@ class Provenance:
     kind: ProvenanceKind
     source: str
     statement: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """The units of a table's columns: there is no choice, but a file says so."""
+
+    latency: Literal["ms"] = "ms"
+    memory: Literal["bytes"] = "bytes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,7 @@ class Card:
     preset: str
     provenance: Provenance
     protocol: dict[str, Any]
-    units: dict[str, str] = dataclasses.field(default_factory=lambda: {"latency": "ms", "memory": "bytes"})
+    units: Units = dataclasses.field(default_factory=lambda: Units())
     pipeline: Pipeline | None = None
     assumptions: list[str] = dataclasses.field(default_factory=list)
 
@@ -121,12 +128,20 @@ class Row:
             value = getattr(self, field)
             if value is None:
                 continue
-            if not math.isfinite(value) or value < 0 or (field == "latency_ms" and value == 0 and self.role == "block"):
+            least = _LEAST_BLOCK_MS if field == "latency_ms" and self.role == "block" else 0.0
+            if not least <= value <= _MOST_MS:
                 raise TableError(
                     f"{field} of {self.label} is {value}",
-                    allowed="a finite, positive number of milliseconds",
+                    allowed=f"milliseconds from {least:g} to {_MOST_MS:g}",
                     remedy="measure the row again or remove it",
                 )
+        p10, p90 = self.latency_p10_ms, self.latency_p90_ms
+        if p10 is not None and p90 is not None and not p10 <= self.latency_ms <= p90:
+            raise TableError(
+                f"the median of {self.label} ({self.latency_ms} ms) lies outside its p10 to p90 ({p10} to {p90} ms)",
+                remedy="measure the row again or remove it",
+            )
+        self.shape  # noqa: B018  a shape that contradicts itself is refused here, with its line
         if self.samples == 0 and self.latency_provenance == "measured":
             raise TableError(f"{self.label} is called measured but has no samples", remedy="state its true provenance")
 
@@ -146,6 +161,8 @@ class Row:
         return (self.part, self.options, self.scenario, self.shape, self.precision, self.compute_unit)
 
 
+_LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
+_MOST_MS = 1e9
 LATENCY_COLUMNS = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms", "latency_std_ms")
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _REQUIRED = {f.name for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING}
@@ -334,7 +351,7 @@ def open_table(name_or_folder: str) -> LatencyTable:
         UnknownNameError: There is no such table and no such folder.
         TableError: The folder does not hold a valid table.
     """
-    if os.sep in name_or_folder or Path(name_or_folder).is_dir():
+    if name_or_folder and (os.sep in name_or_folder or Path(name_or_folder).is_dir()):
         if not Path(name_or_folder).is_dir():
             raise TableError(f"there is no table folder {name_or_folder!r}", remedy="check the path")
         return LatencyTable.load(name_or_folder)
@@ -384,7 +401,7 @@ def _without_grid(shape: Shape) -> Shape:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise TableError(
             f"there is no file {str(path)!r}", remedy="a table folder holds table.csv and card.json"
@@ -395,11 +412,22 @@ def _read_text(path: Path) -> str:
 
 def _read_card(path: Path) -> Card:
     try:
-        return msgspec.json.decode(_read_text(path), type=Card)
+        text = _read_text(path)
+        refuse_unknown_keys(text, Card, where=str(path))
+        return msgspec.json.decode(text, type=Card)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise TableError(
             f"{str(path)!r} is not a card of schema {SCHEMA}: {error}", remedy="correct the file"
         ) from error
+
+
+def refuse_unknown_keys(text: str | bytes, schema: type[Any], *, where: str) -> None:
+    """Raise if a JSON object has a key that its dataclass does not know: a misspelt one would be lost in silence."""
+    content = msgspec.json.decode(text)
+    known = {field.name for field in dataclasses.fields(schema)}
+    for key in content if isinstance(content, dict) else ():
+        if key not in known:
+            raise UnknownNameError(f"key of {where}", key, known)
 
 
 def _parse_rows(text: str, *, where: str) -> tuple[Row, ...]:

@@ -45,6 +45,15 @@ BAD_INPUTS = [
     (["plan", "--layout", "L4S8"], 2, "has 12 layers, not 28"),
     (["plan", "--layout", "L4X24"], 2, "'X'"),
     (["plan", "--layout", "4L"], 2, "'4L'"),
+    (["plan", "--layout", ""], 2, "''"),
+    (["plan", "--layout", "L99999999999999999999S1"], 2, "at most 1000"),
+    (["plan", "--depth", "99999999999"], 2, "1 to 1000"),
+    (["plan", "--table", ""], 2, "no table is called ''"),
+    (["plan", "--out", ""], 2, "cannot be written"),
+    (["plan", "--out", "."], 2, "cannot be written"),
+    (["plan", "--out", "ok.json", "--figure", "plan.xyz"], 2, "'.xyz'"),
+    (["plan", "--out", "/dev/full"], 2, "no plain file"),
+    (["frontier", "--out", "ok.csv", "--figure", "noext"], 2, "'noext'"),
     (["plan", "--video", "640x360"], 2, "'640x360'"),
     (["plan", "--video", "512x144"], 2, "nothing at this shape"),
     (["plan", "--precision", "int2"], 2, "'int2'"),
@@ -101,6 +110,24 @@ def test_json_has_the_promised_keys_and_is_the_saved_plan(s2search: Run, tmp_pat
     assert {"predicted", "budget", "slack"} <= plan["memory_bytes"].keys()
     assert {"score", "upper_bound", "optimal", "ties", "provenance"} <= plan.keys()
     assert Plan.load(tmp_path / "plan.json").to_json() == outcome.out
+
+
+def test_block_options_are_shown_and_read_back(s2search: Run, tmp_path: Path) -> None:
+    scores = {"lcha": -0.0093, "lcha[gate=false]": -0.0092, "ssa": -0.0096}
+    content = {"schema": "s2search.score/1", "name": "mine", "statement": "made up [/]", "scores": scores}
+    (tmp_path / "score.json").write_text(json.dumps(content))
+    words = ["plan", "--candidates", "lcha,lcha[gate=false],ssa", "--score", "score.json", "--budget", "260ms"]
+    outcome = s2search(*words, "--out", "plan.json")
+    assert "lcha[gate=false]" in outcome.out
+    assert "made up [/]" in outcome.out
+    written = Plan.load(tmp_path / "plan.json").written
+    assert s2search(*words, "--layout", written).code == 0
+
+
+def test_a_layout_is_priced_even_where_the_solver_cannot_search(s2search: Run) -> None:
+    outcome = s2search("plan", "--layout", "L4S8L4S8L4", "--solver", "exhaustive", "--budget", "260ms")
+    assert outcome.code == 0
+    assert "12 lcha + 16 ssa" in outcome.out
 
 
 def test_a_hand_written_layout_over_its_budget_is_shown_and_fails_the_check(s2search: Run) -> None:

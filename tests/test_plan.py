@@ -166,6 +166,31 @@ def test_the_interval_is_the_sum_of_the_rows_deviations() -> None:
     assert plan.latency_ms.high == pytest.approx(plan.latency_ms.predicted + half, abs=1e-3)
 
 
+def test_the_interval_counts_switches_and_fixed_parts_too() -> None:
+    request = ask(table=CPU)
+    plan = price(request, request.space.parse_layout("L14S8L2S4"), Dynamic())
+    std = {row.part: row.latency_std_ms or 0 for row in CPU.rows if row.scenario == "stream" and row.height == 18}
+    total = 16 * std["lcha"] + 12 * std["ssa"] + 2 * std["down"] + 2 * std["up"] + std["stem"] + std["head"]
+    assert plan.latency_ms.high == pytest.approx(plan.latency_ms.predicted + 1.96 * total, abs=2e-3)
+
+
+def test_the_peak_is_at_least_that_of_the_fixed_parts_and_switches() -> None:
+    h100 = open_table("h100")
+    scope = h100.scope("stream", video=(18, 32))
+    peaks = {row.part: row.peak_bytes for row in h100.in_scope(scope)}
+    assert peaks["head"] > peaks["ssa"]
+    request = dataclasses.replace(ask(table=IPHONE), table=h100, scope=scope)
+    plan = price(request, request.space.parse_layout("S28"), Dynamic())
+    assert plan.memory_bytes.peak == max(peaks[part] for part in ("ssa", "stem", "head", "down", "up"))
+
+
+def test_a_plan_whose_counts_are_not_its_layouts_is_refused(tmp_path: Path) -> None:
+    text = find(ask("260ms"), Dynamic()).to_json()
+    (tmp_path / "plan.json").write_text(text.replace('"lcha": 12', '"lcha": 28', 1))
+    with pytest.raises(InputError, match="are not those of its layout"):
+        Plan.load(tmp_path / "plan.json")
+
+
 def test_a_row_without_a_spread_gives_no_interval() -> None:
     rows = tuple(dataclasses.replace(row, latency_std_ms=None) if row.part == "ssa" else row for row in IPHONE.rows)
     plan = find(ask("260ms", table=dataclasses.replace(IPHONE, rows=rows)), Dynamic())
@@ -233,12 +258,16 @@ def test_a_table_without_a_stem_or_a_switch_is_refused() -> None:
             find(ask("260ms", table=dataclasses.replace(IPHONE, rows=rows)), Dynamic())
 
 
-def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path: Path) -> None:
-    plans = front(ask("1.5GB"), Dynamic(), points=9)
+@pytest.mark.parametrize("table", [IPHONE, with_switches(3.0, 2.0), CPU], ids=["free switches", "switches", "measured"])
+def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path: Path, table: LatencyTable) -> None:
+    plans = front(ask("1.5GB", table=table), Dynamic(), points=9)
     assert plans[0].counts["lcha"] == 0
     assert plans[-1].counts["lcha"] == 28
     for plan in plans:
-        assert find(ask(f"{plan.latency_ms.predicted}ms", "1.5GB"), Dynamic()).score == plan.score
+        assert find(ask(f"{plan.latency_ms.predicted}ms", "1.5GB", table=table), Dynamic()).score == plan.score
+        if plan is not plans[0]:
+            sooner = find(ask(f"{plan.latency_ms.predicted - 0.001:.3f}ms", "1.5GB", table=table), Dynamic())
+            assert sooner.score < plan.score
     save_front(plans, tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_text().splitlines()
     assert lines[0] == "latency_ms,memory_bytes,score,lcha,ssa,layout"

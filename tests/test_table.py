@@ -10,7 +10,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from s2search.errors import S2SearchError, TableError, UnknownNameError
+from s2search.errors import InputError, S2SearchError, TableError, UnknownNameError
 from s2search.table import COLUMNS, LatencyTable, Row, installed_tables, json_schema, open_table
 
 IPHONE = "iphone-16-pro-max.coreml.w4a8"
@@ -78,7 +78,11 @@ def test_a_table_opens_by_the_first_words_of_its_name() -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "complaint"),
     [
-        ("latency_ms", "-1", "is -1.0; a finite, positive number"),
+        ("latency_ms", "-1", "is -1.0; milliseconds from 0.001 to 1e+09"),
+        ("latency_ms", "1e-7", "is 1e-07"),
+        ("latency_ms", "1e300", "is 1e+300"),
+        ("weight_bytes", "9" * 25, "line 2"),
+        ("channels", "7", "do not divide into 16 heads"),
         ("latency_ms", "0", "is 0.0"),
         ("latency_ms", "nan", "is nan"),
         ("latency_ms", "inf", "is inf"),
@@ -128,6 +132,7 @@ def test_a_bad_csv_is_refused(folder: Path, mend: object, complaint: str) -> Non
         ("{", "is not a card"),
         ("{}", "missing required field"),
         ('{"schema": "s2search.table/9"}', "s2search.table/9"),
+        ('{"pipelines": {}}', r"did you mean 'pipeline'"),
         (None, "there is no file"),
     ],
 )
@@ -135,8 +140,31 @@ def test_a_bad_card_is_refused(folder: Path, content: str | None, complaint: str
     (folder / "card.json").unlink()
     if content is not None:
         (folder / "card.json").write_text(content)
-    with pytest.raises(TableError, match=complaint):
+    with pytest.raises(InputError, match=complaint):
         LatencyTable.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"steps": 4', '"steps": 0', "steps of the pipeline is 0"),
+        ('"chunk_frames": 12', '"chunk_frames": -1', "chunk_frames of the pipeline is -1"),
+        ('"text_ms": 4.0', '"text_ms": -500', "text_ms of the pipeline is -500"),
+        ('"decoder_ms": 80.0', '"decoder_ms": 1e308', "decoder_ms of the pipeline"),
+        ('"latency": "ms"', '"latency": "s"', "Invalid enum value 's'"),
+    ],
+)
+def test_a_card_that_would_mislead_is_refused(folder: Path, old: str, new: str, complaint: str) -> None:
+    card = (folder / "card.json").read_text()
+    assert old in card
+    (folder / "card.json").write_text(card.replace(old, new))
+    with pytest.raises(S2SearchError, match=complaint):
+        LatencyTable.load(folder)
+
+
+def test_a_byte_order_mark_is_no_column(folder: Path) -> None:
+    (folder / "table.csv").write_text((folder / "table.csv").read_text(), encoding="utf-8-sig")
+    assert LatencyTable.load(folder).rows
 
 
 def test_any_bytes_are_a_table_or_an_error(folder: Path) -> None:

@@ -17,7 +17,7 @@ from s2search.table import LatencyTable, ProvenanceKind, Scope
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A predicted cost, the standard deviation of its latency (microseconds), and the kind of evidence behind it.
+    """A predicted cost, the standard deviation of its latency (microseconds), and the kinds of evidence behind both.
 
     `latency_std_us` is None where the table states no spread: unknown is not zero.
     """
@@ -25,6 +25,7 @@ class Estimate:
     cost: Cost
     latency_std_us: float | None
     provenance: ProvenanceKind
+    bytes_provenance: ProvenanceKind
 
 
 class LatencyModel(ABC):

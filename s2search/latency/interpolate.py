@@ -61,6 +61,7 @@ def _between(below: Row, above: Row, tokens: int) -> Estimate:
         ),
         latency_std_us=max([abs(linear_us - _power_law_us(below, above, tokens)), *spreads]),
         provenance="estimated",
+        bytes_provenance="estimated",
     )
 
 

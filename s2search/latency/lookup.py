@@ -30,10 +30,17 @@ class Lookup(LatencyModel):
         raise MissingRowError(
             f"the table {table.name!r} has no row for {label!r} at {scope}",
             allowed=f"it has: {', '.join(row.label for row in rows) or 'nothing at this shape'}",
-            remedy="measure that row, choose another candidate or shape, or use --latency-model interpolate",
+            remedy=_remedy(table, scope, label),
             part=part,
             options=options,
         )
+
+
+def _remedy(table: LatencyTable, scope: Scope, label: str) -> str:
+    elsewhere = sum(row.label == label for row in table.in_scope(scope, any_grid=True))
+    if elsewhere > 1:
+        return "measure that row, or use --latency-model interpolate between the sizes that were measured"
+    return "measure that row, or choose another candidate" + (" or its measured video size" if elsewhere else "")
 
 
 def estimate_of(row: Row) -> Estimate:
@@ -46,4 +53,5 @@ def estimate_of(row: Row) -> Estimate:
         ),
         latency_std_us=None if row.latency_std_ms is None else 1000 * row.latency_std_ms,
         provenance=row.latency_provenance,
+        bytes_provenance=row.bytes_provenance,
     )

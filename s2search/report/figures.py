@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ from s2search.report.colours import block_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _FAINT = "#333333", "#BBBBBB"
+_INK, _FAINT, _REFERENCE = "#333333", "#BBBBBB", "#D55E00"
 
 
 def plan_figure(plan: Plan) -> Figure:
@@ -35,8 +36,11 @@ def plan_figure(plan: Plan) -> Figure:
     return figure
 
 
-def front_figure(plans: Sequence[Plan]) -> Figure:
-    """Draw the latency-score front: one point per plan, labelled with its counts where there is room."""
+def front_figure(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingProxyType({})) -> Figure:
+    """Draw the latency-score front: one point per plan, labelled with its counts where there is room.
+
+    `references` are further plans by name, drawn as diamonds for comparison.
+    """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
@@ -45,6 +49,8 @@ def front_figure(plans: Sequence[Plan]) -> Figure:
     for i in sorted({round(k * (len(plans) - 1) / 6) for k in range(7)}):
         axes.annotate(plans[i].written if len(plans[i].written) <= 8 else _counts(plans[i]), (x[i], y[i]), (4, -12),
                       textcoords="offset points", fontsize=7, color=_INK)  # fmt: skip
+    for name, reference in references.items():
+        _draw_reference(axes, name, reference, plans)
     origin = plans[0].provenance
     axes.set_xlabel("latency of one forward pass (ms)")
     axes.set_ylabel(f"score: {origin.score}")
@@ -62,6 +68,15 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise InputError(
             f"the figure {str(path)!r} cannot be written: {error}", remedy="use a .png, .svg or .pdf path"
         ) from error
+
+
+def _draw_reference(axes: Axes, name: str, plan: Plan, front: Sequence[Plan]) -> None:
+    """Draw a diamond around a point, with its name above the front where the point is on it, else below."""
+    place = (plan.latency_ms.predicted, plan.score)
+    beaten = any(p.latency_ms.predicted <= place[0] and p.score > place[1] for p in front)
+    offset, side = ((7, -9), "left") if beaten else ((-7, 5), "right")
+    axes.scatter(*place, marker="D", s=55, facecolor="none", edgecolor=_REFERENCE, linewidth=1.5, zorder=3)
+    axes.annotate(name, place, offset, textcoords="offset points", ha=side, fontsize=8, color=_REFERENCE)
 
 
 def _draw_sandwich(axes: Axes, plan: Plan) -> None:

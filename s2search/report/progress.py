@@ -17,7 +17,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[label]}", style="dim"),
+        TextColumn("{task.fields[label]}", style="dim", markup=False),
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.style import Style
@@ -20,12 +20,12 @@ _CELLS_PER_LINE = 28
 
 def plan_text(plan: Plan) -> RenderableType:
     """Return a plan as coloured text: the layout as a strip, costs against budgets, and the origin of every input."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, line in _facts(plan):
-        facts.add_row(name, line)
-    return Group(Text(), strip(plan), Text(), facts, Text())
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, line in facts(plan):
+        grid.add_row(name, line)
+    return Group(Text(), strip(plan), Text(), grid, Text())
 
 
 def front_text(plans: Sequence[Plan]) -> RenderableType:
@@ -87,13 +87,14 @@ def strip(plan: Plan) -> Text:
             for label in layers:
                 here = plan.blocks[label].stream == stream
                 style = Style(bgcolor=colours[label], color="white", bold=True)
-                text.append(f"{label[0].upper():^2}" if here else " ·", style if here else Style(dim=True))
+                text.append(f"{label[0].upper()} " if here else "· ", style if here else Style(dim=True))
             text.append("\n")
     text.rstrip()
     return text
 
 
-def _facts(plan: Plan) -> list[tuple[str, str]]:
+def facts(plan: Plan) -> list[tuple[str, str]]:
+    """Return what there is to say of a plan, as (name, text), the first line of each being the main one."""
     counts = " + ".join(f"{count} {label}" for label, count in plan.counts.items())
     groups = f", in groups of {plan.group_size}" if plan.group_size > 1 else ""
     return [
@@ -120,11 +121,11 @@ def _memory(plan: Plan) -> str:
     return (
         f"{format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}\n"
         f"blocks {format_bytes(memory.blocks)}, fixed {format_bytes(memory.fixed)}, peak {format_bytes(memory.peak)}"
+        f"{'' if memory.decoder_counted else '; decoder not counted'}"
     )
 
 
-def _against(budget: float | None, slack: float | None, write: object) -> str:
-    assert callable(write)
+def _against(budget: float | None, slack: float | None, write: Callable[[float], str]) -> str:
     if budget is None or slack is None:
         return "(no budget)"
     return f"of {write(budget)}, " + (f"slack {write(slack)}" if slack >= 0 else f"OVER by {write(-slack)}")
@@ -147,6 +148,8 @@ def _score(plan: Plan) -> str:
     line = f"{plan.score:.6f}" + (" (proven optimal)" if plan.optimal else "")
     if not plan.optimal and plan.upper_bound is not None:
         line += f" (no layout within the budgets scores above {plan.upper_bound:.6f})"
+    if plan.optimal and plan.ties is None:
+        line += "\nties were not counted: there are too many different partial layouts"
     if plan.ties is not None and plan.ties > 1:
         line += f"\n{plan.ties:,} layouts tie; shown is the most evenly interleaved that fits"
     return f"{line}\n{plan.provenance.score}: {plan.provenance.score_statement}"
@@ -154,10 +157,14 @@ def _score(plan: Plan) -> str:
 
 def _origin(plan: Plan) -> str:
     origin = plan.provenance
-    estimated = sorted(label for label, n in plan.counts.items() if n and plan.blocks[label].provenance == "estimated")
-    guess = f"; estimated: {', '.join(estimated)}" if estimated else ""
+    used = [plan.blocks[label] for label, count in plan.counts.items() if count]
+    latency, memory = (
+        " and ".join(sorted(set(kinds)))
+        for kinds in zip(*((b.provenance, b.bytes_provenance) for b in used), strict=True)
+    )
     return (
-        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}{guess}\n"
+        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; "
+        f"latency {latency}, bytes {memory}\n"
         f"{plan.scenario}, {plan.video}, {plan.frames} latent frames, {plan.precision}, {plan.compute_unit}; "
         f"{origin.latency_model}, {origin.solver}"
     )

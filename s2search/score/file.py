@@ -16,6 +16,7 @@ from s2search import registry
 from s2search.errors import ScoreError
 from s2search.score.base import Score
 from s2search.space import Space
+from s2search.table import refuse_unknown_keys
 
 SCHEMA = "s2search.score/1"
 
@@ -49,7 +50,9 @@ class ScoreFile(Score):
             ScoreError: The file is missing, is not JSON of the schema, or holds a value that is not finite.
         """
         try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+            content = Path(path).read_bytes()
+            refuse_unknown_keys(content, cls, where=repr(str(path)))
+            return msgspec.json.decode(content, type=cls)
         except OSError as error:
             raise ScoreError(
                 f"the score file {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"

@@ -17,10 +17,14 @@ from s2search.problem import FIXED_POINT, Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a family member answers: a candidate per layer, and a proven bound on any layout's score (fixed-point)."""
+    """What a family member answers: a candidate per layer, and a proven bound on any layout's score (fixed-point).
+
+    `method` says so where the answer came by another way than the solver's own.
+    """
 
     choice_L: tuple[int, ...]
     upper_bound: int
+    method: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class Solution:
     """A layout with its recomputed costs.
 
     `score` and `upper_bound` are in the score's unit; `optimal` says that the bound proves no layout scores higher.
-    `memory_bytes` includes the fixed bytes but not the peak.
+    `memory_bytes` includes the fixed bytes but not the peak. `method` says how it was found.
     """
 
     choice_L: tuple[int, ...]
@@ -38,6 +42,7 @@ class Solution:
     peak_bytes: int
     upper_bound: float
     optimal: bool
+    method: str
 
 
 class Solver(ABC):
@@ -67,6 +72,7 @@ class Solver(ABC):
             peak_bytes=price.peak_bytes,
             upper_bound=answer.upper_bound / FIXED_POINT,
             optimal=price.fixed_point_score == answer.upper_bound,
+            method=answer.method or type(self).__name__.lower(),
         )
 
     @abstractmethod

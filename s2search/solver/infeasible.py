@@ -10,7 +10,11 @@ import numpy as np
 from s2search.cost import format_bytes
 from s2search.errors import InfeasibleError
 from s2search.problem import UNLIMITED, Problem
-from s2search.solver.labels import least_to_go, peak_levels, sweep
+from s2search.solver.dual import lagrangian_dual
+from s2search.solver.labels import NOTHING, least_to_go, peak_levels, sweep, within_peaks
+from s2search.solver.symmetry import break_symmetry
+
+_ALL = 2**60
 
 
 def explain_infeasible(problem: Problem) -> InfeasibleError:
@@ -51,15 +55,21 @@ def least_memory_bytes(problem: Problem) -> int:
     unlimited = dataclasses.replace(problem, memory_budget_bytes=UNLIMITED)
     return min(
         limited.fixed_bytes + int(least_to_go(limited)[1][0]) + peak_bytes
-        for peak_bytes, limited in peak_levels(unlimited)
+        for peak_bytes in peak_levels(unlimited)
+        if (limited := within_peaks(unlimited, peak_bytes, peak_bytes)) is not None
     )
 
 
 def fastest_within_memory_us(problem: Problem) -> int | None:
     """Return the latency of the fastest layout that fits the memory budget, or None where none does."""
     anything = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC), latency_budget_us=UNLIMITED)
-    finals = (sweep(limited).final.latency_N for _, limited in peak_levels(anything))
-    return min((int(latency_N.min()) for latency_N in finals if latency_N.size), default=None)
+    best = NOTHING
+    for peak_bytes in reversed(peak_levels(anything)):
+        limited = within_peaks(anything, peak_bytes, peak_bytes)
+        if limited is not None:
+            limited = break_symmetry(limited)
+            best = max(best, sweep(limited, lagrangian_dual(limited), width=_ALL, best=best).rank)
+    return None if best == NOTHING else -best[1]
 
 
 def exact_ms(microseconds: int) -> str:

@@ -12,7 +12,7 @@ from s2search.solver.labels import least_to_go
 _State = tuple[int, int, int, int, int]
 
 
-def count_ties(problem: Problem, fixed_point_score: int, *, most_states: int = 200_000) -> int | None:
+def count_ties(problem: Problem, fixed_point_score: int, *, most_states: int = 10_000) -> int | None:
     """Return how many layouts that the problem admits have exactly this score.
 
     Partial layouts are counted together where stream, latency, memory, peak and score coincide. Where more than

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+from numpy.typing import NDArray
 
 from s2search.problem import Int, Problem
+
+Costs = Literal["identical", "noisy", "random"]
 
 
 def random_problem(
@@ -12,7 +17,7 @@ def random_problem(
     *,
     layers: int,
     candidates: int,
-    identical_layers: bool = False,
+    costs: Costs = "random",
     tightness: float = 0.5,
     peaks: bool = True,
     switches: bool = True,
@@ -23,32 +28,43 @@ def random_problem(
         rng: Source of randomness.
         layers: How many layers.
         candidates: How many candidates.
-        identical_layers: Whether costs and scores are the same at every layer.
+        costs: Whether all layers cost and score the same, differ by 5 %, or have nothing in common.
         tightness: Where the budgets lie between the least (0) and the most (1) that layouts cost.
         peaks: Whether candidates have activation peaks.
         switches: Whether changing the stream costs time.
     """
-    shape = (1 if identical_layers else layers, candidates)
+    shape = (layers if costs == "random" else 1, candidates)
     quality = rng.uniform(0.5, 1.5, shape)
-    latency = np.rint(1000 * quality * rng.uniform(0.5, 1.5, shape)).astype(np.int64)
-    memory = np.rint(1e6 * quality * rng.uniform(0.5, 1.5, shape)).astype(np.int64)
-    peak = rng.integers(0, 4, shape) * (500_000 if peaks else 0)
-    copies = layers // shape[0]
+    score_LC, latency_LC, memory_LC = (
+        _per_layer(rng, values, layers, costs)
+        for values in (
+            quality,
+            1e3 * quality * rng.uniform(0.5, 1.5, shape),
+            1e6 * quality * rng.uniform(0.5, 1.5, shape),
+        )
+    )
+    latency_us_LC, memory_bytes_LC = np.rint(latency_LC).astype(np.int64), np.rint(memory_LC).astype(np.int64)
+    peak_bytes_LC = np.repeat(rng.integers(0, 4, shape), layers // shape[0], axis=0) * (500_000 if peaks else 0)
     return Problem(
-        score_LC=np.repeat(quality, copies, axis=0),
-        latency_us_LC=np.repeat(latency, copies, axis=0),
-        memory_bytes_LC=np.repeat(memory, copies, axis=0),
-        peak_bytes_LC=np.repeat(peak, copies, axis=0),
+        score_LC=score_LC,
+        latency_us_LC=latency_us_LC,
+        memory_bytes_LC=memory_bytes_LC,
+        peak_bytes_LC=peak_bytes_LC,
         allowed_LC=np.ones((layers, candidates), np.bool_),
         stream_C=np.arange(candidates) % 2,
         switch_us_SS=np.array([[0, 100], [150, 0]]) * int(switches),
         fixed_us=50,
         fixed_bytes=1000,
-        latency_budget_us=_between(latency, copies, tightness) + 300 * int(switches),
-        memory_budget_bytes=_between(memory, copies, tightness) + int(peak.max()),
+        latency_budget_us=_between(latency_us_LC, tightness) + 300 * int(switches),
+        memory_budget_bytes=_between(memory_bytes_LC, tightness) + int(peak_bytes_LC.max()),
     )
 
 
-def _between(cost_LC: Int, copies: int, tightness: float) -> int:
-    least, most = copies * int(cost_LC.min(axis=1).sum()), copies * int(cost_LC.max(axis=1).sum())
+def _per_layer(rng: np.random.Generator, values: NDArray[np.float64], layers: int, costs: Costs) -> NDArray[np.float64]:
+    repeated = np.repeat(values, layers // len(values), axis=0)
+    return repeated * rng.uniform(0.95, 1.05, repeated.shape) if costs == "noisy" else repeated
+
+
+def _between(cost_LC: Int, tightness: float) -> int:
+    least, most = int(cost_LC.min(axis=1).sum()), int(cost_LC.max(axis=1).sum())
     return least + round(tightness * (most - least))

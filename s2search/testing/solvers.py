@@ -25,7 +25,10 @@ def check_solver(solver: Solver, *, exact: bool = True, problems: int = 20, seed
     rng = np.random.default_rng(seed)
     for _ in range(problems):
         problem = random_problem(
-            rng, layers=int(rng.integers(1, 7)), candidates=int(rng.integers(1, 4)), identical_layers=not exact
+            rng,
+            layers=int(rng.integers(1, 7)),
+            candidates=int(rng.integers(1, 4)),
+            costs="random" if exact else "identical",
         )
         _check_one(solver, problem, exact=exact)
         _check_infeasible(solver, problem)

@@ -36,8 +36,10 @@ def test_built_in_latency_models_pass_the_conformance_suite(model: LatencyModel)
 
 def test_lookup_refuses_a_shape_that_was_not_measured() -> None:
     scope = IPHONE.scope("stream", video=(20, 20))
-    with pytest.raises(MissingRowError, match=r"no row for 'lcha' at stream, 320x320.*use --latency-model interpolate"):
+    with pytest.raises(MissingRowError, match=r"no row for 'lcha' at stream, 320x320.*its measured video size"):
         Lookup().predict(IPHONE, scope, "lcha")
+    with pytest.raises(MissingRowError, match="use --latency-model interpolate between the sizes"):
+        Lookup().predict(two_sizes(1.0), scope, "lcha")
 
 
 @given(st.integers(18, 36))
@@ -66,6 +68,14 @@ def test_interpolation_stays_between_its_two_rows_and_grows_with_size(height: in
     )
     assert low.latency_us <= here.latency_us <= high.latency_us
     assert low.peak_bytes <= here.peak_bytes <= high.peak_bytes
+
+
+def test_bytes_are_interpolated_upwards() -> None:
+    table = two_sizes(1.0)
+    estimate = Interpolate().predict(table, table.scope("stream", video=(19, 33)), "lcha")
+    low, high = (next(r for r in table.rows if r.label == "lcha" and r.height == h).peak_bytes for h in (18, 36))
+    exact = low + (high - low) * (19 * 33 - 18 * 32) / (36 * 64 - 18 * 32)
+    assert exact <= estimate.cost.peak_bytes < exact + 1
 
 
 @pytest.mark.parametrize("video", [(17, 32), (36, 65)])
