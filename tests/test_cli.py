@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -182,6 +183,16 @@ def test_plugins_lists_every_family_with_its_distribution(s2search: Run) -> None
     for word in ("blocks", "lcha", "solvers", "dynamic", "profilers", "torch_cpu", "iphone-16-pro-max.coreml.w4a8"):
         assert word in out
     assert "s2search 0." in out
+
+
+def test_narrow_and_plain_terminals_are_served(tmp_path: Path) -> None:
+    environment = {**os.environ, "COLUMNS": "50", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "s2search.cli", "plan", "--budget", "260ms"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    strips = [line for line in done.stdout.splitlines() if line.startswith(("high res", "low res"))]
+    assert len(strips) == 4
+    assert max(len(line.rstrip()) for line in strips) <= 50
 
 
 def test_a_reader_who_closes_the_pipe_early_sees_no_traceback(s2search: Run) -> None:

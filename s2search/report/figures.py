@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def front_figure(plans: Sequence[Plan], references: Mapping[str, Plan] = Mapping
     origin = plans[0].provenance
     axes.set_xlabel("latency of one forward pass (ms)")
     axes.set_ylabel(f"score: {origin.score}")
-    axes.set_title(f"{origin.table}: {origin.table_statement}", fontsize=9, color=_INK)
+    axes.set_title(fill(f"{origin.table}: {origin.table_statement}", 100), fontsize=9, color=_INK)
     axes.margins(x=0.12, y=0.1)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

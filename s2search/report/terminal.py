@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
@@ -80,8 +81,9 @@ def strip(plan: Plan) -> Text:
     """Return the layers as coloured cells, first to last, high and low stream on a line each."""
     colours = block_colours(plan.counts)
     text = Text()
-    for start in range(0, plan.depth, _CELLS_PER_LINE):
-        layers = plan.layout[start : start + _CELLS_PER_LINE]
+    cells = max(4, min(_CELLS_PER_LINE, (shutil.get_terminal_size().columns - 10) // 2))
+    for start in range(0, plan.depth, cells):
+        layers = plan.layout[start : start + cells]
         for stream in ("high", "low"):
             text.append(f"{stream + ' res':10}")
             for label in layers:
