@@ -6,12 +6,15 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from s2search.cost import format_us
+from s2search.cost import Budget
+from s2search.errors import InputError
 from s2search.latency.lookup import Lookup
 from s2search.plan import Plan, Request, front
+from s2search.report.figures import front_figure
 from s2search.report.html import front_html, save_html
 from s2search.report.references import reference_plans
 from s2search.score.published import Published
@@ -19,98 +22,283 @@ from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
 from s2search.table import open_table
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1000,900"),
-)
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+HOSTILE = "</script><script>document.title='owned'</script><!--<img src=x onerror=alert(1)>&amp;'\"\\\u2028"
+NO_BROWSER = "no chromium here: apt-get install chromium chromium-driver"
+needs_browser = pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason=NO_BROWSER)
 
 
-@pytest.fixture(scope="module")
-def request_() -> Request:
+def ask(candidates: str = "lcha,ssa,kv_compressed", *, depth: int = 28, group_size: int = 1) -> Request:
     table = open_table("iphone-16-pro-max")
     return Request(
         table=table,
         scope=table.scope("stream"),
-        space=Space.parse("lcha,ssa", depth=28),
+        space=Space.parse(candidates, depth=depth, group_size=group_size),
         latency_model=Lookup(),
         score=Published(),
+        budgets=(Budget.parse("1.5GB"),),
+    )
+
+
+def data(page: str) -> Any:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    return json.loads(text)
+
+
+def hostile(plan: Plan) -> Plan:
+    """Return the plan with `HOSTILE` for every text that a file or a plugin could bring."""
+    origin = dataclasses.replace(
+        plan.provenance,
+        table=HOSTILE,
+        table_statement=HOSTILE,
+        table_source=HOSTILE,
+        score=HOSTILE,
+        score_statement="x",
+    )
+    new = {"ssa": HOSTILE}
+    return dataclasses.replace(
+        plan,
+        layout=tuple(new.get(label, label) for label in plan.layout),
+        counts={new.get(label, label): count for label, count in plan.counts.items()},
+        blocks={new.get(label, label): block for label, block in plan.blocks.items()},
+        written=HOSTILE,
+        provenance=origin,
     )
 
 
 @pytest.fixture(scope="module")
-def plans(request_: Request) -> list[Plan]:
-    return front(request_, Dynamic(), points=12)
+def plans() -> list[Plan]:
+    return front(ask(), Dynamic(), points=40)
 
 
-def data_of(page: str) -> dict[str, object]:
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
-    found: dict[str, object] = json.loads(text)
-    return found
+@pytest.fixture(scope="module")
+def references() -> dict[str, Plan]:
+    return reference_plans(ask(), Dynamic())
 
 
-def test_the_page_holds_every_point_and_loads_nothing(plans: list[Plan], request_: Request) -> None:
-    page = front_html(plans, reference_plans(request_, Dynamic()))
-    points = data_of(page)["points"]
-    assert isinstance(points, list)
-    assert [point["written"] for point in points] == [plan.written for plan in plans]
-    assert not re.search(r"(?:src|href)\s*=|@import|url\(|fetch\(|XMLHttpRequest", page)
-
-
-def test_a_hostile_name_stays_text(plans: list[Plan]) -> None:
-    hostile = "</script><script>alert(1)</script>&amp;"
-    origin = dataclasses.replace(plans[0].provenance, table=hostile)
-    page = front_html([dataclasses.replace(plans[0], provenance=origin)])
-    assert hostile not in page
-    assert data_of(page)["table"] == hostile
-
-
-def test_the_papers_layouts_are_offered_where_their_blocks_are_candidates(request_: Request) -> None:
-    assert list(reference_plans(request_, Dynamic())) == ["SSA only", "LCHA only", "sandwich"]
-    hourglass = dataclasses.replace(request_, space=Space.parse("lcha,ssa,kv_compressed", depth=28))
-    assert "hourglass" in reference_plans(hourglass, Dynamic())
-    shallow = dataclasses.replace(request_, space=Space.parse("ssa", depth=8))
-    assert list(reference_plans(shallow, Dynamic())) == ["SSA only"]
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[object]:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    options.binary_location = str(shutil.which("chromium"))
+    for word in (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1000,700"),
+    ):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})  # type: ignore[no-untyped-call]
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     yield driver
     driver.quit()
 
 
-@pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
+def open_page(browser: WebDriver, page: str, folder: Path) -> None:
+    save_html(page, folder / "front.html")
+    browser.get(f"file://{folder}/front.html")
+
+
+def texts(browser: WebDriver, selector: str) -> list[str]:
+    from selenium.webdriver.common.by import By
+
+    return [element.text for element in browser.find_elements(By.CSS_SELECTOR, selector)]
+
+
+def point_at(browser: WebDriver, plan: Plan, kind: str = ".point:not(.reference)") -> None:
+    """Move the mouse onto the point of a plan, as a reader would."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    counts = " + ".join(f"{n} {label}" for label, n in plan.counts.items() if n)
+    (point,) = browser.find_elements(By.CSS_SELECTOR, f"{kind}[aria-label*='{counts}']")
+    ActionChains(browser).move_to_element(point.find_element(By.CSS_SELECTOR, ".mark")).perform()
+
+
+def shown_layout(browser: WebDriver) -> tuple[str, list[str]]:
+    """Return the strip as one reads it: the letters from left to right, and the stream in which each one stands."""
+    from selenium.webdriver.common.by import By
+
+    layers = browser.find_elements(By.CSS_SELECTOR, "#strip .layer")
+    lanes = {text.text: text.location["y"] for text in browser.find_elements(By.CSS_SELECTOR, "#strip .lane")}
+    by_place = sorted(layers, key=lambda layer: layer.location["x"])
+    streams = [min(lanes, key=lambda lane: abs(lanes[lane] - layer.location["y"])) for layer in by_place]
+    return "".join(layer.text for layer in by_place), streams
+
+
+def errors(browser: WebDriver) -> list[Any]:
+    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
+
+
+def test_the_page_holds_every_plan_of_the_front_and_every_reference(
+    plans: list[Plan], references: dict[str, Plan]
+) -> None:
+    told = data(front_html(plans, references))
+    labels = [block["label"] for block in told["blocks"]]
+    for point, plan in zip(told["points"] + told["references"], [*plans, *references.values()], strict=True):
+        assert tuple(labels[i] for i in point["layout"]) == plan.layout
+        assert (point["latency_ms"], point["score"], point["written"]) == (
+            plan.latency_ms.predicted,
+            plan.score,
+            plan.written,
+        )
+    assert [point["name"] for point in told["references"]] == ["SSA only", "LCHA only", "sandwich", "hourglass"]
+
+
+def test_a_point_tells_its_interval_its_slack_and_where_it_comes_from(plans: list[Plan]) -> None:
+    told = data(front_html(plans))
+    facts = dict(told["points"][5]["facts"])
+    latency = plans[5].latency_ms
+    assert f"95 %: {latency.low:.1f} to {latency.high:.1f} ms" in facts["latency"]
+    assert "of 1.50 GB, slack" in facts["memory"]
+    assert any("derived from published totals: not a measurement" in line for line in told["provenance"])
+
+
+def test_hostile_words_come_back_as_they_were_and_never_as_markup(plans: list[Plan]) -> None:
+    page = front_html([hostile(plan) for plan in plans], {HOSTILE: hostile(plans[0])})
+    told = data(page)
+    assert told["table"] == told["score"] == told["points"][0]["written"] == told["references"][0]["name"] == HOSTILE
+    assert page.count("</script>") == front_html(plans).count("</script>") == 2
+    assert "<img" not in page
+    assert "<!--" not in page
+
+
+def test_the_page_loads_nothing(plans: list[Plan]) -> None:
+    page = front_html(plans)
+    assert not re.findall(r"\b(?:src|href|action|srcset)\s*=|url\(|@import|fetch\(|XMLHttp|WebSocket|import\(", page)
+    assert "http" not in page.replace("http-equiv", "")
+    assert "default-src 'none'" in page
+    assert "{{" not in page
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the page '.*none/front.html' cannot be written: No such file"):
+        save_html("", tmp_path / "none" / "front.html")
+
+
+@pytest.mark.parametrize(
+    ("candidates", "depth", "group_size", "names"),
+    [
+        ("lcha,ssa", 28, 1, ["SSA only", "LCHA only", "sandwich"]),
+        ("lcha,ssa,kv_compressed", 28, 2, ["SSA only", "LCHA only", "sandwich", "hourglass"]),
+        ("lcha,ssa,kv_compressed", 28, 4, ["SSA only", "LCHA only", "sandwich"]),
+        ("lcha,ssa", 28, 7, ["SSA only", "LCHA only"]),
+        ("lcha,ssa", 8, 1, ["SSA only", "LCHA only"]),
+        ("kv_compressed", 28, 1, []),
+    ],
 )
-def test_pointing_at_a_point_shows_its_layout(browser, plans: list[Plan], request_: Request, tmp_path: Path) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
+def test_only_references_that_the_request_can_form_are_drawn(
+    candidates: str, depth: int, group_size: int, names: list[str]
+) -> None:
+    found = reference_plans(ask(candidates, depth=depth, group_size=group_size), Dynamic())
+    assert list(found) == names
+
+
+def test_the_sandwich_is_the_published_one() -> None:
+    sandwich = reference_plans(ask(), Dynamic())["sandwich"]
+    assert sandwich.written == "L4S8L4S8L4"
+    assert sandwich.latency_ms.predicted == pytest.approx(260, abs=0.1)
+
+
+def test_the_figure_names_the_references(plans: list[Plan], references: dict[str, Plan]) -> None:
+    words = [text.get_text() for text in front_figure(plans, references).axes[0].texts]
+    assert {*references} <= {*words}
+    assert not {*references} & {text.get_text() for text in front_figure(plans).axes[0].texts}
+
+
+@needs_browser
+def test_pointing_at_a_point_shows_its_layout(
+    browser: WebDriver, plans: list[Plan], references: dict[str, Plan], tmp_path: Path
+) -> None:
+    open_page(browser, front_html(plans, references), tmp_path)
+    for plan in (plans[0], plans[7], plans[-1]):
+        point_at(browser, plan)
+        letters, streams = shown_layout(browser)
+        assert letters == "".join(label[0].upper() for label in plan.layout)
+        assert streams == [f"{plan.blocks[label].stream} res" for label in plan.layout]
+        assert texts(browser, "#written") == [plan.written]
+        assert f"{plan.latency_ms.low:.1f} to" in texts(browser, "#facts")[0]
+    assert "not a measurement" in texts(browser, "#provenance")[0]
+    assert errors(browser) == []
+
+
+@needs_browser
+def test_pointing_at_a_name_shows_the_reference_and_not_the_dot_in_it(
+    browser: WebDriver, plans: list[Plan], references: dict[str, Plan], tmp_path: Path
+) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    open_page(browser, front_html(plans, references), tmp_path)
+    (name,) = [e for e in browser.find_elements(By.CSS_SELECTOR, ".reference text") if e.text == "sandwich"]
+    ActionChains(browser).move_to_element(name).perform()
+    assert shown_layout(browser)[0] == "LLLLSSSSSSSSLLLLSSSSSSSSLLLL"
+    assert texts(browser, "#heading")[0].startswith("sandwich: 12 lcha + 16 ssa")
+
+
+@needs_browser
+def test_a_clicked_point_stays_and_keys_step_along_the_front(
+    browser: WebDriver, plans: list[Plan], tmp_path: Path
+) -> None:
+    from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    save_html(front_html(plans, reference_plans(request_, Dynamic())), tmp_path / "front.html")
-    browser.get((tmp_path / "front.html").as_uri())
-    points = browser.find_elements(By.CSS_SELECTOR, '#chart [role="option"]')
-    assert len(points) >= len(plans)
-    for index in (2, len(plans) - 2):
-        counts = " + ".join(f"{count} {label}" for label, count in plans[index].counts.items())
-        heading = f"{counts}, {format_us(1000 * plans[index].latency_ms.predicted)}"
-        point = next(point for point in points if point.get_attribute("aria-label") == heading)
-        ActionChains(browser).move_to_element(point).perform()
-        assert browser.find_element(By.ID, "written").text == plans[index].written
-        strip = browser.find_element(By.ID, "strip")
-        letters = "".join(text.text for text in strip.find_elements(By.TAG_NAME, "text"))
-        assert letters.count("L") == plans[index].counts["lcha"]
-        assert letters.count("S") == plans[index].counts["ssa"]
-        assert plans[index].written in strip.get_attribute("aria-label")
-    point.click()
-    ActionChains(browser).send_keys(Keys.ARROW_LEFT).perform()
-    assert browser.find_element(By.ID, "written").text == plans[len(plans) - 3].written
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    open_page(browser, front_html(plans), tmp_path)
+    point_at(browser, plans[6])
+    ActionChains(browser).click().perform()
+    point_at(browser, plans[20])
+    assert texts(browser, "#written") == [plans[20].written]
+    ActionChains(browser).move_to_element(browser.find_element(By.TAG_NAME, "h1")).perform()
+    assert texts(browser, "#written") == [plans[6].written]
+    for key, plan in ((Keys.ARROW_RIGHT, plans[7]), (Keys.END, plans[-1]), (Keys.ARROW_LEFT, plans[-2])):
+        ActionChains(browser).send_keys(key).perform()
+        assert texts(browser, "#written") == [plan.written]
+    chosen = browser.find_elements(By.CSS_SELECTOR, "[role=option][aria-selected=true][tabindex='0']")
+    assert len(chosen) == 1
+    assert browser.switch_to.active_element == chosen[0]
+
+
+@needs_browser
+def test_one_point_and_five_hundred_points_can_be_read(browser: WebDriver, plans: list[Plan], tmp_path: Path) -> None:
+    open_page(browser, front_html(plans[:1], {"itself": plans[0]}), tmp_path)
+    assert shown_layout(browser)[0] == "S" * 28
+    many = [
+        dataclasses.replace(
+            plans[0],
+            layout=tuple("lcha" if layer < k % 28 else "ssa" for layer in range(28)),
+            counts={"lcha": k % 28, "ssa": 28 - k % 28, "kv_compressed": 0},
+            written=f"layout {k}",
+            score=k**0.5,
+            latency_ms=dataclasses.replace(plans[0].latency_ms, predicted=100.0 + k),
+        )
+        for k in range(500)
+    ]
+    open_page(browser, front_html(many), tmp_path)
+    assert texts(browser, "#written") == ["layout 250"]
+    assert shown_layout(browser)[0] == "L" * (250 % 28) + "S" * (28 - 250 % 28)
+    assert errors(browser) == []
+
+
+@needs_browser
+def test_hostile_words_are_shown_and_not_run(browser: WebDriver, plans: list[Plan], tmp_path: Path) -> None:
+    open_page(browser, front_html([hostile(plan) for plan in plans], {HOSTILE: hostile(plans[0])}), tmp_path)
+    assert browser.title.startswith("Latency and score on </script>")
+    assert "<img src=x" in texts(browser, "#written")[0]
+    assert errors(browser) == []
+
+
+@needs_browser
+def test_a_narrow_screen_needs_no_sideways_scrolling(
+    browser: WebDriver, plans: list[Plan], references: dict[str, Plan], tmp_path: Path
+) -> None:
+    browser.execute_cdp_cmd(  # type: ignore[no-untyped-call]
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    )
+    open_page(browser, front_html(plans, references), tmp_path)
+    width = browser.execute_script("return document.documentElement.scrollWidth")  # type: ignore[no-untyped-call]
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})  # type: ignore[no-untyped-call]
+    assert width <= 360
