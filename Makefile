@@ -17,6 +17,9 @@ test: .venv/installed  ## all tests but the slow ones
 slow: .venv/installed  ## tests of minutes
 	$(BIN)/python -m pytest -q -m slow
 
+bench: .venv/installed  ## every claim of speed; the solver's takes half an hour
+	$(BIN)/python -m pytest -q -s -m benchmark
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
