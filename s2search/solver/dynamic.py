@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from s2search.problem import Problem
 from s2search.solver.base import Choice, Solver
 from s2search.solver.dual import lagrangian_dual
-from s2search.solver.infeasible import explain_infeasible
+from s2search.solver.infeasible import explain_infeasible, fastest_within_memory_us
 from s2search.solver.labels import NOTHING, Rank, Sweep, peak_levels, sweep, within_peaks
 from s2search.solver.symmetry import break_symmetry
 
@@ -58,6 +59,8 @@ class Dynamic(Solver):
         while width <= self.most_labels:
             found = sweep(relaxed, dual, width=width, best=best.rank)
             admitted = best.improve(found)
+            if best.layout is None and found.cut > NOTHING[0] and best.nothing_fits:
+                return True  # without a layout no bound drops a label: wider sweeps would only cost time
             if admitted and found.cut <= best.rank[0]:
                 return True
             if not widen and (not admitted or width > _FIRST_WIDTH):
@@ -81,6 +84,12 @@ class _Best:
         self.problem = problem
         self.layout: tuple[int, ...] | None = None
         self.rank: Rank = NOTHING
+
+    @cached_property
+    def nothing_fits(self) -> bool:
+        """Whether even the fastest layout within the memory budget is too slow."""
+        fastest_us = fastest_within_memory_us(self.problem)
+        return fastest_us is None or fastest_us > self.problem.latency_budget_us
 
     def improve(self, found: Sweep) -> bool:
         """Take a better layout over; False where a relaxation found one that the problem does not admit."""

@@ -187,6 +187,8 @@ def test_an_infeasible_problem_says_what_would_do(problem: Problem) -> None:
     if within_us is not None:
         mended = dataclasses.replace(problem, latency_budget_us=within_us)
         assert score_or_none(Exhaustive(), mended) is not None
+        assert score_or_none(Exhaustive(), dataclasses.replace(problem, latency_budget_us=within_us - 1)) is None
+    assert reason.fields["fastest_within_memory_us"] == within_us
 
 
 @given(problems())
