@@ -23,6 +23,7 @@ import msgspec
 
 from s2search.block import Stream
 from s2search.cost import COMMIT_POLICIES, Budget, CommitPolicy, tightest
+from s2search.document import read_json
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, TableError
 from s2search.latency.base import LatencyModel
 from s2search.preset import video_size
@@ -32,7 +33,7 @@ from s2search.solver.base import Solution, Solver
 from s2search.solver.frontier import frontier
 from s2search.solver.ties import count_ties
 from s2search.space import Space
-from s2search.table import LatencyTable, ProvenanceKind, Scope, refuse_unknown_keys
+from s2search.table import LatencyTable, ProvenanceKind, Scope
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 _TWO_SIDED_95 = 1.96
@@ -242,16 +243,7 @@ class Plan:
         Raises:
             InputError: The file is missing, or is not a plan of this schema.
         """
-        try:
-            content = Path(path).read_bytes()
-            refuse_unknown_keys(content, cls, where=repr(str(path)))
-            return msgspec.json.decode(content, type=cls)
-        except OSError as error:
-            raise InputError(
-                f"the plan {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
-            ) from error
-        except msgspec.DecodeError as error:
-            raise InputError(f"{str(path)!r} is not a plan of schema {SCHEMA}: {error}", remedy="plan again") from error
+        return read_json(path, cls, what=f"plan of schema {SCHEMA}")
 
 
 def find(request: Request, solver: Solver) -> Plan:

@@ -26,6 +26,7 @@ import msgspec
 from s2search import registry
 from s2search.block import Scenario, Shape
 from s2search.cost import Pipeline
+from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError, UnknownNameError
 from s2search.preset import video_size
 
@@ -289,7 +290,7 @@ class LatencyTable:
         path = Path(folder)
         return cls(
             name=path.resolve().name,
-            card=_read_card(path / "card.json"),
+            card=read_json(path / "card.json", Card, what=f"card of schema {SCHEMA}", error=TableError),
             rows=_parse_rows(_read_text(path / "table.csv"), where=str(path / "table.csv")),
         )
 
@@ -408,26 +409,6 @@ def _read_text(path: Path) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{str(path)!r} cannot be read: {error}", remedy="check the file") from error
-
-
-def _read_card(path: Path) -> Card:
-    try:
-        text = _read_text(path)
-        refuse_unknown_keys(text, Card, where=str(path))
-        return msgspec.json.decode(text, type=Card)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise TableError(
-            f"{str(path)!r} is not a card of schema {SCHEMA}: {error}", remedy="correct the file"
-        ) from error
-
-
-def refuse_unknown_keys(text: str | bytes, schema: type[Any], *, where: str) -> None:
-    """Raise if a JSON object has a key that its dataclass does not know: a misspelt one would be lost in silence."""
-    content = msgspec.json.decode(text)
-    known = {field.name for field in dataclasses.fields(schema)}
-    for key in content if isinstance(content, dict) else ():
-        if key not in known:
-            raise UnknownNameError(f"key of {where}", key, known)
 
 
 def _parse_rows(text: str, *, where: str) -> tuple[Row, ...]:

@@ -133,7 +133,7 @@ def test_a_bad_csv_is_refused(folder: Path, mend: object, complaint: str) -> Non
         ("{}", "missing required field"),
         ('{"schema": "s2search.table/9"}', "s2search.table/9"),
         ('{"pipelines": {}}', r"did you mean 'pipeline'"),
-        (None, "there is no file"),
+        (None, "cannot be read: No such file"),
     ],
 )
 def test_a_bad_card_is_refused(folder: Path, content: str | None, complaint: str) -> None:

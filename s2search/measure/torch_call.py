@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from s2search.block import Block, Shape, Stream
+from s2search.errors import InputError
 from s2search.measure.base import Item
 from s2search.preset import LATENT_CHANNELS, PATCH
 
@@ -90,7 +91,7 @@ def _part_arguments(name: str, shape: Shape, dtype: torch.dtype) -> tuple[Any, .
             return (latents_BCTYX, torch.rand(1, 1))  # the flow time is float32 in every precision
         case "head":
             return (_stream(shape, Stream.HIGH, dtype), torch.randn(1, 1, shape.channels, dtype=dtype))
-    raise NotImplementedError(f"the arguments of the part {name!r}")
+    raise InputError(f"no profiler knows how to call the part {name!r}", allowed="down, up, stem, head")
 
 
 def _stream(shape: Shape, stream: Stream, dtype: torch.dtype) -> Tensor:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search import registry
+from s2search.document import read_json
 from s2search.errors import ScoreError
 from s2search.score.base import Score
 from s2search.space import Space
-from s2search.table import refuse_unknown_keys
 
 SCHEMA = "s2search.score/1"
 
@@ -49,18 +49,7 @@ class ScoreFile(Score):
         Raises:
             ScoreError: The file is missing, is not JSON of the schema, or holds a value that is not finite.
         """
-        try:
-            content = Path(path).read_bytes()
-            refuse_unknown_keys(content, cls, where=repr(str(path)))
-            return msgspec.json.decode(content, type=cls)
-        except OSError as error:
-            raise ScoreError(
-                f"the score file {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
-            ) from error
-        except msgspec.DecodeError as error:
-            raise ScoreError(
-                f"{str(path)!r} is not a score of schema {SCHEMA}: {error}", remedy="correct the file"
-            ) from error
+        return read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
 
     @property
     def digest(self) -> str:

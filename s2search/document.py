@@ -1,0 +1,44 @@
+"""JSON files with a schema, read into their dataclass and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from s2search.errors import InputError, UnknownNameError
+
+_T = TypeVar("_T")
+
+
+def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: type[InputError] = InputError) -> _T:
+    """Read a JSON file as a dataclass: types and ranges checked, unknown keys refused.
+
+    Args:
+        path: The file.
+        cls: A dataclass with a field `schema`, whose default names the file's schema.
+        what: What such a file is called, for the error.
+        error: What to raise.
+
+    Raises:
+        InputError: The file cannot be read, is no such document, or has a key that would be lost in silence.
+    """
+    try:
+        content = Path(path).read_bytes()
+        found: Any = msgspec.json.decode(content)
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for key in found if isinstance(found, dict) else ():
+            if key not in known:
+                raise UnknownNameError(f"key of the {what} {str(path)!r}", key, known)
+        return msgspec.json.decode(content, type=cls)
+    except OSError as problem:
+        raise error(
+            f"the {what} {str(path)!r} cannot be read: {problem.strerror}", remedy="check the path"
+        ) from problem
+    except msgspec.DecodeError as problem:
+        raise error(
+            f"{str(path)!r} is not a {what}: {problem}", remedy="correct the file, or make it again"
+        ) from problem
