@@ -203,6 +203,22 @@ def test_ties_are_counted_as_brute_force_counts_them(problem: Problem) -> None:
     assert count_ties(problem, round(best * FIXED_POINT)) == tied
 
 
+def test_a_tie_remembers_its_largest_peak_to_the_end() -> None:
+    """Of four layouts, the one with a peak of 5 in the first layer and 3 bytes in the second breaks the budget of 5."""
+    nothing = np.zeros((2, 2), np.int64)
+    problem = Problem(
+        score_LC=nothing * 1.0,
+        latency_us_LC=nothing,
+        memory_bytes_LC=np.array([[0, 0], [3, 0]]),
+        peak_bytes_LC=np.array([[5, 0], [0, 0]]),
+        allowed_LC=nothing == 0,
+        stream_C=np.array([0, 0]),
+        switch_us_SS=nothing,
+        memory_budget_bytes=5,
+    )
+    assert count_ties(problem, 0) == 3
+
+
 def test_counting_ties_gives_up_rather_than_guess() -> None:
     problem = random_problem(np.random.default_rng(0), layers=12, candidates=3, tightness=1.0)
     flat = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC))
