@@ -21,7 +21,7 @@ from s2search.table import DEFAULT_TABLE
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from s2search.plan import Request
+    from s2search.request import Request
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -220,7 +220,7 @@ def main() -> None:
 
 def _check_outputs(out: Path | None, *figures: Path | None) -> None:
     """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
-    from s2search.plan import check_writable
+    from s2search.document import check_writable
 
     for path in (out, *figures):
         if path is not None:
@@ -246,8 +246,8 @@ def _request(context: typer.Context) -> Request:
     """Read the words that `plan` and `frontier` share, all of them before anything is computed."""
     from s2search import registry
     from s2search.cost import Budget
-    from s2search.plan import Request
     from s2search.preset import token_grid
+    from s2search.request import Request
     from s2search.score.file import open_score
     from s2search.space import Space
     from s2search.table import open_table

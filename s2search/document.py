@@ -42,3 +42,36 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         raise error(
             f"{str(path)!r} is not a {what}: {problem}", remedy="correct the file, or make it again"
         ) from problem
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, all or nothing.
+
+    Raises:
+        InputError: It cannot be written there.
+    """
+    check_writable(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}", remedy="choose another path") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise if a file cannot be written there: its folder is missing, or something that is no plain file is there.
+
+    Raises:
+        InputError: It names the path.
+    """
+    problem = ""
+    if not path.name:
+        problem = "no file name"
+    elif not path.parent.is_dir():
+        problem = "No such file or directory"
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        problem = "it is no plain file"
+    if problem:
+        raise InputError(f"{str(path)!r} cannot be written: {problem}", remedy="choose another path")

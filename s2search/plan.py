@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import io
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,91 +21,18 @@ from typing import Literal
 import msgspec
 
 from s2search.block import Stream
-from s2search.cost import COMMIT_POLICIES, Budget, CommitPolicy, tightest
-from s2search.document import read_json
-from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, TableError
-from s2search.latency.base import LatencyModel
+from s2search.cost import COMMIT_POLICIES, CommitPolicy
+from s2search.document import read_json, write_text
+from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
 from s2search.preset import video_size
-from s2search.problem import UNLIMITED, Evidence, Problem
-from s2search.score.base import Score
+from s2search.request import Request
 from s2search.solver.base import Solution, Solver
 from s2search.solver.frontier import frontier
 from s2search.solver.ties import count_ties
-from s2search.space import Space
-from s2search.table import LatencyTable, ProvenanceKind, Scope
+from s2search.table import ProvenanceKind
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 _TWO_SIDED_95 = 1.96
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked: the device's table, the layouts that may be chosen, the score, and the budgets.
-
-    `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes.
-
-    Raises:
-        InputError: Two budgets of one kind, or an `fps` budget on a table without a pipeline part.
-    """
-
-    table: LatencyTable
-    scope: Scope
-    space: Space
-    latency_model: LatencyModel
-    score: Score
-    budgets: tuple[Budget, ...] = ()
-    commit: CommitPolicy = "reuse_last"
-
-    def __post_init__(self) -> None:
-        for kind, count in Counter(budget.kind for budget in self.budgets).items():
-            if count > 1:
-                texts = " and ".join(budget.text for budget in self.budgets if budget.kind == kind)
-                raise InputError(f"there are {count} {kind} budgets: {texts}", remedy="keep one of them")
-        if self.rate and self.scope.scenario != "stream":
-            raise InputError(
-                f"{self.rate.text} is a rate of streaming, and the scenario is {self.scope.scenario!r}",
-                remedy="use --scenario stream, or give a latency budget such as 535ms",
-            )
-        if self.rate and self.table.card.pipeline is None:
-            raise TableError(
-                f"the table {self.table.name!r} has no pipeline part (text encoder, decoder, steps), "
-                f"so {self.rate.text} says nothing about one forward pass",
-                remedy="give a latency budget such as 260ms, or add the pipeline to the table's card",
-            )
-
-    @property
-    def rate(self) -> Budget | None:
-        """The `fps` budget, if there is one."""
-        return next((budget for budget in self.budgets if budget.kind == "rate"), None)
-
-    @property
-    def latency_budget_us(self) -> int | None:
-        """The tighter of the latency budget and what the rate leaves for one forward pass; None without either."""
-        limits = [int(budget.amount) for budget in self.budgets if budget.kind == "latency"]
-        if self.rate and self.table.card.pipeline:
-            limits.append(self.table.card.pipeline.forward_budget_us(self.rate.amount, self.commit))
-        return tightest(limits)
-
-    @property
-    def memory_budget_bytes(self) -> int | None:
-        """The memory budget; None without one."""
-        return tightest(int(budget.amount) for budget in self.budgets if budget.kind == "memory")
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """What the latency model predicts for every part."""
-        return Evidence.gather(self.table, self.scope, self.space, self.latency_model)
-
-    @cached_property
-    def problem(self) -> Problem:
-        """The search as integer arrays."""
-        latency, memory = self.latency_budget_us, self.memory_budget_bytes
-        return self.evidence.pose(
-            self.space,
-            self.score,
-            latency_budget_us=UNLIMITED if latency is None else latency,
-            memory_budget_bytes=UNLIMITED if memory is None else memory,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +160,7 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, all or nothing."""
-        _write(Path(path), self.to_json())
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -299,7 +225,7 @@ def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
         )
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    _write(Path(path), text.getvalue())
+    write_text(Path(path), text.getvalue())
 
 
 def _interleaved(solution: Solution, request: Request, *, latency_us: int) -> Solution:
@@ -424,31 +350,3 @@ def _origin(request: Request, method: str) -> Origin:
         solver=method,
         s2search=version("s2search"),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    check_writable(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}", remedy="choose another path") from error
-
-
-def check_writable(path: Path) -> None:
-    """Raise if a file cannot be written there: its folder is missing, or something that is no plain file is there.
-
-    Raises:
-        InputError: It names the path.
-    """
-    problem = ""
-    if not path.name:
-        problem = "no file name"
-    elif not path.parent.is_dir():
-        problem = "No such file or directory"
-    elif path.is_symlink() or (path.exists() and not path.is_file()):
-        problem = "it is no plain file"
-    if problem:
-        raise InputError(f"{str(path)!r} cannot be written: {problem}", remedy="choose another path")

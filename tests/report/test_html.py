@@ -13,10 +13,11 @@ import pytest
 from s2search.cost import Budget
 from s2search.errors import InputError
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan, Request, front
+from s2search.plan import Plan, front
 from s2search.report.figures import front_figure
 from s2search.report.html import front_html, save_html
 from s2search.report.references import reference_plans
+from s2search.request import Request
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
