@@ -1,4 +1,4 @@
-"""Problem: space, latency model, score and budgets as integer arrays. Whatever solves it needs to know nothing else.
+"""Problem: costs, scores, budgets and constraints as integer arrays. Whatever solves it needs to know nothing else.
 
 Axes:  L layers  C candidates  S streams
 """
@@ -6,21 +6,17 @@ Axes:  L layers  C candidates  S streams
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2search.block import Stream
-from s2search.errors import MissingRowError, ProblemError
-from s2search.latency.base import Estimate, LatencyModel
-from s2search.score.base import Score
-from s2search.space import Space
-from s2search.table import LatencyTable, Scope
+from s2search.errors import ProblemError
 
 Int = NDArray[np.int64]
 _T = TypeVar("_T", bound=np.generic)
@@ -31,6 +27,62 @@ FIXED_POINT = 10**9
 UNLIMITED = 2**62
 
 _LARGEST_SUM = 2**50  # exact in a float64 too, which the MILP solver computes in
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resource:
+    """Something that every layer uses up, and how much of it there is.
+
+    A layout keeps within it if the use of all layers, plus what its stream changes use, plus the *largest* peak among
+    its layers, is at most `limit`. Latency, memory and every further constraint of a `Problem` are resources.
+    """
+
+    name: str
+    use_LC: Int
+    switch_SS: Int
+    peak_LC: Int
+    limit: int
+
+    @classmethod
+    def of(cls, problem: Problem, name: str, use_LC: Int, limit: int, *, switch_SS: Int | None = None) -> Resource:
+        """Return a resource without peaks that only layers use, or layers and stream changes."""
+        streams = len(problem.switch_us_SS)
+        return cls(
+            name=name,
+            use_LC=np.asarray(use_LC, np.int64),
+            switch_SS=np.zeros((streams, streams), np.int64) if switch_SS is None else switch_SS,
+            peak_LC=np.zeros(np.shape(use_LC), np.int64),
+            limit=limit,
+        )
+
+    def by_group(self, size: int, stream_C: Int) -> Resource:
+        """Return what groups of layers use: the sum of their layers and of the steps between them, the largest peak."""
+        shape = (-1, size, len(stream_C))
+        inside_C = np.diag(self.switch_SS)[stream_C] * (size - 1)
+        use_GC = self.use_LC.reshape(shape).sum(axis=1) + inside_C
+        return dataclasses.replace(self, use_LC=use_GC, peak_LC=self.peak_LC.reshape(shape).max(axis=1))
+
+    def spent(self, problem: Problem, choice_L: Sequence[int]) -> int:
+        """Return what a layout uses, largest peak included, by the plain loop of the definition."""
+        streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
+        use = sum(int(self.use_LC[layer, c]) for layer, c in enumerate(choice_L))
+        switches = sum(int(self.switch_SS[before, after]) for before, after in pairwise(streams))
+        return use + switches + max(int(self.peak_LC[layer, c]) for layer, c in enumerate(choice_L))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Device:
+    """What the same candidates cost on a further device, and its own budgets; see `Problem` for the fields."""
+
+    name: str
+    latency_us_LC: Int
+    memory_bytes_LC: Int
+    peak_bytes_LC: Int
+    switch_us_SS: Int
+    fixed_us: int = 0
+    fixed_bytes: int = 0
+    latency_budget_us: int = UNLIMITED
+    memory_budget_bytes: int = UNLIMITED
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +108,12 @@ class Problem:
         first_stream: The stream that the stem feeds.
         last_stream: The stream that the head reads.
         group_size: Layers per group.
+        counts: How many layers a candidate takes: exactly so many, or (at least, at most).
+        max_switches: The most stream changes, those from the stem and to the head included; None for any number.
+        reference_L: A layout that the answer must resemble.
+        max_changes: The most layers in which it may differ from the reference; None for any number.
+        devices: Further devices, whose budgets must hold as well.
+        limits: Further resources that must not be exceeded.
 
     Raises:
         ProblemError: The arrays contradict each other, or a value is negative, not finite or too large.
@@ -75,6 +133,12 @@ class Problem:
     first_stream: int = Stream.HIGH
     last_stream: int = Stream.HIGH
     group_size: int = 1
+    counts: Mapping[int, int | tuple[int, int]] = field(default_factory=dict)
+    max_switches: int | None = None
+    reference_L: tuple[int, ...] | None = None
+    max_changes: int | None = None
+    devices: tuple[Device, ...] = ()
+    limits: tuple[Resource, ...] = ()
 
     def __post_init__(self) -> None:
         shape = np.shape(self.score_LC)
@@ -94,6 +158,7 @@ class Problem:
                 raise ProblemError(f"{name} is {getattr(self, name)}", allowed="0 or more")
         self._check_layers()
         self._check_streams()
+        self._check_constraints()
 
     def _check_sum(self, name: str) -> None:
         values = np.asarray(getattr(self, name))
@@ -134,6 +199,69 @@ class Problem:
             if np.min(stream) < 0 or np.max(stream) >= streams:
                 raise ProblemError(f"{name} is {stream}", allowed=f"0 to {streams - 1}, as switch_us_SS has")
 
+    def _check_constraints(self) -> None:
+        layers, candidates = np.shape(self.score_LC)
+        least = most = 0
+        for c in range(candidates):
+            low, high = self.count_range(c)
+            if not 0 <= low <= high:
+                raise ProblemError(f"candidate {c} is to take {low} to {high} layers", allowed="0 or more, rising")
+            least, most = least + low, most + min(high, layers)
+        for c in self.counts:
+            if not 0 <= c < candidates:
+                raise ProblemError(f"counts name candidate {c}", allowed=f"0 to {candidates - 1}")
+        if not least <= layers <= most:
+            raise ProblemError(
+                f"the counts ask for {least} to {most} layers, and there are {layers}",
+                remedy="make the counts add up to the depth",
+            )
+        for name in ("max_switches", "max_changes"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ProblemError(f"{name} is {value}", allowed="0 or more")
+        if self.reference_L is None and self.max_changes is not None:
+            raise ProblemError("max_changes is given without reference_L", remedy="give the layout to resemble")
+        if self.reference_L is not None and (
+            len(self.reference_L) != layers or not all(0 <= c < candidates for c in self.reference_L)
+        ):
+            raise ProblemError(
+                f"reference_L has {len(self.reference_L)} layers of {sorted(set(self.reference_L))}",
+                allowed=f"{layers} layers of 0 to {candidates - 1}",
+            )
+        for device in self.devices:
+            self.on_device(device)
+
+    def count_range(self, c: int) -> tuple[int, int]:
+        """Return the least and the most layers that a candidate may take."""
+        asked = self.counts.get(c, (0, len(self.score_LC)))
+        return asked if isinstance(asked, tuple) else (asked, asked)
+
+    @cached_property
+    def resources(self) -> tuple[Resource, ...]:
+        """Everything that limits a layout: latency, memory, then each further constraint as a sum with a limit.
+
+        A count of at least n is written as at most depth - n layers of other candidates.
+        """
+        layers, candidates = self.score_LC.shape
+        streams = len(self.switch_us_SS)
+        found = [*_latency_and_memory(self, "")]
+        for device in self.devices:
+            found += _latency_and_memory(device, f" of {device.name}")
+        if self.max_switches is not None:
+            none_LC = np.zeros((layers, candidates), np.int64)
+            changes_SS = 1 - np.eye(streams, dtype=np.int64)
+            found.append(Resource.of(self, "switches", none_LC, self.max_switches, switch_SS=changes_SS))
+        if self.reference_L is not None and self.max_changes is not None:
+            differs_LC = np.arange(candidates) != np.array(self.reference_L)[:, None]
+            found.append(Resource.of(self, "changes", differs_LC, self.max_changes))
+        for c in sorted(self.counts):
+            low, high = self.count_range(c)
+            here_LC = np.broadcast_to(np.arange(candidates) == c, (layers, candidates))
+            if high < layers:
+                found.append(Resource.of(self, f"layers of candidate {c}", here_LC, high))
+            if low > 0:
+                found.append(Resource.of(self, f"layers of others than candidate {c}", ~here_LC, layers - low))
+        return (*found, *self.limits)
+
     @cached_property
     def fixed_point_score_LC(self) -> Int:
         """Scores as integers, `FIXED_POINT` to one, rounded to nearest."""
@@ -148,18 +276,22 @@ class Problem:
         return count
 
     def by_group(self) -> Problem:
-        """Return the same problem with one layer per group: costs and scores summed, peaks the largest."""
+        """Return the same problem with one layer per group: costs and scores summed, peaks the largest.
+
+        Constraints other than the two budgets become `limits`.
+        """
         if self.group_size == 1:
             return self
-        inside = np.diag(self.switch_us_SS)[self.stream_C] * (self.group_size - 1)
+        latency, memory, *others = (r.by_group(self.group_size, self.stream_C) for r in self.resources)
         return dataclasses.replace(
             self,
             score_LC=self._grouped(self.fixed_point_score_LC).sum(axis=1) / FIXED_POINT,
-            latency_us_LC=self._grouped(self.latency_us_LC).sum(axis=1) + inside,
-            memory_bytes_LC=self._grouped(self.memory_bytes_LC).sum(axis=1),
-            peak_bytes_LC=self._grouped(self.peak_bytes_LC).max(axis=1),
+            latency_us_LC=latency.use_LC,
+            memory_bytes_LC=memory.use_LC,
+            peak_bytes_LC=memory.peak_LC,
             allowed_LC=self._grouped(self.allowed_LC).min(axis=1),
             group_size=1,
+            **{**_NO_CONSTRAINTS, "limits": tuple(others)},
         )
 
     def _grouped(self, values_LC: NDArray[_T]) -> NDArray[_T]:
@@ -183,13 +315,66 @@ class Problem:
         return Price(latency_us=latency_us, memory_bytes=memory_bytes, peak_bytes=peak_bytes, fixed_point_score=score)
 
     def admits(self, choice_L: Sequence[int]) -> bool:
-        """Tell whether a layout is allowed, whole in its groups, and within both budgets."""
+        """Tell whether a layout is allowed, whole in its groups, within all budgets, and keeps every constraint."""
         if not all(self.allowed_LC[layer, c] for layer, c in enumerate(choice_L)):
             return False
         if any(choice_L[i] != choice_L[i - i % self.group_size] for i in range(len(choice_L))):
             return False
         price = self.price(choice_L)
-        return price.latency_us <= self.latency_budget_us and price.total_bytes <= self.memory_budget_bytes
+        if price.latency_us > self.latency_budget_us or price.total_bytes > self.memory_budget_bytes:
+            return False
+        return self._keeps_constraints(tuple(choice_L))
+
+    def _keeps_constraints(self, choice_L: tuple[int, ...]) -> bool:
+        """Tell whether a layout keeps the constraints beyond the two budgets, each by its own definition."""
+        for c in self.counts:
+            low, high = self.count_range(c)
+            if not low <= choice_L.count(c) <= high:
+                return False
+        streams = [self.first_stream, *(int(self.stream_C[c]) for c in choice_L), self.last_stream]
+        if self.max_switches is not None and sum(a != b for a, b in pairwise(streams)) > self.max_switches:
+            return False
+        changes = sum(a != b for a, b in zip(choice_L, self.reference_L or choice_L, strict=True))
+        if self.max_changes is not None and changes > self.max_changes:
+            return False
+        return all(self.on_device(device).admits(choice_L) for device in self.devices) and all(
+            limit.spent(self, choice_L) <= limit.limit for limit in self.limits
+        )
+
+    def on_device(self, device: Device) -> Problem:
+        """Return the search on one further device alone: its costs and budgets, without other constraints."""
+        costs = {name: value for name, value in vars(device).items() if name != "name"}
+        return dataclasses.replace(self, **costs, **_NO_CONSTRAINTS)
+
+
+#: A problem's constraints beyond its two budgets, all of them lifted.
+_NO_CONSTRAINTS: dict[str, Any] = {
+    "counts": {},
+    "max_switches": None,
+    "reference_L": None,
+    "max_changes": None,
+    "devices": (),
+    "limits": (),
+}
+
+
+def _latency_and_memory(costs: Problem | Device, of: str) -> tuple[Resource, Resource]:
+    none_SS = np.zeros_like(costs.switch_us_SS)
+    latency = Resource(
+        name=f"latency{of}",
+        use_LC=costs.latency_us_LC,
+        switch_SS=costs.switch_us_SS,
+        peak_LC=np.zeros_like(costs.peak_bytes_LC),
+        limit=costs.latency_budget_us - costs.fixed_us,
+    )
+    memory = Resource(
+        name=f"memory{of}",
+        use_LC=costs.memory_bytes_LC,
+        switch_SS=none_SS,
+        peak_LC=costs.peak_bytes_LC,
+        limit=costs.memory_budget_bytes - costs.fixed_bytes,
+    )
+    return latency, memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,88 +395,3 @@ class Price:
     def total_bytes(self) -> int:
         """What must fit in memory at once."""
         return self.memory_bytes + self.peak_bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What a latency model predicts for everything that a layout can contain.
-
-    `fixed` are the parts that every layout pays once (stem, head, buffers). `down` and `up` are the switches between
-    the streams; None where no candidate runs in the low-resolution stream.
-    """
-
-    block_C: tuple[Estimate, ...]
-    fixed: tuple[Estimate, ...]
-    down: Estimate | None
-    up: Estimate | None
-
-    @classmethod
-    def gather(cls, table: LatencyTable, scope: Scope, space: Space, model: LatencyModel) -> Evidence:
-        """Ask a latency model for every part of a space.
-
-        Raises:
-            MissingRowError: The table has no grounds for one of them.
-        """
-        fixed = dict.fromkeys(row.part for row in table.in_scope(scope, any_grid=True) if row.role == "fixed")
-        for part in ("stem", "head"):
-            if part not in fixed:
-                raise MissingRowError(
-                    f"the table {table.name!r} has no fixed row for the {part} at {scope}",
-                    remedy="measure it: every layout pays for it",
-                )
-        switches = any(block.stream != Stream.HIGH for block in space.candidates)
-        return cls(
-            block_C=tuple(model.predict(table, scope, b.name, b.options_text) for b in space.candidates),
-            fixed=tuple(model.predict(table, scope, part) for part in fixed),
-            down=model.predict(table, scope, "down") if switches else None,
-            up=model.predict(table, scope, "up") if switches else None,
-        )
-
-    @property
-    def shared(self) -> tuple[Estimate, ...]:
-        """Everything that is in memory whatever the layout: the fixed parts and the two switches."""
-        return self.fixed + tuple(switch for switch in (self.down, self.up) if switch is not None)
-
-    def pose(self, space: Space, score: Score, *, latency_budget_us: int, memory_budget_bytes: int) -> Problem:
-        """Return the search problem: the same costs at every layer, the score's own values.
-
-        One `down` and one `up` serve all switches of a layout, so their weights are fixed bytes. The peaks of fixed
-        parts and switches are a floor under every layer's peak.
-        """
-        cost_C = [estimate.cost for estimate in self.block_C]
-        floor_bytes = max(estimate.cost.peak_bytes for estimate in self.shared)
-        switch_us_SS = np.zeros((len(Stream), len(Stream)), np.int64)
-        if self.down and self.up:
-            switch_us_SS[Stream.HIGH, Stream.LOW] = self.down.cost.latency_us
-            switch_us_SS[Stream.LOW, Stream.HIGH] = self.up.cost.latency_us
-        return Problem(
-            score_LC=score.score_LC(space),
-            latency_us_LC=_every_layer([cost.latency_us for cost in cost_C], space.depth),
-            memory_bytes_LC=_every_layer([cost.memory_bytes for cost in cost_C], space.depth),
-            peak_bytes_LC=_every_layer([max(cost.peak_bytes, floor_bytes) for cost in cost_C], space.depth),
-            allowed_LC=np.ones((space.depth, len(cost_C)), np.bool_),
-            stream_C=np.array([int(block.stream) for block in space.candidates], np.int64),
-            switch_us_SS=switch_us_SS,
-            fixed_us=sum(estimate.cost.latency_us for estimate in self.fixed),
-            fixed_bytes=sum(estimate.cost.memory_bytes for estimate in self.shared),
-            latency_budget_us=latency_budget_us,
-            memory_budget_bytes=memory_budget_bytes,
-            group_size=space.group_size,
-        )
-
-    def latency_std_us(self, problem: Problem, choice_L: Sequence[int]) -> float | None:
-        """Return the standard deviation of a layout's latency if all rows err together: the sum of their own.
-
-        None where a row that the layout uses states no spread.
-        """
-        streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
-        used = [*self.fixed, *(self.block_C[c] for c in choice_L)]
-        for before, after in pairwise(streams):
-            switch = self.down if before < after else self.up if before > after else None
-            used += [switch] if switch is not None else []
-        spreads = [estimate.latency_std_us for estimate in used]
-        return None if None in spreads else float(sum(spread for spread in spreads if spread is not None))
-
-
-def _every_layer(values_C: list[int], depth: int) -> Int:
-    return np.tile(np.array(values_C, np.int64), (depth, 1))

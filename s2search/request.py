@@ -8,8 +8,9 @@ from functools import cached_property
 
 from s2search.cost import Budget, CommitPolicy, tightest
 from s2search.errors import InputError, TableError
+from s2search.evidence import Evidence
 from s2search.latency.base import LatencyModel
-from s2search.problem import UNLIMITED, Evidence, Problem
+from s2search.problem import UNLIMITED, Problem
 from s2search.score.base import Score
 from s2search.space import Space
 from s2search.table import LatencyTable, Scope

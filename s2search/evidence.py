@@ -1,0 +1,102 @@
+"""Evidence: what a latency model predicts for every part of a space, and the search problem that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from s2search.block import Stream
+from s2search.errors import MissingRowError
+from s2search.latency.base import Estimate, LatencyModel
+from s2search.problem import Int, Problem
+from s2search.score.base import Score
+from s2search.space import Space
+from s2search.table import LatencyTable, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a latency model predicts for everything that a layout can contain.
+
+    `fixed` are the parts that every layout pays once (stem, head, buffers). `down` and `up` are the switches between
+    the streams; None where no candidate runs in the low-resolution stream.
+    """
+
+    block_C: tuple[Estimate, ...]
+    fixed: tuple[Estimate, ...]
+    down: Estimate | None
+    up: Estimate | None
+
+    @classmethod
+    def gather(cls, table: LatencyTable, scope: Scope, space: Space, model: LatencyModel) -> Evidence:
+        """Ask a latency model for every part of a space.
+
+        Raises:
+            MissingRowError: The table has no grounds for one of them.
+        """
+        fixed = dict.fromkeys(row.part for row in table.in_scope(scope, any_grid=True) if row.role == "fixed")
+        for part in ("stem", "head"):
+            if part not in fixed:
+                raise MissingRowError(
+                    f"the table {table.name!r} has no fixed row for the {part} at {scope}",
+                    remedy="measure it: every layout pays for it",
+                )
+        switches = any(block.stream != Stream.HIGH for block in space.candidates)
+        return cls(
+            block_C=tuple(model.predict(table, scope, b.name, b.options_text) for b in space.candidates),
+            fixed=tuple(model.predict(table, scope, part) for part in fixed),
+            down=model.predict(table, scope, "down") if switches else None,
+            up=model.predict(table, scope, "up") if switches else None,
+        )
+
+    @property
+    def shared(self) -> tuple[Estimate, ...]:
+        """Everything that is in memory whatever the layout: the fixed parts and the two switches."""
+        return self.fixed + tuple(switch for switch in (self.down, self.up) if switch is not None)
+
+    def pose(self, space: Space, score: Score, *, latency_budget_us: int, memory_budget_bytes: int) -> Problem:
+        """Return the search problem: the same costs at every layer, the score's own values.
+
+        One `down` and one `up` serve all switches of a layout, so their weights are fixed bytes. The peaks of fixed
+        parts and switches are a floor under every layer's peak.
+        """
+        cost_C = [estimate.cost for estimate in self.block_C]
+        floor_bytes = max(estimate.cost.peak_bytes for estimate in self.shared)
+        switch_us_SS = np.zeros((len(Stream), len(Stream)), np.int64)
+        if self.down and self.up:
+            switch_us_SS[Stream.HIGH, Stream.LOW] = self.down.cost.latency_us
+            switch_us_SS[Stream.LOW, Stream.HIGH] = self.up.cost.latency_us
+        return Problem(
+            score_LC=score.score_LC(space),
+            latency_us_LC=_every_layer([cost.latency_us for cost in cost_C], space.depth),
+            memory_bytes_LC=_every_layer([cost.memory_bytes for cost in cost_C], space.depth),
+            peak_bytes_LC=_every_layer([max(cost.peak_bytes, floor_bytes) for cost in cost_C], space.depth),
+            allowed_LC=np.ones((space.depth, len(cost_C)), np.bool_),
+            stream_C=np.array([int(block.stream) for block in space.candidates], np.int64),
+            switch_us_SS=switch_us_SS,
+            fixed_us=sum(estimate.cost.latency_us for estimate in self.fixed),
+            fixed_bytes=sum(estimate.cost.memory_bytes for estimate in self.shared),
+            latency_budget_us=latency_budget_us,
+            memory_budget_bytes=memory_budget_bytes,
+            group_size=space.group_size,
+        )
+
+    def latency_std_us(self, problem: Problem, choice_L: Sequence[int]) -> float | None:
+        """Return the standard deviation of a layout's latency if all rows err together: the sum of their own.
+
+        None where a row that the layout uses states no spread.
+        """
+        streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
+        used = [*self.fixed, *(self.block_C[c] for c in choice_L)]
+        for before, after in pairwise(streams):
+            switch = self.down if before < after else self.up if before > after else None
+            used += [switch] if switch is not None else []
+        spreads = [estimate.latency_std_us for estimate in used]
+        return None if None in spreads else float(sum(spread for spread in spreads if spread is not None))
+
+
+def _every_layer(values_C: list[int], depth: int) -> Int:
+    return np.tile(np.array(values_C, np.int64), (depth, 1))
