@@ -6,6 +6,7 @@ Axes:  L layers  C candidates  S streams
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.block import Stream
+from s2search.contradiction import (
+    LARGEST_SUM,
+    check_arrays,
+    check_counts,
+    check_devices,
+    check_groups,
+    check_limits,
+    check_reference,
+)
 from s2search.errors import ProblemError
 
 Int = NDArray[np.int64]
@@ -25,8 +35,6 @@ _T = TypeVar("_T", bound=np.generic)
 FIXED_POINT = 10**9
 #: A budget that nothing exceeds.
 UNLIMITED = 2**62
-
-_LARGEST_SUM = 2**50  # exact in a float64 too, which the MILP solver computes in
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,16 +52,21 @@ class Resource:
     limit: int
 
     @classmethod
-    def of(cls, problem: Problem, name: str, use_LC: Int, limit: int, *, switch_SS: Int | None = None) -> Resource:
-        """Return a resource without peaks that only layers use, or layers and stream changes."""
-        streams = len(problem.switch_us_SS)
+    def of(cls, name: str, use_LC: NDArray[Any], limit: int, *, streams: int = len(Stream)) -> Resource:
+        """Return a resource that only layers use: without peaks, and with stream changes for free."""
         return cls(
             name=name,
-            use_LC=np.asarray(use_LC, np.int64),
-            switch_SS=np.zeros((streams, streams), np.int64) if switch_SS is None else switch_SS,
+            use_LC=use_LC,
+            switch_SS=np.zeros((streams, streams), np.int64),
             peak_LC=np.zeros(np.shape(use_LC), np.int64),
             limit=limit,
         )
+
+    @property
+    def most(self) -> int:
+        """More than any layout uses, or just as much."""
+        layers = len(self.use_LC)
+        return int(self.use_LC.max()) * layers + int(self.switch_SS.max()) * (layers + 1) + int(self.peak_LC.max())
 
     def by_group(self, size: int, stream_C: Int) -> Resource:
         """Return what groups of layers use: the sum of their layers and of the steps between them, the largest peak."""
@@ -141,94 +154,24 @@ class Problem:
     limits: tuple[Resource, ...] = ()
 
     def __post_init__(self) -> None:
-        shape = np.shape(self.score_LC)
-        if len(shape) != 2 or 0 in shape:
-            raise ProblemError(f"score_LC has the shape {shape}", allowed="(layers, candidates), neither of them 0")
-        for name in ("latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "allowed_LC"):
-            if np.shape(getattr(self, name)) != shape:
-                raise ProblemError(
-                    f"{name} has the shape {np.shape(getattr(self, name))}", allowed=f"{shape} as score_LC"
-                )
-        if np.shape(self.stream_C) != shape[1:]:
-            raise ProblemError(f"stream_C has the shape {np.shape(self.stream_C)}", allowed=f"{shape[1:]}")
-        for name in ("score_LC", "latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "switch_us_SS"):
-            self._check_sum(name)
-        for name in ("fixed_us", "fixed_bytes", "latency_budget_us", "memory_budget_bytes"):
-            if getattr(self, name) < 0:
-                raise ProblemError(f"{name} is {getattr(self, name)}", allowed="0 or more")
-        self._check_layers()
-        self._check_streams()
-        self._check_constraints()
+        check_arrays(self)
+        self._check_scores()
+        check_groups(self)
+        check_counts(self)
+        check_reference(self)
+        check_devices(self)
+        check_limits(self)
 
-    def _check_sum(self, name: str) -> None:
-        values = np.asarray(getattr(self, name))
-        scores = name == "score_LC"
-        if not np.isfinite(values).all():
-            raise ProblemError(f"{name} holds {values[~np.isfinite(values)][0]}", allowed="finite numbers")
-        if not scores and not np.issubdtype(values.dtype, np.integer):
-            raise ProblemError(f"{name} holds {values.dtype}", allowed="integers", remedy="round to us and bytes")
-        if not scores and (values < 0).any():
-            raise ProblemError(f"{name} holds {values.min()}", allowed="0 or more")
-        total = float(np.abs(values).astype(np.float64).max()) * len(self.score_LC) * (FIXED_POINT if scores else 1)
-        if total > _LARGEST_SUM:
-            raise ProblemError(
-                f"{name} holds {np.abs(values).max():g}, whose sum is not exact", remedy="use a larger unit"
-            )
-        if scores and ((np.ptp(values, axis=1) > 0) & (np.ptp(self.fixed_point_score_LC, axis=1) == 0)).any():
+    def _check_scores(self) -> None:
+        score_LC = np.asarray(self.score_LC, np.float64)
+        if not np.isfinite(score_LC).all():
+            raise ProblemError(f"score_LC holds {score_LC[~np.isfinite(score_LC)][0]}", allowed="finite numbers")
+        if (largest := float(np.abs(score_LC).max())) * len(score_LC) * FIXED_POINT > LARGEST_SUM:
+            raise ProblemError(f"score_LC holds {largest:g}, whose sum is not exact", remedy="use a larger unit")
+        if ((np.ptp(score_LC, axis=1) > 0) & (np.ptp(self.fixed_point_score_LC, axis=1) == 0)).any():
             raise ProblemError(
                 f"score_LC differs by less than {1 / FIXED_POINT:g}", remedy="multiply the scores by a factor"
             )
-
-    def _check_layers(self) -> None:
-        layers = len(self.score_LC)
-        if self.group_size < 1 or layers % self.group_size:
-            raise ProblemError(f"{layers} layers do not divide into groups of {self.group_size}")
-        possible_G = np.any(self._grouped(self.allowed_LC).min(axis=1), axis=1)
-        if not possible_G.all():
-            raise ProblemError(f"no candidate is allowed at layer {int(np.argmin(possible_G)) * self.group_size}")
-
-    def _check_streams(self) -> None:
-        streams = len(self.switch_us_SS)
-        if np.shape(self.switch_us_SS) != (streams, streams):
-            raise ProblemError(f"switch_us_SS has the shape {np.shape(self.switch_us_SS)}", allowed="square")
-        for name, stream in (
-            ("stream_C", self.stream_C),
-            ("first_stream", self.first_stream),
-            ("last_stream", self.last_stream),
-        ):
-            if np.min(stream) < 0 or np.max(stream) >= streams:
-                raise ProblemError(f"{name} is {stream}", allowed=f"0 to {streams - 1}, as switch_us_SS has")
-
-    def _check_constraints(self) -> None:
-        layers, candidates = np.shape(self.score_LC)
-        least = most = 0
-        for c in range(candidates):
-            low, high = self.count_range(c)
-            if not 0 <= low <= high:
-                raise ProblemError(f"candidate {c} is to take {low} to {high} layers", allowed="0 or more, rising")
-            least, most = least + low, most + min(high, layers)
-        for c in self.counts:
-            if not 0 <= c < candidates:
-                raise ProblemError(f"counts name candidate {c}", allowed=f"0 to {candidates - 1}")
-        if not least <= layers <= most:
-            raise ProblemError(
-                f"the counts ask for {least} to {most} layers, and there are {layers}",
-                remedy="make the counts add up to the depth",
-            )
-        for name in ("max_switches", "max_changes"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise ProblemError(f"{name} is {value}", allowed="0 or more")
-        if self.reference_L is None and self.max_changes is not None:
-            raise ProblemError("max_changes is given without reference_L", remedy="give the layout to resemble")
-        if self.reference_L is not None and (
-            len(self.reference_L) != layers or not all(0 <= c < candidates for c in self.reference_L)
-        ):
-            raise ProblemError(
-                f"reference_L has {len(self.reference_L)} layers of {sorted(set(self.reference_L))}",
-                allowed=f"{layers} layers of 0 to {candidates - 1}",
-            )
-        for device in self.devices:
-            self.on_device(device)
 
     def count_range(self, c: int) -> tuple[int, int]:
         """Return the least and the most layers that a candidate may take."""
@@ -242,25 +185,27 @@ class Problem:
         A count of at least n is written as at most depth - n layers of other candidates.
         """
         layers, candidates = self.score_LC.shape
-        streams = len(self.switch_us_SS)
         found = [*_latency_and_memory(self, "")]
         for device in self.devices:
             found += _latency_and_memory(device, f" of {device.name}")
         if self.max_switches is not None:
-            none_LC = np.zeros((layers, candidates), np.int64)
-            changes_SS = 1 - np.eye(streams, dtype=np.int64)
-            found.append(Resource.of(self, "switches", none_LC, self.max_switches, switch_SS=changes_SS))
+            free = self._sum("switches", np.zeros((layers, candidates)), self.max_switches)
+            changes_SS = 1 - np.eye(len(self.switch_us_SS), dtype=np.int64)
+            found.append(dataclasses.replace(free, switch_SS=changes_SS))
         if self.reference_L is not None and self.max_changes is not None:
             differs_LC = np.arange(candidates) != np.array(self.reference_L)[:, None]
-            found.append(Resource.of(self, "changes", differs_LC, self.max_changes))
+            found.append(self._sum("changes", differs_LC, self.max_changes))
         for c in sorted(self.counts):
             low, high = self.count_range(c)
             here_LC = np.broadcast_to(np.arange(candidates) == c, (layers, candidates))
             if high < layers:
-                found.append(Resource.of(self, f"layers of candidate {c}", here_LC, high))
+                found.append(self._sum(f"layers of candidate {c}", here_LC, high))
             if low > 0:
-                found.append(Resource.of(self, f"layers of others than candidate {c}", ~here_LC, layers - low))
+                found.append(self._sum(f"layers of others than candidate {c}", ~here_LC, layers - low))
         return (*found, *self.limits)
+
+    def _sum(self, name: str, use_LC: NDArray[Any], limit: int) -> Resource:
+        return Resource.of(name, use_LC.astype(np.int64), limit, streams=len(self.switch_us_SS))
 
     @cached_property
     def fixed_point_score_LC(self) -> Int:
@@ -270,10 +215,7 @@ class Problem:
     @property
     def layouts(self) -> int:
         """How many layouts the layers and groups allow, whatever they cost."""
-        count = 1
-        for allowed in self.by_group().allowed_LC.sum(axis=1):
-            count *= int(allowed)
-        return count
+        return math.prod(np.all(self._grouped(self.allowed_LC), axis=1).sum(axis=1).tolist())
 
     def by_group(self) -> Problem:
         """Return the same problem with one layer per group: costs and scores summed, peaks the largest.
@@ -289,7 +231,7 @@ class Problem:
             latency_us_LC=latency.use_LC,
             memory_bytes_LC=memory.use_LC,
             peak_bytes_LC=memory.peak_LC,
-            allowed_LC=self._grouped(self.allowed_LC).min(axis=1),
+            allowed_LC=np.all(self._grouped(self.allowed_LC), axis=1),
             group_size=1,
             **{**_NO_CONSTRAINTS, "limits": tuple(others)},
         )
@@ -338,13 +280,26 @@ class Problem:
         if self.max_changes is not None and changes > self.max_changes:
             return False
         return all(self.on_device(device).admits(choice_L) for device in self.devices) and all(
-            limit.spent(self, choice_L) <= limit.limit for limit in self.limits
+            resource.spent(self, choice_L) <= resource.limit for resource in self.limits
         )
 
     def on_device(self, device: Device) -> Problem:
-        """Return the search on one further device alone: its costs and budgets, without other constraints."""
+        """Return the search on one further device alone: its costs and budgets, without other constraints.
+
+        Raises:
+            ProblemError: The device's arrays do not fit the problem's; the message names the device.
+        """
         costs = {name: value for name, value in vars(device).items() if name != "name"}
-        return dataclasses.replace(self, **costs, **_NO_CONSTRAINTS)
+        try:
+            return dataclasses.replace(self, **costs, **_NO_CONSTRAINTS)
+        except ProblemError as error:
+            raise ProblemError(
+                f"of the device {device.name!r}, {error.problem}", allowed=error.allowed, remedy=error.remedy
+            ) from None
+
+    def with_budgets_only(self) -> Problem:
+        """Return the same search without the constraints beyond its two budgets and its groups."""
+        return dataclasses.replace(self, **_NO_CONSTRAINTS)
 
 
 #: A problem's constraints beyond its two budgets, all of them lifted.
@@ -359,22 +314,25 @@ _NO_CONSTRAINTS: dict[str, Any] = {
 
 
 def _latency_and_memory(costs: Problem | Device, of: str) -> tuple[Resource, Resource]:
-    none_SS = np.zeros_like(costs.switch_us_SS)
     latency = Resource(
         name=f"latency{of}",
         use_LC=costs.latency_us_LC,
         switch_SS=costs.switch_us_SS,
         peak_LC=np.zeros_like(costs.peak_bytes_LC),
-        limit=costs.latency_budget_us - costs.fixed_us,
+        limit=_left(costs.latency_budget_us, costs.fixed_us),
     )
     memory = Resource(
         name=f"memory{of}",
         use_LC=costs.memory_bytes_LC,
-        switch_SS=none_SS,
+        switch_SS=np.zeros_like(costs.switch_us_SS),
         peak_LC=costs.peak_bytes_LC,
-        limit=costs.memory_budget_bytes - costs.fixed_bytes,
+        limit=_left(costs.memory_budget_bytes, costs.fixed_bytes),
     )
     return latency, memory
+
+
+def _left(budget: int, fixed: int) -> int:
+    return UNLIMITED if budget >= UNLIMITED else budget - fixed
 
 
 @dataclass(frozen=True, kw_only=True)

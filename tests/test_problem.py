@@ -29,7 +29,7 @@ PROBLEM = random_problem(np.random.default_rng(3), layers=4, candidates=2)
         ({"stream_C": np.array([0, 2])}, "0 to 1"),
         ({"stream_C": np.array([0])}, r"stream_C has the shape \(1,\)"),
         ({"first_stream": 5}, "first_stream is 5"),
-        ({"switch_us_SS": np.zeros((2, 3), np.int64)}, "square"),
+        ({"switch_us_SS": np.zeros((2, 3), np.int64)}, r"has the shape \(2, 3\)"),
         ({"latency_budget_us": -1}, "latency_budget_us is -1"),
         ({"fixed_bytes": -1}, "fixed_bytes is -1"),
         ({"group_size": 3}, "do not divide into groups of 3"),

@@ -11,7 +11,7 @@ import numpy as np
 from s2search.errors import ProblemError
 from s2search.problem import UNLIMITED, Price, Problem
 from s2search.solver.base import Choice, Solver, unconstrained_bound
-from s2search.solver.infeasible import explain_infeasible
+from s2search.solver.unmet import explain_unmet
 from s2search.space import interleave
 
 
@@ -20,7 +20,8 @@ class Allocation(Solver):
     """Chooses how many layers each type gets so that (latency, memory) comes closest to the budgets.
 
     Closeness is the Euclidean distance of (L / L_max, M / M_max) to (1, 1); without a memory budget only latency
-    counts. The layers are then interleaved evenly. Costs must not depend on the layer.
+    counts. The layers are then interleaved evenly, and counts whose interleaving breaks a constraint are passed over.
+    Costs and constraints must not depend on the layer.
     Source: S2DiT (Zhao et al., 2026), section 3, stage 1; the distance and the interleaving are our reading.
     """
 
@@ -37,16 +38,15 @@ class Allocation(Solver):
             if problem.admits(choice_L) and (best is None or distance < best[0]):
                 best = (distance, choice_L)
         if best is None:
-            raise explain_infeasible(problem)
+            raise explain_unmet(problem)
         return Choice(choice_L=best[1], upper_bound=unconstrained_bound(problem))
 
     def _check(self, problem: Problem) -> None:
         layers, candidates = problem.score_LC.shape
-        for name in ("latency_us_LC", "memory_bytes_LC", "peak_bytes_LC"):
-            values_LC = getattr(problem, name)
-            if (values_LC != values_LC[0]).any():
+        for resource in problem.resources:
+            if (resource.use_LC != resource.use_LC[0]).any() or (resource.peak_LC != resource.peak_LC[0]).any():
                 raise ProblemError(
-                    f"{name} depends on the layer, and allocation only counts", remedy="use --solver dynamic"
+                    f"{resource.name} depends on the layer, and allocation only counts", remedy="use --solver dynamic"
                 )
         if (count := math.comb(layers + candidates - 1, candidates - 1)) > self.limit:
             raise ProblemError(

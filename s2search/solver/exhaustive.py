@@ -10,7 +10,7 @@ import numpy as np
 from s2search.errors import ProblemError
 from s2search.problem import Int, Problem
 from s2search.solver.base import Choice, Solver
-from s2search.solver.infeasible import explain_infeasible
+from s2search.solver.unmet import explain_unmet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +21,19 @@ class Exhaustive(Solver):
 
     def _choose(self, problem: Problem) -> Choice:
         """Return the optimum; see the base class."""
-        best: tuple[int, int, tuple[int, ...]] | None = None
+        best: tuple[tuple[int, int], tuple[int, ...]] | None = None
         for choice_NL in layouts_NL(problem, limit=self.limit):
             latency_N, score_N, fits_N = _price(problem, choice_NL)
-            for n in np.lexsort((latency_N, -score_N, ~fits_N))[: int(fits_N.any())]:
-                rank = (int(score_N[n]), -int(latency_N[n]), tuple(choice_NL[n].tolist()))
-                if best is None or rank[:2] > best[:2]:
-                    best = rank
+            for n in np.lexsort((latency_N, -score_N, ~fits_N))[: fits_N.sum()]:
+                rank, choice_L = (int(score_N[n]), -int(latency_N[n])), tuple(choice_NL[n].tolist())
+                if best is not None and rank <= best[0]:
+                    break
+                if problem.admits(choice_L):
+                    best = rank, choice_L
+                    break
         if best is None:
-            raise explain_infeasible(problem)
-        return Choice(choice_L=best[2], upper_bound=best[0])
+            raise explain_unmet(problem)
+        return Choice(choice_L=best[1], upper_bound=best[0][0])
 
 
 def layouts_NL(problem: Problem, *, limit: int) -> Iterator[Int]:
@@ -53,7 +56,7 @@ def layouts_NL(problem: Problem, *, limit: int) -> Iterator[Int]:
 
 
 def _price(problem: Problem, choice_NL: Int) -> tuple[Int, Int, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return latency, score (fixed-point) and feasibility of many layouts."""
+    """Return latency, score (fixed-point) and whether both budgets are kept, of many layouts."""
     layer_L = np.arange(choice_NL.shape[1])
     streams = np.pad(problem.stream_C[choice_NL], ((0, 0), (1, 1)))
     streams[:, 0], streams[:, -1] = problem.first_stream, problem.last_stream

@@ -1,7 +1,7 @@
 """milp: the same problem as a mixed-integer linear program for HiGHS (scipy), an independent cross-check.
 
 Variables: x[l, c] = 1 where candidate c stands at layer l; f[l, s, t] = 1 where stream t follows stream s at layer l
-(and once more at the head); p, the activation peak as a fraction of the largest one.
+(and once more at the head); p[r], the peak of resource r as a fraction of the largest one that could fit.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from s2search.errors import CheckError
-from s2search.problem import Problem
+from s2search.problem import UNLIMITED, Problem, Resource
 from s2search.solver.base import Choice, Solver
-from s2search.solver.infeasible import explain_infeasible
+from s2search.solver.unmet import explain_unmet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Milp(Solver):
                 options={"mip_rel_gap": 0.0, "time_limit": max(deadline - time.monotonic(), 0.0)},
             )
             if result.status == 2:
-                raise explain_infeasible(problem)
+                raise explain_unmet(problem)
             if result.x is None or result.status != 0:
                 raise CheckError(
                     f"HiGHS gave no answer: {result.message}", remedy="raise time_limit_s, or use --solver dynamic"
@@ -52,32 +52,39 @@ class Milp(Solver):
 class _Model:
     """The program's arrays.
 
-    HiGHS works to absolute tolerances of 1e-6, so everything is scaled to the order of 1: the budgets to 1, the peak to
-    the largest one, scores to their own range (unscaled, it has returned layouts 1 % below the optimum as optimal).
+    HiGHS works to absolute tolerances of 1e-6, so everything is scaled to the order of 1: limits to 1, peaks to the
+    largest one, scores to their own range (unscaled, it has returned layouts 1 % below the optimum as optimal). What
+    exceeds a limit all by itself is struck out, or its coefficient would be larger than HiGHS accepts.
     """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+        self.resources = [resource for resource in problem.resources if resource.limit < UNLIMITED]
         self.layers, self.candidates = problem.score_LC.shape
         self.streams = len(problem.switch_us_SS)
         self.x = np.arange(self.layers * self.candidates).reshape(self.layers, self.candidates)
         flows = np.arange((self.layers + 1) * self.streams**2) + self.x.size
         self.f = flows.reshape(self.layers + 1, self.streams, self.streams)
-        self.peak = self.x.size + self.f.size
-        self.size = self.peak + 1
+        self.peak = self.x.size + self.f.size + np.arange(len(self.resources))
+        self.size = self.x.size + self.f.size + self.peak.size
         self.rows: list[tuple[NDArray[np.int64], NDArray[np.float64], float, float]] = []
-        best_L = problem.fixed_point_score_LC.max(axis=1, keepdims=True, where=problem.allowed_LC, initial=-(2**60))
+        self.allowed_LC, self.allowed_SS = problem.allowed_LC, np.ones((self.streams, self.streams), np.bool_)
+        for resource in self.resources:
+            self.allowed_LC = self.allowed_LC & (resource.use_LC + resource.peak_LC <= resource.limit)
+            self.allowed_SS = self.allowed_SS & (resource.switch_SS <= resource.limit)
+        best_L = problem.fixed_point_score_LC.max(axis=1, keepdims=True, where=self.allowed_LC, initial=-(2**60))
         self.objective = np.zeros(self.size)
-        worse_LC = np.where(problem.allowed_LC, best_L - problem.fixed_point_score_LC, 0)
+        worse_LC = np.where(self.allowed_LC, best_L - problem.fixed_point_score_LC, 0)
         self.objective[self.x] = worse_LC / max(int(worse_LC.max()), 1)
         self.integrality = np.zeros(self.size, np.int64)
         self.integrality[self.x] = 1
         upper = np.ones(self.size)
-        upper[self.x] = problem.allowed_LC
+        upper[self.x], upper[self.f] = self.allowed_LC, self.allowed_SS
         self.bounds = Bounds(np.zeros(self.size), upper)
         self._place()
         self._route()
-        self._limit()
+        for resource, peak in zip(self.resources, self.peak, strict=True):
+            self._limit(resource, int(peak))
 
     def _add(self, index: object, value: object, low: float, high: float) -> None:
         indices = np.ravel(np.asarray(index))
@@ -101,20 +108,17 @@ class _Model:
                 self._add([*into, *here], [1] * into.size + [-1] * here.size, 0, 0)
                 self._add([*out, *here], [1] * out.size + [-1] * here.size, 0, 0)
 
-    def _limit(self) -> None:
-        """Latency and memory stay within their budgets; the peak is at least every layer's."""
-        problem = self.problem
-        latency = [*problem.latency_us_LC.ravel(), *np.broadcast_to(problem.switch_us_SS, self.f.shape).ravel()]
-        self._budget([*self.x.ravel(), *self.f.ravel()], latency, problem.latency_budget_us - problem.fixed_us)
-        largest_peak = max(int(problem.peak_bytes_LC.max()), 1)
-        memory = [*problem.memory_bytes_LC.ravel(), largest_peak]
-        self._budget([*self.x.ravel(), self.peak], memory, problem.memory_budget_bytes - problem.fixed_bytes)
-        for layer in range(self.layers):
-            self._add([*self.x[layer], self.peak], [*-problem.peak_bytes_LC[layer] / largest_peak, 1], 0, np.inf)
-
-    def _budget(self, index: list[int], cost: list[int], budget: int) -> None:
-        scale = max(abs(budget), 1)
-        self._add(index, np.asarray(cost, np.float64) / scale, -np.inf, budget / scale)
+    def _limit(self, resource: Resource, peak: int) -> None:
+        """What layers and stream changes use, and the largest peak, stay within the limit of one resource."""
+        scale = max(resource.limit, 1)
+        use_LC, peak_LC = (np.where(self.allowed_LC, values, 0) for values in (resource.use_LC, resource.peak_LC))
+        switch_SS = np.where(self.allowed_SS, resource.switch_SS, 0)
+        largest_peak = int(peak_LC.max())
+        used = [*use_LC.ravel(), *np.broadcast_to(switch_SS, self.f.shape).ravel(), largest_peak]
+        row = np.asarray(used, np.float64) / scale
+        self._add([*self.x.ravel(), *self.f.ravel(), peak], row, -np.inf, resource.limit / scale)
+        for layer in range(self.layers if largest_peak else 0):
+            self._add([*self.x[layer], peak], [*-peak_LC[layer] / largest_peak, 1], 0, np.inf)
 
     def exclude(self, choice_L: tuple[int, ...]) -> None:
         """Forbid one layout."""
