@@ -102,7 +102,7 @@ def check_limits(problem: Problem) -> None:
         _check_integers(f"use_LC {of}", resource.use_LC, shape)
         _check_integers(f"switch_SS {of}", resource.switch_SS, streams)
         _check_integers(f"peak_LC {of}", resource.peak_LC, shape)
-        _check_integer(f"limit {of}", resource.limit, least=-LARGEST_SUM)
+        _check_integer(f"the limit {resource.name!r}", resource.limit, least=-LARGEST_SUM)
     for resource in problem.resources:
         if resource.most > LARGEST_SUM:
             raise ProblemError(

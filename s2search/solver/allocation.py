@@ -38,7 +38,7 @@ class Allocation(Solver):
             if problem.admits(choice_L) and (best is None or distance < best[0]):
                 best = (distance, choice_L)
         if best is None:
-            raise explain_unmet(problem)
+            raise explain_unmet(problem, tried="evenly interleaved layout")
         return Choice(choice_L=best[1], upper_bound=unconstrained_bound(problem))
 
     def _check(self, problem: Problem) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.problem import Int, Problem
+from s2search.problem import Device, Int, Problem, Resource
 
 Costs = Literal["identical", "noisy", "random"]
 
@@ -57,6 +58,67 @@ def random_problem(
         fixed_bytes=1000,
         latency_budget_us=_between(latency_us_LC, tightness) + 300 * int(switches),
         memory_budget_bytes=_between(memory_bytes_LC, tightness) + int(peak_bytes_LC.max()),
+    )
+
+
+def with_random_constraints(rng: np.random.Generator, problem: Problem) -> Problem:
+    """Return the problem with further constraints, each as likely as not; for about half of them no layout is left.
+
+    Counts, at most n stream changes, a layout to resemble, a further device, a further limit, groups of two.
+    """
+    layers, candidates = problem.score_LC.shape
+    changes: dict[str, Any] = {}
+    if rng.random() < 0.5:
+        changes["counts"] = _counts(rng, layers, candidates)
+    if rng.random() < 0.5:
+        changes["max_switches"] = int(rng.integers(0, layers + 1))
+    if rng.random() < 0.5:
+        changes["reference_L"] = tuple(int(rng.integers(0, candidates)) for _ in range(layers))
+        changes["max_changes"] = int(rng.integers(0, layers + 1))
+    if rng.random() < 0.5:
+        changes["devices"] = (_device(rng, problem),)
+    if rng.random() < 0.5:
+        use_LC = rng.integers(0, 10, (layers, candidates))
+        changes["limits"] = (
+            Resource(
+                name="energy",
+                use_LC=use_LC,
+                switch_SS=rng.integers(0, 3, problem.switch_us_SS.shape),
+                peak_LC=rng.integers(0, 5, (layers, candidates)),
+                limit=_between(use_LC, rng.uniform(0.3, 1)) + layers,
+            ),
+        )
+    if layers % 2 == 0 and rng.random() < 0.5:
+        changes["group_size"] = 2
+    return dataclasses.replace(problem, **changes)
+
+
+def _counts(rng: np.random.Generator, layers: int, candidates: int) -> dict[int, int | tuple[int, int]]:
+    """Return counts that some layout of so many layers keeps, exact or as ranges around it."""
+    kept_C = np.bincount(rng.integers(0, candidates, layers), minlength=candidates).tolist()
+    named = rng.permutation(candidates)[: rng.integers(1, candidates + 1)].tolist()
+    return {
+        c: kept_C[c] if rng.random() < 0.5 else (max(kept_C[c] - 1, 0), kept_C[c] + int(rng.integers(0, 2)))
+        for c in named
+    }
+
+
+def _device(rng: np.random.Generator, problem: Problem) -> Device:
+    """Return a device whose costs differ from the problem's by up to half, with budgets from tight to loose."""
+    latency_us_LC, memory_bytes_LC = (
+        np.rint(values_LC * rng.uniform(0.5, 1.5, values_LC.shape)).astype(np.int64)
+        for values_LC in (problem.latency_us_LC, problem.memory_bytes_LC)
+    )
+    return Device(
+        name="another",
+        latency_us_LC=latency_us_LC,
+        memory_bytes_LC=memory_bytes_LC,
+        peak_bytes_LC=problem.peak_bytes_LC,
+        switch_us_SS=2 * problem.switch_us_SS,
+        fixed_us=70,
+        fixed_bytes=2000,
+        latency_budget_us=_between(latency_us_LC, rng.uniform(0.2, 1)) + 600,
+        memory_budget_bytes=_between(memory_bytes_LC, rng.uniform(0.2, 1)) + int(problem.peak_bytes_LC.max()) + 2000,
     )
 
 

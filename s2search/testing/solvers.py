@@ -10,7 +10,7 @@ from s2search.errors import InfeasibleError
 from s2search.problem import Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.exhaustive import Exhaustive
-from s2search.testing.problems import random_problem
+from s2search.testing.problems import random_problem, with_random_constraints
 
 
 def check_solver(solver: Solver, *, exact: bool = True, problems: int = 20, seed: int = 0) -> None:
@@ -32,6 +32,21 @@ def check_solver(solver: Solver, *, exact: bool = True, problems: int = 20, seed
         )
         _check_one(solver, problem, exact=exact)
         _check_infeasible(solver, problem)
+
+
+def check_constraints(solver: Solver, *, problems: int = 40, seed: int = 0) -> None:
+    """Hold an exact solver against constraints beyond the two budgets: counts, switches, changes, devices, limits.
+
+    Args:
+        solver: The solver to check.
+        problems: How many problems to try; about half of them have a layout.
+        seed: Seed of the problems.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(problems):
+        layers, candidates = int(rng.integers(1, 7)), int(rng.integers(1, 4))
+        problem = random_problem(rng, layers=layers, candidates=candidates, tightness=rng.uniform(0.3, 1))
+        _check_one(solver, with_random_constraints(rng, problem), exact=True)
 
 
 def _check_one(solver: Solver, problem: Problem, *, exact: bool) -> None:
