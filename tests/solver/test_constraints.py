@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import milp
 
 from s2search.errors import InfeasibleError, ProblemError
 from s2search.problem import UNLIMITED, Device, Problem, Resource
@@ -135,6 +137,14 @@ def test_milp_equals_exhaustive_on_constrained_problems(problem: Problem) -> Non
     assert score_or_none(Milp(), problem) == score_or_none(Exhaustive(), problem)
 
 
+@given(constrained())
+def test_milp_puts_every_constraint_into_its_program(problem: Problem) -> None:
+    """It would find the optimum without, by excluding one layout after the other; it must not need to."""
+    with mock.patch("s2search.solver.milp.milp", wraps=milp) as highs:
+        score_or_none(Milp(), problem)
+    assert highs.call_count == 1
+
+
 @pytest.mark.parametrize("solver", [Exhaustive(), Milp()])
 def test_exact_solvers_pass_the_conformance_suite_of_constraints(solver: Solver) -> None:
     check_constraints(solver)
@@ -191,7 +201,7 @@ def test_the_tightest_device_binds(solver: Solver) -> None:
 @pytest.mark.parametrize("solver", [Exhaustive(), Milp()])
 def test_a_stream_that_costs_too_much_to_leave_is_entered_only_to_stay(solver: Solver) -> None:
     problem = small(switch_us_SS=np.array([[0, 0], [2**40, 0]]), latency_budget_us=7)
-    with pytest.raises(InfeasibleError, match=r"no layout fits 0.007 ms: the fastest of 16 needs 0.008 ms"):
+    with pytest.raises(InfeasibleError, match=r"no layout fits 0\.007 ms: the fastest of 16 needs 0\.008 ms"):
         solver.solve(problem)
     assert solver.solve(dataclasses.replace(problem, last_stream=1)).choice_L == (0, 0, 0, 1)
 
@@ -217,11 +227,33 @@ def test_integers_as_large_as_a_problem_takes_are_added_exactly(solver: Solver) 
 
 
 @pytest.mark.parametrize("solver", [Exhaustive(), Milp()])
+def test_a_candidate_far_beyond_a_limit_leaves_the_other_one(solver: Solver) -> None:
+    """2**50 times the limit is a coefficient that HiGHS does not take: it calls the problem infeasible."""
+    problem = small(peak_bytes_LC=np.tile(np.array([2**50, 1]), (4, 1)), memory_budget_bytes=1)
+    assert solver.solve(problem).choice_L == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("solver", [Exhaustive(), Milp()])
 def test_constraints_that_rule_out_each_other_are_named(solver: Solver) -> None:
     problem = small(counts={0: 2}, reference_L=(0, 0, 0, 0), max_changes=1)
     names = "changes, layers of candidate 0, layers of others than candidate 0"
     with pytest.raises(InfeasibleError, match=f"no layout keeps all limits: {names}; relax one of them"):
         solver.solve(problem)
+    with pytest.raises(InfeasibleError, match=f"no layout keeps all limits: latency, {names}"):
+        solver.solve(dataclasses.replace(problem, latency_budget_us=4))
+    with pytest.raises(InfeasibleError, match=r"no layout fits 0\.003 ms"):
+        solver.solve(dataclasses.replace(problem, latency_budget_us=3))
+
+
+def test_exhaustive_takes_the_fastest_then_the_first_of_equals_among_many_thousand() -> None:
+    """Of the 131,072 layouts, the second half comes in a second portion."""
+    problem = random_problem(np.random.default_rng(0), layers=17, candidates=2, switches=False, tightness=1.0)
+    flat = dataclasses.replace(
+        problem, score_LC=np.zeros((17, 2)), latency_us_LC=np.ones((17, 2), np.int64), stream_C=np.array([0, 0])
+    )
+    assert Exhaustive().solve(flat).choice_L == (0,) * 17
+    slow_LC = np.array([[2, 1]] + [[1, 1]] * 16)
+    assert Exhaustive().solve(dataclasses.replace(flat, latency_us_LC=slow_LC)).choice_L == (1,) + (0,) * 16
 
 
 def test_allocation_keeps_counts_and_refuses_a_layout_to_resemble() -> None:
