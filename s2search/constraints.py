@@ -92,7 +92,11 @@ class Constraints:
             *([f"first {write_runs(self.first)}"] if self.first else []),
             *([f"last {write_runs(self.last)}"] if self.last else []),
             *([] if self.max_switches is None else [f"at most {_many(self.max_switches, 'switch', 'switches')}"]),
-            *([] if self.max_changes is None else [f"at most {_many(self.max_changes, 'change', 'changes')}"]),
+            *(
+                []
+                if self.max_changes is None
+                else [f"at most {_many(self.max_changes, 'changed layer', 'changed layers')}"]
+            ),
         )
 
     def broken(self, layout: Sequence[str], *, switches: int) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ class Constraints:
             said.append(f"at most {_many(self.max_switches, 'switch', 'switches')} (it has {switches})")
         changes = len(self.changes(layout))
         if self.max_changes is not None and changes > self.max_changes:
-            said.append(f"at most {_many(self.max_changes, 'change', 'changes')} (it has {changes})")
+            said.append(f"at most {_many(self.max_changes, 'changed layer', 'changed layers')} (it has {changes})")
         return tuple(said)
 
     def changes(self, layout: Sequence[str]) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ _State = tuple[int, int, int, int, tuple[tuple[int, int], ...], int]
 def count_ties(problem: Problem, fixed_point_score: int, *, most_states: int = 10_000) -> int | None:
     """Return how many layouts that the problem admits have exactly this score.
 
-    Partial layouts are counted together where stream, score and what they use of every resource coincide. Where more than
-    `most_states` of them differ in one layer the count is given up: None, not a guess.
+    Partial layouts are counted together where stream, score and what they use of every resource coincide. Where more
+    than `most_states` of them differ in one layer the count is given up: None, not a guess.
     """
     problem = problem.by_group()
     score_LC = np.where(problem.allowed_LC, problem.fixed_point_score_LC, np.iinfo(np.int64).min // 2**12)
