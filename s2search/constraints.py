@@ -91,12 +91,8 @@ class Constraints:
             *(f"{_range(*asked)} {label}" for label, asked in self.counts.items()),
             *([f"first {write_runs(self.first)}"] if self.first else []),
             *([f"last {write_runs(self.last)}"] if self.last else []),
-            *([] if self.max_switches is None else [f"at most {_many(self.max_switches, 'switch', 'switches')}"]),
-            *(
-                []
-                if self.max_changes is None
-                else [f"at most {_many(self.max_changes, 'changed layer', 'changed layers')}"]
-            ),
+            *([] if self.max_switches is None else [f"at most {_many(self.max_switches, 'switch')}"]),
+            *([] if self.max_changes is None else [f"at most {_many(self.max_changes, 'changed layer')}"]),
         )
 
     def broken(self, layout: Sequence[str], *, switches: int) -> tuple[str, ...]:
@@ -111,10 +107,10 @@ class Constraints:
         if tuple(layout[last:]) != self.last:
             said.append(f"last {write_runs(self.last)}")
         if self.max_switches is not None and switches > self.max_switches:
-            said.append(f"at most {_many(self.max_switches, 'switch', 'switches')} (it has {switches})")
+            said.append(f"at most {_many(self.max_switches, 'switch')} (it has {switches})")
         changes = len(self.changes(layout))
         if self.max_changes is not None and changes > self.max_changes:
-            said.append(f"at most {_many(self.max_changes, 'changed layer', 'changed layers')} (it has {changes})")
+            said.append(f"at most {_many(self.max_changes, 'changed layer')} (it has {changes})")
         return tuple(said)
 
     def changes(self, layout: Sequence[str]) -> tuple[int, ...]:
@@ -217,7 +213,7 @@ def write_runs(labels: Sequence[str]) -> str:
 def _parse_counts(texts: Sequence[str]) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for text in texts:
-        match = re.fullmatch(r"\s*(\S+?)\s*=\s*(\d{1,6})(?:\s*\.\.\s*(\d{1,6}))?\s*", text)
+        match = re.fullmatch(r"\s*([\w.\-]+(?:\[[^\]]*\])?)\s*=\s*(\d{1,6})(?:\s*\.\.\s*(\d{1,6}))?\s*", text)
         if match is None:
             raise InputError(f"the count {text!r} cannot be read", remedy="write for example ssa=16 or ssa=10..14")
         label, low, high = match[1], int(match[2]), int(match[3] or match[2])
@@ -233,5 +229,6 @@ def _range(low: int, high: int) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
+def _many(count: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("ch") else "s")
+    return f"{count} {noun if count == 1 else plural}"

@@ -104,8 +104,10 @@ def _on_device(device: DeviceDifference, *, relaid: bool, several: bool) -> list
     where = f" on {device.table}" if several else ""
     reasons = []
     if device.rows:
-        slower = max(device.rows, key=lambda row: abs((row.after or 0) / row.before - 1) if row.before else 0)
-        reasons.append(f"{len(device.rows)} rows moved{where}, most of all {slower.name} ({_percent(slower) or 'new'})")
+        most = max(device.rows, key=lambda row: abs((row.after or 0) / row.before - 1) if row.before else 0)
+        rows = "a row" if len(device.rows) == 1 else f"{len(device.rows)} rows"
+        above_all = "" if len(device.rows) == 1 else "most of all "
+        reasons.append(f"{rows} moved{where}: {above_all}{most.name} ({_percent(most) or 'new'})")
     if device.budgets:
         reasons.append(f"the budgets{where} changed")
     if relaid and (device.rows or device.budgets) and device.old_layout_ms is not None:
