@@ -217,12 +217,33 @@ def test_ties_are_counted_on_every_device() -> None:
     assert count_ties(alone, round(plan.score * 10**9)) > plan.ties  # type: ignore[operator]
 
 
+def test_ties_are_counted_with_the_largest_peak_on_a_further_device() -> None:
+    rows = tuple(
+        dataclasses.replace(row, weight_bytes=1000, state_bytes=0, peak_bytes=5000 if row.part == "lcha" else 0)
+        if row.role == "block"
+        else dataclasses.replace(row, weight_bytes=0, state_bytes=0, peak_bytes=0)
+        for row in IPHONE.rows
+    )
+    device = dataclasses.replace(IPHONE, name="b", rows=rows)
+    for limit, ties in [(10_999, 1), (11_000, 64)]:
+        request = ask(scores={"lcha": 1.0, "ssa": 1.0}, further=(target(device, f"{limit}B"),))
+        assert find(request, EXACT).ties == ties
+
+
 def test_between_fixed_ends_the_layout_is_the_most_even_sandwich() -> None:
     plan = find(ask("105ms", depth=12, first=("lcha", "lcha"), last=("lcha",)), EXACT)
     assert (plan.layout[:2], plan.layout[-1]) == (("lcha", "lcha"), "lcha")
-    inside = plan.layout[2:-1]
-    runs = [len(list(group)) for label, group in itertools.groupby(inside) if label == "lcha"]
-    assert set(runs) == {1}
+    between = Space.parse("lcha,ssa", depth=9)
+    counts_C = [plan.counts["lcha"] - 3, plan.counts["ssa"]]
+    assert counts_C == [2, 7]
+    assert plan.written == f"L2{between.write_layout(between.interleave(counts_C))}L"
+
+
+def test_a_layout_that_is_already_the_best_stays_as_it_is() -> None:
+    like = ("ssa", "lcha", "lcha", "ssa", "ssa", "lcha")
+    plan = find(ask("62ms", like=like, max_changes=6), EXACT)
+    assert plan.ties == 20  # 6 choose 3
+    assert plan.layout == like
 
 
 def test_a_hand_written_layout_that_breaks_a_constraint_does_not_fit() -> None:
