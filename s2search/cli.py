@@ -6,6 +6,7 @@ else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 from enum import StrEnum
 from io import TextIOWrapper
@@ -21,7 +22,8 @@ from s2search.table import DEFAULT_TABLE
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from s2search.request import Request
+    from s2search.cost import Budget
+    from s2search.request import Request, Target
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -29,6 +31,8 @@ _INTERRUPTED = 130
 _FIGURES = (".png", ".svg", ".pdf")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+plan_app = typer.Typer()
+app.add_typer(plan_app, name="plan")
 
 
 class ScenarioName(StrEnum):
@@ -57,13 +61,24 @@ PrecisionOption = Annotated[str | None, typer.Option(help="Precision, where the 
 UnitOption = Annotated[str | None, typer.Option(help="Compute unit, where the table holds several.")]
 ModelOption = Annotated[str, typer.Option(help="Latency model: lookup, interpolate, ...")]
 SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhaustive, allocation, ...")]
+CountOption = Annotated[list[str] | None, typer.Option(help="Layers of a block: ssa=16 or ssa=10..14. Repeatable.")]
+FirstOption = Annotated[str | None, typer.Option(help="Blocks of the first layers: lcha*2.")]
+LastOption = Annotated[str | None, typer.Option(help="Blocks of the last layers: lcha*2.")]
+SwitchesOption = Annotated[int | None, typer.Option(help="The most changes between the two resolutions.")]
 FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
 
 
-@app.command()
+@plan_app.callback(invoke_without_command=True)
 def plan(
     context: typer.Context,
-    table: TableOption = DEFAULT_TABLE,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Latency table, installed or a folder; with its own budgets, NAME:260ms,1.1GB, repeatable: "
+            "one layout for all these devices.",
+            show_default=DEFAULT_TABLE,
+        ),
+    ] = None,
     scenario: ScenarioOption = ScenarioName.STREAM,
     depth: DepthOption = 28,
     group_size: GroupOption = 1,
@@ -71,6 +86,12 @@ def plan(
     score: ScoreOption = "published",
     budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
     commit: CommitOption = CommitName.REUSE_LAST,
+    count: CountOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    max_switches: SwitchesOption = None,
+    like: Annotated[Path | None, typer.Option(help="Stay near this plan: a JSON file. With --max-changes.")] = None,
+    max_changes: Annotated[int | None, typer.Option(help="The most layers that may differ from --like.")] = None,
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
@@ -82,6 +103,9 @@ def plan(
     figure: FigureOption = None,
 ) -> int:
     """Place a block at every layer, exactly, within latency and memory budgets."""
+    if context.invoked_subcommand:
+        _refuse_options(context)
+        return 0
     from s2search import registry
     from s2search.plan import find, price
 
@@ -104,6 +128,28 @@ def plan(
     return 0 if answer.fits else 1
 
 
+@plan_app.command("diff")
+def plan_diff(
+    before: Annotated[Path, typer.Argument(help="A plan as JSON.")],
+    after: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.plan_difference/1).")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything changed.")] = False,
+) -> int:
+    """Show what changed from one plan to another, layer by layer, and why."""
+    from s2search.difference import difference
+    from s2search.plan import Plan
+
+    old, new = Plan.load(before), Plan.load(after)
+    found = difference(old, new)
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+    else:
+        from s2search.report.difference import difference_text
+
+        _print(difference_text(old, new, found))
+    return int(exit_code and not found.empty)
+
+
 @app.command()
 def frontier(
     context: typer.Context,
@@ -115,6 +161,10 @@ def frontier(
     candidates: CandidatesOption = DEFAULT_CANDIDATES,
     score: ScoreOption = "published",
     budget: Annotated[list[str] | None, typer.Option(help="Memory budget of the whole front: 1.1GB.")] = None,
+    count: CountOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    max_switches: SwitchesOption = None,
     points: Annotated[int, typer.Option(min=2, help="Latency budgets to try between the fastest and the best.")] = 40,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
@@ -242,34 +292,87 @@ def _complaint(error: Any) -> str:
     return f"{message}; see {error.ctx.command_path if error.ctx else 's2search'} --help"
 
 
+def _refuse_options(context: typer.Context) -> None:
+    """Refuse options of `plan` before a sub-command, where they would be lost in silence."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"--{name.replace('_', '-')} stands before {context.invoked_subcommand!r}, which does not use it",
+                remedy=f"leave it out; see s2search plan {context.invoked_subcommand} --help",
+            )
+
+
 def _request(context: typer.Context) -> Request:
     """Read the words that `plan` and `frontier` share, all of them before anything is computed."""
     from s2search import registry
-    from s2search.cost import Budget
-    from s2search.preset import token_grid
+    from s2search.constraints import Constraints
+    from s2search.plan import Plan
     from s2search.request import Request
     from s2search.score.file import open_score
     from s2search.space import Space
-    from s2search.table import open_table
 
     words = context.params
-    budgets = tuple(Budget.parse(text) for text in words["budget"] or ())
     space = Space.parse(words["candidates"], depth=words["depth"], group_size=words["group_size"])
-    table = open_table(words["table"])
+    first, *further = _targets(words)
     return Request(
-        table=table,
-        scope=table.scope(
-            words["scenario"].value,
-            video=token_grid(words["video"]) if words["video"] else None,
-            precision=words["precision"],
-            compute_unit=words["compute_unit"],
-        ),
+        table=first.table,
+        scope=first.scope,
         space=space,
         latency_model=registry.create("latency_models", words["latency_model"]),
         score=open_score(words["score"]),
-        budgets=budgets,
-        commit=words.get("commit", CommitName.REUSE_LAST).value,
+        budgets=first.budgets,
+        commit=first.commit,
+        constraints=Constraints.parse(
+            space,
+            counts=words["count"] or (),
+            first=words["first"],
+            last=words["last"],
+            max_switches=words["max_switches"],
+            like=Plan.load(words["like"]).layout if words.get("like") else None,
+            max_changes=words.get("max_changes"),
+        ),
+        further=tuple(further),
     )
+
+
+def _targets(words: dict[str, Any]) -> list[Target]:
+    """Read the tables with their budgets. `--budget` belongs to the only one."""
+    from s2search.cost import Budget
+    from s2search.preset import token_grid
+    from s2search.request import Target
+    from s2search.table import open_table
+
+    given = [words["table"]] if isinstance(words["table"], str) else words["table"] or [DEFAULT_TABLE]
+    named = [_table_and_budgets(text) for text in given]
+    common = tuple(Budget.parse(text) for text in words["budget"] or ())
+    if common and len(named) > 1:
+        raise InputError(
+            f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
+            remedy=f"write it behind the table, such as --table {named[0][0]}:{common[0].text}",
+        )
+    video = token_grid(words["video"]) if words["video"] else None
+    targets: list[Target] = []
+    for name, budgets in named:
+        table = open_table(name)
+        offered = {"precision": [r.precision for r in table.rows], "compute_unit": [r.compute_unit for r in table.rows]}
+        # A further table that does not know the first one's precision has its own.
+        chosen = {key: words[key] if not targets or words[key] in offered[key] else None for key in offered}
+        scope = table.scope(words["scenario"].value, video=video, **chosen)
+        video = video or (scope.shape.height, scope.shape.width)
+        commit = words.get("commit", CommitName.REUSE_LAST).value
+        targets.append(Target(table=table, scope=scope, budgets=common + budgets, commit=commit))
+    return targets
+
+
+def _table_and_budgets(text: str) -> tuple[str, tuple[Budget, ...]]:
+    """Split `NAME:260ms,1.1GB` at its last colon; a colon that no quantity follows belongs to the name."""
+    from s2search.cost import Budget
+
+    name, colon, after = text.rpartition(":")
+    if not colon or not re.match(r"\s*[+-]?\.?\d", after) or Path(text).is_dir():
+        return text, ()
+    return name, tuple(Budget.parse(part) for part in after.split(","))
 
 
 def _print(text: RenderableType) -> None:

@@ -15,20 +15,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from s2search.block import Stream
+from s2search.constraints import Constraints
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.document import read_json, write_text
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
+from s2search.evidence import Evidence
 from s2search.preset import video_size
-from s2search.request import Request
+from s2search.problem import Problem
+from s2search.request import Request, Target
 from s2search.solver.base import Solution, Solver
+from s2search.solver.binding import scores_without_budgets
 from s2search.solver.frontier import frontier
+from s2search.solver.tie_break import interleaved, nearest
 from s2search.solver.ties import count_ties
+from s2search.space import Space
 from s2search.table import ProvenanceKind
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
@@ -90,6 +97,27 @@ class RateAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceAnswer:
+    """One of several devices: what the layout costs there, and whether that device's budgets hold the score down.
+
+    `score_without` is the best score if this device had no budgets and all others kept theirs; the device binds where
+    that is higher. Both are null where they were not computed.
+    """
+
+    table: str
+    table_digest: str
+    table_kind: ProvenanceKind
+    precision: str
+    compute_unit: str
+    blocks: dict[str, BlockAnswer]
+    latency_ms: LatencyAnswer
+    memory_bytes: MemoryAnswer
+    rate: RateAnswer | None
+    binds: bool | None
+    score_without: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """What a plan was made from."""
 
@@ -113,6 +141,8 @@ class Plan:
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
     with the same score within the budgets; null where they were not counted. `upper_bound` is a proven limit on the
     score of any layout within the budgets; null where no layout is. `fits` is false only for a hand-written layout.
+    `devices` is empty where there is one table; else it lists all of them, and the first is the one that `blocks`,
+    `latency_ms`, `memory_bytes` and `rate` speak of.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA
@@ -136,6 +166,8 @@ class Plan:
     optimal: bool
     ties: int | None
     provenance: Origin
+    constraints: Constraints = dataclasses.field(default_factory=Constraints)
+    devices: tuple[DeviceAnswer, ...] = ()
 
     def __post_init__(self) -> None:
         counted = {label: self.layout.count(label) for label in self.blocks}
@@ -148,6 +180,12 @@ class Plan:
     def depth(self) -> int:
         """How many layers."""
         return len(self.layout)
+
+    @property
+    def switches(self) -> int:
+        """How many stream changes, those after the stem and before the head included."""
+        streams = ["high", *(self.blocks[label].stream for label in self.layout), "high"]
+        return sum(before != after for before, after in pairwise(streams))
 
     @cached_property
     def digest(self) -> str:
@@ -173,15 +211,23 @@ class Plan:
 
 
 def find(request: Request, solver: Solver) -> Plan:
-    """Return the best layout within the budgets; of equally good ones, the most evenly interleaved sandwich that fits.
+    """Return the best layout within the budgets.
+
+    Of equally good ones it is the most evenly interleaved sandwich that fits; near a given layout, one that changes the
+    fewest layers.
 
     Raises:
         InfeasibleError: No layout fits.
     """
     problem = request.problem
-    solution = _interleaved(solver.solve(problem), request, latency_us=problem.latency_budget_us)
+    solution = solver.solve(problem)
+    if problem.max_changes is None:
+        solution = interleaved(solution, problem, request.space, latency_us=problem.latency_budget_us)
+    else:
+        solution = nearest(solution, problem, solver)
     ties = count_ties(problem, problem.price(solution.choice_L).fixed_point_score) if solution.optimal else None
-    return _plan(request, solution.choice_L, solution, ties=ties)
+    without = scores_without_budgets(problem, solver) if problem.devices and solution.optimal else ()
+    return _plan(request, solution.choice_L, solution, ties=ties, scores_without=without)
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
@@ -210,7 +256,7 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
                 remedy="give a memory budget such as 1.1GB, or use plan",
             )
     found = frontier(request.problem, points=points, solver=solver)
-    even = [_interleaved(solution, request, latency_us=solution.latency_us) for solution in found]
+    even = [interleaved(solution, request.problem, request.space, latency_us=solution.latency_us) for solution in found]
     return [_plan(request, solution.choice_L, solution, ties=None) for solution in even]
 
 
@@ -228,38 +274,27 @@ def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
     write_text(Path(path), text.getvalue())
 
 
-def _interleaved(solution: Solution, request: Request, *, latency_us: int) -> Solution:
-    """Prefer the most evenly interleaved layout of the same counts that is as good and takes at most this latency."""
-    space, problem = request.space, request.problem
-    counts_C = [solution.choice_L.count(c) for c in range(len(space.candidates))]
-    found = problem.price(solution.choice_L)
-    for runs in range(space.groups, 0, -1):
-        even_L = space.interleave(counts_C, runs=runs)
-        even = problem.price(even_L)
-        as_good = even.fixed_point_score == found.fixed_point_score and even.latency_us <= latency_us
-        if as_good and problem.admits(even_L):
-            return dataclasses.replace(
-                solution,
-                choice_L=even_L,
-                latency_us=even.latency_us,
-                memory_bytes=even.memory_bytes,
-                peak_bytes=even.peak_bytes,
-            )
-    return solution
-
-
-def _plan(request: Request, choice_L: Sequence[int], best: Solution | None, *, ties: int | None) -> Plan:
+def _plan(
+    request: Request,
+    choice_L: Sequence[int],
+    best: Solution | None,
+    *,
+    ties: int | None,
+    scores_without: Sequence[float] = (),
+) -> Plan:
     """Write out a layout; `best` is what a solver found in the same problem, or None where it found nothing."""
     candidates, shape = request.space.candidates, request.scope.shape
     layout = tuple(candidates[c].label for c in choice_L)
     price, fits = request.problem.price(choice_L), request.problem.admits(choice_L)
     if len(layout) != request.space.depth:
         raise CheckError(f"the layout has {len(layout)} layers, not {request.space.depth}", remedy="report this bug")
+    devices = _devices(request, choice_L, price.score, scores_without)
+    first = devices[0]
     return Plan(
         layout=layout,
         written=request.space.write_layout(choice_L),
         counts={block.label: layout.count(block.label) for block in candidates},
-        blocks=_blocks(request),
+        blocks=first.blocks,
         group_size=request.space.group_size,
         scenario=request.scope.scenario,
         video=video_size(shape.height, shape.width),
@@ -268,18 +303,45 @@ def _plan(request: Request, choice_L: Sequence[int], best: Solution | None, *, t
         compute_unit=request.scope.compute_unit,
         commit=request.commit,
         fits=fits,
-        latency_ms=_latency(request, choice_L),
-        memory_bytes=_memory(request, choice_L),
-        rate=_rate(request, price.latency_us),
+        latency_ms=first.latency_ms,
+        memory_bytes=first.memory_bytes,
+        rate=first.rate,
         score=price.score,
         upper_bound=None if best is None else best.upper_bound,
         optimal=best is not None and fits and price.score == best.upper_bound,
         ties=ties,
         provenance=_origin(request, "none" if best is None else best.method),
+        constraints=request.constraints,
+        devices=tuple(devices) if request.further else (),
     )
 
 
-def _blocks(request: Request) -> dict[str, BlockAnswer]:
+def _devices(
+    request: Request, choice_L: Sequence[int], score: float, scores_without: Sequence[float]
+) -> list[DeviceAnswer]:
+    problems = [request.problem, *map(request.problem.on_device, request.problem.devices)]
+    without: Sequence[float | None] = scores_without or [None] * len(problems)
+    return [
+        DeviceAnswer(
+            table=target.table.name,
+            table_digest=target.table.digest,
+            table_kind=target.table.card.provenance.kind,
+            precision=target.scope.precision,
+            compute_unit=target.scope.compute_unit,
+            blocks=_blocks(request.space, evidence),
+            latency_ms=_latency(target, evidence, problem, choice_L),
+            memory_bytes=_memory(target, problem, choice_L),
+            rate=_rate(target, problem.price(choice_L).latency_us),
+            binds=None if relaxed is None else relaxed > score,
+            score_without=relaxed,
+        )
+        for target, evidence, problem, relaxed in zip(
+            request.targets, request.evidences, problems, without, strict=True
+        )
+    ]
+
+
+def _blocks(space: Space, evidence: Evidence) -> dict[str, BlockAnswer]:
     return {
         block.label: BlockAnswer(
             stream="high" if block.stream is Stream.HIGH else "low",
@@ -289,15 +351,14 @@ def _blocks(request: Request) -> dict[str, BlockAnswer]:
             provenance=estimate.provenance,
             bytes_provenance=estimate.bytes_provenance,
         )
-        for block, estimate in zip(request.space.candidates, request.evidence.block_C, strict=True)
+        for block, estimate in zip(space.candidates, evidence.block_C, strict=True)
     }
 
 
-def _latency(request: Request, choice_L: Sequence[int]) -> LatencyAnswer:
-    problem, budget_us = request.problem, request.latency_budget_us
-    predicted_us = problem.price(choice_L).latency_us
+def _latency(target: Target, evidence: Evidence, problem: Problem, choice_L: Sequence[int]) -> LatencyAnswer:
+    budget_us, predicted_us = target.latency_budget_us, problem.price(choice_L).latency_us
     blocks_us = int(sum(problem.latency_us_LC[layer, c] for layer, c in enumerate(choice_L)))
-    std_us = request.evidence.latency_std_us(problem, choice_L)
+    std_us = evidence.latency_std_us(problem, choice_L)
     return LatencyAnswer(
         predicted=predicted_us / 1000,
         low=None if std_us is None else round(max(predicted_us - _TWO_SIDED_95 * std_us, 0) / 1000, 3),
@@ -309,13 +370,13 @@ def _latency(request: Request, choice_L: Sequence[int]) -> LatencyAnswer:
     )
 
 
-def _memory(request: Request, choice_L: Sequence[int]) -> MemoryAnswer:
-    price, budget = request.problem.price(choice_L), request.memory_budget_bytes
-    decoders = [row for row in request.table.in_scope(request.scope, any_grid=True) if row.part == "codec"]
+def _memory(target: Target, problem: Problem, choice_L: Sequence[int]) -> MemoryAnswer:
+    price, budget = problem.price(choice_L), target.memory_budget_bytes
+    decoders = [row for row in target.table.in_scope(target.scope, any_grid=True) if row.part == "codec"]
     return MemoryAnswer(
         predicted=price.total_bytes,
-        blocks=price.memory_bytes - request.problem.fixed_bytes,
-        fixed=request.problem.fixed_bytes,
+        blocks=price.memory_bytes - problem.fixed_bytes,
+        fixed=problem.fixed_bytes,
         peak=price.peak_bytes,
         decoder_counted=any(row.weight_bytes + row.state_bytes + row.peak_bytes for row in decoders),
         budget=budget,
@@ -323,15 +384,15 @@ def _memory(request: Request, choice_L: Sequence[int]) -> MemoryAnswer:
     )
 
 
-def _rate(request: Request, forward_us: int) -> RateAnswer | None:
-    pipeline = request.table.card.pipeline
-    if pipeline is None or request.scope.scenario != "stream":
+def _rate(target: Target, forward_us: int) -> RateAnswer | None:
+    pipeline, rate = target.table.card.pipeline, target.rate
+    if pipeline is None or target.scope.scenario != "stream":
         return None
     return RateAnswer(
         chunk_ms={commit: pipeline.chunk_us(forward_us, commit) / 1000 for commit in COMMIT_POLICIES},
         frames_per_second={c: round(pipeline.frames_per_second(forward_us, c), 3) for c in COMMIT_POLICIES},
-        budget=float(request.rate.amount) if request.rate else None,
-        arithmetic=pipeline.arithmetic(request.rate.amount, request.commit) if request.rate else None,
+        budget=float(rate.amount) if rate else None,
+        arithmetic=pipeline.arithmetic(rate.amount, target.commit) if rate else None,
     )
 
 

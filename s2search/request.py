@@ -1,24 +1,26 @@
-"""Request: what is asked of the search. A device's table, the layouts that may be chosen, a score, and budgets."""
+"""Request: what is asked of the search. The devices with their budgets, the layouts that may be chosen, and a score."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
+from s2search.constraints import Constraints
 from s2search.cost import Budget, CommitPolicy, tightest
 from s2search.errors import InputError, TableError
 from s2search.evidence import Evidence
 from s2search.latency.base import LatencyModel
-from s2search.problem import UNLIMITED, Problem
+from s2search.problem import UNLIMITED, Device, Problem
 from s2search.score.base import Score
 from s2search.space import Space
 from s2search.table import LatencyTable, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked: the device's table, the layouts that may be chosen, the score, and the budgets.
+class Target:
+    """A device that the layout is to run on: its table, the rows that count, and what may be spent there.
 
     `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes.
 
@@ -28,9 +30,6 @@ class Request:
 
     table: LatencyTable
     scope: Scope
-    space: Space
-    latency_model: LatencyModel
-    score: Score
     budgets: tuple[Budget, ...] = ()
     commit: CommitPolicy = "reuse_last"
 
@@ -69,18 +68,92 @@ class Request:
         """The memory budget; None without one."""
         return tightest(int(budget.amount) for budget in self.budgets if budget.kind == "memory")
 
+    def pose(self, evidence: Evidence, space: Space, score: Score) -> Problem:
+        """Return the search on this device alone as integer arrays."""
+        latency, memory = self.latency_budget_us, self.memory_budget_bytes
+        return evidence.pose(
+            space,
+            score,
+            latency_budget_us=UNLIMITED if latency is None else latency,
+            memory_budget_bytes=UNLIMITED if memory is None else memory,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked: the device, the layouts that may be chosen, the score, the budgets, and the constraints.
+
+    `table`, `scope` and `budgets` are those of the first device, whose latency breaks ties. The budgets of every
+    device in `further` must hold as well.
+
+    Raises:
+        InputError: What `Target` and `Constraints.check` refuse, a device twice, or devices with other shapes.
+    """
+
+    table: LatencyTable
+    scope: Scope
+    space: Space
+    latency_model: LatencyModel
+    score: Score
+    budgets: tuple[Budget, ...] = ()
+    commit: CommitPolicy = "reuse_last"
+    constraints: Constraints = dataclasses.field(default_factory=Constraints)
+    further: tuple[Target, ...] = ()
+
+    def __post_init__(self) -> None:
+        first, *further = self.targets
+        for i, target in enumerate(further, start=1):
+            if target.table.name in [other.table.name for other in self.targets[:i]]:
+                raise InputError(f"the table {target.table.name!r} is given twice", remedy="give each device once")
+            for field in dataclasses.fields(first.scope.shape):
+                here, there = getattr(first.scope.shape, field.name), getattr(target.scope.shape, field.name)
+                if here != there:
+                    raise InputError(
+                        f"{first.table.name!r} has {field.name} {here} and {target.table.name!r} has {there}: "
+                        "they were made for different models or videos",
+                        remedy="give tables of one model and one video",
+                    )
+        self.constraints.check(self.space)
+
     @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """All devices, the first one first."""
+        first = Target(table=self.table, scope=self.scope, budgets=self.budgets, commit=self.commit)
+        return (first, *self.further)
+
+    @cached_property
+    def evidences(self) -> tuple[Evidence, ...]:
+        """What the latency model predicts for every part, by device."""
+        return tuple(
+            Evidence.gather(target.table, target.scope, self.space, self.latency_model) for target in self.targets
+        )
+
+    @property
     def evidence(self) -> Evidence:
-        """What the latency model predicts for every part."""
-        return Evidence.gather(self.table, self.scope, self.space, self.latency_model)
+        """What the latency model predicts for every part on the first device."""
+        return self.evidences[0]
+
+    @property
+    def latency_budget_us(self) -> int | None:
+        """The latency budget of the first device; see `Target`."""
+        return self.targets[0].latency_budget_us
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        """The memory budget of the first device; None without one."""
+        return self.targets[0].memory_budget_bytes
 
     @cached_property
     def problem(self) -> Problem:
         """The search as integer arrays."""
-        latency, memory = self.latency_budget_us, self.memory_budget_bytes
-        return self.evidence.pose(
-            self.space,
-            self.score,
-            latency_budget_us=UNLIMITED if latency is None else latency,
-            memory_budget_bytes=UNLIMITED if memory is None else memory,
+        first, *further = (
+            target.pose(evidence, self.space, self.score)
+            for target, evidence in zip(self.targets, self.evidences, strict=True)
         )
+        devices = (_device(target, alone) for target, alone in zip(self.further, further, strict=True))
+        return dataclasses.replace(self.constraints.put_on(first, self.space), devices=tuple(devices))
+
+
+def _device(target: Target, alone: Problem) -> Device:
+    fields = (field.name for field in dataclasses.fields(Device) if field.name != "name")
+    return Device(name=target.table.name, **{name: getattr(alone, name) for name in fields})

@@ -71,10 +71,7 @@ class Space:
         Raises:
             InputError: The text cannot be read, names a block that is not a candidate, or has another depth.
         """
-        runs = [self._parse_run(run) for run in _runs(text)]
-        if (layers := sum(count for _, count in runs)) > _MOST_LAYERS:
-            raise InputError(f"the layout {text!r} has {layers} layers", allowed=f"at most {_MOST_LAYERS}")
-        choice_L = tuple(itertools.chain.from_iterable([c] * count for c, count in runs))
+        choice_L = self.parse_layers(text)
         if len(choice_L) != self.depth:
             raise InputError(
                 f"the layout {text!r} has {len(choice_L)} layers, not {self.depth}",
@@ -88,14 +85,24 @@ class Space:
             )
         return choice_L
 
-    def _parse_run(self, run: tuple[str, int]) -> tuple[int, int]:
-        word, count = run
+    def parse_layers(self, text: str) -> tuple[int, ...]:
+        """Read any number of neighbouring layers, written like a layout, as candidate indices.
+
+        Raises:
+            InputError: The text cannot be read, names a block that is not a candidate, or has too many layers.
+        """
+        runs = [(self._index(word), count) for word, count in _runs(text)]
+        if (layers := sum(count for _, count in runs)) > _MOST_LAYERS:
+            raise InputError(f"the layout {text!r} has {layers} layers", allowed=f"at most {_MOST_LAYERS}")
+        return tuple(itertools.chain.from_iterable([c] * count for c, count in runs))
+
+    def _index(self, word: str) -> int:
         names = {block.label: i for i, block in enumerate(self.candidates)}
         symbols = {block.symbol: i for i, block in reversed(list(enumerate(self.candidates)))}
         index = names.get(word, symbols.get(word))
         if index is None:
             raise UnknownNameError("candidate of this layout", word, [*names, *symbols])
-        return index, count
+        return index
 
     def write_layout(self, choice_L: Sequence[int]) -> str:
         """Write candidate indices as people do; the inverse of `parse_layout`.

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search import registry
-from s2search.cost import format_bytes, format_us
-from s2search.plan import Plan
+from s2search.cost import CommitPolicy, format_bytes, format_us
+from s2search.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
 from s2search.report.colours import block_colours
 from s2search.table import LatencyTable, Row, installed_tables
 
@@ -101,16 +101,19 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     groups = f", in groups of {plan.group_size}" if plan.group_size > 1 else ""
     return [
         ("layout", f"{counts} = {plan.depth} layers{groups}\n{plan.written}"),
-        ("latency", _latency(plan)),
-        ("memory", _memory(plan)),
-        *([("rate", _rate(plan))] if plan.rate else []),
+        *[("on", f"{device.table} ({device.table_digest[7:19]})") for device in plan.devices[:1]],
+        ("latency", _latency(plan.latency_ms)),
+        ("memory", _memory(plan.memory_bytes)),
+        *([("rate", _rate(plan.rate, plan.commit))] if plan.rate else []),
+        *[("also on", _device(device, plan)) for device in plan.devices[1:]],
+        *([("binds", _binding(plan))] if plan.devices and plan.devices[0].binds is not None else []),
+        *([("asked", _asked(plan))] if plan.constraints.statements else []),
         ("score", _score(plan)),
         ("from", _origin(plan)),
     ]
 
 
-def _latency(plan: Plan) -> str:
-    latency = plan.latency_ms
+def _latency(latency: LatencyAnswer) -> str:
     interval = "" if latency.low is None else f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms"
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
@@ -118,8 +121,7 @@ def _latency(plan: Plan) -> str:
     )
 
 
-def _memory(plan: Plan) -> str:
-    memory = plan.memory_bytes
+def _memory(memory: MemoryAnswer) -> str:
     return (
         f"{format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}\n"
         f"blocks {format_bytes(memory.blocks)}, fixed {format_bytes(memory.fixed)}, peak {format_bytes(memory.peak)}"
@@ -137,23 +139,54 @@ def _milliseconds(value: float) -> str:
     return format_us(1000 * value)
 
 
-def _rate(plan: Plan) -> str:
-    assert plan.rate is not None
-    rates = plan.rate.frames_per_second
-    line = f"{rates[plan.commit]:.1f} fps with {plan.commit}, a chunk in {plan.rate.chunk_ms[plan.commit]:.0f} ms"
-    others = "; ".join(f"{rate:.1f} fps with {commit}" for commit, rate in rates.items() if commit != plan.commit)
-    budget = f"\n{plan.rate.budget:g}fps is {plan.rate.arithmetic} per forward pass" if plan.rate.budget else ""
+def _rate(rate: RateAnswer, commit: CommitPolicy) -> str:
+    rates = rate.frames_per_second
+    line = f"{rates[commit]:.1f} fps with {commit}, a chunk in {rate.chunk_ms[commit]:.0f} ms"
+    others = "; ".join(f"{fps:.1f} fps with {other}" for other, fps in rates.items() if other != commit)
+    budget = f"\n{rate.budget:g}fps is {rate.arithmetic} per forward pass" if rate.budget else ""
     return f"{line}; {others}{budget}"
+
+
+def _device(device: DeviceAnswer, plan: Plan) -> str:
+    """Return what the layout costs on a further device."""
+    latency, memory = device.latency_ms, device.memory_bytes
+    lines = [
+        f"{device.table} ({device.table_digest[7:19]})",
+        f"latency {_milliseconds(latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}",
+        f"memory {format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}",
+    ]
+    if device.rate is not None and device.rate.budget is not None:
+        lines.append(_rate(device.rate, plan.commit))
+    return "\n".join(lines)
+
+
+def _binding(plan: Plan) -> str:
+    lines = [f"{device.table} (score {device.score_without:.6f} without it)" for device in plan.devices if device.binds]
+    return "\n".join(lines) or "no device alone: lifting the budgets of any single one gains nothing"
+
+
+def _asked(plan: Plan) -> str:
+    """Return the constraints, which of them a hand-written layout breaks, and what was changed to keep near another."""
+    asked = plan.constraints
+    line = ", ".join(asked.statements)
+    if asked.like is not None:
+        changed = ", ".join(map(str, asked.changes(plan.layout))) or "none"
+        line += f"\nlayers changed from the given plan, counted from 0: {changed}"
+    broken = "; ".join(asked.broken(plan.layout, switches=plan.switches))
+    return line + (f"\nNOT KEPT: {broken}" if broken else "")
 
 
 def _score(plan: Plan) -> str:
     line = f"{plan.score:.6f}" + (" (proven optimal)" if plan.optimal else "")
     if not plan.optimal and plan.upper_bound is not None:
-        line += f" (no layout within the budgets scores above {plan.upper_bound:.6f})"
+        within = "all that is asked" if plan.constraints.statements else "the budgets"
+        line += f" (no layout within {within} scores above {plan.upper_bound:.6f})"
     if plan.optimal and plan.ties is None:
         line += "\nties were not counted: there are too many different partial layouts"
     if plan.ties is not None and plan.ties > 1:
-        line += f"\n{plan.ties:,} layouts tie; shown is the most evenly interleaved that fits"
+        near = plan.constraints.like is not None
+        shown = "one that changes the fewest layers" if near else "the most evenly interleaved that fits"
+        line += f"\n{plan.ties:,} layouts tie; shown is {shown}"
     return f"{line}\n{plan.provenance.score}: {plan.provenance.score_statement}"
 
 

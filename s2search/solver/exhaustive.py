@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2search.errors import ProblemError
-from s2search.problem import Int, Problem
+from s2search.problem import Int, Problem, Resource
 from s2search.solver.base import Choice, Solver
 from s2search.solver.unmet import explain_unmet
 
@@ -60,9 +60,16 @@ def _price(problem: Problem, choice_NL: Int) -> tuple[Int, Int, np.ndarray[tuple
     layer_L = np.arange(choice_NL.shape[1])
     streams = np.pad(problem.stream_C[choice_NL], ((0, 0), (1, 1)))
     streams[:, 0], streams[:, -1] = problem.first_stream, problem.last_stream
-    switches_N = problem.switch_us_SS[streams[:, :-1], streams[:, 1:]].sum(axis=1)
-    latency_N = problem.fixed_us + switches_N + problem.latency_us_LC[layer_L, choice_NL].sum(axis=1)
-    memory_N = problem.fixed_bytes + problem.memory_bytes_LC[layer_L, choice_NL].sum(axis=1)
-    total_N = memory_N + problem.peak_bytes_LC[layer_L, choice_NL].max(axis=1)
-    fits_N = (latency_N <= problem.latency_budget_us) & (total_N <= problem.memory_budget_bytes)
+    latency_N = problem.fixed_us + _spent(problem.resources[0], choice_NL, streams)
+    fits_N = np.ones(len(choice_NL), np.bool_)
+    for resource in problem.resources:
+        fits_N &= _spent(resource, choice_NL, streams) <= resource.limit
     return latency_N, problem.fixed_point_score_LC[layer_L, choice_NL].sum(axis=1), fits_N
+
+
+def _spent(resource: Resource, choice_NL: Int, streams: Int) -> Int:
+    layer_L = np.arange(choice_NL.shape[1])
+    switches_N = resource.switch_SS[streams[:, :-1], streams[:, 1:]].sum(axis=1)
+    peak_N = resource.peak_LC[layer_L, choice_NL].max(axis=1)
+    spent_N: Int = resource.use_LC[layer_L, choice_NL].sum(axis=1) + switches_N + peak_N
+    return spent_N
