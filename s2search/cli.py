@@ -71,6 +71,7 @@ def plan(
     score: ScoreOption = "published",
     budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
     commit: CommitOption = CommitName.REUSE_LAST,
+    confidence: Annotated[float | None, typer.Option(help="Keep the latency budget this surely: 0.95.")] = None,
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
@@ -269,6 +270,7 @@ def _request(context: typer.Context) -> Request:
         score=open_score(words["score"]),
         budgets=budgets,
         commit=words.get("commit", CommitName.REUSE_LAST).value,
+        confidence=words.get("confidence"),
     )
 
 

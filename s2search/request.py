@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from s2search.latency.base import LatencyModel
 from s2search.problem import UNLIMITED, Problem
 from s2search.score.base import Score
 from s2search.space import Space
+from s2search.spread import Spread, check_confidence
 from s2search.table import LatencyTable, Scope
 
 
@@ -21,9 +23,11 @@ class Request:
     """What is asked: the device's table, the layouts that may be chosen, the score, and the budgets.
 
     `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes.
+    `confidence`, where given, is the probability with which the latency budget must hold.
 
     Raises:
-        InputError: Two budgets of one kind, or an `fps` budget on a table without a pipeline part.
+        InputError: Two budgets of one kind, an `fps` budget on a table without a pipeline part, or a confidence outside
+            0.5 to 1 or without a latency budget.
     """
 
     table: LatencyTable
@@ -33,8 +37,19 @@ class Request:
     score: Score
     budgets: tuple[Budget, ...] = ()
     commit: CommitPolicy = "reuse_last"
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_budgets()
+        if self.confidence is not None:
+            check_confidence(self.confidence)
+            if self.latency_budget_us is None:
+                raise InputError(
+                    f"there is no latency budget to keep with confidence {self.confidence}",
+                    remedy="give one, such as --budget 260ms",
+                )
+
+    def _check_budgets(self) -> None:
         for kind, count in Counter(budget.kind for budget in self.budgets).items():
             if count > 1:
                 texts = " and ".join(budget.text for budget in self.budgets if budget.kind == kind)
@@ -84,3 +99,18 @@ class Request:
             latency_budget_us=UNLIMITED if latency is None else latency,
             memory_budget_bytes=UNLIMITED if memory is None else memory,
         )
+
+    @cached_property
+    def spread(self) -> Spread:
+        """How the latencies of `problem` vary.
+
+        Raises:
+            TableError: The table states no spread of timings.
+        """
+        return self.evidence.spread(self.table, self.space)
+
+    def admits(self, choice_L: Sequence[int]) -> bool:
+        """Tell whether the problem admits a layout, with the confidence asked for."""
+        if self.confidence is None:
+            return self.problem.admits(choice_L)
+        return self.spread.keeps(self.problem, choice_L, self.confidence)

@@ -102,6 +102,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("layout", f"{counts} = {plan.depth} layers{groups}\n{plan.written}"),
         ("latency", _latency(plan)),
+        *([("confidence", _confidence(plan))] if plan.confidence else []),
         ("memory", _memory(plan)),
         *([("rate", _rate(plan))] if plan.rate else []),
         ("score", _score(plan)),
@@ -111,11 +112,27 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
 
 def _latency(plan: Plan) -> str:
     latency = plan.latency_ms
-    interval = "" if latency.low is None else f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms"
+    told = latency.low is not None and plan.confidence is None  # its own line says what is likely, by another model
+    interval = "" if not told else f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms"
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
         f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}"
     )
+
+
+def _confidence(plan: Plan) -> str:
+    assert plan.confidence is not None
+    asked = plan.confidence
+    common = "no common factor in the table"
+    if asked.common_std_ms is not None:
+        common = f"common factor {asked.common_std_ms:.3f} ms"
+    line = (
+        f"at most {format_us(1000 * asked.latency_ms)} with a probability of {100 * asked.asked:g} %\n"
+        f"deviations: independent parts {asked.independent_std_ms:.3f} ms, {common}"
+    )
+    if asked.price is not None and asked.score_without is not None:
+        line += f"\nprice in score {asked.price:.6f}: without confidence {asked.score_without:.6f}"
+    return line
 
 
 def _memory(plan: Plan) -> str:
@@ -150,7 +167,7 @@ def _score(plan: Plan) -> str:
     line = f"{plan.score:.6f}" + (" (proven optimal)" if plan.optimal else "")
     if not plan.optimal and plan.upper_bound is not None:
         line += f" (no layout within the budgets scores above {plan.upper_bound:.6f})"
-    if plan.optimal and plan.ties is None:
+    if plan.optimal and plan.ties is None and plan.confidence is None:
         line += "\nties were not counted: there are too many different partial layouts"
     if plan.ties is not None and plan.ties > 1:
         line += f"\n{plan.ties:,} layouts tie; shown is the most evenly interleaved that fits"
