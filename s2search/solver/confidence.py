@@ -35,7 +35,6 @@ from s2search.spread import Float, Spread, normal_quantile
 
 _FINEST = 2.0**20  # of a microsecond
 _LARGEST_BUDGET = 2.0**39  # in those units: sums of a thousand layers stay exact
-_MOST_CHORDS = 200
 _FINE_ENOUGH_US = 1e-6
 
 Rounding = Callable[[Float], Float]
@@ -55,7 +54,9 @@ class ConfidentSolution:
     solves: int
 
 
-def solve_with_confidence(problem: Problem, spread: Spread, confidence: float, solver: Solver) -> ConfidentSolution:
+def solve_with_confidence(
+    problem: Problem, spread: Spread, confidence: float, solver: Solver, *, most_chords: int = 200
+) -> ConfidentSolution:
     """Return the layout of the best score whose latency keeps the budget with at least this probability.
 
     The probability is that of the problem's own latency; its other budgets, those of further devices included, hold as
@@ -66,6 +67,7 @@ def solve_with_confidence(problem: Problem, spread: Spread, confidence: float, s
         spread: Standard deviations of its latencies.
         confidence: Between 0.5 and 1.
         solver: An exact solver.
+        most_chords: After so many, the best safe layout so far is the answer, with the bound that was reached.
 
     Raises:
         InfeasibleError: No layout keeps the budget with that confidence; the message says which budget would do.
@@ -79,7 +81,7 @@ def solve_with_confidence(problem: Problem, spread: Spread, confidence: float, s
         plain = search.prove(problem)
     except InfeasibleError as error:
         raise _infeasible(problem, spread, confidence) from error
-    found = plain if spread.keeps(problem, plain.choice_L, confidence) else search.best(confidence)
+    found = plain if spread.keeps(problem, plain.choice_L, confidence) else search.best(confidence, most_chords)
     if found is None:
         raise _infeasible(problem, spread, confidence)
     quantile_us = spread.quantile_us(problem, found.choice_L, confidence)
@@ -132,7 +134,7 @@ class _Search:
         self.solves = 0
         self.scale = min(_FINEST, 2.0 ** math.floor(math.log2(_LARGEST_BUDGET / (problem.latency_budget_us + 1))))
 
-    def best(self, confidence: float) -> Solution | None:
+    def best(self, confidence: float, most_chords: int) -> Solution | None:
         """Return the best layout that keeps the condition, with its bound, or None where there is none."""
         problem, spread = self.problem, self.spread
         best: Solution | None = None
@@ -146,7 +148,7 @@ class _Search:
             tangent = self._tangent(chord.independent_us)
             if tangent is not None and spread.keeps(problem, tangent.choice_L, confidence):
                 best = tangent if best is None or tangent.score > best.score else best
-            last = best is not None and n + 1 >= _MOST_CHORDS
+            last = best is not None and n + 1 >= most_chords
             if last or not self._divides(chord):
                 bound = max(bound, chord.solution.score)
             if last:
