@@ -34,7 +34,7 @@ def ask(budget: str = "2900ms", confidence: float | None = 0.95, table: LatencyT
         scope=table.scope("stream", video=(18, 32)),
         space=Space.parse("lcha,ssa", depth=28),
         score=Published(),
-        budgets=(Budget.parse(budget),),
+        budgets=tuple(Budget.parse(text) for text in budget.split()),
         confidence=confidence,
         **{"latency_model": Lookup(), **other},  # type: ignore[arg-type]
     )
@@ -51,6 +51,7 @@ def test_a_measured_table_answers_with_its_own_spreads() -> None:
     assert plan.confidence.latency_ms <= 2820
     assert plan.confidence.common_std_ms is None
     assert plan.upper_bound == plan.score
+    assert plan.ties is None
     assert plain.confidence is None
 
 
@@ -88,6 +89,12 @@ def test_a_hand_written_layout_fits_only_if_it_keeps_the_condition() -> None:
     for confidence, fits in ((None, True), (0.95, False)):
         request = ask(exact, confidence)
         assert price(request, request.space.parse_layout(plain.written), Dynamic()).fits == fits
+
+
+def test_a_memory_budget_holds_beside_the_condition() -> None:
+    request = ask("2900ms 600MB")
+    assert not price(request, request.space.parse_layout("S28"), Dynamic()).fits
+    assert find(ask("2900ms 640MB"), Dynamic()).memory_bytes.predicted <= 640e6
 
 
 def test_the_least_budget_with_confidence_is_named() -> None:

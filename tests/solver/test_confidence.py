@@ -111,7 +111,9 @@ def test_a_search_cut_short_answers_with_a_tangents_layout_and_a_true_bound() ->
             best = solve_with_confidence(problem, spread, 0.95, Dynamic()).solution
         except InfeasibleError:
             continue
-        cut = solve_with_confidence(problem, spread, 0.95, Dynamic(), most_chords=1).solution
+        answer = solve_with_confidence(problem, spread, 0.95, Dynamic(), most_chords=1)
+        assert answer.solves <= 3, "without the condition, with one chord, with its tangent"
+        cut = answer.solution
         assert spread.keeps(problem, cut.choice_L, 0.95)
         assert 0.99 * best.score <= cut.score <= best.score <= cut.upper_bound
         assert cut.optimal == (cut.score == cut.upper_bound)
@@ -177,6 +179,26 @@ def test_a_memory_budget_that_nothing_fits_is_named_as_without_confidence() -> N
         least_quantile_us(problem, spread, 0.95)
     with pytest.raises(InfeasibleError, match="raise the memory budget"):
         solve_with_confidence(problem, spread, 0.95, Dynamic())
+
+
+def test_a_budget_that_a_layout_meets_exactly_admits_it() -> None:
+    problem = Problem(
+        score_LC=np.tile([1.0, 2.0], (3, 1)),
+        latency_us_LC=np.full((3, 2), 10),
+        memory_bytes_LC=np.zeros((3, 2), np.int64),
+        peak_bytes_LC=np.zeros((3, 2), np.int64),
+        allowed_LC=np.ones((3, 2), np.bool_),
+        stream_C=np.zeros(2, np.int64),
+        switch_us_SS=np.zeros((1, 1), np.int64),
+        latency_budget_us=33,
+    )
+    spread = Spread(std_us_LC=np.array([[1.0, 1e3], [2.0, 1e3], [2.0, 1e3]]), switch_std_us_SS=np.zeros((1, 1)))
+    one_sigma = NormalDist().cdf(1 - 1e-12)
+    found = solve_with_confidence(problem, spread, one_sigma, Dynamic())
+    assert found.solution.choice_L == (0, 0, 0)
+    assert found.quantile_us == pytest.approx(33)
+    with pytest.raises(InfeasibleError, match=r"needs 0\.033 ms"):
+        solve_with_confidence(dataclasses.replace(problem, latency_budget_us=32), spread, one_sigma, Dynamic())
 
 
 def test_a_part_whose_spread_is_far_beyond_the_budget_is_left_out_without_overflow() -> None:
