@@ -92,6 +92,7 @@ def plan(
     max_switches: SwitchesOption = None,
     like: Annotated[Path | None, typer.Option(help="Stay near this plan: a JSON file. With --max-changes.")] = None,
     max_changes: Annotated[int | None, typer.Option(help="The most layers that may differ from --like.")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Keep the latency budget this surely: 0.95.")] = None,
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
@@ -333,6 +334,7 @@ def _request(context: typer.Context) -> Request:
             max_changes=words.get("max_changes"),
         ),
         further=tuple(further),
+        confidence=words.get("confidence"),
     )
 
 

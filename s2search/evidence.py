@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,11 +10,12 @@ from itertools import pairwise
 import numpy as np
 
 from s2search.block import Stream
-from s2search.errors import MissingRowError
+from s2search.errors import MissingRowError, TableError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.problem import Int, Problem
 from s2search.score.base import Score
 from s2search.space import Space
+from s2search.spread import Spread
 from s2search.table import LatencyTable, Scope
 
 
@@ -96,6 +98,41 @@ class Evidence:
             used += [switch] if switch is not None else []
         spreads = [estimate.latency_std_us for estimate in used]
         return None if None in spreads else float(sum(spread for spread in spreads if spread is not None))
+
+    def spread(self, table: LatencyTable, space: Space) -> Spread:
+        """Return how the latencies of a problem vary: timings' own deviations, and the common factor of the table.
+
+        Raises:
+            TableError: A latency has no spread of timings behind it: none is stated, or it was derived or estimated,
+                and what is stated is the error of that arithmetic, which repetitions do not average out.
+        """
+        for label, estimate in self._labelled(space):
+            derived = estimate.provenance in ("derived", "estimated") and estimate.cost.latency_us > 0
+            if derived or estimate.latency_std_us is None:
+                why = f"its latency is {estimate.provenance}" if derived else "it states none"
+                raise TableError(
+                    f"the table {table.name!r} has no spread of timings for {label}: {why}",
+                    remedy="measure it on the device (s2search measure), name a table that was, or leave the "
+                    "confidence out",
+                )
+        switch_std_us_SS = np.zeros((len(Stream), len(Stream)))
+        switch_std_us_SS[Stream.HIGH, Stream.LOW] = _std_us(self.down)
+        switch_std_us_SS[Stream.LOW, Stream.HIGH] = _std_us(self.up)
+        return Spread(
+            std_us_LC=np.tile([_std_us(estimate) for estimate in self.block_C], (space.depth, 1)),
+            switch_std_us_SS=switch_std_us_SS,
+            fixed_std_us=math.hypot(*(_std_us(estimate) for estimate in self.fixed)),
+            common_relative=table.card.common_std_relative or 0.0,
+        )
+
+    def _labelled(self, space: Space) -> list[tuple[str, Estimate]]:
+        named = [(repr(block.label), e) for block, e in zip(space.candidates, self.block_C, strict=True)]
+        named += [("a fixed part", estimate) for estimate in self.fixed]
+        return named + [("a switch", estimate) for estimate in (self.down, self.up) if estimate is not None]
+
+
+def _std_us(estimate: Estimate | None) -> float:
+    return 0.0 if estimate is None else estimate.latency_std_us or 0.0
 
 
 def _every_layer(values_C: list[int], depth: int) -> Int:

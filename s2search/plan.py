@@ -32,6 +32,7 @@ from s2search.problem import Problem
 from s2search.request import Request, Target
 from s2search.solver.base import Solution, Solver
 from s2search.solver.binding import scores_without_budgets
+from s2search.solver.confidence import solve_with_confidence
 from s2search.solver.frontier import frontier
 from s2search.solver.tie_break import interleaved, nearest
 from s2search.solver.ties import count_ties
@@ -56,6 +57,23 @@ class LatencyAnswer:
     slack: float | None
     switches: float
     fixed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceAnswer:
+    """The probability asked for, and the milliseconds that the layout keeps with it if rows vary independently.
+
+    The two deviations (ms) are those of the independent parts and of the table's common factor; the latter is null
+    where the table states none. `score_without` is the best score without the condition, and `price` how much of it
+    the condition costs; both null for a hand-written layout.
+    """
+
+    asked: float
+    latency_ms: float
+    independent_std_ms: float
+    common_std_ms: float | None
+    score_without: float | None
+    price: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +177,7 @@ class Plan:
     commit: CommitPolicy
     fits: bool
     latency_ms: LatencyAnswer
+    confidence: ConfidenceAnswer | None = None
     memory_bytes: MemoryAnswer
     rate: RateAnswer | None
     score: float
@@ -220,14 +239,16 @@ def find(request: Request, solver: Solver) -> Plan:
         InfeasibleError: No layout fits.
     """
     problem = request.problem
-    solution = solver.solve(problem)
+    found, plain = _search(request, solver)
     if problem.max_changes is None:
-        solution = interleaved(solution, problem, request.space, latency_us=problem.latency_budget_us)
+        budget_us = problem.latency_budget_us
+        solution = interleaved(found, problem, request.space, latency_us=budget_us, admits=request.admits)
     else:
-        solution = nearest(solution, problem, solver)
-    ties = count_ties(problem, problem.price(solution.choice_L).fixed_point_score) if solution.optimal else None
-    without = scores_without_budgets(problem, solver) if problem.devices and solution.optimal else ()
-    return _plan(request, solution.choice_L, solution, ties=ties, scores_without=without)
+        solution = nearest(found, problem, solver) if request.confidence is None else found
+    countable = solution.optimal and request.confidence is None  # a confident plan's condition is no sum
+    ties = count_ties(problem, problem.price(solution.choice_L).fixed_point_score) if countable else None
+    without = scores_without_budgets(problem, solver) if problem.devices and countable else ()
+    return _plan(request, solution.choice_L, solution, ties=ties, plain=plain, scores_without=without)
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
@@ -236,10 +257,18 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
     Where the solver has no answer (no layout fits, or the problem is not one for it) the bound is unknown: None.
     """
     try:
-        best = solver.solve(request.problem)
+        best, _ = _search(request, solver)
     except (InfeasibleError, ProblemError, CheckError):
         best = None
     return _plan(request, choice_L, best, ties=None)
+
+
+def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
+    """Return the best layout; where a confidence is asked for, also the best one without it."""
+    if request.confidence is None:
+        return solver.solve(request.problem), None
+    found = solve_with_confidence(request.problem, request.spread, request.confidence, solver)
+    return found.solution, found.plain
 
 
 def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
@@ -281,11 +310,16 @@ def _plan(
     *,
     ties: int | None,
     scores_without: Sequence[float] = (),
+    plain: Solution | None = None,
 ) -> Plan:
-    """Write out a layout; `best` is what a solver found in the same problem, or None where it found nothing."""
+    """Write out a layout.
+
+    `best` is what a solver found in the same problem, or None where it found nothing; `plain` what it found there
+    without the confidence that was asked for.
+    """
     candidates, shape = request.space.candidates, request.scope.shape
     layout = tuple(candidates[c].label for c in choice_L)
-    price, fits = request.problem.price(choice_L), request.problem.admits(choice_L)
+    price, fits = request.problem.price(choice_L), request.admits(choice_L)
     if len(layout) != request.space.depth:
         raise CheckError(f"the layout has {len(layout)} layers, not {request.space.depth}", remedy="report this bug")
     devices = _devices(request, choice_L, price.score, scores_without)
@@ -304,6 +338,7 @@ def _plan(
         commit=request.commit,
         fits=fits,
         latency_ms=first.latency_ms,
+        confidence=_confidence(request, choice_L, plain),
         memory_bytes=first.memory_bytes,
         rate=first.rate,
         score=price.score,
@@ -367,6 +402,22 @@ def _latency(target: Target, evidence: Evidence, problem: Problem, choice_L: Seq
         slack=None if budget_us is None else (budget_us - predicted_us) / 1000,
         switches=(predicted_us - blocks_us - problem.fixed_us) / 1000,
         fixed=problem.fixed_us / 1000,
+    )
+
+
+def _confidence(request: Request, choice_L: Sequence[int], plain: Solution | None) -> ConfidenceAnswer | None:
+    if request.confidence is None:
+        return None
+    problem, spread = request.problem, request.spread
+    deviation, score = spread.deviation(problem, choice_L), problem.price(choice_L).score
+    stated = request.table.card.common_std_relative is not None
+    return ConfidenceAnswer(
+        asked=request.confidence,
+        latency_ms=round(spread.quantile_us(problem, choice_L, request.confidence) / 1000, 6),
+        independent_std_ms=round(deviation.independent_us / 1000, 6),
+        common_std_ms=round(deviation.common_us / 1000, 6) if stated else None,
+        score_without=None if plain is None else plain.score,
+        price=None if plain is None else round(plain.score - score, 9),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from s2search.latency.base import LatencyModel
 from s2search.problem import UNLIMITED, Device, Problem
 from s2search.score.base import Score
 from s2search.space import Space
+from s2search.spread import Spread, check_confidence
 from s2search.table import LatencyTable, Scope
 
 
@@ -84,10 +86,11 @@ class Request:
     """What is asked: the device, the layouts that may be chosen, the score, the budgets, and the constraints.
 
     `table`, `scope` and `budgets` are those of the first device, whose latency breaks ties. The budgets of every
-    device in `further` must hold as well.
+    device in `further` must hold as well. `confidence`, where given, is the probability with which the first device's
+    latency budget must hold.
 
     Raises:
-        InputError: What `Target` and `Constraints.check` refuse, a device twice, or devices with other shapes.
+        InputError: A confidence outside 0.5 to 1 or without a latency budget, what `Target` and `Constraints.check` refuse, a device twice, or devices with other shapes.
     """
 
     table: LatencyTable
@@ -99,8 +102,16 @@ class Request:
     commit: CommitPolicy = "reuse_last"
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
     further: tuple[Target, ...] = ()
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
+        if self.confidence is not None:
+            check_confidence(self.confidence)
+            if self.latency_budget_us is None:
+                raise InputError(
+                    f"there is no latency budget to keep with confidence {self.confidence}",
+                    remedy="give one, such as --budget 260ms",
+                )
         first, *further = self.targets
         for i, target in enumerate(further, start=1):
             if target.table.name in [other.table.name for other in self.targets[:i]]:
@@ -152,6 +163,22 @@ class Request:
         )
         devices = (_device(target, alone) for target, alone in zip(self.further, further, strict=True))
         return dataclasses.replace(self.constraints.put_on(first, self.space), devices=tuple(devices))
+
+
+    @cached_property
+    def spread(self) -> Spread:
+        """How the latencies of `problem` vary.
+
+        Raises:
+            TableError: The table states no spread of timings.
+        """
+        return self.evidence.spread(self.table, self.space)
+
+    def admits(self, choice_L: Sequence[int]) -> bool:
+        """Tell whether the problem admits a layout, with the confidence asked for."""
+        if self.confidence is None:
+            return self.problem.admits(choice_L)
+        return self.spread.keeps(self.problem, choice_L, self.confidence)
 
 
 def _device(target: Target, alone: Problem) -> Device:

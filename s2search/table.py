@@ -65,6 +65,8 @@ class Card:
 
     `threads` is null where the runtime decides. `protocol` records the profiler's own configuration and findings.
     `pipeline` is what runs once per chunk beside the transformer; without it a table cannot answer `fps` budgets.
+    `common_std_relative` is the standard deviation of the factor that all latencies share, from run to run or from
+    device to device, as a fraction of latency; null where it was not measured.
     """
 
     schema: Literal["s2search.table/1"] = SCHEMA
@@ -83,6 +85,16 @@ class Card:
     units: Units = dataclasses.field(default_factory=lambda: Units())
     pipeline: Pipeline | None = None
     assumptions: list[str] = dataclasses.field(default_factory=list)
+    common_std_relative: float | None = None
+
+    def __post_init__(self) -> None:
+        common = self.common_std_relative
+        if common is not None and not 0 <= common <= 1:
+            raise TableError(
+                f"common_std_relative of the card is {common}",
+                allowed="a fraction of latency from 0 to 1",
+                remedy="correct the card, or leave it out",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +214,10 @@ class LatencyTable:
         """A hash of card and rows, independent of file formatting, row order and the table's name."""
         # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
         rows = sorted(msgspec.json.encode(dataclasses.asdict(row), order="sorted") for row in self.rows)
-        content = hashlib.sha256(msgspec.json.encode(dataclasses.asdict(self.card), order="sorted"))
+        card = dataclasses.asdict(self.card)
+        if card["common_std_relative"] is None:
+            del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
+        content = hashlib.sha256(msgspec.json.encode(card, order="sorted"))
         for row in rows:
             content.update(b"\n" + row)
         return f"sha256:{content.hexdigest()}"

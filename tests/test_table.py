@@ -44,6 +44,17 @@ def test_the_digest_sees_every_number_but_neither_order_nor_name(table: LatencyT
     assert dataclasses.replace(table, rows=(nudged, *table.rows[1:])).digest != table.digest
 
 
+def test_a_card_without_a_common_deviation_keeps_the_digest_that_it_had_before_there_was_one(
+    table: LatencyTable,
+) -> None:
+    assert table.digest.startswith("sha256:378dc059dd6e991377808436bd030668")
+    stated = {
+        dataclasses.replace(table, card=dataclasses.replace(table.card, common_std_relative=value)).digest
+        for value in (None, 0.0, 0.01)
+    }
+    assert len(stated) == 3
+
+
 def test_saving_never_overwrites(table: LatencyTable, folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(TableError, match="already holds a table"):
@@ -151,6 +162,8 @@ def test_a_bad_card_is_refused(folder: Path, content: str | None, complaint: str
         ('"chunk_frames": 12', '"chunk_frames": -1', "chunk_frames of the pipeline is -1"),
         ('"text_ms": 4.0', '"text_ms": -500', "text_ms of the pipeline is -500"),
         ('"decoder_ms": 80.0', '"decoder_ms": 1e308', "decoder_ms of the pipeline"),
+        ('"pipeline": {', '"common_std_relative": -0.1, "pipeline": {', "common_std_relative of the card is -0.1"),
+        ('"pipeline": {', '"common_std_relative": 1.5, "pipeline": {', "a fraction of latency from 0 to 1"),
         ('"latency": "ms"', '"latency": "s"', "Invalid enum value 's'"),
     ],
 )

@@ -102,7 +102,8 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("layout", f"{counts} = {plan.depth} layers{groups}\n{plan.written}"),
         *[("on", f"{device.table} ({device.table_digest[7:19]})") for device in plan.devices[:1]],
-        ("latency", _latency(plan.latency_ms)),
+        ("latency", _latency(plan.latency_ms, told=plan.confidence is None)),
+        *([("confidence", _confidence(plan))] if plan.confidence else []),
         ("memory", _memory(plan.memory_bytes)),
         *([("rate", _rate(plan.rate, plan.commit))] if plan.rate else []),
         *[("also on", _device(device, plan)) for device in plan.devices[1:]],
@@ -113,12 +114,28 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def _latency(latency: LatencyAnswer) -> str:
-    interval = "" if latency.low is None else f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms"
+def _latency(latency: LatencyAnswer, *, told: bool = True) -> str:
+    """Say what a layout takes; `told` whether its interval is, which another line may say by another model."""
+    interval = f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms" if told and latency.low is not None else ""
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
         f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}"
     )
+
+
+def _confidence(plan: Plan) -> str:
+    assert plan.confidence is not None
+    asked = plan.confidence
+    common = "no common factor in the table"
+    if asked.common_std_ms is not None:
+        common = f"common factor {asked.common_std_ms:.3f} ms"
+    line = (
+        f"at most {format_us(1000 * asked.latency_ms)} with a probability of {100 * asked.asked:g} %\n"
+        f"deviations: independent parts {asked.independent_std_ms:.3f} ms, {common}"
+    )
+    if asked.price is not None and asked.score_without is not None:
+        line += f"\nprice in score {asked.price:.6f}: without confidence {asked.score_without:.6f}"
+    return line
 
 
 def _memory(memory: MemoryAnswer) -> str:
@@ -181,7 +198,7 @@ def _score(plan: Plan) -> str:
     if not plan.optimal and plan.upper_bound is not None:
         within = "all that is asked" if plan.constraints.statements else "the budgets"
         line += f" (no layout within {within} scores above {plan.upper_bound:.6f})"
-    if plan.optimal and plan.ties is None:
+    if plan.optimal and plan.ties is None and plan.confidence is None:
         line += "\nties were not counted: there are too many different partial layouts"
     if plan.ties is not None and plan.ties > 1:
         near = plan.constraints.like is not None

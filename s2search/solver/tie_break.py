@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from s2search.errors import InfeasibleError
 from s2search.problem import Problem
@@ -27,10 +28,18 @@ def nearest(solution: Solution, problem: Problem, solver: Solver) -> Solution:
     return solution
 
 
-def interleaved(solution: Solution, problem: Problem, space: Space, *, latency_us: int) -> Solution:
+def interleaved(
+    solution: Solution,
+    problem: Problem,
+    space: Space,
+    *,
+    latency_us: int,
+    admits: Callable[[tuple[int, ...]], bool] | None = None,
+) -> Solution:
     """Prefer the most evenly interleaved layout of the same counts that is as good and takes at most this latency.
 
-    Fixed first and last layers stay; what is between them is interleaved.
+    Fixed first and last layers stay; what is between them is interleaved. `admits` is what a layout must meet: by
+    default, the problem's own limits.
     """
     found = problem.price(solution.choice_L)
     start, end = _free_layers(problem)
@@ -40,7 +49,7 @@ def interleaved(solution: Solution, problem: Problem, space: Space, *, latency_u
         even_L = solution.choice_L[:start] + space.interleave(counts_C, runs=runs) + solution.choice_L[end:]
         even = problem.price(even_L)
         as_good = even.fixed_point_score == found.fixed_point_score and even.latency_us <= latency_us
-        if as_good and problem.admits(even_L):
+        if as_good and (admits or problem.admits)(even_L):
             return dataclasses.replace(
                 solution,
                 choice_L=even_L,
