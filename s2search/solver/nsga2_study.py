@@ -64,7 +64,7 @@ class _Sampler(optuna.samplers.NSGAIISampler):
         self.pricing = Pricing(problem)
         self.rng = np.random.default_rng(seed)
         self.first = seeds(self.pricing, self.rng, most=population)
-        self.known: dict[Layout, float] = {}
+        self.known: set[Layout] = set()  # evaluated, or under way
         self.space: dict[str, BaseDistribution] = {
             f"layer_{layer}": CategoricalDistribution(choices.tolist())
             for layer, choices in enumerate(self.pricing.choices_L)
@@ -83,10 +83,8 @@ class _Sampler(optuna.samplers.NSGAIISampler):
         params = super().sample_relative(study, trial, search_space)
         return params or self._params(self._begin())
 
-    def layout(self, params: Mapping[str, Any]) -> Layout | None:
-        """Read a trial's parameters, or None while they are incomplete."""
-        if not self.space.keys() <= params.keys():
-            return None
+    def layout(self, params: Mapping[str, Any]) -> Layout:
+        """Read a trial's parameters."""
         return tuple(int(params.get(f"layer_{i}", choices[0])) for i, choices in enumerate(self.pricing.choices_L))
 
     def _params(self, layout: Layout) -> dict[str, Any]:
@@ -101,16 +99,15 @@ class _Sampler(optuna.samplers.NSGAIISampler):
     def _child(
         self, study: optuna.Study, search_space: dict[str, BaseDistribution], parents: list[FrozenTrial]
     ) -> dict[str, Any]:
-        pool = [(layout, parent) for parent in parents if (layout := self.layout(parent.params)) is not None]
-        return self._params(self._fresh(lambda: child(self.pricing, [self._pick(pool) for _ in range(2)], self.rng)))
+        return self._params(self._fresh(lambda: child(self.pricing, [self._pick(parents) for _ in range(2)], self.rng)))
 
-    def _pick(self, pool: Sequence[tuple[Layout, FrozenTrial]]) -> Layout:
+    def _pick(self, parents: Sequence[FrozenTrial]) -> Layout:
         """Return the winner of a tournament of two: fewer broken limits, then, as often as not, the better score."""
-        (first, a), (second, b) = (pool[int(n)] for n in self.rng.integers(0, len(pool), 2))
-        rank_a, rank_b = (sum(trial.constraints.values()) for trial in (a, b))
-        if rank_a == rank_b and self.rng.random() < 0.5:
-            rank_a, rank_b = -a.values[0], -b.values[0]
-        return first if rank_a <= rank_b else second
+        first, second = (parents[int(n)] for n in self.rng.integers(0, len(parents), 2))
+        rank_1, rank_2 = (sum(trial.constraints.values()) for trial in (first, second))
+        if rank_1 == rank_2 and self.rng.random() < 0.5:
+            rank_1, rank_2 = -first.values[0], -second.values[0]
+        return self.layout((first if rank_1 <= rank_2 else second).params)
 
     def _fresh(self, propose: Callable[[], Layout]) -> Layout:
         """Return a proposal that was not evaluated before; after many attempts, one that strays further."""
@@ -130,33 +127,34 @@ class _Search:
     def __init__(self, study: optuna.Study, sampler: _Sampler, score: LayoutScore | None) -> None:
         self.study, self.sampler, self.score = study, sampler, score
         self.pricing = sampler.pricing
-        self.finished: list[FrozenTrial] = []
+        self.values: dict[Layout, list[float]] = {}
+        self.finished = 0
+        self.unsettled: list[int] = []
+        self.seen = 0
         self.joined_at = len(study.get_trials(deepcopy=False))
 
     def run(self, solver: Nsga2) -> None:
         """Evaluate layouts until the study has its trials, or every layout is known."""
         best = -math.inf
         self._refresh()
-        while len(self.finished) < solver.trials and len(self._scores()) < self.sampler.problem.layouts:
-            solver.progress(len(self.finished), solver.trials, _label(best))
+        while self.finished < solver.trials and len(self.values) < self.sampler.problem.layouts:
+            solver.progress(self.finished, solver.trials, _label(best))
             best = max(best, self._step())
             self._refresh()
         solver.progress(solver.trials, solver.trials, _label(best))
 
     def front(self) -> list[tuple[Layout, float]]:
         """Return the admitted layouts that no other dominates, by rising score."""
-        values = {layout: trial.values for trial in self.finished if (layout := self.sampler.layout(trial.params))}
-        admitted = sorted(layout for layout in values if self.sampler.problem.admits(layout))
+        admitted = sorted(layout for layout in self.values if self.sampler.problem.admits(layout))
         if not admitted:
             return []
-        kept = nondominated(np.array([values[layout] for layout in admitted]))
-        return [(admitted[n], values[admitted[n]][0]) for n in kept]
+        kept = nondominated(np.array([self.values[layout] for layout in admitted]))
+        return [(admitted[n], self.values[admitted[n]][0]) for n in kept]
 
     def _step(self) -> float:
         """Evaluate one layout; return its score, or minus infinity where it breaks a limit."""
         trial = self.study.ask(self.sampler.space)
         layout = self.sampler.layout(trial.params)
-        assert layout is not None
         try:
             score = self._score(layout)
         except BaseException:
@@ -169,9 +167,8 @@ class _Search:
         return score if violation == 0 else -math.inf
 
     def _score(self, layout: Layout) -> float:
-        known = self._scores().get(layout)
-        if known is not None:
-            return known
+        if layout in self.values:
+            return self.values[layout][0]
         if self.score is None:
             return self.sampler.problem.price(layout).score
         score = float(self.score(layout))
@@ -179,21 +176,22 @@ class _Search:
             raise ScoreError(f"the score of the layout {layout} is {score}", allowed="finite numbers")
         return score
 
-    def _scores(self) -> dict[Layout, float]:
-        return {layout: score for layout, score in self.sampler.known.items() if not math.isnan(score)}
-
     def _refresh(self) -> None:
         """Take over what finished, and what other processes are at; trials older than this process may be dead."""
-        self.finished = []
-        for trial in self.study.get_trials(deepcopy=False):
+        trials = self.study.get_trials(deepcopy=False)
+        numbers, self.unsettled = [*self.unsettled, *range(self.seen, len(trials))], []
+        self.seen = len(trials)
+        for trial in (trials[number] for number in numbers):
+            if not trial.state.is_finished():
+                self.unsettled.append(trial.number)
+            if not self.sampler.space.keys() <= trial.params.keys():
+                continue  # another process is still writing it
             layout = self.sampler.layout(trial.params)
-            if layout is None:
-                continue
             if trial.state == TrialState.COMPLETE:
-                self.finished.append(trial)
-                self.sampler.known[layout] = trial.values[0]
-            elif trial.state == TrialState.RUNNING and trial.number >= self.joined_at:
-                self.sampler.known.setdefault(layout, math.nan)
+                self.finished += 1
+                self.values[layout] = trial.values
+            if trial.state == TrialState.COMPLETE or trial.number >= self.joined_at:
+                self.sampler.known.add(layout)
 
 
 def _label(best: float) -> str:
