@@ -80,15 +80,15 @@ class Nsga2(Solver):
         grouped = problem.by_group()
         if self._nothing_fits(grouped):
             raise explain_infeasible(grouped)
-        unfold = lambda choice_G: tuple(c for c in choice_G for _ in range(problem.group_size))  # noqa: E731
-        found = evolve(self, grouped, None if score is None else lambda choice_G: score(unfold(choice_G)))
+        size = problem.group_size
+        found = evolve(self, grouped, None if score is None else lambda choice_G: score(_unfold(choice_G, size)))
         if not found:
             raise CheckError(
                 f"no layout within the budgets and constraints was found in {self.trials:,} trials",
                 remedy="give nsga2 more trials, or use --solver dynamic, which tells whether there is one",
             )
         bound = unconstrained_bound(grouped) / FIXED_POINT if score is None else math.inf
-        return [_solution(problem, unfold(choice_G), value, bound) for choice_G, value in found]
+        return [_solution(problem, _unfold(choice_G, size), value, bound) for choice_G, value in found]
 
     def _choose(self, problem: Problem) -> Choice:
         """Return the best layout found; see the base class."""
@@ -98,6 +98,10 @@ class Nsga2(Solver):
     def _nothing_fits(self, problem: Problem) -> bool:
         fastest_us = fastest_within_memory_us(problem)
         return fastest_us is None or fastest_us > problem.latency_budget_us
+
+
+def _unfold(choice_G: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return tuple(c for c in choice_G for _ in range(size))
 
 
 def _solution(problem: Problem, choice_L: tuple[int, ...], score: float, bound: float) -> Solution:

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from s2search.errors import CheckError, InputError, ScoreError
-from s2search.problem import FIXED_POINT, Problem
+from s2search.problem import Problem
 from s2search.solver.variation import Layout, Pricing, child, mutate, nondominated, repair, seeds
 
 if TYPE_CHECKING:
     from s2search.solver.nsga2 import LayoutScore, Nsga2
 
-_DIRECTIONS = ("maximize", "minimize", "minimize")
+_DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]
 _DIGEST = "s2search:problem"
 _REPAIRED = 0.9  # of the children; the others keep the way through layouts that break a limit open
+_BY_SCORE, _RIVALS = 0.8, 8  # measured: a larger share of 2 to 16 rivals closes the gap, most of it by here
 _ATTEMPTS = 30  # at a layout that was not evaluated before
 _LOCKED_S = 60.0  # how long an SQLite file may be locked by other processes
 
@@ -102,12 +104,14 @@ class _Sampler(optuna.samplers.NSGAIISampler):
         return self._params(self._fresh(lambda: child(self.pricing, [self._pick(parents) for _ in range(2)], self.rng)))
 
     def _pick(self, parents: Sequence[FrozenTrial]) -> Layout:
-        """Return the winner of a tournament of two: fewer broken limits, then, as often as not, the better score."""
-        first, second = (parents[int(n)] for n in self.rng.integers(0, len(parents), 2))
-        rank_1, rank_2 = (sum(trial.constraints.values()) for trial in (first, second))
-        if rank_1 == rank_2 and self.rng.random() < 0.5:
-            rank_1, rank_2 = -first.values[0], -second.values[0]
-        return self.layout((first if rank_1 <= rank_2 else second).params)
+        """Return the winner of a tournament: fewer broken limits, then, mostly, the better score.
+
+        Where the score counts, more take part: the best answer is wanted more than an even front.
+        """
+        by_score = self.rng.random() < _BY_SCORE
+        drawn = [parents[int(n)] for n in self.rng.integers(0, len(parents), _RIVALS if by_score else 2)]
+        best = min(drawn, key=lambda trial: (sum(trial.constraints.values()), -trial.values[0] if by_score else 0.0))
+        return self.layout(best.params)
 
     def _fresh(self, propose: Callable[[], Layout]) -> Layout:
         """Return a proposal that was not evaluated before; after many attempts, one that strays further."""

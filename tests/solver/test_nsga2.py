@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 
 from s2search.cli import _solver
 from s2search.errors import CheckError, InfeasibleError, InputError, ScoreError
-from s2search.problem import FIXED_POINT, UNLIMITED, Device, Problem
+from s2search.problem import UNLIMITED, Device, Problem
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.nsga2 import Nsga2
 from s2search.solver.variation import Pricing, child, nondominated, repair, seeds
@@ -57,15 +56,11 @@ def plain_front(problem: Problem) -> set[tuple[float, int, int]]:
     layers, candidates = problem.score_LC.shape
     layouts = [layout for layout in itertools.product(range(candidates), repeat=layers) if problem.admits(layout)]
     prices = {(p.score, p.latency_us, p.total_bytes) for p in map(problem.price, layouts)}
-    return {
-        a
-        for a in prices
-        if not any(b != a and b[0] >= a[0] and b[1] <= a[1] and b[2] <= a[2] for b in prices)
-    }
+    return {a for a in prices if not any(b != a and b[0] >= a[0] and b[1] <= a[1] and b[2] <= a[2] for b in prices)}
 
 
 def test_nsga2_keeps_the_contract_of_solvers() -> None:
-    check_solver(QUICK, exact=False)
+    check_solver(Nsga2(trials=40, population=10), exact=False)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -88,7 +83,9 @@ def test_repair_never_breaks_more_and_mostly_mends() -> None:
     before = [pricing.random(rng) for _ in range(100)]
     after = [repair(pricing, layout, rng) for layout in before]
     assert (pricing.violation_N(np.array(after)) <= pricing.violation_N(np.array(before))).all()
-    assert (pricing.violation_N(np.array(after)) == 0).mean() > 0.5 > (pricing.violation_N(np.array(before)) == 0).mean()
+    assert (
+        (pricing.violation_N(np.array(after)) == 0).mean() > 0.5 > (pricing.violation_N(np.array(before)) == 0).mean()
+    )
 
 
 def test_seeds_and_children_stand_only_where_they_are_allowed() -> None:
@@ -156,7 +153,7 @@ def test_the_same_seed_gives_the_same_search_and_another_seed_another() -> None:
 
 
 def test_evolution_improves_on_its_first_generation() -> None:
-    problem = problem_of(20, 4)
+    problem = random_problem(np.random.default_rng(1), layers=20, candidates=4, costs="noisy")
     pricing = Pricing(problem)
     first = max(
         problem.price(layout).score
@@ -198,7 +195,7 @@ def test_a_problem_without_an_answer_is_proven_so_before_any_trial() -> None:
 
 
 def test_finding_nothing_is_an_error_with_a_remedy() -> None:
-    """Exactly 2^20 - 1 tells the last bit of a knapsack: greedy and a few children do not hit it."""
+    """Bytes and time of the other device leave one layout of 2^20: each bit has to be right."""
     problem = problem_of(20, 2, tightness=1.0)
     other = 2 ** np.arange(20)[:, None] * np.array([[0, 1]])
     target = 0b1011_0110_0101_1101_0011
@@ -254,7 +251,7 @@ def score(layout):
     print(*layout, sep="", flush=True)
     time.sleep(0.02)
     return float(len(set(layout)))
-Nsga2(trials=int(sys.argv[3]), population=8, storage=sys.argv[2], study="shared").front(problem_of(5, 3), score=score)
+Nsga2(trials=int(sys.argv[3]), population=8, storage=sys.argv[2], study="shared").front(problem_of(4, 3), score=score)
 """
 
 
@@ -266,40 +263,42 @@ def join(url: str, trials: int) -> subprocess.Popen[str]:
 def test_two_processes_search_together_in_one_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/search.db"
     outputs = []
-    for process in [join(url, 40), join(url, 40)]:
+    for process in [join(url, 24), join(url, 24)]:
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
         outputs.append(out.split())
     study = optuna.load_study(study_name="shared", storage=url)
-    assert 40 <= len(study.trials) <= 41
-    assert len(outputs[0]) + len(outputs[1]) <= 41
-    assert min(len(layouts) for layouts in outputs) >= 5
-    assert len({*outputs[0], *outputs[1]}) >= 36  # the rest was begun by both at the same moment
+    assert 24 <= len(study.trials) <= 25
+    assert len(outputs[0]) + len(outputs[1]) <= 25
+    assert min(len(layouts) for layouts in outputs) >= 2
+    assert len({*outputs[0], *outputs[1]}) >= 20  # the rest was begun by both at the same moment
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/search.db"
     killed = join(url, 10_000)
     assert killed.stdout is not None
-    before = [killed.stdout.readline().strip() for _ in range(12)]
+    before = [killed.stdout.readline().strip() for _ in range(8)]
     os.kill(killed.pid, signal.SIGKILL)
     before += killed.communicate()[0].split()
-    finished = len(optuna.load_study(study_name="shared", storage=url).get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-    assert 11 <= finished <= len(before)
-    after, err = join(url, 20).communicate(timeout=60)
+    finished = len(
+        optuna.load_study(study_name="shared", storage=url).get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    )
+    assert 7 <= finished <= len(before)
+    after, err = join(url, finished + 4).communicate(timeout=60)
     assert err == ""
-    assert len(after.split()) == 20 - finished
+    assert len(after.split()) == 4
     assert not set(after.split()) & set(before[:finished])
 
 
 def test_a_finished_search_answers_from_its_storage_at_once(tmp_path: Path) -> None:
-    solver = Nsga2(trials=30, population=10, storage=f"sqlite:///{tmp_path}/search.db")
-    problem = problem_of(5, 3)
+    solver = Nsga2(trials=12, population=5, storage=f"sqlite:///{tmp_path}/search.db")
+    problem = problem_of(4, 3)
     first = solver.front(problem)
     calls: list[int] = []
     again = dataclasses.replace(solver, progress=lambda done, total, label: calls.append(done))
     assert again.front(problem) == first
-    assert calls == [30]
+    assert calls == [12]
 
 
 def test_a_study_of_another_problem_is_refused(tmp_path: Path) -> None:
