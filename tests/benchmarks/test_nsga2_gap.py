@@ -71,7 +71,8 @@ def test_nsga2_comes_close_to_the_exact_answers_and_never_above(layers: int, can
     n = len(SHARES)
     print(
         f"\n{HEADER}\n| {layers} x {candidates} | {costs} | {TRIALS:,} | {nsga2_s / n:.1f} s "
-        f"| {exact_s / n * 1e3:.0f} ms | {np.mean(gaps):.2%} | {max(gaps):.2%} | {share:.1%} of that of 60 exact points |"
+        f"| {exact_s / n * 1e3:.0f} ms | {np.mean(gaps):.2%} | {max(gaps):.2%} "
+        f"| {share:.1%} of that of 60 exact points |"
     )
     assert np.mean(gaps) < 0.02
     assert max(gaps) < 0.04
