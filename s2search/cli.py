@@ -6,8 +6,11 @@ else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from s2search.cost import Budget
     from s2search.request import Request, Target
+    from s2search.solver.base import Solver
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -60,7 +64,7 @@ VideoOption = Annotated[str | None, typer.Option(help="Video size, where the tab
 PrecisionOption = Annotated[str | None, typer.Option(help="Precision, where the table holds several.")]
 UnitOption = Annotated[str | None, typer.Option(help="Compute unit, where the table holds several.")]
 ModelOption = Annotated[str, typer.Option(help="Latency model: lookup, interpolate, ...")]
-SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhaustive, allocation, ...")]
+SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhaustive, allocation, nsga2, ...")]
 CountOption = Annotated[list[str] | None, typer.Option(help="Layers of a block: ssa=16 or ssa=10..14. Repeatable.")]
 FirstOption = Annotated[str | None, typer.Option(help="Blocks of the first layers: lcha*2.")]
 LastOption = Annotated[str | None, typer.Option(help="Blocks of the last layers: lcha*2.")]
@@ -107,13 +111,13 @@ def plan(
     if context.invoked_subcommand:
         _refuse_options(context)
         return 0
-    from s2search import registry
     from s2search.plan import find, price
 
     _check_outputs(out, figure)
     request = _request(context)
-    chosen = registry.create("solvers", solver)
-    answer = price(request, request.space.parse_layout(layout), chosen) if layout is not None else find(request, chosen)
+    choice_L = None if layout is None else request.space.parse_layout(layout)
+    with _solver(solver) as chosen:
+        answer = find(request, chosen) if choice_L is None else price(request, choice_L, chosen)
     if out:
         answer.save(out)
     if figure:
@@ -176,7 +180,6 @@ def frontier(
     html: Annotated[Path | None, typer.Option(help="Write an interactive page: one file, no network.")] = None,
 ) -> int:
     """Trace the best score for every latency, at one memory budget."""
-    from s2search import registry
     from s2search.plan import front, save_front
     from s2search.report.references import reference_plans
     from s2search.report.terminal import front_text
@@ -184,10 +187,11 @@ def frontier(
     _check_outputs(out, figure)
     if html is not None:
         _check_outputs(html)
-    request, chosen = _request(context), registry.create("solvers", solver)
-    plans = front(request, chosen, points=points)
-    save_front(plans, out)
-    references = reference_plans(request, chosen) if figure or html else {}
+    request = _request(context)
+    with _solver(solver) as chosen:
+        plans = front(request, chosen, points=points)
+        save_front(plans, out)
+        references = reference_plans(request, chosen) if figure or html else {}
     if figure:
         from s2search.report.figures import front_figure, save_figure
 
@@ -375,6 +379,21 @@ def _table_and_budgets(text: str) -> tuple[str, tuple[Budget, ...]]:
     if not colon or not re.match(r"\s*[+-]?\.?\d", after) or Path(text).is_dir():
         return text, ()
     return name, tuple(Budget.parse(part) for part in after.split(","))
+
+
+@contextmanager
+def _solver(text: str) -> Iterator[Solver]:
+    """Yield the named solver; one that reports its progress moves a bar."""
+    from s2search import registry
+
+    chosen = registry.create("solvers", text)
+    if not hasattr(chosen, "progress"):
+        yield chosen
+        return
+    from s2search.report.progress import progress_bar
+
+    with progress_bar("searching") as progress:
+        yield dataclasses.replace(chosen, progress=progress)
 
 
 def _print(text: RenderableType) -> None:

@@ -164,7 +164,6 @@ class Request:
         devices = (_device(target, alone) for target, alone in zip(self.further, further, strict=True))
         return dataclasses.replace(self.constraints.put_on(first, self.space), devices=tuple(devices))
 
-
     @cached_property
     def spread(self) -> Spread:
         """How the latencies of `problem` vary.

@@ -4,6 +4,7 @@ A solver is a frozen keyword-only dataclass; its fields are its configuration. `
 layout that the problem admits, or raises `InfeasibleError`; it never returns an empty answer. A family member writes
 `_choose` for a problem whose groups are already folded into single layers (`group_size` 1); `solve` unfolds the answer,
 recomputes every number from the layout by `Problem.price`, and raises `CheckError` if the layout breaks a budget.
+A solver that takes long may have a field `progress`, which the command line sets: a function of (done, total, label).
 """
 
 from __future__ import annotations
