@@ -42,7 +42,8 @@ class Resource:
     """Something that every layer uses up, and how much of it there is.
 
     A layout keeps within it if the use of all layers, plus what its stream changes use, plus the *largest* peak among
-    its layers, is at most `limit`. Latency, memory and every further constraint of a `Problem` are resources.
+    its layers, is at most `limit`. Latency, memory and every further constraint of a `Problem` are resources. What
+    every layout uses (`fixed`) has been taken off the limit; `unit` is "us", "bytes", or "" for plain numbers.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Resource:
     switch_SS: Int
     peak_LC: Int
     limit: int
+    fixed: int = 0
+    unit: str = ""
 
     @classmethod
     def of(cls, name: str, use_LC: NDArray[Any], limit: int, *, streams: int = len(Stream)) -> Resource:
@@ -320,6 +323,8 @@ def _latency_and_memory(costs: Problem | Device, of: str) -> tuple[Resource, Res
         switch_SS=costs.switch_us_SS,
         peak_LC=np.zeros_like(costs.peak_bytes_LC),
         limit=_left(costs.latency_budget_us, costs.fixed_us),
+        fixed=costs.fixed_us,
+        unit="us",
     )
     memory = Resource(
         name=f"memory{of}",
@@ -327,6 +332,8 @@ def _latency_and_memory(costs: Problem | Device, of: str) -> tuple[Resource, Res
         switch_SS=np.zeros_like(costs.switch_us_SS),
         peak_LC=costs.peak_bytes_LC,
         limit=_left(costs.memory_budget_bytes, costs.fixed_bytes),
+        fixed=costs.fixed_bytes,
+        unit="bytes",
     )
     return latency, memory
 

@@ -90,7 +90,8 @@ class Request:
     latency budget must hold.
 
     Raises:
-        InputError: A confidence outside 0.5 to 1 or without a latency budget, what `Target` and `Constraints.check` refuse, a device twice, or devices with other shapes.
+        InputError: A confidence outside 0.5 to 1 or without a latency budget, what `Target` and `Constraints.check`
+            refuse, a device twice, or devices with other shapes.
     """
 
     table: LatencyTable

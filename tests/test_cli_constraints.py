@@ -13,7 +13,7 @@ from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
 
-PLAN = ["plan", "--depth", "8", "--solver", "exhaustive"]
+PLAN = ["plan", "--depth", "8"]
 NEAR = ["--like", "plan.json", "--max-changes"]
 
 BAD_INPUTS = [
@@ -135,7 +135,7 @@ def test_a_colon_in_a_folders_name_is_no_budget(s2search: Run, tmp_path: Path) -
 
 
 def test_a_front_keeps_constraints(s2search: Run, tmp_path: Path) -> None:
-    words = ["--depth", "8", "--solver", "exhaustive", "--points", "6", "--out", "front.csv"]
+    words = ["--depth", "8", "--points", "6", "--out", "front.csv"]
     assert s2search("frontier", *words, "--count", "lcha=0..3", "--max-switches", "4").code == 0
     lines = (tmp_path / "front.csv").read_text().splitlines()[1:]
     assert [line.split(",")[3] for line in lines][-1] == "3"

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 from s2search.constraints import Constraints
 from s2search.cost import Budget
-from s2search.errors import InfeasibleError, InputError, ProblemError
+from s2search.errors import InfeasibleError, InputError
 from s2search.latency.lookup import Lookup
 from s2search.plan import Plan, find, price
 from s2search.request import Request, Target
 from s2search.score.file import ScoreFile
 from s2search.solver.base import Solver
-from s2search.solver.exhaustive import Exhaustive
+from s2search.solver.dynamic import Dynamic
 from s2search.solver.ties import count_ties
 from s2search.space import Space
 from s2search.table import LatencyTable, open_table
 
-EXACT: Solver = Exhaustive()
-NOTHING_FITS = (InfeasibleError, ProblemError)
+EXACT: Solver = Dynamic()
+NOTHING_FITS = (InfeasibleError,)
 IPHONE = open_table("iphone-16-pro-max")
 LABELS = ["lcha", "ssa", "kv_compressed"]
 

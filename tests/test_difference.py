@@ -13,11 +13,11 @@ from s2search.latency.lookup import Lookup
 from s2search.plan import Plan, find, price
 from s2search.request import Request, Target
 from s2search.score.published import Published
-from s2search.solver.exhaustive import Exhaustive
+from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
 from s2search.table import LatencyTable, open_table
 
-EXACT = Exhaustive()
+EXACT = Dynamic()
 IPHONE = open_table("iphone-16-pro-max")
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2search.errors import ProblemError
+from s2search.errors import InfeasibleError, ProblemError
 from s2search.problem import UNLIMITED, Price, Problem
 from s2search.solver.base import Choice, Solver, unconstrained_bound
-from s2search.solver.unmet import explain_unmet
 from s2search.space import interleave
 
 
@@ -38,7 +37,10 @@ class Allocation(Solver):
             if problem.admits(choice_L) and (best is None or distance < best[0]):
                 best = (distance, choice_L)
         if best is None:
-            raise explain_unmet(problem, tried="evenly interleaved layout")
+            raise InfeasibleError(
+                "no evenly interleaved layout fits what is asked",
+                remedy="use --solver dynamic, which tries every order",
+            )
         return Choice(choice_L=best[1], upper_bound=unconstrained_bound(problem))
 
     def _check(self, problem: Problem) -> None:

@@ -2,9 +2,10 @@
 
 A solver is a frozen keyword-only dataclass; its fields are its configuration. `solve` is given a problem and returns a
 layout that the problem admits, or raises `InfeasibleError`; it never returns an empty answer. A family member writes
-`_choose` for a problem whose groups are already folded into single layers (`group_size` 1); `solve` unfolds the answer,
-recomputes every number from the layout by `Problem.price`, and raises `CheckError` if the layout breaks a budget.
-A solver that takes long may have a field `progress`, which the command line sets: a function of (done, total, label).
+`_choose` for a problem whose groups are already folded into single layers (`group_size` 1), and returns None where no
+layout fits; `solve` explains why, or unfolds the answer, recomputes every number from the layout by `Problem.price`,
+and raises `CheckError` if the layout breaks a limit. A solver that takes long may have a field `progress`, which the
+command line sets: a function of (done, total, label).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from s2search.errors import CheckError
 from s2search.problem import FIXED_POINT, Problem
+from s2search.solver.infeasible import explain_infeasible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ class Solver(ABC):
             CheckError: The solver returned a layout that the problem does not admit (a bug in the solver).
         """
         answer = self._choose(problem.by_group())
+        if answer is None:
+            raise explain_infeasible(problem)
         choice_L = tuple(c for c in answer.choice_L for _ in range(problem.group_size))
         price = problem.price(choice_L)
         if not problem.admits(choice_L):
@@ -77,8 +81,8 @@ class Solver(ABC):
         )
 
     @abstractmethod
-    def _choose(self, problem: Problem) -> Choice:
-        """Answer a problem whose `group_size` is 1."""
+    def _choose(self, problem: Problem) -> Choice | None:
+        """Answer a problem whose `group_size` is 1; None where no layout fits."""
 
 
 def unconstrained_bound(problem: Problem) -> int:

@@ -1,113 +1,179 @@
-"""Lagrangian bounds: what the rest of a layout can score at most, given what is left of both budgets.
+"""Lagrangian bounds: what the rest of a layout can score at most, given what is left of every resource.
 
-With prices per microsecond and per byte the budgets become part of the score, and a backward pass over (layer, stream)
-gives the best priced score of any completion. For every pair of prices, priced completion + prices x what is left of
-the budgets is at least what a completion can score within them (source: Fisher, "The Lagrangian Relaxation Method for
-Solving Integer Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer
-are found on a grid that closes in; a few of its neighbours are kept, since further on other prices bound better.
+With a price per unit the limits become part of the score, and a backward pass over (layer, stream) gives the best
+priced score of any completion. For every set of prices, priced completion + prices x what is left of the resources is
+at least what a completion can score within them (source: Fisher, "The Lagrangian Relaxation Method for Solving Integer
+Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are found on
+grids that close in on the best, two resources at a time; some of their neighbours are kept, since further on other
+prices bound better.
 
-Axes:  L layers  C candidates  S streams  P price pairs  N labels
+Axes:  L layers  C candidates  S streams  R resources  K cases  P price sets
 """
 
 from __future__ import annotations
 
-import math
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.problem import UNLIMITED, Int, Problem
+from s2search.solver.graph import BOUNDLESS, Cases, Graph
 
 Float = NDArray[np.float64]
 
-_GRID, _ROUNDS, _KEPT = 9, 5, 6
+#: Points of the first grid per resource, of the closing ones, and how often they close.
+_FIRST, _CLOSER, _ROUNDS = 17, 7, 5
+_KEPT = 12
 _FORBIDDEN = -1e30
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Dual:
-    """Upper bounds on completions, for some pairs of prices.
+    """Upper bounds on completions, for some sets of prices per case, the best set first.
 
-    `completion_LSP` is the best priced score from each layer and stream to the head; `margin` covers rounding.
+    `completion_LKPS` is the best priced score from each layer and stream to the head; `margin` covers rounding.
+    `bound_K` is the least upper bound on any whole layout.
     """
 
-    latency_price_P: Float
-    memory_price_P: Float
-    completion_LSP: Float
+    price_KPR: Float
+    completion_LKPS: Float
+    bound_K: Float
     margin: float
 
-    def bound_N(self, layer: int, stream_N: Int, latency_left_N: Int, memory_left_N: Int) -> Float:
-        """Return the most that completions after a layer can score, for labels with these budgets left."""
-        bound_NP = self.completion_LSP[layer, stream_N]
-        bound_NP = bound_NP + np.multiply.outer(latency_left_N.astype(np.float64), self.latency_price_P)
-        bound_NP += np.multiply.outer(memory_left_N.astype(np.float64), self.memory_price_P)
-        best: Float = bound_NP.min(axis=1)
-        return best + self.margin
+    def bound_N(self, layer: int, case_N: NDArray[np.int64], stream_N: NDArray[np.int64], left_RN: Float) -> Float:
+        """Return the most that completions after a layer can score, for labels with these amounts left."""
+        if len(self.price_KPR) == 1:
+            bound_PN = self.price_KPR[0] @ left_RN
+            bound_PN += self.completion_LKPS[layer, 0][:, stream_N]
+            return np.asarray(bound_PN.min(axis=0) + self.margin)
+        bound_NP = np.einsum("npr,rn->np", self.price_KPR[case_N], left_RN)
+        bound_NP += self.completion_LKPS[layer, case_N, :, stream_N]
+        return np.asarray(bound_NP.min(axis=1) + self.margin)
 
-
-def lagrangian_dual(problem: Problem) -> Dual:
-    """Return the bounds of a problem whose peaks may be forgotten."""
-    score_LC = np.where(problem.allowed_LC, problem.fixed_point_score_LC, _FORBIDDEN)
-    spread = float(_range_L(problem, problem.fixed_point_score_LC).sum())
-    latency = _scale(problem.latency_budget_us - problem.fixed_us, problem, problem.latency_us_LC, spread)
-    memory = _scale(problem.memory_budget_bytes - problem.fixed_bytes, problem, problem.memory_bytes_LC, spread)
-    low, high = np.array([-9.0, -9.0]), np.array([9.0, 9.0])  # log2 of prices, in units of their scales
-    tried: list[tuple[Float, Float, Float]] = []
-    for _ in range(_ROUNDS):
-        steps = np.linspace(0, 1, _GRID)
-        l_exponents, m_exponents = (low[i] + steps * (high[i] - low[i]) for i in range(2))
-        l_prices = np.append(2.0**l_exponents, 0.0) * latency if latency else np.zeros(1)
-        m_prices = np.append(2.0**m_exponents, 0.0) * memory if memory else np.zeros(1)
-        l_price_P, m_price_P = (axis.ravel() for axis in np.meshgrid(l_prices, m_prices, indexing="ij"))
-        completion_SP = _completions(problem, score_LC, l_price_P, m_price_P)[0]
-        bound_P = completion_SP[problem.first_stream] + _left(problem, l_price_P, m_price_P)
-        tried.append((bound_P, l_price_P, m_price_P))
-        best = int(bound_P.argmin())
-        for i, (price, scale) in enumerate(((l_price_P[best], latency), (m_price_P[best], memory))):
-            width = (high[i] - low[i]) / (_GRID - 1)
-            centre = math.log2(price / scale) if price > 0 else low[i] - width
-            low[i], high[i] = centre - width, centre + width
-    bound_P, l_price_P, m_price_P = (np.concatenate(parts) for parts in zip(*tried, strict=True))
-    kept = np.argsort(bound_P, kind="stable")[:_KEPT]
-    l_price_P, m_price_P = l_price_P[kept], m_price_P[kept]
-    completion_LSP = _completions(problem, score_LC, l_price_P, m_price_P)
-    margin = 1e-3 + 1e-12 * float(np.abs(problem.fixed_point_score_LC).sum(axis=0).max() + np.abs(bound_P[kept]).max())
-    return Dual(latency_price_P=l_price_P, memory_price_P=m_price_P, completion_LSP=completion_LSP, margin=margin)
-
-
-def _completions(problem: Problem, score_LC: Float, latency_price_P: Float, memory_price_P: Float) -> Float:
-    """Return the best priced score from each layer and stream to the head, by one backward pass."""
-    layers, streams = len(score_LC), len(problem.switch_us_SS)
-    completion_LSP = np.empty((layers + 1, streams, latency_price_P.size))
-    switch_SSP = np.multiply.outer(problem.switch_us_SS.astype(np.float64), latency_price_P)
-    completion_LSP[layers] = -switch_SSP[:, problem.last_stream]
-    switch_SCP = switch_SSP[:, problem.stream_C]
-    for layer in reversed(range(layers)):
-        priced_CP = (
-            score_LC[layer][:, None]
-            - np.multiply.outer(problem.latency_us_LC[layer].astype(np.float64), latency_price_P)
-            - np.multiply.outer(problem.memory_bytes_LC[layer].astype(np.float64), memory_price_P)
+    @classmethod
+    def joined(cls, duals: Sequence[Dual]) -> Dual:
+        """Return the bounds of several cases side by side."""
+        return cls(
+            price_KPR=np.concatenate([dual.price_KPR for dual in duals]),
+            completion_LKPS=np.concatenate([dual.completion_LKPS for dual in duals], axis=1),
+            bound_K=np.concatenate([dual.bound_K for dual in duals]),
+            margin=max(dual.margin for dual in duals),
         )
-        into_CP = priced_CP + completion_LSP[layer + 1, problem.stream_C]
-        completion_LSP[layer] = (into_CP - switch_SCP).max(axis=1)
-    return completion_LSP
+
+    def take(self, index_K: NDArray[np.intp] | Sequence[int]) -> Dual:
+        """Return the bounds of some of the cases."""
+        return dataclasses.replace(
+            self,
+            price_KPR=self.price_KPR[index_K],
+            completion_LKPS=self.completion_LKPS[:, index_K],
+            bound_K=self.bound_K[index_K],
+        )
 
 
-def _left(problem: Problem, latency_price_P: Float, memory_price_P: Float) -> Float:
-    """Return the price of both whole budgets; an unlimited one has price 0."""
-    latency, memory = problem.latency_budget_us - problem.fixed_us, problem.memory_budget_bytes - problem.fixed_bytes
-    return latency * latency_price_P + memory * memory_price_P
+def lagrangian_dual(graph: Graph, cases: Cases) -> Dual:
+    """Return bounds from the stem on; for those from the head on see `at_prices`."""
+    price_KPR = _search_prices(graph, cases)
+    return at_prices(graph, cases, price_KPR)
 
 
-def _range_L(problem: Problem, values_LC: Int) -> Int:
-    most_L = values_LC.max(axis=1, where=problem.allowed_LC, initial=np.iinfo(np.int64).min)
-    least_L = values_LC.min(axis=1, where=problem.allowed_LC, initial=np.iinfo(np.int64).max)
-    return np.asarray(most_L - least_L)
+def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
+    """Return the bounds that given prices imply."""
+    completion_LKPS = _completions(graph, cases, price_KPR, every_layer=True)
+    bound_KP = completion_LKPS[0, :, :, graph.first_stream] + _left(cases, price_KPR)
+    largest = float(
+        np.abs(graph.score_LC).max(axis=1).sum() + np.abs(bound_KP[bound_KP > _FORBIDDEN / 2]).max(initial=0)
+    )
+    return Dual(
+        price_KPR=price_KPR,
+        completion_LKPS=completion_LKPS,
+        bound_K=bound_KP.min(axis=1),
+        margin=1e-3 + 1e-12 * largest,
+    )
 
 
-def _scale(budget: int, problem: Problem, cost_LC: Int, spread: float) -> float:
-    """Return the price at which the whole range of scores buys the whole range of costs; 0 without a budget."""
-    if budget >= UNLIMITED // 2:
-        return 0.0
-    return max(spread, 1.0) / max(float(_range_L(problem, cost_LC).sum()), 1.0)
+def _search_prices(graph: Graph, cases: Cases) -> Float:
+    """Return the price sets with the least bounds, best first: (K, P, R)."""
+    limited = [r for r in range(len(graph.use_RLC)) if (cases.limit_KR[:, r] < BOUNDLESS).any()]
+    scale_R = _scales(graph, limited)
+    best_KR = np.zeros((len(cases), len(scale_R)))
+    tried: list[tuple[Float, Float]] = []
+    pairs = [limited[i : i + 2] for i in range(0, len(limited), 2)]
+    for pair in pairs + pairs * (len(pairs) > 1):
+        grid = [np.append(2.0 ** np.linspace(-9, 9, _FIRST), 0.0)] * len(pair)
+        best_KR = _best_of(graph, cases, _vary(best_KR, pair, grid, scale_R), tried)
+        width = 18 / (_FIRST - 1)
+        for _ in range(_ROUNDS):
+            grid = [2.0 ** np.linspace(-width, width, _CLOSER)] * len(pair)
+            best_KR = _best_of(graph, cases, _vary(best_KR, pair, grid), tried)
+            width *= 2 / (_CLOSER - 1)
+    if not tried:
+        return np.zeros((len(cases), 1, len(scale_R)))
+    bound_KP = np.concatenate([bound for bound, _ in tried], axis=1)
+    price_KPR = np.concatenate([price for _, price in tried], axis=1)
+    best_KP = np.argsort(bound_KP, axis=1, kind="stable")[:, : 3 * _KEPT]
+    price_KPR = np.take_along_axis(price_KPR, best_KP[:, :, None], axis=1)
+    again_KP = (price_KPR[:, 1:] == price_KPR[:, :-1]).all(axis=2)
+    kept_KP = np.argsort(np.pad(again_KP, ((0, 0), (1, 0))), axis=1, kind="stable")[:, :_KEPT]
+    return np.take_along_axis(price_KPR, kept_KP[:, :, None], axis=1)
+
+
+def _vary(price_KR: Float, pair: list[int], grid: list[Float], scale_R: Float | None = None) -> Float:
+    """Return price sets that vary in one or two resources: multiples of their scale, or of the price so far."""
+    points = [axis.ravel() for axis in np.meshgrid(*grid, indexing="ij")]
+    price_KPR = np.repeat(price_KR[:, None], len(points[0]), axis=1)
+    for r, factor_P in zip(pair, points, strict=True):
+        unit_K = price_KR[:, r] if scale_R is None else np.full(len(price_KR), scale_R[r])
+        price_KPR[:, :, r] = unit_K[:, None] * factor_P
+    return price_KPR
+
+
+def _best_of(graph: Graph, cases: Cases, price_KPR: Float, tried: list[tuple[Float, Float]]) -> Float:
+    unlimited_KR = cases.limit_KR >= BOUNDLESS
+    price_KPR = np.where(unlimited_KR[:, None], 0.0, price_KPR)
+    bound_KP = _completions(graph, cases, price_KPR)[0, :, :, graph.first_stream] + _left(cases, price_KPR)
+    tried.append((bound_KP, price_KPR))
+    best: Float = price_KPR[np.arange(len(cases)), bound_KP.argmin(axis=1)]
+    return best
+
+
+def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: bool = False) -> Float:
+    """Return the best priced score from each layer (or only the first) and stream to the head, by one backward pass."""
+    (k, p, _), streams, candidates = price_KPR.shape, len(graph.follows_SS), len(graph.stream_C)
+    price_RQ = np.ascontiguousarray(price_KPR.reshape(k * p, -1).T)
+    switch_SSQ = np.tensordot(-graph.switch_RSS.astype(np.float64), price_RQ, axes=(0, 0))
+    switch_SSQ += graph.switch_score_SS[:, :, None]
+    switch_SSQ[~graph.follows_SS] = _FORBIDDEN
+    switch_SCQ = switch_SSQ[:, graph.stream_C]
+    now_SQ = switch_SSQ[:, graph.last_stream]
+    use_LCR = graph.use_RLC.transpose(1, 2, 0).astype(np.float64)
+    found = [now_SQ]
+    for layer in reversed(range(graph.layers)):
+        into_CQ = graph.score_LC[layer][:, None] - use_LCR[layer] @ price_RQ
+        into_CQ += now_SQ[graph.stream_C]
+        allowed_CK = cases.allowed_MLC[cases.mask_K, layer].T
+        if not allowed_CK.all():
+            into_CQ.reshape(candidates, k, p)[~allowed_CK] = _FORBIDDEN
+        now_SQ = (into_CQ + switch_SCQ).max(axis=1)
+        np.maximum(now_SQ, _FORBIDDEN, out=now_SQ)
+        if every_layer:
+            found.append(now_SQ)
+    found = found[::-1] if every_layer else [now_SQ]
+    return np.stack(found).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+
+
+def _left(cases: Cases, price_KPR: Float) -> Float:
+    """Return the price of all limits; an unlimited resource has price 0."""
+    left_KP: Float = np.einsum("kpr,kr->kp", price_KPR, cases.limit_KR.astype(np.float64))
+    return left_KP
+
+
+def _scales(graph: Graph, limited: list[int]) -> Float:
+    """Return per resource the price at which the whole range of scores buys the whole range of use."""
+    scale_R = np.zeros(len(graph.use_RLC))
+    spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + np.ptp(graph.switch_score_SS)), 1.0)
+    for r in limited:
+        used = float(np.ptp(graph.use_RLC[r], axis=1).sum() + np.ptp(graph.switch_RSS[r]))
+        scale_R[r] = spread / max(used, 1.0)
+    return scale_R

@@ -10,7 +10,6 @@ import numpy as np
 from s2search.errors import ProblemError
 from s2search.problem import Int, Problem, Resource
 from s2search.solver.base import Choice, Solver
-from s2search.solver.unmet import explain_unmet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,7 @@ class Exhaustive(Solver):
 
     limit: int = 2_000_000
 
-    def _choose(self, problem: Problem) -> Choice:
+    def _choose(self, problem: Problem) -> Choice | None:
         """Return the optimum; see the base class."""
         best: tuple[tuple[int, int], tuple[int, ...]] | None = None
         for choice_NL in layouts_NL(problem, limit=self.limit):
@@ -32,7 +31,7 @@ class Exhaustive(Solver):
                     best = rank, choice_L
                     break
         if best is None:
-            raise explain_unmet(problem)
+            return None
         return Choice(choice_L=best[1], upper_bound=best[0][0])
 
 

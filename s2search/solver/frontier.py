@@ -9,7 +9,7 @@ import numpy as np
 from s2search.problem import UNLIMITED, Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.infeasible import fastest_within_memory_us
+from s2search.solver.infeasible import smallest_relaxations
 
 
 def frontier(
@@ -29,7 +29,8 @@ def frontier(
     """
     solver = solver or Dynamic()
     best = solver.solve(dataclasses.replace(problem, latency_budget_us=UNLIMITED))
-    fastest_us = fastest_within_memory_us(problem.by_group()) or 0
+    limited = dataclasses.replace(problem, latency_budget_us=best.latency_us)
+    fastest_us = smallest_relaxations(limited)["latency"].needed
     if latency_budgets_us is None:
         latency_budgets_us = [int(b) for b in np.linspace(fastest_us, best.latency_us, points)]
     possible = [budget for budget in latency_budgets_us if budget >= fastest_us] or latency_budgets_us[-1:]

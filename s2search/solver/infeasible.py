@@ -1,75 +1,113 @@
-"""Why no layout fits: which budget binds, and the least that would do."""
+"""Why no layout fits: which limit binds, the least of each that would do, and the layout that comes nearest."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from s2search.cost import format_bytes
 from s2search.errors import InfeasibleError
-from s2search.problem import UNLIMITED, Problem
-from s2search.solver.dual import lagrangian_dual
-from s2search.solver.labels import NOTHING, least_to_go, peak_levels, sweep, within_peaks
-from s2search.solver.symmetry import break_symmetry
+from s2search.problem import UNLIMITED, Problem, Resource
+from s2search.solver.graph import BOUNDLESS, Graph, limited_resources
+from s2search.solver.search import least_use
 
-_ALL = 2**60
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """The least limit of one resource, its fixed part included, with which some layout fits: that layout."""
+
+    needed: int
+    choice_L: tuple[int, ...]
 
 
 def explain_infeasible(problem: Problem) -> InfeasibleError:
-    """Return the error for a problem without an answer; its fields hold the least latency and memory of any layout."""
-    least_us, least_bytes = least_latency_us(problem), least_memory_bytes(problem)
-    within_us = fastest_within_memory_us(problem)
-    many, memory = f"{problem.layouts:,}", format_bytes(problem.memory_budget_bytes)
+    """Return the error for a problem without an answer.
+
+    Its fields: `least_latency_us` and `least_memory_bytes` of any layout at all; `relaxations`, by resource, the limit
+    that would do if all others stayed; and `nearest_L`, the layout of the relaxation that is smallest in proportion
+    (None where no single one is enough).
+    """
+    relaxations = smallest_relaxations(problem)
+    limits = {r.name: r for r in problem.resources if r.limit < UNLIMITED // 2}
     fields: dict[str, Any] = {
-        "least_latency_us": least_us,
-        "least_memory_bytes": least_bytes,
-        "fastest_within_memory_us": within_us,
+        "least_latency_us": least_of(problem, 0),
+        "least_memory_bytes": least_of(problem, 1),
+        "relaxations": {name: relaxation.needed for name, relaxation in relaxations.items()},
+        "nearest_L": None,
     }
-    if within_us is None:
+    asked = ", ".join(_write(r, r.limit + r.fixed) for r in limits.values())
+    many = f"{problem.layouts:,}"
+    if not relaxations:
+        least = f"the fastest of {many} needs {exact_ms(fields['least_latency_us'])}"
+        least += f", the smallest {format_bytes(fields['least_memory_bytes'])}"
         return InfeasibleError(
-            f"no layout fits {memory}: the smallest of {many} needs {format_bytes(least_bytes)}",
-            remedy=f"raise the memory budget to {least_bytes}B or offer a smaller block",
-            **fields,
+            f"no layout fits {asked}: {least}", remedy="relax more than one limit, or offer other blocks", **fields
         )
-    needed, remedy = exact_ms(within_us), "or offer a faster block"
-    if least_us < within_us:
-        remedy = f"or the memory budget (with more memory the fastest needs {exact_ms(least_us)})"
-    within = f" within {memory}" if least_us < within_us else ""
+
+    def effort(name: str) -> float:
+        limit = limits[name].limit + limits[name].fixed
+        return (relaxations[name].needed - limit) / max(limit, 1)
+
+    names = sorted(relaxations, key=effort)
+    fields["nearest_L"] = relaxations[names[0]].choice_L
+    ways = [f"{_name(limits[name])} to {_amount(limits[name], relaxations[name].needed)}" for name in names]
+    needed = _write(limits[names[0]], relaxations[names[0]].needed)
+    nearest = {"us": "the fastest", "bytes": "the smallest"}.get(limits[names[0]].unit, "the nearest")
+    rest = " that keeps the rest" if len(limits) > 1 else ""
     return InfeasibleError(
-        f"no layout fits {exact_ms(problem.latency_budget_us)}{within}: the fastest of {many} needs {needed}",
-        remedy=f"raise the latency budget to {needed} {remedy}",
+        f"no layout fits {asked}: {nearest} of {many}{rest} needs {needed}",
+        remedy=f"raise {', or '.join(ways)}",
         **fields,
     )
 
 
-def least_latency_us(problem: Problem) -> int:
-    """Return the latency of the fastest layout, whatever memory it takes."""
-    to_go_us_LS, _ = least_to_go(problem)
-    return problem.fixed_us + int(to_go_us_LS[0, problem.first_stream])
+def smallest_relaxations(problem: Problem) -> dict[str, Relaxation]:
+    """Return, by resource, the least limit that lets some layout fit while all others stay; only those that exist."""
+    folded = problem.by_group()
+    graph, limit_R = Graph.of(folded)
+    found = {}
+    for r, resource in enumerate(limited_resources(folded)):
+        least = least_use(graph, limit_R, r) if limit_R[r] < BOUNDLESS else None
+        if least is not None:
+            choice_L = tuple(c for c in least[1] for _ in range(problem.group_size))
+            found[resource.name] = Relaxation(needed=least[0] + resource.fixed, choice_L=choice_L)
+    return found
 
 
-def least_memory_bytes(problem: Problem) -> int:
-    """Return the memory of the smallest layout, largest peak included, whatever time it takes."""
-    unlimited = dataclasses.replace(problem, memory_budget_bytes=UNLIMITED)
-    return min(
-        limited.fixed_bytes + int(least_to_go(limited)[1][0]) + peak_bytes
-        for peak_bytes in peak_levels(unlimited)
-        if (limited := within_peaks(unlimited, peak_bytes, peak_bytes)) is not None
-    )
+def anything_fits(problem: Problem) -> bool:
+    """Tell whether some layout keeps every limit."""
+    graph, limit_R = Graph.of(problem.by_group())
+    least = least_use(graph, limit_R, 0)
+    return least is not None and least[0] <= limit_R[0]
 
 
-def fastest_within_memory_us(problem: Problem) -> int | None:
-    """Return the latency of the fastest layout that fits the memory budget, or None where none does."""
-    anything = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC), latency_budget_us=UNLIMITED)
-    best = NOTHING
-    for peak_bytes in reversed(peak_levels(anything)):
-        limited = within_peaks(anything, peak_bytes, peak_bytes)
-        if limited is not None:
-            limited = break_symmetry(limited)
-            best = max(best, sweep(limited, lagrangian_dual(limited), width=_ALL, best=best).rank)
-    return None if best == NOTHING else -best[1]
+def least_of(problem: Problem, r: int) -> int:
+    """Return the least that any layout uses of one of `problem.resources`, fixed part included, whatever else it uses.
+
+    0 is latency (us), 1 is memory with the largest peak (bytes).
+    """
+    folded = problem.by_group()
+    resource = folded.resources[r]
+    graph = Graph.of_resources(folded, [resource])
+    least = least_use(graph, np.array([BOUNDLESS]), 0)
+    assert least is not None  # every layer has a candidate
+    return least[0] + resource.fixed
+
+
+def _name(resource: Resource) -> str:
+    return f"the {resource.name} budget" if resource.unit else f"the limit on {resource.name}"
+
+
+def _write(resource: Resource, amount: int) -> str:
+    return _amount(resource, amount) + ("" if resource.unit else f" {resource.name}")
+
+
+def _amount(resource: Resource, amount: int) -> str:
+    if resource.unit == "us":
+        return exact_ms(amount)
+    return exact_bytes(amount) if resource.unit == "bytes" else f"{amount}"
 
 
 def exact_ms(microseconds: int) -> str:
@@ -79,3 +117,15 @@ def exact_ms(microseconds: int) -> str:
     '14.3 ms'
     """
     return f"{microseconds / 1000:.3f}".rstrip("0").rstrip(".") + " ms"
+
+
+def exact_bytes(count: int) -> str:
+    """Write bytes so that a budget of just this many does.
+
+    >>> exact_bytes(1_100_000_000), exact_bytes(1_100_000_001)
+    ('1.1 GB', '1100000001 B')
+    """
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size and count * 1000 % size == 0:
+            return f"{count / size:.3f}".rstrip("0").rstrip(".") + f" {unit}"
+    return f"{count} B"

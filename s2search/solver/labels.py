@@ -1,193 +1,213 @@
 """Label-setting over the layers: partial layouts as labels, kept while they can still win.
 
-A label is a partial layout: latency and memory so far, score so far, and the stream it ends in. It is dropped if it
-cannot be completed within the budgets, if a Lagrangian bound says that no completion beats the best layout known, or if
-another label that ends in the same stream is no slower, no larger and scores no lower. Where more than `width` are
+A label is a partial layout: what it used of every resource, its score, and the stream it ends in. It is dropped if it
+cannot be completed within the limits, if a Lagrangian bound says that no completion beats the best layout known, or if
+another label that ends in the same stream used no more of anything and scores no lower. Where more than `width` are
 left, those with the lowest bounds are cut; the largest bound among them says what the cut could have cost.
 
-Activation peaks are not in a label: `peak_levels` and `within_peaks` give problems in which they may be forgotten.
-
-Axes:  L layers  C candidates  S streams  N labels
+Axes:  L layers  C candidates  S streams  R resources  K cases  N labels
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.problem import Int, Problem
+from s2search.problem import Int
 from s2search.solver.dual import Dual
+from s2search.solver.graph import Cases, Graph, least_to_go
 
-#: (score, minus latency): what a layout is worth. Of equal scores the faster one wins.
-Rank = tuple[int, int]
+#: No score, no latency: what is known before any layout is.
+NOTHING = -(2**62)
 
-NOTHING: Rank = (-(2**62), -(2**62))
-_NEVER = 2**61
-_THRESHOLDS = 24
+_THRESHOLDS, _PER_THRESHOLD = 24, 64
+_FEW = 256
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Best:
+    """The best layout known per case: its score (fixed-point) and latency; `NOTHING` where none is."""
+
+    score_K: Int
+    latency_K: Int
+
+    @classmethod
+    def none(cls, cases: int) -> Best:
+        """Return what is known before any layout is."""
+        return cls(score_K=np.full(cases, NOTHING), latency_K=np.full(cases, -NOTHING))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
     """Partial layouts; `parent_N` indexes the labels of the layer before."""
 
-    latency_N: Int
-    memory_N: Int
+    used_RN: Int
     score_N: Int
     stream_N: Int
+    case_N: Int
     choice_N: Int
     parent_N: Int
 
     def keep(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Labels:
         """Return the labels at some indices, in that order."""
-        return Labels(**{name: values[index] for name, values in vars(self).items()})
+        return Labels(**{name: values[..., index] for name, values in vars(self).items()})
 
     def __len__(self) -> int:
         return self.score_N.size
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """What one pass over all layers found.
+class Walk:
+    """A sweep over the layers from one end: all labels of the layers behind it."""
 
-    `layout` is the best whole layout and `rank` its worth; None and `NOTHING` where it found none that beats the one
-    known. `cut` is the largest bound (fixed-point score) among labels that were cut: no layout that was not looked at
-    scores above it. `NOTHING`'s score where nothing was cut, so that what was found is proven best.
-    """
+    def __init__(self, graph: Graph, cases: Cases, dual: Dual, best: Best) -> None:
+        self.graph, self.cases, self.dual, self.best = graph, cases, dual, best
+        self.cut_K = np.full(len(cases), NOTHING)
+        to_go = [least_to_go(graph, allowed_LC) for allowed_LC in cases.allowed_MLC]
+        self._to_go_LMRS = np.stack(to_go, axis=1)
+        self._tried_from = 0
+        none_N = np.zeros(len(cases), np.int64)
+        self.layers = [
+            Labels(
+                used_RN=np.zeros((len(graph.use_RLC), len(cases)), np.int64),
+                score_N=none_N,
+                stream_N=none_N + graph.first_stream,
+                case_N=np.arange(len(cases)),
+                choice_N=none_N,
+                parent_N=none_N,
+            )
+        ]
 
-    layout: tuple[int, ...] | None
-    rank: Rank
-    cut: int
+    @property
+    def labels(self) -> Labels:
+        """The labels of the last layer walked."""
+        return self.layers[-1]
+
+    @property
+    def walked(self) -> int:
+        """How many layers are behind."""
+        return len(self.layers) - 1
+
+    def step(self, width: int) -> None:
+        """Extend all labels by one layer, keep those that may win, at most `width` per case."""
+        layer = self.walked
+        labels = self._within_limits(self._extended(layer), layer + 1)
+        bound_N = self._bounds(labels, layer + 1)
+        wins_N = self._may_win(labels, bound_N, layer + 1)
+        labels, bound_N = labels.keep(wins_N), bound_N[wins_N]
+        if len(labels) >= max(_FEW, self._tried_from):
+            chosen = undominated(labels)
+            useful = chosen.size < 0.95 * len(labels)
+            self._tried_from = 0 if useful else 2 * len(labels)
+            labels, bound_N = labels.keep(chosen), bound_N[chosen]
+        if len(labels) > width:
+            labels = labels.keep(self._widest(labels.case_N, bound_N, width))
+        self.layers.append(labels)
+
+    def choices(self, n: int) -> list[int]:
+        """Return the candidates behind a label of the last layer, those of the latest layer first."""
+        choices = []
+        for labels in reversed(self.layers[1:]):
+            choices.append(int(labels.choice_N[n]))
+            n = int(labels.parent_N[n])
+        return choices
+
+    def _extended(self, layer: int) -> Labels:
+        """Return every label extended by every candidate that may follow it."""
+        graph, labels = self.graph, self.labels
+        allowed_MC = self.cases.allowed_MLC[:, layer]
+        choices = np.flatnonzero(allowed_MC.any(axis=0))
+        n, c = np.repeat(np.arange(len(labels)), choices.size), np.tile(choices, len(labels))
+        before_N, stream_N = labels.stream_N[n], graph.stream_C[c]
+        follows_N = graph.follows_SS[before_N, stream_N]
+        if len(allowed_MC) > 1:
+            follows_N &= allowed_MC[self.cases.mask_K[labels.case_N[n]], c]
+        if not follows_N.all():
+            n, c, before_N, stream_N = n[follows_N], c[follows_N], before_N[follows_N], stream_N[follows_N]
+        step_RN = graph.use_RLC[:, layer, c] + graph.switch_RSS[:, before_N, stream_N]
+        return Labels(
+            used_RN=labels.used_RN[:, n] + step_RN,
+            score_N=labels.score_N[n] + graph.score_LC[layer, c] + graph.switch_score_SS[before_N, stream_N],
+            stream_N=stream_N,
+            case_N=labels.case_N[n],
+            choice_N=c,
+            parent_N=n,
+        )
+
+    def _to_go_RN(self, labels: Labels, layer: int) -> Int:
+        """Return the least that completions of labels use."""
+        if self._to_go_LMRS.shape[1] == 1:
+            return np.asarray(self._to_go_LMRS[layer, 0][:, labels.stream_N])
+        return np.asarray(self._to_go_LMRS[layer, self.cases.mask_K[labels.case_N], :, labels.stream_N].T)
+
+    def _within_limits(self, labels: Labels, layer: int) -> Labels:
+        over_RN = labels.used_RN + self._to_go_RN(labels, layer) > self.cases.limit_KR[labels.case_N].T
+        fits_N = np.asarray(~over_RN.any(axis=0))
+        return labels if fits_N.all() else labels.keep(fits_N)
+
+    def _bounds(self, labels: Labels, layer: int) -> Int:
+        left_RN = (self.cases.limit_KR[labels.case_N].T - labels.used_RN).astype(np.float64)
+        bound_N = self.dual.bound_N(layer, labels.case_N, labels.stream_N, left_RN)
+        return np.asarray(np.floor(np.maximum(labels.score_N + bound_N, NOTHING)), np.int64)
+
+    def _may_win(self, labels: Labels, bound_N: Int, layer: int) -> NDArray[np.bool_]:
+        known_N = self.best.score_K[labels.case_N]
+        wins_N = bound_N > known_N
+        if (ties := np.flatnonzero(bound_N == known_N)).size:
+            tied = labels.keep(ties)
+            least_us_N = tied.used_RN[0] + self._to_go_RN(tied, layer)[0]
+            wins_N[ties] = least_us_N < self.best.latency_K[tied.case_N]
+        return wins_N
+
+    def _widest(self, case_N: Int, bound_N: Int, width: int) -> NDArray[np.intp]:
+        """Return the labels with the highest bounds, `width` per case, and remember the best that was cut."""
+        order = np.lexsort((-bound_N, case_N))
+        _, first, count = np.unique(case_N[order], return_index=True, return_counts=True)
+        place_N = np.arange(order.size) - np.repeat(first, count)
+        cut = order[place_N == width]
+        np.maximum.at(self.cut_K, case_N[cut], bound_N[cut])
+        return np.sort(order[place_N < width])
 
 
-def peak_levels(problem: Problem) -> list[int]:
-    """Return the distinct activation peaks that fit the memory budget, ascending, bytes."""
-    levels = np.unique(problem.peak_bytes_LC[problem.allowed_LC])
-    return [int(level) for level in levels if level <= problem.memory_budget_bytes]
-
-
-def within_peaks(problem: Problem, low: int, high: int) -> Problem | None:
-    """Return a relaxation of all layouts whose largest peak lies between two levels, bytes; None if there are none.
-
-    Choices with peaks above `high` are forbidden and `low` is taken out of the memory budget. Where both are equal it
-    is no relaxation any more.
-    """
-    allowed_LC = problem.allowed_LC & (problem.peak_bytes_LC <= high)
-    if not allowed_LC.any(axis=1).all():
-        return None
-    return dataclasses.replace(problem, allowed_LC=allowed_LC, memory_budget_bytes=problem.memory_budget_bytes - low)
-
-
-def sweep(problem: Problem, dual: Dual, *, width: int, best: Rank) -> Sweep:
-    """Pass over the layers of a problem whose peaks may be forgotten; look for a layout that beats the best known."""
-    to_go_us_LS, to_go_bytes_L = least_to_go(problem)
-    labels, cut = _start(problem), NOTHING[0]
-    layers: list[Labels] = []
-    for layer in range(len(problem.score_LC)):
-        labels = _extend(problem, labels, layer)
-        latency_left_N = problem.latency_budget_us - labels.latency_N
-        memory_left_N = problem.memory_budget_bytes - labels.memory_N
-        least_us_N = to_go_us_LS[layer + 1, labels.stream_N]
-        bound_N = np.floor(labels.score_N + dual.bound_N(layer + 1, labels.stream_N, latency_left_N, memory_left_N))
-        wins_N = (bound_N > best[0]) | ((bound_N == best[0]) & (labels.latency_N + least_us_N < -best[1]))
-        fits_N = (least_us_N <= latency_left_N) & (to_go_bytes_L[layer + 1] <= memory_left_N)
-        chosen = np.flatnonzero(wins_N & fits_N)
-        chosen = chosen[_undominated(labels.keep(chosen))]
-        if chosen.size > width:
-            order = np.argsort(-bound_N[chosen], kind="stable")
-            cut = max(cut, int(bound_N[chosen[order[width]]]))
-            chosen = chosen[np.sort(order[:width])]
-        labels = labels.keep(chosen)
-        layers.append(labels)
-    return _finish(problem, layers, cut)
-
-
-def least_to_go(problem: Problem) -> tuple[Int, Int]:
-    """Return the least latency from each layer and stream to the head, and the least memory still to come."""
-    layers, streams = len(problem.score_LC), len(problem.switch_us_SS)
-    latency_LS = np.empty((layers + 1, streams), np.int64)
-    latency_LS[layers] = problem.switch_us_SS[:, problem.last_stream]
-    latency_LC = np.where(problem.allowed_LC, problem.latency_us_LC, _NEVER)
-    for layer in reversed(range(layers)):
-        into_C = latency_LC[layer] + latency_LS[layer + 1, problem.stream_C]
-        latency_LS[layer] = (problem.switch_us_SS[:, problem.stream_C] + into_C).min(axis=1)
-    smallest_L = np.where(problem.allowed_LC, problem.memory_bytes_LC, _NEVER).min(axis=1)
-    return latency_LS, np.append(smallest_L[::-1].cumsum()[::-1], 0)
-
-
-def _start(problem: Problem) -> Labels:
-    one = np.zeros(1, np.int64)
-    return Labels(
-        latency_N=one + problem.fixed_us,
-        memory_N=one + problem.fixed_bytes,
-        score_N=one,
-        stream_N=one + problem.first_stream,
-        choice_N=one,
-        parent_N=one,
-    )
-
-
-def _extend(problem: Problem, labels: Labels, layer: int) -> Labels:
-    """Return every label extended by every allowed choice of one layer."""
-    choices = np.flatnonzero(problem.allowed_LC[layer])
-    n, c = np.repeat(np.arange(len(labels)), choices.size), np.tile(choices, len(labels))
-    stream_N = problem.stream_C[c]
-    return Labels(
-        latency_N=labels.latency_N[n]
-        + problem.switch_us_SS[labels.stream_N[n], stream_N]
-        + problem.latency_us_LC[layer, c],
-        memory_N=labels.memory_N[n] + problem.memory_bytes_LC[layer, c],
-        score_N=labels.score_N[n] + problem.fixed_point_score_LC[layer, c],
-        stream_N=stream_N,
-        choice_N=c.astype(np.int64),
-        parent_N=n.astype(np.int64),
-    )
-
-
-def _undominated(labels: Labels) -> NDArray[np.intp]:
+def undominated(labels: Labels) -> NDArray[np.intp]:
     """Return the indices of labels left after dropping dominated ones, in order; of equal labels the first stays.
 
-    Not all dominated labels are found, which costs time and never an answer: each is compared with the best score of
-    all faster ones up to some thresholds of memory.
+    Not all dominated labels are found, which costs time and never an answer: labels are compared where they agree in
+    case, stream and all resources but the first two, and there with the best score of all that used less of the first,
+    up to some thresholds of the second.
     """
-    order = np.lexsort((-labels.score_N, labels.memory_N, labels.latency_N, labels.stream_N))
-    memory_N, score_N, stream_N = labels.memory_N[order], labels.score_N[order], labels.stream_N[order]
+    used_RN = labels.used_RN
+    second_N = used_RN[1] if len(used_RN) > 1 else np.zeros(len(labels), np.int64)
+    key_N = _key((labels.stream_N, labels.case_N, *used_RN[2:]))
+    order = np.lexsort((-labels.score_N, second_N, used_RN[0], key_N))
+    key_N, second_N, score_N = key_N[order], second_N[order], labels.score_N[order]
     dominated_N = np.zeros(order.size, np.bool_)
-    dominated_N[1:] = (np.diff(np.stack([labels.latency_N[order], memory_N, score_N, stream_N])) == 0).all(axis=0)
-    for stream in np.unique(stream_N):
-        here = np.flatnonzero(stream_N == stream)
-        dominated_N[here] |= _below_a_threshold(memory_N[here], score_N[here])
+    same_N = (np.diff(key_N) == 0) & (np.diff(used_RN[0][order]) == 0) & (np.diff(second_N) == 0)
+    dominated_N[1:] = same_N & (np.diff(score_N) == 0)
+    span = int(np.ptp(score_N)) + 2
+    if span * (int(key_N[-1]) + 1) < 2**62:
+        raised_N = key_N * span + (score_N - score_N.min() + 1)  # groups above one another: one running maximum for all
+        for threshold in _thresholds(second_N):
+            within_N = np.where(second_N <= threshold, raised_N, key_N * span)
+            before_N = np.maximum.accumulate(within_N)[:-1]
+            dominated_N[1:] |= (second_N[1:] >= threshold) & (raised_N[1:] <= before_N)
     return np.sort(order[~dominated_N])
 
 
-def _below_a_threshold(memory_N: Int, score_N: Int) -> NDArray[np.bool_]:
-    """Mark labels of one stream, sorted by latency, that an earlier one dominates."""
-    dominated_N = np.zeros(memory_N.size, np.bool_)
-    if memory_N.size < 2:
-        return dominated_N
-    if (score_N == score_N[0]).all():
-        dominated_N[1:] = memory_N[1:] >= np.minimum.accumulate(memory_N)[:-1]
-        return dominated_N
-    distinct = np.unique(memory_N)
-    for threshold in distinct[np.linspace(0, distinct.size - 1, min(distinct.size, _THRESHOLDS)).astype(np.int64)]:
-        within_N = np.where(memory_N <= threshold, score_N, NOTHING[0])
-        before_N = np.maximum.accumulate(within_N)[:-1]
-        dominated_N[1:] |= (memory_N[1:] >= threshold) & (score_N[1:] <= before_N)
-    return dominated_N
+def _key(columns: tuple[Int, ...]) -> Int:
+    """Return one number per label that is equal where all columns are, counting from 0."""
+    key_N = np.zeros(len(columns[0]), np.int64)
+    for column_N in columns:
+        if column_N.size and (column_N != column_N[0]).any():
+            _, inverse_N = np.unique(column_N, return_inverse=True)
+            key_N = key_N * (int(inverse_N.max()) + 1) + inverse_N
+            _, key_N = np.unique(key_N, return_inverse=True)
+    return key_N
 
 
-def _finish(problem: Problem, layers: list[Labels], cut: int) -> Sweep:
-    """Reach the head, and follow the best label back to its first layer."""
-    last = layers[-1]
-    latency_N = last.latency_N + problem.switch_us_SS[last.stream_N, problem.last_stream]
-    if not len(last):
-        return Sweep(layout=None, rank=NOTHING, cut=cut)
-    n = int(np.lexsort((last.memory_N, latency_N, -last.score_N))[0])
-    rank = (int(last.score_N[n]), -int(latency_N[n]))
-    choice_L: list[int] = []
-    for labels in reversed(layers):
-        choice_L.append(int(labels.choice_N[n]))
-        n = int(labels.parent_N[n])
-    return Sweep(layout=tuple(reversed(choice_L)), rank=rank, cut=cut)
+def _thresholds(values_N: Int) -> Int:
+    """Return some of the values, evenly spread over the labels, the least and the largest among them."""
+    ordered = np.sort(values_N)
+    count = min(2 + values_N.size // _PER_THRESHOLD, _THRESHOLDS)
+    return np.asarray(ordered[np.linspace(0, ordered.size - 1, count).astype(np.int64)])

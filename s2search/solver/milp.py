@@ -17,7 +17,6 @@ from scipy.sparse import coo_array
 from s2search.errors import CheckError
 from s2search.problem import UNLIMITED, Problem, Resource
 from s2search.solver.base import Choice, Solver
-from s2search.solver.unmet import explain_unmet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Milp(Solver):
 
     time_limit_s: float = 600.0
 
-    def _choose(self, problem: Problem) -> Choice:
+    def _choose(self, problem: Problem) -> Choice | None:
         """Return the optimum; see the base class."""
         model, deadline = _Model(problem), time.monotonic() + self.time_limit_s
         while True:
@@ -38,7 +37,7 @@ class Milp(Solver):
                 options={"mip_rel_gap": 0.0, "time_limit": max(deadline - time.monotonic(), 0.0)},
             )
             if result.status == 2:
-                raise explain_unmet(problem)
+                return None
             if result.x is None or result.status != 0:
                 raise CheckError(
                     f"HiGHS gave no answer: {result.message}", remedy="raise time_limit_s, or use --solver dynamic"

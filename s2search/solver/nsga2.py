@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from s2search.errors import CheckError, InputError
 from s2search.problem import FIXED_POINT, Problem
 from s2search.solver.base import Choice, Solution, Solver, unconstrained_bound
-from s2search.solver.infeasible import explain_infeasible, fastest_within_memory_us
+from s2search.solver.infeasible import anything_fits, explain_infeasible
 
 #: Called with (trials done, trials in all, what is known so far).
 Progress = Callable[[int, int, str], None]
@@ -78,8 +78,8 @@ class Nsga2(Solver):
                 remedy="give study=..., a name that stands for this problem and this score",
             )
         grouped = problem.by_group()
-        if self._nothing_fits(grouped):
-            raise explain_infeasible(grouped)
+        if not anything_fits(grouped):
+            raise explain_infeasible(problem)
         size = problem.group_size
         found = evolve(self, grouped, None if score is None else lambda choice_G: score(_unfold(choice_G, size)))
         if not found:
@@ -94,10 +94,6 @@ class Nsga2(Solver):
         """Return the best layout found; see the base class."""
         best = self.front(problem)[-1]
         return Choice(choice_L=best.choice_L, upper_bound=unconstrained_bound(problem))
-
-    def _nothing_fits(self, problem: Problem) -> bool:
-        fastest_us = fastest_within_memory_us(problem)
-        return fastest_us is None or fastest_us > problem.latency_budget_us
 
 
 def _unfold(choice_G: tuple[int, ...], size: int) -> tuple[int, ...]:

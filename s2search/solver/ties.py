@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from s2search.problem import Problem
-from s2search.solver.labels import least_to_go
+from s2search.solver.graph import Graph, least_to_go
 
 # Stream, latency, memory, peak, the sum and the peak of every further resource, score.
 _State = tuple[int, int, int, int, tuple[tuple[int, int], ...], int]
@@ -22,7 +22,7 @@ def count_ties(problem: Problem, fixed_point_score: int, *, most_states: int = 1
     problem = problem.by_group()
     score_LC = np.where(problem.allowed_LC, problem.fixed_point_score_LC, np.iinfo(np.int64).min // 2**12)
     still_to_come_L = np.append(score_LC.max(axis=1)[::-1].cumsum()[::-1], 0)
-    to_go_us_LS, to_go_bytes_L = least_to_go(problem)
+    to_go_LRS = least_to_go(Graph.of_resources(problem, problem.resources[:2]), problem.allowed_LC)
     further = problem.resources[2:]
     nothing = ((0, 0),) * len(further)
     states: Counter[_State] = Counter({(problem.first_stream, problem.fixed_us, problem.fixed_bytes, 0, nothing, 0): 1})
@@ -32,8 +32,8 @@ def count_ties(problem: Problem, fixed_point_score: int, *, most_states: int = 1
             stream, latency_us, memory_bytes, peak_bytes, spent, score = state
             if (
                 score + still_to_come_L[layer + 1] < fixed_point_score
-                or latency_us + to_go_us_LS[layer + 1, stream] > problem.latency_budget_us
-                or memory_bytes + to_go_bytes_L[layer + 1] + peak_bytes > problem.memory_budget_bytes
+                or latency_us + to_go_LRS[layer + 1, 0, stream] > problem.latency_budget_us
+                or memory_bytes + to_go_LRS[layer + 1, 1, stream] + peak_bytes > problem.memory_budget_bytes
                 or any(use + peak > r.limit for (use, peak), r in zip(spent, further, strict=True))
             ):
                 del states[state]

@@ -16,7 +16,7 @@ from s2search.solver.base import Choice, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive, layouts_NL
 from s2search.solver.frontier import frontier
-from s2search.solver.infeasible import fastest_within_memory_us, least_latency_us, least_memory_bytes
+from s2search.solver.infeasible import least_of, smallest_relaxations
 from s2search.solver.milp import Milp
 from s2search.solver.ties import count_ties
 from s2search.testing.problems import random_problem
@@ -167,28 +167,47 @@ def test_a_budget_equal_to_a_layouts_cost_admits_it_and_one_less_does_not(proble
         assert score_or_none(Dynamic(), tighter) is None
 
 
+BUDGETS = {"latency": "latency_budget_us", "memory": "memory_budget_bytes"}
+
+
+def with_limit(problem: Problem, name: str, amount: int) -> Problem:
+    return dataclasses.replace(problem, **{BUDGETS[name]: amount})
+
+
 @given(problems())
-def test_an_infeasible_problem_says_what_would_do(problem: Problem) -> None:
+def test_an_infeasible_problem_says_the_least_that_would_do(problem: Problem) -> None:
+    """Applied, each relaxation lets a layout fit; one microsecond or byte less, it does not."""
     try:
         Dynamic().solve(problem)
         return
     except InfeasibleError as error:
         reason = error
-    least_us, least_bytes = least_latency_us(problem.by_group()), least_memory_bytes(problem.by_group())
-    assert reason.fields["least_latency_us"] == least_us
     free = dataclasses.replace(problem, latency_budget_us=UNLIMITED, memory_budget_bytes=UNLIMITED)
-    assert score_or_none(Exhaustive(), dataclasses.replace(free, latency_budget_us=least_us)) is not None
-    assert score_or_none(Exhaustive(), dataclasses.replace(free, memory_budget_bytes=least_bytes)) is not None
-    if least_us:
-        assert score_or_none(Exhaustive(), dataclasses.replace(free, latency_budget_us=least_us - 1)) is None
-    if least_bytes:
-        assert score_or_none(Exhaustive(), dataclasses.replace(free, memory_budget_bytes=least_bytes - 1)) is None
-    within_us = fastest_within_memory_us(problem.by_group())
-    if within_us is not None:
-        mended = dataclasses.replace(problem, latency_budget_us=within_us)
-        assert score_or_none(Exhaustive(), mended) is not None
-        assert score_or_none(Exhaustive(), dataclasses.replace(problem, latency_budget_us=within_us - 1)) is None
-    assert reason.fields["fastest_within_memory_us"] == within_us
+    for r, (name, least) in enumerate((("latency", "least_latency_us"), ("memory", "least_memory_bytes"))):
+        amount = reason.fields[least]
+        assert amount == least_of(problem, r)
+        assert score_or_none(Exhaustive(), with_limit(free, name, amount)) is not None
+        assert not amount or score_or_none(Exhaustive(), with_limit(free, name, amount - 1)) is None
+    for name in BUDGETS:
+        needed = reason.fields["relaxations"].get(name)
+        if needed is None:
+            assert score_or_none(Exhaustive(), with_limit(problem, name, UNLIMITED)) is None
+        else:
+            assert score_or_none(Exhaustive(), with_limit(problem, name, needed)) is not None
+            assert score_or_none(Exhaustive(), with_limit(problem, name, needed - 1)) is None
+
+
+@given(problems())
+def test_the_nearest_layout_breaks_one_limit_only_by_the_least_that_any_does(problem: Problem) -> None:
+    try:
+        Dynamic().solve(problem)
+        return
+    except InfeasibleError as error:
+        nearest_L, relaxations = error.fields["nearest_L"], error.fields["relaxations"]
+    assert (nearest_L is None) == (not relaxations)
+    if nearest_L is not None:
+        admitting = [n for n, needed in relaxations.items() if with_limit(problem, n, needed).admits(nearest_L)]
+        assert admitting
 
 
 @given(problems())
@@ -227,8 +246,9 @@ def test_counting_ties_gives_up_rather_than_guess() -> None:
 
 @given(problems())
 def test_the_front_is_the_optimum_at_each_of_its_latencies(problem: Problem) -> None:
-    fastest_us = fastest_within_memory_us(problem.by_group())
-    assume(fastest_us is not None)
+    relaxed = smallest_relaxations(dataclasses.replace(problem, latency_budget_us=0))
+    assume("latency" in relaxed)
+    fastest_us = relaxed["latency"].needed
     front = frontier(problem, latency_budgets_us=[fastest_us + more for more in (-1, 0, 1, 2, 3, 5, 8, 13)])
     assert front[0].latency_us == fastest_us
     assert all(a.latency_us < b.latency_us and a.score < b.score for a, b in itertools.pairwise(front))

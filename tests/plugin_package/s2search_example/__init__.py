@@ -12,7 +12,6 @@ from s2search.block import Block, Parameters, Precision, Shape, Stream
 from s2search.problem import Problem
 from s2search.score.base import Score
 from s2search.solver.base import Choice, Solver, unconstrained_bound
-from s2search.solver.infeasible import explain_infeasible
 from s2search.space import Space
 
 if TYPE_CHECKING:
@@ -68,10 +67,10 @@ class PreferEarly(Score):
 class Greedy(Solver):
     """Improves the fastest layout one layer at a time."""
 
-    def _choose(self, problem: Problem) -> Choice:
+    def _choose(self, problem: Problem) -> Choice | None:
         choice = [int(c) for c in problem.latency_us_LC.argmin(axis=1)]
         if not problem.admits(choice):
-            raise explain_infeasible(problem)
+            return None
         for layer in range(len(choice)):
             for c in np.argsort(-problem.score_LC[layer]):
                 changed = [*choice[:layer], int(c), *choice[layer + 1 :]]
