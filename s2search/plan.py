@@ -33,7 +33,7 @@ from s2search.request import Request, Target
 from s2search.solver.base import Solution, Solver
 from s2search.solver.binding import scores_without_budgets
 from s2search.solver.confidence import solve_with_confidence
-from s2search.solver.frontier import frontier
+from s2search.solver.frontier import latency_front
 from s2search.solver.tie_break import interleaved, nearest
 from s2search.solver.ties import count_ties
 from s2search.space import Space
@@ -284,7 +284,7 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
                 f"the front goes over all latencies, so {budget.text} cannot limit it",
                 remedy="give a memory budget such as 1.1GB, or use plan",
             )
-    found = frontier(request.problem, points=points, solver=solver)
+    found = latency_front(request.problem, solver, points=points)
     even = [interleaved(solution, request.problem, request.space, latency_us=solution.latency_us) for solution in found]
     return [_plan(request, solution.choice_L, solution, ties=None) for solution in even]
 

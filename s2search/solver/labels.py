@@ -66,7 +66,7 @@ class Walk:
         self.cut_K = np.full(len(cases), NOTHING)
         to_go = [least_to_go(graph, allowed_LC) for allowed_LC in cases.allowed_MLC]
         self._to_go_LMRS = np.stack(to_go, axis=1)
-        self._tried_from = 0
+        self._tried_from = _FEW * len(cases)
         none_N = np.zeros(len(cases), np.int64)
         self.layers = [
             Labels(
@@ -96,10 +96,10 @@ class Walk:
         bound_N = self._bounds(labels, layer + 1)
         wins_N = self._may_win(labels, bound_N, layer + 1)
         labels, bound_N = labels.keep(wins_N), bound_N[wins_N]
-        if len(labels) >= max(_FEW, self._tried_from):
+        if len(labels) >= self._tried_from:
             chosen = undominated(labels)
             useful = chosen.size < 0.95 * len(labels)
-            self._tried_from = 0 if useful else 2 * len(labels)
+            self._tried_from = _FEW * len(self.cases) if useful else 2 * len(labels)
             labels, bound_N = labels.keep(chosen), bound_N[chosen]
         if len(labels) > width:
             labels = labels.keep(self._widest(labels.case_N, bound_N, width))

@@ -25,6 +25,7 @@ from s2search.solver.labels import NOTHING, Best, Walk
 MOST_LABELS = 262_144
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 4096, 8
+_AMONG_MANY = 16  # the first width where many cases find layouts for one another
 _FIRST_REACH, _FURTHER = 1 / 32, 2  # of the distance between the bound and the best layout of the first sweep
 
 
@@ -52,7 +53,7 @@ class _Span:
 
     k: int
     levels: tuple[tuple[int, int], ...]
-    width: int = _FIRST_WIDTH
+    width: int
     reach: int | None = None
     root: int = -NOTHING
     bounds: tuple[Dual, Dual] | None = None
@@ -74,7 +75,8 @@ class _Span:
         middle = (low + high) // 2
         parts = ((low, middle), (middle + 1, high))
         return [
-            _Span(k=self.k, levels=(*self.levels[:r], part, *self.levels[r + 1 :]), root=self.root) for part in parts
+            dataclasses.replace(self, levels=(*self.levels[:r], part, *self.levels[r + 1 :]), bounds=None)
+            for part in parts
         ]
 
 
@@ -170,7 +172,8 @@ class _Search:
         most_R = [int(np.searchsorted(levels, self.limit_KR[k, r], "right")) for r, levels in enumerate(self.levels_R)]
         if min(most_R) == 0:
             return None
-        return _Span(k=k, levels=tuple((0, most - 1) for most in most_R))
+        width = _FIRST_WIDTH if len(self.limit_KR) == 1 else _AMONG_MANY
+        return _Span(k=k, levels=tuple((0, most - 1) for most in most_R), width=width)
 
     def _after(self, spans: list[_Span]) -> list[_Span]:
         """Sweep some spans, and return what is left to do about them."""
@@ -258,7 +261,8 @@ class _Search:
                 kept.append(span)
                 mask.append(masks[highest])
                 least_R = [levels[low] for levels, (low, _) in zip(self.levels_R, span.levels, strict=True)]
-                limits.append(self.limit_KR[span.k] - least_R)
+                limit_R = self.limit_KR[span.k]
+                limits.append(np.where(limit_R >= BOUNDLESS, BOUNDLESS, limit_R - least_R))
         return kept, Cases(
             limit_KR=np.array(limits, np.int64), mask_K=np.array(mask, np.int64), allowed_MLC=np.array(allowed)
         )

@@ -15,7 +15,7 @@ import pytest
 from s2search.problem import UNLIMITED, Problem
 from s2search.solver.base import Solution
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.frontier import frontier
+from s2search.solver.frontier import latency_front
 from s2search.solver.infeasible import fastest_within_memory_us
 from s2search.solver.nsga2 import Nsga2
 from s2search.testing.problems import random_problem
@@ -63,7 +63,7 @@ def test_nsga2_comes_close_to_the_exact_answers_and_never_above(layers: int, can
         exact_s, nsga2_s = exact_s + middle - start, nsga2_s + time.perf_counter() - middle
         assert found.score <= exact.score + 1e-9
         gaps.append(1 - found.score / exact.score)
-    exact_front, found_front = frontier(problem, points=60), solver.front(problem)
+    exact_front, found_front = latency_front(problem, Dynamic(), points=60), solver.front(problem)
     latest_us, worst = max(s.latency_us for s in exact_front), min(s.score for s in exact_front)
     share = hypervolume(found_front, latest_us=latest_us, worst=worst) / hypervolume(
         exact_front, latest_us=latest_us, worst=worst

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from s2search.solver.allocation import Allocation
 from s2search.solver.base import Choice, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive, layouts_NL
-from s2search.solver.frontier import frontier
-from s2search.solver.infeasible import least_of, smallest_relaxations
+from s2search.solver.infeasible import least_of
 from s2search.solver.milp import Milp
 from s2search.solver.ties import count_ties
 from s2search.testing.problems import random_problem
@@ -242,19 +240,6 @@ def test_counting_ties_gives_up_rather_than_guess() -> None:
     problem = random_problem(np.random.default_rng(0), layers=12, candidates=3, tightness=1.0)
     flat = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC))
     assert count_ties(flat, 0, most_states=10) is None
-
-
-@given(problems())
-def test_the_front_is_the_optimum_at_each_of_its_latencies(problem: Problem) -> None:
-    relaxed = smallest_relaxations(dataclasses.replace(problem, latency_budget_us=0))
-    assume("latency" in relaxed)
-    fastest_us = relaxed["latency"].needed
-    front = frontier(problem, latency_budgets_us=[fastest_us + more for more in (-1, 0, 1, 2, 3, 5, 8, 13)])
-    assert front[0].latency_us == fastest_us
-    assert all(a.latency_us < b.latency_us and a.score < b.score for a, b in itertools.pairwise(front))
-    for solution in front:
-        at = dataclasses.replace(problem, latency_budget_us=solution.latency_us)
-        assert solution.score == Exhaustive().solve(at).score
 
 
 def test_32_layers_of_3_1_ms_fit_their_own_sum() -> None:
