@@ -29,7 +29,7 @@ from s2search.solver.dynamic import Dynamic
 from s2search.solver.graph import BOUNDLESS, Graph, least_to_go
 from s2search.solver.infeasible import explain_infeasible, smallest_relaxations
 from s2search.solver.labels import Labels, undominated
-from s2search.solver.search import MOST_LABELS, Answer, least_use, search
+from s2search.solver.search import ALL_LABELS, Answer, least_use, search
 
 SCHEMA: Literal["s2search.front/1"] = "s2search.front/1"
 
@@ -163,7 +163,8 @@ def frontier(
             if answer.layout is not None or not answer.settled
         )
         reached = max(_distance(answer) for answer in answers)
-        problem = _loosest(problem, budgets_K2)
+        if not points:
+            raise explain_infeasible(_loosest(problem, budgets_K2))
     if not points:
         raise explain_infeasible(problem)
     return Front(
@@ -243,7 +244,7 @@ def _search(folded: Problem, budgets_K2: Int, epsilon: float, most_labels: int |
     limit_KR[:, :2] = np.where(
         budgets_K2 >= UNLIMITED, BOUNDLESS, budgets_K2 - [resource.fixed for resource in resources[:2]]
     )
-    most = most_labels or (_MOST_APPROXIMATE if epsilon else MOST_LABELS)
+    most = most_labels or (_MOST_APPROXIMATE if epsilon else ALL_LABELS)
     return search(graph, limit_KR, most_labels=most, slack=epsilon)
 
 

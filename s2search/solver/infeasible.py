@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from s2search.cost import format_bytes
-from s2search.errors import InfeasibleError
+from s2search.errors import CheckError, InfeasibleError
 from s2search.problem import UNLIMITED, Problem, Resource
 from s2search.solver.graph import BOUNDLESS, Graph, limited_resources
 from s2search.solver.search import least_use
@@ -64,12 +64,18 @@ def explain_infeasible(problem: Problem) -> InfeasibleError:
 
 
 def smallest_relaxations(problem: Problem) -> dict[str, Relaxation]:
-    """Return, by resource, the least limit that lets some layout fit while all others stay; only those that exist."""
+    """Return, by resource, the least limit that lets some layout fit while all others stay.
+
+    Only those that exist and are proven.
+    """
     folded = problem.by_group()
     graph, limit_R = Graph.of(folded)
     found = {}
     for r, resource in enumerate(limited_resources(folded)):
-        least = least_use(graph, limit_R, r) if limit_R[r] < BOUNDLESS else None
+        try:
+            least = least_use(graph, limit_R, r) if limit_R[r] < BOUNDLESS else None
+        except CheckError:
+            continue
         if least is not None:
             choice_L = tuple(c for c in least[1] for _ in range(problem.group_size))
             found[resource.name] = Relaxation(needed=least[0] + resource.fixed, choice_L=choice_L)
@@ -125,7 +131,7 @@ def exact_bytes(count: int) -> str:
     >>> exact_bytes(1_100_000_000), exact_bytes(1_100_000_001)
     ('1.1 GB', '1100000001 B')
     """
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size and count * 1000 % size == 0:
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if count >= size and count % (size // 1000) == 0:
             return f"{count / size:.3f}".rstrip("0").rstrip(".") + f" {unit}"
     return f"{count} B"

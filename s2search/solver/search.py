@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.errors import CheckError
 from s2search.problem import Int
 from s2search.solver.dual import Dual, at_prices, lagrangian_dual
 from s2search.solver.graph import BOUNDLESS, Cases, Graph
 from s2search.solver.joining import Found, join
 from s2search.solver.labels import NOTHING, Best, Walk
 
-MOST_LABELS = 262_144
+#: How many labels a layer may keep before another solver is quicker, and before memory is.
+MOST_LABELS, ALL_LABELS = 16_384, 262_144
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 4096, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
@@ -96,6 +98,9 @@ def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]]
     """Return the least that any layout uses of a resource, peaks included, within all other limits, and that layout.
 
     None where no layout keeps the other limits.
+
+    Raises:
+        CheckError: The labels ran out before the least was proven.
     """
     best: tuple[int, tuple[int, ...]] | None = None
     for level in np.unique(graph.peak_RLC[r][graph.allowed_LC]):
@@ -105,8 +110,10 @@ def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]]
         if not allowed_LC.any(axis=1).all():
             continue
         (answer,) = _Search(
-            graph.minimizing(r, allowed_LC).ordered(), limit_now_R[None], MOST_LABELS, 0.0, feasible=True
+            graph.minimizing(r, allowed_LC).ordered(), limit_now_R[None], ALL_LABELS, 0.0, feasible=True
         ).run()
+        if not answer.settled:
+            raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
         if answer.layout is not None:
             best = int(level) - answer.score, answer.layout
     return best
@@ -294,5 +301,9 @@ class _Search:
         return bool((used_R <= self.limit_KR[k]).all())
 
     def _anything_fits(self, k: int) -> bool:
-        least = least_use(self.graph, self.limit_KR[k], 0)
+        """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
+        try:
+            least = least_use(self.graph, self.limit_KR[k], 0)
+        except CheckError:
+            return True
         return least is not None and least[0] <= self.limit_KR[k, 0]
