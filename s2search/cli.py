@@ -97,6 +97,9 @@ def plan(
     like: Annotated[Path | None, typer.Option(help="Stay near this plan: a JSON file. With --max-changes.")] = None,
     max_changes: Annotated[int | None, typer.Option(help="The most layers that may differ from --like.")] = None,
     confidence: Annotated[float | None, typer.Option(help="Keep the latency budget this surely: 0.95.")] = None,
+    near: Annotated[
+        float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
@@ -114,10 +117,12 @@ def plan(
     from s2search.plan import find, price
 
     _check_outputs(out, figure)
+    if near is not None and layout is not None:
+        raise InputError(f"--near {near:g} needs a search, and --layout asks for none", remedy="leave out one of them")
     request = _request(context)
     choice_L = None if layout is None else request.space.parse_layout(layout)
     with _solver(solver) as chosen:
-        answer = find(request, chosen) if choice_L is None else price(request, choice_L, chosen)
+        answer = find(request, chosen, near=near) if choice_L is None else price(request, choice_L, chosen)
     if out:
         answer.save(out)
     if figure:

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,24 +24,28 @@ import msgspec
 
 from s2search.block import Stream
 from s2search.constraints import Constraints
+from s2search.contradiction import LARGEST_SUM
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.document import read_json, write_text
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
 from s2search.evidence import Evidence
 from s2search.preset import video_size
-from s2search.problem import Problem
+from s2search.problem import FIXED_POINT, Problem
 from s2search.request import Request, Target
 from s2search.solver.base import Solution, Solver
 from s2search.solver.binding import scores_without_budgets
 from s2search.solver.confidence import solve_with_confidence
 from s2search.solver.frontier import latency_front
-from s2search.solver.tie_break import interleaved, nearest
-from s2search.solver.ties import count_ties
+from s2search.solver.tie_break import canonical, interleaved, nearest
+from s2search.solver.ties import Ties, find_ties
 from s2search.space import Space
 from s2search.table import ProvenanceKind
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
+#: Which of the layouts that tie is shown.
+TieBreak = Literal["most even", "fewest changes", "first by name"]
 _TWO_SIDED_95 = 1.96
+_SHOWN_TIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +141,27 @@ class DeviceAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NearLayout:
+    """A layout in its written form, and its score."""
+
+    written: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearTies:
+    """Layouts within the budgets that score less than the best, by at most `gap`, and the first few of them by name.
+
+    `count` is a lower bound where it is not `exact`.
+    """
+
+    gap: float
+    count: int
+    exact: bool
+    layouts: tuple[NearLayout, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """What a plan was made from."""
 
@@ -157,10 +183,12 @@ class Plan:
     """A layout and its promise. See the fields' own types for units.
 
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
-    with the same score within the budgets; null where they were not counted. `upper_bound` is a proven limit on the
-    score of any layout within the budgets; null where no layout is. `fits` is false only for a hand-written layout.
-    `devices` is empty where there is one table; else it lists all of them, and the first is the one that `blocks`,
-    `latency_ms`, `memory_bytes` and `rate` speak of.
+    with the same score within the budgets, that of the plan included; null where they were not counted, and a lower
+    bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown, null
+    where it is the one that the solver found. `near_ties` is null where none were asked for. `upper_bound` is a proven
+    limit on the score of any layout within the budgets; null where no layout is. `fits` is false only for a
+    hand-written layout. `devices` is empty where there is one table; else it lists all of them, and the first is the
+    one that `blocks`, `latency_ms`, `memory_bytes` and `rate` speak of.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA
@@ -184,6 +212,10 @@ class Plan:
     upper_bound: float | None
     optimal: bool
     ties: int | None
+    ties_exact: bool = True
+    tied_layouts: tuple[str, ...] = ()
+    tie_break: TieBreak | None = None
+    near_ties: NearTies | None = None
     provenance: Origin
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
     devices: tuple[DeviceAnswer, ...] = ()
@@ -229,26 +261,89 @@ class Plan:
         return read_json(path, cls, what=f"plan of schema {SCHEMA}")
 
 
-def find(request: Request, solver: Solver) -> Plan:
+def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan:
     """Return the best layout within the budgets.
 
     Of equally good ones it is the most evenly interleaved sandwich that fits; near a given layout, one that changes the
-    fewest layers.
+    fewest layers; see `tie_break`. With `near`, layouts that score at most so much less are counted as well.
 
     Raises:
+        InputError: `near` is negative or not finite, or the request asks for a confidence as well.
         InfeasibleError: No layout fits.
     """
+    _check_near(near, request.confidence)
     problem = request.problem
     found, plain = _search(request, solver)
-    if problem.max_changes is None:
-        budget_us = problem.latency_budget_us
-        solution = interleaved(found, problem, request.space, latency_us=budget_us, admits=request.admits)
-    else:
-        solution = nearest(found, problem, solver) if request.confidence is None else found
-    countable = solution.optimal and request.confidence is None  # a confident plan's condition is no sum
-    ties = count_ties(problem, problem.price(solution.choice_L).fixed_point_score) if countable else None
+    countable = found.optimal and request.confidence is None  # a confident plan's condition is no sum
+    ties = _ties(request, found) if countable else None
+    solution, tie_break = _shown(request, found, solver, tied=ties is not None and ties.count > 1)
     without = scores_without_budgets(problem, solver) if problem.devices and countable else ()
-    return _plan(request, solution.choice_L, solution, ties=ties, plain=plain, scores_without=without)
+    plan = _plan(
+        request,
+        solution.choice_L,
+        solution,
+        ties=None if ties is None else ties.count,
+        plain=plain,
+        scores_without=without,
+    )
+    if ties is None:
+        return plan
+    others = [layout for layout in ties.examples if layout != solution.choice_L][:_SHOWN_TIES]
+    return dataclasses.replace(
+        plan,
+        ties_exact=ties.exact,
+        tied_layouts=tuple(map(request.space.write_layout, others)),
+        tie_break=tie_break,
+        near_ties=None if near is None else _near_ties(request, found, near),
+    )
+
+
+def _check_near(near: float | None, confidence: float | None) -> None:
+    if near is not None and not 0 <= near < math.inf:
+        raise InputError(
+            f"the score gap of near-ties is {near}", allowed="0 or a positive number", remedy="give one such as 0.001"
+        )
+    if near is not None and confidence is not None:
+        raise InputError(
+            f"near-ties within {near} cannot be counted with confidence {confidence}", remedy="leave out one of the two"
+        )
+
+
+def _ties(request: Request, found: Solution) -> Ties:
+    """Count the layouts as good as one that was found; that one counts even where counting lost it."""
+    problem = request.problem
+    score = problem.price(found.choice_L).fixed_point_score
+    ties = find_ties(problem, score, examples=_SHOWN_TIES + 1, order_C=request.space.by_label_C)
+    return dataclasses.replace(ties, count=max(ties.count, 1))
+
+
+def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
+    problem, space = request.problem, request.space
+    ties = find_ties(
+        problem,
+        problem.price(found.choice_L).fixed_point_score,
+        gap=min(round(near * FIXED_POINT), 2 * LARGEST_SUM),
+        least_gap=1,
+        examples=_SHOWN_TIES,
+        order_C=space.by_label_C,
+    )
+    layouts = tuple(NearLayout(written=space.write_layout(x), score=problem.price(x).score) for x in ties.examples)
+    return NearTies(gap=near, count=ties.count, exact=ties.exact, layouts=layouts)
+
+
+def _shown(request: Request, found: Solution, solver: Solver, *, tied: bool) -> tuple[Solution, TieBreak | None]:
+    """Return which of the layouts that tie is shown, and by what rule; None for the one that was found."""
+    problem, space = request.problem, request.space
+    if problem.max_changes is not None:
+        if request.confidence is not None:
+            return found, None
+        near = nearest(found, problem, solver)
+        return canonical(near, problem, space) if tied else near, "fewest changes"
+    first = canonical(found, problem, space) if tied else found
+    even = interleaved(first, problem, space, latency_us=problem.latency_budget_us, admits=request.admits)
+    if even is not first:
+        return even, "most even"
+    return first, "first by name" if first is not found else None
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:

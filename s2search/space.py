@@ -65,6 +65,11 @@ class Space:
         """How many layouts there are."""
         return int(len(self.candidates) ** self.groups)
 
+    @property
+    def by_label_C(self) -> tuple[int, ...]:
+        """The candidates in the order of their labels, which does not depend on how they were given."""
+        return tuple(sorted(range(len(self.candidates)), key=lambda c: self.candidates[c].label))
+
     def parse_layout(self, text: str) -> tuple[int, ...]:
         """Read a hand-written layout as candidate indices, one per layer.
 

@@ -43,6 +43,12 @@ BAD_INPUTS = [
     (["plan", "--latency-model", "lokup"], 2, "did you mean 'lookup'?"),
     (["plan", "--scenario", "both"], 2, "'both'"),
     (["plan", "--commit", "never"], 2, "'never'"),
+    (["plan", "--near", "-0.001"], 2, "is -0.001; 0 or a positive number"),
+    (["plan", "--near", "nan"], 2, "is nan; 0 or a positive number"),
+    (["plan", "--near", "1e999"], 2, "is inf; 0 or a positive number"),
+    (["plan", "--near", "close"], 2, "'close'"),
+    (["plan", "--near", "0.001", "--layout", "L4S8L4S8L4"], 2, "--layout asks for none"),
+    (["plan", "--near", "0.001", "--budget", "260ms", "--confidence", "0.95"], 2, "leave out one of the two"),
     (["plan", "--layout", "L4S8"], 2, "has 12 layers, not 28"),
     (["plan", "--layout", "L4X24"], 2, "'X'"),
     (["plan", "--layout", "4L"], 2, "'4L'"),
@@ -89,6 +95,15 @@ def test_the_main_job_prints_a_sandwich_that_fits_80_columns(s2search: Run) -> N
     assert "derived from published" in outcome.out
     assert "not a measurement" in outcome.out
     assert "30,421,755 layouts tie" in outcome.out
+    assert max(len(line.rstrip()) for line in outcome.out.splitlines()) <= 80
+
+
+def test_ties_and_near_ties_are_named_as_far_as_they_fit_a_line(s2search: Run) -> None:
+    outcome = s2search("plan", "--budget", "260ms", "--near", "0.001")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "others: L12S16, L11SLS15, L11S2LS14" in outcome.out
+    assert "34,597,290 layouts score less, by at most 0.001" in outcome.out
+    assert "such as L11S17 -0.265071, " in outcome.out
     assert max(len(line.rstrip()) for line in outcome.out.splitlines()) <= 80
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from s2search.cost import Budget
 from s2search.errors import InfeasibleError, InputError, TableError
 from s2search.latency.lookup import Lookup
 from s2search.plan import Plan, find, front, price, save_front
+from s2search.report.terminal import facts
 from s2search.request import Request
 from s2search.score.file import ScoreFile
 from s2search.score.published import Published
@@ -23,6 +27,9 @@ from s2search.table import LatencyTable, open_table
 
 IPHONE = open_table("iphone-16-pro-max")
 CPU = open_table("amd-epyc.torch-cpu.float32")
+NEUTRAL = ScoreFile(
+    schema="s2search.score/1", name="mine", statement="made up", scores={"lcha": 1.0, "ssa": 1.0, "kv_compressed": 1.0}
+)
 
 
 def ask(
@@ -115,6 +122,88 @@ def test_a_tie_is_broken_by_the_most_even_sandwich_and_counted() -> None:
         int((i + 0.5) * 28 / 12) for i in range(12)
     ]
     assert plan.ties == 30_421_755  # 28 choose 12
+
+
+def test_the_first_few_layouts_that_tie_are_named_and_are_as_good() -> None:
+    plan = find(ask("260ms"), Dynamic())
+    assert plan.ties_exact
+    assert plan.tie_break == "most even"
+    assert plan.tied_layouts == ("L12S16", "L11SLS15", "L11S2LS14")
+    for written in plan.tied_layouts:
+        request = ask("260ms")
+        assert price(request, request.space.parse_layout(written), Dynamic()).optimal
+
+
+@pytest.mark.parametrize(("budget", "down_ms"), [("260ms", 0.0), ("290ms", 0.5), ("275ms", 3.0)])
+@pytest.mark.parametrize("names", [["lcha", "ssa"], ["ssa", "kv_compressed", "lcha"]])
+def test_the_order_of_the_candidates_does_not_change_the_layout_that_is_shown(
+    budget: str, down_ms: float, names: list[str]
+) -> None:
+    scores = {"lcha": 3.0, "kv_compressed": 2.0, "ssa": 1.0}
+    score = ScoreFile(schema="s2search.score/1", name="mine", statement="made up", scores=dict(scores))
+    plans = [
+        find(ask(budget, table=with_switches(down_ms, 0.5), candidates=",".join(order), score=score), Dynamic())
+        for order in itertools.permutations(names)
+    ]
+    assert len({plan.layout for plan in plans}) == 1
+    assert len({plan.tied_layouts for plan in plans}) == 1
+
+
+def test_where_no_even_sandwich_is_as_good_the_first_by_name_is_shown() -> None:
+    """Two of the last three layers score higher as lcha, and any two of them equally: between them nothing is even."""
+    score = ScoreFile(
+        schema="s2search.score/1",
+        name="mine",
+        statement="made up",
+        scores={"lcha": [1.0, 1.0, 1.0, 9.0, 9.0, 9.0], "ssa": 0.0},
+    )
+    latency_ms = {row.label: row.latency_ms for row in IPHONE.rows if row.scenario == "stream"}
+    budget_ms = 2 * latency_ms["lcha"] + 4 * latency_ms["ssa"] + 0.01
+    plan = find(ask(f"{budget_ms}ms", depth=6, score=score), Dynamic())
+    assert plan.written == "S3L2S"
+    assert plan.tie_break == "first by name"
+    assert (plan.ties, plan.tied_layouts) == (3, ("S3LSL", "S4L2"))
+
+
+def test_near_ties_score_less_by_at_most_the_gap_and_are_counted_to_the_last() -> None:
+    plan = find(ask("260ms"), Dynamic(), near=0.001)
+    near = plan.near_ties
+    assert near is not None
+    assert near.exact
+    assert near.count == math.comb(28, 11) + math.comb(28, 10)
+    request = ask("260ms")
+    for layout in near.layouts:
+        priced = price(request, request.space.parse_layout(layout.written), Dynamic())
+        assert priced.fits
+        assert priced.score == layout.score
+        assert plan.score - 0.001 <= layout.score < plan.score
+    assert len(near.layouts) == 3
+
+
+def test_where_ties_cannot_all_be_counted_the_plan_says_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2search.solver.ties._MOST_ARCS", 28 * 3 * 4)
+    plan = find(ask("260ms", candidates="lcha,ssa,kv_compressed", score=NEUTRAL), Dynamic(), near=1.0)
+    assert plan.ties is not None
+    assert plan.ties > 1
+    assert not plan.ties_exact
+    assert f"at least {plan.ties:,} layouts tie" in dict(facts(plan))["score"]
+
+
+@pytest.mark.parametrize("near", [-0.001, float("nan"), float("inf")])
+def test_a_score_gap_that_is_no_gap_is_refused(near: float) -> None:
+    with pytest.raises(InputError, match="the score gap of near-ties is"):
+        find(ask("260ms"), Dynamic(), near=near)
+
+
+@pytest.mark.parametrize("ties", ["null", "7"])
+def test_a_plan_file_from_before_ties_were_named_still_reads(tmp_path: Path, ties: str) -> None:
+    content = json.loads(find(ask("260ms"), Dynamic()).to_json())
+    for later in ("ties_exact", "tied_layouts", "tie_break", "near_ties"):
+        del content[later]
+    content["ties"] = json.loads(ties)
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    plan = Plan.load(tmp_path / "plan.json")
+    assert (plan.ties, plan.ties_exact, plan.tied_layouts, plan.near_ties) == (json.loads(ties), True, (), None)
 
 
 def test_an_even_sandwich_that_its_own_switches_push_over_the_budget_is_not_taken() -> None:

@@ -17,6 +17,7 @@ from s2search.report.colours import block_colours
 from s2search.table import LatencyTable, Row, installed_tables
 
 _CELLS_PER_LINE = 28
+_LINE = 68
 
 
 def plan_text(plan: Plan) -> RenderableType:
@@ -198,13 +199,45 @@ def _score(plan: Plan) -> str:
     if not plan.optimal and plan.upper_bound is not None:
         within = "all that is asked" if plan.constraints.statements else "the budgets"
         line += f" (no layout within {within} scores above {plan.upper_bound:.6f})"
-    if plan.optimal and plan.ties is None and plan.confidence is None:
-        line += "\nties were not counted: there are too many different partial layouts"
-    if plan.ties is not None and plan.ties > 1:
-        near = plan.constraints.like is not None
-        shown = "one that changes the fewest layers" if near else "the most evenly interleaved that fits"
-        line += f"\n{plan.ties:,} layouts tie; shown is {shown}"
-    return f"{line}\n{plan.provenance.score}: {plan.provenance.score_statement}"
+    lines = [line, *_ties(plan), *_near_ties(plan), f"{plan.provenance.score}: {plan.provenance.score_statement}"]
+    return "\n".join(lines)
+
+
+_SHOWN = {
+    "most even": "the most evenly interleaved that fits",
+    "fewest changes": "one that changes the fewest layers",
+    "first by name": "the first by name of the fastest",
+    None: "the one that was found",
+}
+
+
+def _ties(plan: Plan) -> list[str]:
+    if plan.ties is None or (plan.ties == 1 and plan.ties_exact):
+        return []
+    if plan.ties == 1:
+        return ["other layouts may tie: too many different partial layouts to count them"]
+    count = f"{'' if plan.ties_exact else 'at least '}{plan.ties:,}"
+    others = _that_fit("others: ", plan.tied_layouts)
+    return [f"{count} layouts tie; shown is {_SHOWN[plan.tie_break]}", *others]
+
+
+def _near_ties(plan: Plan) -> list[str]:
+    near = plan.near_ties
+    if near is None:
+        return []
+    if near.count == 0 and not near.exact:
+        return [f"too many different partial layouts to count those that score at most {near.gap:g} less"]
+    count = f"{'' if near.exact else 'at least '}{near.count:,}"
+    layouts = "layout scores" if near.count == 1 else "layouts score"
+    examples = [f"{layout.written} {layout.score:.6f}" for layout in near.layouts]
+    return [f"{count} {layouts} less, by at most {near.gap:g}", *_that_fit("such as ", examples)]
+
+
+def _that_fit(start: str, words: Sequence[str]) -> list[str]:
+    """Return one line with as many of the words as fit beside the names of the facts; none if not one does."""
+    while words and len(start + ", ".join(words)) > _LINE:
+        words = words[:-1]
+    return [start + ", ".join(words)] if words else []
 
 
 def _origin(plan: Plan) -> str:

@@ -1,14 +1,23 @@
-"""Which of equally good layouts is shown: the most even sandwich, or the one nearest to a given layout."""
+"""Which of equally good layouts is shown, whatever the solver came upon first.
+
+Of the best layouts the fastest count, near a given layout those that change the fewest layers. Of these the first by
+name (candidates compared layer by layer, in the order of their labels) is `canonical`. Its blocks, put in the most even
+order that fits, are shown; where no such order is as good, the canonical layout itself. Neither depends on the order in
+which candidates are given or states are looked at.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from s2search.errors import InfeasibleError
 from s2search.problem import Problem
 from s2search.solver.base import Solution, Solver
+from s2search.solver.ties import find_ties
 from s2search.space import Space
+
+_MOST_STATES = 2_000
 
 
 def nearest(solution: Solution, problem: Problem, solver: Solver) -> Solution:
@@ -28,6 +37,21 @@ def nearest(solution: Solution, problem: Problem, solver: Solver) -> Solution:
     return solution
 
 
+def canonical(solution: Solution, problem: Problem, space: Space) -> Solution:
+    """Prefer the first by name of all layouts that are as good, no slower, and change no more of the reference.
+
+    The layout stays where there are too many different partial layouts to be sure of the first.
+    """
+    within = dataclasses.replace(
+        problem,
+        latency_budget_us=solution.latency_us,
+        max_changes=None if problem.max_changes is None else _changes(problem, solution),
+    )
+    score = problem.price(solution.choice_L).fixed_point_score
+    ties = find_ties(within, score, most_states=_MOST_STATES, examples=1, order_C=space.by_label_C)
+    return _with_layout(solution, problem, ties.examples[0]) if ties.exact else solution
+
+
 def interleaved(
     solution: Solution,
     problem: Problem,
@@ -43,21 +67,29 @@ def interleaved(
     """
     found = problem.price(solution.choice_L)
     start, end = _free_layers(problem)
-    free_L = solution.choice_L[start:end]
-    counts_C = [free_L.count(c) for c in range(len(space.candidates))]
+    free_L, by_label_C = solution.choice_L[start:end], space.by_label_C
+    counts_C = [free_L.count(c) for c in by_label_C]
+    by_label = dataclasses.replace(space, candidates=tuple(space.candidates[c] for c in by_label_C))
     for runs in range(space.groups, 0, -1):
-        even_L = solution.choice_L[:start] + space.interleave(counts_C, runs=runs) + solution.choice_L[end:]
+        between_L = tuple(by_label_C[i] for i in by_label.interleave(counts_C, runs=runs))
+        even_L = solution.choice_L[:start] + between_L + solution.choice_L[end:]
         even = problem.price(even_L)
         as_good = even.fixed_point_score == found.fixed_point_score and even.latency_us <= latency_us
         if as_good and (admits or problem.admits)(even_L):
-            return dataclasses.replace(
-                solution,
-                choice_L=even_L,
-                latency_us=even.latency_us,
-                memory_bytes=even.memory_bytes,
-                peak_bytes=even.peak_bytes,
-            )
+            return _with_layout(solution, problem, even_L)
     return solution
+
+
+def _with_layout(solution: Solution, problem: Problem, choice_L: Sequence[int]) -> Solution:
+    """Return the same answer with another layout that is as good."""
+    price = problem.price(choice_L)
+    return dataclasses.replace(
+        solution,
+        choice_L=tuple(choice_L),
+        latency_us=price.latency_us,
+        memory_bytes=price.memory_bytes,
+        peak_bytes=price.peak_bytes,
+    )
 
 
 def _free_layers(problem: Problem) -> tuple[int, int]:

@@ -9,14 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s2search.errors import CheckError, InfeasibleError, ProblemError
-from s2search.problem import FIXED_POINT, UNLIMITED, Problem
+from s2search.problem import UNLIMITED, Problem
 from s2search.solver.allocation import Allocation
 from s2search.solver.base import Choice, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive, layouts_NL
 from s2search.solver.infeasible import least_of
 from s2search.solver.milp import Milp
-from s2search.solver.ties import count_ties
 from s2search.testing.problems import random_problem
 from s2search.testing.solvers import check_solver
 
@@ -206,40 +205,6 @@ def test_the_nearest_layout_breaks_one_limit_only_by_the_least_that_any_does(pro
     if nearest_L is not None:
         admitting = [n for n, needed in relaxations.items() if with_limit(problem, n, needed).admits(nearest_L)]
         assert admitting
-
-
-@given(problems())
-def test_ties_are_counted_as_brute_force_counts_them(problem: Problem) -> None:
-    best = score_or_none(Exhaustive(), problem)
-    assume(best is not None)
-    by_group = problem.by_group()
-    tied = 0
-    for chunk in layouts_NL(by_group, limit=10**6):
-        for choice in chunk.tolist():
-            tied += by_group.admits(choice) and by_group.price(choice).score == best
-    assert count_ties(problem, round(best * FIXED_POINT)) == tied
-
-
-def test_a_tie_remembers_its_largest_peak_to_the_end() -> None:
-    """Of four layouts, the one with a peak of 5 in the first layer and 3 bytes in the second breaks the budget of 5."""
-    nothing = np.zeros((2, 2), np.int64)
-    problem = Problem(
-        score_LC=nothing * 1.0,
-        latency_us_LC=nothing,
-        memory_bytes_LC=np.array([[0, 0], [3, 0]]),
-        peak_bytes_LC=np.array([[5, 0], [0, 0]]),
-        allowed_LC=nothing == 0,
-        stream_C=np.array([0, 0]),
-        switch_us_SS=nothing,
-        memory_budget_bytes=5,
-    )
-    assert count_ties(problem, 0) == 3
-
-
-def test_counting_ties_gives_up_rather_than_guess() -> None:
-    problem = random_problem(np.random.default_rng(0), layers=12, candidates=3, tightness=1.0)
-    flat = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC))
-    assert count_ties(flat, 0, most_states=10) is None
 
 
 def test_32_layers_of_3_1_ms_fit_their_own_sum() -> None:
