@@ -219,7 +219,7 @@ def _rows(request: Request, best: Solution, solver: Solver) -> Iterator[RowAnswe
 
         found = sensitivity(pose, latency_us, best, solver)
         faster, slower, std = (
-            None if change_us is None else round(100 * change_us / latency_us, 4)
+            None if change_us is None else round(100 * change_us / latency_us, 6)
             for change_us in (found.faster_us, found.slower_us, std_us)
         )
         yield RowAnswer(

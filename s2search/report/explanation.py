@@ -35,7 +35,8 @@ def explanation_text(explanation: Explanation, plan: Plan) -> RenderableType:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for price in explanation.prices:
-        grid.add_row(price.budget.partition(" of ")[0], _price(price))
+        kind, _, device = price.budget.partition(" of ")
+        grid.add_row(kind, _price(price, on=(device or plan.devices[0].table) if several else ""))
     if explanation.kernels:
         grid.add_row("kernels", "\n".join(_kernel(kernel, several) for kernel in explanation.kernels))
     if explanation.prices:
@@ -91,18 +92,16 @@ def _over(over: OverAnswer) -> str:
     return f"{over.limit}: {over.amount:g} over"
 
 
-def _price(price: PriceAnswer) -> str:
-    unit, device = price.unit, price.budget.partition(" of ")[2]
-    more, less = _buys(price.score_gain), "costs nothing" if not price.score_loss else f"costs {price.score_loss:.6f}"
-    if price.score_loss is None:
-        less = "and no layout fits"
-    line = "no amount more buys anything"
-    if price.next is not None:
-        extra = f"{price.next.extra:.6f}".rstrip("0").rstrip(".")
-        line = f"{extra} {unit} more buys {price.next.score_gain:.6f}: {price.next.written}"
-        line += f"\n1 {unit} more {more}"
-    line += f"{'; ' if price.next else chr(10)}1 {unit} less {less}"
-    return f"on {device}\n{line}" if device else line
+def _price(price: PriceAnswer, *, on: str) -> str:
+    unit, lines = price.unit, [f"on {on}"] if on else []
+    less = f"1 {unit} less and no layout fits"
+    if price.score_loss is not None:
+        less = f"1 {unit} less costs {f'{price.score_loss:.6f}' if price.score_loss else 'nothing'}"
+    if price.next is None:
+        return "\n".join([*lines, f"no amount more buys anything; {less}"])
+    extra = f"{price.next.extra:.6f}".rstrip("0").rstrip(".")
+    lines.append(f"{extra} {unit} more buys {price.next.score_gain:.6f}: {price.next.written}")
+    return "\n".join([*lines, f"1 {unit} more {_buys(price.score_gain)}; {less}"])
 
 
 def _kernel(kernel: KernelAnswer, several: bool) -> str:
