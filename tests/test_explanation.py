@@ -160,6 +160,11 @@ def test_each_device_has_its_own_prices_kernels_and_rows() -> None:
     assert {(kernel.table, kernel.block) for kernel in explanation.kernels} == {
         (table, block) for table in (H100.name, IPHONE.name) for block in ("lcha", "ssa")
     }
+    for row in explanation.rows:
+        binding = row.table == H100.name and row.part in ("lcha", "ssa")
+        assert (row.nearest_percent is not None) == binding, row
+    for kernel in explanation.kernels:
+        assert (kernel.score_gain > 0) == (kernel.table == H100.name and kernel.block == "lcha")
     unlimited = dataclasses.replace(request, further=(dataclasses.replace(target, budgets=()),))
     assert {row.table for row in explained(unlimited)[1].rows} == {IPHONE.name}
 

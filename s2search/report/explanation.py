@@ -118,7 +118,7 @@ def _rows(rows: Sequence[RowAnswer]) -> RenderableType:
     """Return the rows of one table that could decide the plan, and the names of those that cannot."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("row", overflow="fold")
-    for heading in ("latency", "stated +-", "another plan if", "or if", "away"):
+    for heading in ("latency", "stated +-", "better plan if", "over budget if", "away"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in (decisive := [row for row in rows if row.nearest_percent is not None]):
         table.add_row(

@@ -116,6 +116,14 @@ def test_the_multiplier_is_the_slope_of_a_straight_front() -> None:
     assert (price.gain, price.loss) == (2.0, None)
 
 
+def test_the_multiplier_allows_for_the_peak_of_the_layout() -> None:
+    two_one = np.tile(np.array([2, 1]), (4, 1))
+    problem = small(memory_bytes_LC=two_one * 10**6, peak_bytes_LC=0 * two_one + 10**7, memory_budget_bytes=16 * 10**6)
+    (price,) = shadow_prices(problem, EXACT.solve(problem), EXACT)
+    assert price.multiplier == pytest.approx(1, rel=0.05)
+    assert (price.gain, price.loss) == (1.0, 1.0)
+
+
 @given(constrained(), st.data())
 def test_the_shown_swap_is_the_best_that_fits_or_else_the_best_that_does_not(
     problem: Problem, data: st.DataObject
@@ -154,6 +162,8 @@ def test_a_candidate_that_is_not_allowed_is_no_swap() -> None:
     allowed_LC[1, 0] = False
     swaps = best_swaps(small(allowed_LC=allowed_LC), (1, 1, 1, 1))
     assert [swap is None for swap in swaps] == [False, True, False, False]
+    swaps = best_swaps(small(allowed_LC=allowed_LC, group_size=2), (1, 1, 1, 1))
+    assert [swap is None for swap in swaps] == [True, False]
 
 
 @given(constrained(), st.integers(0, 2), st.integers(2, 14))
