@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from s2search.errors import InputError, S2SearchError
+from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.table import DEFAULT_TABLE
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from s2search.cost import Budget
+    from s2search.plan import Plan
     from s2search.request import Request, Target
     from s2search.solver.base import Solver
 
@@ -101,6 +102,7 @@ def plan(
         float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
     ] = None,
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why: swaps, prices, decisive rows.")] = False,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
     video: VideoOption = None,
@@ -114,15 +116,8 @@ def plan(
     if context.invoked_subcommand:
         _refuse_options(context)
         return 0
-    from s2search.plan import find, price
-
     _check_outputs(out, figure)
-    if near is not None and layout is not None:
-        raise InputError(f"--near {near:g} needs a search, and --layout asks for none", remedy="leave out one of them")
-    request = _request(context)
-    choice_L = None if layout is None else request.space.parse_layout(layout)
-    with _solver(solver) as chosen:
-        answer = find(request, chosen, near=near) if choice_L is None else price(request, choice_L, chosen)
+    answer = _answer(context)
     if out:
         answer.save(out)
     if figure:
@@ -135,6 +130,10 @@ def plan(
         from s2search.report.terminal import plan_text
 
         _print(plan_text(answer))
+        if answer.explanation:
+            from s2search.report.explanation import explanation_text
+
+            _print(explanation_text(answer.explanation, answer))
     return 0 if answer.fits else 1
 
 
@@ -311,6 +310,36 @@ def _refuse_options(context: typer.Context) -> None:
                 f"--{name.replace('_', '-')} stands before {context.invoked_subcommand!r}, which does not use it",
                 remedy=f"leave it out; see s2search plan {context.invoked_subcommand} --help",
             )
+
+
+def _answer(context: typer.Context) -> Plan:
+    """Search, or price a hand-written layout; with `--json`, that nothing fits is said as JSON too."""
+    from s2search.plan import find, price
+
+    words = context.params
+    if words["near"] is not None and words["layout"] is not None:
+        raise InputError(
+            f"--near {words['near']:g} needs a search, and --layout asks for none", remedy="leave out one of them"
+        )
+    request = _request(context)
+    choice_L = None if words["layout"] is None else request.space.parse_layout(words["layout"])
+    try:
+        with _solver(words["solver"]) as chosen:
+            if choice_L is None:
+                answer = find(request, chosen, near=words["near"])
+            else:
+                answer = price(request, choice_L, chosen)
+            if words["explain"]:
+                from s2search.explanation import explain
+
+                answer = dataclasses.replace(answer, explanation=explain(request, answer.layout, chosen))
+    except InfeasibleError as error:
+        if words["as_json"]:
+            from s2search.infeasibility import infeasible
+
+            typer.echo(infeasible(request, error).to_json(), nl=False)
+        raise
+    return answer
 
 
 def _request(context: typer.Context) -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ class Evidence:
     """What a latency model predicts for everything that a layout can contain.
 
     `fixed` are the parts that every layout pays once (stem, head, buffers). `down` and `up` are the switches between
-    the streams; None where no candidate runs in the low-resolution stream.
+    the streams; None where no candidate runs in the low-resolution stream. `fixed_parts` names the fixed ones.
     """
 
     block_C: tuple[Estimate, ...]
     fixed: tuple[Estimate, ...]
     down: Estimate | None
     up: Estimate | None
+    fixed_parts: tuple[str, ...] = ()
 
     @classmethod
     def gather(cls, table: LatencyTable, scope: Scope, space: Space, model: LatencyModel) -> Evidence:
@@ -52,6 +54,27 @@ class Evidence:
             fixed=tuple(model.predict(table, scope, part) for part in fixed),
             down=model.predict(table, scope, "down") if switches else None,
             up=model.predict(table, scope, "up") if switches else None,
+            fixed_parts=tuple(fixed),
+        )
+
+    def parts(self, space: Space) -> dict[str, Estimate]:
+        """Return every estimate by the name of its part: the candidates' labels, the fixed parts, the switches."""
+        named = {block.label: estimate for block, estimate in zip(space.candidates, self.block_C, strict=True)}
+        named |= dict(zip(self.fixed_parts, self.fixed, strict=True))
+        return named | {name: one for name, one in (("down", self.down), ("up", self.up)) if one is not None}
+
+    def with_latency(self, part: str, latency_us: int, space: Space) -> Evidence:
+        """Return the same evidence with another latency of one part, named as in `parts`."""
+        changed = {
+            name: _retimed(estimate, latency_us) if name == part else estimate
+            for name, estimate in self.parts(space).items()
+        }
+        return dataclasses.replace(
+            self,
+            block_C=tuple(changed[block.label] for block in space.candidates),
+            fixed=tuple(changed[name] for name in self.fixed_parts),
+            down=changed.get("down"),
+            up=changed.get("up"),
         )
 
     @property
@@ -129,6 +152,10 @@ class Evidence:
         named = [(repr(block.label), e) for block, e in zip(space.candidates, self.block_C, strict=True)]
         named += [("a fixed part", estimate) for estimate in self.fixed]
         return named + [("a switch", estimate) for estimate in (self.down, self.up) if estimate is not None]
+
+
+def _retimed(estimate: Estimate, latency_us: int) -> Estimate:
+    return dataclasses.replace(estimate, cost=dataclasses.replace(estimate.cost, latency_us=latency_us))
 
 
 def _std_us(estimate: Estimate | None) -> float:

@@ -29,6 +29,7 @@ from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.document import read_json, write_text
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
 from s2search.evidence import Evidence
+from s2search.explanation import Explanation
 from s2search.preset import video_size
 from s2search.problem import FIXED_POINT, Problem
 from s2search.request import Request, Target
@@ -219,6 +220,7 @@ class Plan:
     provenance: Origin
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
     devices: tuple[DeviceAnswer, ...] = ()
+    explanation: Explanation | None = None
 
     def __post_init__(self) -> None:
         counted = {label: self.layout.count(label) for label in self.blocks}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -158,9 +159,13 @@ class Request:
     @cached_property
     def problem(self) -> Problem:
         """The search as integer arrays."""
+        return self.pose(self.evidences)
+
+    def pose(self, evidences: Sequence[Evidence]) -> Problem:
+        """Return the same search on other evidence, by device."""
         first, *further = (
             target.pose(evidence, self.space, self.score)
-            for target, evidence in zip(self.targets, self.evidences, strict=True)
+            for target, evidence in zip(self.targets, evidences, strict=True)
         )
         devices = (_device(target, alone) for target, alone in zip(self.further, further, strict=True))
         return dataclasses.replace(self.constraints.put_on(first, self.space), devices=tuple(devices))
@@ -173,6 +178,10 @@ class Request:
             TableError: The table states no spread of timings.
         """
         return self.evidence.spread(self.table, self.space)
+
+    def write_limit(self, name: str) -> str:
+        """Return the name of one of the problem's resources with candidates by their labels."""
+        return re.sub(r"candidate (\d+)$", lambda match: self.space.candidates[int(match[1])].label, name)
 
     def admits(self, choice_L: Sequence[int]) -> bool:
         """Tell whether the problem admits a layout, with the confidence asked for."""
