@@ -184,7 +184,7 @@ def frontier(
     html: Annotated[Path | None, typer.Option(help="Write an interactive page: one file, no network.")] = None,
 ) -> int:
     """Trace the best score for every latency, at one memory budget."""
-    from s2search.plan import front, save_front
+    from s2search.planning import front, save_front
     from s2search.report.references import reference_plans
     from s2search.report.terminal import front_text
 
@@ -314,7 +314,7 @@ def _refuse_options(context: typer.Context) -> None:
 
 def _answer(context: typer.Context) -> Plan:
     """Search, or price a hand-written layout; with `--json`, that nothing fits is said as JSON too."""
-    from s2search.plan import find, price
+    from s2search.planning import find, price
 
     words = context.params
     if words["near"] is not None and words["layout"] is not None:
@@ -325,10 +325,7 @@ def _answer(context: typer.Context) -> Plan:
     choice_L = None if words["layout"] is None else request.space.parse_layout(words["layout"])
     try:
         with _solver(words["solver"]) as chosen:
-            if choice_L is None:
-                answer = find(request, chosen, near=words["near"])
-            else:
-                answer = price(request, choice_L, chosen)
+            answer = find(request, chosen, near=words["near"]) if choice_L is None else price(request, choice_L, chosen)
             if words["explain"]:
                 from s2search.explanation import explain
 

@@ -12,7 +12,8 @@ from s2search.cost import Budget
 from s2search.errors import InfeasibleError, InputError, TableError
 from s2search.latency.interpolate import Interpolate
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan, find, price
+from s2search.plan import Plan
+from s2search.planning import find, price
 from s2search.request import Request
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic

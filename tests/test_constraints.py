@@ -15,7 +15,8 @@ from s2search.constraints import Constraints
 from s2search.cost import Budget
 from s2search.errors import InfeasibleError, InputError
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan, find, price
+from s2search.plan import Plan
+from s2search.planning import find, price
 from s2search.request import Request, Target
 from s2search.score.file import ScoreFile
 from s2search.solver.base import Solver

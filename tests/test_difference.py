@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from s2search.cost import Budget
 from s2search.difference import Difference, difference
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan, find, price
+from s2search.plan import Plan
+from s2search.planning import find, price
 from s2search.request import Request, Target
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic

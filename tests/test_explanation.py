@@ -11,7 +11,8 @@ from s2search.cost import Budget
 from s2search.errors import InfeasibleError, InputError, ProblemError
 from s2search.explanation import Explanation, explain
 from s2search.infeasibility import infeasible
-from s2search.plan import Plan, find
+from s2search.plan import Plan
+from s2search.planning import find
 from s2search.request import Request, Target
 from s2search.solver.allocation import Allocation
 from s2search.solver.dynamic import Dynamic

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from s2search.cost import Budget
 from s2search.errors import InfeasibleError, InputError, TableError
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan, find, front, price, save_front
+from s2search.plan import Plan
+from s2search.planning import find, front, price, save_front
 from s2search.report.terminal import facts
 from s2search.request import Request
 from s2search.score.file import ScoreFile

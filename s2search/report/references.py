@@ -6,7 +6,8 @@ all of 28 layers. How the paper's sandwich interleaves its 12 LCHA and 16 SSA is
 
 from __future__ import annotations
 
-from s2search.plan import Plan, price
+from s2search.plan import Plan
+from s2search.planning import price
 from s2search.request import Request
 from s2search.solver.base import Solver
 

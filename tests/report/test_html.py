@@ -13,7 +13,8 @@ import pytest
 from s2search.cost import Budget
 from s2search.errors import InputError
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan, front
+from s2search.plan import Plan
+from s2search.planning import front
 from s2search.report.figures import front_figure
 from s2search.report.html import front_html, save_html
 from s2search.report.references import reference_plans
