@@ -207,6 +207,27 @@ def test_the_nearest_layout_breaks_one_limit_only_by_the_least_that_any_does(pro
         assert admitting
 
 
+def test_dynamic_equals_highs_on_500_random_problems() -> None:
+    rng = np.random.default_rng(500)
+    answered = 0
+    for i in range(500):
+        problem = random_problem(
+            rng,
+            layers=int(rng.integers(4, 13)),
+            candidates=int(rng.integers(2, 5)),
+            costs=("identical", "noisy", "random")[i % 3],  # type: ignore[arg-type]
+            tightness=float(rng.uniform(0.05, 0.95)),
+            peaks=bool(rng.integers(2)),
+            switches=bool(rng.integers(2)),
+        )
+        ours, theirs = score_or_none(Dynamic(), problem), score_or_none(Milp(time_limit_s=60), problem)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert ours == pytest.approx(theirs, abs=1e-6)
+            answered += 1
+    assert answered > 300
+
+
 def test_32_layers_of_3_1_ms_fit_their_own_sum() -> None:
     """Float sums refuse this plan: 32 additions of 1.6 are more than 51.2."""
     ones = np.ones((32, 1), np.int64)
