@@ -11,6 +11,8 @@ Axes:  L layers  C candidates  R resources  K cases
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +28,16 @@ from s2search.solver.labels import NOTHING, Best, Walk
 #: How many labels a layer may keep before another solver is quicker, and before memory is.
 MOST_LABELS, ALL_LABELS = 16_384, 262_144
 
-_FIRST_WIDTH, _WIDTH, _WIDER = 64, 4096, 8
+_FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
-_FIRST_REACH, _FURTHER = 1 / 32, 2  # of the distance between the bound and the best layout of the first sweep
+_FEW_LEVELS = 8  # of peaks, that are searched one by one
+_ALL_SWEEPS = 40  # times the most labels of a layer, in all sweeps together
+_FEW_KEPT = 64  # labels per layer
+_FIRST_REACH, _FURTHER, _MUCH_FURTHER = (
+    1 / 32,
+    2,
+    6,
+)  # of the distance between the bound and the best layout of the first sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +133,12 @@ class Sweep:
     """What one pass found, per case.
 
     `found_K` holds layouts that beat the best known. `cut_K` is the largest bound (fixed-point score) among labels that
-    were cut: no layout that was not looked at scores above it; `NOTHING` where nothing was cut.
+    were cut: no layout that was not looked at scores above it; `NOTHING` where nothing was cut. `kept` counts labels.
     """
 
     found_K: list[Found]
     cut_K: Int
+    kept: int
 
 
 def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width: int, best: Best) -> Sweep:
@@ -139,13 +149,16 @@ def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width:
     )
     while forward.walked + backward.walked < graph.layers and all(len(walk.labels) for walk in walks):
         min(walks, key=lambda walk: (len(walk.labels), walk.walked)).step(width)
-    return Sweep(found_K=join(forward, backward), cut_K=np.maximum(forward.cut_K, backward.cut_K))
+    kept = sum(len(labels) for walk in walks for labels in walk.layers)
+    return Sweep(found_K=join(forward, backward), cut_K=np.maximum(forward.cut_K, backward.cut_K), kept=kept)
 
 
 class _Search:
     def __init__(self, graph: Graph, limit_KR: Int, most_labels: int, slack: float, *, feasible: bool = False) -> None:
         self.graph, self.limit_KR, self.most_labels, self.slack = graph, limit_KR, most_labels, slack
         self.feasible = feasible
+        self.kept = 0
+        self.may_fit_K: dict[int, bool] = {}
         self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
         self.best = Best.none(len(limit_KR))
         self.bound_K = np.full(len(limit_KR), NOTHING)
@@ -154,7 +167,9 @@ class _Search:
 
     def run(self) -> list[Answer]:
         """Return the answers."""
-        spans = [span for k in range(len(self.limit_KR)) if (span := self._whole(k)) is not None]
+        spans = [span for k in range(len(self.limit_KR)) for span in self._spans(k)]
+        if len(self.limit_KR) == 1:
+            spans = self._bounded(spans)
         while spans:
             if len(self.limit_KR) > 1:
                 spans = self._after(spans)
@@ -174,13 +189,27 @@ class _Search:
             )
         ]
 
-    def _whole(self, k: int) -> _Span | None:
-        """Return all levels of peaks that fit the limits; None where none does."""
+    def _spans(self, k: int) -> list[_Span]:
+        """Return the levels of peaks that fit the limits: one by one where they are few, otherwise all at once."""
         most_R = [int(np.searchsorted(levels, self.limit_KR[k, r], "right")) for r, levels in enumerate(self.levels_R)]
-        if min(most_R) == 0:
-            return None
-        width = _FIRST_WIDTH if len(self.limit_KR) == 1 else _AMONG_MANY
-        return _Span(k=k, levels=tuple((0, most - 1) for most in most_R), width=width)
+        if len(self.limit_KR) > 1 or math.prod(most_R) > _FEW_LEVELS:
+            width = min(_FIRST_WIDTH if len(self.limit_KR) == 1 else _AMONG_MANY, self.most_labels)
+            return [_Span(k=k, levels=tuple((0, most - 1) for most in most_R), width=width)] if min(most_R) else []
+        width = min(_FIRST_WIDTH, self.most_labels)
+        each = itertools.product(*(range(most) for most in most_R))
+        return [_Span(k=k, levels=tuple((at, at) for at in levels), width=width) for levels in each]
+
+    def _bounded(self, spans: list[_Span]) -> list[_Span]:
+        """Return the spans in which every layer has a candidate, with the bound on their layouts."""
+        spans, cases = self._relaxed(spans)
+        if not spans:
+            return []
+        dual, backward_dual = self._duals(spans, cases)
+        root_K = np.minimum(np.floor(dual.bound_K + dual.margin), 2.0**61).astype(np.int64)
+        return [
+            dataclasses.replace(span, root=int(root), bounds=(dual.take([i]), backward_dual.take([i])))
+            for i, (span, root) in enumerate(zip(spans, root_K, strict=True))
+        ]
 
     def _after(self, spans: list[_Span]) -> list[_Span]:
         """Sweep some spans, and return what is left to do about them."""
@@ -209,6 +238,7 @@ class _Search:
             latency_K=np.where(floor_K > worth_K, -NOTHING, latency_K[open_K]),
         )
         found = sweep(self.graph, cases, dual, backward_dual, width=width, best=known)
+        self.kept += found.kept
         admitted = [self._improve(span.k, layout) for span, layout in zip(spans, found.found_K, strict=True)]
         left: list[_Span] = []
         for i, span in enumerate(spans):
@@ -217,38 +247,55 @@ class _Search:
                 span, root=min(int(root_K[i]), looked_at), bounds=(dual.take([i]), backward_dual.take([i]))
             )
             if not admitted[i] or span.root > self._worth_beating_K()[span.k]:
-                left += self._go_on(span, admitted=admitted[i], cut=int(found.cut_K[i]) > NOTHING)
+                left += self._go_on(
+                    span,
+                    looked=int(root_K[i]),
+                    admitted=admitted[i],
+                    cut=int(found.cut_K[i]) > NOTHING,
+                    few=found.kept < _FEW_KEPT * self.graph.layers * len(spans),
+                )
             else:
                 self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
         return left
 
-    def _go_on(self, span: _Span, *, admitted: bool, cut: bool) -> list[_Span]:
-        """Return what to sweep next where a sweep did not settle a span."""
+    def _go_on(self, span: _Span, *, looked: int, admitted: bool, cut: bool, few: bool) -> list[_Span]:
+        """Return what to sweep next where a sweep did not settle a span.
+
+        Args:
+            span: The span, with what is known now.
+            looked: The bound from which the sweep looked down.
+            admitted: Whether the layout that it found, if any, keeps the limits.
+            cut: Whether it had to cut labels.
+            few: Whether it kept so few labels that it could have looked much further.
+        """
         if self.layout_K[span.k] is None and not self.feasible and admitted and not self._anything_fits(span.k):
             return []  # without a layout no bound drops a label: more labels would only cost time
         if not admitted and not span.one_level:
             return span.halves()
+        if self.kept > _ALL_SWEEPS * self.most_labels * len(self.limit_KR):
+            return self._unsettled(span)
         if span.reach is None:
             known = self.best.score_K[span.k]
             distance = span.root - known if known > NOTHING else int(np.ptp(self.graph.score_LC, axis=1).sum())
-            return [
-                dataclasses.replace(
-                    span, width=min(_WIDTH, self.most_labels), reach=max(int(distance * _FIRST_REACH), 1)
-                )
-            ]
+            reach = max(int(distance * _FIRST_REACH), looked - span.root, 1)
+            return [dataclasses.replace(span, width=min(_WIDTH, self.most_labels), reach=reach)]
         if not cut:
-            return [dataclasses.replace(span, reach=self._further(span))]
+            return [dataclasses.replace(span, reach=self._further(span, few=few))]
         if not span.one_level:
             return span.halves()
         if span.width >= self.most_labels:
-            self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
-            self.settled_K[span.k] = False
-            return []
+            return self._unsettled(span)
         return [dataclasses.replace(span, width=min(span.width * _WIDER, self.most_labels))]
 
-    def _further(self, span: _Span) -> int:
-        """Return how far below the bound to look next: twice as far, or down to the best layout if that is near."""
-        reach, distance = _FURTHER * (span.reach or 0), span.root - int(self._worth_beating_K()[span.k])
+    def _unsettled(self, span: _Span) -> list[_Span]:
+        self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
+        self.settled_K[span.k] = False
+        return []
+
+    def _further(self, span: _Span, *, few: bool) -> int:
+        """Return how far below the bound to look next: some times as far, or to the best layout if that is near."""
+        reach = (_MUCH_FURTHER if few else _FURTHER) * (span.reach or 0)
+        distance = span.root - int(self._worth_beating_K()[span.k])
         return distance if reach < distance < 1.5 * reach else reach
 
     def _relaxed(self, spans: list[_Span]) -> tuple[list[_Span], Cases]:
@@ -302,8 +349,10 @@ class _Search:
 
     def _anything_fits(self, k: int) -> bool:
         """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
-        try:
-            least = least_use(self.graph, self.limit_KR[k], 0)
-        except CheckError:
-            return True
-        return least is not None and least[0] <= self.limit_KR[k, 0]
+        if k not in self.may_fit_K:
+            try:
+                least = least_use(self.graph, self.limit_KR[k], 0)
+                self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
+            except CheckError:
+                self.may_fit_K[k] = True
+        return self.may_fit_K[k]
