@@ -25,13 +25,15 @@ from s2search.solver.graph import BOUNDLESS, Cases, Graph
 from s2search.solver.joining import Found, join
 from s2search.solver.labels import NOTHING, Best, Walk
 
-#: How many labels a layer may keep before another solver is quicker, and before memory is.
+#: How many labels a layer may keep: before another solver is quicker, and before memory runs out.
 MOST_LABELS, ALL_LABELS = 16_384, 262_144
+#: How many labels all layers of a sweep may keep before another solver is quicker.
+MOST_PER_SWEEP = 400_000
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
 _FEW_LEVELS = 8  # of peaks, that are searched one by one
-_ALL_SWEEPS = 40  # times the most labels of a layer, in all sweeps together
+_ALL_SWEEPS = 1  # times the most labels of one sweep
 _FEW_KEPT = 64  # labels per layer
 _FIRST_REACH, _FURTHER, _MUCH_FURTHER = (
     1 / 32,
@@ -272,7 +274,7 @@ class _Search:
             return []  # without a layout no bound drops a label: more labels would only cost time
         if not admitted and not span.one_level:
             return span.halves()
-        if self.kept > _ALL_SWEEPS * self.most_labels * len(self.limit_KR):
+        if self.kept > _ALL_SWEEPS * self.most_labels * self.graph.layers * len(self.limit_KR):
             return self._unsettled(span)
         if span.reach is None:
             known = self.best.score_K[span.k]
