@@ -253,7 +253,7 @@ def _with_layouts(folded: Problem, budgets_K2: Int, answers: list[Answer]) -> li
 
     The loosest come first: what they find or rule out may do for the others.
     """
-    answers, impossible_K2 = list(answers), []
+    answers, impossible_K2 = list(answers), list[Int]()
     for k in np.lexsort(budgets_K2.T)[::-1]:
         if answers[k].layout is not None or answers[k].settled:
             continue
