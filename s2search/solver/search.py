@@ -207,7 +207,7 @@ class _Search:
         if not spans:
             return []
         dual, backward_dual = self._duals(spans, cases)
-        root_K = np.minimum(np.floor(dual.bound_K + dual.margin), 2.0**61).astype(np.int64)
+        root_K = np.minimum(np.floor(dual.bound_K), 2.0**61).astype(np.int64)
         return [
             dataclasses.replace(span, root=int(root), bounds=(dual.take([i]), backward_dual.take([i])))
             for i, (span, root) in enumerate(zip(spans, root_K, strict=True))
