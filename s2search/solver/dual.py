@@ -33,24 +33,24 @@ _FORBIDDEN = -1e30
 class Dual:
     """Upper bounds on completions, for some sets of prices per case, the best set first.
 
-    `completion_LKPS` is the best priced score from each layer and stream to the head; `margin` covers rounding.
-    `bound_K` is the least upper bound on any whole layout.
+    `completion_LKPS` is the best priced score from each layer and stream to the head. `bound_K` is the least upper
+    bound on any whole layout. Both include a margin for rounding; `margin_K` is that of the best set.
     """
 
     price_KPR: Float
     completion_LKPS: Float
     bound_K: Float
-    margin: float
+    margin_K: Float
 
     def bound_N(self, layer: int, case_N: NDArray[np.int64], stream_N: NDArray[np.int64], left_RN: Float) -> Float:
         """Return the most that completions after a layer can score, for labels with these amounts left."""
         if len(self.price_KPR) == 1:
             bound_PN = self.price_KPR[0] @ left_RN
             bound_PN += self.completion_LKPS[layer, 0][:, stream_N]
-            return np.asarray(bound_PN.min(axis=0) + self.margin)
+            return np.asarray(bound_PN.min(axis=0))
         bound_NP = np.einsum("npr,rn->np", self.price_KPR[case_N], left_RN)
         bound_NP += self.completion_LKPS[layer, case_N, :, stream_N]
-        return np.asarray(bound_NP.min(axis=1) + self.margin)
+        return np.asarray(bound_NP.min(axis=1))
 
     @classmethod
     def joined(cls, duals: Sequence[Dual]) -> Dual:
@@ -59,7 +59,7 @@ class Dual:
             price_KPR=np.concatenate([dual.price_KPR for dual in duals]),
             completion_LKPS=np.concatenate([dual.completion_LKPS for dual in duals], axis=1),
             bound_K=np.concatenate([dual.bound_K for dual in duals]),
-            margin=max(dual.margin for dual in duals),
+            margin_K=np.concatenate([dual.margin_K for dual in duals]),
         )
 
     def take(self, index_K: NDArray[np.intp] | Sequence[int]) -> Dual:
@@ -69,6 +69,7 @@ class Dual:
             price_KPR=self.price_KPR[index_K],
             completion_LKPS=self.completion_LKPS[:, index_K],
             bound_K=self.bound_K[index_K],
+            margin_K=self.margin_K[index_K],
         )
 
 
@@ -81,15 +82,17 @@ def lagrangian_dual(graph: Graph, cases: Cases) -> Dual:
 def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
     """Return the bounds that given prices imply."""
     completion_LKPS = _completions(graph, cases, price_KPR, every_layer=True)
-    bound_KP = completion_LKPS[0, :, :, graph.first_stream] + _left(cases, price_KPR)
-    largest = float(
-        np.abs(graph.score_LC).max(axis=1).sum() + np.abs(bound_KP[bound_KP > _FORBIDDEN / 2]).max(initial=0)
-    )
+    left_KP = _left(cases, price_KPR)
+    # what is summed may be far larger than the sum: the margin goes by the largest of the summands
+    largest_KP = np.abs(completion_LKPS).max(axis=(0, 3), where=completion_LKPS > _FORBIDDEN / 2, initial=0)
+    largest_KP += np.abs(graph.score_LC).max(axis=1).sum() + left_KP
+    margin_KP = 1e-3 + 1e-12 * largest_KP
+    completion_LKPS += margin_KP[:, :, None]
     return Dual(
         price_KPR=price_KPR,
         completion_LKPS=completion_LKPS,
-        bound_K=bound_KP.min(axis=1),
-        margin=1e-3 + 1e-12 * largest,
+        bound_K=(completion_LKPS[0, :, :, graph.first_stream] + left_KP).min(axis=1),
+        margin_K=margin_KP[:, 0],
     )
 
 

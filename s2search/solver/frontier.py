@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.document import read_json, write_text
-from s2search.errors import InputError
+from s2search.errors import InfeasibleError, InputError
 from s2search.problem import FIXED_POINT, UNLIMITED, Int, Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
@@ -155,12 +155,12 @@ def frontier(
         if latency_budgets is None and memory_budgets is None:
             latency_budgets, memory_budgets = _grid(problem, folded)
         budgets_K2 = _pairs(problem, latency_budgets, memory_budgets)
-        answers = _search(folded, budgets_K2, epsilon, most_labels)
+        answers = _with_layouts(folded, budgets_K2, _search(folded, budgets_K2, epsilon, most_labels))
         points = _undominated(_points(folded, [a.layout for a in answers if a.layout is not None]))
         bounds = tuple(
             BudgetBound(latency_us=int(latency), memory_bytes=int(memory), upper_bound=answer.bound / FIXED_POINT)
             for (latency, memory), answer in zip(budgets_K2, answers, strict=True)
-            if answer.layout is not None or not answer.settled
+            if answer.layout is not None
         )
         reached = max(_distance(answer) for answer in answers)
         if not points:
@@ -219,9 +219,9 @@ def _solution(problem: Problem, point: FrontPoint) -> Solution:
 
 
 def _distance(answer: Answer) -> float:
-    """Return how far an answer may be from the optimum, relative to its score; infinity where none was found."""
+    """Return how far an answer may be from the optimum, relative to its score; 0 where nothing fits."""
     if answer.layout is None:
-        return 0.0 if answer.settled else float("inf")
+        return 0.0
     return (answer.bound - answer.score) / max(abs(answer.score), 1)
 
 
@@ -248,6 +248,37 @@ def _search(folded: Problem, budgets_K2: Int, epsilon: float, most_labels: int |
     return search(graph, limit_KR, most_labels=most, slack=epsilon)
 
 
+def _with_layouts(folded: Problem, budgets_K2: Int, answers: list[Answer]) -> list[Answer]:
+    """Return the answers with a layout wherever one fits: pairs for which the labels ran out before are solved alone.
+
+    The loosest come first: what they find or rule out may do for the others.
+    """
+    answers, impossible_K2 = list(answers), list[Int]()
+    for k in np.lexsort(budgets_K2.T)[::-1]:
+        if answers[k].layout is not None or answers[k].settled:
+            continue
+        if any((budgets_K2[k] <= impossible_2).all() for impossible_2 in impossible_K2):
+            answers[k] = dataclasses.replace(answers[k], settled=True)
+            continue
+        latency_us, memory_bytes = budgets_K2[k].tolist()
+        alone = dataclasses.replace(folded, latency_budget_us=latency_us, memory_budget_bytes=memory_bytes)
+        known = [a for a in answers if a.layout is not None and alone.admits(a.layout)]
+        if known:
+            best = max(known, key=lambda a: (a.score, -a.latency))
+            answers[k] = dataclasses.replace(best, bound=answers[k].bound, settled=False)
+            continue
+        try:
+            solution = Dynamic().solve(alone)
+        except InfeasibleError:
+            impossible_K2.append(budgets_K2[k])
+            answers[k] = dataclasses.replace(answers[k], settled=True)
+            continue
+        score, bound = (round(value * FIXED_POINT) for value in (solution.score, solution.upper_bound))
+        latency = solution.latency_us - folded.fixed_us
+        answers[k] = Answer(layout=solution.choice_L, score=score, latency=latency, bound=bound, settled=True)
+    return answers
+
+
 def _loosest(problem: Problem, budgets_K2: Int) -> Problem:
     latency, memory = (int(budget) for budget in budgets_K2.max(axis=0))
     return dataclasses.replace(problem, latency_budget_us=latency, memory_budget_bytes=memory)
@@ -259,9 +290,8 @@ def _grid(problem: Problem, folded: Problem) -> tuple[list[int], list[int]]:
     limit_R = np.array([min(r.limit, BOUNDLESS) for r in folded.resources], np.int64)
     least = [least_use(graph, limit_R, r) for r in range(2)]
     (best,) = search(graph, limit_R[None], most_labels=_MOST_APPROXIMATE, slack=0.01)
-    if best.layout is None or least[0] is None or least[1] is None:
-        raise explain_infeasible(problem)
-    price = folded.price(best.layout)
+    layout = best.layout or Dynamic().solve(problem).choice_L[:: problem.group_size]
+    price = folded.price(layout)
     fastest, smallest = (one[0] + resource.fixed for one, resource in zip(least, folded.resources, strict=False) if one)
     return (
         [int(b) for b in np.linspace(fastest, max(price.latency_us, fastest), _GRID)],

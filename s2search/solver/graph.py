@@ -97,6 +97,22 @@ class Graph:
             allowed_LC=allowed_LC,
         )
 
+    def reduced(self, limit_KR: Int) -> tuple[Graph, Int, Int]:
+        """Return the same search with the least use of every layer taken off, from the limits too, and their sums.
+
+        Priced, a large part that all layouts share would cost the bounds their precision; so would a limit that no
+        layout reaches, which becomes `BOUNDLESS`.
+        """
+        least_RL = self.use_RLC.min(axis=2, where=self.allowed_LC, initial=NEVER)
+        least_RL[:, ~self.allowed_LC.any(axis=1)] = 0
+        reduced = dataclasses.replace(self, use_RLC=np.maximum(self.use_RLC - least_RL[:, :, None], 0))
+        most_R = reduced.use_RLC.max(axis=2, where=self.allowed_LC, initial=0).sum(axis=1)
+        most_R += self.switch_RSS.max(axis=(1, 2)) * (self.layers + 1)
+        most_R += self.peak_RLC.max(axis=(1, 2), where=self.allowed_LC, initial=0)
+        least_R = least_RL.sum(axis=1)
+        left_KR = limit_KR - least_R
+        return reduced, np.where((limit_KR >= BOUNDLESS) | (left_KR >= most_R), BOUNDLESS, left_KR), least_R
+
     def ordered(self) -> Graph:
         """Return an equivalent graph in which equal blocks stand together; the graph itself where layers differ.
 

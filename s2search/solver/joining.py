@@ -47,7 +47,7 @@ def _best_pair(forward: Walk, backward: Walk, k: int, heads: NDArray[np.intp], t
     value_N, value_M = (labels.score_N - price_R @ labels.used_RN for labels in (head, tail))
     order = np.argsort(-value_N, kind="stable")
     head, heads = head.keep(order), heads[order]
-    most_N = value_N[order] + value_M.max() + price_R @ limit_R + graph.switch_score_SS.max() + forward.dual.margin
+    most_N = value_N[order] + value_M.max() + price_R @ limit_R + graph.switch_score_SS.max() + forward.dual.margin_K[k]
     known = Found(score=int(forward.best.score_K[k]), latency=int(forward.best.latency_K[k]))
     r = _narrowest(limit_R, price_R, head, tail, most_N - known.score)
     order = np.argsort(tail.used_RN[r], kind="stable")

@@ -113,6 +113,7 @@ def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]]
     Raises:
         CheckError: The labels ran out before the least was proven.
     """
+    graph, (limit_R,), least_R = graph.reduced(limit_R[None])
     best: tuple[int, tuple[int, ...]] | None = None
     for level in np.unique(graph.peak_RLC[r][graph.allowed_LC]):
         allowed_LC = graph.allowed_LC & (graph.peak_RLC[r] <= level)
@@ -127,7 +128,7 @@ def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]]
             raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
         if answer.layout is not None:
             best = int(level) - answer.score, answer.layout
-    return best
+    return None if best is None else (best[0] + int(least_R[r]), best[1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,7 +158,8 @@ def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width:
 
 class _Search:
     def __init__(self, graph: Graph, limit_KR: Int, most_labels: int, slack: float, *, feasible: bool = False) -> None:
-        self.graph, self.limit_KR, self.most_labels, self.slack = graph, limit_KR, most_labels, slack
+        self.graph, self.limit_KR, self.least_R = graph.reduced(limit_KR)
+        self.most_labels, self.slack = most_labels, slack
         self.feasible = feasible
         self.kept = 0
         self.may_fit_K: dict[int, bool] = {}
@@ -184,7 +186,7 @@ class _Search:
             for layout, score, latency, bound, settled in zip(
                 self.layout_K,
                 self.best.score_K.tolist(),
-                self.best.latency_K.tolist(),
+                (self.best.latency_K + self.least_R[0]).tolist(),
                 bound_K.tolist(),
                 self.settled_K.tolist(),
                 strict=True,
@@ -207,7 +209,7 @@ class _Search:
         if not spans:
             return []
         dual, backward_dual = self._duals(spans, cases)
-        root_K = np.minimum(np.floor(dual.bound_K + dual.margin), 2.0**61).astype(np.int64)
+        root_K = np.minimum(np.floor(dual.bound_K), 2.0**61).astype(np.int64)
         return [
             dataclasses.replace(span, root=int(root), bounds=(dual.take([i]), backward_dual.take([i])))
             for i, (span, root) in enumerate(zip(spans, root_K, strict=True))
@@ -226,7 +228,7 @@ class _Search:
             return []
         dual, backward_dual = self._duals(spans, cases)
         of_K = np.array([span.k for span in spans])
-        root_K = np.minimum(np.floor(dual.bound_K + dual.margin), [float(span.root) for span in spans]).astype(np.int64)
+        root_K = np.minimum(np.floor(dual.bound_K), [float(span.root) for span in spans]).astype(np.int64)
         worth_K, latency_K = self._worth_beating_K()[of_K], self.best.latency_K[of_K]
         open_K = np.flatnonzero(root_K >= worth_K)
         np.maximum.at(self.bound_K, of_K[root_K < worth_K], root_K[root_K < worth_K])

@@ -86,6 +86,50 @@ def test_layers_that_differ_are_left_in_any_order() -> None:
     assert graph.ordered() is graph
 
 
+@pytest.mark.parametrize("seed", [2, 19, 24, 54])
+def test_large_costs_that_all_layouts_share_do_not_blur_the_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layers, candidates, shared = 21, 3, 3_221_225_473_001 * (1 + seed % 5)
+    latency_us_LC, memory_bytes_LC = rng.integers(0, 8, (2, layers, candidates))
+    problem = Problem(
+        score_LC=latency_us_LC * 1.234567 + rng.integers(0, 3, (layers, candidates)) / FIXED_POINT,
+        latency_us_LC=latency_us_LC,
+        memory_bytes_LC=memory_bytes_LC,
+        peak_bytes_LC=np.zeros((layers, candidates), np.int64),
+        allowed_LC=np.ones((layers, candidates), np.bool_),
+        stream_C=np.arange(candidates) % 2,
+        switch_us_SS=np.array([[0, 1], [2, 0]]),
+        latency_budget_us=64,
+        memory_budget_bytes=100,
+    )
+    large = dataclasses.replace(
+        problem,
+        latency_us_LC=latency_us_LC + shared,
+        memory_bytes_LC=memory_bytes_LC + shared,
+        latency_budget_us=64 + layers * shared,
+        memory_budget_bytes=100 + layers * shared,
+    )
+    assert Dynamic().solve(large).score == Dynamic().solve(problem).score
+
+
+@given(seeds, st.integers(20, 43))
+def test_bounds_hold_where_prices_and_costs_are_large(seed: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    problem = small(seed, peaks=False)
+    shared = int(rng.integers(2**bits, 2 ** (bits + 1)))
+    layers = len(problem.score_LC)
+    problem = dataclasses.replace(
+        problem,
+        latency_us_LC=problem.latency_us_LC + shared,
+        latency_budget_us=problem.latency_budget_us + layers * shared,
+    )
+    best = optimum(problem)
+    assume(best is not None)
+    assert best is not None
+    graph, case = graph_and_case(problem)
+    assert lagrangian_dual(graph, case).bound_K[0] >= round(best * FIXED_POINT)
+
+
 @given(seeds, st.integers(1, 3))
 def test_a_narrow_sweep_says_what_it_may_have_missed(seed: int, width: int) -> None:
     problem = small(seed, peaks=False)

@@ -158,6 +158,33 @@ def test_a_saved_front_answers_in_under_a_millisecond(tmp_path: Path) -> None:
     assert (time.perf_counter() - start) / len(queries) < 1e-3
 
 
+@pytest.mark.parametrize("grid", [False, True])
+def test_budgets_at_which_the_labels_run_out_are_not_called_impossible(tmp_path: Path, grid: bool) -> None:
+    rng = np.random.default_rng(1)
+    layers, candidates, most = 16, 4, 10**6
+    latency_us_LC, zero_LC = rng.integers(0, most, (layers, candidates)), np.zeros((layers, candidates), np.int64)
+    only_L = rng.integers(0, candidates, layers)
+    latency_us = int(latency_us_LC[np.arange(layers), only_L].sum())  # and no layout but this is as fast and as small
+    problem = Problem(
+        score_LC=rng.random((layers, candidates)),
+        latency_us_LC=latency_us_LC,
+        memory_bytes_LC=most - latency_us_LC,
+        peak_bytes_LC=zero_LC,
+        allowed_LC=zero_LC == 0,
+        stream_C=np.zeros(candidates, np.int64),
+        switch_us_SS=np.zeros((1, 1), np.int64),
+        latency_budget_us=latency_us,
+        memory_budget_bytes=layers * most - latency_us,
+        first_stream=0,
+        last_stream=0,
+    )
+    front = frontier(problem, None if grid else [latency_us, latency_us // 2], epsilon=0.01)
+    assert [(p.latency_us, p.memory_bytes) for p in front.points] == [(latency_us, layers * most - latency_us)]
+    assert front.epsilon <= 0.01
+    front.save(tmp_path / "front.json")
+    assert Front.load(tmp_path / "front.json") == front
+
+
 def test_bad_epsilons_budgets_and_files_are_named(tmp_path: Path) -> None:
     problem = small(0)
     for epsilon in (-0.1, 1.0, float("nan")):
