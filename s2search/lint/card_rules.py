@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from s2search.lint.base import Complaint, Rule
 from s2search.lint.sheet import number
-from s2search.lint.table_rules import ROW_RULES, Suspect
+from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
 from s2search.preset import PRESETS
 from s2search.table import Row
 
@@ -62,7 +62,8 @@ def _drift(table: Suspect) -> Iterator[Complaint]:
             )
     for line, row in measured:
         p10, p90, mean = row.latency_p10_ms, row.latency_p90_ms, row.latency_mean_ms
-        if None not in (p10, p90, mean) and not p10 <= mean <= p90:  # type: ignore[operator]
+        same_unit = mean is not None and mean < UNITS_APART * row.latency_ms
+        if same_unit and None not in (p10, p90) and not p10 <= mean <= p90:  # type: ignore[operator]
             yield line, f"the mean of {row.label} ({mean:g} ms) lies outside its p10 to p90 ({p10:g} to {p90:g} ms)"
 
 

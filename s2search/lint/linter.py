@@ -27,7 +27,7 @@ def lint(path: str | os.PathLike[str]) -> list[Finding]:
     Rows that a table may not hold (a negative latency) are findings here, not errors, so that all of them are named.
 
     Raises:
-        TableError: There is no such file or table, or it is no CSV with a column `latency_ms`, or its card is no card.
+        InputError: There is no such file or table, or it is no CSV with a column `latency_ms`, or its card is no card.
     """
     place = Path(path)
     try:

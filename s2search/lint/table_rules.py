@@ -17,7 +17,7 @@ from s2search.table import Card, LatencyTable, Row
 _SIZES = ("frames", "height", "width", "context_frames", "channels", "feed_forward", "text_tokens")
 _NOISE = 0.05  # of a latency, where no deviation is stated
 _DEVIATIONS = 3.0
-_UNITS_APART = 100.0  # beyond any spread and below the 1000 between two units
+UNITS_APART = 100.0  # beyond any spread and below the 1000 between two units
 _BITS = (0.5, 128.0)  # per parameter: beyond these no precision lies, and bytes are kilobytes, megabytes or bits
 _ROLES = {"down": "switch", "up": "switch", "stem": "fixed", "head": "fixed"}
 
@@ -55,7 +55,11 @@ def _non_monotone(table: Suspect) -> Iterator[Complaint]:
     for group in table.kin(*same):
         for line, row in group:
             for other_line, other in group:
-                if _larger(row, other) and other.latency_ms - row.latency_ms > _noise_ms(row, other):
+                if (
+                    row.latency_ms > 0
+                    and _larger(row, other)
+                    and other.latency_ms - row.latency_ms > _noise_ms(row, other)
+                ):
                     yield (
                         line,
                         f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and line {other_line} at "
@@ -75,7 +79,7 @@ def _units(table: Suspect) -> Iterator[Complaint]:
             if (
                 value
                 and row.latency_ms > 0
-                and not ((0 if small else 1 / _UNITS_APART) < value / row.latency_ms < _UNITS_APART)
+                and not ((0 if small else 1 / UNITS_APART) < value / row.latency_ms < UNITS_APART)
             ):
                 yield line, f"{field} of {row.label} is {value:g} where latency_ms is {row.latency_ms:g}"
         parameters = _parameters(row)
@@ -134,7 +138,6 @@ def _wrong_role(table: Suspect) -> Iterator[Complaint]:
 
 
 def _mixed_scenarios(table: Suspect) -> Iterator[Complaint]:
-    stateful = {row.scenario for row in table.rows.values() if row.role == "block" and row.state_bytes}
     for line, row in table.rows.items():
         if row.role != "block":
             continue
@@ -145,9 +148,8 @@ def _mixed_scenarios(table: Suspect) -> Iterator[Complaint]:
                 line,
                 f"{row.label} is a clip row with {row.state_bytes:,} bytes of streaming state: memory of a stream",
             )
-        elif row.scenario == "stream" and row.context_frames and not row.state_bytes and "stream" in stateful:
-            if _keeps_state(row):
-                yield line, f"{row.label} is a stream row without streaming state: memory of a clip"
+        elif row.scenario == "stream" and row.context_frames and not row.state_bytes and _keeps_state(row):
+            yield line, f"{row.label} is a stream row without streaming state: memory of a clip"
 
 
 def _larger(row: Row, other: Row) -> bool:
@@ -168,7 +170,7 @@ def _worlds_apart(row: Row, other: Row) -> bool:
     growth = float(large.shape.tokens) * (large.frames + large.context_frames)
     growth /= small.shape.tokens * (small.frames + small.context_frames)
     growth *= max(1.0, large.height * large.width / (small.height * small.width))
-    return not 1 / _UNITS_APART < large.latency_ms / small.latency_ms < _UNITS_APART * max(growth, 1.0)
+    return not 1 / UNITS_APART < large.latency_ms / small.latency_ms < UNITS_APART * max(growth, 1.0)
 
 
 def _part(row: Row) -> Part | None:
@@ -193,13 +195,13 @@ def _parameters(row: Row) -> int:
 
 
 def _keeps_state(row: Row) -> bool:
-    """Whether a block has streaming state at a row's shape; one that is not installed is taken to have some."""
+    """Whether a block has streaming state at a row's shape; what is not installed may have none."""
     part = _part(row)
     try:
         precision = PRECISIONS.get(row.precision, PRECISIONS["float16"])
-        return part.state_bytes(row.shape, precision) > 0 if isinstance(part, Block) else True
+        return isinstance(part, Block) and part.state_bytes(row.shape, precision) > 0
     except S2SearchError:
-        return True
+        return False  # this shape is none for the block
 
 
 def _stream(row: Row) -> Stream | str:
