@@ -15,7 +15,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -306,7 +306,7 @@ class LatencyTable:
         return cls(
             name=path.resolve().name,
             card=read_json(path / "card.json", Card, what=f"card of schema {SCHEMA}", error=TableError),
-            rows=_parse_rows(_read_text(path / "table.csv"), where=str(path / "table.csv")),
+            rows=_parse_rows(read_text(path / "table.csv"), where=str(path / "table.csv")),
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -415,7 +415,12 @@ def _without_grid(shape: Shape) -> Shape:
     return dataclasses.replace(shape, height=1, width=1)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file as UTF-8, with or without a byte-order mark.
+
+    Raises:
+        TableError: It is not there, or is no text.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -429,17 +434,27 @@ def _read_text(path: Path) -> str:
 def _parse_rows(text: str, *, where: str) -> tuple[Row, ...]:
     reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
     try:
-        columns = set(reader.fieldnames or ())
-        if missing := sorted(_REQUIRED - columns):
-            raise TableError(f"{where} lacks the column {missing[0]!r}", remedy="add it", missing=missing)
-        if unknown := sorted(columns - set(COLUMNS)):
-            raise TableError(f"{where} has the unknown column {unknown[0]!r}", remedy="remove it", unknown=unknown)
-        return tuple(_parse_row(cells, where=f"line {reader.line_num} of {where}") for cells in reader)
+        check_columns(reader.fieldnames or (), where=where)
+        return tuple(parse_row(cells, where=f"line {reader.line_num} of {where}") for cells in reader)
     except csv.Error as error:
         raise TableError(f"{where} is not a CSV file: {error}", remedy="correct the file") from error
 
 
-def _parse_row(cells: dict[str, str | None], *, where: str) -> Row:
+def check_columns(columns: Iterable[str], *, where: str) -> None:
+    """Raise unless these are the columns of a table's rows; optional ones may be missing."""
+    found = set(columns)
+    if missing := sorted(_REQUIRED - found):
+        raise TableError(f"{where} lacks the column {missing[0]!r}", remedy="add it", missing=missing)
+    if unknown := sorted(found - set(COLUMNS)):
+        raise TableError(f"{where} has the unknown column {unknown[0]!r}", remedy="remove it", unknown=unknown)
+
+
+def parse_row(cells: Mapping[str, str | None], *, where: str) -> Row:
+    """Check the cells of one line and make them a row.
+
+    Raises:
+        TableError: It begins with `where` and names the cell.
+    """
     if "" in cells or None in cells.values():
         raise TableError(f"{where} has too many or too few cells", remedy="correct the line")
     filled = {column: cell for column, cell in cells.items() if cell != ""}

@@ -1,0 +1,50 @@
+"""A rule is a name, a check and a remedy; what it finds is a row and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+_Subject = TypeVar("_Subject")
+Complaint = tuple[int | None, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong.
+
+    `row` is the line of the CSV file, counting its header as line 1; null where the whole table is meant.
+    """
+
+    row: int | None
+    rule: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(Generic[_Subject]):
+    """A check with a name. `check` yields the row (or none) and why it is wrong, with the values in it."""
+
+    name: str
+    check: Callable[[_Subject], Iterable[Complaint]]
+    remedy: str
+
+    def findings(self, subject: _Subject) -> list[Finding]:
+        """Return what this rule finds, in the order in which it finds it."""
+        return [
+            Finding(row=row, rule=self.name, message=" ".join(message.split()), remedy=self.remedy)
+            for row, message in self.check(subject)
+        ]
+
+
+def run(rules: Sequence[Rule[_Subject]], subject: _Subject) -> list[Finding]:
+    """Return the findings of all rules: what concerns the whole table first, then row by row."""
+    found = [finding for rule in rules for finding in rule.findings(subject)]
+    return in_order(found)
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings by row, those on the whole table first."""
+    return sorted(findings, key=lambda finding: (finding.row or 0, finding.rule))

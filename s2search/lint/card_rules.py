@@ -1,0 +1,174 @@
+"""Rules on what a card says of its rows: their origin, their spread, their age, and whose they are."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import statistics
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from s2search.lint.base import Complaint, Rule
+from s2search.lint.sheet import number
+from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
+from s2search.preset import PRESETS
+from s2search.table import Row
+
+_STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
+_MOST_DRIFT_PERCENT = 5.0
+_LEAST_COPIED = 4
+_SAME = 1e-4  # relative; timings of two devices do not keep one ratio so closely over several rows
+_EXACT = 1e-6
+_LEAST_SAMPLES = 3
+
+
+def _duplicated_device(table: Suspect) -> Iterator[Complaint]:
+    mine = {_place(row): (line, row.latency_ms) for line, row in table.rows.items() if row.latency_ms > 0}
+    for other in table.others:
+        if (other.card.device, other.card.chip) == (table.card.device, table.card.chip):
+            continue
+        its = {_place(row): row.latency_ms for row in other.rows if row.latency_ms > 0}
+        pairs = [(*mine[place], latency) for place, latency in its.items() if place in mine]
+        if len(pairs) < _LEAST_COPIED:
+            continue
+        ratios = [latency / its_latency for _, latency, its_latency in pairs]
+        factor, lines = ratios[0], sorted(line for line, _, _ in pairs)
+        same = max(ratios) - min(ratios) <= _SAME * max(ratios)
+        if same and (table.card.provenance.kind == "measured" or abs(factor - 1) <= _SAME):
+            times = "" if abs(factor - 1) <= _SAME else f" times {factor:.4g}"
+            yield (
+                lines[0],
+                f"{len(lines)} latencies (lines {', '.join(map(str, lines[:12]))}{', ...' if len(lines) > 12 else ''}) "
+                f"are those of {other.card.device}, {other.card.chip} ({other.name}){times}",
+            )
+
+
+def _drift(table: Suspect) -> Iterator[Complaint]:
+    measured = [(line, row) for line, row in table.rows.items() if row.latency_provenance == "measured"]
+    drift = number(str(table.card.protocol.get("sentinel_drift_percent")))
+    spreads = [
+        100 * row.latency_std_ms / row.latency_ms for _, row in measured if row.latency_std_ms and row.latency_ms
+    ]
+    if drift is not None:
+        if abs(drift) > _MOST_DRIFT_PERCENT:
+            yield (
+                None,
+                f"the sentinel drifted by {drift:g} % during the campaign; at most {_MOST_DRIFT_PERCENT:g} % is noise",
+            )
+        elif spreads and abs(drift) > (typical := statistics.median(spreads)):
+            yield (
+                None,
+                f"the sentinel drifted by {drift:g} %, more than the {typical:.2g} % that a row's samples spread",
+            )
+    for line, row in measured:
+        p10, p90, mean = row.latency_p10_ms, row.latency_p90_ms, row.latency_mean_ms
+        same_unit = mean is not None and mean < UNITS_APART * row.latency_ms
+        if same_unit and None not in (p10, p90) and not p10 <= mean <= p90:  # type: ignore[operator]
+            yield line, f"the mean of {row.label} ({mean:g} ms) lies outside its p10 to p90 ({p10:g} to {p90:g} ms)"
+
+
+def _synthetic(table: Suspect) -> Iterator[Complaint]:
+    measured = {line for line, row in table.rows.items() if row.latency_provenance == "measured" and row.latency_ms > 0}
+    for line in sorted(measured):
+        row = table.rows[line]
+        if row.samples >= _LEAST_SAMPLES and row.latency_std_ms == 0:
+            yield line, f"{row.samples} samples of {row.label} have no spread at all; a clock has some"
+    same = ("role", "part", "options", "scenario", "frames", "channels", "heads", "precision", "compute_unit")
+    for group in table.kin(*same):
+        timed = sorted(
+            ((row.shape.tokens, line, row) for line, row in group if line in measured), key=lambda one: one[:2]
+        )
+        for (tokens, line, row), (more, further_line, further) in itertools.pairwise(timed):
+            expected = row.latency_ms * more / tokens
+            # Latencies are written to a nanosecond, and their growth multiplies that rounding.
+            tolerance = _EXACT * (expected + more / tokens)
+            if more > tokens and _digits(row) >= 4 and abs(further.latency_ms - expected) <= tolerance:
+                yield (
+                    further_line,
+                    f"{further.label} at {further.shape.grid} takes exactly {more / tokens:g} times line {line}, "
+                    "as its tokens do",
+                )
+
+
+def _stale(table: Suspect) -> Iterator[Complaint]:
+    here = _release(version("s2search"))
+    there = _release(table.card.code_version.removeprefix("s2search "))
+    if table.card.code_version.startswith("s2search ") and here and there and there != here:
+        age = "older" if there < here else "newer"
+        yield None, f"made by {table.card.code_version[:40]}, which is {age} than the installed {version('s2search')}"
+
+
+def _contradictions(table: Suspect) -> Iterator[Complaint]:
+    card, kind = table.card, table.card.provenance.kind
+    blocks = [(line, row) for line, row in table.rows.items() if row.role == "block"]
+    if kind == "measured" and re.search(r"\bnot (a measurement|measured)\b", card.provenance.statement):
+        yield None, f"the card is called measured, and its statement says: {card.provenance.statement[:80]!r}"
+    kinds = {row.latency_provenance for _, row in blocks}
+    if blocks and kind not in kinds:
+        yield None, f"the card says {kind}, and no block row does"
+    for line, row in blocks:
+        its = row.latency_provenance
+        if kind in kinds and (_STRENGTH[its] > _STRENGTH[kind] or (kind == "measured" != its)):
+            yield line, f"{row.label} is called {its}, and the card says {kind}"
+    for line, row in table.rows.items():
+        if row.latency_provenance != "measured" and (row.samples or row.measured_at):
+            yield line, f"{row.label} has samples or a time of measurement, and is called {row.latency_provenance}"
+        elif row.measured_at and _later(row.measured_at, card.date):
+            yield line, f"{row.label} was measured at {row.measured_at[:30]}, after the card's date {card.date[:30]}"
+    stated = card.protocol.get("samples_digest")
+    if stated and table.samples_digest and stated != table.samples_digest:
+        yield None, "samples.jsonl is not the file whose digest the card states"
+    if (preset := PRESETS.get(card.preset)) is not None:
+        for line, row in table.rows.items():
+            if (row.channels, row.heads, row.feed_forward) != (preset.channels, preset.heads, preset.feed_forward):
+                yield (
+                    line,
+                    f"{row.label} has {row.channels} channels, {row.heads} heads and a feed-forward of "
+                    f"{row.feed_forward}, which is not the card's preset {preset.name}",
+                )
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return (row.part, row.options, row.scenario, row.shape)
+
+
+def _digits(row: Row) -> int:
+    """Count the significant digits of a latency: a coarse clock hits round ratios by chance."""
+    return len(f"{row.latency_ms:.9f}".replace(".", "").strip("0"))
+
+
+def _release(text: str) -> tuple[int, int] | None:
+    match = re.match(r"(\d{1,6})\.(\d{1,6})", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _later(moment: str, date: str) -> bool:
+    """Whether an ISO moment lies after a date that may be just a year and a month."""
+    known = re.match(r"\d{4}(-\d\d)?(-\d\d)?", date)
+    return bool(known and re.match(r"\d{4}-\d\d-\d\d", moment) and moment[: len(known[0])] > known[0])
+
+
+TABLE_RULES = (
+    *ROW_RULES,
+    Rule(
+        name="duplicated_device",
+        check=_duplicated_device,
+        remedy="measure this device, or name the device that the numbers come from",
+    ),
+    Rule(
+        name="spread_hides_drift",
+        check=_drift,
+        remedy="measure again with the device warm and nothing else running; the spread must hold the drift",
+    ),
+    Rule(
+        name="synthetic_as_measured",
+        check=_synthetic,
+        remedy="call the rows derived or estimated; or measure them",
+    ),
+    Rule(name="stale_version", check=_stale, remedy="measure again, or derive the table again, with this version"),
+    Rule(
+        name="provenance_contradiction",
+        check=_contradictions,
+        remedy="correct the card or the rows, so that both say where the numbers come from",
+    ),
+)

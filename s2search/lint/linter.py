@@ -1,0 +1,156 @@
+"""Read a table's folder or a CSV file as it stands, and run the rules over it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import msgspec
+
+from s2search.document import read_json
+from s2search.errors import S2SearchError, TableError
+from s2search.lint.base import Finding, in_order, run
+from s2search.lint.card_rules import TABLE_RULES
+from s2search.lint.csv_rules import CSV_RULES
+from s2search.lint.sheet import Sheet
+from s2search.lint.table_rules import Suspect
+from s2search.table import SCHEMA, Card, LatencyTable, Row, check_columns, installed_tables, parse_row, read_text
+
+_UNREADABLE = "correct the line or remove it"
+
+
+def lint(path: str | os.PathLike[str]) -> list[Finding]:
+    """Return everything that is wrong with a table: a folder, an installed table's name, or a CSV file.
+
+    Rows that a table may not hold (a negative latency) are findings here, not errors, so that all of them are named.
+
+    Raises:
+        InputError: There is no such file or table, or it is no CSV with a column `latency_ms`, or its card is no card.
+    """
+    place = Path(path)
+    try:
+        there = place.exists()
+    except OSError as error:
+        raise TableError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
+    if not there and (installed := _installed(str(path))) is not None:
+        place = installed
+    if place.is_dir():
+        return _lint_folder(place)
+    if place.name == "table.csv" and place.with_name("card.json").exists():
+        return _lint_folder(place.parent)
+    return run(CSV_RULES, Sheet.parse(read_text(place), where=str(place)))
+
+
+def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) -> list[Finding]:
+    """Return what is wrong with a table in memory; its rows count from line 2, as in the file it would make.
+
+    >>> from s2search.table import open_table
+    >>> lint_table(open_table("iphone-16-pro-max"))
+    []
+    """
+    rows = dict(enumerate(table.rows, start=2))
+    return run(TABLE_RULES, Suspect(name=table.name, card=table.card, rows=rows, others=others))
+
+
+def to_json(findings: list[Finding]) -> str:
+    """Return findings as JSON text: an object with the one key `findings`."""
+    return msgspec.json.format(msgspec.json.encode({"findings": findings}), indent=2).decode() + "\n"
+
+
+def _lint_folder(folder: Path) -> list[Finding]:
+    where = str(folder / "table.csv")
+    card, units = _card(folder / "card.json")
+    sheet = Sheet.parse(read_text(folder / "table.csv"), where=where)
+    check_columns(sheet.columns, where=where)
+    rows, findings = _rows(sheet)
+    samples = folder / "samples.jsonl"
+    suspect = Suspect(
+        name=folder.resolve().name,
+        card=card,
+        rows=rows,
+        others=_others(folder),
+        samples_digest=f"sha256:{hashlib.sha256(samples.read_bytes()).hexdigest()}" if samples.is_file() else None,
+        units=units,
+    )
+    return in_order([*findings, *run(TABLE_RULES, suspect)])
+
+
+def _card(path: Path) -> tuple[Card, dict[str, str]]:
+    """Read a card; wrong units are judged by a rule, so they do not stop the reading."""
+    try:
+        return read_json(path, Card, what=f"card of schema {SCHEMA}", error=TableError), {}
+    except TableError:
+        try:
+            content = json.loads(path.read_bytes())
+            units = content.pop("units")
+            card = msgspec.convert(content, Card)
+            stated = {str(key): str(value) for key, value in units.items()}
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            RecursionError,
+            msgspec.MsgspecError,
+            S2SearchError,
+        ):
+            stated = {}
+        if not stated:
+            raise
+        return card, stated
+
+
+def _rows(sheet: Sheet) -> tuple[dict[int, Row], list[Finding]]:
+    """Return the rows that can be read, by line, and what is wrong with the others."""
+    rows: dict[int, Row] = {}
+    findings: list[Finding] = []
+    seen: dict[tuple[object, ...], int] = {}
+    for line in sheet.lines:
+        if line.ragged:
+            message = f"has too many or too few cells for {len(sheet.columns)} columns"
+            findings.append(_finding(line.number, "unreadable_row", message, _UNREADABLE))
+            continue
+        try:
+            row = parse_row(line.cells, where="")
+        except TableError as error:
+            latency, block = line.latency_ms, line.cells["role"] == "block"
+            if latency is not None and (latency < 0 or (block and latency == 0)):
+                message = f"latency_ms of {line.cells['part'][:40]} is {latency:g}; nothing takes no time or less"
+                findings.append(
+                    _finding(line.number, "negative_latency", message, "measure the row again or remove it")
+                )
+            else:
+                findings.append(_finding(line.number, "unreadable_row", error.problem.lstrip(": "), _UNREADABLE))
+            continue
+        if row.key in seen:
+            message = f"gives {row.label} ({row.scenario}, {row.shape.grid}) again, after line {seen[row.key]}"
+            findings.append(_finding(line.number, "duplicated_row", message, "keep one of the two"))
+            continue
+        seen[row.key] = line.number
+        rows[line.number] = row
+    return rows, findings
+
+
+def _finding(row: int, rule: str, message: str, remedy: str) -> Finding:
+    return Finding(row=row, rule=rule, message=" ".join(message.split()), remedy=remedy)
+
+
+def _others(folder: Path) -> tuple[LatencyTable, ...]:
+    """Return the tables that this one could be a copy of: those beside it, and those that are installed."""
+    beside = {card.parent.resolve() for card in folder.resolve().parent.glob("*/card.json")}
+    found = []
+    for place in sorted((beside | {path.resolve() for path in installed_tables().values()}) - {folder.resolve()}):
+        try:
+            found.append(LatencyTable.load(place))
+        except S2SearchError:
+            continue  # another table's faults are not this one's
+    return tuple(found)
+
+
+def _installed(name: str) -> Path | None:
+    """Return the folder of an installed table by its name or by the first words of it."""
+    matches = [path for known, path in installed_tables().items() if known == name or known.startswith(f"{name}.")]
+    return matches[0] if len(matches) == 1 else None

@@ -1,0 +1,147 @@
+"""The rules on plain CSV files: published measurements, small files that trip one rule, near misses, and noise."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2search.errors import TableError
+from s2search.lint.base import Finding, run
+from s2search.lint.csv_rules import CSV_RULES
+from s2search.lint.linter import lint
+from s2search.lint.sheet import Sheet
+
+TFNAS = Path(__file__).parents[1] / "data/tfnas"
+
+
+def found(text: str) -> list[Finding]:
+    return run(CSV_RULES, Sheet.parse(text, where="test.csv"))
+
+
+def layouts(*, drift: float = 0.0, noise: float = 0.0) -> str:
+    rng = random.Random(0)
+    lines, wander = ["layer_00,layer_01,layer_02,latency_ms"], 0.0
+    for _ in range(200):
+        blocks = [rng.randrange(3) for _ in range(3)]
+        wander = 0.95 * wander + rng.gauss(0, drift)
+        latency = 10 + sum((i + 1) * 0.7 * block for i, block in enumerate(blocks)) + wander + rng.gauss(0, noise)
+        lines.append(",".join(map(str, [*blocks, latency])))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("device", "count"), [("cpu", 84), ("gpu", 88)])
+def test_exactly_the_negative_rows_of_tf_nas_are_found(device: str, count: int) -> None:
+    path = TFNAS / f"latency_{device}.csv"
+    cells = [line.split(",") for line in path.read_text().splitlines()]
+    negative = {number for number, line in enumerate(cells, start=1) if line[-1].startswith("-")}
+    assert len(negative) == count
+    findings = lint(path)
+    assert {finding.row for finding in findings} == negative
+    assert Counter(finding.rule for finding in findings) == {"negative_latency": count}
+
+
+TRIPS = [
+    pytest.param("op,latency_ms\na,1\nb,0\nc,-0.1\n", "negative_latency", [3, 4], id="zero-and-less"),
+    pytest.param("op,latency_ms\na,1\nb,fast\nc,nan\nd,\ne\n", "unreadable_row", [3, 4, 5, 6], id="no-number"),
+    pytest.param("op,width,latency_ms\na,1,1\na,3,2\na,2,3\n", "non_monotone", [3], id="wider-and-faster"),
+    pytest.param("latency_ms,latency_mean_ms\n1,1010\n1,1.1\n", "unit_mismatch", [2], id="mean-in-us"),
+    pytest.param("latency_ms,latency_us\n1,1000\n1,1\n", "unit_mismatch", [3], id="microseconds-in-ms"),
+    pytest.param(
+        "device,op,latency_ms\np,a,1\np,b,2\np,c,3\nq,a,1\nq,b,2\nq,c,3\n",
+        "duplicated_device",
+        [5],
+        id="a-copied-device",
+    ),
+    pytest.param(layouts(), "synthetic_as_measured", [None], id="exactly-additive"),
+    pytest.param(layouts(drift=0.2, noise=0.1), "spread_hides_drift", [None], id="drift"),
+]
+
+
+@pytest.mark.parametrize(("text", "rule", "rows"), TRIPS)
+def test_a_fault_trips_exactly_its_rule_at_its_rows(text: str, rule: str, rows: list[int | None]) -> None:
+    findings = found(text)
+    assert [finding.row for finding in findings] == rows
+    assert {finding.rule for finding in findings} == {rule}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("op,latency_ms\na,1e-9\n", id="nearly-zero"),
+        pytest.param("op,latency_ms\n\n\na,1\n", id="empty-lines"),
+        pytest.param("op,width,latency_ms\na,1,1\na,2,0.96\n", id="faster-within-noise"),
+        pytest.param("op,width,latency_ms\na,1,1\nb,2,0.1\n", id="faster-but-another-op"),
+        pytest.param("op,width,latency_ms,latency_std_ms\na,1,1,0.2\na,2,0.5,0.2\n", id="faster-within-its-deviation"),
+        pytest.param("op,width,latency_ms\na,1,1\na,base,0.1\n", id="a-size-in-words"),
+        pytest.param("latency_ms,latency_mean_ms\n1,5\n", id="a-long-tail"),
+        pytest.param("latency_ms,latency_us\n1.0004,1000\n", id="rounded-microseconds"),
+        pytest.param("device,op,latency_ms\np,a,1\np,b,2\np,c,3\nq,a,1\nq,b,2\nq,c,3.1\n", id="one-row-of-its-own"),
+        pytest.param("device,op,latency_ms\np,a,1\np,b,1\np,c,1\nq,a,1\nq,b,1\nq,c,1\n", id="a-coarse-clock"),
+        pytest.param(layouts(noise=0.1), id="additive-but-noisy"),
+        pytest.param(layouts(noise=1e-4), id="additive-but-for-a-little-noise"),
+    ],
+)
+def test_a_near_miss_is_no_finding(text: str) -> None:
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no column 'latency_ms'"),
+        ("a,b\n1,2\n", "no column 'latency_ms'; its first line is 'a,b'"),
+        ("latency_ms\n", "has no rows"),
+        ("latency_ms,latency_ms\n1,1\n", "two columns 'latency_ms'"),
+        ('latency_ms\n"1', "is not a CSV file"),
+    ],
+)
+def test_what_is_no_such_csv_is_one_clear_error(text: str, complaint: str) -> None:
+    with pytest.raises(TableError, match=complaint):
+        found(text)
+
+
+SEEDS = [param.values[0] for param in TRIPS[:-2]] + [layouts()[:2000]]
+HARD = [
+    "1e308",
+    "-1e308",
+    "5e-324",
+    "inf",
+    "nan",
+    "-0",
+    "",
+    '"',
+    "\x00",
+    "\n",
+    ",",
+    "\r",
+    "9" * 400,
+    "é",
+    "1_0",
+    "\ud800",
+]
+
+
+@settings(max_examples=400)
+@given(
+    seed=st.sampled_from(SEEDS),
+    edits=st.lists(
+        st.tuples(st.integers(0, 10_000), st.integers(0, 4), st.one_of(st.sampled_from(HARD), st.text(max_size=4))),
+        max_size=5,
+    ),
+)
+def test_any_mutation_gives_findings_or_one_clear_error(seed: str, edits: list[tuple[int, int, str]]) -> None:
+    for at, length, text in edits:
+        place = at % (len(seed) + 1)
+        seed = seed[:place] + text + seed[place + length :]
+    try:
+        findings = found(seed)
+    except TableError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert all(finding.row is None or finding.row >= 2 for finding in findings)
+    assert all("\n" not in finding.message for finding in findings)
