@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from s2search.errors import CheckError, InfeasibleError
-from s2search.problem import Problem
+from s2search.problem import Problem, Resource
 from s2search.solver.base import Choice, Solver
 from s2search.solver.graph import Graph
 from s2search.solver.search import ALL_LABELS, MOST_LABELS, MOST_PER_SWEEP, search
+
+_MOST_FASTER = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamic(Solver):
     """Exact: sweeps the layers with few labels, then with more, until bounds prove that nothing better was cut.
 
-    Among layouts of the best score it prefers the faster. Beyond `most_labels` in a layer, or fewer in a deep network,
-    the problem is handed over to HiGHS for at most `hand_over_s` seconds, and the answer's `method` says so.
+    Among layouts of the best score it prefers the faster, as far as labels tell them apart. Beyond `most_labels` in a
+    layer, or fewer in a deep network, the problem is handed over to HiGHS for at most `hand_over_s` seconds, and the
+    answer's `method` says so.
 
     >>> import numpy as np
     >>> from s2search.testing.problems import random_problem
@@ -38,7 +44,8 @@ class Dynamic(Solver):
             return self._hand_over(problem, most)
         if answer.layout is None:
             return None
-        return Choice(choice_L=answer.layout, upper_bound=answer.bound)
+        layout = _fastest(problem, answer.layout) if answer.tied else answer.layout
+        return Choice(choice_L=layout, upper_bound=answer.bound)
 
     def _hand_over(self, problem: Problem, most: int) -> Choice | None:
         from s2search.solver.milp import Milp
@@ -51,7 +58,7 @@ class Dynamic(Solver):
         except CheckError:
             return self._without_end(problem)
         score = problem.price(solution.choice_L).fixed_point_score
-        return Choice(choice_L=solution.choice_L, upper_bound=score, method=method)
+        return Choice(choice_L=_fastest(problem, solution.choice_L), upper_bound=score, method=method)
 
     def _without_end(self, problem: Problem) -> Choice | None:
         """Search with all the labels that memory allows, where HiGHS found no answer in time."""
@@ -63,3 +70,23 @@ class Dynamic(Solver):
                 remedy="give dynamic a larger hand_over_s, or constrain the problem further",
             )
         return None if answer.layout is None else Choice(choice_L=answer.layout, upper_bound=answer.bound)
+
+
+def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a layout of at least the same score that is as fast as labels find: the score becomes one more limit."""
+    price, score_LC = problem.price(choice_L), problem.fixed_point_score_LC
+    most_L = score_LC.max(axis=1)
+    lost = Resource(
+        name="score lost",
+        use_LC=most_L[:, None] - score_LC,
+        switch_SS=np.zeros_like(problem.switch_us_SS),
+        peak_LC=np.zeros_like(score_LC),
+        limit=int(most_L.sum()) - price.fixed_point_score,
+    )
+    faster = dataclasses.replace(
+        problem, limits=(*problem.limits, lost), latency_budget_us=min(problem.latency_budget_us, price.latency_us)
+    )
+    graph, limit_R = Graph.of(faster)
+    (answer,) = search(graph.minimizing(0, graph.allowed_LC), limit_R[None], most_labels=_MOST_FASTER)
+    found = answer.layout
+    return found if found is not None and problem.price(found).latency_us < price.latency_us else choice_L

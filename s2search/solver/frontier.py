@@ -275,7 +275,9 @@ def _with_layouts(folded: Problem, budgets_K2: Int, answers: list[Answer]) -> li
             continue
         score, bound = (round(value * FIXED_POINT) for value in (solution.score, solution.upper_bound))
         latency = solution.latency_us - folded.fixed_us
-        answers[k] = Answer(layout=solution.choice_L, score=score, latency=latency, bound=bound, settled=True)
+        answers[k] = Answer(
+            layout=solution.choice_L, score=score, latency=latency, bound=bound, settled=True, tied=False
+        )
     return answers
 
 

@@ -46,7 +46,8 @@ _FIRST_REACH, _FURTHER, _MUCH_FURTHER = (
 class Answer:
     """The best layout found under one set of limits, None where there is none, and what no layout scores above.
 
-    `settled` is false where the labels ran out before the bound was proven to be within the slack of the score.
+    `settled` is false where the labels ran out before the bound was proven to be within the slack of the score; `tied`
+    is true where labels were cut that may lead to an equal score in less time.
     """
 
     layout: tuple[int, ...] | None
@@ -54,6 +55,7 @@ class Answer:
     latency: int
     bound: int
     settled: bool
+    tied: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +77,10 @@ class _Span:
     def aim(self) -> int:
         """The score that the next sweep looks for."""
         return self.root if self.reach is None else self.root - self.reach
+
+    def floor(self, root: int) -> int:
+        """Return what a layout must score to be looked for, given a bound on all of them."""
+        return NOTHING if self.reach is None else max(root - self.reach, NOTHING)
 
     @property
     def one_level(self) -> bool:
@@ -162,6 +168,7 @@ class _Search:
         self.most_labels, self.slack = most_labels, slack
         self.feasible = feasible
         self.kept = 0
+        self.tied_K = np.zeros(len(limit_KR), np.bool_)
         self.may_fit_K: dict[int, bool] = {}
         self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
         self.best = Best.none(len(limit_KR))
@@ -182,13 +189,14 @@ class _Search:
             spans += self._after([spans.pop()])
         bound_K = np.maximum(self.bound_K, self.best.score_K)
         return [
-            Answer(layout=layout, score=score, latency=latency, bound=bound, settled=settled)
-            for layout, score, latency, bound, settled in zip(
+            Answer(layout=layout, score=score, latency=latency, bound=bound, settled=settled, tied=tied)
+            for layout, score, latency, bound, settled, tied in zip(
                 self.layout_K,
                 self.best.score_K.tolist(),
                 (self.best.latency_K + self.least_R[0]).tolist(),
                 bound_K.tolist(),
                 self.settled_K.tolist(),
+                self.tied_K.tolist(),
                 strict=True,
             )
         ]
@@ -236,7 +244,7 @@ class _Search:
             return []
         spans, cases, root_K, worth_K = [spans[i] for i in open_K], cases.take(open_K), root_K[open_K], worth_K[open_K]
         dual, backward_dual = dual.take(open_K), backward_dual.take(open_K)
-        floor_K = np.array([NOTHING if s.reach is None else r - s.reach for s, r in zip(spans, root_K, strict=True)])
+        floor_K = np.array([s.floor(int(root)) for s, root in zip(spans, root_K, strict=True)])
         known = Best(
             score_K=np.maximum(worth_K, floor_K),
             latency_K=np.where(floor_K > worth_K, -NOTHING, latency_K[open_K]),
@@ -260,6 +268,7 @@ class _Search:
                 )
             else:
                 self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
+                self.tied_K[span.k] |= bool(found.cut_K[i] >= self.best.score_K[span.k])
         return left
 
     def _go_on(self, span: _Span, *, looked: int, admitted: bool, cut: bool, few: bool) -> list[_Span]:

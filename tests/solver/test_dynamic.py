@@ -217,6 +217,14 @@ def test_many_different_peaks_are_settled_in_spans(seed: int) -> None:
         assert optimum(peaky) is None
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_where_all_layouts_score_the_same_the_fastest_is_chosen(seed: int) -> None:
+    problem = random_problem(np.random.default_rng(seed), layers=20, candidates=4, peaks=False, switches=False)
+    flat = dataclasses.replace(problem, score_LC=np.ones((20, 4)), stream_C=np.zeros(4, np.int64))
+    by_latency = dataclasses.replace(flat, score_LC=-problem.latency_us_LC / 1e4)
+    assert Dynamic().solve(flat).latency_us == Milp().solve(by_latency).latency_us
+
+
 def test_beyond_its_labels_it_hands_over_to_highs_and_says_so() -> None:
     problem = random_problem(np.random.default_rng(0), layers=24, candidates=4, costs="noisy", tightness=0.2)
     handed = Dynamic(most_labels=10).solve(problem)
