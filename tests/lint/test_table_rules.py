@@ -53,6 +53,26 @@ def clips_with_a_past() -> LatencyTable:
     return dataclasses.replace(table, rows=tuple(rows))
 
 
+def timed(name: str, line: int, latency_ms: float, **fields: Any) -> LatencyTable:
+    times = {"latency_ms": latency_ms, "latency_mean_ms": latency_ms, "latency_p10_ms": 0.9 * latency_ms}
+    return changed(name, line, **{**times, "latency_p90_ms": 1.1 * latency_ms, **fields})
+
+
+def coarse_clock() -> LatencyTable:
+    table, small = timed(CPU, 2, 180.0), timed(CPU, 18, 45.0)
+    return dataclasses.replace(table, rows=(*table.rows[:16], small.rows[16], *table.rows[17:]))
+
+
+def slightly_faster_where_larger() -> LatencyTable:
+    large, small = timed(CPU, 2, 44.5, latency_std_ms=None), timed(CPU, 18, 46.1, latency_std_ms=None)
+    return dataclasses.replace(large, rows=(*large.rows[:16], small.rows[16], *large.rows[17:]))
+
+
+def drift_without_spread() -> LatencyTable:
+    table = with_protocol(CPU, sentinel_drift_percent=7.5)
+    return dataclasses.replace(table, rows=tuple(dataclasses.replace(row, latency_std_ms=None) for row in table.rows))
+
+
 ALL_LATENCIES = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms", "latency_std_ms")
 
 # Lines of the CPU's table: 2 lcha, 3 ssa of a stream at 18x32; 10 lcha of a clip at 18x32; 18 lcha of a stream at 9x16.
@@ -72,6 +92,8 @@ TRIPS = [
     pytest.param(without(IPHONE, "up"), "missing_switch_rows", {2, 15}, id="no-up"),
     pytest.param(without(IPHONE, "stem", "head"), "missing_fixed_rows", {2, 14}, id="no-ends"),
     pytest.param(with_row(CPU, 2, role="fixed", options="gate=false"), "wrong_role", {38}, id="block-as-fixed"),
+    pytest.param(with_row(IPHONE, 2, part="full", role="fixed"), "wrong_role", {30}, id="installed-block-as-fixed"),
+    pytest.param(drift_without_spread(), "spread_hides_drift", {None}, id="much-drift-and-no-spread-stated"),
     pytest.param(changed(CPU, 6, role="fixed"), "wrong_role", {6}, id="switch-as-fixed"),
     pytest.param(changed(CPU, 2, state_bytes=0), "mixed_scenarios", {2}, id="stream-with-memory-of-a-clip"),
     pytest.param(changed(CPU, 10, state_bytes=2492416), "mixed_scenarios", {10}, id="clip-with-memory-of-a-stream"),
@@ -102,12 +124,16 @@ TRIPS = [
 NEAR_MISSES = [
     pytest.param(scaled(IPHONE, 2, 1000, "latency_std_ms"), id="a-deviation-of-4-medians"),
     pytest.param(scaled(CPU, 2, 0.27, *ALL_LATENCIES), id="larger-and-a-little-slower"),
+    pytest.param(slightly_faster_where_larger(), id="faster-by-less-than-5-percent"),
+    pytest.param(timed(CPU, 2, 40.0), id="faster-within-three-deviations"),
     pytest.param(
-        dataclasses.replace(
-            changed(CPU, 2, latency_ms=45.0, latency_p10_ms=40.0, latency_p90_ms=60.0, latency_mean_ms=45.0)
+        with_row(
+            CPU, 6, height=6, width=64, latency_ms=1.0, latency_p10_ms=0.9, latency_p90_ms=1.1, latency_mean_ms=1.0
         ),
-        id="faster-within-noise",
+        id="wider-but-lower",
     ),
+    pytest.param(scaled(CPU, 2, 500, "latency_std_ms"), id="a-deviation-of-15-medians"),
+    pytest.param(coarse_clock(), id="few-digits-as-tokens-by-chance"),
     pytest.param(scaled(CPU, 2, 1.02, "latency_mean_ms"), id="mean-beside-median"),
     pytest.param(scaled(CPU, 10, 10, *ALL_LATENCIES), id="one-slow-row"),
     pytest.param(changed(CPU, 3, weight_bytes=17865728 // 8), id="weights-of-4-bits"),
