@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from s2search.cli_table import table_app
 from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.table import DEFAULT_TABLE
@@ -38,6 +39,7 @@ _FIGURES = (".png", ".svg", ".pdf")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 plan_app = typer.Typer()
 app.add_typer(plan_app, name="plan")
+app.add_typer(table_app, name="table")
 
 
 class ScenarioName(StrEnum):
