@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from s2search.additive import additive_latency_ms, indicators_TF
 from s2search.drift import SMOOTHNESSES, fit_drift, fit_smooth
@@ -93,6 +94,17 @@ def test_the_same_seed_gives_the_same_evaluation_and_another_seed_another() -> N
     layouts = synthetic(throttling(300))
     assert evaluate(layouts, seed=3) == evaluate(layouts, seed=3)
     assert evaluate(layouts, seed=3).mape_additive != evaluate(layouts, seed=4).mape_additive
+
+
+def test_the_rank_correlation_is_that_of_scipy_where_latencies_tie() -> None:
+    layouts = synthetic(throttling(300))
+    whole = MeasuredLayouts(layout_TL=layouts.layout_TL, latency_ms_T=np.round(layouts.latency_ms_T / 4) * 4)
+    held_out = np.random.default_rng(0).permutation(300)[:60]
+    rng = np.random.default_rng(0)
+    rng.permutation(300)
+    drifting_ms_T = predictions(whole, held_out, rng)[1]
+    expected = spearmanr(drifting_ms_T[held_out], whole.latency_ms_T[held_out]).statistic
+    assert evaluate(whole, seed=0).spearman == pytest.approx(expected)
 
 
 @hypothesis_settings(max_examples=10)
