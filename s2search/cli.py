@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from s2search.cli_table import table as table_app
+from s2search.cli_table import table_app
 from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.table import DEFAULT_TABLE

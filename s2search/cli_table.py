@@ -1,34 +1,58 @@
-"""`s2search table`: judge tables of latencies."""
+"""`s2search table`: judge measurements before a plan trusts them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-table = typer.Typer(help="Judge tables of latencies.")
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+table_app = typer.Typer(help="Judge measurements before a plan trusts them.")
 
 
-@table.callback()
-def _group() -> None:
-    """Judge tables of latencies."""
+@table_app.callback()
+def table() -> None:
+    """Judge measurements before a plan trusts them."""
 
 
-@table.command("lint")
+@table_app.command("lint")
 def table_lint(
     path: Annotated[str, typer.Argument(help="A table's folder, an installed table, or a CSV with latency_ms.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> int:
     """Find what is wrong with a table, row by row. Exits with 1 where it finds anything."""
     from s2search.lint.linter import lint, to_json
+    from s2search.report.lint import lint_text
 
     findings = lint(path)
-    if as_json:
-        typer.echo(to_json(findings), nl=False)
-    else:
-        from rich.console import Console
-
-        from s2search.report.lint import lint_text
-
-        Console(highlight=False, markup=False).print(lint_text(findings))
+    _say(to_json(findings) if as_json else lint_text(findings))
     return 1 if findings else 0
+
+
+@table_app.command("evaluate")
+def table_evaluate(
+    layouts: Annotated[Path, typer.Argument(help="CSV of layer_00, layer_01, ..., latency_ms, in measurement order.")],
+    seed: Annotated[int, typer.Option(min=0, help="Draws the fifth of the rows that is held out.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_evaluation/1).")] = False,
+) -> int:
+    """Say how well measured layouts foretell held-out ones, with and without drift."""
+    from s2search.evaluation import evaluate
+    from s2search.layouts import read_layouts
+    from s2search.report.evaluation import evaluation_text
+
+    found = evaluate(read_layouts(layouts), seed=seed)
+    _say(found.to_json() if as_json else evaluation_text(found))
+    return 0
+
+
+def _say(answer: str | RenderableType) -> None:
+    """Print JSON as it is, and everything else for a terminal."""
+    if isinstance(answer, str):
+        typer.echo(answer, nl=False)
+        return
+    from rich.console import Console
+
+    Console(highlight=False, markup=False).print(answer)
