@@ -33,7 +33,7 @@ class Dynamic(Solver):
     """
 
     most_labels: int = MOST_LABELS
-    hand_over_s: float = 60.0
+    hand_over_s: float = 30.0
 
     def _choose(self, problem: Problem) -> Choice | None:
         """Return the optimum; see the base class."""
@@ -87,6 +87,6 @@ def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:
         problem, limits=(*problem.limits, lost), latency_budget_us=min(problem.latency_budget_us, price.latency_us)
     )
     graph, limit_R = Graph.of(faster)
-    (answer,) = search(graph.minimizing(0, graph.allowed_LC), limit_R[None], most_labels=_MOST_FASTER)
+    (answer,) = search(graph.minimizing(0, graph.allowed_LC), limit_R[None], most_labels=_MOST_FASTER, feasible=True)
     found = answer.layout
     return found if found is not None and problem.price(found).latency_us < price.latency_us else choice_L

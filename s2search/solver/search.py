@@ -99,7 +99,9 @@ class _Span:
         ]
 
 
-def search(graph: Graph, limit_KR: Int, *, most_labels: int = MOST_LABELS, slack: float = 0.0) -> list[Answer]:
+def search(
+    graph: Graph, limit_KR: Int, *, most_labels: int = MOST_LABELS, slack: float = 0.0, feasible: bool = False
+) -> list[Answer]:
     """Return the best layout under each set of limits.
 
     Args:
@@ -107,8 +109,9 @@ def search(graph: Graph, limit_KR: Int, *, most_labels: int = MOST_LABELS, slack
         limit_KR: The limits, `BOUNDLESS` for none.
         most_labels: How many partial layouts may be kept per layer and case.
         slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
+        feasible: Whether some layout is known to fit, so that it need not be asked.
     """
-    return _Search(graph.ordered(), limit_KR, most_labels, slack).run()
+    return _Search(graph.ordered(), limit_KR, most_labels, slack, feasible=feasible).run()
 
 
 def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]] | None:
