@@ -16,7 +16,7 @@ from s2search.problem import UNLIMITED, Problem
 from s2search.solver.base import Solution
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.frontier import latency_front
-from s2search.solver.infeasible import fastest_within_memory_us
+from s2search.solver.infeasible import smallest_relaxations
 from s2search.solver.nsga2 import Nsga2
 from s2search.testing.problems import random_problem
 
@@ -41,9 +41,9 @@ def hypervolume(front: list[Solution], *, latest_us: int, worst: float) -> float
 
 
 def at_budgets(problem: Problem) -> list[Problem]:
-    fastest_us = fastest_within_memory_us(problem)
-    assert fastest_us is not None
     best_us = Dynamic().solve(problem).latency_us
+    limited = dataclasses.replace(problem, latency_budget_us=best_us)
+    fastest_us = smallest_relaxations(limited)["latency"].needed
     budgets = [fastest_us + round(share * (best_us - fastest_us)) for share in SHARES]
     return [dataclasses.replace(problem, latency_budget_us=budget) for budget in budgets]
 
