@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _RIDGE = 1.0  # in rows: an effect that one row supports is halved
 
 
-def indicators_TF(layout_TL: NDArray[np.int64]) -> NDArray[np.float64]:
+def indicators_TF(layout_TL: NDArray[np.int64] | NDArray[np.str_]) -> NDArray[np.float64]:
     """Return one indicator per layer and block that occurs there, and a last column of ones.
 
     >>> indicators_TF(np.array([[0, 7], [1, 7]]))
@@ -50,3 +50,14 @@ def predicted_ms(
     """Return the sum of effects in ms; no sum may fall below half of the least latency that was seen."""
     latency_ms_T: NDArray[np.float64] = np.maximum(feature_TF @ effect_F, floor_ms / 2)
     return latency_ms_T
+
+
+def autocorrelation(residual_T: NDArray[np.float64]) -> float:
+    """Return the lag-1 autocorrelation of what a model leaves over: 0 for noise, near 1 for slow drift.
+
+    >>> round(autocorrelation(np.array([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])), 2)
+    0.5
+    """
+    centred_T = residual_T - residual_T.mean()
+    power = float(centred_T @ centred_T)
+    return float(centred_T[1:] @ centred_T[:-1]) / power if power > 0 else 0.0

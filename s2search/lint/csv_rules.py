@@ -48,16 +48,15 @@ class LayoutFile:
         """Fit one term per layer and block by least squares; null where the file holds no or too few layouts."""
         layers = [column for column in sheet.columns if re.fullmatch(r"layer_\d+", column)]
         lines = [line for line in sheet.lines if not line.ragged and line.latency_ms is not None]
-        columns = sorted({(layer, line.cells[layer]) for line in lines for layer in layers})
+        unknowns = len({(layer, line.cells[layer]) for line in lines for layer in layers})
         # More unknowns than this come from cells that are no blocks, and would need gigabytes.
-        if not layers or len(columns) > _MOST_UNKNOWNS or len(lines) < len(columns) - len(layers) + 1 + _SPARE:
+        if not layers or unknowns > _MOST_UNKNOWNS or len(lines) < unknowns - len(layers) + 1 + _SPARE:
             return None
         import numpy as np
 
-        at = {column: i for i, column in enumerate(columns)}
-        features_NF = np.zeros((len(lines), len(columns)))
-        for i, line in enumerate(lines):
-            features_NF[i, [at[layer, line.cells[layer]] for layer in layers]] = 1
+        from s2search.additive import indicators_TF
+
+        features_NF = indicators_TF(np.array([[line.cells[layer] for layer in layers] for line in lines]))
         latency_N = np.array([line.latency_ms for line in lines])
         latency_N /= np.abs(latency_N).max() or 1.0
         terms_F, *_ = np.linalg.lstsq(features_NF, latency_N, rcond=None)
@@ -74,9 +73,9 @@ class LayoutFile:
     @property
     def autocorrelation(self) -> float:
         """The lag-1 autocorrelation of the residual: 0 for noise, near 1 for slow drift."""
-        residual = self.residual_N - self.residual_N.mean()
-        power = float(residual @ residual)
-        return float(residual[1:] @ residual[:-1]) / power if power > 0 else 0.0
+        from s2search.additive import autocorrelation
+
+        return autocorrelation(self.residual_N)
 
 
 def _unreadable(sheet: Sheet) -> Iterator[Complaint]:

@@ -26,9 +26,9 @@ from s2search.errors import InfeasibleError, InputError
 from s2search.problem import FIXED_POINT, UNLIMITED, Int, Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.graph import BOUNDLESS, Graph, least_to_go
+from s2search.solver.graph import BOUNDLESS, Cases, Graph, least_to_go
 from s2search.solver.infeasible import explain_infeasible, smallest_relaxations
-from s2search.solver.labels import Labels, undominated
+from s2search.solver.labels import Labels, extended, trace, undominated
 from s2search.solver.search import ALL_LABELS, Answer, least_use, search
 
 SCHEMA: Literal["s2search.front/1"] = "s2search.front/1"
@@ -307,55 +307,25 @@ def _complete(folded: Problem) -> list[FrontPoint] | None:
     resources = folded.resources
     graph = Graph.of_resources(folded, resources).ordered()
     limit_R = np.array([min(r.limit, BOUNDLESS) for r in resources], np.int64)
+    whole = Cases(limit_KR=limit_R[None], mask_K=np.zeros(1, np.int64), allowed_MLC=graph.allowed_LC[None])
     to_go_LRS = least_to_go(graph, graph.allowed_LC)
-    none_N = np.zeros(1, np.int64)
-    width = len(resources)
-    labels = Labels(
-        used_RN=np.zeros((2 * width, 1), np.int64),  # what was used of each resource, then its largest peak so far
-        score_N=none_N,
-        stream_N=none_N + graph.first_stream,
-        case_N=none_N,
-        choice_N=none_N,
-        parent_N=none_N,
-    )
-    layers = []
+    layers = [Labels.at_start(graph, 1)]
+    peak_RN = np.zeros_like(layers[0].used_RN)
     for layer in range(graph.layers):
-        labels = _extended(graph, labels, layer)
-        least_RN = labels.used_RN[:width] + labels.used_RN[width:] + to_go_LRS[layer + 1][:, labels.stream_N]
-        labels = labels.keep(np.asarray((least_RN <= limit_R[:, None]).all(axis=0)))
-        if not len(labels):
+        labels = extended(graph, layers[-1], layer, whole)
+        peak_RN = np.maximum(peak_RN[:, labels.parent_N], graph.peak_RLC[:, layer, labels.choice_N])
+        least_RN = labels.used_RN + peak_RN + to_go_LRS[layer + 1][:, labels.stream_N]
+        kept = np.flatnonzero((least_RN <= limit_R[:, None]).all(axis=0))
+        if not kept.size:
             return []
-        labels = labels.keep(undominated(labels))
-        if len(labels) > _MOST_COMPLETE:
+        with_peaks = dataclasses.replace(labels, used_RN=np.concatenate([labels.used_RN, peak_RN]))
+        kept = kept[undominated(with_peaks.keep(kept))]
+        if kept.size > _MOST_COMPLETE:
             return None
-        layers.append(labels)
-    layouts = []
-    for n in range(len(labels)):
-        choices, at = [], n
-        for behind in reversed(layers):
-            choices.append(int(behind.choice_N[at]))
-            at = int(behind.parent_N[at])
-        layouts.append(tuple(reversed(choices)))
+        layers.append(labels.keep(kept))
+        peak_RN = peak_RN[:, kept]
+    layouts = [tuple(reversed(trace(layers, n))) for n in range(len(layers[-1]))]
     return _undominated(_points(folded, [layout for layout in layouts if folded.admits(layout)]))
-
-
-def _extended(graph: Graph, labels: Labels, layer: int) -> Labels:
-    choices = np.flatnonzero(graph.allowed_LC[layer])
-    n, c = np.repeat(np.arange(len(labels)), choices.size), np.tile(choices, len(labels))
-    before_N, stream_N = labels.stream_N[n], graph.stream_C[c]
-    follows_N = graph.follows_SS[before_N, stream_N]
-    n, c, before_N, stream_N = n[follows_N], c[follows_N], before_N[follows_N], stream_N[follows_N]
-    width = len(graph.use_RLC)
-    used_RN = labels.used_RN[:width, n] + graph.use_RLC[:, layer, c] + graph.switch_RSS[:, before_N, stream_N]
-    peak_RN = np.maximum(labels.used_RN[width:, n], graph.peak_RLC[:, layer, c])
-    return Labels(
-        used_RN=np.concatenate([used_RN, peak_RN]),
-        score_N=labels.score_N[n] + graph.score_LC[layer, c],
-        stream_N=stream_N,
-        case_N=np.zeros_like(n),
-        choice_N=c,
-        parent_N=n,
-    )
 
 
 def _points(folded: Problem, layouts: Sequence[tuple[int, ...]]) -> list[FrontPoint]:

@@ -53,7 +53,7 @@ def explain_infeasible(problem: Problem) -> InfeasibleError:
     names = sorted(relaxations, key=effort)
     fields["nearest_L"] = relaxations[names[0]].choice_L
     ways = [f"{_name(limits[name])} to {_amount(limits[name], relaxations[name].needed)}" for name in names]
-    needed = _write(limits[names[0]], relaxations[names[0]].needed)
+    needed = _write(limits[names[0]], relaxations[names[0]].needed).removeprefix("at most ")
     nearest = {"us": "the fastest", "bytes": "the smallest"}.get(limits[names[0]].unit, "the nearest")
     rest = " that keeps the rest" if len(limits) > 1 else ""
     return InfeasibleError(
@@ -107,7 +107,10 @@ def _name(resource: Resource) -> str:
 
 
 def _write(resource: Resource, amount: int) -> str:
-    return _amount(resource, amount) + ("" if resource.unit else f" {resource.name}")
+    if not resource.unit:
+        return f"at most {amount} {resource.name}"
+    _, _, device = resource.name.partition(" of ")
+    return _amount(resource, amount) + (f" on {device}" if device else "")
 
 
 def _amount(resource: Resource, amount: int) -> str:

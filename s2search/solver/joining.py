@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from s2search.problem import Int
 from s2search.solver.graph import Graph
-from s2search.solver.labels import NOTHING, Labels, Walk
+from s2search.solver.labels import NOTHING, Labels, Walk, trace
 
 _PAIRS_FIRST, _PAIRS_MOST = 2**12, 2**18
 
@@ -68,7 +68,7 @@ def _best_pair(forward: Walk, backward: Walk, k: int, heads: NDArray[np.intp], t
         start, most = start + rows, min(2 * most, _PAIRS_MOST)
     if pair is None:
         return Found()
-    layout = (*reversed(forward.choices(int(heads[pair[0]]))), *backward.choices(int(tails[pair[1]])))
+    layout = (*reversed(trace(forward.layers, int(heads[pair[0]]))), *trace(backward.layers, int(tails[pair[1]])))
     return Found(layout=layout, score=known.score, latency=known.latency)
 
 

@@ -10,6 +10,7 @@ Axes:  L layers  C candidates  S streams  R resources  K cases  N labels
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,19 @@ class Labels:
     choice_N: Int
     parent_N: Int
 
+    @classmethod
+    def at_start(cls, graph: Graph, cases: int) -> Labels:
+        """Return one label per case from which all others come: nothing is chosen yet."""
+        none_K = np.zeros(cases, np.int64)
+        return cls(
+            used_RN=np.zeros((len(graph.use_RLC), cases), np.int64),
+            score_N=none_K,
+            stream_N=none_K + graph.first_stream,
+            case_N=np.arange(cases),
+            choice_N=none_K,
+            parent_N=none_K,
+        )
+
     def keep(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Labels:
         """Return the labels at some indices, in that order."""
         return Labels(**{name: values[..., index] for name, values in vars(self).items()})
@@ -67,17 +81,7 @@ class Walk:
         to_go = [least_to_go(graph, allowed_LC) for allowed_LC in cases.allowed_MLC]
         self._to_go_LMRS = np.stack(to_go, axis=1)
         self._tried_from = _FEW * len(cases)
-        none_N = np.zeros(len(cases), np.int64)
-        self.layers = [
-            Labels(
-                used_RN=np.zeros((len(graph.use_RLC), len(cases)), np.int64),
-                score_N=none_N,
-                stream_N=none_N + graph.first_stream,
-                case_N=np.arange(len(cases)),
-                choice_N=none_N,
-                parent_N=none_N,
-            )
-        ]
+        self.layers = [Labels.at_start(graph, len(cases))]
 
     @property
     def labels(self) -> Labels:
@@ -92,7 +96,8 @@ class Walk:
     def step(self, width: int) -> None:
         """Extend all labels by one layer, keep those that may win, at most `width` per case."""
         layer = self.walked
-        labels = self._within_limits(self._extended(layer), layer + 1)
+        labels = extended(self.graph, self.labels, layer, self.cases)
+        labels = self._within_limits(labels, layer + 1)
         bound_N = self._bounds(labels, layer + 1)
         wins_N = self._may_win(labels, bound_N, layer + 1)
         labels, bound_N = labels.keep(wins_N), bound_N[wins_N]
@@ -104,36 +109,6 @@ class Walk:
         if len(labels) > width:
             labels = labels.keep(self._widest(labels.case_N, bound_N, width))
         self.layers.append(labels)
-
-    def choices(self, n: int) -> list[int]:
-        """Return the candidates behind a label of the last layer, those of the latest layer first."""
-        choices = []
-        for labels in reversed(self.layers[1:]):
-            choices.append(int(labels.choice_N[n]))
-            n = int(labels.parent_N[n])
-        return choices
-
-    def _extended(self, layer: int) -> Labels:
-        """Return every label extended by every candidate that may follow it."""
-        graph, labels = self.graph, self.labels
-        allowed_MC = self.cases.allowed_MLC[:, layer]
-        choices = np.flatnonzero(allowed_MC.any(axis=0))
-        n, c = np.repeat(np.arange(len(labels)), choices.size), np.tile(choices, len(labels))
-        before_N, stream_N = labels.stream_N[n], graph.stream_C[c]
-        follows_N = graph.follows_SS[before_N, stream_N]
-        if len(allowed_MC) > 1:
-            follows_N &= allowed_MC[self.cases.mask_K[labels.case_N[n]], c]
-        if not follows_N.all():
-            n, c, before_N, stream_N = n[follows_N], c[follows_N], before_N[follows_N], stream_N[follows_N]
-        step_RN = graph.use_RLC[:, layer, c] + graph.switch_RSS[:, before_N, stream_N]
-        return Labels(
-            used_RN=labels.used_RN[:, n] + step_RN,
-            score_N=labels.score_N[n] + graph.score_LC[layer, c] + graph.switch_score_SS[before_N, stream_N],
-            stream_N=stream_N,
-            case_N=labels.case_N[n],
-            choice_N=c,
-            parent_N=n,
-        )
 
     def _to_go_RN(self, labels: Labels, layer: int) -> Int:
         """Return the least that completions of labels use."""
@@ -168,6 +143,37 @@ class Walk:
         cut = order[place_N == width]
         np.maximum.at(self.cut_K, case_N[cut], bound_N[cut])
         return np.sort(order[place_N < width])
+
+
+def trace(layers: Sequence[Labels], n: int) -> list[int]:
+    """Return the candidates behind a label of the last layer, those of the latest layer first."""
+    choices = []
+    for labels in reversed(layers[1:]):
+        choices.append(int(labels.choice_N[n]))
+        n = int(labels.parent_N[n])
+    return choices
+
+
+def extended(graph: Graph, labels: Labels, layer: int, cases: Cases) -> Labels:
+    """Return every label extended by every candidate that its case allows at a layer and that may follow it."""
+    allowed_MC = cases.allowed_MLC[:, layer]
+    choices = np.flatnonzero(allowed_MC.any(axis=0))
+    n, c = np.repeat(np.arange(len(labels)), choices.size), np.tile(choices, len(labels))
+    before_N, stream_N = labels.stream_N[n], graph.stream_C[c]
+    follows_N = graph.follows_SS[before_N, stream_N]
+    if len(allowed_MC) > 1:
+        follows_N &= allowed_MC[cases.mask_K[labels.case_N[n]], c]
+    if not follows_N.all():
+        n, c, before_N, stream_N = n[follows_N], c[follows_N], before_N[follows_N], stream_N[follows_N]
+    step_RN = graph.use_RLC[:, layer, c] + graph.switch_RSS[:, before_N, stream_N]
+    return Labels(
+        used_RN=labels.used_RN[:, n] + step_RN,
+        score_N=labels.score_N[n] + graph.score_LC[layer, c] + graph.switch_score_SS[before_N, stream_N],
+        stream_N=stream_N,
+        case_N=labels.case_N[n],
+        choice_N=c,
+        parent_N=n,
+    )
 
 
 def undominated(labels: Labels) -> NDArray[np.intp]:

@@ -212,7 +212,9 @@ def test_a_stream_that_no_allowed_candidate_leaves_holds_the_layout(solver: Solv
     """From the second layer on only the low stream is allowed, and the head reads the high one: two changes."""
     allowed_LC = np.array([[True, True], [False, True], [False, True], [False, True]])
     assert solver.solve(small(allowed_LC=allowed_LC, max_switches=2)).choice_L == (0, 1, 1, 1)
-    with pytest.raises(InfeasibleError, match="no layout fits 1 switches: the nearest of 2 needs 2 switches; raise"):
+    with pytest.raises(
+        InfeasibleError, match="no layout fits at most 1 switches: the nearest of 2 needs 2 switches; raise"
+    ):
         solver.solve(small(allowed_LC=allowed_LC, max_switches=1))
 
 
@@ -237,7 +239,7 @@ def test_a_candidate_far_beyond_a_limit_leaves_the_other_one(solver: Solver) -> 
 @pytest.mark.parametrize("solver", [Dynamic(), Exhaustive(), Milp()])
 def test_constraints_that_rule_out_each_other_are_named(solver: Solver) -> None:
     problem = small(counts={0: 2}, reference_L=(0, 0, 0, 0), max_changes=1)
-    names = "1 changes, 2 layers of candidate 0, 2 layers of others than candidate 0"
+    names = "at most 1 changes, at most 2 layers of candidate 0, at most 2 layers of others than candidate 0"
     with pytest.raises(InfeasibleError, match=f"no layout fits {names}: .*raise the limit on .* candidate 0 to 3, or"):
         solver.solve(problem)
     with pytest.raises(InfeasibleError, match=f"no layout fits 0.004 ms, {names}: the fastest of 16 needs 0.004 ms"):
