@@ -159,6 +159,23 @@ def test_a_sweep_that_cuts_nothing_finds_whatever_scores_more_than_is_known(seed
 
 
 @given(seeds)
+def test_a_sweep_finds_an_equal_score_in_less_time_than_is_known(seed: int) -> None:
+    problem = small(seed, peaks=False)
+    try:
+        best = Exhaustive().solve(problem)
+    except InfeasibleError:
+        return
+    graph, case = graph_and_case(problem)
+    dual = lagrangian_dual(graph, case)
+    backward_dual = at_prices(graph.backwards, case.backwards, dual.price_KPR)
+    score, latency = round(best.score * FIXED_POINT), best.latency_us - problem.fixed_us
+    for known_latency, expected in ((latency + 1, latency), (latency, -NOTHING)):
+        known = Best(score_K=np.array([score]), latency_K=np.array([known_latency]))
+        found = sweep(graph, case, dual, backward_dual, width=10**6, best=known).found_K[0]
+        assert found.latency == expected
+
+
+@given(seeds)
 def test_many_cases_at_once_are_answered_as_one_by_one(seed: int) -> None:
     problem = small(seed)
     graph, limit_R = Graph.of(problem)
