@@ -29,12 +29,13 @@ from s2search.solver.dynamic import Dynamic
 from s2search.solver.graph import BOUNDLESS, Cases, Graph, least_to_go
 from s2search.solver.infeasible import explain_infeasible, smallest_relaxations
 from s2search.solver.labels import Labels, extended, trace, undominated
-from s2search.solver.search import ALL_LABELS, Answer, least_use, search
+from s2search.solver.search import Answer, least_use, search
 
 SCHEMA: Literal["s2search.front/1"] = "s2search.front/1"
 
-#: A complete front is walked while no layer has more labels; an approximate one is searched with so many per budget.
-_MOST_COMPLETE, _MOST_APPROXIMATE = 4_000, 256
+#: A complete front is walked while no layer has more labels; side by side, pairs of budgets keep so many of them each,
+#: where they need not be exact and where they must: those that need more are then solved alone.
+_MOST_COMPLETE, _MOST_APPROXIMATE, _MOST_TOGETHER = 4_000, 256, 1_024
 _GRID = 30
 
 
@@ -139,7 +140,7 @@ def frontier(
         epsilon: How far the score may be from the proven bound at each pair of budgets, relative to the score. With 0
             every pair is solved exactly, which may take long; with more, few labels are kept, and the front's own
             `epsilon` says what was reached.
-        most_labels: How many partial layouts to keep per layer and pair of budgets, if not the default.
+        most_labels: How many partial layouts to keep per layer and pair of budgets while all are searched together.
 
     Raises:
         InputError: An epsilon or a budget is negative or not a number.
@@ -155,7 +156,7 @@ def frontier(
         if latency_budgets is None and memory_budgets is None:
             latency_budgets, memory_budgets = _grid(problem, folded)
         budgets_K2 = _pairs(problem, latency_budgets, memory_budgets)
-        answers = _with_layouts(folded, budgets_K2, _search(folded, budgets_K2, epsilon, most_labels))
+        answers = _completed(folded, budgets_K2, _search(folded, budgets_K2, epsilon, most_labels), exact=not epsilon)
         points = _undominated(_points(folded, [a.layout for a in answers if a.layout is not None]))
         bounds = tuple(
             BudgetBound(latency_us=int(latency), memory_bytes=int(memory), upper_bound=answer.bound / FIXED_POINT)
@@ -245,18 +246,18 @@ def _search(folded: Problem, budgets_K2: Int, epsilon: float, most_labels: int |
     limit_KR[:, :2] = np.where(
         budgets_K2 >= UNLIMITED, BOUNDLESS, budgets_K2 - [resource.fixed for resource in resources[:2]]
     )
-    most = most_labels or (_MOST_APPROXIMATE if epsilon else ALL_LABELS)
+    most = most_labels or (_MOST_APPROXIMATE if epsilon else _MOST_TOGETHER)
     return search(graph, limit_KR, most_labels=most, slack=epsilon)
 
 
-def _with_layouts(folded: Problem, budgets_K2: Int, answers: list[Answer]) -> list[Answer]:
-    """Return the answers with a layout wherever one fits: pairs for which the labels ran out before are solved alone.
+def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], *, exact: bool) -> list[Answer]:
+    """Return the answers with a layout wherever one fits; if asked for, each proven best.
 
-    The loosest come first: what they find or rule out may do for the others.
+    Pairs for which the labels ran out are solved alone, the loosest first: what they find or rule out may do for others.
     """
     answers, impossible_K2 = list(answers), list[Int]()
     for k in np.lexsort(budgets_K2.T)[::-1]:
-        if answers[k].layout is not None or answers[k].settled:
+        if answers[k].settled or (answers[k].layout is not None and not exact):
             continue
         if any((budgets_K2[k] <= impossible_2).all() for impossible_2 in impossible_K2):
             answers[k] = dataclasses.replace(answers[k], settled=True)
@@ -264,7 +265,7 @@ def _with_layouts(folded: Problem, budgets_K2: Int, answers: list[Answer]) -> li
         latency_us, memory_bytes = budgets_K2[k].tolist()
         alone = dataclasses.replace(folded, latency_budget_us=latency_us, memory_budget_bytes=memory_bytes)
         known = [a for a in answers if a.layout is not None and alone.admits(a.layout)]
-        if known:
+        if known and not exact:
             best = max(known, key=lambda a: (a.score, -a.latency))
             answers[k] = dataclasses.replace(best, bound=answers[k].bound, settled=False)
             continue

@@ -292,7 +292,7 @@ class _Search:
             return self._unsettled(span)
         if span.reach is None:
             known = self.best.score_K[span.k]
-            distance = span.root - known if known > NOTHING else int(np.ptp(self.graph.score_LC, axis=1).sum())
+            distance = span.root - known if known > NOTHING else int(np.ptp(self.graph.score_LC, axis=1).max())
             reach = max(int(distance * _FIRST_REACH), looked - span.root, 1)
             return [dataclasses.replace(span, width=min(_WIDTH, self.most_labels), reach=reach)]
         if not cut:
