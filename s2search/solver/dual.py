@@ -3,11 +3,11 @@
 With a price per unit the limits become part of the score, and a backward pass over (layer, stream) gives the best
 priced score of any completion. For every set of prices, priced completion + prices x what is left of the resources is
 at least what a completion can score within them (source: Fisher, "The Lagrangian Relaxation Method for Solving Integer
-Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are found on
-grids that close in on the best, two resources at a time; some of their neighbours are kept, since further on other
-prices bound better.
+Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are searched
+two resources at a time; some of their neighbours are kept, since further on other prices bound better.
 
 Axes:  L layers  C candidates  S streams  R resources  K cases  P price sets
+(in the search of prices: A shares  B sizes)
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from s2search.solver.graph import BOUNDLESS, Cases, Graph
 
 Float = NDArray[np.float64]
 
-#: Points of the first grid per resource, of the closing ones, and how often they close.
-_FIRST, _CLOSER, _ROUNDS = 17, 7, 5
-_KEPT = 12
+#: Shares of two prices and octaves of sizes that are tried first, and how wide the later windows are.
+_SHARES, _SIZES, _OCTAVES = 17, 145, 9.0
+_CLOSER, _STEPS = (1 / 8, 1 / 32, 1 / 128), np.linspace(-1, 1, 9)
+_NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
 _FORBIDDEN = -1e30
 
 
@@ -45,7 +46,7 @@ class Dual:
     def bound_N(self, layer: int, case_N: NDArray[np.int64], stream_N: NDArray[np.int64], left_RN: Float) -> Float:
         """Return the most that completions after a layer can score, for labels with these amounts left."""
         if len(self.price_KPR) == 1:
-            bound_PN = self.price_KPR[0] @ left_RN
+            bound_PN = _priced(self.price_KPR[0], left_RN)
             bound_PN += self.completion_LKPS[layer, 0][:, stream_N]
             return np.asarray(bound_PN.min(axis=0))
         bound_NP = np.einsum("npr,rn->np", self.price_KPR[case_N], left_RN)
@@ -97,48 +98,73 @@ def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
 
 
 def _search_prices(graph: Graph, cases: Cases) -> Float:
-    """Return the price sets with the least bounds, best first: (K, P, R)."""
+    """Return the price sets with the least bounds, and others near them, the best first: (K, P, R)."""
     limited = [r for r in range(len(graph.use_RLC)) if (cases.limit_KR[:, r] < BOUNDLESS).any()]
-    scale_R = _scales(graph, limited)
-    best_KR = np.zeros((len(cases), len(scale_R)))
-    tried: list[tuple[Float, Float]] = []
+    unit_R = _units(graph, limited)
+    best_KR = np.zeros((len(cases), len(unit_R)))
     pairs = [limited[i : i + 2] for i in range(0, len(limited), 2)]
     for pair in pairs + pairs * (len(pairs) > 1):
-        grid = [np.append(2.0 ** np.linspace(-9, 9, _FIRST), 0.0)] * len(pair)
-        best_KR = _best_of(graph, cases, _vary(best_KR, pair, grid, scale_R), tried)
-        width = 18 / (_FIRST - 1)
-        for _ in range(_ROUNDS):
-            grid = [2.0 ** np.linspace(-width, width, _CLOSER)] * len(pair)
-            best_KR = _best_of(graph, cases, _vary(best_KR, pair, grid), tried)
-            width *= 2 / (_CLOSER - 1)
-    if not tried:
-        return np.zeros((len(cases), 1, len(scale_R)))
-    bound_KP = np.concatenate([bound for bound, _ in tried], axis=1)
-    price_KPR = np.concatenate([price for _, price in tried], axis=1)
-    best_KP = np.argsort(bound_KP, axis=1, kind="stable")[:, : 3 * _KEPT]
-    price_KPR = np.take_along_axis(price_KPR, best_KP[:, :, None], axis=1)
-    again_KP = (price_KPR[:, 1:] == price_KPR[:, :-1]).all(axis=2)
-    kept_KP = np.argsort(np.pad(again_KP, ((0, 0), (1, 0))), axis=1, kind="stable")[:, :_KEPT]
-    return np.take_along_axis(price_KPR, kept_KP[:, :, None], axis=1)
+        best_KR = _best_of_two(graph, cases, best_KR, pair, unit_R)
+    best_KR = np.where(cases.limit_KR >= BOUNDLESS, 0.0, best_KR)
+    return best_KR[:, None] * _factors(len(unit_R), limited)
 
 
-def _vary(price_KR: Float, pair: list[int], grid: list[Float], scale_R: Float | None = None) -> Float:
-    """Return price sets that vary in one or two resources: multiples of their scale, or of the price so far."""
-    points = [axis.ravel() for axis in np.meshgrid(*grid, indexing="ij")]
-    price_KPR = np.repeat(price_KR[:, None], len(points[0]), axis=1)
-    for r, factor_P in zip(pair, points, strict=True):
-        unit_K = price_KR[:, r] if scale_R is None else np.full(len(price_KR), scale_R[r])
-        price_KPR[:, :, r] = unit_K[:, None] * factor_P
-    return price_KPR
+def _best_of_two(graph: Graph, cases: Cases, price_KR: Float, pair: list[int], unit_R: Float) -> Float:
+    """Return the prices with one or two of them changed to what bounds best.
+
+    Two prices are a share and a size (octaves). A bound is convex in prices: so it falls and then rises with the size,
+    and the least of each share falls and then rises with the share. Both are found by closing in around the best.
+    """
+
+    def prices_KABR(share_KA: Float, size_KAB: Float) -> Float:
+        found_KABR = np.tile(price_KR[: len(size_KAB), None, None], (1, *size_KAB.shape[1:], 1))
+        for r, part_KA in zip(pair, (1 - share_KA, share_KA), strict=False):
+            found_KABR[..., r] = unit_R[r] * part_KA[:, :, None] * 2.0**size_KAB
+        return found_KABR
+
+    def bounds_KAB(share_KA: Float, size_KAB: Float) -> Float:
+        price_KPR = prices_KABR(share_KA, size_KAB).reshape(len(size_KAB), -1, len(unit_R))
+        return _bounds_at(graph, cases, price_KPR).reshape(-1, *size_KAB.shape[1:])
+
+    row_K, two = np.arange(len(cases)), len(pair) > 1
+    alike = (price_KR == price_KR[0]).all()  # then one grid serves all cases
+    share_KA = np.tile(np.linspace(0, 1, _SHARES if two else 1), (1 if alike else len(cases), 1))
+    size_KAB = np.tile(np.linspace(-_OCTAVES, _OCTAVES, _SIZES), (*share_KA.shape, 1))
+    at_K = bounds_KAB(share_KA, size_KAB).reshape(len(cases), -1).argmin(axis=1)
+    share_K, size_K = share_KA[0, at_K // _SIZES], size_KAB[0, 0, at_K % _SIZES]
+    for width in _CLOSER:
+        share_KA = np.clip(share_K[:, None] + width * _STEPS, 0, 1) if two else share_K[:, None]
+        size_KA = np.tile(size_K[:, None], (1, share_KA.shape[1]))
+        for octaves in (4 * width, width):
+            size_KAB = size_KA[:, :, None] + octaves * _STEPS
+            bound_KAB = bounds_KAB(share_KA, size_KAB)
+            size_KA = np.take_along_axis(size_KAB, bound_KAB.argmin(axis=2)[:, :, None], axis=2)[:, :, 0]
+        a_K = bound_KAB.min(axis=2).argmin(axis=1)
+        share_K, size_K = share_KA[row_K, a_K], size_KA[row_K, a_K]
+    found_KR = prices_KABR(share_K[:, None], size_K[:, None, None])[:, 0, 0]
+    bound_KP = _bounds_at(graph, cases, np.stack([price_KR, found_KR], axis=1))
+    return np.where(bound_KP[:, 1:] < bound_KP[:, :1], found_KR, price_KR)
 
 
-def _best_of(graph: Graph, cases: Cases, price_KPR: Float, tried: list[tuple[Float, Float]]) -> Float:
-    unlimited_KR = cases.limit_KR >= BOUNDLESS
-    price_KPR = np.where(unlimited_KR[:, None], 0.0, price_KPR)
-    bound_KP = _completions(graph, cases, price_KPR)[0, :, :, graph.first_stream] + _left(cases, price_KPR)
-    tried.append((bound_KP, price_KPR))
-    best: Float = price_KPR[np.arange(len(cases)), bound_KP.argmin(axis=1)]
-    return best
+def _factors(resources: int, limited: list[int]) -> Float:
+    """Return multiples of the best prices that bound well further on: one moved, all, or two against each other."""
+    unit_RR = np.eye(resources)
+    ways = [unit_RR[r] for r in limited]
+    if len(limited) > 1:
+        ways += [unit_RR[limited].sum(axis=0), unit_RR[limited[0]] - unit_RR[limited[1]]]
+    return np.stack([np.ones(resources), *(factor**way_R for way_R in ways for factor in _NEAR)])
+
+
+def _bounds_at(graph: Graph, cases: Cases, price_KPR: Float) -> Float:
+    """Return the bounds of each case at prices of its own, or at those of the only row."""
+    if len(price_KPR) == len(cases):
+        price_KPR = np.where((cases.limit_KR >= BOUNDLESS)[:, None], 0.0, price_KPR)
+        return _completions(graph, cases, price_KPR)[0, :, :, graph.first_stream] + _left(cases, price_KPR)
+    masks = np.arange(len(cases.allowed_MLC))
+    each = dataclasses.replace(cases, limit_KR=cases.limit_KR[: len(masks)], mask_K=masks)
+    completion_MP = _completions(graph, each, np.repeat(price_KPR, len(masks), axis=0))[0, :, :, graph.first_stream]
+    bound_KP: Float = completion_MP[cases.mask_K] + _priced(cases.limit_KR.astype(np.float64), price_KPR[0].T)
+    return bound_KP
 
 
 def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: bool = False) -> Float:
@@ -153,7 +179,7 @@ def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: b
     use_LCR = graph.use_RLC.transpose(1, 2, 0).astype(np.float64)
     found = [now_SQ]
     for layer in reversed(range(graph.layers)):
-        into_CQ = graph.score_LC[layer][:, None] - use_LCR[layer] @ price_RQ
+        into_CQ = graph.score_LC[layer][:, None] - _priced(use_LCR[layer], price_RQ)
         into_CQ += now_SQ[graph.stream_C]
         allowed_CK = cases.allowed_MLC[cases.mask_K, layer].T
         if not allowed_CK.all():
@@ -166,17 +192,25 @@ def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: b
     return np.stack(found).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
 
 
+def _priced(left_MR: Float, right_RN: Float) -> Float:
+    """Return the product of two matrices with few resources; BLAS would start threads for it, which costs more."""
+    product_MN: Float = left_MR[:, :1] * right_RN[0]
+    for r in range(1, len(right_RN)):
+        product_MN += left_MR[:, r : r + 1] * right_RN[r]
+    return product_MN
+
+
 def _left(cases: Cases, price_KPR: Float) -> Float:
     """Return the price of all limits; an unlimited resource has price 0."""
     left_KP: Float = np.einsum("kpr,kr->kp", price_KPR, cases.limit_KR.astype(np.float64))
     return left_KP
 
 
-def _scales(graph: Graph, limited: list[int]) -> Float:
+def _units(graph: Graph, limited: list[int]) -> Float:
     """Return per resource the price at which the whole range of scores buys the whole range of use."""
-    scale_R = np.zeros(len(graph.use_RLC))
+    unit_R = np.zeros(len(graph.use_RLC))
     spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + np.ptp(graph.switch_score_SS)), 1.0)
     for r in limited:
         used = float(np.ptp(graph.use_RLC[r], axis=1).sum() + np.ptp(graph.switch_RSS[r]))
-        scale_R[r] = spread / max(used, 1.0)
-    return scale_R
+        unit_R[r] = spread / max(used, 1.0)
+    return unit_R

@@ -253,7 +253,7 @@ def _search(folded: Problem, budgets_K2: Int, epsilon: float, most_labels: int |
 def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], *, exact: bool) -> list[Answer]:
     """Return the answers with a layout wherever one fits; if asked for, each proven best.
 
-    Pairs for which the labels ran out are solved alone, the loosest first: what they find or rule out may do for others.
+    Pairs for which the labels ran out are solved alone, the loosest first: what these find or rule out serves the rest.
     """
     answers, impossible_K2 = list(answers), list[Int]()
     for k in np.lexsort(budgets_K2.T)[::-1]:

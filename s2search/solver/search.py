@@ -28,7 +28,7 @@ from s2search.solver.labels import NOTHING, Best, Walk
 #: How many labels a layer may keep: before another solver is quicker, and before memory runs out.
 MOST_LABELS, ALL_LABELS = 16_384, 262_144
 #: How many labels all layers of a sweep may keep before another solver is quicker.
-MOST_PER_SWEEP = 400_000
+MOST_PER_SWEEP = 1_000_000
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
