@@ -3,16 +3,18 @@
 With a price per unit the limits become part of the score, and a backward pass over (layer, stream) gives the best
 priced score of any completion. For every set of prices, priced completion + prices x what is left of the resources is
 at least what a completion can score within them (source: Fisher, "The Lagrangian Relaxation Method for Solving Integer
-Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are searched
-two resources at a time; some of their neighbours are kept, since further on other prices bound better.
+Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are searched;
+some of their neighbours are kept, since further on other prices bound better.
 
 Axes:  L layers  C candidates  S streams  R resources  K cases  P price sets
-(in the search of prices: A shares  B sizes)
+(in the search of prices: A shares  B sizes  D drawn  E elite)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +25,8 @@ from s2search.solver.graph import BOUNDLESS, Cases, Graph
 
 Float = NDArray[np.float64]
 
-#: Shares of two prices and octaves of sizes that are tried first, and how wide the later windows are.
-_SHARES, _SIZES, _OCTAVES = 17, 145, 9.0
-_CLOSER, _STEPS = (1 / 8, 1 / 32, 1 / 128), np.linspace(-1, 1, 9)
+_SHARES, _SIZES, _OCTAVES = 36, 49, 9.0  # of the first grid: proportions of prices, and how large they are
+_ELITE, _DRAWN, _ROUNDS, _WIDER = 16, 64, 10, 1.5
 _NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
 _FORBIDDEN = -1e30
 
@@ -98,55 +99,59 @@ def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
 
 
 def _search_prices(graph: Graph, cases: Cases) -> Float:
-    """Return the price sets with the least bounds, and others near them, the best first: (K, P, R)."""
-    limited = [r for r in range(len(graph.use_RLC)) if (cases.limit_KR[:, r] < BOUNDLESS).any()]
+    """Return the price sets with the least bounds, and others near them, the best first: (K, P, R).
+
+    The bound is convex in the prices, but steep across and flat along what resources have in common. The best of a grid
+    are replaced, round by round, by better ones among points drawn around the best with the covariance of all.
+    """
+    limited = np.flatnonzero((cases.limit_KR < BOUNDLESS).any(axis=0))
     unit_R = _units(graph, limited)
-    best_KR = np.zeros((len(cases), len(unit_R)))
-    pairs = [limited[i : i + 2] for i in range(0, len(limited), 2)]
-    for pair in pairs + pairs * (len(pairs) > 1):
-        best_KR = _best_of_two(graph, cases, best_KR, pair, unit_R)
-    best_KR = np.where(cases.limit_KR >= BOUNDLESS, 0.0, best_KR)
+    price_KER, bound_KE = _best_of_grid(graph, cases, unit_R, limited)
+    normal_DR = np.random.default_rng(0).normal(size=(_DRAWN, len(limited)))  # the same in every round
+    for _ in range(_ROUNDS):
+        relative_KER = price_KER[:, :, limited] / unit_R[limited]
+        from_mean_KER = relative_KER - relative_KER.mean(axis=1, keepdims=True)
+        covariance_KRR = np.einsum("ker,kes->krs", from_mean_KER, from_mean_KER) / price_KER.shape[1]
+        least_K = 1e-12 * np.trace(covariance_KRR, axis1=1, axis2=2) + 1e-30
+        root_KRR = np.linalg.cholesky(covariance_KRR + least_K[:, None, None] * np.eye(len(limited)))
+        drawn_KDR = np.zeros((len(cases), _DRAWN, len(unit_R)))
+        around_KDR = relative_KER[:, :1] + _WIDER * np.einsum("dr,ksr->kds", normal_DR, root_KRR)
+        drawn_KDR[:, :, limited] = np.maximum(around_KDR, 0) * unit_R[limited]
+        all_KPR = np.concatenate([price_KER, drawn_KDR], axis=1)
+        all_KP = np.concatenate([bound_KE, _bounds_at(graph, cases, drawn_KDR)], axis=1)
+        order_KE = np.argsort(all_KP, axis=1, kind="stable")[:, :_ELITE]
+        price_KER = np.take_along_axis(all_KPR, order_KE[:, :, None], axis=1)
+        bound_KE = np.take_along_axis(all_KP, order_KE, axis=1)
+    best_KR = np.where(cases.limit_KR >= BOUNDLESS, 0.0, price_KER[:, 0])
     return best_KR[:, None] * _factors(len(unit_R), limited)
 
 
-def _best_of_two(graph: Graph, cases: Cases, price_KR: Float, pair: list[int], unit_R: Float) -> Float:
-    """Return the prices with one or two of them changed to what bounds best.
-
-    Two prices are a share and a size (octaves). A bound is convex in prices: so it falls and then rises with the size,
-    and the least of each share falls and then rises with the share. Both are found by closing in around the best.
-    """
-
-    def prices_KABR(share_KA: Float, size_KAB: Float) -> Float:
-        found_KABR = np.tile(price_KR[: len(size_KAB), None, None], (1, *size_KAB.shape[1:], 1))
-        for r, part_KA in zip(pair, (1 - share_KA, share_KA), strict=False):
-            found_KABR[..., r] = unit_R[r] * part_KA[:, :, None] * 2.0**size_KAB
-        return found_KABR
-
-    def bounds_KAB(share_KA: Float, size_KAB: Float) -> Float:
-        price_KPR = prices_KABR(share_KA, size_KAB).reshape(len(size_KAB), -1, len(unit_R))
-        return _bounds_at(graph, cases, price_KPR).reshape(-1, *size_KAB.shape[1:])
-
-    row_K, two = np.arange(len(cases)), len(pair) > 1
-    alike = (price_KR == price_KR[0]).all()  # then one grid serves all cases
-    share_KA = np.tile(np.linspace(0, 1, _SHARES if two else 1), (1 if alike else len(cases), 1))
-    size_KAB = np.tile(np.linspace(-_OCTAVES, _OCTAVES, _SIZES), (*share_KA.shape, 1))
-    at_K = bounds_KAB(share_KA, size_KAB).reshape(len(cases), -1).argmin(axis=1)
-    share_K, size_K = share_KA[0, at_K // _SIZES], size_KAB[0, 0, at_K % _SIZES]
-    for width in _CLOSER:
-        share_KA = np.clip(share_K[:, None] + width * _STEPS, 0, 1) if two else share_K[:, None]
-        size_KA = np.tile(size_K[:, None], (1, share_KA.shape[1]))
-        for octaves in (4 * width, width):
-            size_KAB = size_KA[:, :, None] + octaves * _STEPS
-            bound_KAB = bounds_KAB(share_KA, size_KAB)
-            size_KA = np.take_along_axis(size_KAB, bound_KAB.argmin(axis=2)[:, :, None], axis=2)[:, :, 0]
-        a_K = bound_KAB.min(axis=2).argmin(axis=1)
-        share_K, size_K = share_KA[row_K, a_K], size_KA[row_K, a_K]
-    found_KR = prices_KABR(share_K[:, None], size_K[:, None, None])[:, 0, 0]
-    bound_KP = _bounds_at(graph, cases, np.stack([price_KR, found_KR], axis=1))
-    return np.where(bound_KP[:, 1:] < bound_KP[:, :1], found_KR, price_KR)
+def _best_of_grid(graph: Graph, cases: Cases, unit_R: Float, limited: NDArray[np.intp]) -> tuple[Float, Float]:
+    """Return no prices, and the best size of each of the best shares of prices, the best first, with their bounds."""
+    share_AR = np.zeros((1, len(unit_R)))
+    if len(limited):
+        share_AR = np.zeros((len(parts := _parts(len(limited))), len(unit_R)))
+        share_AR[:, limited] = parts * unit_R[limited]
+    price_PR = (share_AR[:, None] * 2.0 ** np.linspace(-_OCTAVES, _OCTAVES, _SIZES)[:, None]).reshape(-1, len(unit_R))
+    bound_KP = _bounds_at(graph, cases, price_PR[None])
+    bound_KAB = bound_KP.reshape(len(cases), -1, _SIZES)
+    shares_KE = np.argsort(bound_KAB.min(axis=2), axis=1, kind="stable")[:, :_ELITE]
+    at_KE = shares_KE * _SIZES + np.take_along_axis(bound_KAB.argmin(axis=2), shares_KE, axis=1)
+    none_K1R = np.zeros((len(cases), 1, len(unit_R)))
+    price_KER = np.concatenate([none_K1R, price_PR[at_KE]], axis=1)
+    bound_KE = np.concatenate([_bounds_at(graph, cases, none_K1R), np.take_along_axis(bound_KP, at_KE, axis=1)], axis=1)
+    order_KE = np.argsort(bound_KE, axis=1, kind="stable")
+    return np.take_along_axis(price_KER, order_KE[:, :, None], axis=1), np.take_along_axis(bound_KE, order_KE, axis=1)
 
 
-def _factors(resources: int, limited: list[int]) -> Float:
+def _parts(resources: int) -> Float:
+    """Return shares of so many prices that sum to one: evenly spaced, as many as a grid can bear."""
+    steps = max(n for n in range(1, _SHARES) if math.comb(n + resources - 1, n) <= _SHARES or n == 1)
+    counts = itertools.combinations_with_replacement(range(resources), steps)
+    return np.array([np.bincount(count, minlength=resources) for count in counts]) / steps
+
+
+def _factors(resources: int, limited: NDArray[np.intp]) -> Float:
     """Return multiples of the best prices that bound well further on: one moved, all, or two against each other."""
     unit_RR = np.eye(resources)
     ways = [unit_RR[r] for r in limited]
@@ -206,7 +211,7 @@ def _left(cases: Cases, price_KPR: Float) -> Float:
     return left_KP
 
 
-def _units(graph: Graph, limited: list[int]) -> Float:
+def _units(graph: Graph, limited: NDArray[np.intp]) -> Float:
     """Return per resource the price at which the whole range of scores buys the whole range of use."""
     unit_R = np.zeros(len(graph.use_RLC))
     spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + np.ptp(graph.switch_score_SS)), 1.0)

@@ -11,7 +11,7 @@ from s2search.errors import CheckError, InfeasibleError
 from s2search.problem import Problem, Resource
 from s2search.solver.base import Choice, Solver
 from s2search.solver.graph import Graph
-from s2search.solver.search import ALL_LABELS, MOST_LABELS, MOST_PER_SWEEP, search
+from s2search.solver.search import ALL_LABELS, MOST_IN_ALL, MOST_LABELS, search
 
 _MOST_FASTER = 1024
 
@@ -21,7 +21,7 @@ class Dynamic(Solver):
     """Exact: sweeps the layers with few labels, then with more, until bounds prove that nothing better was cut.
 
     Among layouts of the best score it prefers the faster, as far as labels tell them apart. Beyond `most_labels` in a
-    layer, or fewer in a deep network, the problem is handed over to HiGHS for at most `hand_over_s` seconds, and the
+    layer, or two million in all, the problem is handed over to HiGHS for at most `hand_over_s` seconds, and the
     answer's `method` says so.
 
     >>> import numpy as np
@@ -38,19 +38,18 @@ class Dynamic(Solver):
     def _choose(self, problem: Problem) -> Choice | None:
         """Return the optimum; see the base class."""
         graph, limit_R = Graph.of(problem)
-        most = min(self.most_labels, max(MOST_PER_SWEEP // graph.layers, 1))
-        (answer,) = search(graph, limit_R[None], most_labels=most)
+        (answer,) = search(graph, limit_R[None], most_labels=self.most_labels, most_in_all=MOST_IN_ALL)
         if not answer.settled:
-            return self._hand_over(problem, most)
+            return self._hand_over(problem)
         if answer.layout is None:
             return None
         layout = _fastest(problem, answer.layout) if answer.tied else answer.layout
         return Choice(choice_L=layout, upper_bound=answer.bound)
 
-    def _hand_over(self, problem: Problem, most: int) -> Choice | None:
+    def _hand_over(self, problem: Problem) -> Choice | None:
         from s2search.solver.milp import Milp
 
-        method = f"milp, handed over by dynamic after {most:,} labels in a layer"
+        method = f"milp, handed over by dynamic after {self.most_labels:,} labels in a layer or {MOST_IN_ALL:,} in all"
         try:
             solution = Milp(time_limit_s=self.hand_over_s).solve(problem)
         except InfeasibleError:

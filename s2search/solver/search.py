@@ -26,14 +26,13 @@ from s2search.solver.joining import Found, join
 from s2search.solver.labels import NOTHING, Best, Walk
 
 #: How many labels a layer may keep: before another solver is quicker, and before memory runs out.
-MOST_LABELS, ALL_LABELS = 16_384, 262_144
-#: How many labels all layers of a sweep may keep before another solver is quicker.
-MOST_PER_SWEEP = 1_000_000
+MOST_LABELS, ALL_LABELS = 65_536, 262_144
+#: How many labels all sweeps together may keep before another solver is quicker.
+MOST_IN_ALL = 2_000_000
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
 _FEW_LEVELS = 8  # of peaks, that are searched one by one
-_ALL_SWEEPS = 1  # times the most labels of one sweep
 _FEW_KEPT = 64  # labels per layer
 _FIRST_REACH, _FURTHER, _MUCH_FURTHER = (
     1 / 32,
@@ -100,7 +99,13 @@ class _Span:
 
 
 def search(
-    graph: Graph, limit_KR: Int, *, most_labels: int = MOST_LABELS, slack: float = 0.0, feasible: bool = False
+    graph: Graph,
+    limit_KR: Int,
+    *,
+    most_labels: int = MOST_LABELS,
+    most_in_all: int | None = None,
+    slack: float = 0.0,
+    feasible: bool = False,
 ) -> list[Answer]:
     """Return the best layout under each set of limits.
 
@@ -108,10 +113,12 @@ def search(
         graph: Scores and uses.
         limit_KR: The limits, `BOUNDLESS` for none.
         most_labels: How many partial layouts may be kept per layer and case.
+        most_in_all: After how many, over all sweeps, none may keep more; by default as many as one sweep can keep.
         slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
         feasible: Whether some layout is known to fit, so that it need not be asked.
     """
-    return _Search(graph.ordered(), limit_KR, most_labels, slack, feasible=feasible).run()
+    most_in_all = most_in_all or most_labels * graph.layers * len(limit_KR)
+    return _Search(graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible).run()
 
 
 def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]] | None:
@@ -130,9 +137,7 @@ def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]]
         limit_now_R[r] = BOUNDLESS if best is None else best[0] - level - 1
         if not allowed_LC.any(axis=1).all():
             continue
-        (answer,) = _Search(
-            graph.minimizing(r, allowed_LC).ordered(), limit_now_R[None], ALL_LABELS, 0.0, feasible=True
-        ).run()
+        (answer,) = search(graph.minimizing(r, allowed_LC), limit_now_R[None], most_labels=ALL_LABELS, feasible=True)
         if not answer.settled:
             raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
         if answer.layout is not None:
@@ -166,9 +171,11 @@ def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width:
 
 
 class _Search:
-    def __init__(self, graph: Graph, limit_KR: Int, most_labels: int, slack: float, *, feasible: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, limit_KR: Int, most_labels: int, most_in_all: int, slack: float, *, feasible: bool
+    ) -> None:
         self.graph, self.limit_KR, self.least_R = graph.reduced(limit_KR)
-        self.most_labels, self.slack = most_labels, slack
+        self.most_labels, self.most_in_all, self.slack = most_labels, most_in_all, slack
         self.feasible = feasible
         self.kept = 0
         self.tied_K = np.zeros(len(limit_KR), np.bool_)
@@ -288,7 +295,7 @@ class _Search:
             return []  # without a layout no bound drops a label: more labels would only cost time
         if not admitted and not span.one_level:
             return span.halves()
-        if self.kept > _ALL_SWEEPS * self.most_labels * self.graph.layers * len(self.limit_KR):
+        if self.kept > self.most_in_all:
             return self._unsettled(span)
         if span.reach is None:
             known = self.best.score_K[span.k]

@@ -245,7 +245,7 @@ def test_where_all_layouts_score_the_same_the_fastest_is_chosen(seed: int) -> No
 def test_beyond_its_labels_it_hands_over_to_highs_and_says_so() -> None:
     problem = random_problem(np.random.default_rng(0), layers=24, candidates=4, costs="noisy", tightness=0.2)
     handed = Dynamic(most_labels=10).solve(problem)
-    assert handed.method == "milp, handed over by dynamic after 10 labels in a layer"
+    assert handed.method.startswith("milp, handed over by dynamic after 10 labels in a layer")
     assert handed.score == Dynamic().solve(problem).score
     assert Dynamic().solve(problem).method == "dynamic"
 

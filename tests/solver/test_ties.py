@@ -198,7 +198,7 @@ def test_counting_takes_no_longer_than_a_third_of_a_second_however_much_there_is
     score = int(problem.fixed_point_score_LC.max(axis=1).sum())
     times = []
     for gap in (score // 10, score // 10, score // 4, score // 4):
-        start = time.perf_counter()
+        start = time.process_time()
         find_ties(problem, score, gap=gap)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert max(min(times[:2]), min(times[2:])) < 1 / 3

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.sparse import coo_array
+
+from s2search.problem import Device, Problem
+from s2search.solver.dual import lagrangian_dual
+from s2search.solver.graph import Cases, Graph
+from s2search.testing.problems import Costs, random_problem
+
+
+def graph_and_case(problem: Problem) -> tuple[Graph, Cases]:
+    graph, limit_R = Graph.of(problem)
+    graph, limit_KR, _ = graph.reduced(limit_R[None])
+    allowed_MLC = graph.allowed_LC[None]
+    return graph, Cases(limit_KR=limit_KR, mask_K=np.zeros(len(limit_KR), np.int64), allowed_MLC=allowed_MLC)
+
+
+def linear_relaxation(graph: Graph, case: Cases) -> float:
+    """Return the most that mixtures of layouts score within the limits: a flow from the stem to the head."""
+    layers, streams = len(graph.score_LC), len(graph.follows_SS)
+    arcs = [
+        (layer, s, c, int(graph.stream_C[c]))
+        for layer, s, c in itertools.product(range(layers), range(streams), range(len(graph.stream_C)))
+        if graph.allowed_LC[layer, c]
+    ] + [(layers, s, None, graph.last_stream) for s in range(streams)]
+    score_A, use_RA, nodes, flows, columns = [], [], [], [], []
+    for a, (layer, s, c, t) in enumerate(arcs):
+        score_A.append(0 if c is None else graph.score_LC[layer, c])
+        use_RA.append(graph.switch_RSS[:, s, t] + (0 if c is None else graph.use_RLC[:, layer, c]))
+        nodes += [layer * streams + s] + ([] if c is None else [(layer + 1) * streams + t])
+        flows += [1.0] + ([] if c is None else [-1.0])
+        columns += [a] * (1 if c is None else 2)
+    conserved = coo_array((flows, (nodes, columns)), shape=((layers + 1) * streams, len(arcs)))
+    source = np.zeros((layers + 1) * streams)
+    source[graph.first_stream] = 1
+    scale_R = np.maximum(case.limit_KR[0].astype(float), 1)
+    found = linprog(
+        -np.array(score_A) / 1e9,
+        A_ub=np.array(use_RA).T / scale_R[:, None],
+        b_ub=case.limit_KR[0] / scale_R,
+        A_eq=conserved.tocsr(),
+        b_eq=source,
+        bounds=(0, None),
+        method="highs",
+    )
+    if found.status == 2:
+        reject()
+    return float(-found.fun * 1e9)
+
+
+@pytest.mark.parametrize("costs", ["noisy", "random", "identical"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), tightness=st.floats(0.05, 0.95), devices=st.integers(1, 2))
+def test_bounds_are_as_good_as_the_linear_relaxation(seed: int, tightness: float, devices: int, costs: Costs) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, layers=24, candidates=5, costs=costs, tightness=tightness, peaks=False)
+    if devices > 1:
+        problem = dataclasses.replace(problem, devices=(slower(rng, problem),))
+    graph, case = graph_and_case(problem)
+    relaxed = linear_relaxation(graph, case)
+    (bound,) = lagrangian_dual(graph, case).bound_K
+    assert relaxed * (1 - 1e-7) <= bound <= relaxed * (1 + (3e-4 if devices == 1 else 5e-3))
+
+
+def slower(rng: np.random.Generator, problem: Problem) -> Device:
+    latency_us_LC = np.rint(problem.latency_us_LC * rng.uniform(0.5, 2, problem.latency_us_LC.shape)).astype(np.int64)
+    return Device(
+        name="other",
+        latency_us_LC=latency_us_LC,
+        memory_bytes_LC=problem.memory_bytes_LC,
+        peak_bytes_LC=problem.peak_bytes_LC,
+        switch_us_SS=problem.switch_us_SS,
+        fixed_us=0,
+        fixed_bytes=0,
+        latency_budget_us=int(latency_us_LC.mean(axis=1).sum()),
+        memory_budget_bytes=problem.memory_budget_bytes,
+    )
+
+
+def test_many_cases_are_bounded_as_one_by_one() -> None:
+    problem = random_problem(np.random.default_rng(3), layers=48, candidates=6, costs="noisy", tightness=0.7)
+    graph, case = graph_and_case(problem)
+    shares = np.linspace(0.3, 1, 6)[:, None]
+    cases = dataclasses.replace(
+        case, limit_KR=np.rint(case.limit_KR * shares).astype(np.int64), mask_K=np.zeros(6, np.int64)
+    )
+    together_K = lagrangian_dual(graph, cases).bound_K
+    alone_K = [lagrangian_dual(graph, cases.take([k])).bound_K[0] for k in range(len(cases))]
+    np.testing.assert_allclose(together_K, alone_K, rtol=1e-9)
