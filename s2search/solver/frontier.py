@@ -33,9 +33,8 @@ from s2search.solver.search import Answer, least_use, search
 
 SCHEMA: Literal["s2search.front/1"] = "s2search.front/1"
 
-#: A complete front is walked while no layer has more labels; side by side, pairs of budgets keep so many of them each,
-#: where they need not be exact and where they must: those that need more are then solved alone.
-_MOST_COMPLETE, _MOST_APPROXIMATE, _MOST_TOGETHER = 4_000, 256, 1_024
+#: A complete front is walked while no layer has more labels; side by side, pairs of budgets keep so many of them each.
+_MOST_COMPLETE, _MOST_TOGETHER = 4_000, 256
 _GRID = 30
 
 
@@ -246,8 +245,7 @@ def _search(folded: Problem, budgets_K2: Int, epsilon: float, most_labels: int |
     limit_KR[:, :2] = np.where(
         budgets_K2 >= UNLIMITED, BOUNDLESS, budgets_K2 - [resource.fixed for resource in resources[:2]]
     )
-    most = most_labels or (_MOST_APPROXIMATE if epsilon else _MOST_TOGETHER)
-    return search(graph, limit_KR, most_labels=most, slack=epsilon)
+    return search(graph, limit_KR, most_labels=most_labels or _MOST_TOGETHER, slack=epsilon)
 
 
 def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], *, exact: bool) -> list[Answer]:
@@ -293,7 +291,7 @@ def _grid(problem: Problem, folded: Problem) -> tuple[list[int], list[int]]:
     graph = Graph.of_resources(folded, folded.resources)
     limit_R = np.array([min(r.limit, BOUNDLESS) for r in folded.resources], np.int64)
     least = [least_use(graph, limit_R, r) for r in range(2)]
-    (best,) = search(graph, limit_R[None], most_labels=_MOST_APPROXIMATE, slack=0.01)
+    (best,) = search(graph, limit_R[None], most_labels=_MOST_TOGETHER, slack=0.01)
     layout = best.layout or Dynamic().solve(problem).choice_L[:: problem.group_size]
     price = folded.price(layout)
     fastest, smallest = (one[0] + resource.fixed for one, resource in zip(least, folded.resources, strict=False) if one)
