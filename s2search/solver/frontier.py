@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.document import read_json, write_text
-from s2search.errors import InfeasibleError, InputError
+from s2search.errors import CheckError, InfeasibleError, InputError
 from s2search.problem import FIXED_POINT, UNLIMITED, Int, Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
@@ -136,9 +136,8 @@ def frontier(
         latency_budgets: Microseconds. If both lists are missing, the complete front is walked where it is small, and
             otherwise a grid is laid over it; if only one is, the problem's own budget takes its place.
         memory_budgets: Bytes.
-        epsilon: How far the score may be from the proven bound at each pair of budgets, relative to the score. With 0
-            every pair is solved exactly, which may take long; with more, few labels are kept, and the front's own
-            `epsilon` says what was reached.
+        epsilon: How far the score may be from the proven bound at each pair of budgets, relative to the score; 0 for
+            the optimum at each. The front's own `epsilon` says what was reached.
         most_labels: How many partial layouts to keep per layer and pair of budgets while all are searched together.
 
     Raises:
@@ -155,7 +154,7 @@ def frontier(
         if latency_budgets is None and memory_budgets is None:
             latency_budgets, memory_budgets = _grid(problem, folded)
         budgets_K2 = _pairs(problem, latency_budgets, memory_budgets)
-        answers = _completed(folded, budgets_K2, _search(folded, budgets_K2, epsilon, most_labels), exact=not epsilon)
+        answers = _completed(folded, budgets_K2, _search(folded, budgets_K2, epsilon, most_labels), epsilon)
         points = _undominated(_points(folded, [a.layout for a in answers if a.layout is not None]))
         bounds = tuple(
             BudgetBound(latency_us=int(latency), memory_bytes=int(memory), upper_bound=answer.bound / FIXED_POINT)
@@ -248,14 +247,14 @@ def _search(folded: Problem, budgets_K2: Int, epsilon: float, most_labels: int |
     return search(graph, limit_KR, most_labels=most_labels or _MOST_TOGETHER, slack=epsilon)
 
 
-def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], *, exact: bool) -> list[Answer]:
-    """Return the answers with a layout wherever one fits; if asked for, each proven best.
+def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], epsilon: float) -> list[Answer]:
+    """Return the answers, each within epsilon of its bound: where labels ran out, a pair of budgets is solved alone.
 
-    Pairs for which the labels ran out are solved alone, the loosest first: what these find or rule out serves the rest.
+    The loosest come first: what these find or rule out serves the rest.
     """
     answers, impossible_K2 = list(answers), list[Int]()
     for k in np.lexsort(budgets_K2.T)[::-1]:
-        if answers[k].settled or (answers[k].layout is not None and not exact):
+        if answers[k].settled:
             continue
         if any((budgets_K2[k] <= impossible_2).all() for impossible_2 in impossible_K2):
             answers[k] = dataclasses.replace(answers[k], settled=True)
@@ -263,16 +262,21 @@ def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], *, exact
         latency_us, memory_bytes = budgets_K2[k].tolist()
         alone = dataclasses.replace(folded, latency_budget_us=latency_us, memory_budget_bytes=memory_bytes)
         known = [a for a in answers if a.layout is not None and alone.admits(a.layout)]
-        if known and not exact:
+        if known:
             best = max(known, key=lambda a: (a.score, -a.latency))
             answers[k] = dataclasses.replace(best, bound=answers[k].bound, settled=False)
-            continue
+            if _distance(answers[k]) <= epsilon:
+                continue
         try:
             solution = Dynamic().solve(alone)
         except InfeasibleError:
             impossible_K2.append(budgets_K2[k])
             answers[k] = dataclasses.replace(answers[k], settled=True)
             continue
+        except CheckError:
+            if not known:
+                raise
+            continue  # the distance that is left is told
         score, bound = (round(value * FIXED_POINT) for value in (solution.score, solution.upper_bound))
         latency = solution.latency_us - folded.fixed_us
         answers[k] = Answer(

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from s2search.errors import InfeasibleError, InputError
+from s2search.errors import CheckError, InfeasibleError, InputError
 from s2search.problem import UNLIMITED, Problem
 from s2search.solver import frontier as front_room
+from s2search.solver.base import Solution
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.frontier import Front, frontier, latency_front
@@ -75,14 +76,14 @@ def test_a_small_front_is_complete(seed: int) -> None:
     assert all(problem.admits(p.choice_L) and problem.price(p.choice_L).score == p.score for p in front.points)
 
 
-@given(seeds, st.sampled_from([0.0, 0.02]))
-def test_every_pair_of_budgets_is_answered_within_the_certificate(seed: int, epsilon: float) -> None:
+@given(seeds, st.sampled_from([0.0, 0.02]), st.sampled_from([None, 2]))
+def test_every_pair_of_budgets_is_answered_within_the_certificate(seed: int, epsilon: float, most: int | None) -> None:
     problem = small(seed)
     rng = np.random.default_rng(seed)
     latencies, memories = budgets(problem, rng, 4)
     assume(undominated(problem))
     try:
-        front = frontier(problem, latencies, memories, epsilon)
+        front = frontier(problem, latencies, memories, epsilon, most_labels=most)
     except InfeasibleError:
         assert within(problem, max(latencies), max(memories)) is None
         return
@@ -140,6 +141,26 @@ def test_a_large_front_is_searched_on_a_grid_and_says_so(monkeypatch: pytest.Mon
     best = front.best(latency_us=front.bounds[-1].latency_us)
     assert best is not None
     assert best.score >= Dynamic().solve(limited).score * (1 - 0.01)
+
+
+def test_a_front_tells_the_distance_that_no_search_could_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(np.random.default_rng(5), layers=24, candidates=5, costs="noisy", tightness=0.5)
+    pairs = budgets(problem, np.random.default_rng(5), 4)
+    exact = frontier(problem, *pairs)
+    monkeypatch.setattr(front_room, "Dynamic", Unsettled)
+    loose = frontier(problem, *pairs, most_labels=40)
+    assert loose.epsilon > 0
+    for bound in loose.bounds:
+        at = {"latency_us": bound.latency_us, "memory_bytes": bound.memory_bytes}
+        found, best = loose.best(**at), exact.best(**at)
+        assert found is not None
+        assert best is not None
+        assert found.score <= best.score <= bound.upper_bound <= found.score * (1 + loose.epsilon) + 1e-8
+
+
+class Unsettled(Dynamic):
+    def solve(self, problem: Problem) -> Solution:
+        raise CheckError("not settled", remedy="none")
 
 
 def test_a_saved_front_answers_in_under_a_millisecond(tmp_path: Path) -> None:
