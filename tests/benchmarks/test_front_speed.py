@@ -50,8 +50,7 @@ def test_a_front_comes_sooner_than_highs_solves_its_budgets() -> None:
     frontier(random_problem(np.random.default_rng(0), layers=6, candidates=2), [10**5], [10**9])  # warm
     lines = ["| costs | 50 budgets | one HiGHS solve | 50 of HiGHS / front | 30 x 30 budgets | within | 60 of HiGHS |"]
     lines.append("|---|---|---|---|---|---|---|")
-    front_s = {50: 0.0, 900: 0.0}
-    rival_s = {50: 0.0, 900: 0.0}
+    ratios_50, ratios_900 = [], []
     for costs in COSTS:
         problem = random_problem(np.random.default_rng(3), layers=48, candidates=6, costs=costs, tightness=0.75)
         latencies, _ = budgets(problem, 50)
@@ -70,11 +69,12 @@ def test_a_front_comes_sooner_than_highs_solves_its_budgets() -> None:
             f"| {plane.epsilon:.1%} | {60 * cell_s:.0f} s |"
         )
         print(lines[-1], file=sys.stderr)
-        front_s = {50: front_s[50] + line_s, 900: front_s[900] + plane_s}
-        rival_s = {50: rival_s[50] + 50 * one_s, 900: rival_s[900] + 60 * cell_s}
+        assert plane.epsilon <= 0.01
+        ratios_50.append(50 * one_s / line_s)
+        ratios_900.append(60 * cell_s / plane_s)
     print("\n" + "\n".join(lines))
-    assert rival_s[50] >= 20 * front_s[50]
-    assert rival_s[900] >= front_s[900]
+    assert min(ratios_50) >= 20
+    assert min(ratios_900) >= 1
 
 
 if __name__ == "__main__":
