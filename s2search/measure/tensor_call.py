@@ -1,0 +1,127 @@
+"""An item's call as other runtimes take it: a module of tensors alone.
+
+Export knows neither our states nor options: the tensors of all arguments become inputs, in their order, and the rest
+(frames seen, rows and columns) is built in, as an application builds it into the package of one chunk size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from s2search.measure.torch_call import TorchCall
+
+
+class TensorCall(nn.Module):
+    """Calls an item's module from the tensors among its arguments."""
+
+    def __init__(self, call: TorchCall) -> None:
+        super().__init__()
+        self.module, self._arguments = call.module, call.arguments
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The tensors that `forward` takes: activations, then the state's."""
+        return tuple(tensor for argument in self._arguments for tensor in _tensors(argument))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Run the module once."""
+        left = iter(inputs)
+        output: Tensor = self.module(*(_filled(argument, left) for argument in self._arguments))
+        return output
+
+
+class PlanarConv3d(nn.Module):
+    """A depthwise Conv3d without padding in time, as one grouped Conv2d: some runtimes know no depthwise Conv3d.
+
+    Channels and frames become channels of a 2-D convolution, one group per channel, whose weight is the band of the 3-D
+    kernel that joins every frame of the output with those of the input that it reaches. It is exact, and computes
+    frames + kernel - 1 times as many products as frames that a kernel reaches. Axes: B batch, C channels, T frames.
+    """
+
+    def __init__(self, conv: nn.Conv3d, frames: int) -> None:
+        super().__init__()
+        reach = conv.kernel_size[0]
+        outputs = frames - reach + 1
+        band_CTTHW = conv.weight.new_zeros(conv.in_channels, outputs, frames, *conv.kernel_size[1:])
+        for output in range(outputs):
+            band_CTTHW[:, output, output : output + reach] = conv.weight[:, 0]
+        self.weight = nn.Parameter(band_CTTHW.flatten(0, 1), requires_grad=False)
+        bias_C = conv.weight.new_zeros(conv.in_channels) if conv.bias is None else conv.bias.detach()
+        self.bias = nn.Parameter(bias_C.repeat_interleave(outputs), requires_grad=False)
+        self.channels, self.outputs, self.padding = conv.in_channels, outputs, conv.padding[1:]
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """Convolve as the Conv3d does."""
+        y = functional.conv2d(
+            x_BCTHW.flatten(1, 2), self.weight, self.bias, padding=self.padding, groups=self.channels  # type: ignore[arg-type]
+        )
+        return y.unflatten(1, (self.channels, self.outputs))
+
+
+def planar(module: nn.Module, frames: int) -> nn.Module:
+    """Replace every depthwise Conv3d inside a module, in place; `frames` are those that it reads."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv3d) and child.groups == child.in_channels == child.out_channels:
+            setattr(module, name, PlanarConv3d(child, frames))
+        else:
+            planar(child, frames)
+    return module
+
+
+def exported(call: TorchCall) -> torch.export.ExportedProgram:
+    """Export an item's call; attention is written out, since a fused operator is unknown to most runtimes."""
+    module = TensorCall(call).eval()
+    with torch.no_grad():
+        program = torch.export.export(module, module.inputs)
+        return program.run_decompositions(_WRITTEN_OUT)
+
+
+def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor) -> Tensor:
+    """Attend without mask, as the blocks do."""
+    score_BANN = query_BANK @ (key_BANK * query_BANK.shape[-1] ** -0.5).transpose(-1, -2)
+    return torch.softmax(score_BANN, dim=-1) @ value_BANK
+
+
+def _einsum(equation: str, operands: list[Tensor], *, path: list[int] | None = None) -> Tensor:
+    """Make one axis of the leading axes that only the first operand and the result have: XNNPACK takes at most six."""
+    inputs, output = equation.replace(" ", "").split("->")
+    first, *others = inputs.split(",")
+    lead = os.path.commonprefix([first, output])
+    lead = lead[: next((n for n, axis in enumerate(lead) if any(axis in other for other in others)), len(lead))]
+    if len(lead) < 2:
+        return torch.einsum(equation, operands)
+    one = lead[0]
+    shorter = ",".join([one + first[len(lead) :], *others]) + "->" + one + output[len(lead) :]
+    sizes = operands[0].shape[: len(lead)]
+    return torch.einsum(shorter, [operands[0].flatten(0, len(lead) - 1), *operands[1:]]).unflatten(0, sizes)
+
+
+_WRITTEN_OUT = {
+    torch.ops.aten.scaled_dot_product_attention.default: _attention,
+    torch.ops.aten.einsum.default: _einsum,
+}
+
+
+def _tensors(argument: Any) -> Iterator[Tensor]:
+    if isinstance(argument, Tensor):
+        yield argument
+    elif dataclasses.is_dataclass(argument):
+        for field in dataclasses.fields(argument):
+            yield from _tensors(getattr(argument, field.name))
+
+
+def _filled(argument: Any, left: Iterator[Tensor]) -> Any:
+    """Return the argument with its tensors replaced by the next ones."""
+    if isinstance(argument, Tensor):
+        return next(left)
+    if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
+        return argument
+    names = [field.name for field in dataclasses.fields(argument)]
+    return dataclasses.replace(argument, **{name: _filled(getattr(argument, name), left) for name in names})
