@@ -7,8 +7,8 @@ Export knows neither our states nor options: the tensors of all arguments become
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -45,10 +45,10 @@ class PlanarConv3d(nn.Module):
     frames + kernel - 1 times as many products as frames that a kernel reaches. Axes: B batch, C channels, T frames.
     """
 
-    def __init__(self, conv: nn.Conv3d, frames: int) -> None:
+    def __init__(self, conv: nn.Conv3d, outputs: int) -> None:
         super().__init__()
         reach = conv.kernel_size[0]
-        outputs = frames - reach + 1
+        frames = outputs + reach - 1
         band_CTTHW = conv.weight.new_zeros(conv.in_channels, outputs, frames, *conv.kernel_size[1:])
         for output in range(outputs):
             band_CTTHW[:, output, output : output + reach] = conv.weight[:, 0]
@@ -60,13 +60,17 @@ class PlanarConv3d(nn.Module):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Convolve as the Conv3d does."""
         y = functional.conv2d(
-            x_BCTHW.flatten(1, 2), self.weight, self.bias, padding=self.padding, groups=self.channels  # type: ignore[arg-type]
+            x_BCTHW.flatten(1, 2),
+            self.weight,
+            self.bias,
+            padding=self.padding,
+            groups=self.channels,
         )
-        return y.unflatten(1, (self.channels, self.outputs))
+        return y.view(y.shape[0], self.channels, self.outputs, *y.shape[2:])
 
 
 def planar(module: nn.Module, frames: int) -> nn.Module:
-    """Replace every depthwise Conv3d inside a module, in place; `frames` are those that it reads."""
+    """Replace every depthwise Conv3d inside a module, in place; `frames` are those that it returns."""
     for name, child in module.named_children():
         if isinstance(child, nn.Conv3d) and child.groups == child.in_channels == child.out_channels:
             setattr(module, name, PlanarConv3d(child, frames))
@@ -79,8 +83,9 @@ def exported(call: TorchCall) -> torch.export.ExportedProgram:
     """Export an item's call; attention is written out, since a fused operator is unknown to most runtimes."""
     module = TensorCall(call).eval()
     with torch.no_grad():
-        program = torch.export.export(module, module.inputs)
-        return program.run_decompositions(_WRITTEN_OUT)
+        program: torch.export.ExportedProgram = torch.export.export(module, module.inputs)
+        written_out: torch.export.ExportedProgram = program.run_decompositions(_WRITTEN_OUT)
+        return written_out
 
 
 def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor) -> Tensor:
@@ -93,14 +98,14 @@ def _einsum(equation: str, operands: list[Tensor], *, path: list[int] | None = N
     """Make one axis of the leading axes that only the first operand and the result have: XNNPACK takes at most six."""
     inputs, output = equation.replace(" ", "").split("->")
     first, *others = inputs.split(",")
-    lead = os.path.commonprefix([first, output])
-    lead = lead[: next((n for n, axis in enumerate(lead) if any(axis in other for other in others)), len(lead))]
-    if len(lead) < 2:
+    shared = "".join(others)
+    same = takewhile(lambda axes: axes[0] == axes[1] and axes[0] not in shared, zip(first, output, strict=False))
+    lead = len(list(same))
+    if lead < 2:
         return torch.einsum(equation, operands)
-    one = lead[0]
-    shorter = ",".join([one + first[len(lead) :], *others]) + "->" + one + output[len(lead) :]
-    sizes = operands[0].shape[: len(lead)]
-    return torch.einsum(shorter, [operands[0].flatten(0, len(lead) - 1), *operands[1:]]).unflatten(0, sizes)
+    shorter = ",".join([first[lead - 1 :], *others]) + "->" + output[lead - 1 :]
+    merged = torch.einsum(shorter, [operands[0].flatten(0, lead - 1), *operands[1:]])
+    return merged.view(*operands[0].shape[:lead], *merged.shape[1:])
 
 
 _WRITTEN_OUT = {
