@@ -48,6 +48,18 @@ def table_evaluate(
     return 0
 
 
+@table_app.command("retabulate")
+def table_retabulate(
+    folder: Annotated[Path, typer.Argument(help="The folder of a table that was measured here: it has samples.jsonl.")],
+) -> int:
+    """Make a measured table again from its raw samples, with today's statistics and drift correction."""
+    from s2search.measure.retabulate import retabulate
+    from s2search.report.terminal import table_text
+
+    _say(table_text(retabulate(folder)))
+    return 0
+
+
 def _say(answer: str | RenderableType) -> None:
     """Print JSON as it is, and everything else for a terminal."""
     if isinstance(answer, str):

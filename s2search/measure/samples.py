@@ -198,6 +198,26 @@ def open_journal(path: Path, campaign: Campaign) -> Iterator[Journal]:
         yield journal
 
 
+def read_journal(path: Path) -> tuple[Campaign, Journal]:
+    """Read a finished campaign's samples.jsonl, and change nothing.
+
+    Raises:
+        InputError: There is no such file, or it is none of a campaign.
+    """
+    try:
+        file = FileIO(path, "r")
+    except OSError as error:
+        problem = f"{str(path)!r} cannot be read: {error.strerror}"
+        raise InputError(problem, remedy="name the folder of a table that was measured by s2search") from error
+    with file:
+        content = file.readall() or b""
+        lines = _lines(content[: content.rfind(b"\n") + 1], path)
+        if not lines:
+            raise InputError(f"{str(path)!r} is empty", remedy="restore the file")
+        protocol = msgspec.json.decode(content.partition(b"\n")[0])["protocol"]
+        return lines[0], Journal(path, file, lines[1:], protocol)
+
+
 def _appendable(path: Path) -> FileIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +242,10 @@ def _read(file: FileIO, path: Path) -> list[Any]:
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         file.truncate(len(whole))
+    return _lines(whole, path)
+
+
+def _lines(whole: bytes, path: Path) -> list[Any]:
     lines: list[Any] = []
     for number, line in enumerate(whole.splitlines(), start=1):
         kinds = Ready | Sample if lines else Campaign

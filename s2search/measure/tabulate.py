@@ -152,7 +152,6 @@ def _protocol(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Ru
         **journal.protocol,
         "profiler": campaign.profiler,
         "mode": _mode(campaign, journal, run),
-        "warm_ups_found": {"least": min(one.warm_ups for one in ready), "most": max(one.warm_ups for one in ready)},
         "sentinel": sentinels[0].item,
         "sentinel_samples": len(sentinels),
         "sentinel_drift_percent": correction.raw_drift_percent,
@@ -182,12 +181,14 @@ def _mode(campaign: Campaign, journal: Journal, run: _Run) -> str:
 
 
 def _findings(journal: Journal, run: _Run) -> dict[str, Any]:
-    """Return what is not always there: placement, pairs, heat and power."""
+    """Return what is not always there: calls until warm, placement, pairs, heat and power."""
     found: dict[str, Any] = {}
+    if warm_ups := [one.warm_ups for one in journal.ready.values() if one.warm_ups]:
+        found["warm_ups_found"] = {"least": min(warm_ups), "most": max(warm_ups)}
     if placement := {key: one.placement for key, one in journal.ready.items() if one.placement}:
         found["placement"] = placement
     if pairs := _pairs(run):
-        found["pairs"] = pairs
+        found["pair_ratios"] = pairs
     if conditions := _conditions([sample.conditions for sample in run.samples if sample.conditions]):
         found["conditions"] = conditions
     return found
