@@ -65,7 +65,7 @@ class Adb(Profiler):
         if not Path(self.runner).is_file():
             what = "executor_runner" if self.tool == "executorch" else "benchmark_model"
             return f"there is no {what} for the phone at {self.runner!r}; build or download it; give adb[runner=PATH]"
-        if self.tool == "litert" and not Path(self.models).is_dir():
+        if self.tool == "litert" and not (self.models and Path(self.models).is_dir()):
             return f"there is no folder of .tflite files at {self.models!r}; give adb[tool=litert,models=FOLDER]"
         return devices(self.transport(), self.serial)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import platform
+import shutil
 import tempfile
 import time
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,8 +95,9 @@ class CoreMLProgram(Prepared):
         self._item, self._state_bytes = item, call.state_bytes // 2  # float16
         planar(call.module, item.shape.frames)
         inputs = TensorCall(call).inputs
-        self._folder = tempfile.TemporaryDirectory(prefix="s2search.")
-        self._package = Path(self._folder.name, "item.mlpackage")
+        folder = tempfile.mkdtemp(prefix="s2search.")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._package = Path(folder, "item.mlpackage")
         with _quiet():
             model = ct.convert(
                 exported(call),

@@ -99,9 +99,10 @@ class XnnpackProgram(Prepared):
     """A loaded program with its inputs."""
 
     def __init__(self, item: Item, call: TorchCall) -> None:
-        from executorch.runtime import Runtime
-
         from s2search.measure.tensor_call import TensorCall
+
+        with _quiet():
+            from executorch.runtime import Runtime
 
         self._item, self._state_bytes = item, call.state_bytes
         self._buffer, self._placement = xnnpack_program(item, call)
@@ -136,15 +137,14 @@ class XnnpackProgram(Prepared):
 
 def xnnpack_program(item: Item, call: TorchCall) -> tuple[bytes, dict[str, int]]:
     """Lower a call to a .pte: its bytes, and how many operators run where. The call's module is changed in place."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
-
     from s2search.measure.tensor_call import exported, planar
 
     planar(call.module, item.shape.frames)
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # of torch's own future
+    with _quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
         program = constant_prop_pass(exported(call))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         graph = lowered.exported_program().graph_module
@@ -159,18 +159,19 @@ def xnnpack_program(item: Item, call: TorchCall) -> tuple[bytes, dict[str, int]]
 
 
 def _portable_lib() -> Any:
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
+    with _quiet():
         from executorch.extension.pybindings import portable_lib
     return portable_lib
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to errors the loggers of what is imported on the way."""
+    """Silence warnings of what is imported and exported on the way; errors are raised."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(level)
