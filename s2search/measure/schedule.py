@@ -81,11 +81,11 @@ def expected_samples(items: Sequence[Item], journal: Journal, protocol: Protocol
     each = len(round_slots(items, 0, protocol, random.Random(protocol.seed), doubled))
     if protocol.sustained_s is None:
         return protocol.rounds * each
-    begun = _unbroken(journal.samples) if journal.samples else []
-    past_s = _seconds(begun[-1]) - _seconds(begun[0]) if begun else 0.0
+    samples = journal.samples
+    past_s = _seconds(samples[-1]) - _seconds(samples[0]) if samples else 0.0
+    pace = len(samples) / past_s if past_s else 0.0
     left_s = max(0.0, protocol.sustained_s - past_s)
-    pace = len(begun) / past_s if past_s else 0.0
-    return max(len(journal.samples) + int(pace * left_s), _LEAST_ROUNDS * each)
+    return max(len(samples) + int(pace * left_s), _LEAST_ROUNDS * each)
 
 
 def steady_round(samples: Sequence[Sample]) -> int:

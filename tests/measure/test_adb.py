@@ -1,21 +1,25 @@
 """The Android profiler against a phone that answers adb as the recorded transcripts do."""
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from s2search.errors import InputError
-from s2search.measure import adb
+from s2search.measure import adb, executorch_xnnpack
 from s2search.measure.adb import Adb, executorch_ms, litert_ms, model_name
 from s2search.measure.adb_transport import AdbTransport, Transport, devices
 from s2search.measure.campaign import measure
+from s2search.measure.executorch_xnnpack import xnnpack_program
 from s2search.measure.samples import Protocol
+from s2search.measure.torch_call import torch_call
 from s2search.testing.profilers import check_profiler, miniature_items
 
 DATA = Path(__file__).parents[1] / "data" / "adb"
-SWITCHES = [item for item in miniature_items() if item.key in ("stream lcha 1x3x3", "stream down 1x3x3")]
+ITEMS = [item for item in miniature_items() if item.key in ("stream ssa 1x3x3", "stream down 1x3x3")]
 
 
 def transcript(name):
@@ -78,9 +82,16 @@ class OnFakePhone(Adb):
 PHONE = Phone()
 
 
+@functools.cache
+def program(item):
+    """The real program of an item; exporting takes seconds."""
+    return xnnpack_program(item, torch_call(item, torch.device("cpu"), torch.float32))
+
+
 @pytest.fixture(autouse=True)
 def fresh_phone(monkeypatch):
     PHONE.__init__()
+    monkeypatch.setattr(executorch_xnnpack, "xnnpack_program", lambda item, call: program(item))
     monkeypatch.setattr(adb.shutil, "which", lambda name: f"/usr/bin/{name}")
 
 
@@ -113,12 +124,12 @@ def test_benchmark_model_is_read_in_microseconds_without_its_warm_up():
 
 
 def test_it_keeps_the_contract_of_profilers(runner):
-    check_profiler(OnFakePhone(runner=runner), SWITCHES)
+    check_profiler(OnFakePhone(runner=runner), ITEMS)
 
 
 def test_a_campaign_on_the_phone_ends_in_a_table_with_its_facts(tmp_path, runner):
     profiler = OnFakePhone(runner=runner)
-    table = measure(profiler, SWITCHES, tmp_path / "t", preset="mini", protocol=Protocol(rounds=2))
+    table = measure(profiler, ITEMS, tmp_path / "t", preset="mini", protocol=Protocol(rounds=2))
     assert (table.card.device, table.card.chip, table.card.os) == ("Example Phone 3", "QTI SM8850", "Android 16")
     assert table.card.protocol["conditions"]["celsius"]["first"] == 28.7
     assert table.card.protocol["conditions"]["battery_percent"]["first"] == 87
@@ -131,10 +142,10 @@ def test_an_unplugged_phone_ends_the_run_and_the_same_command_goes_on(tmp_path, 
     arguments = {"preset": "mini", "protocol": Protocol(rounds=4)}
     PHONE.unplug_after = 60
     with pytest.raises(InputError, match="not found"):
-        measure(profiler, SWITCHES, tmp_path / "t", **arguments)
+        measure(profiler, ITEMS, tmp_path / "t", **arguments)
     assert not (tmp_path / "t/card.json").exists()
     PHONE.unplug_after = None
-    table = measure(profiler, SWITCHES, tmp_path / "t", **arguments)
+    table = measure(profiler, ITEMS, tmp_path / "t", **arguments)
     assert {row.samples for row in table.rows if row.part != "long_skip"} == {4}
 
 
@@ -142,11 +153,11 @@ def test_litert_takes_files_that_were_converted_elsewhere(tmp_path, runner):
     (tmp_path / "models").mkdir()
     profiler = OnFakePhone(tool="litert", runner=runner, models=str(tmp_path / "models"))
     assert profiler.why_not() is None
-    with pytest.raises(InputError, match=r"there is no .*stream-lcha-1x3x3\.tflite.*convert it with litert-torch"):
-        profiler.prepare(SWITCHES[0])
-    (tmp_path / "models" / model_name(SWITCHES[0])).write_bytes(b"TFL3")
+    with pytest.raises(InputError, match=r"there is no .*stream-ssa-1x3x3\.tflite.*convert it with litert-torch"):
+        profiler.prepare(ITEMS[0])
+    (tmp_path / "models" / model_name(ITEMS[0])).write_bytes(b"TFL3")
     with profiler.session():
-        prepared = profiler.prepare(SWITCHES[0])
+        prepared = profiler.prepare(ITEMS[0])
         assert prepared.time_ms(20) == pytest.approx(9.3094)
         assert prepared.memory().weight_bytes == 4
 

@@ -20,8 +20,7 @@ def test_executorch_computes_what_torch_does(item):
 
 
 def test_it_keeps_the_contract_of_profilers():
-    block, *_ = STREAM
-    check_profiler(ExecuTorch(), (block, next(item for item in STREAM if item.role == "switch")))
+    check_profiler(ExecuTorch(), [item for item in STREAM if item.part.name == "ssa"])
 
 
 def test_without_the_extra_it_says_which_one(monkeypatch):

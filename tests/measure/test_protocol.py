@@ -1,5 +1,6 @@
 """Warm-up, launch cost, pairs, sustained runs, marks: on devices whose truth is known."""
 
+import io
 import itertools
 import json
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from s2search.errors import InputError
 from s2search.lint.linter import lint
@@ -19,6 +21,7 @@ from s2search.measure.base import Device, Measure, Memory, Prepared, Profiler
 from s2search.measure.campaign import measure
 from s2search.measure.samples import Protocol, parse_seconds
 from s2search.measure.warm_up import warm_up
+from s2search.report.terminal import table_text
 from s2search.table import LatencyTable
 from s2search.testing.profilers import miniature_items
 from tests.measure.fake_profiler import base_ms
@@ -116,6 +119,12 @@ def run(out, profiler=Simulated(), items=ITEMS, **protocol):
     return measure(profiler, items, out, preset="fake", protocol=Protocol(**protocol), clock=WORLD.clock)
 
 
+def printed(table):
+    console = Console(width=200, file=io.StringIO())
+    console.print(table_text(table))
+    return console.file.getvalue()
+
+
 def latencies(table, column="latency_ms"):
     return {row.part: getattr(row, column) for row in table.rows if row.role == "block" and row.scenario == "stream"}
 
@@ -197,7 +206,9 @@ def test_a_run_beyond_the_bounds_is_marked_and_the_linter_finds_it(tmp_path):
     bad = run(tmp_path / "bad", Simulated(throttle=0.6, throttle_s=4.0), rounds=8)
     assert any("slowest state" in mark for mark in bad.card.protocol["marked"])
     assert "marked_run" in {finding.rule for finding in lint(tmp_path / "bad")}
+    assert "marked: the device's slowest state" in printed(bad)
     good = run(tmp_path / "good", rounds=8)
+    assert "marked" not in printed(good)
     assert good.card.protocol["marked"] == []
     assert "marked_run" not in {finding.rule for finding in lint(tmp_path / "good")}
 
