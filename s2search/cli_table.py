@@ -18,6 +18,18 @@ def table() -> None:
     """Judge measurements before a plan trusts them."""
 
 
+@table_app.command("retabulate")
+def table_retabulate(
+    folder: Annotated[Path, typer.Argument(help="The folder of a table that was measured here: it has samples.jsonl.")],
+) -> int:
+    """Make a measured table again from its raw samples, with today's statistics and drift correction."""
+    from s2search.measure.retabulate import retabulate
+    from s2search.report.terminal import table_text
+
+    _say(table_text(retabulate(folder)))
+    return 0
+
+
 @table_app.command("lint")
 def table_lint(
     path: Annotated[str, typer.Argument(help="A table's folder, an installed table, or a CSV with latency_ms.")],

@@ -68,7 +68,8 @@ def table_text(table: LatencyTable) -> RenderableType:
         grid.add_row(row.label, row.scenario, row.shape.grid, latency, _spread(row), *bytes_)
     card = table.card
     origin = f"{table.name} ({table.digest[7:19]}): {card.provenance.statement}"
-    return Group(Text(), grid, Text(), origin, Text())
+    marks = [f"marked: {mark}" for mark in card.protocol.get("marked", [])]
+    return Group(Text(), grid, Text(), origin, *marks, Text())
 
 
 def _spread(row: Row) -> str:

@@ -6,10 +6,11 @@ import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from s2search.block import PRECISIONS
 from s2search.latency.lookup import Lookup
-from s2search.measure.base import Item, Prepared, Profiler
+from s2search.measure.base import Item, Measure, Prepared, Profiler
 from s2search.measure.campaign import measure
 from s2search.measure.items import campaign_items
 from s2search.measure.samples import Protocol
@@ -38,6 +39,9 @@ def check_profiler(profiler: Profiler, items: Sequence[Item] = ()) -> None:
         assert reason.splitlines() == [reason], f"{profiler.name} does not say why in one line: {reason!r}"
         return
     items = items or miniature_items()
+    assert "latency" in profiler.measures, f"{profiler.name} does not say that it measures latency"
+    assert set(profiler.measures) <= set(get_args(Measure)), f"{profiler.name} measures what has no name"
+    assert profiler.method.splitlines() == [profiler.method], f"{profiler.name} does not state its method in one line"
     device = profiler.device()
     assert device == profiler.device(), "the device's facts change from call to call"
     assert device.precision in PRECISIONS, f"the precision {device.precision!r} is unknown"
@@ -47,6 +51,9 @@ def check_profiler(profiler: Profiler, items: Sequence[Item] = ()) -> None:
             _check_memory(item, ready)
         for ready in reversed(prepared):  # any order, all alive
             _check_time(ready)
+            _check_placement(profiler, ready)
+        _check_pair(profiler, prepared[0], prepared[-1])
+        _check_conditions(profiler)
     with profiler.session():
         _check_time(profiler.prepare(items[0]))
     _check_campaign(profiler, items)
@@ -66,6 +73,23 @@ def _check_time(prepared: Prepared) -> None:
         ms = prepared.time_ms(repetitions)
         assert math.isfinite(ms), f"a call takes {ms} ms"
         assert ms > 0, f"a call takes {ms} ms"
+
+
+def _check_placement(profiler: Profiler, prepared: Prepared) -> None:
+    placement = prepared.placement()
+    assert bool(placement) == ("placement" in profiler.measures), f"{profiler.name} places operations: {placement}"
+    assert all(count > 0 for count in placement.values()), f"no operation runs on one of {placement}"
+
+
+def _check_pair(profiler: Profiler, first: Prepared, second: Prepared) -> None:
+    ms = profiler.time_pair_ms(first, second, 2)
+    assert math.isfinite(ms), f"a pair takes {ms} ms"
+    assert ms > 0, f"a pair takes {ms} ms"
+
+
+def _check_conditions(profiler: Profiler) -> None:
+    for name, value in profiler.conditions().items():
+        assert math.isfinite(value), f"{name} is {value}"
 
 
 def _check_campaign(profiler: Profiler, items: Sequence[Item]) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import random
 import resource
@@ -187,3 +188,47 @@ def test_another_tables_rows_are_not_overwritten(tmp_path):
 
 def test_the_fake_times_samples_by_more_than_one_call():
     assert PROTOCOL.least_sample_ms > 2 * max(fake_profiler.base_ms(item) for item in miniature_items())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_disk_that_fills_at_random_points_leads_to_the_same_table(tmp_path, whole, seed):
+    out, rng = tmp_path / "t", random.Random(seed)
+    full = (whole / "samples.jsonl").stat().st_size
+    for size in sorted(rng.randrange(1, full) for _ in range(4)):
+        with only_room_for(size), pytest.raises(InputError, match="cannot be written"):
+            run(out)
+        assert not (out / "card.json").exists()
+    run(out)
+    assert_same(out, whole)
+
+
+def test_a_disk_that_is_full_when_the_table_is_written_leaves_it_to_be_written_again(tmp_path, whole):
+    out = tmp_path / "t"
+
+    def stop_at_the_end(done, total, label):
+        if label == "done":
+            limit = (whole / "table.csv").stat().st_size // 2
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(InputError, match=r"the table cannot be written to .* make room"):
+            run(out, progress=stop_at_the_end)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (out / "card.json").exists()
+    MACHINE.timed.clear()
+    run(out)
+    assert_same(out, whole)
+    assert not MACHINE.timed
+
+
+@contextlib.contextmanager
+def only_room_for(size):
+    """Files may not grow beyond so many bytes: what a full disk does, at a chosen point."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

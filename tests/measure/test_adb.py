@@ -1,0 +1,211 @@
+"""The Android profiler against a phone that answers adb as the recorded transcripts do."""
+
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from s2search.errors import InputError
+from s2search.measure import adb, executorch_xnnpack
+from s2search.measure.adb import Adb, executorch_ms, litert_ms, model_name
+from s2search.measure.adb_transport import AdbTransport, Transport, devices
+from s2search.measure.campaign import measure
+from s2search.measure.executorch_xnnpack import xnnpack_program
+from s2search.measure.samples import Protocol
+from s2search.measure.torch_call import torch_call
+from s2search.testing.profilers import check_profiler, miniature_items
+
+DATA = Path(__file__).parents[1] / "data" / "adb"
+ITEMS = [item for item in miniature_items() if item.key in ("stream ssa 1x3x3", "stream down 1x3x3")]
+
+
+def transcript(name):
+    return (DATA / name).read_text()
+
+
+class Phone(Transport):
+    """Keeps what is pushed, runs the runner, and prints as the real tools do."""
+
+    def __init__(self):
+        self.files, self.log, self.commands, self.unplug_after = {}, "", [], None
+
+    def run(self, *words, check=True):
+        self.commands.append(words)
+        if self.unplug_after is not None and len(self.commands) > self.unplug_after and check:
+            raise InputError("`adb shell` failed with 1: adb: device '3A041FDD4003AB' not found", remedy="plug it in")
+        match words:
+            case ("devices",):
+                return transcript("devices.txt")
+            case ("shell", "getprop"):
+                return transcript("getprop.txt")
+            case ("shell", "dumpsys battery"):
+                return transcript("battery.txt")
+            case ("push", here, there):
+                self.files[there] = Path(here).read_bytes()
+                return f"{here}: 1 file pushed, 0 skipped. 37.3 MB/s ({len(self.files[there])} bytes in 0.021s)\n"
+            case ("logcat", "-c"):
+                self.log = ""
+                return ""
+            case ("logcat", "-d", "-s", "ExecuTorch:I"):
+                return self.log
+            case ("shell", command) if command.startswith("/data/local/tmp/s2search/runner "):
+                return self.benchmark(dict(re.findall(r"--(\w+)=(\S*)", command)))
+            case ("shell", command) if command.startswith(("mkdir", "chmod", "rm -rf /data/local/tmp/s2search")):
+                return ""
+        raise AssertionError(f"adb does not know {words}")
+
+    def benchmark(self, flags):
+        assert self.files["/data/local/tmp/s2search/runner"]
+        if "graph" in flags:
+            assert self.files[flags["graph"]]
+            return transcript("benchmark_model.txt")
+        size = len(self.files[flags["model_path"]])
+        assert all(self.files[name] for name in flags["inputs"].split(","))
+        calls = int(flags["num_executions"])
+        head = transcript("executor_runner.logcat.txt").split("11-23 10:15:02.153")[0]
+        line = "11-23 10:15:02.153 21544 21544 I ExecuTorch: executor_runner.cpp:812] Iteration {} of {}: {:f} ms\n"
+        slow = [50.0, 5.0, 2.0]
+        times = [size / 1e4 * (slow[n] if n < 3 else 1 + 0.01 * (n % 2)) for n in range(calls)]
+        self.log = head + "".join(line.format(n, calls, ms) for n, ms in enumerate(times, start=1))
+        return ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnFakePhone(Adb):
+    def transport(self):
+        return PHONE
+
+
+PHONE = Phone()
+
+
+@functools.cache
+def program(item):
+    """The real program of an item; exporting takes seconds."""
+    return xnnpack_program(item, torch_call(item, torch.device("cpu"), torch.float32))
+
+
+@pytest.fixture(autouse=True)
+def fresh_phone(monkeypatch):
+    PHONE.__init__()
+    monkeypatch.setattr(executorch_xnnpack, "xnnpack_program", lambda item, call: program(item))
+    monkeypatch.setattr(adb.shutil, "which", lambda name: f"/usr/bin/{name}")
+
+
+@pytest.fixture
+def runner(tmp_path):
+    (tmp_path / "executor_runner").write_bytes(b"\x7fELF")
+    return str(tmp_path / "executor_runner")
+
+
+def test_executor_runner_is_read_without_its_first_calls():
+    assert executorch_ms(transcript("executor_runner.logcat.txt"), 5) == pytest.approx(9.2)
+    assert executorch_ms(transcript("executor_runner.stderr.txt"), 4) == pytest.approx(9.1)
+
+
+def test_a_runner_that_stopped_early_or_logs_nothing_is_an_error_with_its_last_words():
+    cut = transcript("executor_runner.logcat.txt").split("Iteration 4")[0]
+    with pytest.raises(InputError, match=r"timed 3 of 5 calls: .*EXECUTORCH_ENABLE_LOGGING"):
+        executorch_ms(cut, 5)
+    with pytest.raises(InputError, match="timed 5 of 6 calls"):
+        executorch_ms(transcript("executor_runner.logcat.txt"), 6)
+    with pytest.raises(InputError, match="timed 0 of 4 calls: it printed nothing"):
+        executorch_ms("", 4)
+
+
+def test_benchmark_model_is_read_in_microseconds_without_its_warm_up():
+    assert litert_ms(transcript("benchmark_model.txt")) == pytest.approx(9.3094)
+    assert litert_ms("INFO: Inference timings in us: Init: 1, Inference (avg): 1.2e+06") == 1200
+    with pytest.raises(InputError, match=r"printed no inference time: .*failed to load"):
+        litert_ms("STARTING!\nERROR: failed to load the model\n")
+
+
+def test_it_keeps_the_contract_of_profilers(runner):
+    check_profiler(OnFakePhone(runner=runner), ITEMS)
+
+
+def test_a_campaign_on_the_phone_ends_in_a_table_with_its_facts(tmp_path, runner):
+    profiler = OnFakePhone(runner=runner)
+    table = measure(profiler, ITEMS, tmp_path / "t", preset="mini", protocol=Protocol(rounds=2))
+    assert (table.card.device, table.card.chip, table.card.os) == ("Example Phone 3", "QTI SM8850", "Android 16")
+    assert table.card.protocol["conditions"]["celsius"]["first"] == 28.7
+    assert table.card.protocol["conditions"]["battery_percent"]["first"] == 87
+    assert {row.bytes_provenance for row in table.rows} == {"derived"}
+    assert PHONE.commands[-1] == ("shell", "rm -rf /data/local/tmp/s2search")
+
+
+def test_an_unplugged_phone_ends_the_run_and_the_same_command_goes_on(tmp_path, runner):
+    profiler = OnFakePhone(runner=runner)
+    arguments = {"preset": "mini", "protocol": Protocol(rounds=4)}
+    PHONE.unplug_after = 60
+    with pytest.raises(InputError, match="not found"):
+        measure(profiler, ITEMS, tmp_path / "t", **arguments)
+    assert not (tmp_path / "t/card.json").exists()
+    PHONE.unplug_after = None
+    table = measure(profiler, ITEMS, tmp_path / "t", **arguments)
+    assert {row.samples for row in table.rows if row.part != "long_skip"} == {4}
+
+
+def test_litert_takes_files_that_were_converted_elsewhere(tmp_path, runner):
+    (tmp_path / "models").mkdir()
+    profiler = OnFakePhone(tool="litert", runner=runner, models=str(tmp_path / "models"))
+    assert profiler.why_not() is None
+    with pytest.raises(InputError, match=r"there is no .*stream-ssa-1x3x3\.tflite.*convert it with litert-torch"):
+        profiler.prepare(ITEMS[0])
+    (tmp_path / "models" / model_name(ITEMS[0])).write_bytes(b"TFL3")
+    with profiler.session():
+        prepared = profiler.prepare(ITEMS[0])
+        assert prepared.time_ms(20) == pytest.approx(9.3094)
+        assert prepared.memory().weight_bytes == 4
+
+
+@pytest.mark.parametrize(
+    ("printed", "serial", "reason"),
+    [
+        ("List of devices attached\n\n", "", "adb sees no phone; connect one with USB debugging switched on"),
+        ("List of devices attached\nA\tunauthorized\n", "", "the phone A is unauthorized; unlock it"),
+        ("List of devices attached\nA\toffline\n", "", "the phone A is offline"),
+        ("List of devices attached\nA\tdevice\nB\tdevice\n", "", "adb sees 2 phones: A, B; choose one"),
+        ("List of devices attached\nA\tdevice\n", "C", "adb sees no phone 'C', only A"),
+        ("List of devices attached\nA\tdevice\nB\tdevice\n", "B", None),
+        (
+            "* daemon not running; starting now at tcp:5037\n* daemon started successfully\n"
+            "List of devices attached\nA\tdevice\n",
+            "",
+            None,
+        ),
+    ],
+)
+def test_why_not_says_what_the_phone_needs(monkeypatch, printed, serial, reason):
+    monkeypatch.setattr(Phone, "run", lambda self, *words: printed)
+    found = devices(PHONE, serial)
+    assert found is None if reason is None else found.startswith(reason)
+
+
+def test_without_adb_or_a_runner_it_says_so_in_one_line(monkeypatch, runner):
+    assert "no executor_runner for the phone at ''" in OnFakePhone().why_not()
+    assert "no benchmark_model for the phone at ''" in OnFakePhone(tool="litert").why_not()
+    assert "no folder of .tflite files" in OnFakePhone(tool="litert", runner=runner).why_not()
+    monkeypatch.setattr(adb.shutil, "which", lambda name: None)
+    assert Adb(runner=runner).why_not() == "adb is not on PATH; install Android's platform-tools, and connect a phone"
+
+
+def test_the_real_transport_reports_a_failed_command_in_one_line(tmp_path, monkeypatch):
+    """A stand-in for the adb program: it fails as the real one does when the cable is pulled."""
+    program = tmp_path / "adb"
+    program.write_text(
+        "#!/bin/sh\ncase \"$*\" in\n*devices*) printf 'List of devices attached\\nA\\tdevice\\n';;\n"
+        "*slow*) exec sleep 5;;\n*) echo \"adb: device 'A' not found\" >&2; exit 1;;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert devices(AdbTransport(serial="A"), "A") is None
+    with pytest.raises(InputError, match=r"`adb push x y` failed with 1: adb: device 'A' not found; plug") as refusal:
+        AdbTransport().run("push", "x", "y")
+    assert "\n" not in str(refusal.value)
+    assert "not found" in AdbTransport().run("push", "x", "y", check=False)
+    with pytest.raises(InputError, match=r"did not answer `adb slow` within 0\.2 s"):
+        AdbTransport(timeout_s=0.2).run("slow")

@@ -1,0 +1,101 @@
+"""Core ML against coremltools' real converter and real MLModel, with a fake of the macOS framework behind it."""
+
+import platform
+from types import SimpleNamespace
+
+import coremltools
+import numpy as np
+import pytest
+import torch
+from coremltools.models import compute_plan
+
+from s2search.measure.coreml import CoreML
+from s2search.measure.torch_call import torch_call
+from s2search.testing.profilers import check_profiler, miniature_items
+from tests.measure.test_tensor_call import first, snr_db
+
+STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
+
+
+@pytest.fixture
+def mac(monkeypatch):
+    """A Mac whose framework answers with torch's own numbers in float16."""
+    loaded = []
+
+    def predict(model, data, state=None):
+        description = model.get_spec().description
+        assert set(data) == {feature.name for feature in description.input}
+        for feature in description.input:
+            array = data[feature.name]
+            assert array.dtype == np.float32
+            assert list(array.shape) == list(feature.type.multiArrayType.shape)
+            assert array.ndim <= 5
+        loaded.append(model)
+        return {
+            feature.name: np.zeros(tuple(feature.type.multiArrayType.shape), np.float16)
+            for feature in description.output
+        }
+
+    plan = SimpleNamespace(
+        model_structure=SimpleNamespace(
+            program=SimpleNamespace(
+                functions={"main": SimpleNamespace(block=SimpleNamespace(operations=["const", "conv", "softmax"]))}
+            )
+        ),
+        get_compute_device_usage_for_mlprogram_operation=lambda operation: (
+            None if operation == "const" else SimpleNamespace(preferred_compute_device=MLNeuralEngineComputeDevice())
+        ),
+    )
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(coremltools.models.MLModel, "predict", predict)
+    monkeypatch.setattr(coremltools.models.MLModel, "get_compiled_model_path", lambda self: "/tmp/item.mlmodelc")
+    monkeypatch.setattr(
+        compute_plan.MLComputePlan, "load_from_path", staticmethod(lambda path, compute_units=None, **_: plan)
+    )
+    return loaded
+
+
+class MLNeuralEngineComputeDevice:
+    """Named as coremltools names it."""
+
+
+@pytest.mark.parametrize("item", STREAM, ids=lambda item: item.key)
+def test_every_item_becomes_a_program_that_takes_what_it_is_given(mac, item):
+    prepared = CoreML().prepare(item)
+    assert prepared.time_ms(2) > 0
+    assert len(mac) == 2
+    assert prepared.output().shape == first(torch_call(item, torch.device("cpu"), torch.float32)()).shape
+
+
+def test_it_keeps_the_contract_of_profilers(mac):
+    check_profiler(CoreML(compute_unit="all"), (STREAM[0], STREAM[-1]))
+
+
+def test_it_asks_for_the_compute_units_of_its_option(mac):
+    CoreML(compute_unit="neural_engine").prepare(STREAM[-1]).time_ms(1)
+    CoreML(compute_unit="cpu").prepare(STREAM[-1]).time_ms(1)
+    units = [model.compute_unit for model in mac]
+    assert units == [coremltools.ComputeUnit.CPU_AND_NE, coremltools.ComputeUnit.CPU_ONLY]
+
+
+def test_operations_are_counted_by_the_unit_that_the_plan_prefers(mac):
+    assert CoreML().prepare(STREAM[-1]).placement() == {"NeuralEngine": 2}
+
+
+def test_weights_are_those_of_the_package_in_float16(mac):
+    part, shape = STREAM[-1].part, STREAM[-1].shape
+    weights = CoreML().prepare(STREAM[-1]).memory().weight_bytes
+    assert 2 * part.parameters(shape).count <= weights < 4 * part.parameters(shape).count
+
+
+@pytest.mark.skipif(platform.system() == "Darwin", reason="this is a Mac")
+def test_elsewhere_it_says_that_it_needs_a_mac():
+    assert CoreML().why_not() == f"Core ML does not run on {platform.system()}; it needs a Mac"
+    check_profiler(CoreML())
+
+
+@pytest.mark.skipif(platform.system() != "Darwin", reason="needs a Mac")
+@pytest.mark.parametrize("item", STREAM, ids=lambda item: item.key)
+def test_core_ml_computes_what_torch_does(item):
+    expected = first(torch_call(item, torch.device("cpu"), torch.float32)())
+    assert snr_db(expected, CoreML(compute_unit="cpu").prepare(item).output()) > 40

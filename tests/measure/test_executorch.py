@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from s2search.measure import executorch_xnnpack
+from s2search.measure.executorch_xnnpack import ExecuTorch
+from s2search.measure.torch_call import torch_call
+from s2search.testing.profilers import check_profiler, miniature_items
+from tests.measure.test_tensor_call import first, snr_db
+
+STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
+
+
+@pytest.mark.parametrize("item", STREAM, ids=lambda item: item.key)
+def test_executorch_computes_what_torch_does(item):
+    program = ExecuTorch(pin=False).prepare(item)
+    expected = first(torch_call(item, torch.device("cpu"), torch.float32)())
+    assert snr_db(expected, program.output()) > 75
+    assert program.placement()["xnnpack"] > 0
+    assert program.placement().get("portable", 0) < program.placement()["xnnpack"]
+
+
+def test_it_keeps_the_contract_of_profilers():
+    check_profiler(ExecuTorch(), [item for item in STREAM if item.part.name == "ssa"])
+
+
+def test_without_the_extra_it_says_which_one(monkeypatch):
+    monkeypatch.setattr(executorch_xnnpack, "find_spec", lambda name: None)
+    assert ExecuTorch().why_not() == "executorch is not installed; install the extra s2search[executorch]"
+
+
+def test_the_pool_has_the_threads_that_the_session_asks_for():
+    pool = executorch_xnnpack._portable_lib()
+    before = pool._threadpool_get_thread_count()
+    with ExecuTorch(threads=1).session():
+        assert pool._threadpool_get_thread_count() == 1
+    assert pool._threadpool_get_thread_count() == before
