@@ -7,8 +7,9 @@ Export knows neither our states nor options: the tensors of all arguments become
 from __future__ import annotations
 
 import dataclasses
+import math
+import warnings
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -82,7 +83,8 @@ def planar(module: nn.Module, frames: int) -> nn.Module:
 def exported(call: TorchCall) -> torch.export.ExportedProgram:
     """Export an item's call; attention is written out, since a fused operator is unknown to most runtimes."""
     module = TensorCall(call).eval()
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own future; nothing here can heed them
         program: torch.export.ExportedProgram = torch.export.export(module, module.inputs)
         written_out: torch.export.ExportedProgram = program.run_decompositions(_WRITTEN_OUT)
         return written_out
@@ -95,17 +97,30 @@ def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor) -> Tens
 
 
 def _einsum(equation: str, operands: list[Tensor], *, path: list[int] | None = None) -> Tensor:
-    """Make one axis of the leading axes that only the first operand and the result have: XNNPACK takes at most six."""
-    inputs, output = equation.replace(" ", "").split("->")
-    first, *others = inputs.split(",")
-    shared = "".join(others)
-    same = takewhile(lambda axes: axes[0] == axes[1] and axes[0] not in shared, zip(first, output, strict=False))
-    lead = len(list(same))
-    if lead < 2:
-        return torch.einsum(equation, operands)
-    shorter = ",".join([first[lead - 1 :], *others]) + "->" + output[lead - 1 :]
-    merged = torch.einsum(shorter, [operands[0].flatten(0, lead - 1), *operands[1:]])
-    return merged.view(*operands[0].shape[:lead], *merged.shape[1:])
+    """Contract two tensors as one batched product of three axes; torch's own way has more than XNNPACK's six.
+
+    Every axis stands in two of the three places (first, second, result) or in all.
+    """
+    inputs, result = equation.replace(" ", "").split("->")
+    first, second = inputs.split(",")
+    size = {
+        axis: n
+        for axes, one in ((first, operands[0]), (second, operands[1]))
+        for axis, n in zip(axes, one.shape, strict=True)
+    }
+    batch = [axis for axis in result if axis in first and axis in second]
+    rows, columns = ([axis for axis in result if axis not in other] for other in (second, first))
+    summed = [axis for axis in first if axis not in result]
+
+    def grouped(tensor: Tensor, axes: str, *groups: list[str]) -> Tensor:
+        order = [axes.index(axis) for group in groups for axis in group]
+        return tensor.permute(order).reshape([math.prod(size[axis] for axis in group) for group in groups])
+
+    product = torch.bmm(
+        grouped(operands[0], first, batch, rows, summed), grouped(operands[1], second, batch, summed, columns)
+    )
+    there = [*batch, *rows, *columns]
+    return product.view([size[axis] for axis in there]).permute([there.index(axis) for axis in result])
 
 
 _WRITTEN_OUT = {
