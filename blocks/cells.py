@@ -16,24 +16,36 @@ def cell_means(x_BTHWD: Tensor) -> Tensor:
     >>> cell_means(torch.tensor([1.0, 2.0, 3.0]).reshape(1, 1, 1, 3, 1)).flatten().tolist()
     [1.5, 3.0]
     """
-    return _cells(x_BTHWD).mean(dim=(3, 5))
+    height, width = _cells_of(x_BTHWD)
+    return _cells(x_BTHWD).mean(dim=(1, 3)).view(x_BTHWD.shape[0], -1, height, width, x_BTHWD.shape[-1])
 
 
 def cells_to_channels(x_BTHWD: Tensor) -> Tensor:
     """Return the four tokens of every cell side by side: (B, T, h, w, 4 D)."""
-    return _cells(x_BTHWD).transpose(3, 4).flatten(4)
+    height, width = _cells_of(x_BTHWD)
+    return _cells(x_BTHWD).transpose(1, 2).reshape(x_BTHWD.shape[0], -1, height, width, 4 * x_BTHWD.shape[-1])
 
 
 def channels_to_cells(x_BThwD: Tensor, height: int, width: int) -> Tensor:
     """Undo `cells_to_channels`: (B, T, height, width, D / 4), dropping the rows and columns that padding added."""
-    x_BThwrcD = torch.unflatten(x_BThwD, -1, (2, 2, -1))
-    return x_BThwrcD.transpose(3, 4).flatten(4, 5).flatten(2, 3)[:, :, :height, :width].contiguous()
+    batch, _, low_height, low_width, channels = x_BThwD.shape
+    x_nwrc = x_BThwD.reshape(-1, low_width, 2, channels // 2)  # n: batch, frames and rows of cells; c: with channels
+    x_BTHWD = x_nwrc.transpose(1, 2).reshape(batch, -1, 2 * low_height, 2 * low_width, channels // 4)
+    return x_BTHWD[:, :, :height, :width].contiguous()
+
+
+def _cells_of(x_BTHWD: Tensor) -> tuple[int, int]:
+    """Return rows and columns of cells."""
+    return -(-x_BTHWD.shape[2] // 2), -(-x_BTHWD.shape[3] // 2)
 
 
 def _cells(x_BTHWD: Tensor) -> Tensor:
-    """Return (B, T, h, r, w, c, D), the last row and column repeated where their number is odd."""
+    """Return (B*T*h, r, w, c, D), the last row and column repeated where their number is odd.
+
+    Five axes, the most that Core ML takes.
+    """
     if x_BTHWD.shape[2] % 2:
         x_BTHWD = torch.cat((x_BTHWD, x_BTHWD[:, :, -1:]), dim=2)
     if x_BTHWD.shape[3] % 2:
         x_BTHWD = torch.cat((x_BTHWD, x_BTHWD[:, :, :, -1:]), dim=3)
-    return torch.unflatten(torch.unflatten(x_BTHWD, 3, (-1, 2)), 2, (-1, 2))
+    return x_BTHWD.reshape(-1, 2, x_BTHWD.shape[3] // 2, 2, x_BTHWD.shape[-1])

@@ -27,12 +27,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BTHWD: Tensor, text_BSE: Tensor) -> Tensor:
         """Normalise, attend to the text. The caller adds the result to the stream."""
-        query_BTHWAK = self.query_norm(self.query(layer_norm(x_BTHWD)).unflatten(-1, (self.heads, -1)))
+        query_BNAK = self.query_norm(self.query(layer_norm(x_BTHWD)).flatten(1, 3).unflatten(-1, (self.heads, -1)))
         key_BSAK = self.key_norm(self.key(text_BSE).unflatten(-1, (self.heads, -1)))
         value_BSAK = self.value(text_BSE).unflatten(-1, (self.heads, -1))
         y_BANK = functional.scaled_dot_product_attention(
-            query_BTHWAK.flatten(1, 3).transpose(1, 2), key_BSAK.transpose(1, 2), value_BSAK.transpose(1, 2)
+            query_BNAK.transpose(1, 2), key_BSAK.transpose(1, 2), value_BSAK.transpose(1, 2)
         )
-        del query_BTHWAK
+        del query_BNAK
         output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(x_BTHWD.shape))
         return output_BTHWD

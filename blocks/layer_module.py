@@ -48,4 +48,4 @@ class Layer(nn.Module):
 
     def _modulation(self, modulation_BT6D: Tensor) -> tuple[Tensor, ...]:
         """Return six tensors (B, T, 1, 1, D) in the order of the axis legend."""
-        return (modulation_BT6D + self.table_6D)[:, :, :, None, None].unbind(2)
+        return tuple(row_BTD[:, :, None, None] for row_BTD in (modulation_BT6D + self.table_6D).unbind(2))

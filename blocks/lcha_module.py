@@ -100,8 +100,9 @@ class LinearAttention(nn.Module):
 
     def forward(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
         """Return the attention of every token over the state's tokens and the chunk's, both directions in time."""
+        grid = h_BTHWD.shape[1:4]
         sum_BAKV, norm_BAK = self.sums(h_BTHWD, state)
-        rotated_BNAK, plain_BNAK = self._features(self.query_norm(self._heads(self.query(h_BTHWD))), state)
+        rotated_BNAK, plain_BNAK = self._features(self.query_norm(self._heads(self.query(h_BTHWD))), grid, state)
         denominator_BNA = torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK).clamp_min(LEAST_DENOMINATOR)
         del plain_BNAK
         y_BNAV = torch.einsum("bnak,bakv->bnav", rotated_BNAK, sum_BAKV)
@@ -112,26 +113,28 @@ class LinearAttention(nn.Module):
         """Return S and z over the state's tokens and the chunk's."""
         assert state.sum_BAKK is not None
         assert state.norm_BAK is not None
-        frame_tokens = h_BTHWD.shape[2] * h_BTHWD.shape[3]
-        rotated_BNAK, plain_BNAK = self._features(self.key_norm(self._heads(self.key(h_BTHWD))), state)
+        grid = h_BTHWD.shape[1:4]
+        frame_tokens = grid[1] * grid[2]
+        rotated_BNAK, plain_BNAK = self._features(self.key_norm(self._heads(self.key(h_BTHWD))), grid, state)
         norm_BAK = (plain_BNAK / frame_tokens).sum(dim=1)
         del plain_BNAK
         rotated_BNAK = rotated_BNAK / frame_tokens
-        value_BNAV = self._heads(self.value(h_BTHWD)).flatten(1, 3).to(rotated_BNAK.dtype)
+        value_BNAV = self._heads(self.value(h_BTHWD)).to(rotated_BNAK.dtype)
         sum_BAKV = torch.einsum("bnak,bnav->bakv", rotated_BNAK, value_BNAV)
         return state.sum_BAKK + sum_BAKV, state.norm_BAK + norm_BAK
 
-    def _features(self, x_BTHWAK: Tensor, state: LinearState) -> tuple[Tensor, Tensor]:
+    def _features(self, x_BNAK: Tensor, grid: tuple[int, ...], state: LinearState) -> tuple[Tensor, Tensor]:
         """Return the features of the numerator and those of the denominator, float32 at least."""
-        exact = torch.promote_types(x_BTHWAK.dtype, torch.float32)
+        exact = torch.promote_types(x_BNAK.dtype, torch.float32)
         if self.rope_order == "pre":
-            phi_BNAK = self.feature_map(rotate(x_BTHWAK, first_frame=state.frames_seen)).to(exact).flatten(1, 3)
+            phi_BNAK: Tensor = self.feature_map(rotate(x_BNAK, grid, first_frame=state.frames_seen)).to(exact)
             return phi_BNAK, phi_BNAK
-        phi_BTHWAK = self.feature_map(x_BTHWAK).to(exact)
-        return rotate(phi_BTHWAK, first_frame=state.frames_seen).flatten(1, 3), phi_BTHWAK.flatten(1, 3)
+        phi_BNAK = self.feature_map(x_BNAK).to(exact)
+        return rotate(phi_BNAK, grid, first_frame=state.frames_seen), phi_BNAK
 
     def _heads(self, x_BTHWD: Tensor) -> Tensor:
-        return torch.unflatten(x_BTHWD, -1, (self.heads, -1))
+        """Return (B, N, A, K): no tensor here has more than five axes, the most that Core ML takes."""
+        return torch.unflatten(x_BTHWD.flatten(1, 3), -1, (self.heads, -1))
 
 
 class SoftplusMap(nn.Module):
@@ -142,9 +145,9 @@ class SoftplusMap(nn.Module):
         self.weight_AKK = nn.Parameter(torch.eye(width).repeat(heads, 1, 1))
         self.bias_AK = nn.Parameter(torch.zeros(heads, width))
 
-    def forward(self, x_BTHWAK: Tensor) -> Tensor:
+    def forward(self, x_BNAK: Tensor) -> Tensor:
         """Return positive features of the same shape."""
-        return _softplus(torch.einsum("bthwak,akj->bthwaj", x_BTHWAK, self.weight_AKK) + self.bias_AK)
+        return _softplus(torch.einsum("bnak,akj->bnaj", x_BNAK, self.weight_AKK) + self.bias_AK)
 
 
 class LocalMixing(nn.Module):

@@ -1,6 +1,7 @@
 """Rotary position embedding over time, rows and columns.
 
-Axes: B batch  T frames  H W token rows and columns  A heads  K channels per head  P channel pairs (K / 2)
+Axes: B batch  T frames  H W token rows and columns  N tokens (T*H*W)  A heads  K channels per head
+      P channel pairs (K / 2)
 
 Source: Su et al., "RoFormer" (2021), equation 34, once per axis. The pairs are divided among the three axes; time takes
 the remainder, as in Wan (2025).
@@ -14,18 +15,19 @@ from torch import Tensor
 _BASE = 10_000.0
 
 
-def rotate(x_BTHWAK: Tensor, *, first_frame: int, stride: int = 1) -> Tensor:
+def rotate(x_BNAK: Tensor, grid: tuple[int, ...], *, first_frame: int, stride: int = 1) -> Tensor:
     """Rotate queries or keys by their positions, so that dot products depend on offsets only.
 
     Args:
-        x_BTHWAK: Channels k and k + K/2 form a pair; K is even.
+        x_BNAK: Channels k and k + K/2 form a pair; K is even.
+        grid: Frames, rows and columns of the tokens.
         first_frame: Position in time of the first frame.
         stride: High-resolution tokens per row and column step. A token of stride 2 stands at the centre of its cell:
             2 i + 0.5 in high-resolution units.
     """
-    cos_THW1P, sin_THW1P = _tables(x_BTHWAK, first_frame, stride)
-    a_BTHWAP, b_BTHWAP = x_BTHWAK.chunk(2, dim=-1)
-    return torch.cat((a_BTHWAP * cos_THW1P - b_BTHWAP * sin_THW1P, a_BTHWAP * sin_THW1P + b_BTHWAP * cos_THW1P), dim=-1)
+    cos_N1P, sin_N1P = _tables(x_BNAK, grid, first_frame, stride)
+    a_BNAP, b_BNAP = x_BNAK.chunk(2, dim=-1)
+    return torch.cat((a_BNAP * cos_N1P - b_BNAP * sin_N1P, a_BNAP * sin_N1P + b_BNAP * cos_N1P), dim=-1)
 
 
 def axis_pairs(pairs: int) -> tuple[int, int, int]:
@@ -37,18 +39,18 @@ def axis_pairs(pairs: int) -> tuple[int, int, int]:
     return pairs - 2 * (pairs // 3), pairs // 3, pairs // 3
 
 
-def _tables(x_BTHWAK: Tensor, first_frame: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines (T, H, W, 1, P). Angles are float32 at least: a bfloat16 angle errs by whole radians."""
-    frames, height, width = x_BTHWAK.shape[1:4]
+def _tables(x_BNAK: Tensor, grid: tuple[int, ...], first_frame: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (N, 1, P). Angles are float32 at least: a bfloat16 angle errs by whole radians."""
+    frames, height, width = grid
     centre = (stride - 1) / 2
     axes = ((frames, first_frame, 1), (height, centre, stride), (width, centre, stride))
     cosines, sines = [], []
-    for axis, ((length, start, step), pairs) in enumerate(zip(axes, axis_pairs(x_BTHWAK.shape[-1] // 2), strict=True)):
-        angle = _angles(length, start, step, pairs, like=x_BTHWAK)
+    for axis, ((length, start, step), pairs) in enumerate(zip(axes, axis_pairs(x_BNAK.shape[-1] // 2), strict=True)):
+        angle = _angles(length, start, step, pairs, like=x_BNAK)
         on_grid = [length if axis == other else 1 for other in range(3)] + [1, pairs]
-        cosines.append(angle.cos().to(x_BTHWAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))
-        sines.append(angle.sin().to(x_BTHWAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))
-    return torch.cat(cosines, dim=-1), torch.cat(sines, dim=-1)
+        cosines.append(angle.cos().to(x_BNAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))
+        sines.append(angle.sin().to(x_BNAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))
+    return torch.cat(cosines, dim=-1).flatten(0, 2), torch.cat(sines, dim=-1).flatten(0, 2)
 
 
 def _angles(length: int, start: float, step: int, pairs: int, *, like: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Softmax attention over space and time, on one grid or from a fine grid to a coarse one.
 
-Axes: B batch  T frames  H W token rows and columns (h w: of the grid of keys)  D channels  N tokens
+Axes: B batch  T frames  H W token rows and columns (h w: of the grid of keys)  D channels  N tokens  M keys
       A heads  K channels per head
 """
 
@@ -42,13 +42,18 @@ class SoftmaxAttention(nn.Module):
     def forward(self, h_BTHWD: Tensor, state: RingState | None) -> Tensor:
         """Attend to all frames given and, with a state, to the frames that it remembers."""
         past_frames = 0 if state is None else state.keys_BTHWAK.shape[1]
-        key_BThwAK, value_BThwAK = self._keys_and_values(h_BTHWD, state)
+        key_BMAK, value_BMAK = self._keys_and_values(h_BTHWD, state)
         # Only offsets in time matter, so counting from the ring's oldest frame keeps angles small for ever.
-        query_BTHWAK = rotate(
-            self.query_norm(self._heads(self.query(h_BTHWD))), first_frame=past_frames, stride=self.query_stride
+        query_BNAK = rotate(
+            self.query_norm(self._heads(self.query(h_BTHWD))),
+            h_BTHWD.shape[1:4],
+            first_frame=past_frames,
+            stride=self.query_stride,
         )
-        y_BANK = functional.scaled_dot_product_attention(_flat(query_BTHWAK), _flat(key_BThwAK), _flat(value_BThwAK))
-        del query_BTHWAK, key_BThwAK, value_BThwAK
+        y_BANK = functional.scaled_dot_product_attention(
+            query_BNAK.transpose(1, 2), key_BMAK.transpose(1, 2), value_BMAK.transpose(1, 2)
+        )
+        del query_BNAK, key_BMAK, value_BMAK
         output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(h_BTHWD.shape))
         return output_BTHWD
 
@@ -62,36 +67,38 @@ class SoftmaxAttention(nn.Module):
         """Return the ring with this chunk appended and the oldest frames dropped."""
         c_BThwD = self._on_key_grid(h_BTHWD)
         return RingState(
-            keys_BTHWAK=latest_frames(state.keys_BTHWAK, self._key(c_BThwD), self.context_frames),
-            values_BTHWAK=latest_frames(state.values_BTHWAK, self._value(c_BThwD), self.context_frames),
+            keys_BTHWAK=self._appended(state.keys_BTHWAK, self._key(c_BThwD)),
+            values_BTHWAK=self._appended(state.values_BTHWAK, self._value(c_BThwD)),
         )
 
     def _keys_and_values(self, h_BTHWD: Tensor, state: RingState | None) -> tuple[Tensor, Tensor]:
         """Return rotated keys and values of the ring and the chunk."""
         c_BThwD = self._on_key_grid(h_BTHWD)
-        key_BThwAK = self._key(c_BThwD)
+        frames, height, width = c_BThwD.shape[1:4]
+        key_BMAK = self._key(c_BThwD)
         if state is not None:
-            key_BThwAK = torch.cat((state.keys_BTHWAK, key_BThwAK), dim=1)
-        key_BThwAK = rotate(key_BThwAK, first_frame=0, stride=self.key_stride)
-        value_BThwAK = self._value(c_BThwD)
+            frames += state.keys_BTHWAK.shape[1]
+            key_BMAK = torch.cat((state.keys_BTHWAK.flatten(1, 3), key_BMAK), dim=1)
+        key_BMAK = rotate(key_BMAK, (frames, height, width), first_frame=0, stride=self.key_stride)
+        value_BMAK = self._value(c_BThwD)
         if state is not None:
-            value_BThwAK = torch.cat((state.values_BTHWAK, value_BThwAK), dim=1)
-        return key_BThwAK, value_BThwAK
+            value_BMAK = torch.cat((state.values_BTHWAK.flatten(1, 3), value_BMAK), dim=1)
+        return key_BMAK, value_BMAK
+
+    def _appended(self, past_BTHWAK: Tensor, new_BNAK: Tensor) -> Tensor:
+        """Return the window's latest frames, these new ones last."""
+        return latest_frames(past_BTHWAK, torch.unflatten(new_BNAK, 1, (-1, *self.key_grid)), self.context_frames)
 
     def _on_key_grid(self, h_BTHWD: Tensor) -> Tensor:
         return cell_means(h_BTHWD) if self.key_stride > self.query_stride else h_BTHWD
 
     def _key(self, c_BThwD: Tensor) -> Tensor:
-        key_BThwAK: Tensor = self.key_norm(self._heads(self.key(c_BThwD)))
-        return key_BThwAK
+        key_BNAK: Tensor = self.key_norm(self._heads(self.key(c_BThwD)))
+        return key_BNAK
 
     def _value(self, c_BThwD: Tensor) -> Tensor:
         return self._heads(self.value(c_BThwD))
 
     def _heads(self, x_BTHWD: Tensor) -> Tensor:
-        return torch.unflatten(x_BTHWD, -1, (self.heads, -1))
-
-
-def _flat(x_BTHWAK: Tensor) -> Tensor:
-    """Return (B, A, N, K), the layout of torch's attention."""
-    return x_BTHWAK.flatten(1, 3).transpose(1, 2)
+        """Return (B, N, A, K): no tensor here has more than five axes, the most that Core ML takes."""
+        return torch.unflatten(x_BTHWD.flatten(1, 3), -1, (self.heads, -1))

@@ -92,7 +92,7 @@ def test_sums_are_float32_whatever_the_input_is(make, dtype):
 
 @given(st.floats(-30, 60))
 def test_the_feature_map_is_softplus_and_does_not_vanish_above_ten(x):
-    phi = SoftplusMap(1, 1).double()(torch.full((1, 1, 1, 1, 1, 1), x, dtype=torch.float64)).item()
+    phi = SoftplusMap(1, 1).double()(torch.full((1, 1, 1, 1), x, dtype=torch.float64)).item()
     exact = math.log1p(math.exp(-abs(x))) + max(x, 0)
     assert phi == pytest.approx(exact, rel=1e-12)
     assert phi >= max(x, 0)

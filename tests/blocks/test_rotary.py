@@ -10,8 +10,8 @@ from tests.blocks import naive
 def scores(first_frame, stride):
     """Dot products of one query and one key, both repeated over the grid: (t, h, w, t', h', w')."""
     torch.manual_seed(0)
-    query, key = (torch.randn(20, dtype=torch.float64).expand(1, 3, 4, 5, 1, 20) for _ in range(2))
-    query, key = (rotate(x, first_frame=first_frame, stride=stride)[0, :, :, :, 0] for x in (query, key))
+    query, key = (torch.randn(20, dtype=torch.float64).expand(1, 60, 1, 20) for _ in range(2))
+    query, key = (rotate(x, (3, 4, 5), first_frame=first_frame, stride=stride).view(3, 4, 5, 20) for x in (query, key))
     return torch.einsum("thwk,xyzk->thwxyz", query, key)
 
 
@@ -33,13 +33,15 @@ def test_dot_products_do_not_depend_on_the_first_frame():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_rotation_equals_complex_multiplication(stride):
     x = torch.randn(2, 3, 4, 5, 2, 14, dtype=torch.float64)
-    torch.testing.assert_close(rotate(x, first_frame=0, stride=stride), naive.rotate(x, stride), rtol=0, atol=1e-13)
+    rotated = rotate(x.flatten(1, 3), (3, 4, 5), first_frame=0, stride=stride)
+    torch.testing.assert_close(rotated, naive.rotate(x, stride).flatten(1, 3), rtol=0, atol=1e-13)
 
 
 def test_a_cell_stands_in_the_middle_of_its_tokens():
     """Both tokens of a cell are equally far from it, on either side."""
-    x = torch.ones(1, 1, 2, 1, 1, 20, dtype=torch.float64)
-    tokens, cells = rotate(x, first_frame=0)[0, 0, :, 0, 0], rotate(x[:, :, :1], first_frame=0, stride=2)[0, 0, 0, 0, 0]
+    x = torch.ones(1, 2, 1, 20, dtype=torch.float64)
+    tokens = rotate(x, (1, 2, 1), first_frame=0)[0, :, 0]
+    cells = rotate(x[:, :1], (1, 1, 1), first_frame=0, stride=2)[0, 0, 0]
     torch.testing.assert_close(tokens[0] @ cells, tokens[1] @ cells, rtol=0, atol=1e-12)
 
 
@@ -52,6 +54,6 @@ def test_axis_pairs_use_every_pair(pairs):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_angles_are_exact_in_half_precision(dtype):
-    x = torch.randn(1, 2, 3, 4, 1, 12)
-    far = rotate(x.to(dtype), first_frame=999).float()
-    torch.testing.assert_close(far, rotate(x.double(), first_frame=999).float(), rtol=0.02, atol=0.05)
+    x = torch.randn(1, 24, 1, 12)
+    far = rotate(x.to(dtype), (2, 3, 4), first_frame=999).float()
+    torch.testing.assert_close(far, rotate(x.double(), (2, 3, 4), first_frame=999).float(), rtol=0.02, atol=0.05)
