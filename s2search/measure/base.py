@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from s2search.block import Part, Scenario, Shape
-from s2search.table import Role
+from s2search.table import ProvenanceKind, Role
 
 Measure = Literal["latency", "peak_memory", "placement"]
 
@@ -110,11 +110,13 @@ class Profiler(ABC):
         name: Its entry point's name.
         method: One line for the table's card: how time and bytes are taken, and what they leave out.
         measures: What it measures itself; the rest is computed from formulas or left out.
+        provenance: What its rows are: `measured`, unless it plays somebody else's.
     """
 
     name: ClassVar[str]
     method: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]] = ("latency",)
+    provenance: ClassVar[ProvenanceKind] = "measured"
 
     @abstractmethod
     def why_not(self) -> str | None:
@@ -146,6 +148,6 @@ class Profiler(ABC):
     def conditions(self) -> Mapping[str, float]:
         """Return the device's heat and power now, by names with units; empty where it does not tell.
 
-        It is called between samples, so it must take far less than a millisecond.
+        It is called after every sample of the sentinel, so it must be short against one.
         """
         return {}

@@ -108,7 +108,7 @@ class XnnpackProgram(Prepared):
         self._program = Runtime.get().load_program(self._buffer)
         method = self._program.load_method("forward")
         assert method is not None
-        self._execute, self._inputs = method.execute, [tensor.contiguous() for tensor in TensorCall(call).inputs]
+        self._execute, self._inputs = method.execute, list(TensorCall(call).inputs)
 
     def time_ms(self, repetitions: int) -> float:
         """Run `repetitions` times. See the base class."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
 from s2search.errors import InputError, S2SearchError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.table import LatencyTable, Row, open_table
+from s2search.table import LatencyTable, ProvenanceKind, Row, open_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,13 @@ class Replay(Profiler):
     name: ClassVar[str] = "replay"
     method: ClassVar[str] = "no measurement: rows of a recorded table, scattered as they were recorded, times a drift"
     measures: ClassVar[tuple[Measure, ...]] = ("latency", "peak_memory")
+    provenance: ClassVar[ProvenanceKind] = "derived"
 
     table: str = "amd-epyc.torch-cpu.float32"
     drift: float = 0.0
     drift_samples: int = 1000
     noise: float = 1.0
     seed: int = 0
-    _played: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.noise < 0 or self.drift <= -1 or self.drift_samples < 1:
@@ -87,6 +88,11 @@ class Replay(Profiler):
             f"the table {self.table!r} has no row of {item.key} with {item.shape.channels} channels",
             remedy="measure what the table holds: its preset, video sizes and scenarios",
         )
+
+    @cached_property
+    def _played(self) -> list[int]:
+        """The samples so far; a list, since the configuration is frozen."""
+        return [0]
 
     def slowdown(self) -> float:
         """Return the factor of the next sample, and count it."""

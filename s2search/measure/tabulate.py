@@ -81,13 +81,19 @@ def _row(item: Item, profiler: Profiler, device: Device, ready: Ready, order: in
         compute_unit=device.compute_unit,
         **_latency(times),
         launch_us=_launch_us(item.key, ready, run),
-        samples=times.samples,
-        order=order,
-        measured_at=datetime.fromisoformat(first.at).isoformat(timespec="seconds"),
+        **_origin(times.samples, order, first.at, profiler),
         **dataclasses.asdict(ready.memory),
-        latency_provenance="measured",
-        bytes_provenance="measured" if "peak_memory" in profiler.measures else "derived",
+        latency_provenance=profiler.provenance,
+        bytes_provenance=profiler.provenance if "peak_memory" in profiler.measures else "derived",
     )
+
+
+def _origin(samples: int, order: int, at: str, profiler: Profiler) -> dict[str, Any]:
+    """Return when and how often a row was measured; nothing of it where it was not."""
+    if profiler.provenance != "measured":
+        return {}
+    moment = datetime.fromisoformat(at).isoformat(timespec="seconds")
+    return {"samples": samples, "order": order, "measured_at": moment}
 
 
 def _latency(times: ItemTimes) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _launch_us(key: str, ready: Ready, run: _Run) -> float | None:
 
 
 def _card(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Run) -> Card:
-    device = dataclasses.asdict(campaign.device)
+    device, kind = dataclasses.asdict(campaign.device), profiler.provenance
     del device["precision"], device["compute_unit"]  # columns of the rows
     return Card(
         **device,
@@ -126,9 +132,9 @@ def _card(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Run) -
         code_version=campaign.code_version,
         preset=campaign.preset,
         provenance=Provenance(
-            kind="measured",
+            kind=kind,
             source=f"s2search measure --profiler {profiler.name}",
-            statement=f"measured on {device['chip']} with {device['runtime']}; says nothing of other devices",
+            statement=f"{kind} on {device['chip']} with {device['runtime']}; says nothing of other devices",
         ),
         protocol=_protocol(profiler, campaign, journal, run),
     )

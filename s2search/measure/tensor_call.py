@@ -7,7 +7,6 @@ Export knows neither our states nor options: the tensors of all arguments become
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,9 +17,12 @@ from torch.nn import functional
 
 from s2search.measure.torch_call import TorchCall
 
+_MOST_AXES = 5  # of a tensor in Core ML
+_aten = torch.ops.aten
+
 
 class TensorCall(nn.Module):
-    """Calls an item's module from the tensors among its arguments."""
+    """Calls an item's module from the tensors among its arguments, the leading axes of the largest made one."""
 
     def __init__(self, call: TorchCall) -> None:
         super().__init__()
@@ -28,8 +30,9 @@ class TensorCall(nn.Module):
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The tensors that `forward` takes: activations, then the state's."""
-        return tuple(tensor for argument in self._arguments for tensor in _tensors(argument))
+        """The tensors that `forward` takes, contiguous: activations, then the state's."""
+        tensors = [tensor for argument in self._arguments for tensor in _tensors(argument)]
+        return tuple(x.flatten(0, max(0, x.ndim - _MOST_AXES)).contiguous() for x in tensors)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Run the module once."""
@@ -86,7 +89,7 @@ def exported(call: TorchCall) -> torch.export.ExportedProgram:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own future; nothing here can heed them
         program: torch.export.ExportedProgram = torch.export.export(module, module.inputs)
-        written_out: torch.export.ExportedProgram = program.run_decompositions(_WRITTEN_OUT)
+        written_out: torch.export.ExportedProgram = program.run_decompositions(_written_out())
         return written_out
 
 
@@ -96,37 +99,19 @@ def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor) -> Tens
     return torch.softmax(score_BANN, dim=-1) @ value_BANK
 
 
-def _einsum(equation: str, operands: list[Tensor], *, path: list[int] | None = None) -> Tensor:
-    """Contract two tensors as one batched product of three axes; torch's own way has more than XNNPACK's six.
-
-    Every axis stands in two of the three places (first, second, result) or in all.
-    """
-    inputs, result = equation.replace(" ", "").split("->")
-    first, second = inputs.split(",")
-    size = {
-        axis: n
-        for axes, one in ((first, operands[0]), (second, operands[1]))
-        for axis, n in zip(axes, one.shape, strict=True)
-    }
-    batch = [axis for axis in result if axis in first and axis in second]
-    rows, columns = ([axis for axis in result if axis not in other] for other in (second, first))
-    summed = [axis for axis in first if axis not in result]
-
-    def grouped(tensor: Tensor, axes: str, *groups: list[str]) -> Tensor:
-        order = [axes.index(axis) for group in groups for axis in group]
-        return tensor.permute(order).reshape([math.prod(size[axis] for axis in group) for group in groups])
-
-    product = torch.bmm(
-        grouped(operands[0], first, batch, rows, summed), grouped(operands[1], second, batch, summed, columns)
-    )
-    there = [*batch, *rows, *columns]
-    return product.view([size[axis] for axis in there]).permute([there.index(axis) for axis in result])
+def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    return torch.sqrt(torch.sum(x * x, dim=dim, keepdim=keepdim, dtype=dtype)) if ord == 2 else NotImplemented
 
 
-_WRITTEN_OUT = {
-    torch.ops.aten.scaled_dot_product_attention.default: _attention,
-    torch.ops.aten.einsum.default: _einsum,
-}
+def _written_out() -> dict[Any, Any]:
+    """Return how to take apart operators that other runtimes do not know, or run slowly."""
+    from torch._decomp import get_decompositions
+
+    table: dict[Any, Any] = dict(get_decompositions([_aten.addcmul.default, _aten.lerp.Tensor]))
+    table[_aten.alias.default] = lambda x: _aten.clone(x)
+    table[_aten.linalg_vector_norm.default] = _vector_norm
+    table[_aten.scaled_dot_product_attention.default] = _attention
+    return table
 
 
 def _tensors(argument: Any) -> Iterator[Tensor]:
@@ -140,7 +125,7 @@ def _tensors(argument: Any) -> Iterator[Tensor]:
 def _filled(argument: Any, left: Iterator[Tensor]) -> Any:
     """Return the argument with its tensors replaced by the next ones."""
     if isinstance(argument, Tensor):
-        return next(left)
+        return next(left).view(argument.shape)
     if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
         return argument
     names = [field.name for field in dataclasses.fields(argument)]
