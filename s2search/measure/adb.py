@@ -64,9 +64,7 @@ class Adb(Profiler):
             return "executorch, which exports the items, is not installed; install the extra s2search[executorch]"
         if not Path(self.runner).is_file():
             what = "executor_runner" if self.tool == "executorch" else "benchmark_model"
-            return (
-                f"there is no {what} for the phone at {self.runner!r}; build or download it, and give adb[runner=PATH]"
-            )
+            return f"there is no {what} for the phone at {self.runner!r}; build or download it; give adb[runner=PATH]"
         if self.tool == "litert" and not Path(self.models).is_dir():
             return f"there is no folder of .tflite files at {self.models!r}; give adb[tool=litert,models=FOLDER]"
         return devices(self.transport(), self.serial)
@@ -140,7 +138,8 @@ class _OnPhone(Prepared):
             return litert_ms(self._phone.run("shell", self._litert_command(repetitions)))
         self._phone.run("logcat", "-c")
         printed = self._phone.run("shell", self._executorch_command(_WARM_UPS + repetitions))
-        return executorch_ms(printed + self._phone.run("logcat", "-d", "-s", "ExecuTorch:I"), _WARM_UPS + repetitions)
+        log = self._phone.run("logcat", "-d", "-s", "ExecuTorch:I")  # where it logs on Android; else on its streams
+        return executorch_ms(log if "Iteration " in log else printed, _WARM_UPS + repetitions)
 
     def memory(self) -> Memory:
         """Return bytes of the file, the state and, by the formula, activations. See the base class."""
@@ -167,9 +166,9 @@ class _OnPhone(Prepared):
 
 
 def executorch_ms(printed: str, calls: int) -> float:
-    """Return the mean of what executor_runner prints (to logcat, on Android) for each call, without the first ones.
+    r"""Return the mean of what executor_runner prints (to logcat, on Android) for each call, without the first ones.
 
-    >>> log = "".join(f"I ExecuTorch: executor_runner.cpp:640] Iteration {n} of 5: {ms} ms\\n"
+    >>> log = "".join(f"I ExecuTorch: executor_runner.cpp:640] Iteration {n} of 5: {ms} ms\n"
     ...               for n, ms in enumerate([9.0, 8.0, 7.0, 2.5, 3.5], start=1))
     >>> executorch_ms(log, 5)
     3.0
@@ -203,8 +202,8 @@ def model_name(item: Item) -> str:
     """Return the file that `tool=litert` looks for.
 
     >>> from s2search.testing.profilers import miniature_items
-    >>> model_name(miniature_items()[0])
-    'stream-full-1x3x3.tflite'
+    >>> model_name(miniature_items()[-1])
+    'clip-head-2x3x3.tflite'
     """
     return re.sub(r"[^a-z0-9_.=]+", "-", item.key) + ".tflite"
 
