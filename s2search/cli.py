@@ -223,12 +223,16 @@ def measure(
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
+    sustained: Annotated[
+        str | None, typer.Option(help="Heat the device for so long, and keep the last third: 5m or 300s.")
+    ] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Also time blocks in the context of each other.")] = False,
 ) -> int:
     """Measure latency and memory of blocks on this machine, into a table with provenance."""
     from s2search import registry
     from s2search.measure.campaign import measure as run
     from s2search.measure.items import campaign_items
-    from s2search.measure.samples import Protocol
+    from s2search.measure.samples import Protocol, parse_seconds
     from s2search.preset import Preset
     from s2search.report.progress import progress_bar
     from s2search.report.terminal import table_text
@@ -247,7 +251,9 @@ def measure(
         )
     ]
     with progress_bar("measuring") as progress:
-        chosen, protocol = registry.create("profilers", profiler), Protocol(rounds=rounds, seed=seed)
+        chosen = registry.create("profilers", profiler)
+        seconds = None if sustained is None else parse_seconds(sustained)
+        protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
         table = run(chosen, items, out, preset=sizes.name, protocol=protocol, progress=progress)
     _print(table_text(table))
     return 0

@@ -102,8 +102,10 @@ class Row:
     """One part at one shape: its latency (milliseconds, median over samples) and its memory (bytes).
 
     `role` says how a plan uses it: a `block` may stand at a layer, a `switch` is paid between streams, a `fixed` part
-    is paid once in every layout. `order` is the position in which the row was first measured, and `measured_at` the
-    time; both are null where nothing was measured.
+    is paid once in every layout. Latencies are those after drift was taken out, where it was; `latency_raw_ms` is the
+    median before. `latency_error_ms` is the standard error of the median, `latency_std_ms` the deviation of samples.
+    `launch_us` is what starting a sample costs beside its calls, where that can be told from noise. `order` is the
+    position in which the row was first measured, and `measured_at` the time; both are null where nothing was measured.
     """
 
     role: Role
@@ -126,6 +128,9 @@ class Row:
     latency_p90_ms: float | None = None
     latency_mean_ms: float | None = None
     latency_std_ms: float | None = None
+    latency_raw_ms: float | None = None
+    latency_error_ms: float | None = None
+    launch_us: float | None = None
     samples: Count = 0
     order: int | None = None
     measured_at: str | None = None
@@ -176,8 +181,17 @@ class Row:
 
 _LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
 _MOST_MS = 1e9
-LATENCY_COLUMNS = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms", "latency_std_ms")
+LATENCY_COLUMNS = (
+    "latency_ms",
+    "latency_p10_ms",
+    "latency_p90_ms",
+    "latency_mean_ms",
+    "latency_std_ms",
+    "latency_raw_ms",
+    "latency_error_ms",
+)
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+_LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")  # a table without them keeps its bytes and its digest
 _REQUIRED = {f.name for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING}
 
 
@@ -213,7 +227,7 @@ class LatencyTable:
     def digest(self) -> str:
         """A hash of card and rows, independent of file formatting, row order and the table's name."""
         # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
-        rows = sorted(msgspec.json.encode(dataclasses.asdict(row), order="sorted") for row in self.rows)
+        rows = sorted(msgspec.json.encode(_stated(row), order="sorted") for row in self.rows)
         card = dataclasses.asdict(self.card)
         if card["common_std_relative"] is None:
             del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
@@ -328,9 +342,11 @@ class LatencyTable:
     def to_csv(self) -> str:
         """Return `table.csv` as text; null stands as an empty cell."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        used = {column for row in self.rows for column in _stated(row)}
+        columns = [column for column in COLUMNS if column in used]
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in self.rows)
+        writer.writerows(_stated(row) for row in self.rows)
         return text.getvalue()
 
     def to_pandas(self) -> pd.DataFrame:
@@ -409,6 +425,12 @@ def _roots(package: Any) -> Iterable[Path]:
     """Return the folders of a data package."""
     root = files(package)
     return [Path(str(entry)).parent for entry in root.iterdir() if entry.name == "schema.json"] or [Path(str(root))]
+
+
+def _stated(row: Row) -> dict[str, Any]:
+    """Return a row's cells, but not those of later columns that it leaves empty."""
+    cells = dataclasses.asdict(row)
+    return {column: value for column, value in cells.items() if value is not None or column not in _LATER}
 
 
 def _without_grid(shape: Shape) -> Shape:

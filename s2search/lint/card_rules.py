@@ -45,7 +45,8 @@ def _duplicated_device(table: Suspect) -> Iterator[Complaint]:
 
 def _drift(table: Suspect) -> Iterator[Complaint]:
     measured = [(line, row) for line, row in table.rows.items() if row.latency_provenance == "measured"]
-    drift = number(str(table.card.protocol.get("sentinel_drift_percent")))
+    protocol = table.card.protocol
+    drift = number(str(protocol.get("sentinel_drift_corrected_percent", protocol.get("sentinel_drift_percent"))))
     spreads = [
         100 * row.latency_std_ms / row.latency_ms for _, row in measured if row.latency_std_ms and row.latency_ms
     ]
@@ -65,6 +66,12 @@ def _drift(table: Suspect) -> Iterator[Complaint]:
         same_unit = mean is not None and mean < UNITS_APART * row.latency_ms
         if same_unit and None not in (p10, p90) and not p10 <= mean <= p90:  # type: ignore[operator]
             yield line, f"the mean of {row.label} ({mean:g} ms) lies outside its p10 to p90 ({p10:g} to {p90:g} ms)"
+
+
+def _marked(table: Suspect) -> Iterator[Complaint]:
+    marks = table.card.protocol.get("marked")
+    for mark in marks if isinstance(marks, list) else []:
+        yield None, f"the run was marked when it was measured: {str(mark)[:200]}"
 
 
 def _synthetic(table: Suspect) -> Iterator[Complaint]:
@@ -159,6 +166,11 @@ TABLE_RULES = (
         name="spread_hides_drift",
         check=_drift,
         remedy="measure again with the device warm and nothing else running; the spread must hold the drift",
+    ),
+    Rule(
+        name="marked_run",
+        check=_marked,
+        remedy="measure again with the device cool, plugged in and nothing else running",
     ),
     Rule(
         name="synthetic_as_measured",

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from s2search.block import Part, Scenario, Shape
-from s2search.table import Role
+from s2search.table import ProvenanceKind, Role
+
+Measure = Literal["latency", "peak_memory", "placement"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,8 @@ class Device:
 class Memory:
     """Bytes of an item: stored weights, streaming state with a full window, activations at the worst moment.
 
-    The peak includes inputs and outputs, and excludes weights and state.
+    The peak includes inputs and outputs, and excludes weights and state. A profiler that cannot measure it gives the
+    formula's, and leaves `peak_memory` out of what it measures.
     """
 
     weight_bytes: int
@@ -94,6 +98,10 @@ class Prepared(ABC):
     def memory(self) -> Memory:
         """Measure the item's bytes; may run it."""
 
+    def placement(self) -> Mapping[str, int]:
+        """Return how many operations run on which unit; empty where the runtime does not tell."""
+        return {}
+
 
 class Profiler(ABC):
     """Times items on one device.
@@ -101,10 +109,14 @@ class Profiler(ABC):
     Attributes:
         name: Its entry point's name.
         method: One line for the table's card: how time and bytes are taken, and what they leave out.
+        measures: What it measures itself; the rest is computed from formulas or left out.
+        provenance: What its rows are: `measured`, unless it plays somebody else's.
     """
 
     name: ClassVar[str]
     method: ClassVar[str]
+    measures: ClassVar[tuple[Measure, ...]] = ("latency",)
+    provenance: ClassVar[ProvenanceKind] = "measured"
 
     @abstractmethod
     def why_not(self) -> str | None:
@@ -125,3 +137,17 @@ class Profiler(ABC):
         Raises:
             InputError: The item does not fit the device.
         """
+
+    def time_pair_ms(self, first: Prepared, second: Prepared, repetitions: int) -> float:
+        """Call two items in turn, `repetitions` times, and return the milliseconds of one call of both.
+
+        A runtime that queues its calls should override this, so that it waits at the end only.
+        """
+        return sum(one.time_ms(1) for _ in range(repetitions) for one in (first, second)) / repetitions
+
+    def conditions(self) -> Mapping[str, float]:
+        """Return the device's heat and power now, by names with units; empty where it does not tell.
+
+        It is called after every sample of the sentinel, so it must be short against one.
+        """
+        return {}

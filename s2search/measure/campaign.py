@@ -1,8 +1,10 @@
 """The protocol of a measurement: what makes ratios between rows hold, and what survives an interruption.
 
-All items are prepared once and stay ready. Every round times each of them in a fresh order, so that a drift of the
-machine falls on all rows alike; a sentinel, the first block, is timed again between them, so that the drift is known.
-Every sample is on disk before the next one begins (samples.jsonl); the same command goes on where the last one stopped.
+All items are prepared once, called until they are warm, and stay ready. Every round times each of them in a fresh
+order, so that a drift of the machine falls on all rows alike; a sentinel, the first block, is timed again between them,
+so that the drift is known and can be taken out (`correction`). Items of short calls are also sampled with twice the
+repetitions, which tells what starting a sample costs. Every sample is on disk before the next one begins
+(samples.jsonl); the same command goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -10,18 +12,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 from s2search.errors import InputError
 from s2search.measure.base import Item, Prepared, Profiler
 from s2search.measure.samples import Campaign, Journal, Protocol, Ready, Sample, open_journal
+from s2search.measure.schedule import Slot, expected_samples, schedule
 from s2search.measure.tabulate import tabulate
+from s2search.measure.warm_up import warm_up
 from s2search.preset import video_size
 from s2search.table import LatencyTable, refuse_existing
 
@@ -68,48 +70,18 @@ def measure(
         raise InputError(f"the profiler {profiler.name!r} cannot run here: {reason}", profiler=profiler.name)
     _refuse_finished(folder)
     campaign = _campaign(profiler, items, preset, protocol)
-    slots = schedule(items, protocol, random.Random(protocol.seed))
     with open_journal(folder / "samples.jsonl", campaign) as journal:
+        slots = schedule(items, journal, protocol)
         _check_samples(journal, slots)
-        if len(journal.samples) < len(slots):
+        first = next(slots, None) if journal.samples else None
+        if first or not journal.samples:
+            left = slots if first is None else chain([first], slots)
             with profiler.session():
-                _run(profiler, items, slots, journal, protocol, progress, clock)
-        progress(len(slots), len(slots), "done")
+                _run(profiler, items, left, journal, protocol, progress, clock)
+        progress(len(journal.samples), len(journal.samples), "done")
         table = tabulate(folder.resolve().name, profiler, campaign, items, journal)
         _save(table, folder)
     return table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slot:
-    """One place in the schedule."""
-
-    round: int
-    item: Item
-    sentinel: bool = False
-
-
-def schedule(items: Sequence[Item], protocol: Protocol, rng: random.Random) -> list[Slot]:
-    """Return what is sampled in which order: every item once per round, and the sentinel before every few of them.
-
-    >>> from s2search.measure.items import campaign_items
-    >>> from s2search.preset import Preset
-    >>> items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["clip"])
-    >>> len(schedule(items, Protocol(rounds=10, sentinel_every=4), random.Random(0)))
-    100
-    """
-    sentinel, slots = sentinel_of(items), []
-    for number in range(protocol.rounds):
-        for position, item in enumerate(rng.sample(items, len(items))):
-            if position % protocol.sentinel_every == 0:
-                slots.append(Slot(round=number, item=sentinel, sentinel=True))
-            slots.append(Slot(round=number, item=item))
-    return slots
-
-
-def sentinel_of(items: Sequence[Item]) -> Item:
-    """Return the item whose samples show the drift of the machine: the first block."""
-    return next(item for item in items if item.role == "block")
 
 
 def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: Protocol) -> Campaign:
@@ -133,13 +105,13 @@ def _description(item: Item) -> dict[str, object]:
     return {"key": item.key, "role": item.role, "video": video, **dataclasses.asdict(item.shape)}
 
 
-def _check_samples(journal: Journal, slots: Sequence[Slot]) -> None:
+def _check_samples(journal: Journal, slots: Iterator[Slot]) -> None:
     """Make sure that the samples on disk are the beginning of the schedule."""
     for number, sample in enumerate(journal.samples):
-        slot = slots[number] if number < len(slots) else None
-        if slot is None or (sample.round, sample.item, sample.sentinel) != (slot.round, slot.item.key, slot.sentinel):
+        slot = next(slots, None)
+        if slot is None or not slot.holds(sample):
             raise InputError(
-                f"sample {number + 1} of {str(journal.path)!r} ({sample.item}, round {sample.round}) is out of order",
+                f"sample {number + 1} of {str(journal.path)!r} ({sample.name}, round {sample.round}) is out of order",
                 remedy="restore the file, or choose another folder",
             )
 
@@ -147,7 +119,7 @@ def _check_samples(journal: Journal, slots: Sequence[Slot]) -> None:
 def _run(
     profiler: Profiler,
     items: Sequence[Item],
-    slots: Sequence[Slot],
+    slots: Iterator[Slot],
     journal: Journal,
     protocol: Protocol,
     progress: Progress,
@@ -155,23 +127,45 @@ def _run(
 ) -> None:
     prepared = {}
     for item in items:
-        progress(len(journal.samples), len(slots), f"preparing {item.key}")
+        progress(len(journal.samples), expected_samples(items, journal, protocol), f"preparing {item.key}")
         prepared[item.key] = _prepare(profiler, item, journal, protocol)
-    for done, slot in islice(enumerate(slots), len(journal.samples), None):
-        key = slot.item.key
-        progress(done, len(slots), key)
-        ms = prepared[key].time_ms(journal.ready[key].repetitions)
-        at = clock().isoformat(timespec="seconds")
-        journal.append(Sample(round=slot.round, item=key, sentinel=slot.sentinel, ms=ms, at=at))
+    for slot in slots:
+        progress(len(journal.samples), expected_samples(items, journal, protocol), slot.item.key)
+        repetitions = journal.ready[slot.item.key].repetitions
+        if slot.then is not None:
+            ms = profiler.time_pair_ms(prepared[slot.item.key], prepared[slot.then.key], repetitions)
+        else:
+            ms = prepared[slot.item.key].time_ms((1 + slot.double) * repetitions)
+        journal.append(
+            Sample(
+                round=slot.round,
+                item=slot.item.key,
+                sentinel=slot.sentinel,
+                ms=ms,
+                at=clock().isoformat(timespec="milliseconds"),
+                double=slot.double,
+                then=slot.then.key if slot.then else "",
+                conditions=dict(profiler.conditions()) if slot.sentinel else {},
+            )
+        )
 
 
 def _prepare(profiler: Profiler, item: Item, journal: Journal, protocol: Protocol) -> Prepared:
     """Prepare and warm up an item; the first time, note its bytes and how often a sample repeats its call."""
     prepared = profiler.prepare(item)
-    call_ms = min(prepared.time_ms(1) for _ in range(protocol.warm_ups))
+    warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
     if item.key not in journal.ready:
-        repetitions = math.ceil(protocol.least_sample_ms / max(call_ms, _LEAST_CALL_MS))
-        journal.append(Ready(item=item.key, memory=prepared.memory(), repetitions=max(1, repetitions)))
+        repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
+        journal.append(
+            Ready(
+                item=item.key,
+                memory=prepared.memory(),
+                repetitions=max(1, repetitions),
+                warm_ups=warm.calls,
+                settled=warm.settled,
+                placement=dict(prepared.placement()),
+            )
+        )
     return prepared
 
 
@@ -185,4 +179,10 @@ def _save(table: LatencyTable, folder: Path) -> None:
     rows = folder / "table.csv"
     if rows.exists() and rows.read_text(encoding="utf-8") == table.to_csv():
         rows.unlink()  # saved by a process that died before it saved the card
-    table.save(folder)
+    try:
+        table.save(folder)
+    except OSError as error:
+        raise InputError(
+            f"the table cannot be written to {str(folder)!r}: {error.strerror}",
+            remedy="make room; the same command then writes it from the samples",
+        ) from error

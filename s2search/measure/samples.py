@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,22 +31,44 @@ class Protocol:
 
     Attributes:
         rounds: Every item is sampled once per round, in a fresh order.
-        warm_ups: Calls of every item before the first sample of a process.
+        most_warm_ups: The most calls of an item before the first sample of a process; see `measure.warm_up`.
         sentinel_every: The sentinel (the first block) is timed again before every so many rows.
         least_sample_ms: A sample repeats its call until it lasts about this long, milliseconds.
         seed: Seed of the orders.
+        sustained_s: Go on for so many seconds without a break and keep the last third, when the device is as hot as it
+            gets; None measures it as it comes (cold).
+        pairs: Also time every ordered pair of blocks back to back.
     """
 
     rounds: int = 30
-    warm_ups: int = 5
+    most_warm_ups: int = 50
     sentinel_every: int = 5
     least_sample_ms: float = 2.0
     seed: int = 0
+    sustained_s: float | None = None
+    pairs: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "warm_ups", "sentinel_every"):
+        for name in ("rounds", "most_warm_ups", "sentinel_every"):
             if (value := getattr(self, name)) < 1:
                 raise InputError(f"{name} is {value}", allowed="at least 1", remedy="correct the protocol")
+        if self.sustained_s is not None and not 0 < self.sustained_s < math.inf:
+            raise InputError(
+                f"a sustained run of {self.sustained_s} s", allowed="seconds above 0", remedy="correct the protocol"
+            )
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration in seconds or minutes.
+
+    >>> parse_seconds("5m"), parse_seconds("90s")
+    (300.0, 90.0)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min)\s*", text)
+    seconds = float(match[1]) * (1 if match[2] == "s" else 60) if match else 0.0
+    if not seconds > 0:
+        raise InputError(f"{text!r} is no duration", allowed="such as 90s or 5m", remedy="correct it")
+    return seconds
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
@@ -63,29 +87,64 @@ class Campaign(Line, frozen=True, kw_only=True):
     items: list[dict[str, Any]]
 
 
-class Ready(Line, frozen=True, kw_only=True):
-    """What was found when an item was first prepared: its bytes, and how often a sample repeats its call."""
+class Ready(Line, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found when an item was first prepared.
+
+    Attributes:
+        item: Its key.
+        memory: Its bytes.
+        repetitions: How often a sample repeats its call.
+        warm_ups: Calls until their time no longer fell.
+        settled: Whether it stopped falling before the most calls that the protocol allows.
+        placement: Operations by the unit that they run on, where the profiler can tell.
+    """
 
     item: str
     memory: Memory
     repetitions: int
+    warm_ups: int = 0
+    settled: bool = True
+    placement: dict[str, int] = {}
 
 
-class Sample(Line, frozen=True, kw_only=True):
-    """The milliseconds of one call of one item, the mean of `repetitions`; `at` is the time (UTC, ISO 8601)."""
+class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
+    """The milliseconds of one call of one item, the mean of its repetitions.
+
+    Attributes:
+        round: The pass over all items.
+        item: Its key.
+        sentinel: Whether it was timed to tell the drift.
+        ms: Milliseconds of one call; of one call of each, for a pair.
+        at: The time at its end (UTC, ISO 8601).
+        double: Whether it repeats its call twice as often as the sample just before it.
+        then: The key of the block that followed in every repetition, for a pair; else empty.
+        conditions: Heat and power of the device, where it tells.
+    """
 
     round: int
     item: str
     sentinel: bool
     ms: float
     at: str
+    double: bool = False
+    then: str = ""
+    conditions: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        """What was timed: samples of one name belong together.
+
+        >>> Sample(round=0, item="a", sentinel=False, ms=1.0, at="", then="b").name
+        'a > b'
+        """
+        return f"{self.item} > {self.then}" if self.then else f"{self.item} twice" if self.double else self.item
 
 
 class Journal:
-    """What samples.jsonl holds so far, and its end, where lines are appended."""
+    """What samples.jsonl holds so far, and its end, where lines are appended; `protocol` is as its first line says."""
 
-    def __init__(self, path: Path, file: FileIO, lines: list[Ready | Sample]) -> None:
-        self.path, self._file = path, file
+    def __init__(self, path: Path, file: FileIO, lines: list[Ready | Sample], protocol: dict[str, Any]) -> None:
+        self.path, self._file, self.protocol = path, file, protocol
         self.ready = {line.item: line for line in lines if isinstance(line, Ready)}
         self.samples = [line for line in lines if isinstance(line, Sample)]
 
@@ -133,7 +192,7 @@ def open_journal(path: Path, campaign: Campaign) -> Iterator[Journal]:
                 remedy="repeat the command that began it, or choose another folder",
                 difference=difference,
             )
-        journal = Journal(path, file, lines[1:])
+        journal = Journal(path, file, lines[1:], _plain(campaign)["protocol"])
         if not lines:
             journal.append(campaign)
         yield journal

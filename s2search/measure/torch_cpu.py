@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from s2search.errors import InputError
-from s2search.measure.base import Device, Item, Memory, Prepared, Profiler
+from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
 
 if TYPE_CHECKING:
     from s2search.measure.torch_call import TorchCall
@@ -37,6 +36,8 @@ class TorchCpu(Profiler):
         "peak: storages that the operators of one call keep alive, without kernels' own workspace"
     )
 
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "peak_memory")
+
     threads: int = 1
     pin: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -47,24 +48,20 @@ class TorchCpu(Profiler):
 
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
-        if self.pin and not hasattr(os, "sched_setaffinity"):
-            return f"{platform.system()} cannot pin a process to cores; use torch_cpu[pin=false]"
-        if (cores := _cores()) < self.threads:
-            return f"{self.threads} threads need as many cores, and there are {cores}; use torch_cpu[threads={cores}]"
-        return None
+        return why_no_cores(self.name, self.threads, pin=self.pin)
 
     def device(self) -> Device:
         """Return the processor's facts. See the base class."""
         import torch
 
         return Device(
-            device=f"{platform.system()} {platform.machine()}, {_cores()} cores",
-            chip=_chip(),
+            device=f"{platform.system()} {platform.machine()}, {cores()} cores",
+            chip=chip(),
             os=f"{platform.system()} {platform.release()}",
             runtime="torch CPU",
             runtime_version=str(torch.__version__),
             threads=self.threads,
-            power_mode=_governor(),
+            power_mode=governor(),
             precision=self.dtype,
             compute_unit="cpu",
         )
@@ -77,7 +74,7 @@ class TorchCpu(Profiler):
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            with _pinned(self.threads if self.pin else None):
+            with pinned(self.threads if self.pin else None):
                 yield
         finally:
             torch.set_num_threads(threads)
@@ -89,6 +86,10 @@ class TorchCpu(Profiler):
         from s2search.measure.torch_call import torch_call
 
         return _Eager(torch_call(item, torch.device("cpu"), getattr(torch, self.dtype)))
+
+    def conditions(self) -> Mapping[str, float]:
+        """Return the processor's heat and clock. See the base class."""
+        return conditions()
 
 
 class _Eager(Prepared):
@@ -112,34 +113,3 @@ class _Eager(Prepared):
         with torch.no_grad():
             peak_bytes = peak_activation_bytes(self._call, self._call.inputs)
         return Memory(weight_bytes=self._call.weight_bytes, state_bytes=self._call.state_bytes, peak_bytes=peak_bytes)
-
-
-@contextmanager
-def _pinned(cores: int | None) -> Iterator[None]:
-    """Keep this thread on the last cores that it may use (the first ones serve most interrupts)."""
-    if cores is None:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[-cores:])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _chip() -> str:
-    """Return the processor's name as Linux gives it, or what Python knows."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine() or "not stated"
-
-
-def _governor() -> str:
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return f"governor {governor.read_text(encoding='utf-8').strip()}" if governor.exists() else "not stated"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from s2search.errors import InputError
-from s2search.measure.base import Device, Item, Memory, Prepared, Profiler
+from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 
 if TYPE_CHECKING:
     from s2search.measure.torch_call import TorchCall
@@ -33,6 +33,8 @@ class TorchCuda(Profiler):
         "CUDA events around each sample; peak: the allocator's maximum over one eager call, with its rounding and the "
         "kernels' workspace"
     )
+
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "peak_memory")
 
     dtype: Literal["float32", "float16", "bfloat16"] = "bfloat16"
     graph: bool = True
@@ -94,6 +96,12 @@ class TorchCuda(Profiler):
                 item=item,
             ) from None
 
+    def time_pair_ms(self, first: Prepared, second: Prepared, repetitions: int) -> float:
+        """Queue both in turn and wait at the end. See the base class."""
+        assert isinstance(first, _OnGpu)
+        assert isinstance(second, _OnGpu)
+        return _timed([first.launch, second.launch], repetitions)
+
     def _launch(self, call: TorchCall) -> Callable[[], Any]:
         """Return what launches one call as configured."""
         import torch
@@ -107,23 +115,10 @@ class TorchCuda(Profiler):
 
 class _OnGpu(Prepared):
     def __init__(self, call: TorchCall, launch: Callable[[], Any]) -> None:
-        self._call, self._launch = call, launch
+        self._call, self.launch = call, launch
 
     def time_ms(self, repetitions: int) -> float:
-        import torch
-
-        start, end = (
-            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            for _ in range(2)
-        )
-        with torch.inference_mode():
-            torch.cuda.synchronize()
-            start.record()
-            for _ in range(repetitions):
-                self._launch()
-            end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / repetitions
+        return _timed([self.launch], repetitions)
 
     def memory(self) -> Memory:
         import torch
@@ -136,6 +131,25 @@ class _OnGpu(Prepared):
             torch.cuda.synchronize()
             peak_bytes = torch.cuda.max_memory_allocated() - before + sum(x.nbytes for x in self._call.inputs)
         return Memory(weight_bytes=self._call.weight_bytes, state_bytes=self._call.state_bytes, peak_bytes=peak_bytes)
+
+
+def _timed(launches: Sequence[Callable[[], Any]], repetitions: int) -> float:
+    """Launch all in turn, `repetitions` times; return the milliseconds of one turn."""
+    import torch
+
+    start, end = (
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(2)
+    )
+    with torch.inference_mode():
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(repetitions):
+            for launch in launches:
+                launch()
+        end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / repetitions
 
 
 def _captured(run: Callable[[], Any]) -> Callable[[], None]:

@@ -100,6 +100,13 @@ TRIPS = [
     pytest.param(clips_with_a_past(), "mixed_scenarios", {10, 11, 12, 13}, id="clip-with-a-past"),
     pytest.param(with_protocol(CPU, sentinel_drift_percent=7.5), "spread_hides_drift", {None}, id="much-drift"),
     pytest.param(with_protocol(CPU, sentinel_drift_percent=-4.5), "spread_hides_drift", {None}, id="over-the-spread"),
+    pytest.param(
+        with_protocol(CPU, sentinel_drift_percent=1.0, sentinel_drift_corrected_percent=7.5),
+        "spread_hides_drift",
+        {None},
+        id="much-drift-after-correction",
+    ),
+    pytest.param(with_protocol(CPU, marked=["it throttled"]), "marked_run", {None}, id="marked"),
     pytest.param(changed(CPU, 2, latency_mean_ms=190.0), "spread_hides_drift", {2}, id="mean-beyond-p90"),
     pytest.param(changed(CPU, 3, latency_std_ms=0.0), "synthetic_as_measured", {3}, id="no-spread"),
     pytest.param(
@@ -143,6 +150,11 @@ NEAR_MISSES = [
     pytest.param(with_row(CPU, 2, part="my_mixer", state_bytes=0), id="a-third-party-s-stateless-block"),
     pytest.param(with_protocol(CPU, sentinel_drift_percent=2.0), id="drift-within-the-spread"),
     pytest.param(with_protocol(CPU, sentinel_drift_percent="none"), id="drift-in-words"),
+    pytest.param(
+        with_protocol(CPU, sentinel_drift_percent=20.0, sentinel_drift_corrected_percent=0.4, marked=[]),
+        id="drift-that-was-corrected",
+    ),
+    pytest.param(with_protocol(CPU, marked="maybe"), id="marks-in-words"),
     pytest.param(changed(CPU, 2, latency_mean_ms=183.0), id="mean-within-p90"),
     pytest.param(changed(CPU, 3, latency_std_ms=0.001), id="a-little-spread"),
     pytest.param(changed(CPU, 2, latency_ms=4 * 46.13, latency_p90_ms=190.0), id="nearly-as-tokens"),

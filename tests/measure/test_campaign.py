@@ -8,8 +8,8 @@ import pytest
 
 from s2search.errors import InputError, TableError
 from s2search.latency.lookup import Lookup
-from s2search.measure.campaign import schedule, sentinel_of
 from s2search.measure.samples import Protocol
+from s2search.measure.schedule import round_slots, sentinel_of
 from s2search.table import LatencyTable
 from s2search.testing.profilers import check_profiler, miniature_items
 from tests.measure.fake_profiler import MACHINE, PROTOCOL, FakeProfiler, base_ms, run
@@ -20,11 +20,16 @@ def samples_of(out):
     return [line for line in lines if line["kind"] == "sample"]
 
 
+def own_samples_of(out):
+    """Those that count for rows: no sentinels, no doubles."""
+    return [s for s in samples_of(out) if not s["sentinel"] and not s.get("double")]
+
+
 def test_every_round_times_every_item_once_in_an_order_of_its_own(tmp_path):
     run(tmp_path / "t")
     orders = [
-        tuple(s["item"] for s in group if not s["sentinel"])
-        for _, group in itertools.groupby(samples_of(tmp_path / "t"), key=lambda s: s["round"])
+        tuple(s["item"] for s in group)
+        for _, group in itertools.groupby(own_samples_of(tmp_path / "t"), key=lambda s: s["round"])
     ]
     assert len(orders) == PROTOCOL.rounds
     assert all(Counter(order) == Counter(item.key for item in miniature_items()) for order in orders)
@@ -33,7 +38,7 @@ def test_every_round_times_every_item_once_in_an_order_of_its_own(tmp_path):
 
 def test_the_sentinel_is_timed_again_every_few_rows_throughout(tmp_path):
     run(tmp_path / "t")
-    samples = samples_of(tmp_path / "t")
+    samples = [s for s in samples_of(tmp_path / "t") if not s.get("double")]
     places = [i for i, s in enumerate(samples) if s["sentinel"]]
     assert {samples[i]["item"] for i in places} == {sentinel_of(miniature_items()).key}
     assert places[0] == 0
@@ -42,19 +47,20 @@ def test_the_sentinel_is_timed_again_every_few_rows_throughout(tmp_path):
 
 def test_the_order_depends_on_the_seed_alone():
     items = miniature_items()
-    first, again, other = (schedule(items, PROTOCOL, random.Random(seed)) for seed in (1, 1, 2))
+    first, again, other = (round_slots(items, 0, PROTOCOL, random.Random(seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_the_statistics_are_those_of_the_rows_own_samples(tmp_path):
-    table = run(tmp_path / "t")
-    samples = samples_of(tmp_path / "t")
+    table = run(tmp_path / "t", profiler=FakeProfiler(noise=0.1))
+    samples = own_samples_of(tmp_path / "t")
+    assert not table.card.protocol["drift_corrected"]
     for item in miniature_items():
-        ms = [s["ms"] for s in samples if s["item"] == item.key and not s["sentinel"]]
+        ms = [s["ms"] for s in samples if s["item"] == item.key]
         row = next(r for r in table.rows if (r.label, r.scenario) == (item.part.label, item.scenario))
         assert row.samples == len(ms) == PROTOCOL.rounds
-        assert row.latency_ms == pytest.approx(np.median(ms), abs=1e-6)
+        assert row.latency_ms == row.latency_raw_ms == pytest.approx(np.median(ms), abs=1e-6)
         assert (row.latency_p10_ms, row.latency_p90_ms) == pytest.approx(tuple(np.percentile(ms, [10, 90])), abs=1e-6)
         assert row.latency_mean_ms == pytest.approx(np.mean(ms), abs=1e-6)
         assert row.latency_std_ms == pytest.approx(np.std(ms, ddof=1), abs=1e-6)
@@ -104,7 +110,7 @@ def test_progress_counts_every_sample_up_to_the_end(tmp_path):
     run(tmp_path / "t", progress=lambda *told: seen.append(told))
     total = len(samples_of(tmp_path / "t"))
     assert [done for done, _, label in seen if not label.startswith("preparing")] == list(range(total + 1))
-    assert {of for _, of, _ in seen} == {total}
+    assert {of for _, of, label in seen if not label.startswith("preparing")} == {total}
     assert seen[-1] == (total, total, "done")
 
 

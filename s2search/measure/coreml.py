@@ -1,0 +1,161 @@
+"""coreml: Core ML on this Mac, through coremltools' predict.
+
+It runs on macOS only, and was tested against coremltools' real interface with a fake of the framework behind it: no
+number of it has been seen. A phone is measured by the phone kit, not by this.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.measure.host import chip
+
+if TYPE_CHECKING:
+    from s2search.measure.torch_call import TorchCall
+
+_UNITS = {"neural_engine": "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "all": "ALL"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreML(Profiler):
+    """Times Core ML programs on this Mac, weights and activations in float16.
+
+    Attributes:
+        compute_unit: What Core ML may use beside the CPU; what it does use is the table's `placement`.
+    """
+
+    name: ClassVar[str] = "coreml"
+    method: ClassVar[str] = (
+        "coremltools.convert of a torch.export program (iOS 18), perf_counter around each sample of MLModel.predict, "
+        "copies of inputs and outputs included; weights: weight.bin of the package; peak: the formula, not measured"
+    )
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
+
+    compute_unit: Literal["neural_engine", "gpu", "cpu", "all"] = "neural_engine"
+
+    def why_not(self) -> str | None:
+        """Return why this machine cannot run it. See the base class."""
+        if platform.system() != "Darwin":
+            return f"Core ML does not run on {platform.system()}; it needs a Mac"
+        if find_spec("coremltools") is None:
+            return "coremltools is not installed; reinstall s2search"
+        return None
+
+    def device(self) -> Device:
+        """Return the Mac's facts. See the base class."""
+        return Device(
+            device=f"Mac {platform.machine()}",
+            chip=chip(),
+            os=f"macOS {platform.mac_ver()[0]}",
+            runtime="Core ML",
+            runtime_version=f"coremltools {version('coremltools')}",
+            threads=None,
+            power_mode="not stated",
+            precision="float16",
+            compute_unit=self.compute_unit,
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Change nothing: Core ML schedules its own work. See the base class."""
+        yield
+
+    def prepare(self, item: Item) -> Prepared:
+        """Convert the item and load it. See the base class."""
+        import torch
+
+        from s2search.measure.torch_call import torch_call
+
+        return CoreMLProgram(item, torch_call(item, torch.device("cpu"), torch.float32), _UNITS[self.compute_unit])
+
+
+class CoreMLProgram(Prepared):
+    """A converted and loaded program with its inputs by name."""
+
+    def __init__(self, item: Item, call: TorchCall, units: str) -> None:
+        with _quiet():
+            import coremltools as ct
+        from s2search.measure.tensor_call import TensorCall, exported, planar
+
+        self._item, self._state_bytes = item, call.state_bytes // 2  # float16
+        planar(call.module, item.shape.frames)
+        inputs = TensorCall(call).inputs
+        self._folder = tempfile.TemporaryDirectory(prefix="s2search.")
+        self._package = Path(self._folder.name, "item.mlpackage")
+        with _quiet():
+            model = ct.convert(
+                exported(call),
+                convert_to="mlprogram",
+                minimum_deployment_target=ct.target.iOS18,
+                compute_precision=ct.precision.FLOAT16,
+                compute_units=ct.ComputeUnit[units],
+                skip_model_load=True,
+            )
+            model.save(str(self._package))
+            self._model = ct.models.MLModel(str(self._package), compute_units=ct.ComputeUnit[units])
+        names = [feature.name for feature in self._model.get_spec().description.input]
+        self._inputs = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+
+    def time_ms(self, repetitions: int) -> float:
+        """Predict `repetitions` times. See the base class."""
+        predict, inputs = self._model.predict, self._inputs
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            predict(inputs)
+        return 1000 * (time.perf_counter() - start) / repetitions
+
+    def output(self) -> Any:
+        """Return the first output of a call, a NumPy array."""
+        outputs = self._model.predict(self._inputs)
+        return outputs[self._model.get_spec().description.output[0].name]
+
+    def memory(self) -> Memory:
+        """Return bytes of the package's weights, the state and, by the formula, activations. See the base class."""
+        from s2search.block import Precision
+
+        weights = sum(file.stat().st_size for file in self._package.rglob("weight.bin"))
+        peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float16"))
+        return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
+
+    def placement(self) -> Mapping[str, int]:
+        """Count operations by the unit that Core ML's compute plan prefers for them."""
+        with _quiet():
+            from coremltools.models.compute_plan import MLComputePlan
+
+        plan = MLComputePlan.load_from_path(
+            path=self._model.get_compiled_model_path(), compute_units=self._model.compute_unit
+        )
+        units: Counter[str] = Counter()
+        for operation in plan.model_structure.program.functions["main"].block.operations:
+            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+            if usage is not None:
+                units[
+                    type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
+                ] += 1
+        return dict(units)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what coremltools says of versions that it was not tested with; errors are raised."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,176 @@
+"""executorch: ExecuTorch with its XNNPACK delegate, through its Python runtime, on this machine's processor."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from s2search.errors import InputError
+from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
+
+if TYPE_CHECKING:
+    from s2search.measure.torch_call import TorchCall
+
+_BACKEND = "XnnpackBackend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuTorch(Profiler):
+    """Times ExecuTorch programs in float32, delegated to XNNPACK where it takes an operator.
+
+    Attributes:
+        threads: Threads of XNNPACK's pool.
+        pin: Keep the process on as many cores as it has threads.
+    """
+
+    name: ClassVar[str] = "executorch"
+    method: ClassVar[str] = (
+        "torch.export, constants folded, XNNPACK partitioner, perf_counter around each sample of Method.execute, which "
+        "copies its output; depthwise Conv3d as one grouped Conv2d, attention written out; weights: the .pte file; "
+        "peak: the formula of the block, not measured"
+    )
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
+
+    threads: int = 1
+    pin: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InputError(f"threads is {self.threads}", allowed="at least 1", remedy="correct the profiler's option")
+
+    def why_not(self) -> str | None:
+        """Return why this machine cannot run it. See the base class."""
+        if find_spec("executorch") is None:
+            return "executorch is not installed; install the extra s2search[executorch]"
+        if not _portable_lib()._is_available(_BACKEND):
+            return f"this build of executorch lacks {_BACKEND}; install executorch from its own wheel"
+        return why_no_cores(self.name, self.threads, pin=self.pin)
+
+    def device(self) -> Device:
+        """Return the processor's facts. See the base class."""
+        return Device(
+            device=f"{platform.system()} {platform.machine()}, {cores()} cores",
+            chip=chip(),
+            os=f"{platform.system()} {platform.release()}",
+            runtime="ExecuTorch XNNPACK",
+            runtime_version=version("executorch"),
+            threads=self.threads,
+            power_mode=governor(),
+            precision="float32",
+            compute_unit="cpu",
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Set the size of XNNPACK's pool and pin it. See the base class."""
+        pool = _portable_lib()
+        before = pool._threadpool_get_thread_count()
+        with pinned(self.threads if self.pin else None):
+            pool._unsafe_reset_threadpool(self.threads)
+            try:
+                yield
+            finally:
+                pool._unsafe_reset_threadpool(before)
+
+    def prepare(self, item: Item) -> Prepared:
+        """Export the item and load it. See the base class."""
+        import torch
+
+        from s2search.measure.torch_call import torch_call
+
+        return XnnpackProgram(item, torch_call(item, torch.device("cpu"), torch.float32))
+
+    def conditions(self) -> Mapping[str, float]:
+        """Return the processor's heat and clock. See the base class."""
+        return conditions()
+
+
+class XnnpackProgram(Prepared):
+    """A loaded program with its inputs."""
+
+    def __init__(self, item: Item, call: TorchCall) -> None:
+        from executorch.runtime import Runtime
+
+        from s2search.measure.tensor_call import TensorCall
+
+        self._item, self._state_bytes = item, call.state_bytes
+        self._buffer, self._placement = xnnpack_program(item, call)
+        self._program = Runtime.get().load_program(self._buffer)
+        method = self._program.load_method("forward")
+        assert method is not None
+        self._execute, self._inputs = method.execute, list(TensorCall(call).inputs)
+
+    def time_ms(self, repetitions: int) -> float:
+        """Run `repetitions` times. See the base class."""
+        execute, inputs = self._execute, self._inputs
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            execute(inputs)
+        return 1000 * (time.perf_counter() - start) / repetitions
+
+    def output(self) -> Any:
+        """Return the first output of a call, a NumPy array."""
+        return self._execute(self._inputs)[0].numpy()
+
+    def memory(self) -> Memory:
+        """Return bytes of the program, the state and, by the formula, activations. See the base class."""
+        from s2search.block import Precision
+
+        peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))
+        return Memory(weight_bytes=len(self._buffer), state_bytes=self._state_bytes, peak_bytes=peak_bytes)
+
+    def placement(self) -> Mapping[str, int]:
+        """Count the operators inside XNNPACK's partitions and those left to ExecuTorch's own kernels."""
+        return self._placement
+
+
+def xnnpack_program(item: Item, call: TorchCall) -> tuple[bytes, dict[str, int]]:
+    """Lower a call to a .pte: its bytes, and how many operators run where. The call's module is changed in place."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+    from s2search.measure.tensor_call import exported, planar
+
+    planar(call.module, item.shape.frames)
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # of torch's own future
+        program = constant_prop_pass(exported(call))
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        graph = lowered.exported_program().graph_module
+        placement: Counter[str] = Counter()
+        for node in graph.graph.nodes:
+            if node.op == "call_function" and "call_delegate" in str(node.target):
+                inside = getattr(graph, node.args[0].target).original_module.graph.nodes
+                placement["xnnpack"] += sum(other.op == "call_function" for other in inside)
+            elif node.op == "call_function" and "getitem" not in str(node.target):
+                placement["portable"] += 1
+        return bytes(lowered.to_executorch().buffer), dict(placement)
+
+
+def _portable_lib() -> Any:
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        from executorch.extension.pybindings import portable_lib
+    return portable_lib
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to errors the loggers of what is imported on the way."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
