@@ -39,7 +39,7 @@ from s2search.kit.manifest import (
 )
 from s2search.kit.readme import readme
 from s2search.measure.base import Item
-from s2search.measure.campaign import sentinel_of
+from s2search.measure.schedule import sentinel_of
 
 KitPrecision = Literal["float16", "w4a16"]
 PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)

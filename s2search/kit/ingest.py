@@ -173,6 +173,8 @@ def _row(manifest: Manifest, results: Results, correction: Correction, row: KitR
         latency_p90_ms=round(times.corrected.p90_ms, _DIGITS),
         latency_mean_ms=round(times.corrected.mean_ms, _DIGITS),
         latency_std_ms=round(times.corrected.std_ms, _DIGITS),
+        latency_raw_ms=round(times.raw.median_ms, _DIGITS),
+        latency_error_ms=None if math.isnan(times.error_ms) else round(times.error_ms, _DIGITS),
         samples=times.samples,
         order=own[0][0],
         measured_at=own[0][1].at,
@@ -241,23 +243,20 @@ def _card(
                 "spread_percent": round(correction.spread_percent, 3),
             },
             "marks": list(_marks(results, correction)),
-            "rows": {row.label: _findings(results, correction, row) for row in kept},
+            "rows": {row.label: _findings(results, row) for row in kept},
             "missing": {entry.row.label: entry.reason for entry in missing},
         },
     )
 
 
-def _findings(results: Results, correction: Correction, row: KitRow) -> dict[str, Any]:
+def _findings(results: Results, row: KitRow) -> dict[str, Any]:
     """Return what a row's columns have no room for."""
-    times, ready, cold, placement = (
-        correction.items[row.label],
+    ready, cold, placement = (
         results.ready.get(row.id),
         results.cold.get(row.id),
         results.placement.get(row.id),
     )
     return {
-        "raw_latency_ms": round(times.raw.median_ms, _DIGITS),
-        "error_ms": round(times.error_ms, _DIGITS),
         "settled": ready and ready.settled,
         "warm_ups": ready and ready.warm_ups,
         "repetitions": ready and ready.repetitions,

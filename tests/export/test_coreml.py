@@ -36,8 +36,11 @@ def block_item(block, shape):
     return Item(role="block", part=block, scenario="stream" if shape.context_frames else "clip", shape=shape)
 
 
-@pytest.mark.parametrize("shape", [STREAM, CLIP], ids=["stream", "clip"])
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.label)
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [*((block, STREAM) for block in BLOCKS), (LCHA(), CLIP), (KVCompressedAttention(), CLIP)],
+    ids=lambda value: value.label if hasattr(value, "label") else f"{value.context_frames} past frames",
+)
 def test_a_traced_block_gives_what_the_block_gives_and_has_no_shape_of_six_axes(block, shape):
     item = block_item(block, shape)
     call = plain_call(item)

@@ -110,6 +110,7 @@ class Mac:
             out, err = process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
             raise
         assert process.returncode == code, out + err
         return out + err

@@ -31,6 +31,10 @@ def main() -> int:
     except ToolError as error:
         print(f"runner: {error.stage} failed: {error}; the whole message is in runner.log", file=sys.stderr)
         return 2
+    except OSError as error:
+        where = f"{error.filename} " if error.filename else ""
+        print(f"runner: {where}cannot be used: {error.strerror}; mend that and repeat the command", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("runner: interrupted; nothing is lost: repeat the command", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -209,5 +210,5 @@ class Apple:
             raise ToolError(stage, " / ".join(lines[-3:]) or f"exit status {done.returncode}")
 
     def _note(self, command: Sequence[str], outcome: str) -> None:
-        with self._log.open("a") as log:
+        with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk is said where it costs a result
             log.write(f"{now()} {' '.join(command)}: {outcome}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from world import DEVICE, ROOT, UDID, count, faults, unplugged
 
 def main(tool, *words):
     words = list(words)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # the Mac's disk is full, not the phone's
     if tool == "xcodebuild":
         return xcodebuild(words)
     if tool == "xcrun":
