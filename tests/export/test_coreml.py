@@ -139,8 +139,8 @@ def test_the_other_parts_convert(item):
 
 
 def test_palettes_have_as_many_bits_as_asked(tmp_path):
-    shape = dataclasses.replace(STREAM, channels=64, text_channels=64)
-    call = plain_call(block_item(SSA(), shape))
+    shape = dataclasses.replace(STREAM, channels=64, text_channels=64, height=9, width=16)
+    call = plain_call(block_item(FullAttention(), shape))
     model = coreml.convert(coreml.trace(call.module, call.arguments), exact=call.exact)
     palettized = coreml.palettize(model, {"cross_attention_key": 8})
     sizes = palette_sizes(palettized.get_spec())

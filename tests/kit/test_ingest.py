@@ -102,7 +102,7 @@ def test_drift_is_taken_out_and_the_raw_median_is_kept(tmp_path):
         ({"kind": "sample", "thermal": "warm"}, "is not a result: Invalid enum value 'warm'"),
         ({"kind": "sample", "row": 99}, "is of row 99; below 4"),
         ({"kind": "sample", "round": 99}, "does not stand so in the manifest"),
-        ({"kind": "sample", "slot": 4}, "does not stand so in the manifest|are the same sample"),
+        ({"kind": "sample", "slot": 4}, "slot 4 does not stand so in the manifest"),
         ({"kind": "sample", "at": "noon"}, "is not a result"),
         ({"kind": "sample", "at": "2026-99-02T12:00:00.000Z"}, "is no time"),
         ({"kind": "campaign", "kit": "sha256:0"}, "was measured with the kit sha256:0, and beside it lies sha256:"),
@@ -124,6 +124,14 @@ def test_a_line_that_is_wrong_is_refused_by_its_number(kit, manifest, tmp_path, 
         ingest(path, tmp_path / "tables")
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "tables").exists()
+
+
+def test_a_sample_that_is_there_twice_is_refused(kit, manifest, tmp_path):
+    slot = manifest.order[5]
+    fields = {"slot": 5, "round": slot.round, "row": slot.row, "sentinel": slot.sentinel, "ms": 1.0}
+    again = {"kind": "sample", **fields, "thermal": "nominal", "thermal_after": "nominal"}
+    with pytest.raises(InputError, match=r"line \d+ of .* and line \d+ are the same sample"):
+        ingest(write_results(kit, manifest, extra=[again]), tmp_path)
 
 
 def test_an_unfinished_campaign_is_refused_with_what_is_missing(kit, manifest, tmp_path):
