@@ -125,6 +125,7 @@ def test_a_killed_build_goes_on_and_makes_the_same_kit(tmp_path, kit):
     assert not (out / ".build").exists()
 
 
+@pytest.mark.slow
 def test_finished_packages_are_not_converted_again(tmp_path, monkeypatch):
     out, seen = tmp_path / "kit", []
     real = building._convert

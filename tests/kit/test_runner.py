@@ -51,14 +51,26 @@ def test_check_says_that_all_is_ready(mac):
     assert mac.run("check") == "iPhone 16 Pro Max, iOS 26.1 (23B85), connected; 4 rows, 50 samples: ready\n"
 
 
+def test_a_phone_whose_tunnel_is_closed_is_woken(mac):
+    (mac.world / "idle").touch()
+    assert mac.run("check").endswith("ready\n")
+
+
+def test_without_a_phone_the_command_says_what_it_needs(mac):
+    mac.faults(looks_until_back=100_000)
+    (mac.world / "unplugged").write_text("100000")
+    assert "one connected iPhone is needed, and there is: none; plug in one and unlock it" in mac.run("check", code=2)
+
+
 def test_an_unplugged_phone_is_waited_for_and_the_table_is_the_same(mac, tmp_path, undisturbed):
-    mac.faults(unplug_at=[3, 30], looks_until_back=2)
+    mac.faults(unplug_at=[3, 30], looks_until_back=8)
     said = mac.run()
     assert said.count("Test Phone is not connected; waiting") == 2
     assert not any(line["crashed"] for line in mac.lines("session"))
     assert table_csv(mac, tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_phone_that_does_not_come_back_ends_the_command_and_the_next_one_goes_on(mac, tmp_path, undisturbed):
     mac.faults(unplug_at=[10], looks_until_back=100_000)
     said = mac.run("run", "--team", "T", "--wait", "0.5", code=2)
@@ -69,7 +81,7 @@ def test_a_phone_that_does_not_come_back_ends_the_command_and_the_next_one_goes_
 
 
 def test_a_phone_unplugged_under_coremltools_is_waited_for(mac):
-    mac.faults(cold={"p1": "unplug"}, looks_until_back=2)
+    mac.faults(cold={"p1": "unplug"}, looks_until_back=8)
     assert mac.run().count("not connected; waiting") == 2
     assert len(mac.lines("placement")) == 4
     assert not mac.lines("failed")
@@ -103,6 +115,7 @@ def test_running_out_of_memory_twice_while_loading_gives_the_row_up(mac, tmp_pat
     assert missing.reason == "out of memory (load): the app died twice while it loaded this row"
 
 
+@pytest.mark.slow
 def test_dying_once_while_loading_costs_nothing(mac, tmp_path, undisturbed):
     mac.faults(dies_loading={"1": 1})
     mac.run()
@@ -116,6 +129,7 @@ def test_dying_between_samples_costs_nothing(mac, tmp_path, undisturbed):
     assert table_csv(mac, tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_an_app_that_hangs_is_ended_and_launched_again(mac, tmp_path, undisturbed):
     mac.faults(hangs_at_launch=[1])
     begin = time.monotonic()
@@ -124,6 +138,7 @@ def test_an_app_that_hangs_is_ended_and_launched_again(mac, tmp_path, undisturbe
     assert table_csv(mac, tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_timeout_of_coremltools_leaves_the_steady_samples(mac, tmp_path):
     mac.faults(cold={"p1": "timeout"})
     mac.run()
@@ -134,6 +149,7 @@ def test_a_timeout_of_coremltools_leaves_the_steady_samples(mac, tmp_path):
     assert rows["lcha"].note == "operations: neural_engine 2, cpu 1"
 
 
+@pytest.mark.slow
 def test_memory_that_coremltools_ran_out_of_is_called_so(mac):
     mac.faults(cold={"p3": "memory"})
     mac.run()
@@ -194,7 +210,7 @@ def test_a_deleted_app_gets_its_journal_back(mac, tmp_path, undisturbed):
     assert table_csv(mac, tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("keep", [1, -30])
+@pytest.mark.parametrize("keep", [pytest.param(1, marks=pytest.mark.slow), -30])
 def test_a_torn_last_line_is_dropped(mac, tmp_path, undisturbed, keep):
     mac.faults(unplug_at=[20], looks_until_back=100_000)
     mac.run("run", "--team", "TEAM1", "--wait", "0", code=2)
@@ -204,7 +220,8 @@ def test_a_torn_last_line_is_dropped(mac, tmp_path, undisturbed, keep):
     assert table_csv(mac, tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_ending_the_runner_at_random_moments_changes_nothing(mac, tmp_path, undisturbed, how):
     mac.faults(sample_s=0.01)
     rng, ends = random.Random(how), 0

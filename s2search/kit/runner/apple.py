@@ -67,8 +67,19 @@ class Apple:
             os.environ["PATH"] = f"{Path(found.stdout.strip()).parent}{os.pathsep}{os.environ['PATH']}"
 
     def phones(self) -> list[Phone]:
-        """Return all iPhones that this Mac knows."""
-        devices = self._json("list", ["devices"])["result"]["devices"]
+        """Return all iPhones that this Mac knows.
+
+        A phone that is plugged in counts as connected only while a tunnel to it is open; asking it anything opens one.
+        """
+        found = self._listed()
+        asleep = [phone for phone in found if not phone.connected]
+        for phone in asleep:
+            with contextlib.suppress(ToolError):
+                self._json("device", ["info", "details", "--device", phone.identifier])
+        return self._listed() if asleep else found
+
+    def _listed(self) -> list[Phone]:
+        devices = self._json("list", ["devices"]).get("result", {}).get("devices", [])
         found = []
         for device in devices:
             hardware, properties = device.get("hardwareProperties", {}), device.get("deviceProperties", {})

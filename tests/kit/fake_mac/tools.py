@@ -79,14 +79,19 @@ def devicectl(words):
                 break
     answer = options.get("json-output") or options.get("j")
     gone = unplugged()
+    idle = ROOT / "idle"
     if rest == ["list", "devices"]:
-        tunnel = {"connectionProperties": {"tunnelState": "disconnected" if gone else "connected"}}
+        closed = gone or idle.exists()
+        tunnel = {"connectionProperties": {"tunnelState": "disconnected" if closed else "connected"}}
         return say(answer, {"devices": [{**DEVICE, **tunnel}]})
     if gone:
         print("ERROR: The device is not connected. (com.apple.dt.CoreDeviceError error 1.)", file=sys.stderr)
         return 1
     assert options["device"] == DEVICE["identifier"]
+    idle.unlink(missing_ok=True)
     match rest:
+        case ["device", "info", "details"]:
+            return say(answer, {"identifier": DEVICE["identifier"]})
         case ["device", "install", "app", app]:
             bundle = Path(app, "bundle").read_text()
             (ROOT / "phone" / bundle / "Documents").mkdir(parents=True, exist_ok=True)

@@ -53,4 +53,4 @@ def unplugged() -> bool:
 
 
 def unplug() -> None:
-    (ROOT / "unplugged").write_text(str(faults().get("looks_until_back", 3)))
+    (ROOT / "unplugged").write_text(str(faults().get("looks_until_back", 8)))
