@@ -116,7 +116,8 @@ class Precision:
     """Bits per stored number. Linear-attention sums are float32 in every precision, so they are not listed here.
 
     `w4a8` follows the phone of the paper: most weights 4-bit, in/out projections and text layers 8-bit, activations
-    8-bit (Source: S2DiT, table A3); small parameters and attention rings stay float16 (our choice).
+    8-bit (Source: S2DiT, table A3); small parameters and attention rings stay float16 (our choice). `w4a16` has the
+    same weights and float16 activations: what Core ML's palettes give without calibration.
     """
 
     name: str
@@ -167,6 +168,9 @@ PRECISIONS = {
     "bfloat16": _uniform("bfloat16", 16),
     "w4a8": Precision(
         name="w4a8", matrix_bits=4, text_bits=8, boundary_bits=8, small_bits=16, activation_bits=8, ring_bits=16
+    ),
+    "w4a16": Precision(
+        name="w4a16", matrix_bits=4, text_bits=8, boundary_bits=8, small_bits=16, activation_bits=16, ring_bits=16
     ),
 }
 

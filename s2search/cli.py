@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from s2search.cli_kit import kit_app
 from s2search.cli_table import table_app
 from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.space import DEFAULT_CANDIDATES
@@ -40,6 +41,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 plan_app = typer.Typer()
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
+app.add_typer(kit_app, name="kit")
 
 
 class ScenarioName(StrEnum):

@@ -1,0 +1,1 @@
+"""From modules of torch to the formats that phones run."""

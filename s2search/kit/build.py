@@ -1,0 +1,312 @@
+"""Makes a kit: one folder with every block at every shape in every precision as a Core ML package, and all beside it.
+
+Beside it are the manifest, the runner, the Swift sources and a README.
+Packages are named by a hash of their content, so equal ones are stored once. Every finished one leaves a note in
+`.build/`; the same command goes on where a killed one stopped. The manifest comes last: a folder with a manifest is a
+whole kit.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import msgspec
+
+from s2search.block import Precision
+from s2search.document import write_text
+from s2search.errors import InputError
+from s2search.kit.manifest import (
+    MANIFEST,
+    ComputeUnits,
+    Input,
+    KitProtocol,
+    KitRow,
+    Manifest,
+    Package,
+    Strict,
+    digest_of,
+    grouped,
+    ordered,
+)
+from s2search.kit.readme import readme
+from s2search.measure.base import Item
+from s2search.measure.schedule import sentinel_of
+
+KitPrecision = Literal["float16", "w4a16"]
+PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)
+COMPUTE_UNITS: tuple[ComputeUnits, ...] = get_args(ComputeUnits)
+
+#: Is told how many packages are done, of how many, and what comes next.
+Progress = Callable[[int, int, str], None]
+
+_NOTES = ".build"
+_WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+_TEXT_WEIGHTS = {"cross_attention_key": 8, "cross_attention_value": 8}
+
+
+class Built(Strict, frozen=True, kw_only=True):
+    """The note of a finished package."""
+
+    made_of: dict[str, str]
+    package: Package
+    state_bytes: int
+
+
+def build(
+    out: Path,
+    items: Sequence[Item],
+    *,
+    preset: str,
+    precisions: Sequence[KitPrecision] = ("float16",),
+    compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
+    protocol: KitProtocol | None = None,
+    progress: Progress = lambda done, total, label: None,
+) -> Manifest:
+    """Make a kit's folder, or finish one.
+
+    Args:
+        out: The folder: missing, empty, or left by the same command.
+        items: What to time; see `campaign_items`.
+        preset: The model's name.
+        precisions: `float16`, or `w4a16`: 4-bit palettes (8-bit for text and the two ends), float16 activations.
+        compute_units: What Core ML may use; every row is measured once per choice.
+        protocol: How to measure.
+        progress: Called before every package, and at the end.
+
+    Raises:
+        InputError: The folder holds something else, or the disk is full.
+        CheckError: A traced block does not give what the block gives.
+    """
+    if not any(item.role == "block" for item in items):
+        raise InputError("there is no block to measure", remedy="name at least one candidate")
+    protocol = protocol or KitProtocol()
+    _refuse_finished(out)
+    try:
+        (out / _NOTES).mkdir(parents=True, exist_ok=True)
+        (out / "packages").mkdir(exist_ok=True)
+        built = _packages(out, items, precisions, progress)
+        manifest = _manifest(items, built, preset, precisions, compute_units, protocol)
+        _keep_only(out / "packages", {package.path for package in manifest.packages})
+        copy_mac(out)
+        write_text(out / "README.md", readme(manifest))
+        write_text(out / MANIFEST, manifest.to_json().decode())
+        shutil.rmtree(out / _NOTES)
+    except OSError as error:
+        raise InputError(
+            f"the kit {str(out)!r} cannot be written: {error.strerror}",
+            remedy="make room, or choose another folder; the same command then goes on from the last finished package",
+        ) from error
+    return manifest
+
+
+def _refuse_finished(out: Path) -> None:
+    if (out / MANIFEST).exists():
+        raise InputError(
+            f"the folder {str(out)!r} already holds a kit", remedy="choose another folder, or move it away"
+        )
+    if out.exists() and not (out / _NOTES).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} holds something that is no kit", remedy="choose another folder")
+
+
+def _packages(
+    out: Path, items: Sequence[Item], precisions: Sequence[KitPrecision], progress: Progress
+) -> dict[tuple[str, str], Built]:
+    """Convert what is not there yet."""
+    built: dict[tuple[str, str], Built] = {}
+    total = len(items) * len(precisions)
+    with _scratch(out / _NOTES / "scratch"), _write_errors():
+        for item in items:
+            progress(len(built), total, item.key)
+            notes = {precision: _note(out, item, precision) for precision in precisions}
+            if not all(note and (out / note.package.path).exists() for note in notes.values()):
+                notes = dict(_convert(out, item, precisions))
+            built.update({(item.key, precision): cast(Built, note) for precision, note in notes.items()})
+    progress(total, total, "done")
+    return built
+
+
+def _convert(out: Path, item: Item, precisions: Sequence[KitPrecision]) -> Iterator[tuple[KitPrecision, Built]]:
+    from s2search.export.coreml import convert, palettize, trace
+    from s2search.kit.calls import plain_call
+
+    call = plain_call(item)
+    traced = trace(call.module, call.arguments)
+    model = convert(traced, exact=call.exact)
+    state_bytes = sum(call.arguments[name].numel() * (4 if name in call.exact else 2) for name in call.state)
+    inputs = [
+        Input(
+            name=name,
+            shape=list(tensor.shape),
+            dtype="float32" if name in call.exact else "float16",
+            low=round(tensor.min().item(), 4),
+            high=round(tensor.max().item(), 4),
+        )
+        for name, tensor in call.arguments.items()
+    ]
+    for precision in precisions:
+        chosen = model if precision == "float16" else palettize(model, *_bits(item))
+        package = _store(out, chosen, inputs, round(min(traced.parity_db, 999.0), 1))
+        note = Built(made_of=_made_of(item, precision), package=package, state_bytes=state_bytes)
+        write_text(_note_path(out, item, precision), msgspec.json.encode(note).decode())
+        yield precision, note
+
+
+def _bits(item: Item) -> tuple[dict[str, int], int]:
+    """Return bits of special weights and of all others: 8 for text and the two ends of the model, else 4."""
+    return ({}, 8) if item.role == "fixed" else (_TEXT_WEIGHTS, 4)
+
+
+def _store(out: Path, model: Any, inputs: list[Input], parity_db: float) -> Package:
+    """Save a package under its digest, unless an equal one is there."""
+    from s2search.export.coreml import read_contents
+
+    spec = model.get_spec()
+    contents = read_contents(spec)
+    partial = out / _NOTES / "partial.mlpackage"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save(str(partial))
+    weights = partial / _WEIGHTS
+    program = type(spec)()
+    program.CopyFrom(spec)
+    program.description.ClearField("metadata")  # the date of conversion is no content
+    digest = digest_of(program.SerializeToString(deterministic=True), _file_hash(weights))
+    path = f"packages/{digest[7:23]}.mlpackage"
+    if not (out / path).exists():
+        partial.rename(out / path)
+        weights = out / path / _WEIGHTS
+    return Package(
+        digest=digest,
+        path=path,
+        weight_bytes=weights.stat().st_size if weights.exists() else 0,
+        operations=contents.operations,
+        inputs=inputs,
+        outputs=[feature.name for feature in contents.outputs],
+        parity_db=parity_db,
+    )
+
+
+def _note(out: Path, item: Item, precision: KitPrecision) -> Built | None:
+    """Return the note of a package that was made before by the same versions, if there is one."""
+    path = _note_path(out, item, precision)
+    if not path.exists():
+        return None
+    note = msgspec.json.decode(path.read_bytes(), type=Built)
+    return note if note.made_of == _made_of(item, precision) else None
+
+
+def _note_path(out: Path, item: Item, precision: KitPrecision) -> Path:
+    name = hashlib.sha256(f"{item.key} {precision}".encode()).hexdigest()[:16]
+    return out / _NOTES / f"{name}.json"
+
+
+def _made_of(item: Item, precision: KitPrecision) -> dict[str, str]:
+    return {"item": item.key, "shape": repr(item.shape), "precision": precision, **_converter()}
+
+
+def _converter() -> dict[str, str]:
+    return {name: version(name) for name in ("s2search", "coremltools", "torch")} | {"target": "iOS18"}
+
+
+def _manifest(
+    items: Sequence[Item],
+    built: dict[tuple[str, str], Built],
+    preset: str,
+    precisions: Sequence[KitPrecision],
+    compute_units: Sequence[ComputeUnits],
+    protocol: KitProtocol,
+) -> Manifest:
+    rows = [
+        _row(number, item, precision, units, built[item.key, precision])
+        for number, (units, precision, item) in enumerate(
+            (units, precision, item) for units in compute_units for precision in precisions for item in items
+        )
+    ]
+    first = sentinel_of(items)
+    sentinel = rows[items.index(first)]
+    resident_bytes = {
+        row.id: row.state_bytes + row.peak_bytes + built[item.key, row.precision].package.weight_bytes
+        for row, item in zip(rows, list(items) * (len(rows) // len(items)), strict=True)
+    }
+    groups = grouped(rows, sentinel, resident_bytes, protocol.resident_bytes)
+    packages = {note.package.digest: note.package for note in built.values()}
+    return Manifest(
+        code_version=f"s2search {version('s2search')}",
+        preset=preset,
+        converter=_converter(),
+        protocol=protocol,
+        packages=list(packages.values()),
+        rows=rows,
+        sentinel=sentinel.id,
+        groups=groups,
+        order=ordered(groups, sentinel.id, protocol),
+    )
+
+
+def _row(number: int, item: Item, precision: KitPrecision, units: ComputeUnits, built: Built) -> KitRow:
+    return KitRow(
+        id=number,
+        role=item.role,
+        part=item.part.name,
+        options=item.part.options_text,
+        scenario=item.scenario,
+        shape=item.shape,
+        precision=precision,
+        compute_unit=units,
+        package=built.package.digest,
+        state_bytes=built.state_bytes,
+        peak_bytes=item.part.peak_bytes(item.shape, Precision.named(precision)),
+    )
+
+
+def _keep_only(folder: Path, paths: set[str]) -> None:
+    """Remove packages that no row needs: those of a killed command with other options."""
+    for package in folder.iterdir():
+        if f"packages/{package.name}" not in paths:
+            shutil.rmtree(package)
+
+
+def copy_mac(out: Path) -> None:
+    """Copy the runner and the Swift sources."""
+    for name, target in (("runner", "runner"), ("swift", "swift")):
+        shutil.rmtree(out / target, ignore_errors=True)
+        with as_file(files("s2search.kit") / name) as source:
+            shutil.copytree(source, out / target, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """Keep coremltools' temporary packages in the kit, where the next command removes what a killed one left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
+def _write_errors() -> Iterator[None]:
+    """Raise what coremltools' writer of weights says as the OSError that it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "FileWriter" not in str(error):
+            raise
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def _file_hash(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

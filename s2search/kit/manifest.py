@@ -1,0 +1,221 @@
+"""manifest.json: what a kit measures, in which order, and how. Both runners on the Mac read it; neither decides.
+
+The order is written out, so that the loop on the phone needs no random numbers and can go on anywhere: every round
+times every row of its group once, in a fresh order, and the sentinel before every few rows. A group is what fits the
+phone's memory at once; the sentinel belongs to all groups and ties them together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from s2search.block import Scenario, Shape
+from s2search.errors import InputError
+from s2search.table import Role
+
+SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"
+MANIFEST = "manifest.json"
+
+ComputeUnits = Literal["cpu_and_neural_engine", "cpu_and_gpu", "cpu_only", "all"]
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value of a file: nothing may be missing, and nothing unknown."""
+
+
+class KitProtocol(Strict, frozen=True, kw_only=True):
+    """How a kit measures.
+
+    Attributes:
+        rounds: Every row is sampled once per round.
+        sentinel_every: The sentinel is timed again before every so many rows.
+        least_sample_ms: A sample repeats its prediction until it lasts about this long, milliseconds.
+        warm_up_calls: The most predictions before the first sample of a row; fewer where they settle sooner.
+        settled_spread: Predictions have settled when the last five lie within this fraction of their median.
+        cold_loads: Loads of every package by coremltools.
+        cold_predictions: Predictions after the last of them.
+        resident_bytes: The most bytes of weights and state that are loaded at once.
+        cool_down_s: How long the loop waits for a phone that is too hot before every sample, seconds, at most.
+        timeout_s: How long one load, compilation or prediction may take, seconds.
+        seed: Seed of the orders.
+    """
+
+    rounds: int = 30
+    sentinel_every: int = 5
+    least_sample_ms: float = 20.0
+    warm_up_calls: int = 50
+    settled_spread: float = 0.05
+    cold_loads: int = 2
+    cold_predictions: int = 5
+    resident_bytes: int = 1_500_000_000
+    cool_down_s: int = 600
+    timeout_s: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"rounds": 3, "seed": 0}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if not value >= least.get(name, 1) and name != "settled_spread":
+                raise InputError(f"{name} is {value}", allowed=f"at least {least.get(name, 1)}", remedy="correct it")
+
+
+class Input(Strict, frozen=True, kw_only=True):
+    """An input of a package. Its numbers are drawn evenly between `low` and `high`, the extremes of real ones."""
+
+    name: str
+    shape: list[int]
+    dtype: Literal["float16", "float32"]
+    low: float
+    high: float
+
+
+class Package(Strict, frozen=True, kw_only=True):
+    """A Core ML package of the kit.
+
+    Attributes:
+        digest: A hash of its program and weights; equal packages are stored once.
+        path: Where it lies in the kit.
+        weight_bytes: Bytes of its weights as stored.
+        operations: How many operations it has, by type.
+        parity_db: Of the float32 program that it was converted from, against the eager module (999 where
+            they are equal). Not of the package.
+    """
+
+    digest: str
+    path: str
+    weight_bytes: int
+    operations: dict[str, int]
+    inputs: list[Input]
+    outputs: list[str]
+    parity_db: float | None
+
+
+class KitRow(Strict, frozen=True, kw_only=True):
+    """A row of the table to be measured: a part at a shape, in a precision, on compute units."""
+
+    id: int
+    role: Role
+    part: str
+    options: str
+    scenario: Scenario
+    shape: Shape
+    precision: str
+    compute_unit: ComputeUnits
+    package: str
+    state_bytes: int
+    peak_bytes: int
+
+    @property
+    def label(self) -> str:
+        """The row as people write it."""
+        part = f"{self.part}[{self.options}]" if self.options else self.part
+        return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
+
+
+class Slot(Strict, frozen=True, kw_only=True):
+    """One place in the order: which row is sampled, and whether as the sentinel."""
+
+    slot: int
+    group: int
+    round: int
+    row: int
+    sentinel: bool
+
+
+class Manifest(Strict, frozen=True, kw_only=True):
+    """The whole campaign of a kit."""
+
+    schema: Literal["s2search.kit/1"] = SCHEMA
+    code_version: str
+    preset: str
+    converter: dict[str, str]
+    protocol: KitProtocol
+    packages: list[Package]
+    rows: list[KitRow]
+    sentinel: int
+    groups: list[list[int]]
+    order: list[Slot]
+
+    def package(self, row: KitRow) -> Package:
+        """Return the package of a row."""
+        return next(package for package in self.packages if package.digest == row.package)
+
+    def to_json(self) -> bytes:
+        """Return manifest.json."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """Return a kit's manifest and its digest, which results refer to.
+
+    Raises:
+        InputError: There is none, or it is not one.
+    """
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+        return msgspec.json.decode(content, type=Manifest), digest_of(content)
+    except OSError as error:
+        raise InputError(
+            f"there is no kit in {str(folder)!r}: {MANIFEST} cannot be read ({error.strerror})",
+            remedy="name the results inside the kit's folder, as they came back",
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(path)!r} is not a manifest of schema {SCHEMA}: {error}", remedy="restore it") from error
+
+
+def digest_of(*contents: bytes) -> str:
+    """Return a hash of bytes."""
+    return f"sha256:{hashlib.sha256(b''.join(contents)).hexdigest()}"
+
+
+def grouped(
+    rows: Sequence[KitRow], sentinel: KitRow, resident_bytes: dict[int, int], most_bytes: int
+) -> list[list[int]]:
+    """Divide rows into groups that fit memory at once beside the sentinel, in their order.
+
+    Args:
+        rows: All rows.
+        sentinel: Is in memory with every group.
+        resident_bytes: Bytes of every row once loaded, by its id.
+        most_bytes: What may be in memory at once. A row that exceeds it alone gets a group to itself.
+    """
+    room = most_bytes - resident_bytes[sentinel.id]
+    groups: list[list[int]] = []
+    used = room + 1
+    for row in rows:
+        size = 0 if row.id == sentinel.id else resident_bytes[row.id]
+        if used + size > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(row.id)
+        used += size
+    return groups
+
+
+def ordered(groups: Sequence[Sequence[int]], sentinel: int, protocol: KitProtocol) -> list[Slot]:
+    """Return the order of all samples: group after group, and in each round after round.
+
+    >>> [slot.row for slot in ordered([[0, 1], [2]], 0, KitProtocol(rounds=3, sentinel_every=1, seed=1))][:4]
+    [0, 0, 0, 1]
+    """
+    rng, order = random.Random(protocol.seed), list[Slot]()
+
+    def add(**fields: Any) -> None:
+        order.append(Slot(slot=len(order), **fields))
+
+    for group, rows in enumerate(groups):
+        for number in range(protocol.rounds):
+            for position, row in enumerate(rng.sample(rows, len(rows))):
+                if position % protocol.sentinel_every == 0:
+                    add(group=group, round=number, row=sentinel, sentinel=True)
+                add(group=group, round=number, row=row, sentinel=False)
+        add(group=group, round=protocol.rounds - 1, row=sentinel, sentinel=True)
+    return order

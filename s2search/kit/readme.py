@@ -1,0 +1,78 @@
+"""README.md of a kit: what it is, the four commands, and the time that they take."""
+
+from __future__ import annotations
+
+from s2search.kit.manifest import Manifest
+
+# Estimates for a first visit, not measurements: no phone was at hand when they were written.
+_FIRST_LOAD_S = 20.0
+_LATER_LOAD_S = 2.0
+_ROUND_TRIP_S = 2.0
+_SET_UP_S = 420.0
+
+_TEXT = """# A measuring campaign for a phone
+
+{rows} rows ({packages} packages, {gigabytes:.2f} GB) of the model `{preset}`, to be timed on an iPhone by a Mac.
+Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
+
+You need a Mac with Xcode 16 or newer, Python 3.11 to 3.13, an Apple developer account (a free one will do), and an
+iPhone with iOS 18 or newer: connected by cable, unlocked, Developer Mode on (Settings, Privacy & Security), screen set
+never to lock, not in Low Power Mode, out of its case.
+
+```
+python3 -m pip install coremltools==9.0
+python3 -m runner check
+python3 -m runner run --team YOURTEAMID
+s2search kit ingest results.jsonl
+```
+
+Run the first three in this folder on the Mac; the team identifier stands in Xcode, Settings, Accounts. The fourth runs
+anywhere that s2search is installed, beside `manifest.json`; it writes `latency_tables/<device>.coreml.<precision>/`.
+
+About {minutes:.0f} minutes are to be expected for `run` (an estimate: {cold:.0f} for placement and cold samples,
+{steady:.0f} for steady ones, {set_up:.0f} to build two apps and copy packages). If the phone is unplugged, the Mac
+sleeps or the command dies, nothing is lost: plug the phone in and repeat the third command. It goes on from
+`results.jsonl`, the only file that has to come back.
+
+What it does: Apple's driver in coremltools loads every package, says on which compute unit each operation shall run,
+and takes cold samples; then the app in `swift/` times all rows in one process on the phone: warm-up until the times
+settle, {rounds} rounds in a fresh order, a sentinel every {sentinel_every} rows, the phone's thermal state with every
+sample, and a pause where it is too hot.
+
+Not run so far: the Swift sources and the Xcode project were written on Linux, where neither can be compiled, and the
+runner was tested against imitations of Apple's tools. If a step fails, its whole message is in `runner.log`.
+"""
+
+
+def readme(manifest: Manifest) -> str:
+    """Return a kit's README."""
+    cold_s, steady_s = _expected_seconds(manifest)
+    return _TEXT.format(
+        rows=len(manifest.rows),
+        packages=len(manifest.packages),
+        gigabytes=sum(package.weight_bytes for package in manifest.packages) / 1e9,
+        preset=manifest.preset,
+        code_version=manifest.code_version,
+        coremltools=manifest.converter["coremltools"],
+        minutes=expected_minutes(manifest),
+        cold=cold_s / 60,
+        steady=steady_s / 60,
+        set_up=_SET_UP_S / 60,
+        rounds=manifest.protocol.rounds,
+        sentinel_every=manifest.protocol.sentinel_every,
+    )
+
+
+def expected_minutes(manifest: Manifest) -> float:
+    """Return an estimate for the whole campaign, in minutes."""
+    return (sum(_expected_seconds(manifest)) + _SET_UP_S) / 60
+
+
+def _expected_seconds(manifest: Manifest) -> tuple[float, float]:
+    """Return estimates for the cold and the steady part, in seconds."""
+    protocol, rows = manifest.protocol, len(manifest.rows)
+    loads_s = _FIRST_LOAD_S + (protocol.cold_loads - 1) * (_LATER_LOAD_S + _ROUND_TRIP_S)
+    cold_s = rows * (loads_s + protocol.cold_predictions * _ROUND_TRIP_S)
+    sample_s = 2 * protocol.least_sample_ms / 1000
+    warm_s = rows * (_LATER_LOAD_S + protocol.warm_up_calls * protocol.least_sample_ms / 1000)
+    return cold_s, warm_s + len(manifest.order) * sample_s

@@ -1,0 +1,208 @@
+"""results.jsonl: what comes back from a Mac and a phone, one JSON object per line; schema `s2search.kit_results/1`.
+
+Two programs write it, and both write these lines: the Python runner, which has coremltools measure placement and cold
+samples (`campaign`, `attempt`, `cold`, `placement`), and the Swift loop on the phone (`session`, `loading`, `ready`,
+`sample`, `pause`, `done`), whose lines are numbered by `n` so that none is taken twice. Either may report `failed`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from s2search.errors import InputError
+from s2search.kit.manifest import Manifest
+
+RESULTS_SCHEMA: Literal["s2search.kit_results/1"] = "s2search.kit_results/1"
+Thermal = Literal["nominal", "fair", "serious", "critical"]
+Reason = Literal["does_not_compile", "out_of_memory", "timeout", "error"]
+Stage = Literal["compile", "load", "predict", "placement"]
+Ms = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
+    """One line; `at` is the time in UTC, ISO 8601."""
+
+    at: Time
+
+
+class PhoneLine(Line, frozen=True, kw_only=True):
+    """A line of the loop on the phone: the n-th, from 1."""
+
+    n: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Campaign(Line, frozen=True, kw_only=True):
+    """The first line: which kit, on which phone, with which Mac. The phone is known by a hash of its identifier."""
+
+    schema: Literal["s2search.kit_results/1"] = RESULTS_SCHEMA
+    kit: str
+    device: str
+    device_type: str
+    device_digest: str
+    chip: str
+    os: str
+    tools: dict[str, str]
+
+
+class Attempt(Line, frozen=True, kw_only=True):
+    """coremltools begins with a row; an attempt without a result tells that it died or hung."""
+
+    row: Count
+
+
+class Cold(Line, frozen=True, kw_only=True):
+    """Times by coremltools: loads, and predictions that each went through files; the first one is the coldest."""
+
+    row: Count
+    load_ms: list[Ms]
+    predict_ms: list[Ms]
+
+
+class Placement(Line, frozen=True, kw_only=True):
+    """Where Core ML means to run a row: operations by their preferred compute device.
+
+    `elsewhere` lists types of operations that are not on the device that most prefer, with their number. A time per
+    operation is not kept: coremltools does not measure it, but divides a prediction's time by the compute plan.
+    """
+
+    row: Count
+    operations: dict[str, Count]
+    elsewhere: dict[str, Count]
+
+
+class Session(PhoneLine, frozen=True, kw_only=True):
+    """The loop was started; `crashed` if the launch before died while the phone was connected."""
+
+    kit: str
+    machine: str
+    os: str
+    thermal: Thermal
+    low_power_mode: bool
+    battery: float
+    charging: bool
+    crashed: bool
+
+
+class Loading(PhoneLine, frozen=True, kw_only=True):
+    """The loop begins to load a row; if nothing follows, it died of that."""
+
+    row: Count
+
+
+class Ready(PhoneLine, frozen=True, kw_only=True):
+    """A row is loaded and has settled: after how many predictions, and how many make one sample."""
+
+    row: Count
+    load_ms: Ms
+    warm_ups: Count
+    settled: bool
+    repetitions: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Sample(PhoneLine, frozen=True, kw_only=True):
+    """The milliseconds of one prediction, the mean of a row's repetitions; thermal state before and after."""
+
+    slot: Count
+    round: Count
+    row: Count
+    sentinel: bool
+    ms: Ms
+    thermal: Thermal
+    thermal_after: Thermal
+
+
+class Pause(PhoneLine, frozen=True, kw_only=True):
+    """The phone was too hot: how long the loop waited, and what it had become by then."""
+
+    thermal: Thermal
+    seconds: float
+    thermal_after: Thermal
+
+
+class Failed(Line, frozen=True, kw_only=True):
+    """A row that cannot be measured, and why; `n` only where the phone says so."""
+
+    row: Count
+    stage: Stage
+    reason: Reason
+    message: str
+    n: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Done(PhoneLine, frozen=True, kw_only=True):
+    """The loop came to the end of the order."""
+
+
+AnyLine = Campaign | Attempt | Cold | Placement | Session | Loading | Ready | Sample | Pause | Failed | Done
+
+
+class Results:
+    """All lines of a results.jsonl, checked against the kit that they belong to."""
+
+    def __init__(self, path: Path, manifest: Manifest, kit_digest: str) -> None:
+        self.path = path
+        self.lines = _read(path)
+        self.campaign = self._campaign(kit_digest)
+        self._check(manifest)
+        self.failed = {line.row: line for line in self.lines if isinstance(line, Failed)}
+        self.cold = {line.row: line for line in self.lines if isinstance(line, Cold)}
+        self.placement = {line.row: line for line in self.lines if isinstance(line, Placement)}
+        self.ready = {line.row: line for line in self.lines if isinstance(line, Ready)}
+        self.sessions = [line for line in self.lines if isinstance(line, Session)]
+        self.samples = [line for line in self.lines if isinstance(line, Sample)]
+
+    def _campaign(self, kit_digest: str) -> Campaign:
+        first = self.lines[0] if self.lines else None
+        if not isinstance(first, Campaign):
+            raise InputError(f"{str(self.path)!r} does not begin with a campaign", remedy="bring back the whole file")
+        if first.kit != kit_digest:
+            raise InputError(
+                f"{str(self.path)!r} was measured with the kit {first.kit[:19]}, and beside it lies {kit_digest[:19]}",
+                remedy="put the results into the folder of the kit that made them",
+            )
+        return first
+
+    def _check(self, manifest: Manifest) -> None:
+        n = 0
+        slots: dict[int, int] = {}
+        for number, line in enumerate(self.lines, start=1):
+            where = f"line {number} of {str(self.path)!r}"
+            if number > 1 and isinstance(line, Campaign):
+                raise InputError(f"{where} begins another campaign", remedy="keep one campaign in one file")
+            if (row := getattr(line, "row", 0)) >= len(manifest.rows):
+                raise InputError(f"{where} is of row {row}", allowed=f"below {len(manifest.rows)}", remedy=_AGAIN)
+            if (own := getattr(line, "n", None)) is not None:
+                if own != n + 1:
+                    raise InputError(f"{where} is the phone's line {own} and follows its line {n}", remedy=_AGAIN)
+                n = own
+            if isinstance(line, Sample):
+                planned = manifest.order[line.slot] if line.slot < len(manifest.order) else None
+                found = (line.round, line.row, line.sentinel)
+                if planned is None or found != (planned.round, planned.row, planned.sentinel):
+                    raise InputError(f"{where}: slot {line.slot} does not stand so in the manifest", remedy=_AGAIN)
+                if line.slot in slots:
+                    raise InputError(f"{where} and line {slots[line.slot]} are the same sample", remedy=_AGAIN)
+                slots[line.slot] = number
+
+
+_AGAIN = "restore the file as the runner left it"
+
+
+def _read(path: Path) -> list[AnyLine]:
+    """Return the whole lines; a torn last one was being written when the runner died."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
+    lines: list[AnyLine] = []
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            lines.append(msgspec.json.decode(line, type=AnyLine))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"line {number} of {str(path)!r} is not a result: {error}", remedy=_AGAIN) from error
+    return lines

@@ -1,0 +1,138 @@
+"""What the app in swift/ does, in Python, on a phone whose every sample follows from its slot.
+
+So two campaigns agree to the last digit exactly if every sample was taken once. Faults: `unplug_at` (numbers of samples
+on the phone), `dies_loading` (row -> how often), `dies_at_sample` (numbers), `fails` (row), `hot` (first slot, last
+slot), `hangs_at_launch`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import world
+from latencies import sample_ms
+
+_DEATHS = 2
+
+
+def run(folder, arguments, launch):
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    faults = world.faults()
+    if launch in faults.get("hangs_at_launch", []):
+        time.sleep(3600)
+    app = App(folder, options, faults)
+    try:
+        app.run()
+    except DeathError as death:
+        print(f"App terminated due to signal {death}.", flush=True)
+        return 1
+    return 0
+
+
+class DeathError(Exception):
+    pass
+
+
+class App:
+    def __init__(self, folder, options, faults):
+        self.folder, self.faults, self.options = folder, faults, options
+        self.manifest = json.loads((folder / "manifest.json").read_text())
+        path = folder / "steady.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        self.lines = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+        self.file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        self.file.truncate(content.rfind(b"\n") + 1)
+        self.file.seek(0, os.SEEK_END)
+
+    def append(self, kind, at_slot=None, **fields):
+        samples = [line["slot"] for line in self.lines if line["kind"] == "sample"]
+        moment = max(samples, default=0) if at_slot is None else at_slot
+        at = datetime(2026, 1, 2, 12, tzinfo=UTC) + timedelta(seconds=moment)
+        line = {"kind": kind, "n": len(self.lines) + 1, "at": at.strftime("%Y-%m-%dT%H:%M:%S.000Z"), **fields}
+        text = json.dumps(line, separators=(",", ":"))
+        self.file.write(text.encode() + b"\n")
+        self.lines.append(line)
+        print(text, flush=True)
+
+    def thermal(self, slot):
+        first, last = self.faults.get("hot", (1, 0))
+        return "serious" if first <= slot <= last else "nominal"
+
+    def run(self):
+        deaths, loading = [], None
+        for line in [*self.lines, {"kind": "session", "crashed": self.options["--crashed"] == "1"}]:
+            if line["kind"] == "session":
+                deaths += [loading] if line["crashed"] and loading is not None else []
+                loading = None
+            elif line["kind"] in ("loading", "ready", "failed"):
+                loading = line["row"] if line["kind"] == "loading" else None
+        given = {int(row) for row in self.options["--skip"].split(",") if row != "none"}
+        given |= {line["row"] for line in self.lines if line["kind"] == "failed"}
+        self.append(
+            "session",
+            kit=self.options["--kit"],
+            machine="iPhone17,2",
+            os="iOS 26.1",
+            thermal="nominal",
+            low_power_mode=False,
+            battery=0.8,
+            charging=True,
+            crashed=self.options["--crashed"] == "1",
+        )
+        for row in sorted({row for row in deaths if deaths.count(row) >= _DEATHS} - given):
+            given.add(row)
+            self.append(
+                "failed",
+                row=row,
+                stage="load",
+                reason="out_of_memory",
+                message="the app died twice while it loaded this row",
+            )
+        for group in range(len(self.manifest["groups"])):
+            self.measure(group, given)
+        self.append("done")
+
+    def measure(self, group, given):
+        done = {line["slot"] for line in self.lines if line["kind"] == "sample"}
+        slots = [
+            slot
+            for slot in self.manifest["order"]
+            if slot["group"] == group and slot["row"] not in given and slot["slot"] not in done
+        ]
+        for row in sorted({slot["row"] for slot in slots}):
+            self.append("loading", row=row)
+            if world.count(f"load.{row}") <= self.faults.get("dies_loading", {}).get(str(row), 0):
+                raise DeathError(9)
+            if row in self.faults.get("fails", []):
+                given.add(row)
+                self.append("failed", row=row, stage="load", reason="error", message="Error Domain=com.apple.CoreML")
+                continue
+            self.append("ready", row=row, load_ms=100.5, warm_ups=7, settled=True, repetitions=4)
+        for slot in slots:
+            if slot["row"] in given:
+                continue
+            number = len([line for line in self.lines if line["kind"] == "sample"])
+            for fault, action in (("unplug_at", world.unplug), ("dies_at_sample", lambda: None)):
+                marker = world.ROOT / f"{fault}.{number}"
+                if number in self.faults.get(fault, []) and not marker.exists():
+                    marker.touch()
+                    action()
+                    raise DeathError(15 if fault == "unplug_at" else 9)
+            hot = self.thermal(slot["slot"])
+            if hot == "serious":
+                self.append("pause", thermal=hot, seconds=600.0, thermal_after=hot)
+            self.append(
+                "sample",
+                at_slot=slot["slot"],
+                slot=slot["slot"],
+                round=slot["round"],
+                row=slot["row"],
+                sentinel=slot["sentinel"],
+                ms=sample_ms(slot, self.faults.get("drift", 0.0)),
+                thermal=hot,
+                thermal_after=hot,
+            )
+            time.sleep(self.faults.get("sample_s", 0.0))

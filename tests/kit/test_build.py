@@ -1,0 +1,207 @@
+import gc
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2search.errors import InputError
+from s2search.export.coreml import convert, trace
+from s2search.kit import build as building
+from s2search.kit.build import build
+from s2search.kit.calls import plain_call
+from s2search.kit.manifest import KitProtocol, Manifest, ordered, read_manifest
+from s2search.measure.items import campaign_items
+from s2search.preset import Preset
+from s2search.space import parse_blocks
+
+TINY = Preset.named("s2dit-tiny")
+
+
+def items(candidates="ssa"):
+    return campaign_items(TINY, "64x48", scenarios=["stream"], candidates=parse_blocks(candidates))
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """A kit that the command line has built."""
+    out = tmp_path_factory.mktemp("kits") / "kit"
+    done = subprocess.run(
+        command(out), capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")  # no advice of coremltools, no progress bars
+    assert f"{out}: 20 rows, 10 packages, " in done.stdout.replace("\n", "")
+    assert "follow its README.md" in done.stdout
+    return out
+
+
+def command(out):
+    words = ["--out", str(out), "--preset", "s2dit-tiny", "--video", "64x48", "--candidates", "ssa"]
+    words += ["--precision", "float16", "--precision", "w4a16", "--compute-units", "cpu_only", "--compute-units", "all"]
+    return [sys.executable, "-m", "s2search.cli", "kit", "build", *words]
+
+
+def test_a_kit_is_one_folder_with_all_that_a_mac_needs(kit):
+    assert {path.name for path in kit.iterdir()} == {"README.md", "manifest.json", "packages", "runner", "swift"}
+    manifest, _ = read_manifest(kit)
+    assert {package.path for package in manifest.packages} == {
+        f"packages/{path.name}" for path in kit.glob("packages/*")
+    }
+    for package in manifest.packages:
+        assert (kit / package.path / "Data/com.apple.CoreML/model.mlmodel").exists()
+        assert package.parity_db > 100
+    assert (kit / "runner" / "__main__.py").exists()
+    assert (kit / "swift" / "KitRunner.xcodeproj" / "project.pbxproj").exists()
+    readme = (kit / "README.md").read_text()
+    for command in ("pip install coremltools==9.0", "runner check", "runner run", "s2search kit ingest results.jsonl"):
+        assert command in readme
+    assert "Not run so far" in readme
+
+
+def test_rows_are_blocks_by_precisions_by_compute_units_and_share_packages(kit):
+    manifest, _ = read_manifest(kit)
+    assert len(manifest.rows) == 2 * 2 * 5
+    assert len(manifest.packages) == 2 * 5
+    assert len({(row.part, row.precision, row.compute_unit) for row in manifest.rows}) == 20
+    bytes_of = dict.fromkeys(("float16", "w4a16"), 0)
+    for row in manifest.rows:
+        bytes_of[row.precision] += manifest.package(row).weight_bytes
+    assert bytes_of["w4a16"] < 0.5 * bytes_of["float16"]
+    assert manifest.rows[manifest.sentinel].part == "ssa"
+
+
+def test_a_kit_is_not_overwritten(kit):
+    with pytest.raises(InputError, match="already holds a kit; choose another folder"):
+        build(kit, items(), preset="s2dit-tiny")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(InputError, match="holds something that is no kit"):
+        build(tmp_path, items(), preset="s2dit-tiny")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_date_of_conversion_does_not_make_a_package_another_one(tmp_path):
+    (tmp_path / ".build").mkdir()
+    (tmp_path / "packages").mkdir()
+    call = plain_call(items()[1])
+    model = convert(trace(call.module, call.arguments))
+    first = building._store(tmp_path, model, [], 100.0)
+    model.user_defined_metadata["com.github.apple.coremltools.conversion_date"] = "1999-12-31"
+    assert building._store(tmp_path, model, [], 100.0) == first
+    assert len(list((tmp_path / "packages").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_equal_packages_are_stored_once(tmp_path):
+    twice = [*items(), *items("ssa,lcha[gate=false]")[:1]]
+    manifest = build(tmp_path / "kit", twice, preset="s2dit-tiny")
+    assert len(manifest.rows) == 6
+    assert len(manifest.packages) == len(list((tmp_path / "kit/packages").iterdir())) == 5
+
+
+@pytest.mark.slow
+def test_a_killed_build_goes_on_and_makes_the_same_kit(tmp_path, kit):
+    out = tmp_path / "kit"
+    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(out.glob(".build/*.json"))) < 3 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "manifest.json").exists()
+    notes = {path.name: path.stat().st_mtime_ns for path in out.glob(".build/*.json")}
+    done = subprocess.run(command(out), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert notes
+    assert read_manifest(out)[1] == read_manifest(kit)[1]
+    assert not (out / ".build").exists()
+
+
+@pytest.mark.slow
+def test_finished_packages_are_not_converted_again(tmp_path, monkeypatch):
+    out, seen = tmp_path / "kit", []
+    real = building._convert
+
+    def convert(out, item, precisions):
+        seen.append(item.key)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return real(out, item, precisions)
+
+    monkeypatch.setattr(building, "_convert", convert)
+    few = [*items()[:1], *items()[3:]]  # no switches
+    with pytest.raises(KeyboardInterrupt):
+        build(out, few, preset="s2dit-tiny")
+    build(out, few, preset="s2dit-tiny")
+    assert seen == [*(item.key for item in few), few[2].key]
+
+
+@pytest.mark.slow
+def test_packages_of_a_killed_build_with_other_options_do_not_stay(tmp_path, monkeypatch):
+    out = tmp_path / "kit"
+    monkeypatch.setattr(building, "readme", lambda manifest: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(out, items("ssa,full"), preset="s2dit-tiny")
+    monkeypatch.undo()
+    manifest = build(out, items(), preset="s2dit-tiny")
+    assert len(list((out / "packages").iterdir())) == len(manifest.packages) == 5
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # coremltools leaves a folder behind
+def test_a_full_disk_is_said_in_one_line_and_the_build_goes_on(tmp_path):
+    out = tmp_path / "kit"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written: .*make room"):
+            build(out, items()[:1], preset="s2dit-tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        gc.collect()
+    assert len(build(out, items()[:1], preset="s2dit-tiny").rows) == 1
+
+
+@given(st.integers(1, 12), st.integers(3, 9), st.integers(1, 5), st.integers(0, 99))
+def test_every_round_times_every_row_once_and_begins_with_the_sentinel(rows, rounds, every, seed):
+    groups = [list(range(start, min(start + 4, rows))) for start in range(0, rows, 4)]
+    slots = ordered(groups, 0, KitProtocol(rounds=rounds, sentinel_every=every, seed=seed))
+    assert [slot.slot for slot in slots] == list(range(len(slots)))
+    for group, members in enumerate(groups):
+        for number in range(rounds):
+            own = [slot for slot in slots if (slot.group, slot.round) == (group, number)]
+            assert own[0].sentinel
+            assert sorted(slot.row for slot in own if not slot.sentinel) == members
+    assert slots[-1].sentinel
+
+
+def test_groups_fit_memory_beside_the_sentinel(kit):
+    manifest, _ = read_manifest(kit)
+    rows = manifest.rows
+    sizes = {row.id: 10 + row.id for row in rows}
+    groups = building.grouped(rows, rows[3], sizes, 60)
+    assert [row for group in groups for row in group] == [row.id for row in rows]
+    assert all(sum(sizes[row] for row in {*group, 3}) <= 60 for group in groups)
+    assert building.grouped(rows, rows[0], sizes, 1) == [[row.id] for row in rows] or len(groups) < len(rows)
+
+
+def test_a_manifest_refuses_what_it_does_not_know(kit, tmp_path):
+    found = json.loads((kit / "manifest.json").read_text())
+    for change in ({"schema": "s2search.kit/2"}, {"surprise": 1}, {"rows": [{}]}):
+        (tmp_path / "manifest.json").write_text(json.dumps({**found, **change}))
+        with pytest.raises(InputError, match=r"is not a manifest of schema s2search.kit/1"):
+            read_manifest(tmp_path)
+    assert msgspec.json.decode(json.dumps(found), type=Manifest).to_json() == (kit / "manifest.json").read_bytes()
+
+
+def test_results_that_did_not_come_back_are_said_in_one_line(s2search, kit):
+    done = s2search("kit", "ingest", str(kit / "results.jsonl"))
+    assert (done.code, done.out) == (2, "")
+    assert "results.jsonl' cannot be read: No such file or directory; check the path" in done.err

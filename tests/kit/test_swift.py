@@ -1,0 +1,71 @@
+"""The Swift sources cannot be compiled here. What can be checked is that they speak of the same things as Python."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from s2search.kit import manifest, results
+
+SWIFT = Path(manifest.__file__).with_name("swift")
+SOURCES = {path.name: path.read_text() for path in (SWIFT / "KitRunner").glob("*.swift")}
+
+
+def snake(name):
+    return re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+
+
+def fields_of(struct, source):
+    (body,) = re.findall(rf"struct {struct}\b[^{{]*{{(.*?)\n}}", source, flags=re.DOTALL)
+    stored = re.findall(r"^    (?:let|var) (\w+)[^{\n]*$", body, flags=re.MULTILINE)
+    return {snake(name) for name in stored}
+
+
+LINES = [results.Session, results.Loading, results.Ready, results.Sample, results.Pause, results.Failed, results.Done]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.__name__)
+def test_the_loop_writes_the_lines_of_the_schema(line):
+    assert fields_of(f"{line.__name__}Line", SOURCES["Lines.swift"]) == {"kind", *line.__struct_fields__}
+    assert f'let kind = "{line.__struct_config__.tag}"' in SOURCES["Lines.swift"]
+
+
+@pytest.mark.parametrize(
+    ("struct", "cls"),
+    [
+        ("KitProtocol", manifest.KitProtocol),
+        ("Package", manifest.Package),
+        ("Input", manifest.Input),
+        ("Row", manifest.KitRow),
+        ("Slot", manifest.Slot),
+    ],
+)
+def test_the_loop_reads_keys_that_the_manifest_has(struct, cls):
+    read = fields_of(struct, SOURCES["Manifest.swift"])
+    assert read
+    assert read <= set(cls.__struct_fields__)
+
+
+def test_the_loop_knows_every_compute_unit_thermal_state_and_number_type():
+    for name in (*manifest.ComputeUnits.__args__, *results.Thermal.__args__, "float32"):
+        assert any(f'"{name}"' in source for source in SOURCES.values()), name
+
+
+def test_brackets_are_closed():
+    for name, source in SOURCES.items():
+        code = re.sub(r'"(?:\\.|[^"\\])*"', '""', re.sub(r"//.*", "", source))
+        for left, right in ("()", "[]", "{}"):
+            assert code.count(left) == code.count(right), name
+
+
+def test_the_project_names_only_objects_that_it_defines():
+    project = (SWIFT / "KitRunner.xcodeproj" / "project.pbxproj").read_text()
+    defined = set(re.findall(r"^\t\t([0-9A-F]{24})(?: /\* [^*]* \*/)? = \{", project, flags=re.MULTILINE))
+    assert set(re.findall(r"\b[0-9A-F]{24}\b", project)) == defined
+    assert inspect.cleandoc(project).count("{") == project.count("}")
+
+
+def test_every_source_says_what_it_is_for():
+    for source in SOURCES.values():
+        assert source.startswith("// ")
