@@ -56,7 +56,10 @@ class LayoutFile:
 
         from s2search.additive import indicators_TF
 
-        features_NF = indicators_TF(np.array([[line.cells[layer] for layer in layers] for line in lines]))
+        # Numbers in place of cells: an array of text is as wide everywhere as its longest cell.
+        block: dict[str, int] = {}
+        layout_NL = [[block.setdefault(line.cells[layer], len(block)) for layer in layers] for line in lines]
+        features_NF = indicators_TF(np.array(layout_NL))
         latency_N = np.array([line.latency_ms for line in lines])
         latency_N /= np.abs(latency_N).max() or 1.0
         terms_F, *_ = np.linalg.lstsq(features_NF, latency_N, rcond=None)
@@ -183,7 +186,10 @@ def _deviation(line: Line) -> float:
 
 
 _NO_KEY = frozenset(
-    ("samples", "order", "measured_at", "note", "weight_bytes", "state_bytes", "peak_bytes", "memory_bytes")
+    (
+        *("samples", "order", "measured_at", "note", "source", "weight_bytes", "state_bytes", "peak_bytes"),
+        *("memory_bytes", "memory_least_bytes"),
+    )
 )
 
 CSV_RULES: tuple[Rule[Sheet], ...] = (
