@@ -62,7 +62,8 @@ class ImportedCard:
 
     `device`, `runtime`, `precision` and `compute_unit` are "not stated" where neither the file nor the importer says,
     and "by row" where a column of that name does. `told` names the fields that the importer stated, not the file.
-    `columns` says of each of the source's own columns what it holds and in which unit.
+    `columns` says of each of the source's own columns what it holds and in which unit. Those of them that are `facts`
+    (a version, a number of parameters) were found out of a row and do not tell it from others.
     """
 
     schema: Literal["s2search.imported_table/1"] = SCHEMA
@@ -76,6 +77,7 @@ class ImportedCard:
     sources: list[Source]
     told: list[str] = dataclasses.field(default_factory=list)
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    facts: list[str] = dataclasses.field(default_factory=list)
     assumptions: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -93,8 +95,17 @@ class ImportedCard:
                     allowed=f"{BY_ROW!r} where there is a column {place!r}, and only there",
                     remedy="correct the card",
                 )
+        if strange := [fact for fact in self.facts if fact not in self.columns]:
+            raise TableError(
+                f"the card calls {strange[0][:60]!r} a fact", allowed="a column", remedy="correct the card"
+            )
         if not self.sources:
             raise TableError("the card names no source", remedy="import the table again")
+
+    def key(self, row: ImportedRow) -> tuple[str, ...]:
+        """Return what makes a row unique in its table."""
+        told = zip(self.columns, row.about, strict=True)
+        return (row.part, *(cell for column, cell in told if column not in self.facts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +159,6 @@ class ImportedRow:
         if not self.part or (self.latency_ms is None and self.memory_bytes is None):
             raise TableError(f"a row of {self.part or 'no part'} has neither latency nor memory", remedy="remove it")
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What makes a row unique in its table."""
-        return (self.part, *self.about)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedTable:
@@ -171,18 +177,22 @@ class ImportedTable:
                 raise TableError(f"a row of {row.part} has {len(row.about)} cells for {len(self.card.columns)} columns")
             if row.source >= len(self.card.sources):
                 raise TableError(f"a row of {row.part} comes from source {row.source}, which the card does not name")
-            if row.key in seen:
+            if (key := self.card.key(row)) in seen:
                 raise TableError(f"two rows give {self.label(row)}", remedy="keep one of them")
-            seen.add(row.key)
+            seen.add(key)
 
     def label(self, row: ImportedRow) -> str:
-        """Return a row's part with what its source says of it, for people."""
-        told = (f"{name} {cell}" for name, cell in zip(self.card.columns, row.about, strict=True) if cell)
+        """Return a row's part with what tells it from others, for people."""
+        told = (f"{name} {cell}" for name, cell in self.about(row).items() if cell and name not in self.card.facts)
         return ", ".join((row.part, *told))[:300]
+
+    def about(self, row: ImportedRow) -> dict[str, str]:
+        """Return the cells of a row in the source's own columns."""
+        return dict(zip(self.card.columns, row.about, strict=True))
 
     def place(self, row: ImportedRow) -> dict[str, str]:
         """Return the device, runtime, precision and compute unit of a row."""
-        cells = dict(zip(self.card.columns, row.about, strict=True))
+        cells = self.about(row)
         return {place: cells[place] if place in cells else getattr(self.card, place) for place in PLACES}
 
     @functools.cached_property
@@ -226,7 +236,7 @@ class ImportedTable:
         """Return the rows as a data frame; the source's own columns are text."""
         import pandas as pd
 
-        cells = [dict(zip(self.card.columns, row.about, strict=True)) for row in self.rows]
+        cells = [self.about(row) for row in self.rows]
         measured = [{column: getattr(row, column) for column in MEASURED} for row in self.rows]
         rows = [{"part": row.part} | about | one for row, about, one in zip(self.rows, cells, measured, strict=True)]
         return pd.DataFrame(rows)

@@ -84,7 +84,7 @@ def _lint_imported(folder: Path) -> list[Finding]:
         except TableError as error:
             findings.append(_finding(line.number, "unreadable_row", error.problem.lstrip(": "), _UNREADABLE))
             continue
-        if (first := seen.setdefault(row.key, line.number)) != line.number:
+        if (first := seen.setdefault(card.key(row), line.number)) != line.number:
             message = f"gives the part of line {first} again, with all that is said of it"
             findings.append(_finding(line.number, "duplicated_row", message, "keep one of the two"))
     return in_order(findings)

@@ -30,6 +30,7 @@ _COLUMNS = {
     "tool_versions": "versions of the runtime and its tools",
     "job": "AI Hub's number of the profiling job",
 }
+_FACTS = ("compute_unit", "layers", "layers_npu", "layers_gpu", "layers_cpu", "tool_versions", "job")
 _LAYERS = ("total", "npu", "gpu", "cpu")
 
 
@@ -60,6 +61,7 @@ class AIHub(Reader):
         return Reading(
             rows=rows,
             columns=_COLUMNS,
+            facts=_FACTS,
             assumptions=[
                 "memory is the estimated range of the peak, in MiB rounded to whole numbers by the source",
                 "latency_ms is inference_time_milliseconds; its spread and the number of runs are not in the file",

@@ -13,7 +13,7 @@ import abc
 import dataclasses
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -31,12 +31,14 @@ class Reading:
     Attributes:
         rows: Its rows, in its order.
         columns: Its own columns: name -> what the cells hold, with the unit.
+        facts: Those columns that do not tell a row from others.
         stated: Those of device, runtime, precision, compute_unit and date that it states for all rows.
         assumptions: What a reader of the table must know: how units were converted, what was left out and how often.
     """
 
     rows: list[ImportedRow]
     columns: dict[str, str]
+    facts: tuple[str, ...] = ()
     stated: dict[str, str] = dataclasses.field(default_factory=dict)
     assumptions: list[str] = dataclasses.field(default_factory=list)
 
@@ -100,13 +102,16 @@ class Reader(abc.ABC):
             raise TableError(problem, allowed=error.allowed, remedy=error.remedy) from error
 
     def _table(self, reading: Reading, content: bytes, file: str) -> ImportedTable:
-        rows, told = reading.rows, []
+        rows, told, columns = reading.rows, [], dict(reading.columns)
         stated = {field: reading.stated.get(field, NOT_STATED) for field in (*PLACES, "date")}
         for field in stated:
             asked = getattr(self, field)
-            if field in reading.columns:
-                rows = _kept(rows, list(reading.columns).index(field), field, asked) if asked else rows
+            if field in reading.facts and not asked:
                 stated[field] = BY_ROW
+            elif field in columns:
+                rows, stated[field] = _placed(rows, list(columns), field, asked)
+                if stated[field] != BY_ROW:
+                    del columns[field]
             elif asked and stated[field] not in (NOT_STATED, asked):
                 raise TableError(f"it states the {field} {stated[field]!r}, and not {asked!r}", remedy="leave one out")
             elif asked:
@@ -123,22 +128,28 @@ class Reader(abc.ABC):
             provenance=Provenance(kind="published", source=self.origin or NOT_STATED, statement=self.statement),
             sources=[Source(file=file, format=self.name, digest=digest, origin=self.origin or NOT_STATED)],
             told=told,
-            columns=reading.columns,
+            columns=columns,
+            facts=[fact for fact in reading.facts if fact in columns],
             assumptions=reading.assumptions,
         )
         return ImportedTable(name=Path(file).stem, card=card, rows=tuple(rows))
 
 
-def _kept(rows: list[ImportedRow], column: int, field: str, asked: str) -> list[ImportedRow]:
-    kept = [row for row in rows if row.about[column] == asked]
-    if not kept:
-        there = sorted({row.about[column] for row in rows})
+def _placed(rows: list[ImportedRow], columns: list[str], field: str, asked: str) -> tuple[list[ImportedRow], str]:
+    """Keep the rows of a place, if one is asked for; where one is left, the card states it, and its column goes."""
+    column = columns.index(field)
+    there = sorted({row.about[column] for row in rows})
+    if asked and asked not in there:
         raise TableError(
             f"no row has the {field.replace('_', ' ')} {asked!r}",
             allowed=f"it has: {', '.join(there)}"[:2000],
             remedy="choose one of these",
         )
-    return kept
+    kept = [row for row in rows if row.about[column] == asked] if asked else rows
+    if len(there) > 1 and not asked:
+        return kept, BY_ROW
+    without = [replace(row, about=(*row.about[:column], *row.about[column + 1 :])) for row in kept]
+    return without, asked or (there[0] if there else NOT_STATED)
 
 
 def _content(path: Path) -> bytes:

@@ -36,8 +36,8 @@ _PARTS = {"ms": "model_states", "act": "activations", "act_peak": "activation_pe
 _TOLERANCE = 1e-6
 
 _TIME_COLUMNS = {
-    "layers": "transformer layers of the timed model",
-    "batch": "samples per batch; the latency is that of the whole batch",
+    "layers": "transformer layers of the profiled model",
+    "batch": "samples per batch, over all devices",
     "seq_len": "tokens per sample",
 }
 _MEMORY_COLUMNS = {
@@ -102,7 +102,8 @@ def _computation(document: dict[str, Any]) -> Reading:
         rows=rows,
         columns=_TIME_COLUMNS,
         assumptions=[
-            "latencies are forward passes, averaged over iterations by the source; their spread is not in the file",
+            "latencies are forward passes of a whole batch, the source's mean over iterations",
+            "their spread is not in the file",
             "layers per sample were multiplied by the batch; a layer is the difference of two models over their layers",
             "device, precision, hidden size and date are not in the file",
         ],

@@ -52,6 +52,7 @@ class Puzzletron(Reader):
         return Reading(
             rows=rows,
             columns=columns | _OWN,
+            facts=("num_params", "kv_cache_bytes"),
             assumptions=[
                 "memory is computed by the source from parameters and caches, MiB in the file; it is no measurement",
                 "latency_ms is runtime_ms, without a spread; rows without a runtime have none",
