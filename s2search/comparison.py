@@ -233,9 +233,7 @@ def _compared(part: str, before: Timing, after: Timing, doubt: float) -> Compare
         after_ms=after.latency_ms,
         ratio=ratio,
         ratio_std=None if ratio is None or error is None else ratio * error.relative,
-        differs=None
-        if ratio is None or error is None
-        else abs(math.log(ratio)) > error.relative * _bound(error, doubt),
+        differs=differs,
     )
 
 
