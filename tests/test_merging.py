@@ -174,6 +174,7 @@ def test_galvatrons_times_and_memory_become_one_table_once_the_device_is_told() 
     assert [source.digest for source in merged.card.sources] == [table.card.sources[0].digest for table in told]
     timed = [row for row in merged.rows if row.latency_ms is not None]
     assert {row.source for row in timed} == {0}
+    assert {row.source for row in merged.rows if row.latency_ms is None} == {1}
     assert [merged.about(row)["batch"] for row in timed] == [told[0].about(row)["batch"] for row in told[0].rows]
     assert "runtime, precision, compute_unit: not stated, and taken for the same" in merged.card.assumptions[-1]
 
