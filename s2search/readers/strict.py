@@ -10,12 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from s2search.errors import TableError
 from s2search.imported import finite, whole
 
 MOST_BYTES = 32 * 2**20
+_MOST_YAML = 4 * 2**20  # its events are taken one by one, 1 MiB a second
 _DEEPEST = 32
 _CORRECT = "correct the file"
 _MEBIBYTE = 2**20
@@ -48,6 +50,8 @@ def read_yaml(text: str) -> Any:
     """
     import yaml
 
+    if len(text) > _MOST_YAML:
+        raise TableError(f"it is larger than {_MOST_YAML >> 20} MiB of YAML", remedy="split the file")
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     builder = _Builder()
     try:
@@ -87,8 +91,8 @@ def read_csv(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
         raise TableError(f"it is no CSV: {error}", remedy=_CORRECT) from error
-    if twice := [column for column in header if header.count(column) > 1] if len(header) < 1000 else ["..."]:
-        raise TableError(f"it has the column {twice[0][:60]!r} twice", remedy=_CORRECT)
+    if (twice := first_repeated(header)) is not None:
+        raise TableError(f"it has the column {twice[:60]!r} twice", remedy=_CORRECT)
     for number, cells in lines:
         if len(cells) != len(header):
             raise TableError(f"line {number} has {len(cells)} cells, the first line {len(header)}", remedy=_CORRECT)
@@ -144,6 +148,16 @@ def absent(value: Any) -> bool:
     return value is None or (isinstance(value, Plain) and value in ("", "~", "null", "Null", "NULL"))
 
 
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that is there a second time, or null."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _refuse(value: Any, where: str, allowed: str) -> NoReturn:
     shown = f"{type(value).__name__}" if isinstance(value, dict | list) else repr(value)[:40]
     raise TableError(f"{where[:200]} is {shown}", allowed=allowed, remedy=_CORRECT)
@@ -161,12 +175,9 @@ def _shallow(document: Any) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for position, name in enumerate(names) if name in names[:position])
+    if (twice := first_repeated([name for name, _ in pairs])) is not None:
         raise TableError(f"the key {twice[:60]!r} stands twice", remedy="keep one of them")
-    return found
+    return dict(pairs)
 
 
 def _no_number(text: str) -> NoReturn:

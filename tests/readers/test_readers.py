@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -327,3 +328,31 @@ def test_a_file_that_is_none_or_too_large_is_refused(tmp_path: Path, monkeypatch
     (tmp_path / "large.yaml").write_bytes(b"a" * 101)
     with pytest.raises(TableError, match="is larger than"):
         reader.read(tmp_path / "large.yaml")
+
+
+WIDE = [f"c{n}" for n in range(200_000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("hat", ",".join([*WIDE, "c1"]).encode()),
+        ("galvatron", json.dumps(dict.fromkeys(WIDE, 1)).encode()[:-1] + b', "c199999": 2}'),
+        ("ofa", b"".join(b"k%d: {mean: 1}\n" % n for n in range(300_000))),
+        ("ofa", b"a:\n" + b"- 1\n" * 150_000),
+        ("tfnas", b"op,width,latency_ms\n" + b",base,1\n" * 100_000),
+    ],
+    ids=["wide CSV", "wide JSON", "long YAML", "long YAML list", "long CSV"],
+)
+def test_a_large_file_is_refused_soon(name: str, content: bytes) -> None:
+    start = time.process_time()
+    refusal(name, content)
+    assert time.process_time() - start < 10
+
+
+def test_a_file_with_very_many_columns_is_linted_soon(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text(",".join([*WIDE, "c1", "latency_ms"]) + "\n1\n")
+    start = time.process_time()
+    with pytest.raises(TableError, match="has two columns 'c1'"):
+        lint(tmp_path / "wide.csv")
+    assert time.process_time() - start < 5
