@@ -36,7 +36,8 @@ def test_an_import_says_what_it_read_and_from_where(s2search: Run, tmp_path: Pat
         assert said in done.out
     table = ImportedTable.load(tmp_path / "pi")
     assert table.card.sources[0].file == "wmt14ende_cpu_raspberrypi_all.csv"
-    assert s2search("table", "lint", "pi").code == 0
+    assert "spread_hides_drift: 2" in done.out
+    assert s2search("table", "lint", "pi").code == 1
 
 
 def test_an_import_keeps_negative_rows_and_shows_that_the_linter_finds_them(s2search: Run) -> None:

@@ -61,7 +61,9 @@ def others(folder: Path) -> dict[str, tuple[Callable[[bytes], object], tuple[byt
                 found[f"{what} {kind} {name}"] = (file_of(copy, name, then), (whole,))
     few = b"\n".join(LAYOUTS.split(b"\n")[:260])
     found["layouts"] = (file_of(folder, "l.csv", lambda place: read_layouts(place / "l.csv")), (few,))
-    found["lint csv"] = (file_of(folder, "c.csv", lambda place: lint(place / "c.csv")), (few, short("tfnas")))
+    drifting = registry.create("readers", "hat").table(short("hat"), file="hat").to_csv().encode()
+    csvs = (few, short("tfnas"), drifting)
+    found["lint csv"] = (file_of(folder, "c.csv", lambda place: lint(place / "c.csv")), csvs)
     return found
 
 
