@@ -23,12 +23,12 @@ class OverlapName(StrEnum):
 TableArgument = Annotated[str, typer.Argument(help="A table's folder, or an installed table.")]
 OutOption = Annotated[Path, typer.Option(help="The new table's folder; it must not exist.")]
 
-table_app = typer.Typer(help="Judge measurements before a plan trusts them.")
+table_app = typer.Typer(help="Judge, read, compare, join and show measurements.")
 
 
 @table_app.callback()
 def table() -> None:
-    """Judge measurements before a plan trusts them."""
+    """Judge, read, compare, join and show measurements."""
 
 
 @table_app.command("lint")
@@ -67,7 +67,10 @@ def table_import(
     file: Annotated[Path, typer.Argument(help="A file that another project publishes.")],
     out: OutOption,
 ) -> int:
-    """Read what others publish, into a folder with its provenance; what the linter finds is shown, and kept."""
+    """Read what others publish, with its provenance.
+
+    No row is dropped or mended: what the linter finds is shown, and stays.
+    """
     from s2search import registry
     from s2search.lint.linter import lint
     from s2search.report.tables import import_text
@@ -85,7 +88,10 @@ def table_compare(
     after: TableArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_comparison/1).")] = False,
 ) -> int:
-    """Compare two tables row by row: ratios, what differs beyond noise, ranks, cards."""
+    """Compare two tables, row by row.
+
+    Ratios of latencies with their uncertainty, what differs beyond noise, ranks, and where the cards differ.
+    """
     from s2search.comparison import compare
     from s2search.imported import open_measurements
     from s2search.report.tables import comparison_text
@@ -103,7 +109,10 @@ def table_merge(
         OverlapName, typer.Option(help="A row of several tables: refuse, the newer, or pool.")
     ] = OverlapName.REFUSE,
 ) -> int:
-    """Join tables of one device, runtime and precision; every row says which one it comes from."""
+    """Join tables of one device, runtime and precision.
+
+    Every row says which table it comes from. A row that several have is refused, unless --overlap settles it.
+    """
     from s2search.imported import open_measurements
     from s2search.merging import merge
     from s2search.report.tables import show_text
@@ -120,7 +129,7 @@ def table_show(
     table: TableArgument,
     figure: Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")] = None,
 ) -> int:
-    """Show a table: its latencies with their spread, its memory, and where it comes from."""
+    """Show a table's rows and origin, and draw it."""
     from s2search.document import check_writable
     from s2search.imported import open_measurements
     from s2search.report.tables import show_text

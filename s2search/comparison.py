@@ -132,6 +132,7 @@ def compare(before: Table, after: Table) -> Comparison:
     pairs = [(part, timing, second[part]) for part, timing in first.items() if part in second]
     doubt = (1 - _CONFIDENCE) / 2 / max(1, len(pairs))
     rows = [_compared(part, a, b, doubt) for part, a, b in pairs]
+    cards = _card_differences(before, after)
     logs = [math.log(row.ratio) for row in rows if row.ratio is not None]
     return Comparison(
         before=TableName(name=before.name, digest=before.digest),
@@ -141,7 +142,7 @@ def compare(before: Table, after: Table) -> Comparison:
         only_after=[part for part in second if part not in first],
         ratio=math.exp(math.fsum(logs) / len(logs)) if logs else None,
         spearman=_spearman([row.before_ms for row in rows], [row.after_ms for row in rows]),
-        card=_card_differences(before, after) | places,
+        card=cards | {f"{place} of rows": values for place, values in places.items() if cards.get(place) != values},
     )
 
 
@@ -206,7 +207,7 @@ def _by_part(before: Table, after: Table) -> tuple[dict[str, Timing], dict[str, 
             hidden.add(place)
     first, second = ({_name(timing.about, hidden): timing for timing in found} for found in tables)
     differing = {
-        f"{field} of rows": (", ".join(sorted(values[field][0])), ", ".join(sorted(values[field][1])))
+        field: (", ".join(sorted(values[field][0])), ", ".join(sorted(values[field][1])))
         for field in PLACES
         if field in hidden and values.get(field) and values[field][0] != values[field][1]
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from s2search import registry
 from s2search.imported import ImportedTable
 from tests.conftest import Outcome
 from tests.readers.samples import DATA
@@ -155,7 +156,8 @@ def test_a_table_is_shown_in_80_columns_and_as_a_figure(s2search: Run, tmp_path:
     files = {"pi": ("hat", HAT), "xeon": ("tfnas", TFNAS), "hub": ("aihub", HUB)}
     files["memory"] = ("galvatron", str(DATA / "galvatron/memory_profiling_bf16_llama2-7b_all.json"))
     if table in files:
-        s2search("table", "import", *files[table], "--out", table)
+        name, file = files[table]
+        registry.create("readers", name).read(Path(file)).save(tmp_path / table)
     done = s2search("table", "show", table, "--figure", "shown.png")
     assert (done.code, done.err) == (0, "")
     assert fits(done.out)

@@ -110,7 +110,7 @@ def test_two_phones_are_compared_by_part_and_runtime_and_the_card_says_that_they
     found = compare(phone("Samsung Galaxy S24"), phone("Samsung Galaxy S25"))
     assert [row.part for row in found.rows[:2]] == ["EfficientFormer, tflite, float", "EfficientFormer, qnn_dlc, float"]
     assert found.only_before == found.only_after == []
-    assert found.card["device"] == ("Samsung Galaxy S24", "Samsung Galaxy S25")
+    assert found.card == {"device": ("Samsung Galaxy S24", "Samsung Galaxy S25")}
     assert found.ratio is not None
     assert found.ratio < 1
 
