@@ -238,15 +238,25 @@ def _settled(
     """Return what becomes of a row that two tables have, with when it was measured."""
     if overlap == "refuse":
         raise TableError(f"two of the tables give {place}", remedy=_CHOOSE)
+    same = _numbers(first[0]) == _numbers(second[0])  # one measurement twice, or a buffer that nobody times
     if overlap == "pool":
-        return pooled(first[0], second[0], place), max(first[1], second[1])
+        return (first[0] if same else pooled(first[0], second[0], place)), max(first[1], second[1])
     early, late = sorted((first, second), key=lambda one: one[1])
-    if not re.match(r"\d{4}", early[1]) or late[1].startswith(early[1]) or not re.match(r"\d{4}", late[1]):
+    if late[1].startswith(early[1]) or not all(re.match(r"\d{4}", when) for when in (early[1], late[1])):
+        if same:
+            return first
         raise TableError(
             f"neither of two rows of {place} is known to be newer: {first[1]} and {second[1]}",
             remedy="choose --overlap pool, or state the date when importing: FORMAT[date=2026-01-31]",
         )
     return late
+
+
+def _numbers(row: Row | ImportedRow) -> Row | ImportedRow:
+    """Return a row without what says where in which table it stood."""
+    if isinstance(row, Row):
+        return dataclasses.replace(row, note="", order=None)
+    return dataclasses.replace(row, note="", source=0)
 
 
 def _agree(tables: Sequence[_T], field: str, value: Callable[[_T], object]) -> None:

@@ -19,7 +19,7 @@ from s2search.cost import Pipeline
 from s2search.errors import TableError
 from s2search.imported import ImportedTable
 from s2search.lint.linter import lint
-from s2search.merging import merge
+from s2search.merging import Overlap, merge
 from s2search.table import Card, LatencyTable, Row, open_table
 from tests.readers.samples import COMPUTATION, sample
 
@@ -123,9 +123,8 @@ def test_the_newer_row_wins_whichever_comes_first() -> None:
         merged = merge(tables, name="merged", overlap="newer")
         assert {row.latency_ms for row in merged.rows} == {700.0}
         assert {row.note for row in merged.rows} == {f"from later ({slower.digest[7:19]})"}
-    assert "neither of two rows of lcha" in refusal(
-        measured, dataclasses.replace(measured, name="same"), overlap="newer"
-    )
+    heavier = dataclasses.replace(measured, rows=tuple(dataclasses.replace(row, peak_bytes=1) for row in measured.rows))
+    assert "neither of two rows of lcha" in refusal(measured, heavier, overlap="newer")
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**32 - 1))
@@ -155,10 +154,28 @@ def test_pooled_rows_have_mean_and_deviation_of_all_timings_together(n: int, m: 
     assert row.note.count("from t") == 2
 
 
+@pytest.mark.parametrize("overlap", ["newer", "pool"])
+def test_the_same_measurement_twice_counts_once(overlap: Overlap) -> None:
+    merged = merge([TABLE, dataclasses.replace(TABLE, name="copy")], name="merged", overlap=overlap)
+    assert bare(merged.rows) == bare(TABLE.rows)
+
+
+def test_two_campaigns_with_buffers_that_nobody_times_are_pooled() -> None:
+    slower = later(STREAM)
+    rows = [
+        dataclasses.replace(row, latency_ms=1.01 * row.latency_ms, latency_p90_ms=None, latency_p10_ms=None)
+        for row in slower.rows
+    ]
+    merged = merge([STREAM, dataclasses.replace(slower, rows=tuple(rows))], name="merged", overlap="pool")
+    for row, first in zip(merged.rows, STREAM.rows, strict=True):
+        assert row.latency_ms == pytest.approx(1.005 * first.latency_ms)
+        assert row.samples == 2 * first.samples
+
+
 def test_what_says_nothing_of_its_timings_is_not_pooled() -> None:
     unknown = later(STREAM, latency_std_ms=None)
-    assert "lcha (stream, 3x18x32, float32, cpu) cannot be pooled" in refusal(STREAM, unknown, overlap="pool")
     heavier = later(STREAM, weight_bytes=1)
+    assert "lcha (stream, 3x18x32, float32, cpu) cannot be pooled" in refusal(STREAM, unknown, overlap="pool")
     assert "other weights" in refusal(STREAM, heavier, overlap="pool")
 
 
@@ -208,7 +225,8 @@ def test_imported_rows_that_overlap_are_refused_or_settled() -> None:
     assert isinstance(pooled, ImportedTable)
     assert (pooled.rows[1].latency_ms, pooled.rows[1].samples) == (3.0, 100)
     assert pooled.rows[1].latency_std_ms == pytest.approx(math.sqrt(0.05**2 + 0.5**2))
-    assert "cannot be pooled" in refusal(old, new, overlap="pool")
+    bare_new = dataclasses.replace(new, rows=tuple(dataclasses.replace(row, samples=None) for row in new.rows))
+    assert "cannot be pooled" in refusal(old, bare_new, overlap="pool")
     undated = dataclasses.replace(new, card=dataclasses.replace(new.card, date="not stated"))
     assert "is known to be newer" in refusal(old, undated, overlap="newer")
 
