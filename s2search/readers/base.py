@@ -13,6 +13,7 @@ import abc
 import dataclasses
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,8 @@ from s2search.errors import InputError, S2SearchError, TableError
 from s2search.imported import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 from s2search.readers.strict import MOST_BYTES
 from s2search.table import Provenance
+
+_MOST_COLUMNS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +111,16 @@ class Reader(abc.ABC):
             asked = getattr(self, field)
             if field in reading.facts and not asked:
                 stated[field] = BY_ROW
-            elif field in columns:
+                continue
+            if field in columns:
                 rows, stated[field] = _placed(rows, list(columns), field, asked)
                 if stated[field] != BY_ROW:
                     del columns[field]
-            elif asked and stated[field] not in (NOT_STATED, asked):
-                raise TableError(f"it states the {field} {stated[field]!r}, and not {asked!r}", remedy="leave one out")
-            elif asked:
+            if asked and stated[field] == NOT_STATED:
                 stated[field] = asked
                 told.append(field)
+            elif asked and stated[field] != asked:
+                raise TableError(f"it states the {field} {stated[field]!r}, and not {asked!r}", remedy="leave one out")
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         card = ImportedCard(
             device=stated["device"],
@@ -135,10 +139,23 @@ class Reader(abc.ABC):
         return ImportedTable(name=Path(file).stem, card=card, rows=tuple(rows))
 
 
+def few(columns: Sequence[str]) -> list[str]:
+    """Return columns, unless they are so many that a row each would fill the memory.
+
+    Raises:
+        TableError: They are more than any format has.
+    """
+    if len(columns) > _MOST_COLUMNS:
+        raise TableError(f"it speaks of {len(columns):,} different things", allowed=f"at most {_MOST_COLUMNS}")
+    return list(columns)
+
+
 def _placed(rows: list[ImportedRow], columns: list[str], field: str, asked: str) -> tuple[list[ImportedRow], str]:
     """Keep the rows of a place, if one is asked for; where one is left, the card states it, and its column goes."""
     column = columns.index(field)
     there = sorted({row.about[column] for row in rows})
+    if there == [NOT_STATED]:
+        asked = ""
     if asked and asked not in there:
         raise TableError(
             f"no row has the {field.replace('_', ' ')} {asked!r}",

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from s2search.errors import TableError
 from s2search.imported import ImportedRow
-from s2search.readers.base import Reader, Reading
+from s2search.readers.base import Reader, Reading, few
 from s2search.readers.strict import absent, count, decode, mapping, number, read_yaml
 
 _MEANING = {
@@ -44,7 +44,7 @@ class KeyedOperations(Reader):
         """Return one row per key."""
         entries = mapping(read_yaml(decode(content)), "the document")
         said = {key: _said(key) for key in entries}
-        columns = list(dict.fromkeys(name for _, about in said.values() for name in about))
+        columns = few(list(dict.fromkeys(name for _, about in said.values() for name in about)))
         return Reading(
             rows=[self._row(*said[key], columns, key, entry) for key, entry in entries.items()],
             columns={name: _MEANING.get(name, "as the source names it") for name in columns},

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from s2search.errors import TableError
 from s2search.imported import MEASURED, NO_OPERATION, NOT_STATED, ImportedRow
-from s2search.readers.base import Reader, Reading
+from s2search.readers.base import Reader, Reading, few
 from s2search.readers.strict import Plain, absent, count, decode, listing, mapping, mebibytes, number, read_json
 
 _RENAMED = {"gpu": "device", "runtime_backend": "runtime", "weights_dtype": "precision"}
@@ -42,7 +42,7 @@ class Puzzletron(Reader):
         """Return one row per scenario and subblock, and one for what is no subblock."""
         scenarios = listing(read_json(decode(content)), "the document")
         args = [_args(scenario, position) for position, scenario in enumerate(scenarios)]
-        names = list(dict.fromkeys(name for one in args for name in one))
+        names = few(list(dict.fromkeys(name for one in args for name in one)))
         rows = [
             row
             for position, (scenario, said) in enumerate(zip(scenarios, args, strict=True))

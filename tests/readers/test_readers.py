@@ -231,6 +231,16 @@ def test_puzzletron_gives_every_subblock_of_every_scenario() -> None:
     assert row(found, "non_block", scenario="2").latency_ms is None
 
 
+def test_a_device_that_the_file_leaves_open_may_be_told() -> None:
+    open_ = sample("puzzletron").replace(b'"gpu": "NVIDIA H100"', b'"gpu": null')
+    assert table("puzzletron", open_).card.device == NOT_STATED
+    card = table("puzzletron", open_, device="NVIDIA H100").card
+    assert (card.device, card.told) == ("NVIDIA H100", ["device"])
+    assert "no row has the device 'A100'; it has: NVIDIA H100" in refusal(
+        "puzzletron", sample("puzzletron"), device="A100"
+    )
+
+
 def test_tfnas_keeps_its_negative_rows_and_the_linter_finds_exactly_those(tmp_path: Path) -> None:
     for name, negative in (("cpu", 84), ("gpu", 88)):
         raw = DATA / f"tfnas/latency_{name}.csv"
@@ -355,9 +365,11 @@ WIDE = [f"c{n}" for n in range(200_000)]
         ("galvatron", json.dumps(dict.fromkeys(WIDE, 1)).encode()[:-1] + b', "c199999": 2}'),
         ("ofa", b"".join(b"k%d: {mean: 1}\n" % n for n in range(300_000))),
         ("ofa", b"a:\n" + b"- 1\n" * 150_000),
+        ("ofa", b"".join(b"a-k%d:1: {mean: 1}\n" % n for n in range(30_000))),
+        ("puzzletron", json.dumps([{"args": {f"a{n}": 1}, "subblocks": []} for n in range(30_000)]).encode()),
         ("tfnas", b"op,width,latency_ms\n" + b",base,1\n" * 100_000),
     ],
-    ids=["wide CSV", "wide JSON", "long YAML", "long YAML list", "long CSV"],
+    ids=["wide CSV", "wide JSON", "long YAML", "long YAML list", "many facts", "many args", "long CSV"],
 )
 def test_a_large_file_is_refused_soon(name: str, content: bytes) -> None:
     start = time.process_time()
