@@ -30,8 +30,10 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         content = Path(path).read_bytes()
         found: Any = msgspec.json.decode(content)
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        known, schema = {field.name for field in fields}, next((f.default for f in fields if f.name == "schema"), None)
-        if isinstance(found, dict) and isinstance(other := found.get("schema", schema), str) and other != schema:
+        known = {field.name for field in fields}
+        schema = next((field.default for field in fields if field.name == "schema"), None)
+        other = found.get("schema") if isinstance(found, dict) else None
+        if isinstance(schema, str) and isinstance(other, str) and other != schema:
             raise error(f"{str(path)!r} is not a {what}: its schema is {other[:60]!r}", remedy="name another file")
         for key in found if isinstance(found, dict) else ():
             if key not in known:
