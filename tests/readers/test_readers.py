@@ -377,6 +377,15 @@ def test_a_large_file_is_refused_soon(name: str, content: bytes) -> None:
     assert time.process_time() - start < 10
 
 
+def test_two_hundred_things_may_be_said_of_a_part_and_no_more() -> None:
+    for things in (200, 201):
+        content = "".join(f"a-k{n}:1: {{mean: 1}}\n" for n in range(things)).encode()
+        if things == 200:
+            assert len(table("ofa", content).card.columns) == 200
+        else:
+            assert "it speaks of 201 different things; at most 200" in refusal("ofa", content)
+
+
 def test_a_file_with_very_many_columns_is_linted_soon(tmp_path: Path) -> None:
     (tmp_path / "wide.csv").write_text(",".join([*WIDE, "c1", "latency_ms"]) + "\n1\n")
     start = time.process_time()
