@@ -1,7 +1,8 @@
-"""`s2search table`: judge measurements before a plan trusts them."""
+"""`s2search table`: judge measurements before a plan trusts them; read, compare, join and show them."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,24 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-table_app = typer.Typer(help="Judge measurements before a plan trusts them.")
+
+class OverlapName(StrEnum):
+    """What becomes of a row that several tables have."""
+
+    REFUSE = "refuse"
+    NEWER = "newer"
+    POOL = "pool"
+
+
+TableArgument = Annotated[str, typer.Argument(help="A table's folder, or an installed table.")]
+OutOption = Annotated[Path, typer.Option(help="The new table's folder; it must not exist.")]
+
+table_app = typer.Typer(help="Judge, read, compare, join and show measurements.")
 
 
 @table_app.callback()
 def table() -> None:
-    """Judge measurements before a plan trusts them."""
+    """Judge, read, compare, join and show measurements."""
 
 
 @table_app.command("retabulate")
@@ -58,6 +71,98 @@ def table_evaluate(
     found = evaluate(read_layouts(layouts), seed=seed)
     _say(found.to_json() if as_json else evaluation_text(found))
     return 0
+
+
+@table_app.command("import")
+def table_import(
+    reader: Annotated[str, typer.Argument(metavar="FORMAT", help="hat, aihub[device=Samsung Galaxy S24], ...")],
+    file: Annotated[Path, typer.Argument(help="A file that another project publishes.")],
+    out: OutOption,
+) -> int:
+    """Read what others publish, with its provenance.
+
+    No row is dropped or mended: what the linter finds is shown, and stays.
+    """
+    from s2search import registry
+    from s2search.lint.linter import lint
+    from s2search.report.tables import import_text
+
+    _refuse_folder(out)
+    table = registry.create("readers", reader).read(file)
+    table.save(out)
+    _say(import_text(type(table).load(out), lint(out)))
+    return 0
+
+
+@table_app.command("compare")
+def table_compare(
+    before: TableArgument,
+    after: TableArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_comparison/1).")] = False,
+) -> int:
+    """Compare two tables, row by row.
+
+    Ratios of latencies with their uncertainty, what differs beyond noise, ranks, and where the cards differ.
+    """
+    from s2search.comparison import compare
+    from s2search.imported import open_measurements
+    from s2search.report.tables import comparison_text
+
+    found = compare(open_measurements(before), open_measurements(after))
+    _say(found.to_json() if as_json else comparison_text(found))
+    return 0
+
+
+@table_app.command("merge")
+def table_merge(
+    tables: Annotated[list[str], typer.Argument(help="Tables of one device, runtime and precision.")],
+    out: OutOption,
+    overlap: Annotated[
+        OverlapName, typer.Option(help="A row of several tables: refuse, the newer, or pool.")
+    ] = OverlapName.REFUSE,
+) -> int:
+    """Join tables of one device, runtime and precision.
+
+    Every row says which table it comes from. A row that several have is refused, unless --overlap settles it.
+    """
+    from s2search.imported import open_measurements
+    from s2search.merging import merge
+    from s2search.report.tables import show_text
+
+    _refuse_folder(out)
+    merged = merge([open_measurements(name) for name in tables], name=out.resolve().name, overlap=overlap.value)
+    merged.save(out)
+    _say(show_text(merged))
+    return 0
+
+
+@table_app.command("show")
+def table_show(
+    table: TableArgument,
+    figure: Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")] = None,
+) -> int:
+    """Show a table's rows and origin, and draw it."""
+    from s2search.document import check_writable
+    from s2search.imported import open_measurements
+    from s2search.report.tables import show_text
+
+    found = open_measurements(table)
+    if figure is not None:
+        from s2search.report.figures import save_figure
+        from s2search.report.table_figure import table_figure
+
+        check_writable(figure)
+        save_figure(table_figure(found), figure)
+    _say(show_text(found))
+    return 0
+
+
+def _refuse_folder(out: Path) -> None:
+    """Refuse a folder that is there, before anything is computed."""
+    from s2search.errors import InputError
+
+    if out.exists() or out.is_symlink():
+        raise InputError(f"{str(out)!r} is there already", remedy="choose another folder, or move it away")
 
 
 def _say(answer: str | RenderableType) -> None:

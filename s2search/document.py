@@ -29,7 +29,12 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
     try:
         content = Path(path).read_bytes()
         found: Any = msgspec.json.decode(content)
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        known = {field.name for field in fields}
+        schema = next((field.default for field in fields if field.name == "schema"), None)
+        other = found.get("schema") if isinstance(found, dict) else None
+        if isinstance(schema, str) and isinstance(other, str) and other != schema:
+            raise error(f"{str(path)!r} is not a {what}: its schema is {other[:60]!r}", remedy="name another file")
         for key in found if isinstance(found, dict) else ():
             if key not in known:
                 raise UnknownNameError(f"key of the {what} {str(path)!r}", key, known)
@@ -38,7 +43,9 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         raise error(
             f"the {what} {str(path)!r} cannot be read: {problem.strerror}", remedy="check the path"
         ) from problem
-    except msgspec.DecodeError as problem:
+    except RecursionError as problem:
+        raise error(f"{str(path)!r} is nested too deeply to be a {what}", remedy="correct the file") from problem
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise error(
             f"{str(path)!r} is not a {what}: {problem}", remedy="correct the file, or make it again"
         ) from problem

@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+_LONGEST = 4000
+
 
 class S2SearchError(Exception):
     """The base of every error that a user can mend.
@@ -32,8 +34,9 @@ class S2SearchError(Exception):
     def __init__(self, problem: str, *, allowed: str = "", remedy: str = "", **fields: Any) -> None:
         self.problem, self.allowed, self.remedy, self.fields = problem, allowed, remedy, fields
         self.__dict__.update(fields)
-        line = "; ".join(part for part in (problem, allowed, remedy) if part)
-        super().__init__(" ".join(line.split()))
+        line = " ".join("; ".join(part for part in (problem, allowed, remedy) if part).split())
+        # A file may hold a value of megabytes; its beginning names it, and the end has the remedy.
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 4 :]}")
 
 
 class InputError(S2SearchError):

@@ -46,7 +46,7 @@ def read_layouts(path: Path) -> MeasuredLayouts:
     if depth < 1 or header != wanted:
         wrong = next((name for name, right in zip(header, wanted, strict=False) if name != right), "")
         raise TableError(
-            f"{str(path)!r} has {f'the column {wrong!r} out of place' if depth > 0 else 'no layers'}",
+            f"{str(path)!r} has {f'the column {wrong[:60]!r} out of place' if depth > 0 else 'no layers'}",
             allowed=f"layer_00, layer_01, ... in order, then {_LATENCY}",
             remedy="correct the first line",
         )
@@ -86,7 +86,7 @@ def _blocks(path: Path, line: int, row: list[str], depth: int) -> list[int]:
     for layer, text in enumerate(row[:-1]):
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise TableError(
-                f"line {line} of {str(path)!r} has the block {text!r} at layer {layer}",
+                f"line {line} of {str(path)!r} has the block {text[:60]!r} at layer {layer}",
                 allowed="whole numbers from 0",
                 remedy="correct that line",
             )
@@ -100,7 +100,7 @@ def _latency_ms(path: Path, line: int, row: list[str]) -> float:
         latency_ms = math.nan
     if not 1e-9 < latency_ms < 1e12:
         raise TableError(
-            f"line {line} of {str(path)!r} has the latency {row[-1]!r}",
+            f"line {line} of {str(path)!r} has the latency {row[-1][:60]!r}",
             allowed="a positive number of ms",
             remedy="correct or remove that line",
         )

@@ -25,6 +25,7 @@ FAMILIES = {
     "scores": "score",
     "solvers": "solver",
     "profilers": "profiler",
+    "readers": "reader",
 }
 
 

@@ -329,15 +329,7 @@ class LatencyTable:
         Raises:
             TableError: The folder already holds a table; nothing is overwritten.
         """
-        path = Path(folder)
-        refuse_existing(path)
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-            card, rows = Path(scratch, "card.json"), Path(scratch, "table.csv")
-            card.write_bytes(msgspec.json.format(msgspec.json.encode(self.card), indent=2) + b"\n")
-            rows.write_text(self.to_csv(), encoding="utf-8", newline="")
-            shutil.move(rows, path / "table.csv")
-            shutil.move(card, path / "card.json")  # last: a folder with a card is a whole table
+        write_folder(Path(folder), self.card, self.to_csv())
 
     def to_csv(self) -> str:
         """Return `table.csv` as text; null stands as an empty cell."""
@@ -401,6 +393,27 @@ def installed_tables() -> dict[str, Path]:
         for root in _roots(registry.load("tables", name)):
             found.update({card.parent.name: card.parent for card in sorted(root.glob("*/card.json"))})
     return found
+
+
+def write_folder(folder: Path, card: object, rows: str) -> None:
+    """Write `table.csv` and `card.json`, all or nothing.
+
+    Raises:
+        TableError: The folder already holds a table, or cannot be written.
+    """
+    refuse_existing(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            new_card, new_rows = Path(scratch, "card.json"), Path(scratch, "table.csv")
+            new_card.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+            new_rows.write_text(rows, encoding="utf-8", newline="")
+            shutil.move(new_rows, folder / "table.csv")
+            shutil.move(new_card, folder / "card.json")  # last: a folder with a card is a whole table
+    except OSError as error:
+        raise TableError(
+            f"the table's folder {str(folder)!r} cannot be written: {error.strerror}", remedy="choose another folder"
+        ) from error
 
 
 def refuse_existing(folder: Path) -> None:

@@ -56,7 +56,10 @@ class LayoutFile:
 
         from s2search.additive import indicators_TF
 
-        features_NF = indicators_TF(np.array([[line.cells[layer] for layer in layers] for line in lines]))
+        # Numbers in place of cells: an array of text is as wide everywhere as its longest cell.
+        block: dict[str, int] = {}
+        layout_NL = [[block.setdefault(line.cells[layer], len(block)) for layer in layers] for line in lines]
+        features_NF = indicators_TF(np.array(layout_NL))
         latency_N = np.array([line.latency_ms for line in lines])
         latency_N /= np.abs(latency_N).max() or 1.0
         terms_F, *_ = np.linalg.lstsq(features_NF, latency_N, rcond=None)
@@ -164,6 +167,7 @@ def _synthetic(sheet: Sheet) -> Iterator[Complaint]:
 
 
 def _drift(sheet: Sheet) -> Iterator[Complaint]:
+    yield from _drift_of_features(sheet)
     layouts = LayoutFile.of(sheet)
     if layouts is not None and not layouts.exact and layouts.autocorrelation > _DRIFT:
         yield (
@@ -171,6 +175,41 @@ def _drift(sheet: Sheet) -> Iterator[Complaint]:
             f"what an additive model leaves over has a lag-1 autocorrelation of {layouts.autocorrelation:.2f} "
             f"in the order of measurement (noise has 0, the bound is {_DRIFT}): the device drifted",
         )
+
+
+def _drift_of_features(sheet: Sheet) -> Iterator[Complaint]:
+    """Judge layouts that are described by numbers and counted by `layout` in the order of measuring, part by part."""
+    parts: dict[str, list[Line]] = defaultdict(list)
+    for line in _timed(sheet):
+        if line.value("layout") is not None and (line.latency_ms or 0) > 0:
+            parts[line.cells.get("part", "")].append(line)
+    ignored = {column for column in sheet.columns if column.startswith("latency") or column in _NO_KEY}
+    for part, lines in parts.items():
+        features = [column for column in sheet.columns if column not in ignored and column not in ("part", "layout")]
+        features = [column for column in features if all(line.value(column) is not None for line in lines)]
+        if not features or len(features) > _MOST_UNKNOWNS or len(lines) < len(features) + 1 + _SPARE:
+            continue
+        correlation = _autocorrelation(sorted(lines, key=lambda line: line.value("layout") or 0.0), features)
+        if correlation > _DRIFT:
+            yield (
+                None,
+                f"what the features leave over of the {part} has a lag-1 autocorrelation of {correlation:.2f} in the "
+                f"order of measurement (noise has 0, the bound is {_DRIFT}): the device drifted",
+            )
+
+
+def _autocorrelation(lines: list[Line], features: list[str]) -> float:
+    """Return that of the residual of log latency over the features, a constant with them, by least squares."""
+    import numpy as np
+
+    from s2search.additive import autocorrelation
+
+    feature_TF = np.array([[*(line.value(column) or 0.0 for column in features), 1.0] for line in lines])
+    feature_TF /= np.abs(feature_TF).max(axis=0).clip(1e-300)
+    log_T = np.log([line.latency_ms or 1.0 for line in lines])
+    terms_F, *_ = np.linalg.lstsq(feature_TF, log_T, rcond=None)
+    residual_T = log_T - feature_TF @ terms_F
+    return autocorrelation(residual_T) if np.ptp(residual_T) > _EXACT else 0.0
 
 
 def _timed(sheet: Sheet) -> Iterator[Line]:
@@ -183,7 +222,10 @@ def _deviation(line: Line) -> float:
 
 
 _NO_KEY = frozenset(
-    ("samples", "order", "measured_at", "note", "weight_bytes", "state_bytes", "peak_bytes", "memory_bytes")
+    (
+        *("samples", "order", "measured_at", "note", "source", "weight_bytes", "state_bytes", "peak_bytes"),
+        *("memory_bytes", "memory_least_bytes"),
+    )
 )
 
 CSV_RULES: tuple[Rule[Sheet], ...] = (

@@ -11,10 +11,13 @@ import msgspec
 
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
+from s2search.imported import NO_OPERATION, ImportedCard, check_header, is_imported
+from s2search.imported import SCHEMA as IMPORTED
+from s2search.imported import parse_row as parse_imported_row
 from s2search.lint.base import Finding, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
-from s2search.lint.sheet import Sheet
+from s2search.lint.sheet import Line, Sheet
 from s2search.lint.table_rules import Suspect
 from s2search.table import SCHEMA, Card, LatencyTable, Row, check_columns, installed_tables, parse_row, read_text
 
@@ -60,6 +63,41 @@ def to_json(findings: list[Finding]) -> str:
 
 
 def _lint_folder(folder: Path) -> list[Finding]:
+    return _lint_imported(folder) if is_imported(folder) else _lint_table(folder)
+
+
+def _lint_imported(folder: Path) -> list[Finding]:
+    """Judge what others measured by the rules for any CSV file, save rows of memory alone and of nothing done."""
+    where = str(folder / "table.csv")
+    card = read_json(folder / "card.json", ImportedCard, what=f"card of schema {IMPORTED}", error=TableError)
+    sheet = Sheet.parse(read_text(folder / "table.csv"), where=where)
+    check_header(sheet.columns, card, where=where)
+    timed = [line for line in sheet.lines if line.ragged or _is_timed(line)]
+    findings = run(CSV_RULES, Sheet(columns=sheet.columns, lines=tuple(timed)))
+    found = {finding.row for finding in findings if finding.rule == "unreadable_row"}
+    seen: dict[tuple[str, ...], int] = {}
+    for line in sheet.lines:
+        if line.number in found:
+            continue
+        try:
+            row = parse_imported_row(list(line.cells.values()), where="")
+        except TableError as error:
+            findings.append(_finding(line.number, "unreadable_row", error.problem.lstrip(": "), _UNREADABLE))
+            continue
+        if (first := seen.setdefault(card.key(row), line.number)) != line.number:
+            message = f"gives the part of line {first} again, with all that is said of it"
+            findings.append(_finding(line.number, "duplicated_row", message, "keep one of the two"))
+    return in_order(findings)
+
+
+def _is_timed(line: Line) -> bool:
+    cells = line.cells
+    if line.latency_ms == 0 and cells["note"] == NO_OPERATION:
+        return False
+    return bool(cells["latency_ms"] or not cells["memory_bytes"])
+
+
+def _lint_table(folder: Path) -> list[Finding]:
     where = str(folder / "table.csv")
     card, units = _card(folder / "card.json")
     sheet = Sheet.parse(read_text(folder / "table.csv"), where=where)

@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from s2search.errors import TableError
@@ -55,8 +56,9 @@ class Sheet:
                 allowed=f"its first line is {','.join(columns)[:80]!r}",
                 remedy="name the column of latencies in milliseconds so",
             )
-        if twice := [column for column in columns if columns.count(column) > 1]:
-            raise TableError(f"{where} has two columns {twice[0]!r}", remedy="rename or remove one")
+        if len(set(columns)) < len(columns):
+            twice = Counter(columns).most_common(1)[0][0]
+            raise TableError(f"{where} has two columns {twice[:60]!r}", remedy="rename or remove one")
         if not lines:
             raise TableError(f"{where} has no rows", remedy="measure at least one")
         return cls(columns=tuple(columns), lines=lines)

@@ -1,0 +1,146 @@
+"""A table as a figure: the latency of every part by its shape, with the spread that the table states."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from textwrap import fill, shorten
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from s2search.imported import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
+from s2search.report.colours import block_colours
+from s2search.table import LatencyTable, Row
+
+_INK, _FAINT = "#333333", "#DDDDDD"
+_MOST_LINES = 40
+_MOST_SERIES = 8
+_OTHERS = "others"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mark:
+    """One latency: the line it stands on, its series, and how far down and up it spreads, milliseconds."""
+
+    line: str
+    series: str
+    latency_ms: float
+    down_ms: float = 0.0
+    up_ms: float = 0.0
+
+
+def table_figure(table: LatencyTable | ImportedTable) -> Figure:
+    """Draw one line per part, its latencies along it (logarithmic), and one colour per shape or group."""
+    marks = _ours(table) if isinstance(table, LatencyTable) else _theirs(table)
+    drawn = [mark for mark in marks if mark.latency_ms > 0]
+    lines = list(dict.fromkeys(mark.line for mark in drawn))[:_MOST_LINES]
+    series = sorted(dict.fromkeys(mark.series for mark in drawn), key=lambda name: name == _OTHERS)
+    figure = Figure(figsize=(9, 1.7 + 0.32 * max(4, len(lines))), layout="constrained")
+    axes = figure.subplots()
+    place = {line: -position for position, line in enumerate(lines)}
+    colours = block_colours(series)
+    faint = len(drawn) > 400
+    for position, name in enumerate(series):
+        shift = 0.64 * ((len(series) - 1) / 2 - position) / len(series) if len(series) <= _MOST_SERIES else 0.0
+        mine = [mark for mark in drawn if mark.series == name and mark.line in place]
+        axes.errorbar(
+            [mark.latency_ms for mark in mine],
+            [place[mark.line] + shift for mark in mine],
+            xerr=None if faint else [[mark.down_ms for mark in mine], [mark.up_ms for mark in mine]],
+            fmt="|" if faint else "o",
+            markersize=max(3, 12 / len(series)) if faint else 4,
+            alpha=0.25 if faint else 1.0,
+            elinewidth=1.2,
+            capsize=2,
+            color=colours[name],
+            label=name,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if _decades(drawn) > 3.5 else (1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("latency (ms)", fontsize=9, color=_INK)
+    axes.set_yticks([place[line] for line in lines], [shorten(line, 44, placeholder=" ...") for line in lines])
+    axes.set_ylim(-len(lines) + 0.4, 0.6)
+    axes.grid(axis="x", color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(which="both", length=0, colors=_INK, labelsize=8)
+    if len(series) > 1:
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1.0)
+    axes.set_title(fill(_origin(table), 100), fontsize=9, color=_INK)
+    left_out = _left_out(marks, drawn, lines)
+    if left_out:
+        axes.annotate(left_out, (0, 0), (0, -34), xycoords="axes fraction", textcoords="offset points", fontsize=8)
+    return figure
+
+
+def _decades(drawn: list[_Mark]) -> float:
+    """Return how many powers of ten the latencies span."""
+    latencies = [mark.latency_ms for mark in drawn]
+    return math.log10(max(latencies) / min(latencies)) if latencies else 0.0
+
+
+def _left_out(marks: list[_Mark], drawn: list[_Mark], lines: list[str]) -> str:
+    """Return what the figure does not show."""
+    said = []
+    if without := len(marks) - len(drawn):
+        said.append(f"{without:,} latencies of zero or less")
+    if further := len({mark.line for mark in drawn}) - len(lines):
+        said.append(f"{further:,} further parts")
+    return f"not shown: {', '.join(said)}" if said else ""
+
+
+def _ours(table: LatencyTable) -> list[_Mark]:
+    return [
+        _Mark(
+            line=row.label,
+            series=f"{row.scenario} {row.shape.grid}, {row.precision}",
+            latency_ms=row.latency_ms,
+            **dict(zip(("down_ms", "up_ms"), _spread(row), strict=True)),
+        )
+        for row in table.rows
+    ]
+
+
+def _spread(row: Row) -> tuple[float, float]:
+    """Return the way from the median to the deciles, or else the deviation to both sides."""
+    if row.latency_p10_ms is not None and row.latency_p90_ms is not None:
+        return row.latency_ms - row.latency_p10_ms, row.latency_p90_ms - row.latency_ms
+    return row.latency_std_ms or 0.0, row.latency_std_ms or 0.0
+
+
+def _theirs(table: ImportedTable) -> list[_Mark]:
+    """Return one line per part and device; the series is the first column with two to eight values, runtimes first."""
+    cells: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in table.rows:
+        for column, cell in table.about(row).items():
+            cells[column][cell] = None
+    tried = [column for column in ("runtime", "precision", *cells) if column not in ("device", *table.card.facts)]
+    series = next((column for column in tried if 1 < len(cells.get(column, ())) <= _MOST_SERIES), None)
+    return [_their_mark(table, row, series) for row in table.rows if row.latency_ms is not None]
+
+
+def _their_mark(table: ImportedTable, row: ImportedRow, series: str | None) -> _Mark:
+    told, latency_ms, std_ms = table.about(row), row.latency_ms or 0.0, row.latency_std_ms or 0.0
+    value = told.get(series or "", "")
+    name = value if series in ("runtime", "precision") else f"{series} {value}" if value else _OTHERS
+    return _Mark(
+        line=f"{row.part}, {told['device']}" if "device" in told else row.part,
+        series=name,
+        latency_ms=latency_ms,
+        down_ms=min(std_ms, max(0.0, 0.99 * latency_ms)),  # a logarithmic axis has no zero
+        up_ms=std_ms,
+    )
+
+
+def _origin(table: LatencyTable | ImportedTable) -> str:
+    card = table.card
+    facts = {"device": card.device, "date": card.date} if isinstance(table, ImportedTable) else {"date": card.date}
+    told = ", ".join(f"{name} {value}" if value in (NOT_STATED, BY_ROW) else value for name, value in facts.items())
+    return f"{table.name}: {card.provenance.statement} ({told})"
