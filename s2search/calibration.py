@@ -101,11 +101,16 @@ def expected(items: Items, noise_DQ: _Array) -> Belief:
     """Return the misfit and the noise to expect: what a known device showed, in the geometric mean."""
     low, high = np.quantile(np.log(noise_DQ), [0.1587, 0.8413], axis=1)  # one deviation to either side
     noise = float(np.exp(np.log(np.maximum((high - low) / 2, 1e-3)).mean()))
+    return Belief(misfit=expected_misfit(items), noise=noise)
+
+
+def expected_misfit(items: Items) -> float:
+    """Return what the best blend of the others leaves of a known device, in the geometric mean."""
     devices = items.known_ms_ND.shape[1]
     if devices == 1:
-        return Belief(noise=noise)
+        return Belief().misfit
     misfit_D = np.array([_misfit(items, device) for device in range(devices)])
-    return Belief(misfit=float(np.exp(np.log(np.maximum(misfit_D, 1e-3)).mean())), noise=noise)
+    return float(np.exp(np.log(np.maximum(misfit_D, 1e-3)).mean()))
 
 
 def judge(blend: Blend, items: Items, calibration: Calibration) -> Verdict:
