@@ -38,6 +38,7 @@ _ROUNDS = 4
 _REWEIGHTINGS = 20
 _SQUARE = 0.05  # fractions of the latency: smaller errors count by their square, larger ones by their size
 _SLOW = 0.5  # what a timing slower than foretold counts beside a faster one: devices throttle, they do not hurry
+_THROTTLED = 0.03  # timings slower than this fraction count for the common scale the less, the slower they are
 _NEGLIGIBLE = 1e-4
 
 
@@ -177,17 +178,34 @@ def fit_weights(known_ms_ND: _Array, latency_ms_N: _Array) -> _Array:
     """Return the weights, none negative, of the least sum of relative errors.
 
     By iteratively reweighted least squares, so that a timing which is far out pulls no harder than its neighbours. Slow
-    timings count less than fast ones: with ten of them, a few throttled ones would otherwise be taken for the device.
+    timings count less than fast ones, and for the common scale the less the slower they are: with ten of them, a few
+    throttled ones would otherwise be taken for the device.
     """
     from scipy.optimize import nnls
 
-    ratio_ND = known_ms_ND / latency_ms_N[:, None]
-    trust_N = np.ones(len(latency_ms_N))
+    row_N = 1 / latency_ms_N
     for _ in range(_REWEIGHTINGS):
-        weight_D: _Array = nnls(ratio_ND * trust_N[:, None], trust_N)[0]
-        error_N = ratio_ND @ weight_D - 1
-        trust_N = np.sqrt(np.where(error_N < 0, _SLOW, 1.0) / np.maximum(np.abs(error_N), _SQUARE))
-    return weight_D
+        weight_D: _Array = nnls(known_ms_ND * row_N[:, None], latency_ms_N * row_N)[0]
+        size_ms_N, error_N = _errors(known_ms_ND @ weight_D, latency_ms_N)
+        row_N = np.sqrt(np.where(error_N < 0, _SLOW, 1.0) / np.maximum(np.abs(error_N), _SQUARE)) / size_ms_N
+    return weight_D * _usual_scale(known_ms_ND @ weight_D, latency_ms_N)
+
+
+def _usual_scale(blend_ms_N: _Array, latency_ms_N: _Array) -> float:
+    """Return the factor at which the device usually runs; timings much slower than that hardly count."""
+    scale = 1.0
+    for _ in range(_REWEIGHTINGS):
+        size_ms_N, error_N = _errors(scale * blend_ms_N, latency_ms_N)
+        slow_N, fast_N = np.maximum(-error_N / _THROTTLED, 1), np.maximum(error_N / _SQUARE, 1)
+        row_N = 1 / (slow_N * np.sqrt(fast_N)) / size_ms_N
+        scale = float((row_N**2 * blend_ms_N) @ latency_ms_N / ((row_N * blend_ms_N) ** 2).sum())
+    return scale
+
+
+def _errors(blend_ms_N: _Array, latency_ms_N: _Array) -> tuple[_Array, _Array]:
+    """Return what errors are fractions of, and the errors: none exceeds 1, of a slow timing or of a fast one."""
+    size_ms_N = np.maximum(latency_ms_N, blend_ms_N)
+    return size_ms_N, (blend_ms_N - latency_ms_N) / size_ms_N
 
 
 def _posterior(probes: Items, residual_P: _Array, belief: Belief) -> tuple[_Array, _Array]:

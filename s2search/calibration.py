@@ -93,7 +93,9 @@ def calibrate(
             probes = choose_probes(offered, shots, belief)
             blend = fit_blend(offered.take(probes), timed_ms_N[probes], belief)
             error = np.abs(blend.predict(offered).latency_ms_N / timed_ms_N - 1)
-            log_ratio_D[device] += np.log(np.delete(error, probes).mean() / stated_error(blend, offered)) / _DRAWS
+            log_ratio_D[device] += (
+                np.log(max(np.delete(error, probes).mean(), 1e-9) / stated_error(blend, offered)) / _DRAWS
+            )
     return Calibration(belief=expected(items, noise_DQ), correction=float(np.exp(max(log_ratio_D.mean(), 0.0))))
 
 

@@ -108,8 +108,26 @@ def test_one_timing_twice_as_slow_moves_no_prediction_far(slow: int) -> None:
 
 def test_slow_timings_count_less_than_fast_ones() -> None:
     timed_ms_P = np.array([10.0, 10.0, 10.0, 10.0, 12.0, 12.0, 12.0, 12.0, 12.0])
-    assert fit_weights(np.ones((9, 1)), timed_ms_P)[0] < 11
+    assert fit_weights(np.ones((9, 1)), timed_ms_P)[0] < 10.1  # five of nine are throttled
     assert fit_weights(np.ones((3, 1)), timed_ms_P[:3])[0] == pytest.approx(10)
+
+
+def test_weights_count_a_far_timing_no_harder_than_a_near_one() -> None:
+    found = [fit_weights(np.ones((9, 1)), np.array([10.0] * 8 + [far]))[0] for far in (15.0, 100.0, 2.0)]
+    assert found == pytest.approx([10, 10, 10], rel=0.03)
+
+
+def test_corrections_leave_the_common_scale_to_the_robust_weights() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        items = made_items(rng, layers=3)
+        truth_ms_N = items.known_ms_ND[:, 0] * (1 + 0.1 * items.trait_NF @ rng.standard_normal(12))
+        probes = items.take(chosen := choose_probes(items, 10, BELIEF))
+        blend = fit_blend(probes, truth_ms_N[chosen], BELIEF)
+        robust_ms_P = probes.known_ms_ND @ fit_weights(probes.known_ms_ND, truth_ms_N[chosen])
+        corrected_P = blend.predict(probes).latency_ms_N / robust_ms_P
+        assert np.average(corrected_P, weights=1 / blend.doubt_P) == pytest.approx(1, abs=1e-9)
+        assert np.ptp(corrected_P) > 0.005
 
 
 def test_a_misfit_that_shows_in_the_timings_is_corrected() -> None:
@@ -122,7 +140,7 @@ def test_a_misfit_that_shows_in_the_timings_is_corrected() -> None:
         blend = fit_blend(items.take(probes), truth_ms_N[probes], BELIEF)
         corrected += np.abs(blend.predict(items).latency_ms_N / truth_ms_N - 1).mean()
         plain += np.abs(items.known_ms_ND @ fit_weights(*timed(items, truth_ms_N, probes)) / truth_ms_N - 1).mean()
-    assert corrected < 0.8 * plain
+    assert corrected < 0.85 * plain
 
 
 def timed(items: Items, latency_ms_N: Array, probes: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -171,7 +189,7 @@ def test_calibration_only_ever_raises_the_error_and_raises_it_where_devices_are_
     assert calibrate(alike, noise_DQ, 8, np.random.default_rng(0)).correction == 1
     unlike = made_items(np.random.default_rng(6), items=300)
     blind = Items(known_ms_ND=unlike.known_ms_ND, trait_NF=np.zeros((300, 1)))
-    assert calibrate(blind, noise_DQ, 8, np.random.default_rng(0)).correction >= 1
+    assert 1.1 < calibrate(blind, noise_DQ, 8, np.random.default_rng(0)).correction < 3
     assert calibrate(unlike.without(0).without(0), noise_DQ[:1], 8, np.random.default_rng(0)).correction == 1
 
 

