@@ -29,6 +29,7 @@ from s2search.errors import InputError
 _Array = NDArray[np.float64]
 
 LEAST_SHOTS = 4
+MOST_UNEXPLAINED = 0.6  # of the error of one constant: beyond it the known devices say too little of a device
 _SIZES = np.geomspace(0.001, 1.0, 19)  # of misfit and of noise: standard deviations as fractions of the latency
 _SURPRISE = np.log(4.0)  # one standard deviation of the prior: a size four times as large, or as small, as believed
 _SCALE = 1.0  # of the scale that all items share, before any is timed
@@ -154,11 +155,15 @@ def choose_probes(items: Items, shots: int, belief: Belief) -> NDArray[np.int64]
 def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:
     """Fit weights, corrections and their uncertainty to the timings of a few items.
 
-    The common scale is that of the robust weights: corrections are measured from their mean at the timed items.
+    The common scale is the usual one of the robust weights, where they explain the timings at all; corrections are
+    measured from their mean at the timed items.
     """
     weight_D = fit_weights(probes.known_ms_ND, latency_ms_P)
     error_P = np.abs(probes.known_ms_ND @ weight_D / latency_ms_P - 1)
     constant_ms = fit_weights(np.ones((len(latency_ms_P), 1)), latency_ms_P)
+    unexplained = float(error_P.sum() / max(np.abs(constant_ms / latency_ms_P - 1).sum(), 1e-12))
+    if unexplained <= MOST_UNEXPLAINED:
+        weight_D = weight_D * _usual_scale(probes.known_ms_ND @ weight_D, latency_ms_P)
     residual_P = latency_ms_P / (probes.known_ms_ND @ weight_D) - 1
     posterior_MS, doubt_P = _posterior(probes, residual_P, belief)
     blend = Blend(
@@ -168,7 +173,7 @@ def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:
         doubt_P=doubt_P,
         posterior_MS=posterior_MS,
         noise=float(np.sqrt(posterior_MS.sum(axis=0) @ _SIZES**2)),
-        unexplained=float(error_P.sum() / max(np.abs(constant_ms / latency_ms_P - 1).sum(), 1e-12)),
+        unexplained=unexplained,
     )
     corrected_P = blend.predict(probes).latency_ms_N / (probes.known_ms_ND @ weight_D)
     return dataclasses.replace(blend, weight_D=weight_D / np.average(corrected_P, weights=1 / doubt_P))
@@ -178,8 +183,7 @@ def fit_weights(known_ms_ND: _Array, latency_ms_N: _Array) -> _Array:
     """Return the weights, none negative, of the least sum of relative errors.
 
     By iteratively reweighted least squares, so that a timing which is far out pulls no harder than its neighbours. Slow
-    timings count less than fast ones, and for the common scale the less the slower they are: with ten of them, a few
-    throttled ones would otherwise be taken for the device.
+    timings count less than fast ones: with ten of them, a few throttled ones would otherwise be taken for the device.
     """
     from scipy.optimize import nnls
 
@@ -188,7 +192,7 @@ def fit_weights(known_ms_ND: _Array, latency_ms_N: _Array) -> _Array:
         weight_D: _Array = nnls(known_ms_ND * row_N[:, None], latency_ms_N * row_N)[0]
         size_ms_N, error_N = _errors(known_ms_ND @ weight_D, latency_ms_N)
         row_N = np.sqrt(np.where(error_N < 0, _SLOW, 1.0) / np.maximum(np.abs(error_N), _SQUARE)) / size_ms_N
-    return weight_D * _usual_scale(known_ms_ND @ weight_D, latency_ms_N)
+    return weight_D
 
 
 def _usual_scale(blend_ms_N: _Array, latency_ms_N: _Array) -> float:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.blend import Belief, Blend, Items, choose_probes, fit_blend, fit_weights
+from s2search.blend import MOST_UNEXPLAINED, Belief, Blend, Items, choose_probes, fit_blend, fit_weights
 
 _Array = NDArray[np.float64]
 
 MOST_ERROR = 0.10  # the largest predicted error that is trusted
-MOST_UNEXPLAINED = 2 / 3
 _DRAWS = 8  # of candidates and timings, for every known device left out
 _CANDIDATES = 1000
 _MEAN_TO_STD = np.sqrt(2 / np.pi)  # of a Gaussian: its mean size over its standard deviation

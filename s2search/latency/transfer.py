@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2search.blend import LEAST_SHOTS, Belief, Items, fit_blend
-from s2search.calibration import MOST_UNEXPLAINED, expected_misfit
+from s2search.blend import LEAST_SHOTS, MOST_UNEXPLAINED, Belief, Items, fit_blend
+from s2search.calibration import expected_misfit
 from s2search.errors import InputError, MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import measured, work

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.table import Table
 
-from s2search.calibration import MOST_ERROR, MOST_UNEXPLAINED
+from s2search.blend import MOST_UNEXPLAINED
+from s2search.calibration import MOST_ERROR
 from s2search.transfer_evaluation import TransferEvaluation
 
 
