@@ -5,20 +5,27 @@ Axes: T measurements in order, L layers, F features (one per layer and block, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 _RIDGE = 1.0  # in rows: an effect that one row supports is halved
 
 
-def indicators_TF(layout_TL: NDArray[np.int64] | NDArray[np.str_]) -> NDArray[np.float64]:
+def indicators_TF(
+    layout_TL: NDArray[np.int64] | NDArray[np.str_], blocks: Sequence[NDArray[np.int64]] | None = None
+) -> NDArray[np.float64]:
     """Return one indicator per layer and block that occurs there, and a last column of ones.
+
+    With `blocks`, one per layer and block that is named there.
 
     >>> indicators_TF(np.array([[0, 7], [1, 7]]))
     array([[1., 0., 1., 1.],
            [0., 1., 1., 1.]])
     """
-    columns = [layout_T[:, None] == np.unique(layout_T) for layout_T in layout_TL.T]
+    named = blocks or [np.unique(layout_T) for layout_T in layout_TL.T]
+    columns = [layout_T[:, None] == block_C for layout_T, block_C in zip(layout_TL.T, named, strict=True)]
     return np.hstack([*columns, np.ones((len(layout_TL), 1))]).astype(np.float64)
 
 

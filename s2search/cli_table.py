@@ -165,6 +165,31 @@ def _refuse_folder(out: Path) -> None:
         raise InputError(f"{str(out)!r} is there already", remedy="choose another folder, or move it away")
 
 
+@table_app.command("transfer")
+def table_transfer(
+    known: Annotated[list[Path], typer.Option(help="CSV of layouts on a known device, as for evaluate; repeatable.")],
+    target: Annotated[Path, typer.Option(help="CSV of layouts on the device to foretell.")],
+    shots: Annotated[int, typer.Option(help="Layouts to time on the target.")] = 10,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of candidates to choose those from.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the candidates.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (schema s2search.transfer_evaluation/1).")
+    ] = False,
+) -> int:
+    """Say how well a few timings of a device, with known devices' models, foretell the rest."""
+    from s2search.layouts import read_layouts
+    from s2search.report.progress import progress_bar
+    from s2search.report.transfer import transfer_text
+    from s2search.transfer_evaluation import evaluate_transfer, fit_known
+
+    with progress_bar("known devices") as progress:
+        devices = fit_known(known, target, progress)
+    with progress_bar("draws") as progress:
+        found = evaluate_transfer(devices, read_layouts(target), shots=shots, draws=draws, seed=seed, progress=progress)
+    _say(found.to_json() if as_json else transfer_text(found))
+    return 0
+
+
 def _say(answer: str | RenderableType) -> None:
     """Print JSON as it is, and everything else for a terminal."""
     if isinstance(answer, str):

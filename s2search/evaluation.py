@@ -77,7 +77,7 @@ def evaluate(layouts: MeasuredLayouts, *, seed: int = 0) -> Evaluation:
         within_5=float((error <= 0.05).mean()),
         within_10=float((error <= 0.10).mean()),
         within_15=float((error <= 0.15).mean()),
-        spearman=_correlation(_ranks(drifting_ms_T[held_out]), _ranks(truth_ms_T[held_out])),
+        spearman=rank_correlation(drifting_ms_T[held_out], truth_ms_T[held_out]),
         residual_autocorrelation=autocorrelation(additive_ms_T - truth_ms_T),
     )
 
@@ -93,15 +93,15 @@ def predictions(
     return additive_latency_ms(feature_TF, seen_ms_T), model.latency_ms_T, model.smoothness is not None
 
 
+def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return Spearman's correlation; 0 where one of the two does not vary."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ranks from 0; equal values share the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     shared: NDArray[np.float64] = (np.cumsum(counts) - (counts + 1) / 2)[inverse]
     return shared
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return Pearson's correlation; 0 where one of the two does not vary."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])

@@ -1,0 +1,253 @@
+"""Blend: a new device's latencies as a non-negative combination of known devices', from a few timings of it.
+
+Items are whatever is timed: single blocks or whole layouts. The model of an item's latency is
+
+    latency = blend * (1 + misfit + noise),    blend = known_ms_D @ weight_D,    weight_D >= 0
+
+Misfit is a Gaussian process over the items' traits (items that share blocks err alike), noise is independent with heavy
+tails. How large both are is not known beforehand: a wide prior around what known devices showed (`Belief`), narrowed by
+the timings on a grid. The misfit's posterior mean is a shrunken correction; its posterior variance, with that of the
+weights, is the uncertainty. The items to time are those that leave the least of it.
+
+Axes: N items, P probes (the items that are timed), D known devices, F traits, M sizes of misfit, S sizes of noise.
+
+Source: Rasmussen and Williams (2006), "Gaussian processes for machine learning", equations 2.25, 2.26 and 2.30 (mean,
+variance, marginal likelihood); Atkinson, Donev and Tobias (2007), "Optimum experimental designs", section 10.6
+(V-optimality); Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution" (weights).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.errors import InputError
+
+_Array = NDArray[np.float64]
+
+LEAST_SHOTS = 4
+MOST_UNEXPLAINED = 0.6  # of the error of one constant: beyond it the known devices say too little of a device
+_SIZES = np.geomspace(0.001, 1.0, 19)  # of misfit and of noise: standard deviations as fractions of the latency
+_SURPRISE = np.log(4.0)  # one standard deviation of the prior: a size four times as large, or as small, as believed
+_SCALE = 1.0  # of the scale that all items share, before any is timed
+_SHARE = 0.5  # of one known device's share in the blend
+_DEGREES = 4.0  # of freedom of the noise (Student's t)
+_ROUNDS = 4
+_REWEIGHTINGS = 20
+_SQUARE = 0.05  # fractions of the latency: smaller errors count by their square, larger ones by their size
+_SLOW = 0.5  # what a timing slower than foretold counts beside a faster one: devices throttle, they do not hurry
+_THROTTLED = 0.03  # timings slower than this fraction count for the common scale the less, the slower they are
+_NEGLIGIBLE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Items:
+    """What may be timed or foretold: known devices' latencies of it in ms, and traits of unit length on average.
+
+    The latencies come from models of the known devices, or from their tables. Two items err alike as far as the product
+    of their traits says.
+    """
+
+    known_ms_ND: _Array
+    trait_NF: _Array
+
+    def take(self, index_P: NDArray[np.int64]) -> Items:
+        """Return some of the items."""
+        return Items(known_ms_ND=self.known_ms_ND[index_P], trait_NF=self.trait_NF[index_P])
+
+    def without(self, device: int) -> Items:
+        """Return the same items with one known device less."""
+        return Items(known_ms_ND=np.delete(self.known_ms_ND, device, axis=1), trait_NF=self.trait_NF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belief:
+    """What is expected of a device before it is timed: standard deviations of misfit and of noise, as fractions."""
+
+    misfit: float = 0.1
+    noise: float = 0.03
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """Latencies in ms and their standard deviations in ms, the noise of a single timing left out."""
+
+    latency_ms_N: _Array
+    std_ms_N: _Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blend:
+    """A device as a combination of known ones; made by `fit_blend`.
+
+    Attributes:
+        weight_D: What each known device's latency counts, 0 or more.
+        probes: The items that were timed.
+        residual_P: Their measured latencies over the combination, less one, before its scale made room for corrections.
+        doubt_P: How much more variance each timing's noise has than an ordinary one's.
+        posterior_MS: Probability of every size of misfit and of noise.
+        noise: Standard deviation of the noise, as a fraction.
+        unexplained: The probes' mean error over that of one constant for all of them; near 1, or above, the known
+            devices say nothing about this one.
+    """
+
+    weight_D: _Array
+    probes: Items
+    residual_P: _Array
+    doubt_P: _Array
+    posterior_MS: _Array
+    noise: float
+    unexplained: float
+
+    def predict(self, items: Items) -> Prediction:
+        """Foretell items, timed ones among them or not."""
+        blend_ms_N = items.known_ms_ND @ self.weight_D
+        like_NP, like_PP = items.trait_NF @ self.probes.trait_NF.T, self.probes.trait_NF @ self.probes.trait_NF.T
+        like_N = (items.trait_NF**2).sum(axis=1)
+        mean_ms_D = self.probes.known_ms_ND.mean(axis=0)
+        weight_NG, weight_PG = _weight_factor(items, mean_ms_D), _weight_factor(self.probes, mean_ms_D)
+        mean_N, square_N = np.zeros(len(blend_ms_N)), np.zeros(len(blend_ms_N))
+        for m, s in np.argwhere(self.posterior_MS > _NEGLIGIBLE):
+            misfit, noise_P = _SIZES[m] ** 2, _SIZES[s] ** 2 * self.doubt_P
+            inverse_PP = np.linalg.inv(misfit * like_PP + weight_PG @ weight_PG.T + np.diag(noise_P))
+            known_NP = misfit * like_NP + weight_NG @ weight_PG.T
+            correction_N = misfit * like_NP @ (inverse_PP @ self.residual_P)
+            variance_N = misfit * like_N + (weight_NG**2).sum(axis=1) - (known_NP @ inverse_PP * known_NP).sum(axis=1)
+            mean_N += self.posterior_MS[m, s] * correction_N
+            square_N += self.posterior_MS[m, s] * (np.maximum(variance_N, 0) + correction_N**2)
+        return Prediction(
+            latency_ms_N=blend_ms_N * np.maximum(1 + mean_N, 0.5),
+            std_ms_N=blend_ms_N * np.sqrt(np.maximum(square_N - mean_N**2, 0)),
+        )
+
+
+def choose_probes(items: Items, shots: int, belief: Belief) -> NDArray[np.int64]:
+    """Choose which items to time: one after the other, each the one that leaves all items' variances least in sum.
+
+    Returns:
+        Positions in `items`, the most telling first.
+
+    Raises:
+        InputError: Too few timings to tell anything, or so many that nothing is left to foretell.
+    """
+    if not LEAST_SHOTS <= shots < len(items.known_ms_ND):
+        raise InputError(
+            f"{shots} timings of {len(items.known_ms_ND)} candidates",
+            allowed=f"{LEAST_SHOTS} timings or more, and fewer than candidates",
+            remedy="time more, or offer more candidates",
+        )
+    factor_NG = np.hstack([_weight_factor(items, items.known_ms_ND.mean(axis=0)), belief.misfit * items.trait_NF])
+    variance_NN = factor_NG @ factor_NG.T
+    chosen: list[int] = []
+    for _ in range(shots):
+        gain_N = (variance_NN**2).sum(axis=0) / (np.diag(variance_NN) + belief.noise**2)
+        gain_N[chosen] = -1
+        best = int(gain_N.argmax())
+        chosen.append(best)
+        column_N = variance_NN[best].copy()
+        variance_NN -= np.outer(column_N, column_N / (column_N[best] + belief.noise**2))
+    return np.array(chosen)
+
+
+def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:
+    """Fit weights, corrections and their uncertainty to the timings of a few items.
+
+    The common scale is the usual one of the robust weights, where they explain the timings at all; corrections are
+    measured from their mean at the timed items.
+    """
+    weight_D = fit_weights(probes.known_ms_ND, latency_ms_P)
+    error_P = np.abs(probes.known_ms_ND @ weight_D / latency_ms_P - 1)
+    constant_ms = fit_weights(np.ones((len(latency_ms_P), 1)), latency_ms_P)
+    unexplained = float(error_P.sum() / max(np.abs(constant_ms / latency_ms_P - 1).sum(), 1e-12))
+    if unexplained <= MOST_UNEXPLAINED:
+        weight_D = weight_D * _usual_scale(probes.known_ms_ND @ weight_D, latency_ms_P)
+    residual_P = latency_ms_P / (probes.known_ms_ND @ weight_D) - 1
+    posterior_MS, doubt_P = _posterior(probes, residual_P, belief)
+    blend = Blend(
+        weight_D=weight_D,
+        probes=probes,
+        residual_P=residual_P,
+        doubt_P=doubt_P,
+        posterior_MS=posterior_MS,
+        noise=float(np.sqrt(posterior_MS.sum(axis=0) @ _SIZES**2)),
+        unexplained=unexplained,
+    )
+    corrected_P = blend.predict(probes).latency_ms_N / (probes.known_ms_ND @ weight_D)
+    return dataclasses.replace(blend, weight_D=weight_D / np.average(corrected_P, weights=1 / doubt_P))
+
+
+def fit_weights(known_ms_ND: _Array, latency_ms_N: _Array) -> _Array:
+    """Return the weights, none negative, of the least sum of relative errors.
+
+    By iteratively reweighted least squares, so that a timing which is far out pulls no harder than its neighbours. Slow
+    timings count less than fast ones: with ten of them, a few throttled ones would otherwise be taken for the device.
+    """
+    from scipy.optimize import nnls
+
+    row_N = 1 / latency_ms_N
+    for _ in range(_REWEIGHTINGS):
+        weight_D: _Array = nnls(known_ms_ND * row_N[:, None], latency_ms_N * row_N)[0]
+        size_ms_N, error_N = _errors(known_ms_ND @ weight_D, latency_ms_N)
+        row_N = np.sqrt(np.where(error_N < 0, _SLOW, 1.0) / np.maximum(np.abs(error_N), _SQUARE)) / size_ms_N
+    return weight_D
+
+
+def _usual_scale(blend_ms_N: _Array, latency_ms_N: _Array) -> float:
+    """Return the factor at which the device usually runs; timings much slower than that hardly count."""
+    scale = 1.0
+    for _ in range(_REWEIGHTINGS):
+        size_ms_N, error_N = _errors(scale * blend_ms_N, latency_ms_N)
+        slow_N, fast_N = np.maximum(-error_N / _THROTTLED, 1), np.maximum(error_N / _SQUARE, 1)
+        row_N = 1 / (slow_N * np.sqrt(fast_N)) / size_ms_N
+        scale = float((row_N**2 * blend_ms_N) @ latency_ms_N / ((row_N * blend_ms_N) ** 2).sum())
+    return scale
+
+
+def _errors(blend_ms_N: _Array, latency_ms_N: _Array) -> tuple[_Array, _Array]:
+    """Return what errors are fractions of, and the errors: none exceeds 1, of a slow timing or of a fast one."""
+    size_ms_N = np.maximum(latency_ms_N, blend_ms_N)
+    return size_ms_N, (blend_ms_N - latency_ms_N) / size_ms_N
+
+
+def _posterior(probes: Items, residual_P: _Array, belief: Belief) -> tuple[_Array, _Array]:
+    """Return the probability of every size of misfit and noise, and how doubtful each timing is."""
+    like_PP = probes.trait_NF @ probes.trait_NF.T
+    weight_PG = _weight_factor(probes, probes.known_ms_ND.mean(axis=0))
+    weight_PP = weight_PG @ weight_PG.T
+    size_M, size_S = _SIZES[:, None, None, None] ** 2, _SIZES[:, None, None] ** 2
+    log_prior_MS = -0.5 * (_surprise(belief.misfit)[:, None] ** 2 + _surprise(belief.noise) ** 2)
+    doubt_P = np.ones(len(residual_P))
+    for _ in range(_ROUNDS):
+        variance_MSPP = size_M * like_PP + size_S * np.diag(doubt_P) + weight_PP
+        log_MS = log_prior_MS + _log_likelihood(variance_MSPP, residual_P)
+        posterior_MS = np.exp(log_MS - log_MS.max())
+        posterior_MS /= posterior_MS.sum()
+        misfit, noise = (np.exp(posterior_MS.sum(axis=axis) @ np.log(_SIZES)) for axis in (1, 0))
+        known_PP = misfit**2 * like_PP + weight_PP
+        expected_P = known_PP @ np.linalg.solve(known_PP + noise**2 * np.diag(doubt_P), residual_P)
+        doubt_P = (_DEGREES + ((residual_P - expected_P) / noise) ** 2) / (_DEGREES + 1)
+    return posterior_MS, doubt_P
+
+
+def _surprise(believed: float) -> _Array:
+    surprise: _Array = np.log(_SIZES / believed) / _SURPRISE
+    return surprise
+
+
+def _log_likelihood(variance_MSPP: _Array, residual_P: _Array) -> _Array:
+    factor_MSPP = np.linalg.cholesky(variance_MSPP)
+    column_MSP1 = np.broadcast_to(residual_P[:, None], (*factor_MSPP.shape[:-1], 1))
+    white_MSP = np.linalg.solve(factor_MSPP, column_MSP1)[..., 0]
+    log_root_MSP = np.log(np.diagonal(factor_MSPP, axis1=-2, axis2=-1))
+    likelihood_MS: _Array = -0.5 * (white_MSP**2).sum(axis=-1) - log_root_MSP.sum(axis=-1)
+    return likelihood_MS
+
+
+def _weight_factor(items: Items, mean_ms_D: _Array) -> _Array:
+    """Return a factor of the prior covariance that unknown weights give: a common scale, and a share per device."""
+    share_ND = items.known_ms_ND / mean_ms_D
+    share_ND = share_ND / share_ND.mean(axis=1, keepdims=True) - 1
+    return np.hstack([np.full((len(share_ND), 1), _SCALE), _SHARE * share_ND])

@@ -1,0 +1,117 @@
+"""What a part does, whatever it runs on: operations, bytes moved, and bytes held, from its own specification."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from s2search import registry
+from s2search.block import Block, Part, Precision, Shape
+from s2search.cost import Cost
+from s2search.errors import MissingRowError, UnknownNameError
+from s2search.latency.base import Estimate
+from s2search.latency.lookup import Lookup, estimate_of
+from s2search.table import LatencyTable, Row, Scope
+
+_FAMILIES = ("blocks", "parts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One call of a part.
+
+    Attributes:
+        flops: Floating-point operations, two per multiply-add.
+        moved_bytes: Weights and state read once, activations as many as are alive at the worst moment: a lower bound.
+        memory_bytes: Weights and streaming state.
+        peak_bytes: Activations alive at the worst moment.
+    """
+
+    flops: int
+    moved_bytes: int
+    memory_bytes: int
+    peak_bytes: int
+
+    def estimate(self, latency_us: float, latency_std_us: float) -> Estimate:
+        """Return an estimate with this latency (microseconds) and these bytes; no part is free."""
+        return Estimate(
+            cost=Cost(latency_us=max(round(latency_us), 1), memory_bytes=self.memory_bytes, peak_bytes=self.peak_bytes),
+            latency_std_us=latency_std_us,
+            provenance="estimated",
+            bytes_provenance="estimated",
+        )
+
+
+def measured(table: LatencyTable, scope: Scope, part: str, options: str) -> Estimate | None:
+    """Return what the table itself says of a part, or None where its work must be asked for.
+
+    A part that only tables know, such as a buffer between layers, answers from another video size: the largest row,
+    grown in proportion to tokens.
+    """
+    label = f"{part}[{options}]" if options else part
+    rows = [row for row in table.in_scope(scope, any_grid=True) if row.label == label]
+    if any(row.shape == scope.shape for row in rows):
+        return Lookup().predict(table, scope, part, options)
+    if not rows or any(part in registry.installed(family) for family in _FAMILIES):
+        return None
+    largest = estimate_of(max(rows, key=lambda row: row.shape.tokens))
+    growth = max(scope.shape.tokens / max(row.shape.tokens for row in rows), 1.0)
+    cost = Cost(
+        latency_us=math.ceil(growth * largest.cost.latency_us),
+        memory_bytes=math.ceil(growth * largest.cost.memory_bytes),
+        peak_bytes=math.ceil(growth * largest.cost.peak_bytes),
+    )
+    return Estimate(
+        cost=cost, latency_std_us=float(cost.latency_us), provenance="estimated", bytes_provenance="estimated"
+    )
+
+
+def work(shape: Shape, precision: str, part: str, options: str) -> Work:
+    """Return what one call of an installed part does at a shape.
+
+    Raises:
+        MissingRowError: No installed distribution specifies the part.
+    """
+    specified = _specified(part, options)
+    weight_bytes = Precision.named(precision).weight_bytes(specified.parameters(shape))
+    state_bytes = specified.state_bytes(shape, Precision.named(precision)) if isinstance(specified, Block) else 0
+    peak_bytes = specified.peak_bytes(shape, Precision.named(precision))
+    return Work(
+        flops=specified.flops(shape),
+        moved_bytes=weight_bytes + state_bytes + peak_bytes,
+        memory_bytes=weight_bytes + state_bytes,
+        peak_bytes=peak_bytes,
+    )
+
+
+def timed_work(table: LatencyTable, scope: Scope) -> list[tuple[Row, Work]]:
+    """Return every timed row with the scope's precision and compute unit, at any shape, and the work behind it."""
+    rows = [
+        row
+        for row in table.rows
+        if (row.precision, row.compute_unit) == (scope.precision, scope.compute_unit) and row.latency_ms > 0
+    ]
+    found = []
+    for row in rows:
+        try:
+            found.append((row, work(row.shape, row.precision, row.part, row.options)))
+        except MissingRowError:  # a part that only its row knows, such as a codec
+            continue
+    return found
+
+
+def _specified(part: str, options: str) -> Part:
+    for family in _FAMILIES:
+        if part in registry.installed(family):
+            try:
+                specified: Part = registry.create(family, f"{part}[{options}]" if options else part)
+            except UnknownNameError:
+                break
+            return specified
+    label = f"{part}[{options}]" if options else part
+    raise MissingRowError(
+        f"nothing installed says how much work {label!r} is",
+        remedy="measure that row, or install the distribution that offers the part",
+        part=part,
+        options=options,
+    )

@@ -1,0 +1,41 @@
+"""An evaluation of a transfer in the terminal, made for 80 columns."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from s2search.blend import MOST_UNEXPLAINED
+from s2search.calibration import MOST_ERROR
+from s2search.transfer_evaluation import TransferEvaluation
+
+
+def transfer_text(found: TransferEvaluation) -> RenderableType:
+    """Return the errors as percentages, beside what the transfer says of itself."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("known", ", ".join(found.known))
+    grid.add_row("timed", f"{found.shots} of {found.offered:,} candidates, {found.draws} draws (seed {found.seed})")
+    grid.add_row("error", f"{_percent(found.mape_mean)} on the other layouts, worst draw {_percent(found.mape_worst)}")
+    grid.add_row("", f"{found.shots} random layouts, plain least squares: {_percent(found.mape_random_nnls)}")
+    grid.add_row("within", f"10 % {_percent(found.within_10)}")
+    grid.add_row("ranks", f"Spearman {found.spearman:.3f}")
+    grid.add_row("foresaw", f"an error of {_percent(found.predicted_error)}")
+    grid.add_row("trust", _trust(found))
+    return grid
+
+
+def _trust(found: TransferEvaluation) -> str:
+    reasons = []
+    if found.predicted_error > MOST_ERROR:
+        reasons.append(f"it foresees an error above {100 * MOST_ERROR:.0f} %")
+    if found.unexplained > MOST_UNEXPLAINED:
+        reasons.append(f"one constant for all timings would err {1 / found.unexplained:.1f} times as much")
+    if reasons:
+        return f"NO: {'; '.join(reasons)}; time more of this device"
+    return f"yes; {100 * found.flagged_draws:.0f} % of the draws distrust themselves"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
