@@ -25,7 +25,7 @@ from s2search.solver.graph import BOUNDLESS, Cases, Graph
 
 Float = NDArray[np.float64]
 
-_SHARES, _SIZES, _OCTAVES = 36, 49, 9.0  # of the first grid: proportions of prices, and how large they are
+_SHARES, _SIZES, _OCTAVES = 21, 25, 9.0  # of the first grid: proportions of prices, and how large they are
 _ELITE, _DRAWN, _ROUNDS, _WIDER = 16, 64, 10, 1.5
 _NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
 _FORBIDDEN = -1e30

@@ -24,7 +24,7 @@ from s2search.solver.graph import Cases, Graph, least_to_go
 NOTHING = -(2**62)
 
 _THRESHOLDS, _PER_THRESHOLD = 24, 64
-_FEW = 256
+_FEW = 600
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
