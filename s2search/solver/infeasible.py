@@ -10,7 +10,7 @@ import numpy as np
 from s2search.cost import format_bytes
 from s2search.errors import CheckError, InfeasibleError
 from s2search.problem import UNLIMITED, Problem, Resource
-from s2search.solver.graph import BOUNDLESS, Graph, limited_resources
+from s2search.solver.graph import BOUNDLESS, NEVER, Graph, least_to_go, limited_resources
 from s2search.solver.search import least_use
 
 
@@ -97,9 +97,14 @@ def least_of(problem: Problem, r: int) -> int:
     folded = problem.by_group()
     resource = folded.resources[r]
     graph = Graph.of_resources(folded, [resource])
-    least = least_use(graph, np.array([BOUNDLESS]), 0)
-    assert least is not None  # every layer has a candidate
-    return least[0] + resource.fixed
+    at_least, least = 0, NEVER
+    for level in np.unique(graph.peak_RLC[0][graph.allowed_LC])[::-1]:
+        allowed_LC = graph.allowed_LC & (graph.peak_RLC[0] <= level)
+        if at_least + graph.peak_RLC[0].min() >= least or not allowed_LC.any(axis=1).all():
+            break
+        at_least = int(least_to_go(graph, allowed_LC)[0, 0, graph.first_stream])
+        least = min(least, at_least + int(level))
+    return least + resource.fixed
 
 
 def _name(resource: Resource) -> str:
