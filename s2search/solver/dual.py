@@ -180,7 +180,7 @@ def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: b
     switch_SSQ += graph.switch_score_SS[:, :, None]
     switch_SSQ[~graph.follows_SS] = _FORBIDDEN
     switch_SCQ = switch_SSQ[:, graph.stream_C]
-    now_SQ = switch_SSQ[:, graph.last_stream]
+    now_SQ, sum_SCQ = switch_SSQ[:, graph.last_stream], np.empty_like(switch_SCQ)
     use_LCR = graph.use_RLC.transpose(1, 2, 0).astype(np.float64)
     found = [now_SQ]
     for layer in reversed(range(graph.layers)):
@@ -189,7 +189,7 @@ def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: b
         allowed_CK = cases.allowed_MLC[cases.mask_K, layer].T
         if not allowed_CK.all():
             into_CQ.reshape(candidates, k, p)[~allowed_CK] = _FORBIDDEN
-        now_SQ = (into_CQ + switch_SCQ).max(axis=1)
+        now_SQ = np.add(into_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
         np.maximum(now_SQ, _FORBIDDEN, out=now_SQ)
         if every_layer:
             found.append(now_SQ)
