@@ -135,13 +135,16 @@ def _packages(
 
 
 def _convert(out: Path, item: Item, precisions: Sequence[KitPrecision]) -> Iterator[tuple[KitPrecision, Built]]:
-    from s2search.export.coreml import convert, palettize, trace
-    from s2search.kit.calls import plain_call
+    import torch
 
-    call = plain_call(item)
-    traced = trace(call.module, call.arguments)
+    from s2search.export.coreml import convert, palettize
+    from s2search.export.graph import trace
+    from s2search.measure.tensor_call import TensorCall
+    from s2search.measure.torch_call import torch_call
+
+    call = TensorCall(torch_call(item, torch.device("cpu"), torch.float32))
+    traced = trace(call, call.arguments)
     model = convert(traced, exact=call.exact)
-    state_bytes = sum(call.arguments[name].numel() * (4 if name in call.exact else 2) for name in call.state)
     inputs = [
         Input(
             name=name,
@@ -155,7 +158,7 @@ def _convert(out: Path, item: Item, precisions: Sequence[KitPrecision]) -> Itera
     for precision in precisions:
         chosen = model if precision == "float16" else palettize(model, *_bits(item))
         package = _store(out, chosen, inputs, round(min(traced.parity_db, 999.0), 1))
-        note = Built(made_of=_made_of(item, precision), package=package, state_bytes=state_bytes)
+        note = Built(made_of=_made_of(item, precision), package=package, state_bytes=call.float16_state_bytes)
         write_text(_note_path(out, item, precision), msgspec.json.encode(note).decode())
         yield precision, note
 
