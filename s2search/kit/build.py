@@ -30,14 +30,17 @@ from s2search.kit.manifest import (
     Input,
     KitProtocol,
     KitRow,
+    KnownTable,
     Manifest,
     Package,
+    Shots,
     Strict,
     digest_of,
     grouped,
     ordered,
 )
 from s2search.kit.readme import readme
+from s2search.kit.shots import Choice
 from s2search.measure.base import Item
 from s2search.measure.schedule import sentinel_of
 
@@ -69,6 +72,7 @@ def build(
     precisions: Sequence[KitPrecision] = ("float16",),
     compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
     protocol: KitProtocol | None = None,
+    choice: Choice | None = None,
     progress: Progress = lambda done, total, label: None,
 ) -> Manifest:
     """Make a kit's folder, or finish one.
@@ -80,6 +84,7 @@ def build(
         precisions: `float16`, or `w4a16`: 4-bit palettes (8-bit for text and the two ends), float16 activations.
         compute_units: What Core ML may use; every row is measured once per choice.
         protocol: How to measure.
+        choice: How the items were chosen from a larger campaign, if they were.
         progress: Called before every package, and at the end.
 
     Raises:
@@ -94,7 +99,7 @@ def build(
         (out / _NOTES).mkdir(parents=True, exist_ok=True)
         (out / "packages").mkdir(exist_ok=True)
         built = _packages(out, items, precisions, progress)
-        manifest = _manifest(items, built, preset, precisions, compute_units, protocol)
+        manifest = _manifest(items, built, preset, precisions, compute_units, protocol, choice)
         _keep_only(out / "packages", {package.path for package in manifest.packages})
         copy_mac(out)
         write_text(out / "README.md", readme(manifest))
@@ -226,6 +231,7 @@ def _manifest(
     precisions: Sequence[KitPrecision],
     compute_units: Sequence[ComputeUnits],
     protocol: KitProtocol,
+    choice: Choice | None,
 ) -> Manifest:
     rows = [
         _row(number, item, precision, units, built[item.key, precision])
@@ -251,6 +257,16 @@ def _manifest(
         sentinel=sentinel.id,
         groups=groups,
         order=ordered(groups, sentinel.id, protocol),
+        shots=_shots(choice, rows) if choice and choice.foretold else msgspec.UNSET,
+    )
+
+
+def _shots(choice: Choice, rows: Sequence[KitRow]) -> Shots:
+    return Shots(
+        shots=choice.shots,
+        known=[KnownTable(name=table.name, digest=table.digest) for table in choice.known],
+        chosen=[row.id for row in rows if row.role == "block"],
+        foretold=[item.key for item in choice.foretold],
     )
 
 
