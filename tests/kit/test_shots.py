@@ -141,13 +141,8 @@ def test_what_was_not_timed_is_foretold_and_planned_with(tmp_path, made, s2searc
         found = model.predict(table, scope, part, options)
         assert found.cost.latency_us == pytest.approx(1000 * truth[label], rel=0.05)
         assert found.provenance == "estimated"
-    words = [
-        "plan",
-        "--table",
-        str(tmp_path / "tables" / table.name),
-        "--candidates",
-        BLOCKS if "full" in labels else THREE,
-    ]
+    names = BLOCKS if "full" in labels else THREE
+    words = ["plan", "--table", str(tmp_path / "tables" / table.name), "--candidates", names]
     words += ["--budget", f"{28 * max(truth.values()):.0f}ms"]
     done = s2search(*words, "--latency-model", f"transfer[known={model.known}]")
     assert (done.code, done.err) == (0, ""), done.err
