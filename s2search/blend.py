@@ -19,6 +19,7 @@ variance, marginal likelihood); Atkinson, Donev and Tobias (2007), "Optimum expe
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,8 +125,14 @@ class Blend:
         )
 
 
-def choose_probes(items: Items, shots: int, belief: Belief) -> NDArray[np.int64]:
+def choose_probes(items: Items, shots: int, belief: Belief, timed: Sequence[int] = ()) -> NDArray[np.int64]:
     """Choose which items to time: one after the other, each the one that leaves all items' variances least in sum.
+
+    Args:
+        items: All items.
+        shots: How many to choose.
+        belief: What to expect of the device.
+        timed: Positions of items that are timed in any case, and not chosen.
 
     Returns:
         Positions in `items`, the most telling first.
@@ -133,23 +140,23 @@ def choose_probes(items: Items, shots: int, belief: Belief) -> NDArray[np.int64]
     Raises:
         InputError: Too few timings to tell anything, or so many that nothing is left to foretell.
     """
-    if not LEAST_SHOTS <= shots < len(items.known_ms_ND):
+    if not LEAST_SHOTS <= shots + len(timed) < len(items.known_ms_ND):
         raise InputError(
-            f"{shots} timings of {len(items.known_ms_ND)} candidates",
+            f"{shots + len(timed)} timings of {len(items.known_ms_ND)} candidates",
             allowed=f"{LEAST_SHOTS} timings or more, and fewer than candidates",
             remedy="time more, or offer more candidates",
         )
     factor_NG = np.hstack([_weight_factor(items, items.known_ms_ND.mean(axis=0)), belief.misfit * items.trait_NF])
     variance_NN = factor_NG @ factor_NG.T
-    chosen: list[int] = []
-    for _ in range(shots):
+    probes = list[int]()
+    for number in range(len(timed) + shots):
         gain_N = (variance_NN**2).sum(axis=0) / (np.diag(variance_NN) + belief.noise**2)
-        gain_N[chosen] = -1
-        best = int(gain_N.argmax())
-        chosen.append(best)
+        gain_N[[*timed, *probes]] = -1
+        best = timed[number] if number < len(timed) else int(gain_N.argmax())
+        probes.append(best)
         column_N = variance_NN[best].copy()
         variance_NN -= np.outer(column_N, column_N / (column_N[best] + belief.noise**2))
-    return np.array(chosen)
+    return np.array(probes[len(timed) :])
 
 
 def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:

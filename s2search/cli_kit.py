@@ -60,17 +60,26 @@ def kit_build(
         list[UnitsName] | None,
         typer.Option(help="What Core ML may use; repeatable.", show_default="cpu_and_neural_engine"),
     ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Time only so many blocks per scenario and size; the rest is foretold.")
+    ] = None,
+    known: Annotated[
+        list[str] | None, typer.Option(help="A known device's table that foretells the rest; repeatable.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
 ) -> int:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README."""
+    from s2search.errors import InputError
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
+    from s2search.kit.shots import choose_items
     from s2search.measure.items import campaign_items
     from s2search.preset import Preset
     from s2search.report.kit import built_text
     from s2search.report.progress import progress_bar
     from s2search.space import parse_blocks
+    from s2search.table import open_table
 
     sizes = Preset.named(preset)
     items = [
@@ -84,14 +93,18 @@ def kit_build(
             clip_frames=clip_frames,
         )
     ]
+    if known and shots is None:
+        raise InputError("there are known tables and no --shots", remedy="say how many blocks to time, or drop --known")
+    choice = None if shots is None else choose_items(items, shots, [open_table(name) for name in known or ()])
     with progress_bar("converting") as progress:
         manifest = build(
             out,
-            items,
+            choice.timed if choice else items,
             preset=sizes.name,
             precisions=[name.value for name in precision or [PrecisionName.FLOAT16]],
             compute_units=[name.value for name in compute_units or [UnitsName.CPU_AND_NEURAL_ENGINE]],
             protocol=KitProtocol(rounds=rounds, seed=seed),
+            choice=choice,
             progress=progress,
         )
     _say(built_text(manifest, out))

@@ -412,7 +412,8 @@ def write_folder(folder: Path, card: object, rows: str) -> None:
             shutil.move(new_card, folder / "card.json")  # last: a folder with a card is a whole table
     except OSError as error:
         raise TableError(
-            f"the table's folder {str(folder)!r} cannot be written: {error.strerror}", remedy="choose another folder"
+            f"the table's folder {str(folder)!r} cannot be written: {error.strerror}",
+            remedy="make room, or choose another folder",
         ) from error
 
 

@@ -44,6 +44,17 @@ def test_every_probe_is_the_one_that_leaves_the_least_variance(seed: int) -> Non
         assert left[probe] == pytest.approx(min(left.values()))
 
 
+@pytest.mark.parametrize("timed", [[3], [0, 7, 11, 24]])
+def test_what_is_timed_in_any_case_is_not_chosen_and_counts(timed: list[int]) -> None:
+    items = made_items(np.random.default_rng(5), items=25)
+    chosen: list[int] = choose_probes(items, 3, BELIEF, timed).tolist()
+    assert len({*timed, *chosen}) == len(timed) + 3
+    for count, probe in enumerate(chosen):
+        before = [*timed, *chosen[:count]]
+        left = {n: variance_left(items, [*before, n], BELIEF) for n in range(25) if n not in before}
+        assert left[probe] == pytest.approx(min(left.values()))
+
+
 def test_chosen_probes_leave_less_variance_than_random_ones() -> None:
     rng = np.random.default_rng(0)
     items = made_items(rng)

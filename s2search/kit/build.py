@@ -30,14 +30,17 @@ from s2search.kit.manifest import (
     Input,
     KitProtocol,
     KitRow,
+    KnownTable,
     Manifest,
     Package,
+    Shots,
     Strict,
     digest_of,
     grouped,
     ordered,
 )
 from s2search.kit.readme import readme
+from s2search.kit.shots import Choice
 from s2search.measure.base import Item
 from s2search.measure.schedule import sentinel_of
 
@@ -69,6 +72,7 @@ def build(
     precisions: Sequence[KitPrecision] = ("float16",),
     compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
     protocol: KitProtocol | None = None,
+    choice: Choice | None = None,
     progress: Progress = lambda done, total, label: None,
 ) -> Manifest:
     """Make a kit's folder, or finish one.
@@ -80,6 +84,7 @@ def build(
         precisions: `float16`, or `w4a16`: 4-bit palettes (8-bit for text and the two ends), float16 activations.
         compute_units: What Core ML may use; every row is measured once per choice.
         protocol: How to measure.
+        choice: How the items were chosen from a larger campaign, if they were.
         progress: Called before every package, and at the end.
 
     Raises:
@@ -94,7 +99,7 @@ def build(
         (out / _NOTES).mkdir(parents=True, exist_ok=True)
         (out / "packages").mkdir(exist_ok=True)
         built = _packages(out, items, precisions, progress)
-        manifest = _manifest(items, built, preset, precisions, compute_units, protocol)
+        manifest = _manifest(items, built, preset, precisions, compute_units, protocol, choice)
         _keep_only(out / "packages", {package.path for package in manifest.packages})
         copy_mac(out)
         write_text(out / "README.md", readme(manifest))
@@ -135,13 +140,16 @@ def _packages(
 
 
 def _convert(out: Path, item: Item, precisions: Sequence[KitPrecision]) -> Iterator[tuple[KitPrecision, Built]]:
-    from s2search.export.coreml import convert, palettize, trace
-    from s2search.kit.calls import plain_call
+    import torch
 
-    call = plain_call(item)
-    traced = trace(call.module, call.arguments)
+    from s2search.export.coreml import convert, palettize
+    from s2search.export.graph import trace
+    from s2search.measure.tensor_call import TensorCall
+    from s2search.measure.torch_call import torch_call
+
+    call = TensorCall(torch_call(item, torch.device("cpu"), torch.float32))
+    traced = trace(call, call.arguments)
     model = convert(traced, exact=call.exact)
-    state_bytes = sum(call.arguments[name].numel() * (4 if name in call.exact else 2) for name in call.state)
     inputs = [
         Input(
             name=name,
@@ -155,7 +163,7 @@ def _convert(out: Path, item: Item, precisions: Sequence[KitPrecision]) -> Itera
     for precision in precisions:
         chosen = model if precision == "float16" else palettize(model, *_bits(item))
         package = _store(out, chosen, inputs, round(min(traced.parity_db, 999.0), 1))
-        note = Built(made_of=_made_of(item, precision), package=package, state_bytes=state_bytes)
+        note = Built(made_of=_made_of(item, precision), package=package, state_bytes=call.float16_state_bytes)
         write_text(_note_path(out, item, precision), msgspec.json.encode(note).decode())
         yield precision, note
 
@@ -223,6 +231,7 @@ def _manifest(
     precisions: Sequence[KitPrecision],
     compute_units: Sequence[ComputeUnits],
     protocol: KitProtocol,
+    choice: Choice | None,
 ) -> Manifest:
     rows = [
         _row(number, item, precision, units, built[item.key, precision])
@@ -248,6 +257,16 @@ def _manifest(
         sentinel=sentinel.id,
         groups=groups,
         order=ordered(groups, sentinel.id, protocol),
+        shots=_shots(choice, rows) if choice and choice.foretold else msgspec.UNSET,
+    )
+
+
+def _shots(choice: Choice, rows: Sequence[KitRow]) -> Shots:
+    return Shots(
+        shots=choice.shots,
+        known=[KnownTable(name=table.name, digest=table.digest) for table in choice.known],
+        chosen=[row.id for row in rows if row.role == "block"],
+        foretold=[item.key for item in choice.foretold],
     )
 
 

@@ -17,6 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import UnsetType
+
 from s2search.errors import InputError
 from s2search.kit.manifest import KitRow, Manifest, digest_of, read_manifest
 from s2search.kit.results import Failed, Results, Sample
@@ -243,6 +246,7 @@ def _card(
                 "spread_percent": round(correction.spread_percent, 3),
             },
             "marks": list(_marks(results, correction)),
+            **({} if isinstance(manifest.shots, UnsetType) else {"shots": msgspec.to_builtins(manifest.shots)}),
             "rows": {row.label: _findings(results, row) for row in kept},
             "missing": {entry.row.label: entry.reason for entry in missing},
         },

@@ -129,8 +129,31 @@ class Slot(Strict, frozen=True, kw_only=True):
     sentinel: bool
 
 
+class KnownTable(Strict, frozen=True, kw_only=True):
+    """A table that foretells rows, by its name and digest."""
+
+    name: str
+    digest: str
+
+
+class Shots(Strict, frozen=True, kw_only=True):
+    """Which blocks are timed and which are not, where not all are.
+
+    Attributes:
+        shots: Blocks that are timed at every scenario and shape.
+        known: The tables that they were chosen by, and that foretell the others.
+        chosen: The rows of those blocks.
+        foretold: Blocks that are in no row: scenario, block and grid.
+    """
+
+    shots: int
+    known: list[KnownTable]
+    chosen: list[int]
+    foretold: list[str]
+
+
 class Manifest(Strict, frozen=True, kw_only=True):
-    """The whole campaign of a kit."""
+    """The whole campaign of a kit; `shots` is left out where all blocks are timed."""
 
     schema: Literal["s2search.kit/1"] = SCHEMA
     code_version: str
@@ -142,6 +165,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     sentinel: int
     groups: list[list[int]]
     order: list[Slot]
+    shots: Shots | msgspec.UnsetType = msgspec.UNSET
 
     def package(self, row: KitRow) -> Package:
         """Return the package of a row."""

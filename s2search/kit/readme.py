@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UnsetType
+
 from s2search.kit.manifest import Manifest
 
 # Estimates for a first visit, not measurements: no phone was at hand when they were written.
@@ -14,7 +16,7 @@ _TEXT = """# A measuring campaign for a phone
 
 {rows} rows ({packages} packages, {gigabytes:.2f} GB) of the model `{preset}`, to be timed on an iPhone by a Mac.
 Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
-
+{shots}
 You need a Mac with Xcode 16 or newer, Python 3.11 to 3.13, an Apple developer account (a free one will do), and an
 iPhone with iOS 18 or newer: connected by cable, unlocked, Developer Mode on (Settings, Privacy & Security), screen set
 never to lock, not in Low Power Mode, out of its case.
@@ -52,6 +54,7 @@ def readme(manifest: Manifest) -> str:
         packages=len(manifest.packages),
         gigabytes=sum(package.weight_bytes for package in manifest.packages) / 1e9,
         preset=manifest.preset,
+        shots=_shots_text(manifest),
         code_version=manifest.code_version,
         coremltools=manifest.converter["coremltools"],
         minutes=expected_minutes(manifest),
@@ -60,6 +63,16 @@ def readme(manifest: Manifest) -> str:
         set_up=_SET_UP_S / 60,
         rounds=manifest.protocol.rounds,
         sentinel_every=manifest.protocol.sentinel_every,
+    )
+
+
+def _shots_text(manifest: Manifest) -> str:
+    if isinstance(manifest.shots, UnsetType):
+        return ""
+    names = [table.name for table in manifest.shots.known]
+    return (
+        f"\n{len(manifest.shots.foretold)} blocks are not timed, since known tables foretell them: once the results "
+        f"are tables, add `--latency-model\n'transfer[known={'+'.join(names)}]'` to `s2search plan`.\n"
     )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from s2search.blend import LEAST_SHOTS, MOST_UNEXPLAINED, Belief, Items, fit_blend
+from s2search.blend import LEAST_SHOTS, MOST_UNEXPLAINED, Belief, fit_blend
 from s2search.calibration import expected_misfit
 from s2search.errors import InputError, MissingRowError
+from s2search.known_rows import known_ms, row_items
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import measured, work
 from s2search.table import LatencyTable, Scope, open_table
@@ -44,7 +44,7 @@ class Transfer(LatencyModel):
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
         label = f"{part}[{options}]" if options else part
-        known = [_rows_ms(other, scope) for other in self._tables]
+        known = [known_ms(other, scope.scenario, scope.shape) for other in self._tables]
         own = {row.label: row for row in table.in_scope(scope) if row.latency_ms > 0}
         if lacking := [other.name for other, rows in zip(self._tables, known, strict=True) if label not in rows]:
             raise MissingRowError(
@@ -60,7 +60,7 @@ class Transfer(LatencyModel):
                 allowed=f"{LEAST_SHOTS} rows or more",
                 remedy="measure more rows",
             )
-        items = _items(known, [*timed, label])
+        items = row_items(known, [*timed, label])
         noise = max(_LEAST_NOISE, *((own[name].latency_std_ms or 0) / own[name].latency_ms for name in timed))
         belief = Belief(misfit=expected_misfit(items), noise=noise)
         probes = items.take(np.arange(len(timed)))
@@ -79,15 +79,3 @@ class Transfer(LatencyModel):
     @functools.cached_property
     def _tables(self) -> list[LatencyTable]:
         return [open_table(name.strip()) for name in self.known.split("+")]
-
-
-def _rows_ms(known: LatencyTable, scope: Scope) -> dict[str, float]:
-    """Return a known device's latencies in ms at the asked shape, whatever it runs in."""
-    own = known.scope(scope.scenario, video=(scope.shape.height, scope.shape.width))
-    at_shape = dataclasses.replace(own, shape=scope.shape)
-    return {row.label: row.latency_ms for row in known.in_scope(at_shape) if row.latency_ms > 0}
-
-
-def _items(known: list[dict[str, float]], labels: list[str]) -> Items:
-    known_ms_ND = np.array([[rows[label] for rows in known] for label in labels])
-    return Items(known_ms_ND=known_ms_ND, trait_NF=np.eye(len(labels)))

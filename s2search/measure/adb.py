@@ -126,9 +126,9 @@ class _OnPhone(Prepared):
         else:
             from s2search.measure.executorch_xnnpack import xnnpack_program
 
-            content, _ = xnnpack_program(item, call)
-            tensors = TensorCall(call).inputs
-            self._inputs = [self._push(tensor.numpy().tobytes(), "bin") for tensor in tensors]
+            tensors = TensorCall(call)
+            content, _ = xnnpack_program(tensors)
+            self._inputs = [self._push(tensor.numpy().tobytes(), "bin") for tensor in tensors.inputs]
         self._weight_bytes = len(content)
         self._model = self._push(content, "pte" if profiler.tool == "executorch" else "tflite")
 

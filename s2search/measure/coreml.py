@@ -6,12 +6,10 @@ number of it has been seen. A phone is measured by the phone kit, not by this.
 
 from __future__ import annotations
 
-import logging
 import platform
 import shutil
 import tempfile
 import time
-import warnings
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -88,29 +86,20 @@ class CoreMLProgram(Prepared):
     """A converted and loaded program with its inputs by name."""
 
     def __init__(self, item: Item, call: TorchCall, units: str) -> None:
-        with _quiet():
-            import coremltools as ct
-        from s2search.measure.tensor_call import TensorCall, exported, planar
+        from s2search.export.coreml import convert, load_coremltools, quiet
+        from s2search.export.graph import trace
+        from s2search.measure.tensor_call import TensorCall
 
-        self._item, self._state_bytes = item, call.state_bytes // 2  # float16
-        planar(call.module, item.shape.frames)
-        inputs = TensorCall(call).inputs
+        tensors = TensorCall(call)
+        self._item, self._state_bytes = item, tensors.float16_state_bytes
         folder = tempfile.mkdtemp(prefix="s2search.")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._package = Path(folder, "item.mlpackage")
-        with _quiet():
-            model = ct.convert(
-                exported(call),
-                convert_to="mlprogram",
-                minimum_deployment_target=ct.target.iOS18,
-                compute_precision=ct.precision.FLOAT16,
-                compute_units=ct.ComputeUnit[units],
-                skip_model_load=True,
-            )
-            model.save(str(self._package))
+        ct = load_coremltools()
+        with quiet():
+            convert(trace(tensors, tensors.arguments), exact=tensors.exact).save(str(self._package))
             self._model = ct.models.MLModel(str(self._package), compute_units=ct.ComputeUnit[units])
-        names = [feature.name for feature in self._model.get_spec().description.input]
-        self._inputs = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        self._inputs = {name: tensor.numpy() for name, tensor in tensors.arguments.items()}
 
     def time_ms(self, repetitions: int) -> float:
         """Predict `repetitions` times. See the base class."""
@@ -135,7 +124,9 @@ class CoreMLProgram(Prepared):
 
     def placement(self) -> Mapping[str, int]:
         """Count operations by the unit that Core ML's compute plan prefers for them."""
-        with _quiet():
+        from s2search.export.coreml import quiet
+
+        with quiet():
             from coremltools.models.compute_plan import MLComputePlan
 
         plan = MLComputePlan.load_from_path(
@@ -149,16 +140,3 @@ class CoreMLProgram(Prepared):
                     type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
                 ] += 1
         return dict(units)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what coremltools says of versions that it was not tested with; errors are raised."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profi
 from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
 
 if TYPE_CHECKING:
+    from s2search.measure.tensor_call import TensorCall
     from s2search.measure.torch_call import TorchCall
 
 _BACKEND = "XnnpackBackend"
@@ -99,17 +98,18 @@ class XnnpackProgram(Prepared):
     """A loaded program with its inputs."""
 
     def __init__(self, item: Item, call: TorchCall) -> None:
+        from s2search.export.graph import quiet
         from s2search.measure.tensor_call import TensorCall
 
-        with _quiet():
+        with quiet():
             from executorch.runtime import Runtime
 
-        self._item, self._state_bytes = item, call.state_bytes
-        self._buffer, self._placement = xnnpack_program(item, call)
+        self._item, self._state_bytes, tensors = item, call.state_bytes, TensorCall(call)
+        self._buffer, self._placement = xnnpack_program(tensors)
         self._program = Runtime.get().load_program(self._buffer)
         method = self._program.load_method("forward")
         assert method is not None
-        self._execute, self._inputs = method.execute, list(TensorCall(call).inputs)
+        self._execute, self._inputs = method.execute, list(tensors.inputs)
 
     def time_ms(self, repetitions: int) -> float:
         """Run `repetitions` times. See the base class."""
@@ -135,18 +135,17 @@ class XnnpackProgram(Prepared):
         return self._placement
 
 
-def xnnpack_program(item: Item, call: TorchCall) -> tuple[bytes, dict[str, int]]:
-    """Lower a call to a .pte: its bytes, and how many operators run where. The call's module is changed in place."""
-    from s2search.measure.tensor_call import exported, planar
+def xnnpack_program(call: TensorCall) -> tuple[bytes, dict[str, int]]:
+    """Lower a call to a .pte: its bytes, and how many operators run where."""
+    from s2search.export.graph import banded, decompositions_of_attention, exported, quiet
 
-    planar(call.module, item.shape.frames)
-    with _quiet():
+    program = exported(banded(call, call.inputs), call.inputs, decompositions_of_attention())
+    with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
         from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
-        program = constant_prop_pass(exported(call))
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        lowered = to_edge_transform_and_lower(constant_prop_pass(program), partitioner=[XnnpackPartitioner()])
         graph = lowered.exported_program().graph_module
         placement: Counter[str] = Counter()
         for node in graph.graph.nodes:
@@ -159,19 +158,8 @@ def xnnpack_program(item: Item, call: TorchCall) -> tuple[bytes, dict[str, int]]
 
 
 def _portable_lib() -> Any:
-    with _quiet():
+    from s2search.export.graph import quiet
+
+    with quiet():
         from executorch.extension.pybindings import portable_lib
     return portable_lib
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence warnings of what is imported and exported on the way; errors are raised."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

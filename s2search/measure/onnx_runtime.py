@@ -172,15 +172,18 @@ def onnx_model(call: TorchCall) -> tuple[bytes, int]:
     """Export a call to ONNX: the serialised model, and the bytes of its weights."""
     import torch
 
-    from s2search.measure.tensor_call import exported
+    from s2search.export.graph import decompositions_of_attention, exported
+    from s2search.measure.tensor_call import TensorCall
 
+    tensors = TensorCall(call)
+    graph = exported(tensors, tensors.inputs, decompositions_of_attention())
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of torchvision, which nothing here needs
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own future
-            program = torch.onnx.export(exported(call), dynamo=True, verbose=False)
+            program = torch.onnx.export(graph, dynamo=True, verbose=False)
     finally:
         logger.setLevel(level)
     assert program is not None

@@ -24,20 +24,20 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class TorchCall:
-    """Calls a module on inputs of its own. `arguments` are the inputs, then what is not an activation."""
+    """Calls a module on inputs of its own. `arguments` are the inputs by name, then what is not an activation."""
 
     module: nn.Module
-    arguments: tuple[Any, ...]
+    arguments: dict[str, Any]
     state: Any
 
     def __call__(self) -> Any:
         """Run the module once."""
-        return self.module(*self.arguments)
+        return self.module(*self.arguments.values())
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """The activations that a call reads."""
-        return tuple(argument for argument in self.arguments if isinstance(argument, Tensor))
+        return tuple(argument for argument in self.arguments.values() if isinstance(argument, Tensor))
 
     @property
     def weight_bytes(self) -> int:
@@ -65,32 +65,33 @@ def torch_call(item: Item, device: torch.device, dtype: torch.dtype) -> TorchCal
         if item.scenario == "stream":
             state = module.initial_state(1, device, dtype)  # type: ignore[operator]
             for _ in range(-(-item.shape.context_frames // item.shape.frames)):
-                chunk_BTHWD, modulation_BT6D = torch.randn_like(arguments[0]), arguments[1]
+                chunk_BTHWD, modulation_BT6D = torch.randn_like(arguments["x"]), arguments["modulation"]
                 state = module.commit(chunk_BTHWD, modulation_BT6D, state)  # type: ignore[operator]
-        return TorchCall(module=module, arguments=(*arguments, state), state=state)
+        return TorchCall(module=module, arguments={**arguments, "state": state}, state=state)
 
 
-def _block_arguments(block: Block, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def _block_arguments(block: Block, shape: Shape, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return the stream, the modulation (one for all frames) and the text."""
-    return (
-        _stream(shape, block.stream, dtype),
-        torch.randn(1, 1, 6, shape.channels, dtype=dtype),
-        torch.randn(1, shape.text_tokens, shape.text_channels, dtype=dtype),
-    )
+    return {
+        "x": _stream(shape, block.stream, dtype),
+        "modulation": torch.randn(1, 1, 6, shape.channels, dtype=dtype),
+        "text": torch.randn(1, shape.text_tokens, shape.text_channels, dtype=dtype),
+    }
 
 
-def _part_arguments(name: str, shape: Shape, dtype: torch.dtype) -> tuple[Any, ...]:
+def _part_arguments(name: str, shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
     match name:
         case "down":
-            return (_stream(shape, Stream.HIGH, dtype),)
+            return {"x": _stream(shape, Stream.HIGH, dtype)}
         case "up":
-            return (_stream(shape, Stream.LOW, dtype), shape.height, shape.width)
+            return {"x": _stream(shape, Stream.LOW, dtype), "height": shape.height, "width": shape.width}
         case "stem":
             rows, columns = PATCH[1] * shape.height, PATCH[2] * shape.width
             latents_BCTYX = torch.randn(1, LATENT_CHANNELS, shape.frames, rows, columns, dtype=dtype)
-            return (latents_BCTYX, torch.rand(1, 1))  # the flow time is float32 in every precision
+            return {"latents": latents_BCTYX, "time": torch.rand(1, 1)}  # the flow time is float32 in every precision
         case "head":
-            return (_stream(shape, Stream.HIGH, dtype), torch.randn(1, 1, shape.channels, dtype=dtype))
+            time_embedding = torch.randn(1, 1, shape.channels, dtype=dtype)
+            return {"x": _stream(shape, Stream.HIGH, dtype), "time_embedding": time_embedding}
     raise InputError(f"no profiler knows how to call the part {name!r}", allowed="down, up, stem, head")
 
 

@@ -109,7 +109,7 @@ class TorchCuda(Profiler):
         run: Callable[[], Any] = call
         if self.compile:
             module = torch.compile(call.module, fullgraph=True, dynamic=False)
-            run = lambda: module(*call.arguments)  # noqa: E731
+            run = lambda: module(*call.arguments.values())  # noqa: E731
         return _captured(run) if self.graph else run
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UnsetType
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 def built_text(manifest: Manifest, folder: Path) -> RenderableType:
     """Return what a kit holds and what to do with it."""
     size = format_bytes(sum(package.weight_bytes for package in manifest.packages))
+    foretold = () if isinstance(manifest.shots, UnsetType) else manifest.shots.foretold
+    left_out = f"Left to be foretold: {', '.join(foretold)}.\n" if foretold else ""
     return Text(
         f"{folder}: {len(manifest.rows)} rows, {len(manifest.packages)} packages, {size} of weights, "
-        f"{len(manifest.order)} samples.\nTake the folder to a Mac with an iPhone and follow its README.md; "
+        f"{len(manifest.order)} samples.\n{left_out}Take the folder to a Mac with an iPhone and follow its README.md; "
         f"about {expected_minutes(manifest):.0f} minutes are to be expected there (an estimate)."
     )
 

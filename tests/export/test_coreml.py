@@ -11,8 +11,9 @@ from blocks.ssa import SSA
 from s2search.block import Shape
 from s2search.errors import CheckError
 from s2search.export import coreml
-from s2search.kit.calls import plain_call
+from s2search.export.graph import BandedConv2d, trace
 from s2search.measure.base import Item
+from s2search.measure.tensor_call import TensorCall
 from s2search.measure.torch_call import torch_call
 from s2search.testing.profilers import miniature_items
 
@@ -32,6 +33,10 @@ BLOCKS = [
 ]
 
 
+def plain_call(item):
+    return TensorCall(torch_call(item, torch.device("cpu"), torch.float32))
+
+
 def block_item(block, shape):
     return Item(role="block", part=block, scenario="stream" if shape.context_frames else "clip", shape=shape)
 
@@ -44,12 +49,11 @@ def block_item(block, shape):
 def test_a_traced_block_gives_what_the_block_gives_and_has_no_shape_of_six_axes(block, shape):
     item = block_item(block, shape)
     call = plain_call(item)
-    traced = coreml.trace(call.module, call.arguments)
+    traced = trace(call, call.arguments)
     assert traced.parity_db > 110
-    eager = torch_call(item, torch.device("cpu"), torch.float32)
     with torch.no_grad():
         got = traced.program.module()(*call.arguments.values())
-        torch.testing.assert_close(got, eager(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(got, torch_call(item, torch.device("cpu"), torch.float32)(), rtol=1e-4, atol=1e-5)
     values = [node.meta["val"] for node in traced.program.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
     assert max(value.ndim for value in values) <= 5
     assert not [node for node in traced.program.graph.nodes if "conv3d" in str(node.target)]
@@ -61,7 +65,7 @@ def test_a_band_of_a_matrix_is_the_three_dimensional_convolution(frames, bias):
     torch.manual_seed(0)
     convolution = nn.Conv3d(6, 6, (3, 3, 5), padding=(0, 1, 2), groups=6, bias=bias).double().requires_grad_(False)
     x_BCTHW = torch.randn(2, 6, frames, 4, 5, dtype=torch.float64)
-    banded = coreml.BandedConv2d(convolution, frames)
+    banded = BandedConv2d(convolution, frames)
     torch.testing.assert_close(banded(x_BCTHW), convolution(x_BCTHW), rtol=0, atol=1e-13)
 
 
@@ -75,7 +79,7 @@ def test_only_depthwise_convolutions_are_banded():
         def forward(self, x):
             return self.full(self.depthwise(x))
 
-    traced = coreml.trace(Mixed().eval(), {"x": torch.randn(1, 4, 5, 2, 2)})
+    traced = trace(Mixed().eval(), {"x": torch.randn(1, 4, 5, 2, 2)})
     kinds = [str(node.target) for node in traced.program.graph.nodes if "aten.conv" in str(node.target)]
     assert kinds == ["aten.conv2d.default", "aten.conv3d.default"]
 
@@ -83,9 +87,9 @@ def test_only_depthwise_convolutions_are_banded():
 def test_tracing_leaves_the_module_as_it_was():
     call = plain_call(block_item(LCHA(), STREAM))
     before = {name: parameter.data_ptr() for name, parameter in call.module.named_parameters()}
-    coreml.trace(call.module, call.arguments)
+    trace(call, call.arguments)
     assert {name: parameter.data_ptr() for name, parameter in call.module.named_parameters()} == before
-    assert isinstance(call.module.get_submodule("module.attention.local.depthwise"), nn.Conv3d)
+    assert isinstance(call.get_submodule("module.attention.local.depthwise"), nn.Conv3d)
 
 
 def test_a_module_that_is_traced_wrongly_is_refused():
@@ -94,13 +98,13 @@ def test_a_module_that_is_traced_wrongly_is_refused():
             return x + 1 if torch.compiler.is_exporting() else x
 
     with pytest.raises(CheckError, match=r"the traced Sly comes within .* dB of the module"):
-        coreml.trace(Sly(), {"x": torch.randn(3)})
+        trace(Sly(), {"x": torch.randn(3)})
 
 
 @pytest.fixture(scope="module")
 def models():
     call = plain_call(block_item(LCHA(), STREAM))
-    return call, coreml.convert(coreml.trace(call.module, call.arguments), exact=call.exact)
+    return call, coreml.convert(trace(call, call.arguments), exact=call.exact)
 
 
 def test_sums_stay_float32_and_all_other_inputs_are_float16(models):
@@ -131,9 +135,7 @@ def test_a_package_has_the_operations_that_the_neural_engine_takes(models):
 @pytest.mark.parametrize("item", [item for item in miniature_items() if item.role != "block"], ids=lambda i: i.key)
 def test_the_other_parts_convert(item):
     call = plain_call(item)
-    contents = coreml.read_contents(
-        coreml.convert(coreml.trace(call.module, call.arguments), exact=call.exact).get_spec()
-    )
+    contents = coreml.read_contents(coreml.convert(trace(call, call.arguments), exact=call.exact).get_spec())
     assert [feature.name for feature in contents.inputs] == list(call.arguments)
     assert contents.most_axes <= 5
 
@@ -141,7 +143,7 @@ def test_the_other_parts_convert(item):
 def test_palettes_have_as_many_bits_as_asked(tmp_path):
     shape = dataclasses.replace(STREAM, channels=64, text_channels=64, height=9, width=16)
     call = plain_call(block_item(FullAttention(), shape))
-    model = coreml.convert(coreml.trace(call.module, call.arguments), exact=call.exact)
+    model = coreml.convert(trace(call, call.arguments), exact=call.exact)
     palettized = coreml.palettize(model, {"cross_attention_key": 8})
     sizes = palette_sizes(palettized.get_spec())
     assert sizes.pop("p_module_cross_attention_key_weight_to_fp16_palettized") == 256
@@ -163,5 +165,5 @@ def palette_sizes(spec):
 
 def test_the_converter_says_nothing(models, capfd):
     call, _ = models
-    coreml.palettize(coreml.convert(coreml.trace(call.module, call.arguments)), {})
+    coreml.palettize(coreml.convert(trace(call, call.arguments)), {})
     assert capfd.readouterr() == ("", "")

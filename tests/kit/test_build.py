@@ -9,16 +9,19 @@ import time
 
 import msgspec
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s2search.errors import InputError
-from s2search.export.coreml import convert, trace
+from s2search.export.coreml import convert
+from s2search.export.graph import trace
 from s2search.kit import build as building
 from s2search.kit.build import build
-from s2search.kit.calls import plain_call
 from s2search.kit.manifest import KitProtocol, Manifest, ordered, read_manifest
 from s2search.measure.items import campaign_items
+from s2search.measure.tensor_call import TensorCall
+from s2search.measure.torch_call import torch_call
 from s2search.preset import Preset
 from s2search.space import parse_blocks
 
@@ -92,8 +95,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 def test_the_date_of_conversion_does_not_make_a_package_another_one(tmp_path):
     (tmp_path / ".build").mkdir()
     (tmp_path / "packages").mkdir()
-    call = plain_call(items()[1])
-    model = convert(trace(call.module, call.arguments))
+    call = TensorCall(torch_call(items()[1], torch.device("cpu"), torch.float32))
+    model = convert(trace(call, call.arguments))
     first = building._store(tmp_path, model, [], 100.0)
     model.user_defined_metadata["com.github.apple.coremltools.conversion_date"] = "1999-12-31"
     assert building._store(tmp_path, model, [], 100.0) == first

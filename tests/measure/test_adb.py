@@ -1,12 +1,10 @@
 """The Android profiler against a phone that answers adb as the recorded transcripts do."""
 
 import dataclasses
-import functools
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from s2search.errors import InputError
 from s2search.measure import adb, executorch_xnnpack
@@ -15,7 +13,6 @@ from s2search.measure.adb_transport import AdbTransport, Transport, devices
 from s2search.measure.campaign import measure
 from s2search.measure.executorch_xnnpack import xnnpack_program
 from s2search.measure.samples import Protocol
-from s2search.measure.torch_call import torch_call
 from s2search.testing.profilers import check_profiler, miniature_items
 
 DATA = Path(__file__).parents[1] / "data" / "adb"
@@ -82,16 +79,20 @@ class OnFakePhone(Adb):
 PHONE = Phone()
 
 
-@functools.cache
-def program(item):
-    """The real program of an item; exporting takes seconds."""
-    return xnnpack_program(item, torch_call(item, torch.device("cpu"), torch.float32))
+PROGRAMS = {}
+
+
+def program(call):
+    """The real program of an item, exported once: that takes seconds."""
+    item = type(call.module)
+    PROGRAMS[item] = PROGRAMS.get(item) or xnnpack_program(call)
+    return PROGRAMS[item]
 
 
 @pytest.fixture(autouse=True)
 def fresh_phone(monkeypatch):
     PHONE.__init__()
-    monkeypatch.setattr(executorch_xnnpack, "xnnpack_program", lambda item, call: program(item))
+    monkeypatch.setattr(executorch_xnnpack, "xnnpack_program", program)
     monkeypatch.setattr(adb.shutil, "which", lambda name: f"/usr/bin/{name}")
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from s2search.measure.tensor_call import PlanarConv3d, TensorCall, exported, planar
+from s2search.export.graph import BandedConv2d, banded, decompositions_of_attention, exported
+from s2search.measure.tensor_call import TensorCall
 from s2search.measure.torch_call import torch_call
 from s2search.testing.profilers import miniature_items
 
@@ -25,14 +26,16 @@ def snr_db(expected, found):
 def test_the_exported_graph_computes_what_the_module_does(item):
     call = torch_call(item, torch.device("cpu"), torch.float32)
     expected = first(call())
-    planar(call.module, item.shape.frames)
-    program = exported(call)
-    inputs = TensorCall(call).inputs
+    tensors = TensorCall(call)
+    inputs = tensors.inputs
+    program = exported(banded(tensors, inputs), inputs, decompositions_of_attention())
+    assert not [node for node in program.graph.nodes if "conv3d" in str(node.target)]
+    assert not [node for node in program.graph.nodes if "scaled_dot_product" in str(node.target)]
     assert all(tensor.ndim <= 5 and tensor.is_contiguous() for tensor in inputs)
     assert snr_db(expected, first(program.module()(*inputs))) > 120
     for inside in program.graph.nodes:
         if inside.op == "call_function" and "val" in inside.meta and isinstance(inside.meta["val"], torch.Tensor):
-            assert inside.meta["val"].ndim <= 6, inside
+            assert inside.meta["val"].ndim <= 5, inside
 
 
 def test_a_graph_with_another_weight_is_told_apart():
@@ -41,15 +44,17 @@ def test_a_graph_with_another_weight_is_told_apart():
     expected = first(call())
     with torch.no_grad():
         next(p for p in call.module.parameters() if p.ndim == 2).mul_(1.01)
-    assert snr_db(expected, first(exported(call).module()(*TensorCall(call).inputs))) < 100
+    tensors = TensorCall(call)
+    program = exported(tensors, tensors.inputs, decompositions_of_attention())
+    assert snr_db(expected, first(program.module()(*tensors.inputs))) < 100
 
 
 @pytest.mark.parametrize(("frames", "kernel"), [(1, (3, 3, 3)), (4, (3, 3, 3)), (2, (2, 5, 3)), (3, (1, 1, 1))])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_planar_convolution_is_the_3d_one(frames, kernel, bias):
+def test_a_banded_convolution_is_the_3d_one(frames, kernel, bias):
     torch.manual_seed(0)
     padding = (0, kernel[1] // 2, kernel[2] // 2)
     conv = torch.nn.Conv3d(6, 6, kernel, padding=padding, groups=6, bias=bias)
     x = torch.randn(2, 6, frames + kernel[0] - 1, 5, 7)
     with torch.no_grad():
-        assert torch.allclose(PlanarConv3d(conv, frames)(x), conv(x), atol=1e-6)
+        assert torch.allclose(BandedConv2d(conv, x.shape[2])(x), conv(x), atol=1e-6)
