@@ -71,8 +71,8 @@ def _shots_text(manifest: Manifest) -> str:
         return ""
     names = [table.name for table in manifest.shots.known]
     return (
-        f"\n{len(manifest.shots.foretold)} blocks are not timed, since known tables foretell them: once the results "
-        f"are tables, add `--latency-model\n'transfer[known={'+'.join(names)}]'` to `s2search plan`.\n"
+        f"\nNot timed, since known tables foretell it: {', '.join(manifest.shots.foretold)}.\nOnce the results are tables, "
+        f"add this to `s2search plan`: `--latency-model 'transfer[known={'+'.join(names)}]'`.\n"
     )
 
 
