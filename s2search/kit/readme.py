@@ -69,10 +69,10 @@ def readme(manifest: Manifest) -> str:
 def _shots_text(manifest: Manifest) -> str:
     if isinstance(manifest.shots, UnsetType):
         return ""
-    names = [table.name for table in manifest.shots.known]
+    model = f"transfer[known={'+'.join(table.name for table in manifest.shots.known)}]"
     return (
-        f"\nNot timed, since known tables foretell it: {', '.join(manifest.shots.foretold)}.\nOnce the results are tables, "
-        f"add this to `s2search plan`: `--latency-model 'transfer[known={'+'.join(names)}]'`.\n"
+        f"\nNot timed, since known tables foretell it: {', '.join(manifest.shots.foretold)}.\n"
+        f"Once the results are tables, add this to `s2search plan`: `--latency-model '{model}'`.\n"
     )
 
 
