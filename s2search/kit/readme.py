@@ -69,10 +69,10 @@ def readme(manifest: Manifest) -> str:
 def _shots_text(manifest: Manifest) -> str:
     if isinstance(manifest.shots, UnsetType):
         return ""
-    names = [table.name for table in manifest.shots.known]
+    model = f"transfer[known={'+'.join(table.name for table in manifest.shots.known)}]"
     return (
-        f"\n{len(manifest.shots.foretold)} blocks are not timed, since known tables foretell them: once the results "
-        f"are tables, add `--latency-model\n'transfer[known={'+'.join(names)}]'` to `s2search plan`.\n"
+        f"\nNot timed, since known tables foretell it: {', '.join(manifest.shots.foretold)}.\n"
+        f"Once the results are tables, add this to `s2search plan`: `--latency-model '{model}'`.\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -91,6 +92,22 @@ def test_every_size_gets_its_own_blocks(tmp_path, made):
         by_shape[item.shape.grid] += item.role == "block"
     assert by_shape == {"3x18x32": 2, "3x30x52": 2}
     assert len(choice.foretold) == 4
+
+
+@pytest.mark.parametrize("candidates", [BLOCKS, "kv_compressed,full,ssa,lcha"])
+@pytest.mark.parametrize("odd", ["full", "ssa"])
+def test_the_block_on_which_known_devices_disagree_is_timed(candidates, odd):
+    rows = tuple(
+        dataclasses.replace(
+            row, latency_ms=4 * row.latency_ms, **dict.fromkeys(("latency_p10_ms", "latency_p90_ms"), None)
+        )
+        if row.part == odd
+        else row
+        for row in H100.rows
+    )
+    other = LatencyTable(name="other", card=H100.card, rows=rows)
+    choice = choose_items(items(candidates), 1, [H100, other])
+    assert [item.part.label for item in choice.timed if item.role == "block"] == [odd]
 
 
 def test_as_many_shots_as_blocks_make_a_plain_kit(tmp_path, made):
