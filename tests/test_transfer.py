@@ -93,7 +93,7 @@ UNLIKE = [
 def test_a_transfer_from_unlike_devices_is_flagged(
     models: dict[str, KnownDevice], target: str, known: tuple[str, ...]
 ) -> None:
-    found = evaluate_transfer([models[name] for name in known], run_of(target), draws=5)
+    found = evaluate_transfer([models[name] for name in known], run_of(target))
     assert found.flagged
     assert found.flagged_draws > 0.5
 
@@ -102,7 +102,7 @@ def test_a_transfer_from_unlike_devices_is_flagged(
 def test_a_transfer_from_like_devices_is_trusted_and_its_error_foreseen(
     models: dict[str, KnownDevice], target: str
 ) -> None:
-    found = evaluate_transfer(others(models, target), run_of(target), draws=5)
+    found = evaluate_transfer(others(models, target), run_of(target))
     assert found.mape_mean < 0.05
     assert found.predicted_error == pytest.approx(found.mape_mean, rel=0.5)
     assert not found.flagged

@@ -212,7 +212,7 @@ def test_a_disk_that_is_full_when_the_table_is_written_leaves_it_to_be_written_a
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(InputError, match=r"the table cannot be written to .* make room"):
+        with pytest.raises(InputError, match=r"the table's folder .* cannot be written: .* make room"):
             run(out, progress=stop_at_the_end)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
