@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import UnsetType
 
+from s2search.cost import format_bytes
 from s2search.kit.manifest import Manifest
 
 # Estimates for a first visit, not measurements: no phone was at hand when they were written.
@@ -14,7 +15,7 @@ _SET_UP_S = 420.0
 
 _TEXT = """# A measuring campaign for a phone
 
-{rows} rows ({packages} packages, {gigabytes:.2f} GB) of the model `{preset}`, to be timed on an iPhone by a Mac.
+{rows} rows ({packages} packages, {weights}) of the model `{preset}`, to be timed on an iPhone by a Mac.
 Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
 {shots}
 You need a Mac with Xcode 16 or newer, Python 3.11 to 3.13, an Apple developer account (a free one will do), and an
@@ -52,7 +53,7 @@ def readme(manifest: Manifest) -> str:
     return _TEXT.format(
         rows=len(manifest.rows),
         packages=len(manifest.packages),
-        gigabytes=sum(package.weight_bytes for package in manifest.packages) / 1e9,
+        weights=format_bytes(sum(package.weight_bytes for package in manifest.packages)),
         preset=manifest.preset,
         shots=_shots_text(manifest),
         code_version=manifest.code_version,
