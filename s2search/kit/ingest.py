@@ -210,13 +210,7 @@ def _card(
 ) -> Card:
     campaign = results.campaign
     return Card(
-        device=campaign.device,
-        chip=campaign.chip,
-        os=campaign.os,
-        runtime="Core ML",
-        runtime_version=campaign.os,
-        threads=None,
-        power_mode=_power(results),
+        **_facts(results),
         date=usable[-1].at[:10],
         code_version=manifest.code_version,
         preset=manifest.preset,
@@ -290,18 +284,21 @@ def _counts(words: Sequence[str]) -> dict[str, int]:
 
 
 def _device(results: Results, precision: str, compute_unit: str) -> Device:
+    return Device(**_facts(results), precision=precision, compute_unit=compute_unit)
+
+
+def _facts(results: Results) -> dict[str, Any]:
+    """Return what a card and a device say of the phone."""
     campaign = results.campaign
-    return Device(
-        device=campaign.device,
-        chip=campaign.chip,
-        os=campaign.os,
-        runtime="Core ML",
-        runtime_version=campaign.os,
-        threads=None,
-        power_mode="",
-        precision=precision,
-        compute_unit=compute_unit,
-    )
+    return {
+        "device": campaign.device,
+        "chip": campaign.chip,
+        "os": campaign.os,
+        "runtime": "Core ML",
+        "runtime_version": campaign.os,
+        "threads": None,
+        "power_mode": _power(results),
+    }
 
 
 def _name(results: Results, precision: str) -> str:
