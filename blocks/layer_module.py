@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from blocks.cross_attention import CrossAttention
 from blocks.feed_forward import FeedForward
 from blocks.norms import modulated_norm
-from s2search.block import Shape
+from s2search.block import Shape, Window
 
 
 class Layer(nn.Module):
@@ -37,9 +37,11 @@ class Layer(nn.Module):
         x_BTHWD = x_BTHWD + self.cross_attention(x_BTHWD, text_BSE)
         return torch.addcmul(x_BTHWD, gate2, self.feed_forward(x_BTHWD, shift2, scale2))
 
-    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
-        """Return a state that remembers nothing yet."""
-        return self.attention.initial_state(batch, device, dtype)  # type: ignore[operator]
+    def initial_state(
+        self, batch: int, grid: tuple[int, int], window: Window, device: torch.device, dtype: torch.dtype
+    ) -> Any:
+        """Return a state that remembers nothing yet; `grid` has the rows and columns that `forward` gets."""
+        return self.attention.initial_state(batch, grid, window, device, dtype)  # type: ignore[operator]
 
     def commit(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, state: Any) -> Any:
         """Return the state that a later chunk may see, this chunk included."""
