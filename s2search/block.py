@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Scenario = Literal["stream", "clip"]
+_LEAST_SUM_BYTES = 4
 
 
 class Stream(IntEnum):
@@ -279,6 +280,15 @@ class LinearState:
     norm_BCAK: Tensor | None
     tail_BTHWD: Tensor | None
     window: Window
+
+    def __post_init__(self) -> None:
+        for sums in (self.sum_BCAKK, self.norm_BCAK):
+            if sums is not None and sums.dtype.itemsize < _LEAST_SUM_BYTES:
+                raise InputError(
+                    f"a linear state has sums of {sums.dtype}",
+                    allowed="float32 or wider: shorter sums drift without limit",
+                    remedy="convert keys, values and tails only",
+                )
 
 
 def _option_text(value: Any) -> str:
