@@ -1,0 +1,1 @@
+"""Streaming: chunk after chunk from a small causal state."""
