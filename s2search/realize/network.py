@@ -21,7 +21,7 @@ from s2search.errors import InputError
 from s2search.preset import Preset
 from s2search.realize.config import ModelConfig
 from s2search.realize.pretrained import Pretrained
-from s2search.space import Space
+from s2search.space import Space, layout_labels
 
 if TYPE_CHECKING:
     from s2search.plan import Plan
@@ -77,15 +77,12 @@ class S2DiT(nn.Module, Pretrained):
         Raises:
             InputError: The layout cannot be read, or has another depth.
         """
-        space = Space.parse(",".join(registry.installed("blocks")), depth=preset.depth)
-        text = layout or preset.layout
-        if text:
-            labels = [space.candidates[c].label for c in space.parse_layout(text)]
-        else:
-            pair = Space.parse("lcha,ssa", depth=preset.depth)
-            high = round(preset.depth * 3 / 7)
-            labels = [pair.candidates[c].label for c in pair.interleave([high, preset.depth - high])]
-        return cls(ModelConfig(preset=preset, layout=tuple(labels)))
+        if text := layout or preset.layout:
+            return cls(ModelConfig(preset=preset, layout=layout_labels(text)))
+        pair = Space.parse("lcha,ssa", depth=preset.depth)
+        high = round(preset.depth * 3 / 7)
+        choice_L = pair.interleave([high, preset.depth - high])
+        return cls(ModelConfig(preset=preset, layout=tuple(pair.candidates[c].label for c in choice_L)))
 
     @property
     def parameter_count(self) -> int:
@@ -127,7 +124,7 @@ class S2DiT(nn.Module, Pretrained):
             dtype: Of keys, values and convolution tails, by default the weights'; sums are float32 at least.
             window: Past frames that softmax attention sees; by default the preset's chunks.
         """
-        where, kind = torch.device(device), dtype or self.head.patch.weight.dtype
+        where, kind = torch.device(device), dtype or next(self.parameters()).dtype
         low = (-(-grid[0] // 2), -(-grid[1] // 2))
         window = window or self.config.preset.window
         return tuple(
@@ -158,7 +155,7 @@ class S2DiT(nn.Module, Pretrained):
             route.x = layer(x_BTHWD, modulation_BT6D, text_BSE, past)
         return self._velocity(route, time_BTD), tuple(new)
 
-    def _layers(self, state: LayerStates | None) -> Iterator[tuple[nn.Module, Stream, Any]]:
+    def _layers(self, state: LayerStates | None) -> Iterator[tuple[Any, Stream, Any]]:
         return zip(self.layers, self.streams, repeat(None) if state is None else state, strict=False)
 
     def _velocity(self, route: _Route, time_BTD: Tensor) -> Tensor:

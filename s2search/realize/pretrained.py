@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 import torch
@@ -86,9 +86,10 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         _check_plans(model_id, config, own_plan, plan)
         tensors = _read_weights(fetched(WEIGHTS), config, device, dtype)
         with torch.device("meta"):
-            model = cls(config, plan=own_plan)  # type: ignore[call-arg]
+            model: Any = cls(config, plan=own_plan)
         _assign(model, tensors, model_id)
-        return model.eval()  # type: ignore[attr-defined,no-any-return]
+        model.eval()
+        return cast(Self, model)
 
 
 def _check_plans(folder: str, config: ModelConfig, own: Plan | None, asked: Plan | None) -> None:

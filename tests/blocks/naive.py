@@ -57,9 +57,11 @@ def softmax_attention(module, h_BTHWD, visible_TT, query_stride, key_stride):
     return module.output(torch.cat(outputs, dim=1).flatten(2).view(h_BTHWD.shape))
 
 
-def lcha(module, h_BTHWD, visible_TT):
+def lcha(module, h_BTHWD, visible_TT, before_T=None):
+    """`before_T` has, for every frame, the frame that came just before it; -1 for none."""
     linear = None if module.linear is None else linear_attention(module.linear, h_BTHWD, visible_TT)
-    local = None if module.local is None else local_mixing(module.local, h_BTHWD)
+    before_T = range(-1, h_BTHWD.shape[1] - 1) if before_T is None else before_T
+    local = None if module.local is None else local_mixing(module.local, h_BTHWD, before_T)
     if linear is None or local is None:
         return module.output(local if linear is None else linear)
     if module.gate_D is None:
@@ -93,18 +95,19 @@ def linear_weights(module, h_BTHWD, visible_TT):
     return rotated * mask_NN / (plain * mask_NN).sum(-1, keepdim=True).clamp_min(1e-6 * frame_tokens)
 
 
-def local_mixing(module, h_BTHWD):
+def local_mixing(module, h_BTHWD, before_T):
     """The depthwise convolution as a sum over its 27 offsets; tokens outside the grid count as zero."""
     frames, height, width = h_BTHWD.shape[1:4]
     kernel_Dfrc = module.depthwise.weight[:, 0]
     y_BTHWD = torch.zeros_like(h_BTHWD) + module.depthwise.bias
     for t in range(frames):
+        source = [t, before_T[t], before_T[before_T[t]] if before_T[t] >= 0 else -1]
         for f, r, c in torch.cartesian_prod(*(torch.arange(3),) * 3).tolist():
-            if t + f - 2 < 0:
+            if source[2 - f] < 0:
                 continue
             rows, columns = (slice(max(0, 1 - o), n - max(0, o - 1)) for o, n in ((r, height), (c, width)))
             rows_from, columns_from = (slice(max(0, o - 1), n - max(0, 1 - o)) for o, n in ((r, height), (c, width)))
-            y_BTHWD[:, t, rows, columns] += h_BTHWD[:, t + f - 2, rows_from, columns_from] * kernel_Dfrc[:, f, r, c]
+            y_BTHWD[:, t, rows, columns] += h_BTHWD[:, source[2 - f], rows_from, columns_from] * kernel_Dfrc[:, f, r, c]
     return module.mix(y_BTHWD)
 
 
@@ -136,18 +139,22 @@ def rotate(x_BTHWAK, stride=1, *, times):
     columns = pairs // 2 if times is None else pairs // 3
     rows = pairs - columns if times is None else columns
     middle = 0.5 if stride == 2 else 0.0
-    factor = torch.ones(frames, height, width, pairs, dtype=torch.complex128)
-    for t in range(frames):
-        for r in range(height):
-            for c in range(width):
-                time = 0 if times is None else times[t]
-                positions = (
-                    (time, pairs - rows - columns),
-                    (stride * r + middle, rows),
-                    (stride * c + middle, columns),
-                )
-                angles = [p * 10_000.0 ** (-torch.arange(n, dtype=torch.float64) / max(n, 1)) for p, n in positions]
-                factor[t, r, c] = torch.exp(1j * torch.cat(angles))
+    time = torch.zeros(frames) if times is None else torch.tensor(list(times))
+    axes = (
+        (time, pairs - rows - columns),
+        (stride * torch.arange(height) + middle, rows),
+        (stride * torch.arange(width) + middle, columns),
+    )
+    turns = [p[:, None].double() * 10_000.0 ** (-torch.arange(n).double() / max(n, 1)) for p, n in axes]
+    angle = torch.cat(
+        [
+            turns[0][:, None, None].expand(-1, height, width, -1),
+            turns[1][None, :, None].expand(frames, -1, width, -1),
+            turns[2][None, None].expand(frames, height, -1, -1),
+        ],
+        dim=-1,
+    )
+    factor = torch.exp(1j * angle)
     z = torch.complex(x_BTHWAK[..., :pairs], x_BTHWAK[..., pairs:]) * factor[:, :, :, None]
     return torch.cat((z.real, z.imag), dim=-1)
 
