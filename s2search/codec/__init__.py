@@ -1,1 +1,0 @@
-"""Codecs: pixels <-> latents, causal in time; `base.py` is the contract."""
