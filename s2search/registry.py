@@ -26,6 +26,7 @@ FAMILIES = {
     "solvers": "solver",
     "profilers": "profiler",
     "readers": "reader",
+    "codecs": "codec",
 }
 
 
