@@ -96,8 +96,8 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         def fetched(name: str) -> Path:
             if os.path.isdir(model_id):
                 return Path(model_id) / name
-            return Path(
-                hf_hub_download(
+            try:
+                path = hf_hub_download(
                     model_id,
                     name,
                     revision=revision,
@@ -106,7 +106,13 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
                     local_files_only=local_files_only,
                     token=token,
                 )
-            )
+            except (OSError, ValueError) as error:  # what the Hub's own errors are
+                problem = str(error).splitlines()[0]
+                raise InputError(
+                    f"{name} of {model_id!r} is neither in a folder nor on the Hub: {problem}",
+                    remedy="check the name and the network",
+                ) from error
+            return Path(path)
 
         config = read_json(fetched(CONFIG), ModelConfig, what="model config", error=InputError)
         own_plan = None if config.plan_digest is None else Plan.load(fetched(PLAN))

@@ -15,7 +15,7 @@ from torch import Tensor
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError
 from s2search.preset import LATENT_CHANNELS, PATCH
-from s2search.realize.network import S2DiT
+from s2search.realize.network import LayerStates, S2DiT
 from s2search.stream.schedule import clean, few_step_schedule, renoise
 from s2search.stream.state import StreamState
 
@@ -46,17 +46,24 @@ class FewStepSampler:
         """Forward passes per chunk."""
         return len(self.schedule) + (self.commit == "clean_pass")
 
-    @torch.no_grad()
     def next_chunk(
         self, model: S2DiT, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
     ) -> tuple[Tensor, StreamState]:
-        """Return the next chunk's clean latents (B, C, T, Y, X), float32 at least, and the state after it.
+        """Return the next chunk's clean latents and the state after it: `denoise`, then `commit_chunk`."""
+        z_BCTYX, layers = self.denoise(model, text_BSE, state, frames=frames)
+        return z_BCTYX, self.commit_chunk(model, text_BSE, state, z_BCTYX, layers)
+
+    @torch.no_grad()
+    def denoise(
+        self, model: S2DiT, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
+    ) -> tuple[Tensor, LayerStates | None]:
+        """Return the next chunk's clean latents (B, C, T, Y, X), float32 at least, and what `reuse_last` commits.
 
         The same seed and chunk number give the same noise on one kind of device.
 
         Args:
-            model: Reads and commits.
-            text_BSE: The prompt's tokens; it may change from chunk to chunk.
+            model: Reads, and under `reuse_last` commits in its last pass.
+            text_BSE: The prompt's tokens; they may change from chunk to chunk.
             state: Left as it is.
             frames: T, latent frames; by default the preset's chunk.
         """
@@ -72,7 +79,7 @@ class FewStepSampler:
         def level(s: float) -> Tensor:
             return torch.full((header.batch, 1), s, device=weight.device, dtype=exact)
 
-        x_BCTYX, layers = noise(), state.layers
+        x_BCTYX, layers = noise(), None
         for step, s in enumerate(self.schedule):
             last = step + 1 == len(self.schedule)
             if last and self.commit == "reuse_last":
@@ -81,6 +88,15 @@ class FewStepSampler:
                 v_BCTYX = model(x_BCTYX.to(kind), level(s), text_BSE, state.layers)
             z_BCTYX = clean(x_BCTYX, s, v_BCTYX)
             x_BCTYX = z_BCTYX if last else renoise(z_BCTYX, self.schedule[step + 1], noise())
-        if self.commit == "clean_pass":
-            layers = model.commit(x_BCTYX.to(kind), level(0.0), text_BSE, state.layers)
-        return x_BCTYX, state.after(layers)
+        return x_BCTYX, layers
+
+    @torch.no_grad()
+    def commit_chunk(
+        self, model: S2DiT, text_BSE: Tensor, state: StreamState, z_BCTYX: Tensor, layers: LayerStates | None
+    ) -> StreamState:
+        """Return the state after a chunk that `denoise` gave; under `clean_pass` this runs the network once more."""
+        if layers is None:
+            weight = next(model.parameters())
+            level_BT = torch.zeros(len(z_BCTYX), 1, device=weight.device, dtype=z_BCTYX.dtype)
+            layers = model.commit(z_BCTYX.to(weight.dtype), level_BT, text_BSE, state.layers)
+        return state.after(layers)
