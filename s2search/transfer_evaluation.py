@@ -43,6 +43,9 @@ class TransferEvaluation:
         spearman: Rank correlation of predicted and measured latencies, mean over the draws.
         within_10: Share of layouts within 10 %, mean over the draws.
         predicted_error: What the transfer itself takes `mape_mean` to be, median over the draws.
+        error_bound: What the transfer itself takes a draw's error not to exceed in nine cases of ten, median over the
+            draws.
+        bound_held: Share of draws whose error did not exceed their bound.
         unexplained: The probes' error over that of one constant, median over the draws.
         flagged_draws: Share of draws in which the transfer distrusts itself.
         flagged: Whether it does so in the median.
@@ -61,6 +64,8 @@ class TransferEvaluation:
     spearman: float
     within_10: float
     predicted_error: float
+    error_bound: float
+    bound_held: float
     unexplained: float
     flagged_draws: float
     flagged: bool
@@ -144,6 +149,7 @@ def evaluate_transfer(
     mape = np.array([draw.mape for draw in found])
     middle = Verdict(
         predicted_error=float(np.median([draw.verdict.predicted_error for draw in found])),
+        error_bound=float(np.median([draw.verdict.error_bound for draw in found])),
         unexplained=float(np.median([draw.verdict.unexplained for draw in found])),
     )
     return TransferEvaluation(
@@ -159,6 +165,8 @@ def evaluate_transfer(
         spearman=float(np.mean([draw.spearman for draw in found])),
         within_10=float(np.mean([draw.within_10 for draw in found])),
         predicted_error=middle.predicted_error,
+        error_bound=middle.error_bound,
+        bound_held=float(np.mean([draw.mape <= draw.verdict.error_bound for draw in found])),
         unexplained=middle.unexplained,
         flagged_draws=float(np.mean([draw.verdict.flagged for draw in found])),
         flagged=middle.flagged,
@@ -181,7 +189,7 @@ def _replay(
         mape_random_nnls=_random_nnls(items, latency_ms_T, offered[:shots]),
         spearman=rank_correlation(foretold_ms_T[rest_T], latency_ms_T[rest_T]),
         within_10=float((error <= 0.10).mean()),
-        verdict=judge(blend, items, calibration),
+        verdict=judge(blend, calibration),
     )
 
 
