@@ -35,9 +35,10 @@ def _trust(found: TransferEvaluation) -> str:
         reasons.append(f"it foresees an error above {100 * MOST_ERROR:.0f} %")
     if found.unexplained > MOST_UNEXPLAINED:
         reasons.append(f"one constant for all timings would err {1 / found.unexplained:.1f} times as much")
-    if reasons:
-        return f"NO: {'; '.join(reasons)}; time more of this device"
-    return f"yes; {100 * found.flagged_draws:.0f} % of the draws distrust themselves"
+    distrust = f"{100 * found.flagged_draws:.0f} % of the draws distrust themselves"
+    if found.flagged:
+        return f"NO: {'; '.join([*reasons, distrust])}; time more of this device"
+    return f"yes; {distrust}"
 
 
 def _percent(fraction: float) -> str:
