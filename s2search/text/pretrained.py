@@ -69,10 +69,11 @@ class PretrainedText(TextEncoder):
                 key_mapping=dict(self.renamed) or None,
                 local_files_only=True,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        if missing := sorted(found["missing_keys"]):  # transformers only warns, and leaves them random
-            raise self._unfit(f"lacks {len(missing)} weights of the model, such as {missing[0]}")
+        if misfits := _misfits(found):
+            raise self._unfit(f"has weights that do not fit its config.json ({len(misfits)}, such as {misfits[0]})")
         return self._loaded(tokenizer, model.to(device).requires_grad_(False))
 
     @abc.abstractmethod
@@ -94,7 +95,7 @@ class PretrainedText(TextEncoder):
         for name in _REDIRECTIONS:
             if name in stored:
                 raise self._unfit(f"has a config.json with {name!r}", "plain weights in model.safetensors")
-        with self._reading("configuration"):
+        with self._reading("a configuration"):
             return _transformers(self.config_class).from_pretrained(folder, local_files_only=True)
 
     def _tokenizer(self) -> Any:
@@ -102,7 +103,7 @@ class PretrainedText(TextEncoder):
         if not any(all((folder / file).is_file() for file in files) for files in self.tokenizer_files):
             allowed = " or ".join(" and ".join(files) for files in self.tokenizer_files)
             raise self._unfit("holds no tokenizer", allowed)  # transformers would make one that knows no word
-        with self._reading("tokenizer"):
+        with self._reading("a tokenizer"):
             return _transformers(self.tokenizer_class).from_pretrained(folder, local_files_only=True)
 
     def _place(self, part: str) -> Path:
@@ -119,7 +120,7 @@ class PretrainedText(TextEncoder):
             with _quiet():
                 yield
         except Exception as error:  # a damaged file makes transformers raise whatever it happens to meet
-            raise self._unfit(f"holds a {part} that cannot be read ({type(error).__name__}: {error})") from error
+            raise self._unfit(f"holds {part} that cannot be read ({type(error).__name__}: {error})") from error
 
     def _unfit(self, problem: str, allowed: str = "") -> InputError:
         return InputError(
@@ -128,6 +129,16 @@ class PretrainedText(TextEncoder):
             remedy=f"name a local copy of a model such as {self.example}",
             folder=self.folder,
         )
+
+
+def _misfits(found: Mapping[str, Any]) -> list[str]:
+    """Return the weights that transformers only warns about: it leaves them random, or leaves layers out.
+
+    Stored weights of other parts, such as the half that sees pictures, are as they should be.
+    """
+    shapes = {name for name, *_ in found["mismatched_keys"]}
+    layers = {name for name in found["unexpected_keys"] if "layers." in name and "vision" not in name}
+    return sorted({*found["missing_keys"], *shapes, *layers})
 
 
 def token_ids(tokenizer: Any, prompts: Sequence[str], tokens: int, vocabulary: int) -> tuple[Tensor, Tensor]:

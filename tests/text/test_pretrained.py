@@ -131,7 +131,7 @@ def test_a_configuration_that_points_elsewhere_is_refused(copied: Callable[[str]
 
 
 @BOTH
-def test_weights_that_are_missing_are_not_left_random(copied: Callable[[str], PretrainedText], name: str) -> None:
+def test_a_weight_that_is_missing_is_not_left_random(copied: Callable[[str], PretrainedText], name: str) -> None:
     from safetensors.torch import load_file, save_file
 
     encoder = copied(name)
@@ -139,20 +139,41 @@ def test_weights_that_are_missing_are_not_left_random(copied: Callable[[str], Pr
     weights = load_file(file)
     first = next(key for key in sorted(weights) if "layers.1." in key)
     save_file({key: weight for key, weight in weights.items() if key != first}, file, metadata={"format": "pt"})
-    assert f"lacks 1 weights of the model, such as {first.removeprefix('model.')};" in refusal(encoder)
+    line = f"has weights that do not fit its config.json (1, such as {first.removeprefix('model.')});"
+    assert line in refusal(encoder)
 
 
 @BOTH
-@pytest.mark.parametrize("harm", ["cut", "bytes", "empty", "shape"])
+@pytest.mark.parametrize(
+    ("option", "value", "weight"),
+    [
+        ("intermediate_size", 65, "layers.0.mlp"),
+        ("num_hidden_layers", 1, "layers.1."),
+        ("num_hidden_layers", 9, "layers."),
+    ],
+)
+def test_weights_of_another_shape_or_depth_are_refused(
+    copied: Callable[[str], PretrainedText], name: str, option: str, value: int, weight: str
+) -> None:
+    encoder = copied(name)
+    config = Path(encoder.folder, "config.json")
+    changed = {**json.loads(config.read_text()), option: value}
+    if option == "num_hidden_layers" and name == "gemma":
+        changed["layer_types"] = ["full_attention"] * value
+    config.write_text(json.dumps(changed))
+    line = refusal(encoder)
+    assert "has weights that do not fit its config.json (" in line
+    assert weight in line
+
+
+@BOTH
+@pytest.mark.parametrize("harm", ["cut", "bytes", "empty"])
 def test_damaged_weights_are_refused(copied: Callable[[str], PretrainedText], name: str, harm: str) -> None:
     encoder = copied(name)
-    file, config = Path(encoder.folder, "model.safetensors"), Path(encoder.folder, "config.json")
+    file = Path(encoder.folder, "model.safetensors")
     content = file.read_bytes()
-    if harm == "shape":
-        config.write_text(json.dumps({**json.loads(config.read_text()), "intermediate_size": 65}))
-    else:
-        file.write_bytes({"cut": content[:-100], "bytes": b"\x80\x04K\x01." * 100, "empty": b""}[harm])
-    assert "holds a weights that cannot be read" in refusal(encoder)
+    file.write_bytes({"cut": content[:-100], "bytes": b"\x80\x04K\x01." * 100, "empty": b""}[harm])
+    assert "holds weights that cannot be read" in refusal(encoder)
 
 
 @pytest.mark.parametrize(
