@@ -67,6 +67,19 @@ class UnknownNameError(InputError):
         )
 
 
+class MissingExtraError(InputError):
+    """A library that comes with an extra, and is not installed.
+
+    >>> str(MissingExtraError("diffusers", extra="video"))
+    'diffusers is not installed; install the extra s2search[video]'
+    """
+
+    def __init__(self, library: str, *, extra: str) -> None:
+        super().__init__(
+            f"{library} is not installed", remedy=f"install the extra s2search[{extra}]", library=library, extra=extra
+        )
+
+
 class PluginError(InputError):
     """An installed plugin that cannot be loaded, or does not keep its family's contract."""
 

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from s2search.errors import InputError
+from s2search.preset import LATENT_CHANNELS
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 8
-LATENT_CHANNELS = 16
 
 Direction = Literal["encode", "decode"]
 

@@ -37,6 +37,34 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
     config: ModelConfig
     plan: Plan | None
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **model_kwargs: Any,
+    ) -> Self:
+        """Load a model from a folder or the Hub, in evaluation mode.
+
+        Raises:
+            InputError: A file is missing, harmed, or does not fit.
+            CheckError: Files that do not belong together.
+        """
+        return cls._from_pretrained(
+            model_id=str(pretrained_model_name_or_path),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            **model_kwargs,
+        )
+
     def _save_pretrained(self, save_directory: Path) -> None:
         module: nn.Module = self  # type: ignore[assignment]
         tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
@@ -52,7 +80,7 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
             self.plan.save(save_directory / PLAN)
 
     @classmethod
-    def _from_pretrained(
+    def _from_pretrained(  # type: ignore[override]  # named options instead of any
         cls,
         *,
         model_id: str,
@@ -64,7 +92,6 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         plan: Plan | None = None,
-        **_: Any,
     ) -> Self:
         def fetched(name: str) -> Path:
             if os.path.isdir(model_id):
@@ -119,7 +146,8 @@ def _read_weights(
                     f"{config.digest[:19]}",
                     remedy="put back the files that were saved together",
                 )
-            return {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
+            # Copied: memory of the file is not aligned, and kernels then round differently.
+            return {name: file.get_tensor(name).to(dtype, copy=True) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"the weights {str(path)!r} cannot be read: {error}", remedy="name a folder that save_pretrained wrote"

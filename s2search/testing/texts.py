@@ -9,7 +9,14 @@ from s2search.text.base import LoadedText, TextEncoder
 
 _PROMPTS = (
     *("", "a cat", "a dog", "a cat chases a dog", "a dog chases a cat"),
-    *("雪の中の猫 🐈", "el niño pequeño", "two lines\nand a tab\t", "100 % of <b>it</b> & \\0", "\u202ebackwards\x00"),
+    *(
+        "雪の中の猫 🐈",
+        "el niño pequeño",
+        "two lines\nand a tab\t",
+        "100 % of <b>it</b> & \\0",
+        "\u202ebackwards\x00",
+        "half a \ud83d",
+    ),
 )
 
 

@@ -1,0 +1,52 @@
+"""clip: the text half of CLIP, from a local folder; CLIP-L gives 77 tokens of width 768."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from s2search.text.base import LoadedText
+from s2search.text.pretrained import PretrainedText, token_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIP(PretrainedText):
+    """CLIP's last hidden state, behind its last LayerNorm.
+
+    Padding is CLIP's own, the end mark, and is not masked: as Stable Diffusion reads it.
+
+    Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021).
+    """
+
+    name: ClassVar[str] = "clip"
+    example: ClassVar[str] = "openai/clip-vit-large-patch14"
+    model_types: ClassVar[tuple[str, ...]] = ("clip", "clip_text_model")
+    tokenizer_files: ClassVar[tuple[tuple[str, ...], ...]] = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+    config_class: ClassVar[str] = "CLIPTextConfig"
+    model_class: ClassVar[str] = "CLIPTextModel"
+    tokenizer_class: ClassVar[str] = "CLIPTokenizer"
+
+    @property
+    def tokens(self) -> int:
+        """How many positions the model has. See the base class."""
+        tokens: int = self._config().max_position_embeddings
+        return tokens
+
+    def _loaded(self, tokenizer: Any, model: Any) -> LoadedText:
+        return _LoadedCLIP(tokenizer, model)
+
+
+class _LoadedCLIP(LoadedText):
+    def __init__(self, tokenizer: Any, model: Any) -> None:
+        self._tokenizer, self._model = tokenizer, model
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Return text_BSE. See the base class."""
+        config = self._model.config
+        ids_BS, _ = token_ids(self._tokenizer, prompts, config.max_position_embeddings, config.vocab_size)
+        text_BSE: Tensor = self._model(input_ids=ids_BS.to(self._model.device)).last_hidden_state
+        return text_BSE
