@@ -45,8 +45,11 @@ class LinConvHybridAttention(nn.Module):
         if state is None:
             grid = h_BTHWD.shape[2:4]
             state = self.initial_state(h_BTHWD.shape[0], grid, Window(frames=None), h_BTHWD.device, h_BTHWD.dtype)
-        mixed_BTHWD: Tensor = self.output(self._mix(h_BTHWD, state))
-        return mixed_BTHWD
+        paths = [path(h_BTHWD, state) for path in (self.linear, self.local) if path is not None]
+        mixed_BTHWD = self.mixed(paths)
+        del paths
+        output_BTHWD: Tensor = self.output(mixed_BTHWD)
+        return output_BTHWD
 
     def initial_state(
         self, batch: int, grid: tuple[int, ...], window: Window, device: torch.device, dtype: torch.dtype
@@ -65,8 +68,12 @@ class LinConvHybridAttention(nn.Module):
 
     def commit(self, h_BTHWD: Tensor, state: LinearState) -> LinearState:
         """Return the state with this chunk's sums and its last frames as the tail."""
-        if self.linear is not None:
-            sum_BAKV, norm_BAK = self.linear.chunk_sums(h_BTHWD)
+        return self.remember(h_BTHWD, None if self.linear is None else self.linear.chunk_sums(h_BTHWD), state)
+
+    def remember(self, h_BTHWD: Tensor, sums: tuple[Tensor, Tensor] | None, state: LinearState) -> LinearState:
+        """Return the state with a chunk whose sums are known."""
+        if sums is not None:
+            sum_BAKV, norm_BAK = sums
             sum_BCAKV = self._with_chunk(state.sum_BCAKK, sum_BAKV[:, None], h_BTHWD.shape[1], state.window)
             norm_BCAK = self._with_chunk(state.norm_BCAK, norm_BAK[:, None], h_BTHWD.shape[1], state.window)
             state = replace(state, sum_BCAKK=sum_BCAKV, norm_BCAK=norm_BCAK)
@@ -84,8 +91,8 @@ class LinConvHybridAttention(nn.Module):
         chunks = None if window.frames is None else -(-window.frames // frames)
         return remembered(past_BC, chunk_B1, latest=chunks, first=-(-window.sink_frames // frames))
 
-    def _mix(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
-        paths: list[Tensor] = [path(h_BTHWD, state) for path in (self.linear, self.local) if path is not None]
+    def mixed(self, paths: list[Tensor]) -> Tensor:
+        """Return what the gate makes of the linear and the local path, or the only one."""
         if len(paths) == 1:
             return paths[0]
         linear_BTHWD, local_BTHWD = paths

@@ -69,7 +69,7 @@ class SoftmaxAttention(nn.Module):
 
     def commit(self, h_BTHWD: Tensor, state: RingState) -> RingState:
         """Return the ring with this chunk appended, and without the frames between sink and window."""
-        c_BThwD = self._on_key_grid(h_BTHWD)
+        c_BThwD = self.on_key_grid(h_BTHWD)
         grid = c_BThwD.shape[1:4]
         keys_BTHWAK, values_BTHWAK = (
             remembered(
@@ -87,7 +87,7 @@ class SoftmaxAttention(nn.Module):
 
     def _keys_and_values(self, h_BTHWD: Tensor, state: RingState | None) -> tuple[Tensor, Tensor]:
         """Return rotated keys and values of the ring and the chunk."""
-        c_BThwD = self._on_key_grid(h_BTHWD)
+        c_BThwD = self.on_key_grid(h_BTHWD)
         frames, height, width = c_BThwD.shape[1:4]
         key_BMAK = self._key(c_BThwD)
         if state is not None:
@@ -99,7 +99,8 @@ class SoftmaxAttention(nn.Module):
             value_BMAK = torch.cat((state.values_BTHWAK.flatten(1, 3), value_BMAK), dim=1)
         return key_BMAK, value_BMAK
 
-    def _on_key_grid(self, h_BTHWD: Tensor) -> Tensor:
+    def on_key_grid(self, h_BTHWD: Tensor) -> Tensor:
+        """Return the input on the grid of keys and values."""
         return cell_means(h_BTHWD) if self.key_stride > self.query_stride else h_BTHWD
 
     def _key(self, c_BThwD: Tensor) -> Tensor:
