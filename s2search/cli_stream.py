@@ -55,9 +55,9 @@ def stream(
     seed: Annotated[int, typer.Option(help="Of the noise, and of random weights.")] = 0,
     text: Annotated[
         str | None,
-        typer.Option(help="Text encoder: clip[path=FOLDER], hashing.", show_default="hashing, as wide as the model"),
+        typer.Option(help="Text encoder: clip[folder=FOLDER], hashing.", show_default="hashing, as wide as the model"),
     ] = None,
-    codec: Annotated[str, typer.Option(help="Codec: dct, wan[path=FOLDER].")] = "dct",
+    codec: Annotated[str, typer.Option(help="Codec: dct, wan[folder=FOLDER].")] = "dct",
     overlap: Annotated[bool, typer.Option("--overlap", help="Decode while the next chunk is denoised.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     number_format: Annotated[NumberFormat, typer.Option("--dtype", help="Of the model.")] = NumberFormat.FLOAT32,
