@@ -131,6 +131,12 @@ def test_a_configuration_that_points_elsewhere_is_refused(copied: Callable[[str]
     assert f"has a config.json with {option!r}; plain weights in model.safetensors;" in refusal(encoder)
 
 
+def test_an_adapter_of_a_model_that_lies_elsewhere_is_refused(copied: Callable[[str], PretrainedText]) -> None:
+    encoder = copied("clip")
+    Path(encoder.folder, "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somewhere/else"}))
+    assert "holds an adapter; plain weights in model.safetensors;" in refusal(encoder)
+
+
 @BOTH
 def test_a_weight_that_is_missing_is_not_left_random(copied: Callable[[str], PretrainedText], name: str) -> None:
     from safetensors.torch import load_file, save_file
