@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from blocks.cross_attention import CrossAttention
 from blocks.feed_forward import FeedForward
 from blocks.norms import modulated_norm
-from s2search.block import Shape
+from s2search.block import Shape, Window
 
 
 class Layer(nn.Module):
@@ -32,20 +32,29 @@ class Layer(nn.Module):
 
     def forward(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, text_BSE: Tensor, state: Any = None) -> Tensor:
         """Read: return the stream after this layer, and leave the state as it is."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(modulation_BT6D)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(self.table_6D, modulation_BT6D)
         x_BTHWD = torch.addcmul(x_BTHWD, gate1, self.attention(modulated_norm(x_BTHWD, shift1, scale1), state))
         x_BTHWD = x_BTHWD + self.cross_attention(x_BTHWD, text_BSE)
         return torch.addcmul(x_BTHWD, gate2, self.feed_forward(x_BTHWD, shift2, scale2))
 
-    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
-        """Return a state that remembers nothing yet."""
-        return self.attention.initial_state(batch, device, dtype)  # type: ignore[operator]
+    def initial_state(
+        self, batch: int, grid: tuple[int, int], window: Window, device: torch.device, dtype: torch.dtype
+    ) -> Any:
+        """Return a state that remembers nothing yet; `grid` has the rows and columns that `forward` gets."""
+        return self.attention.initial_state(batch, grid, window, device, dtype)  # type: ignore[operator]
 
     def commit(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, state: Any) -> Any:
         """Return the state that a later chunk may see, this chunk included."""
-        shift, scale, *_ = self._modulation(modulation_BT6D)
+        shift, scale, *_ = self.modulation(self.table_6D, modulation_BT6D)
         return self.attention.commit(modulated_norm(x_BTHWD, shift, scale), state)  # type: ignore[operator]
 
-    def _modulation(self, modulation_BT6D: Tensor) -> tuple[Tensor, ...]:
+    def fused(self) -> nn.Module:
+        """Return the same layer for running fast; it shares all weights but those that it joins, which it copies."""
+        from blocks.layer_fused import FusedLayer
+
+        return FusedLayer(self)
+
+    @staticmethod
+    def modulation(table_6D: Tensor, modulation_BT6D: Tensor) -> tuple[Tensor, ...]:
         """Return six tensors (B, T, 1, 1, D) in the order of the axis legend."""
-        return tuple(row_BTD[:, :, None, None] for row_BTD in (modulation_BT6D + self.table_6D).unbind(2))
+        return tuple(row_BTD[:, :, None, None] for row_BTD in (modulation_BT6D + table_6D).unbind(2))

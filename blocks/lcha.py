@@ -29,6 +29,9 @@ class LCHA(LayerBlock):
         gate: Mix the paths by a learned gate; without it they are added.
         rope_order: `pre` rotates before the feature map: weights are positive and sum to one. `post` rotates features,
             in the numerator only: weights depend on offsets only, and may be negative.
+        memory: What a stream's sums keep of past chunks: all of them (`running`), those of the window and the sink
+            (`window`), or all with a chunk n back weighing `decay` ** n (`decay`).
+        decay: That weight of the chunk before; 0 to 1, used by `decay` only.
 
     >>> LCHA(gate=False, rope_order="post").label
     'lcha[gate=false,rope_order=post]'
@@ -45,10 +48,14 @@ class LCHA(LayerBlock):
     linear_head_dim: int | None = None
     gate: bool = True
     rope_order: Literal["pre", "post"] = "pre"
+    memory: Literal["running", "window", "decay"] = "running"
+    decay: float = 0.9
 
     def __post_init__(self) -> None:
         if self.linear_only and self.local_only:
             raise InputError("lcha cannot be linear_only and local_only at once", remedy="set at most one of them")
+        if not 0 <= self.decay <= 1:
+            raise InputError(f"lcha's decay is {self.decay}", allowed="0 to 1", remedy="correct the option")
 
     def heads(self, shape: Shape) -> int:
         """Heads of the linear path, A.
@@ -101,7 +108,8 @@ class LCHA(LayerBlock):
         past = shape.height * shape.width * shape.channels * stored * (self.kernel[0] - 1)
         waiting = 0 if self.local_only else stream  # the linear path's result
         # A clip starts from an empty state of its own; a stream's state is counted by `state_bytes`.
-        empty = 0 if shape.context_frames else self._sum_bytes(shape) + (0 if self.linear_only else past)
+        empty_sums = 0 if self.memory == "window" else self._sum_bytes(shape)
+        empty = 0 if shape.context_frames else empty_sums + (0 if self.linear_only else past)
         phases = [2 * stream]
         if not self.local_only:
             phases.append(self._linear_peak_bytes(shape, precision))
@@ -110,11 +118,12 @@ class LCHA(LayerBlock):
         return empty + max(phases)
 
     def state_bytes(self, shape: Shape, precision: Precision) -> int:
-        """Bytes of both float32 sums and of the convolution's tail."""
+        """Bytes of the float32 sums and of the convolution's tail."""
         if shape.context_frames == 0:
             return 0
         tail = (self.kernel[0] - 1) * shape.height * shape.width * shape.channels * precision.ring_bits // 8
-        return self._sum_bytes(shape) + (0 if self.linear_only else tail)
+        chunks = -(-shape.context_frames // shape.frames) if self.memory == "window" else 1
+        return chunks * self._sum_bytes(shape) + (0 if self.linear_only else tail)
 
     def build_attention(self, shape: Shape) -> nn.Module:
         """Make the attention. Imports torch."""
@@ -137,7 +146,7 @@ class LCHA(LayerBlock):
             + sums,
             mapping + sums,
             features + numbers * exact,  # keys, and keys over the tokens of a frame
-            2 * numbers * exact + 2 * sums,  # keys and values; the chunk's sums, and with the state's
+            2 * numbers * exact + sums,  # keys and values; the chunk's sums
             # Values made exact; later sums read, divided, laid out by token.
             2 * numbers * exact + numbers * stored + shape.tokens * heads * exact + sums,
         )

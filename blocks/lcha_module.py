@@ -1,7 +1,7 @@
 """LinConv Hybrid Attention: linear attention and a causal local convolution, mixed by a gate.
 
 Axes: B batch  T frames  H W token rows and columns  D channels  N tokens  A heads
-      K channels per head (V: of values, = K; J: of features, = K)
+      K channels per head (V: of values, = K; J: of features, = K)  C chunks whose sums are kept apart, or 1
 
 Source: S2DiT, section 3 (LCHA); arXiv 2601.12719.
 """
@@ -9,6 +9,7 @@ Source: S2DiT, section 3 (LCHA); arXiv 2601.12719.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +18,8 @@ from torch.nn import functional
 
 from blocks.norms import RMSNorm
 from blocks.rotary import rotate
-from blocks.window import latest_frames
-from s2search.block import LinearState, Shape
+from blocks.window import remembered
+from s2search.block import LinearState, Shape, Window
 
 if TYPE_CHECKING:
     from blocks.lcha import LCHA
@@ -32,7 +33,7 @@ class LinConvHybridAttention(nn.Module):
 
     def __init__(self, shape: Shape, options: LCHA) -> None:
         super().__init__()
-        self.grid, self.channels = (shape.height, shape.width), shape.channels
+        self.channels, self.memory, self.decay = shape.channels, options.memory, options.decay
         self.linear = None if options.local_only else LinearAttention(shape, options)
         self.local = None if options.linear_only else LocalMixing(shape.channels, options.kernel)
         both = self.linear is not None and self.local is not None
@@ -42,42 +43,62 @@ class LinConvHybridAttention(nn.Module):
     def forward(self, h_BTHWD: Tensor, state: LinearState | None) -> Tensor:
         """Mix the frames given with what the state remembers; no state is the same as an empty one."""
         if state is None:
-            state = self._empty_state(h_BTHWD.shape[0], h_BTHWD.shape[2:4], h_BTHWD.device, h_BTHWD.dtype)
-        mixed_BTHWD: Tensor = self.output(self._mix(h_BTHWD, state))
-        return mixed_BTHWD
+            grid = h_BTHWD.shape[2:4]
+            state = self.initial_state(h_BTHWD.shape[0], grid, Window(frames=None), h_BTHWD.device, h_BTHWD.dtype)
+        paths = [path(h_BTHWD, state) for path in (self.linear, self.local) if path is not None]
+        mixed_BTHWD = self.mixed(paths)
+        del paths
+        output_BTHWD: Tensor = self.output(mixed_BTHWD)
+        return output_BTHWD
 
-    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> LinearState:
+    def initial_state(
+        self, batch: int, grid: tuple[int, ...], window: Window, device: torch.device, dtype: torch.dtype
+    ) -> LinearState:
         """Return sums of nothing and a tail of zeros, which is how the convolution pads the first frame."""
-        return self._empty_state(batch, self.grid, device, dtype)
+        sum_BCAKV = norm_BCAK = tail_BTHWD = None
+        if self.linear is not None:
+            exact = torch.promote_types(dtype, torch.float32)
+            heads, width = self.linear.heads, self.channels // self.linear.heads
+            chunks = 0 if self.memory == "window" else 1
+            sum_BCAKV = torch.zeros(batch, chunks, heads, width, width, device=device, dtype=exact)
+            norm_BCAK = torch.zeros(batch, chunks, heads, width, device=device, dtype=exact)
+        if self.local is not None:
+            tail_BTHWD = torch.zeros(batch, self.local.reach, *grid, self.channels, device=device, dtype=dtype)
+        return LinearState(sum_BCAKK=sum_BCAKV, norm_BCAK=norm_BCAK, tail_BTHWD=tail_BTHWD, window=window)
 
     def commit(self, h_BTHWD: Tensor, state: LinearState) -> LinearState:
-        """Return the state with this chunk's sums added and its last frames as the tail."""
-        if self.linear is not None:
-            sum_BAKV, norm_BAK = self.linear.sums(h_BTHWD, state)
-            state = replace(state, sum_BAKK=sum_BAKV, norm_BAK=norm_BAK)
+        """Return the state with this chunk's sums and its last frames as the tail."""
+        return self.remember(h_BTHWD, None if self.linear is None else self.linear.chunk_sums(h_BTHWD), state)
+
+    def remember(self, h_BTHWD: Tensor, sums: tuple[Tensor, Tensor] | None, state: LinearState) -> LinearState:
+        """Return the state with a chunk whose sums are known."""
+        if sums is not None:
+            sum_BAKV, norm_BAK = sums
+            sum_BCAKV = self._with_chunk(state.sum_BCAKK, sum_BAKV[:, None], h_BTHWD.shape[1], state.window)
+            norm_BCAK = self._with_chunk(state.norm_BCAK, norm_BAK[:, None], h_BTHWD.shape[1], state.window)
+            state = replace(state, sum_BCAKK=sum_BCAKV, norm_BCAK=norm_BCAK)
         if self.local is not None:
             state = replace(state, tail_BTHWD=self.local.tail(h_BTHWD, state))
-        return replace(state, frames_seen=state.frames_seen + h_BTHWD.shape[1])
+        return state
 
-    def _mix(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
-        paths: list[Tensor] = [path(h_BTHWD, state) for path in (self.linear, self.local) if path is not None]
+    def _with_chunk(self, past_BC: Tensor | None, chunk_B1: Tensor, frames: int, window: Window) -> Tensor:
+        """Return the sums that the memory keeps once a chunk of so many frames has been added."""
+        assert past_BC is not None
+        if self.memory == "running":
+            return past_BC + chunk_B1
+        if self.memory == "decay":
+            return self.decay * (past_BC + chunk_B1)
+        chunks = None if window.frames is None else -(-window.frames // frames)
+        return remembered(past_BC, chunk_B1, latest=chunks, first=-(-window.sink_frames // frames))
+
+    def mixed(self, paths: list[Tensor]) -> Tensor:
+        """Return what the gate makes of the linear and the local path, or the only one."""
         if len(paths) == 1:
             return paths[0]
         linear_BTHWD, local_BTHWD = paths
         if self.gate_D is None:
             return linear_BTHWD + local_BTHWD
         return torch.lerp(local_BTHWD, linear_BTHWD, torch.sigmoid(self.gate_D))
-
-    def _empty_state(self, batch: int, grid: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> LinearState:
-        sum_BAKV = norm_BAK = tail_BTHWD = None
-        if self.linear is not None:
-            exact = torch.promote_types(dtype, torch.float32)
-            heads, width = self.linear.heads, self.channels // self.linear.heads
-            sum_BAKV = torch.zeros(batch, heads, width, width, device=device, dtype=exact)
-            norm_BAK = torch.zeros(batch, heads, width, device=device, dtype=exact)
-        if self.local is not None:
-            tail_BTHWD = torch.zeros(batch, self.local.reach, *grid, self.channels, device=device, dtype=dtype)
-        return LinearState(sum_BAKK=sum_BAKV, norm_BAK=norm_BAK, tail_BTHWD=tail_BTHWD, frames_seen=0)
 
 
 class LinearAttention(nn.Module):
@@ -100,37 +121,43 @@ class LinearAttention(nn.Module):
 
     def forward(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
         """Return the attention of every token over the state's tokens and the chunk's, both directions in time."""
-        grid = h_BTHWD.shape[1:4]
-        sum_BAKV, norm_BAK = self.sums(h_BTHWD, state)
-        rotated_BNAK, plain_BNAK = self._features(self.query_norm(self._heads(self.query(h_BTHWD))), grid, state)
+        assert state.sum_BCAKK is not None
+        assert state.norm_BCAK is not None
+        sum_BAKV, norm_BAK = self.chunk_sums(h_BTHWD)
+        sum_BAKV = reduce(torch.add, state.sum_BCAKK.unbind(1), sum_BAKV)
+        norm_BAK = reduce(torch.add, state.norm_BCAK.unbind(1), norm_BAK)
+        query_BNAK = self.query_norm(self._heads(self.query(h_BTHWD)))
+        rotated_BNAK, plain_BNAK = self._features(query_BNAK, h_BTHWD.shape[1:4])
+        del query_BNAK
         denominator_BNA = torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK).clamp_min(LEAST_DENOMINATOR)
         del plain_BNAK
         y_BNAV = torch.einsum("bnak,bakv->bnav", rotated_BNAK, sum_BAKV)
         del rotated_BNAK
         return (y_BNAV / denominator_BNA[..., None]).to(h_BTHWD.dtype).reshape(h_BTHWD.shape)
 
-    def sums(self, h_BTHWD: Tensor, state: LinearState) -> tuple[Tensor, Tensor]:
-        """Return S and z over the state's tokens and the chunk's."""
-        assert state.sum_BAKK is not None
-        assert state.norm_BAK is not None
+    def chunk_sums(self, h_BTHWD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return S and z over the chunk's tokens."""
         grid = h_BTHWD.shape[1:4]
         frame_tokens = grid[1] * grid[2]
-        rotated_BNAK, plain_BNAK = self._features(self.key_norm(self._heads(self.key(h_BTHWD))), grid, state)
+        rotated_BNAK, plain_BNAK = self._features(self.key_norm(self._heads(self.key(h_BTHWD))), grid)
         norm_BAK = (plain_BNAK / frame_tokens).sum(dim=1)
         del plain_BNAK
         rotated_BNAK = rotated_BNAK / frame_tokens
         value_BNAV = self._heads(self.value(h_BTHWD)).to(rotated_BNAK.dtype)
-        sum_BAKV = torch.einsum("bnak,bnav->bakv", rotated_BNAK, value_BNAV)
-        return state.sum_BAKK + sum_BAKV, state.norm_BAK + norm_BAK
+        return torch.einsum("bnak,bnav->bakv", rotated_BNAK, value_BNAV), norm_BAK
 
-    def _features(self, x_BNAK: Tensor, grid: tuple[int, ...], state: LinearState) -> tuple[Tensor, Tensor]:
-        """Return the features of the numerator and those of the denominator, float32 at least."""
+    def _features(self, x_BNAK: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the features of the numerator and those of the denominator, float32 at least.
+
+        Rows and columns are rotated, time is not: sums cannot be rotated on, and absolute frames would leave the range
+        that training saw. The convolution and the low stream's softmax attention know the order in time.
+        """
         exact = torch.promote_types(x_BNAK.dtype, torch.float32)
         if self.rope_order == "pre":
-            phi_BNAK: Tensor = self.feature_map(rotate(x_BNAK, grid, first_frame=state.frames_seen)).to(exact)
+            phi_BNAK: Tensor = self.feature_map(rotate(x_BNAK, grid, first_frame=None)).to(exact)
             return phi_BNAK, phi_BNAK
         phi_BNAK = self.feature_map(x_BNAK).to(exact)
-        return rotate(phi_BNAK, grid, first_frame=state.frames_seen), phi_BNAK
+        return rotate(phi_BNAK, grid, first_frame=None), phi_BNAK
 
     def _heads(self, x_BTHWD: Tensor) -> Tensor:
         """Return (B, N, A, K): no tensor here has more than five axes, the most that Core ML takes."""
@@ -171,7 +198,7 @@ class LocalMixing(nn.Module):
     def tail(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
         """Return the last frames that the next chunk's convolution reaches."""
         assert state.tail_BTHWD is not None
-        return latest_frames(state.tail_BTHWD, h_BTHWD, self.reach)
+        return remembered(state.tail_BTHWD, h_BTHWD, latest=self.reach)
 
 
 def _softplus(x: Tensor) -> Tensor:

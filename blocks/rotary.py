@@ -1,9 +1,9 @@
-"""Rotary position embedding over time, rows and columns.
+"""Rotary position embedding over rows and columns, and over time where attention is not a sum.
 
 Axes: B batch  T frames  H W token rows and columns  N tokens (T*H*W)  A heads  K channels per head
       P channel pairs (K / 2)
 
-Source: Su et al., "RoFormer" (2021), equation 34, once per axis. The pairs are divided among the three axes; time takes
+Source: Su et al., "RoFormer" (2021), equation 34, once per axis. The pairs are divided among the axes; the first takes
 the remainder, as in Wan (2025).
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor
 _BASE = 10_000.0
 
 
-def rotate(x_BNAK: Tensor, grid: tuple[int, ...], *, first_frame: int, stride: int = 1) -> Tensor:
+def rotate(x_BNAK: Tensor, grid: tuple[int, ...], *, first_frame: int | None, stride: int = 1) -> Tensor:
     """Rotate queries or keys by their positions, so that dot products depend on offsets only.
 
     Args:
         x_BNAK: Channels k and k + K/2 form a pair; K is even.
         grid: Frames, rows and columns of the tokens.
-        first_frame: Position in time of the first frame.
+        first_frame: Position in time of the first frame; None leaves time out, and all pairs to rows and columns.
         stride: High-resolution tokens per row and column step. A token of stride 2 stands at the centre of its cell:
             2 i + 0.5 in high-resolution units.
     """
@@ -30,22 +30,26 @@ def rotate(x_BNAK: Tensor, grid: tuple[int, ...], *, first_frame: int, stride: i
     return torch.cat((a_BNAP * cos_N1P - b_BNAP * sin_N1P, a_BNAP * sin_N1P + b_BNAP * cos_N1P), dim=-1)
 
 
-def axis_pairs(pairs: int) -> tuple[int, int, int]:
+def axis_pairs(pairs: int, *, time: bool) -> tuple[int, int, int]:
     """Return how many channel pairs encode time, rows and columns.
 
-    >>> axis_pairs(64)
-    (22, 21, 21)
+    >>> axis_pairs(64, time=True), axis_pairs(64, time=False)
+    ((22, 21, 21), (0, 32, 32))
     """
-    return pairs - 2 * (pairs // 3), pairs // 3, pairs // 3
+    each = pairs // (3 if time else 2)
+    return (pairs - 2 * each, each, each) if time else (0, pairs - each, each)
 
 
-def _tables(x_BNAK: Tensor, grid: tuple[int, ...], first_frame: int, stride: int) -> tuple[Tensor, Tensor]:
+def _tables(x_BNAK: Tensor, grid: tuple[int, ...], first_frame: int | None, stride: int) -> tuple[Tensor, Tensor]:
     """Return cosines and sines (N, 1, P). Angles are float32 at least: a bfloat16 angle errs by whole radians."""
     frames, height, width = grid
     centre = (stride - 1) / 2
-    axes = ((frames, first_frame, 1), (height, centre, stride), (width, centre, stride))
+    axes = ((frames, first_frame or 0, 1), (height, centre, stride), (width, centre, stride))
+    pairs_of_axes = axis_pairs(x_BNAK.shape[-1] // 2, time=first_frame is not None)
     cosines, sines = [], []
-    for axis, ((length, start, step), pairs) in enumerate(zip(axes, axis_pairs(x_BNAK.shape[-1] // 2), strict=True)):
+    for axis, ((length, start, step), pairs) in enumerate(zip(axes, pairs_of_axes, strict=True)):
+        if pairs == 0:
+            continue
         angle = _angles(length, start, step, pairs, like=x_BNAK)
         on_grid = [length if axis == other else 1 for other in range(3)] + [1, pairs]
         cosines.append(angle.cos().to(x_BNAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))

@@ -6,6 +6,8 @@ Axes: B batch  T frames  H W token rows and columns (h w: of the grid of keys)  
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,25 +15,23 @@ from torch.nn import functional
 from blocks.cells import cell_means
 from blocks.norms import RMSNorm
 from blocks.rotary import rotate
-from blocks.window import latest_frames
-from s2search.block import RingState, Shape
+from blocks.window import remembered
+from s2search.block import RingState, Shape, Window
 
 
 class SoftmaxAttention(nn.Module):
     """Scaled dot-product attention with QK-norm, 3-D RoPE and a ring of past keys and values.
 
     Args:
-        shape: Sizes; its grid is used only to make an empty state.
+        shape: Sizes; the grid and the frames do not matter.
         query_stride: High-resolution tokens per row and column step of the grid that the input comes on: 1 or 2.
         key_stride: The same for keys and values. Where it is coarser than the queries', cells are averaged first.
     """
 
     def __init__(self, shape: Shape, *, query_stride: int, key_stride: int) -> None:
         super().__init__()
-        self.heads, self.context_frames = shape.heads, shape.context_frames
+        self.heads = shape.heads
         self.query_stride, self.key_stride = query_stride, key_stride
-        coarse = key_stride == 2
-        self.key_grid = (shape.low_height, shape.low_width) if coarse else (shape.height, shape.width)
         self.query = nn.Linear(shape.channels, shape.channels)
         self.key = nn.Linear(shape.channels, shape.channels)
         self.value = nn.Linear(shape.channels, shape.channels)
@@ -57,23 +57,37 @@ class SoftmaxAttention(nn.Module):
         output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(h_BTHWD.shape))
         return output_BTHWD
 
-    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> RingState:
+    def initial_state(
+        self, batch: int, grid: tuple[int, int], window: Window, device: torch.device, dtype: torch.dtype
+    ) -> RingState:
         """Return a ring of no frames."""
+        cell = self.key_stride // self.query_stride
+        key_grid = tuple(-(-length // cell) for length in grid)
         heads = (self.heads, self.output.in_features // self.heads)
-        none_BThwAK = torch.empty(batch, 0, *self.key_grid, *heads, device=device, dtype=dtype)
-        return RingState(keys_BTHWAK=none_BThwAK, values_BTHWAK=none_BThwAK)
+        none_BThwAK = torch.empty(batch, 0, *key_grid, *heads, device=device, dtype=dtype)
+        return RingState(keys_BTHWAK=none_BThwAK, values_BTHWAK=none_BThwAK, window=window)
 
     def commit(self, h_BTHWD: Tensor, state: RingState) -> RingState:
-        """Return the ring with this chunk appended and the oldest frames dropped."""
-        c_BThwD = self._on_key_grid(h_BTHWD)
-        return RingState(
-            keys_BTHWAK=self._appended(state.keys_BTHWAK, self._key(c_BThwD)),
-            values_BTHWAK=self._appended(state.values_BTHWAK, self._value(c_BThwD)),
+        """Return the ring with this chunk appended, and without the frames between sink and window."""
+        c_BThwD = self.on_key_grid(h_BTHWD)
+        grid = c_BThwD.shape[1:4]
+        keys_BTHWAK, values_BTHWAK = (
+            remembered(
+                past_BTHWAK,
+                torch.unflatten(new_BNAK, 1, grid),
+                latest=state.window.frames,
+                first=state.window.sink_frames,
+            )
+            for past_BTHWAK, new_BNAK in (
+                (state.keys_BTHWAK, self._key(c_BThwD)),
+                (state.values_BTHWAK, self._value(c_BThwD)),
+            )
         )
+        return replace(state, keys_BTHWAK=keys_BTHWAK, values_BTHWAK=values_BTHWAK)
 
     def _keys_and_values(self, h_BTHWD: Tensor, state: RingState | None) -> tuple[Tensor, Tensor]:
         """Return rotated keys and values of the ring and the chunk."""
-        c_BThwD = self._on_key_grid(h_BTHWD)
+        c_BThwD = self.on_key_grid(h_BTHWD)
         frames, height, width = c_BThwD.shape[1:4]
         key_BMAK = self._key(c_BThwD)
         if state is not None:
@@ -85,11 +99,8 @@ class SoftmaxAttention(nn.Module):
             value_BMAK = torch.cat((state.values_BTHWAK.flatten(1, 3), value_BMAK), dim=1)
         return key_BMAK, value_BMAK
 
-    def _appended(self, past_BTHWAK: Tensor, new_BNAK: Tensor) -> Tensor:
-        """Return the window's latest frames, these new ones last."""
-        return latest_frames(past_BTHWAK, torch.unflatten(new_BNAK, 1, (-1, *self.key_grid)), self.context_frames)
-
-    def _on_key_grid(self, h_BTHWD: Tensor) -> Tensor:
+    def on_key_grid(self, h_BTHWD: Tensor) -> Tensor:
+        """Return the input on the grid of keys and values."""
         return cell_means(h_BTHWD) if self.key_stride > self.query_stride else h_BTHWD
 
     def _key(self, c_BThwD: Tensor) -> Tensor:

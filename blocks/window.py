@@ -1,4 +1,4 @@
-"""The sliding window of a stream: which frames a state keeps. Axes: B batch  T frames."""
+"""The sliding window of a stream: what a state keeps. Axes: B batch  T frames, or chunks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 
-def latest_frames(past_BT: Tensor, new_BT: Tensor, frames: int) -> Tensor:
-    """Return the last `frames` frames of both, oldest first, in memory of their own.
+def remembered(past_BT: Tensor, new_BT: Tensor, *, latest: int | None, first: int = 0) -> Tensor:
+    """Return the stream's first entries and its latest ones (None: all), oldest first, in memory of their own.
 
-    >>> latest_frames(torch.tensor([[1, 2]]), torch.tensor([[3]]), 2)
-    tensor([[2, 3]])
+    >>> remembered(torch.tensor([[1, 2, 3]]), torch.tensor([[4]]), latest=2, first=1)
+    tensor([[1, 3, 4]])
     """
-    kept = max(0, frames - new_BT.shape[1])
-    return torch.cat((past_BT[:, max(0, past_BT.shape[1] - kept) :], new_BT[:, max(0, new_BT.shape[1] - frames) :]), 1)
+    all_BT = torch.cat((past_BT, new_BT), dim=1)
+    if latest is None or all_BT.shape[1] <= first + latest:
+        return all_BT
+    return torch.cat((all_BT[:, :first], all_BT[:, all_BT.shape[1] - latest :]), dim=1)

@@ -87,20 +87,20 @@ class Blend:
     Attributes:
         weight_D: What each known device's latency counts, 0 or more.
         probes: The items that were timed.
+        latency_ms_P: Their timings in ms.
         residual_P: Their measured latencies over the combination, less one, before its scale made room for corrections.
         doubt_P: How much more variance each timing's noise has than an ordinary one's.
         posterior_MS: Probability of every size of misfit and of noise.
-        noise: Standard deviation of the noise, as a fraction.
         unexplained: The probes' mean error over that of one constant for all of them; near 1, or above, the known
             devices say nothing about this one.
     """
 
     weight_D: _Array
     probes: Items
+    latency_ms_P: _Array
     residual_P: _Array
     doubt_P: _Array
     posterior_MS: _Array
-    noise: float
     unexplained: float
 
     def predict(self, items: Items) -> Prediction:
@@ -165,25 +165,31 @@ def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:
     The common scale is the usual one of the robust weights, where they explain the timings at all; corrections are
     measured from their mean at the timed items.
     """
-    weight_D = fit_weights(probes.known_ms_ND, latency_ms_P)
-    error_P = np.abs(probes.known_ms_ND @ weight_D / latency_ms_P - 1)
-    constant_ms = fit_weights(np.ones((len(latency_ms_P), 1)), latency_ms_P)
-    unexplained = float(error_P.sum() / max(np.abs(constant_ms / latency_ms_P - 1).sum(), 1e-12))
-    if unexplained <= MOST_UNEXPLAINED:
-        weight_D = weight_D * _usual_scale(probes.known_ms_ND @ weight_D, latency_ms_P)
+    weight_D, unexplained = fit_combination(probes.known_ms_ND, latency_ms_P)
     residual_P = latency_ms_P / (probes.known_ms_ND @ weight_D) - 1
     posterior_MS, doubt_P = _posterior(probes, residual_P, belief)
     blend = Blend(
         weight_D=weight_D,
         probes=probes,
+        latency_ms_P=latency_ms_P,
         residual_P=residual_P,
         doubt_P=doubt_P,
         posterior_MS=posterior_MS,
-        noise=float(np.sqrt(posterior_MS.sum(axis=0) @ _SIZES**2)),
         unexplained=unexplained,
     )
     corrected_P = blend.predict(probes).latency_ms_N / (probes.known_ms_ND @ weight_D)
     return dataclasses.replace(blend, weight_D=weight_D / np.average(corrected_P, weights=1 / doubt_P))
+
+
+def fit_combination(known_ms_PD: _Array, latency_ms_P: _Array) -> tuple[_Array, float]:
+    """Return the weights with their common scale, and the mean error over that of one constant (see `Blend`)."""
+    weight_D = fit_weights(known_ms_PD, latency_ms_P)
+    error_P = np.abs(known_ms_PD @ weight_D / latency_ms_P - 1)
+    constant_ms = fit_weights(np.ones((len(latency_ms_P), 1)), latency_ms_P)
+    unexplained = float(error_P.sum() / max(np.abs(constant_ms / latency_ms_P - 1).sum(), 1e-12))
+    if unexplained <= MOST_UNEXPLAINED:
+        weight_D = weight_D * _usual_scale(known_ms_PD @ weight_D, latency_ms_P)
+    return weight_D, unexplained
 
 
 def fit_weights(known_ms_ND: _Array, latency_ms_N: _Array) -> _Array:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Scenario = Literal["stream", "clip"]
+_LEAST_SUM_BYTES = 4
 
 
 class Stream(IntEnum):
@@ -220,8 +221,10 @@ class Block(Part):
       `forward(x_BTHWD, modulation_BT6D, text_BSE, state=None) -> x_BTHWD` reads: it never changes the state. Without a
       state attention is bidirectional over the T frames given; with one, the frames are a chunk that also sees what
       the state remembers. `modulation` has one entry per frame, or one for all (T = 1).
-      `initial_state(batch, device, dtype) -> state` remembers nothing yet.
+      `initial_state(batch, grid, window, device, dtype) -> state` remembers nothing yet. `grid` has the rows and
+      columns of the block's own stream.
       `commit(x_BTHWD, modulation_BT6D, state) -> state` returns what a later chunk may see of this one.
+    States are frozen dataclasses of tensors and plain values. One module serves every grid, chunk length and window.
     Blocks of the low stream get and give the low-resolution grid; the switches stand between.
     """
 
@@ -234,29 +237,58 @@ class Block(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RingState:
-    """What softmax attention remembers: raw (unrotated) keys and values of the latest frames.
+class Window:
+    """Which past latent frames a stream may still see: the latest `frames` (None: all) and its first `sink_frames`.
 
-    Shapes: `keys_BTHWAK`, `values_BTHWAK` with T at most the window's frames, on the grid that the block keeps.
+    Source: sinks as in Xiao et al., "StreamingLLM" (2024): a sink stands right before the window, however long ago
+    it was, so that positions stay in the range that training saw.
+    """
+
+    frames: int | None
+    sink_frames: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "sink_frames"):
+            if (getattr(self, name) or 0) < 0:
+                raise InputError(f"{name} of the window is {getattr(self, name)}", allowed="at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RingState:
+    """What softmax attention remembers: raw (unrotated) keys and values of the sink's and the window's frames.
+
+    Shapes: `keys_BTHWAK`, `values_BTHWAK` with T at most the frames of both, oldest first, on the grid that the block
+    keeps.
     """
 
     keys_BTHWAK: Tensor
     values_BTHWAK: Tensor
+    window: Window
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearState:
-    """What linear attention remembers: running sums in float32, the convolution's tail and the frames seen so far.
+    """What linear attention remembers: sums in float32 at least, and the convolution's tail.
 
-    Shapes: `sum_BAKK` holds sum_j phi(k_j) v_j^T, `norm_BAK` holds sum_j phi(k_j), both over all past tokens and
-    divided by the tokens of one frame (which cancels, and keeps float16 copies in range); `tail_BTHWD` holds the last
-    frames that a causal convolution still reaches.
+    Shapes: `sum_BCAKK` holds sum_j phi(k_j) v_j^T, `norm_BCAK` holds sum_j phi(k_j), both divided by the tokens of one
+    frame (which cancels, and keeps float16 copies in range). C is 1 where all past chunks are added up, and counts the
+    chunks remembered where each keeps sums of its own. `tail_BTHWD` holds the last frames that a causal convolution
+    still reaches.
     """
 
-    sum_BAKK: Tensor | None
-    norm_BAK: Tensor | None
+    sum_BCAKK: Tensor | None
+    norm_BCAK: Tensor | None
     tail_BTHWD: Tensor | None
-    frames_seen: int
+    window: Window
+
+    def __post_init__(self) -> None:
+        for sums in (self.sum_BCAKK, self.norm_BCAK):
+            if sums is not None and sums.dtype.itemsize < _LEAST_SUM_BYTES:
+                raise InputError(
+                    f"a linear state has sums of {sums.dtype}",
+                    allowed="float32 or wider: shorter sums drift without limit",
+                    remedy="convert keys, values and tails only",
+                )
 
 
 def _option_text(value: Any) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from s2search.cli_kit import kit_app
+from s2search.cli_stream import stream
 from s2search.cli_table import table_app
 from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.space import DEFAULT_CANDIDATES
@@ -42,6 +43,7 @@ plan_app = typer.Typer()
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
+app.command()(stream)
 
 
 class ScenarioName(StrEnum):
@@ -270,13 +272,16 @@ def plugins() -> int:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? rather than a traceback
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, TextIOWrapper):
+            output.reconfigure(errors="replace")  # a terminal without Unicode shows ? rather than a traceback
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
-            _fail("interrupted; nothing is lost: a measurement goes on when its command is repeated", _INTERRUPTED)
+            _fail(
+                "interrupted; nothing is lost: a measurement goes on when its command is repeated, a clip ends here",
+                _INTERRUPTED,
+            )
     except S2SearchError as error:
         _fail(str(error), error.exit_code)
     except _UsageError as error:

@@ -67,6 +67,9 @@ def kit_build(
         list[str] | None, typer.Option(help="A known device's table that foretells the rest; repeatable.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
+    sustained: Annotated[
+        str | None, typer.Option(help="Then heat the phone for so long, and keep the last third too: 5m or 300s.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
 ) -> int:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README."""
@@ -75,6 +78,7 @@ def kit_build(
     from s2search.kit.manifest import KitProtocol
     from s2search.kit.shots import choose_items
     from s2search.measure.items import campaign_items
+    from s2search.measure.samples import parse_seconds
     from s2search.preset import Preset
     from s2search.report.kit import built_text
     from s2search.report.progress import progress_bar
@@ -103,7 +107,9 @@ def kit_build(
             preset=sizes.name,
             precisions=[name.value for name in precision or [PrecisionName.FLOAT16]],
             compute_units=[name.value for name in compute_units or [UnitsName.CPU_AND_NEURAL_ENGINE]],
-            protocol=KitProtocol(rounds=rounds, seed=seed),
+            protocol=KitProtocol(
+                rounds=rounds, seed=seed, sustained_s=None if sustained is None else parse_seconds(sustained)
+            ),
             choice=choice,
             progress=progress,
         )

@@ -6,10 +6,15 @@ a window of 2 chunks. 512x288 video is a latent of 36x64, which is 18x32 tokens 
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
-from s2search.block import Scenario, Shape
+import msgspec
+
+from s2search.block import Scenario, Shape, Window
 from s2search.errors import InputError, UnknownNameError
 
 LATENT_CHANNELS = 16
@@ -20,6 +25,9 @@ _PIXELS_PER_TOKEN = 16
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """The sizes of a model that do not depend on the video: channels, heads, depth, text and streaming window.
+
+    `layout` is the layers where no plan says otherwise, `L4S8L4S8L4`; by default 3 of 7 LCHA, as evenly as possible
+    (source: 12 LCHA and 16 SSA of 28, derived from S2DiT, tables 3 and A3).
 
     >>> Preset.named("s2dit-1.8b").shape("512x288", "stream").grid
     '3x18x32'
@@ -34,15 +42,32 @@ class Preset:
     text_tokens: int = 77
     chunk_frames: int = 3
     window_chunks: int = 2
+    sink_chunks: int = 0
     clip_frames: int = 21
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("depth", "chunk_frames", "clip_frames", "text_tokens"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} of the preset {self.name!r} is {getattr(self, field)}", allowed="at least 1")
+        self.window  # noqa: B018  - checks the chunks
+        self.shape("16x16", "stream")
+
+    @property
+    def window(self) -> Window:
+        """What softmax attention sees of a stream's past."""
+        return Window(frames=self.window_chunks * self.chunk_frames, sink_frames=self.sink_chunks * self.chunk_frames)
 
     @classmethod
     def named(cls, name: str) -> Preset:
-        """Return a preset by name.
+        """Return a preset by name, or read one from a TOML file with this class's fields.
 
         Raises:
             UnknownNameError: There is no such preset.
+            InputError: The file cannot be read, or is no preset.
         """
+        if name.endswith(".toml"):
+            return _read(Path(name))
         if name not in PRESETS:
             raise UnknownNameError("preset", name, PRESETS)
         return PRESETS[name]
@@ -66,18 +91,22 @@ class Preset:
             feed_forward=self.feed_forward,
             text_tokens=self.text_tokens,
             text_channels=self.text_channels,
-            context_frames=self.window_chunks * self.chunk_frames if stream else 0,
+            context_frames=(self.window_chunks + self.sink_chunks) * self.chunk_frames if stream else 0,
         )
 
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(name="s2dit-1.8b", depth=28, channels=2048, heads=16, feed_forward=8192),
-        Preset(name="s2dit-small", depth=28, channels=512, heads=8, feed_forward=2048),
-        Preset(name="s2dit-tiny", depth=8, channels=64, heads=4, feed_forward=256, text_channels=64, text_tokens=16),
-    )
-}
+def _read(path: Path) -> Preset:
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        for key in found.keys() - {field.name for field in dataclasses.fields(Preset)}:
+            raise UnknownNameError(f"key of the preset {str(path)!r}", key, Preset.__dataclass_fields__)
+        return msgspec.convert({"name": path.stem} | found, Preset)
+    except OSError as error:
+        raise InputError(
+            f"the preset {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InputError(f"{str(path)!r} is not a preset: {error}", remedy="correct the file") from error
 
 
 def token_grid(video: str) -> tuple[int, int]:
@@ -105,3 +134,13 @@ def video_size(height: int, width: int) -> str:
     '512x288'
     """
     return f"{width * _PIXELS_PER_TOKEN}x{height * _PIXELS_PER_TOKEN}"
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(name="s2dit-1.8b", depth=28, channels=2048, heads=16, feed_forward=8192),
+        Preset(name="s2dit-small", depth=28, channels=512, heads=8, feed_forward=2048),
+        Preset(name="s2dit-tiny", depth=8, channels=64, heads=4, feed_forward=256, text_channels=64, text_tokens=16),
+    )
+}

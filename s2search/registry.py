@@ -27,6 +27,7 @@ FAMILIES = {
     "profilers": "profiler",
     "readers": "reader",
     "texts": "text encoder",
+    "codecs": "codec",
 }
 
 

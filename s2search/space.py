@@ -142,6 +142,19 @@ def parse_blocks(text: str) -> tuple[Block, ...]:
     return tuple(registry.create("blocks", item) for item in _items(text) if item.strip())
 
 
+def layout_labels(text: str) -> tuple[str, ...]:
+    """Read a layout of any installed blocks, by symbol, name, or name and options, as one label per layer.
+
+    >>> layout_labels("L2S"), layout_labels("lcha[gate=false],ssa*2")
+    (('lcha', 'lcha', 'ssa'), ('lcha[gate=false]', 'ssa', 'ssa'))
+    """
+    symbols = {registry.create("blocks", name).symbol: name for name in sorted(registry.installed("blocks"))}
+    runs = [(registry.create("blocks", symbols.get(word, word)).label, count) for word, count in _runs(text)]
+    if (layers := sum(count for _, count in runs)) > _MOST_LAYERS:
+        raise InputError(f"the layout {text!r} has {layers} layers", allowed=f"at most {_MOST_LAYERS}")
+    return tuple(label for label, count in runs for _ in range(count))
+
+
 def interleave(counts_C: Sequence[int], stream_C: Sequence[int], *, runs: int | None = None) -> tuple[int, ...]:
     """Return the most even order of given counts.
 

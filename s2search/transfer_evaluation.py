@@ -22,6 +22,7 @@ from s2search.known_device import KnownDevice, layout_items
 from s2search.layouts import MeasuredLayouts, read_layouts
 
 _OFFERED = 1500  # candidates to choose from, but no more than
+_MOST = 0.5  # of the draws
 _OFFERED_SHARE = 0.3  # of the target's layouts, so that draws differ
 
 
@@ -43,9 +44,12 @@ class TransferEvaluation:
         spearman: Rank correlation of predicted and measured latencies, mean over the draws.
         within_10: Share of layouts within 10 %, mean over the draws.
         predicted_error: What the transfer itself takes `mape_mean` to be, median over the draws.
+        error_bound: What the transfer itself takes a draw's error not to exceed in nine cases of ten, median over the
+            draws.
+        bound_held: Share of draws whose error did not exceed their bound.
         unexplained: The probes' error over that of one constant, median over the draws.
         flagged_draws: Share of draws in which the transfer distrusts itself.
-        flagged: Whether it does so in the median.
+        flagged: Whether it does so in most draws.
         schema: Name and version of this document.
     """
 
@@ -61,6 +65,8 @@ class TransferEvaluation:
     spearman: float
     within_10: float
     predicted_error: float
+    error_bound: float
+    bound_held: float
     unexplained: float
     flagged_draws: float
     flagged: bool
@@ -142,10 +148,7 @@ def evaluate_transfer(
         found.append(_replay(items, target.latency_ms_T, shots, calibration, rng))
     progress(steps, steps, "")
     mape = np.array([draw.mape for draw in found])
-    middle = Verdict(
-        predicted_error=float(np.median([draw.verdict.predicted_error for draw in found])),
-        unexplained=float(np.median([draw.verdict.unexplained for draw in found])),
-    )
+    flagged_draws = float(np.mean([draw.verdict.flagged for draw in found]))
     return TransferEvaluation(
         rows=len(target.latency_ms_T),
         known=tuple(device.name for device in known),
@@ -158,10 +161,12 @@ def evaluate_transfer(
         mape_random_nnls=float(np.mean([draw.mape_random_nnls for draw in found])),
         spearman=float(np.mean([draw.spearman for draw in found])),
         within_10=float(np.mean([draw.within_10 for draw in found])),
-        predicted_error=middle.predicted_error,
-        unexplained=middle.unexplained,
-        flagged_draws=float(np.mean([draw.verdict.flagged for draw in found])),
-        flagged=middle.flagged,
+        predicted_error=float(np.median([draw.verdict.predicted_error for draw in found])),
+        error_bound=float(np.median([draw.verdict.error_bound for draw in found])),
+        bound_held=float(np.mean([draw.mape <= draw.verdict.error_bound for draw in found])),
+        unexplained=float(np.median([draw.verdict.unexplained for draw in found])),
+        flagged_draws=flagged_draws,
+        flagged=flagged_draws > _MOST,
     )
 
 
@@ -181,7 +186,7 @@ def _replay(
         mape_random_nnls=_random_nnls(items, latency_ms_T, offered[:shots]),
         spearman=rank_correlation(foretold_ms_T[rest_T], latency_ms_T[rest_T]),
         within_10=float((error <= 0.10).mean()),
-        verdict=judge(blend, items, calibration),
+        verdict=judge(blend, calibration),
     )
 
 

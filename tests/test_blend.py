@@ -9,8 +9,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from s2search.blend import MOST_UNEXPLAINED, Belief, Items, choose_probes, fit_blend, fit_weights
-from s2search.calibration import MOST_ERROR, Verdict, calibrate, expected, judge, stated_error
+from s2search.blend import MOST_UNEXPLAINED, Belief, Items, choose_probes, fit_blend, fit_combination, fit_weights
+from s2search.calibration import MOST_ERROR, Calibration, Verdict, calibrate, expected, judge, left_out_errors
 from s2search.errors import InputError
 
 Array = NDArray[np.float64]
@@ -213,12 +213,57 @@ def test_calibration_only_ever_raises_the_error_and_raises_it_where_devices_are_
     assert calibrate(unlike.without(0).without(0), noise_DQ[:1], 8, np.random.default_rng(0)).correction == 1
 
 
-def test_a_verdict_corrects_the_stated_error_and_flags_what_is_too_large() -> None:
+def test_a_left_out_timing_is_foretold_from_the_others_alone() -> None:
+    rng = np.random.default_rng(8)
+    items = made_items(rng)
+    timed_ms_P = items.known_ms_ND[:10] @ np.array([0.5, 0.2, 0.1]) * rng.normal(1, 0.05, 10)
+    found_P = left_out_errors(fit_blend(items.take(np.arange(10)), timed_ms_P, BELIEF))
+    for probe in range(10):
+        others = np.delete(np.arange(10), probe)
+        alone_ms = items.known_ms_ND[probe] @ fit_combination(items.known_ms_ND[others], timed_ms_P[others])[0]
+        assert found_P[probe] == pytest.approx(abs(alone_ms / timed_ms_P[probe] - 1))
+
+
+def test_left_out_errors_are_as_large_as_those_on_other_items_and_fitted_ones_are_smaller() -> None:
+    left_out, fitted, made = 0.0, 0.0, 0.0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        items = made_items(rng)
+        timed_ms_N = items.known_ms_ND @ rng.dirichlet(np.ones(3)) * rng.normal(1, 0.05, 120)
+        blend = fit_blend(items.take(np.arange(10)), timed_ms_N[:10], BELIEF)
+        left_out += left_out_errors(blend).mean() / 60
+        weight_D = fit_weights(*timed(items, timed_ms_N, np.arange(10)))
+        fitted += np.abs(items.known_ms_ND[:10] @ weight_D / timed_ms_N[:10] - 1).mean() / 60
+        made += np.abs(blend.predict(items).latency_ms_N / timed_ms_N - 1)[10:].mean() / 60
+    assert left_out == pytest.approx(made, rel=0.15)
+    assert fitted < 0.9 * made
+
+
+def test_a_verdict_corrects_the_left_out_error_and_bounds_it() -> None:
     items = made_items(np.random.default_rng(7))
-    blend = fit_blend(items.take(np.arange(10)), items.known_ms_ND[:10, 0], BELIEF)
-    calibration = calibrate(items, np.ones((3, 5)), 10, np.random.default_rng(0))
-    verdict = judge(blend, items, calibration)
-    assert verdict.predicted_error == pytest.approx(calibration.correction * stated_error(blend, items))
-    assert not Verdict(predicted_error=MOST_ERROR, unexplained=MOST_UNEXPLAINED).flagged
-    assert Verdict(predicted_error=MOST_ERROR + 0.001, unexplained=0.1).flagged
-    assert Verdict(predicted_error=0.01, unexplained=MOST_UNEXPLAINED + 0.01).flagged
+    timed_ms_P = items.known_ms_ND[:10, 0] * np.random.default_rng(7).normal(1, 0.05, 10)
+    blend = fit_blend(items.take(np.arange(10)), timed_ms_P, BELIEF)
+    error_P = left_out_errors(blend)
+    one, half_more = (judge(blend, Calibration(belief=BELIEF, correction=factor)) for factor in (1.0, 1.5))
+    assert one.predicted_error == pytest.approx(error_P.mean())
+    assert one.error_bound == pytest.approx(error_P.mean() + 2.2622 * np.std(error_P, ddof=1) / np.sqrt(10), rel=1e-4)
+    assert half_more.predicted_error == pytest.approx(1.5 * one.predicted_error)
+    assert half_more.error_bound == pytest.approx(1.5 * one.error_bound)
+
+
+def test_about_nine_bounds_in_ten_hold() -> None:
+    held = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        items = made_items(rng)
+        timed_ms_N = items.known_ms_ND @ rng.dirichlet(np.ones(3)) * rng.normal(1, 0.05, 120)
+        blend = fit_blend(items.take(np.arange(10)), timed_ms_N[:10], BELIEF)
+        made = np.abs(blend.predict(items).latency_ms_N / timed_ms_N - 1)[10:].mean()
+        held += made <= judge(blend, Calibration(belief=BELIEF, correction=1.0)).error_bound
+    assert 0.82 * 200 < held < 0.96 * 200
+
+
+def test_a_verdict_flags_what_is_too_large() -> None:
+    assert not Verdict(predicted_error=MOST_ERROR, error_bound=0.2, unexplained=MOST_UNEXPLAINED).flagged
+    assert Verdict(predicted_error=MOST_ERROR + 0.001, error_bound=0.2, unexplained=0.1).flagged
+    assert Verdict(predicted_error=0.01, error_bound=0.02, unexplained=MOST_UNEXPLAINED + 0.01).flagged

@@ -1,6 +1,7 @@
 """From a kit's results to latency tables: checked line by line, hot samples left out, drift corrected by the sentinel.
 
-One table per precision, `<device>.coreml.<precision>`. A row's latency is that of the steady loop on the phone; where
+One table per precision, `<device>.coreml.<precision>`, and beside it `<device>.coreml.<precision>.sustained` where the
+kit asks for sustained load. A row's latency is that of the steady loop on the phone; where
 Core ML means to run it, and the cold samples, stand in the card. Rows that could not be measured are named in the card
 and left out. Reading the same file again gives the same tables, to the byte.
 """
@@ -13,16 +14,17 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UnsetType
 
 from s2search.errors import InputError
 from s2search.kit.manifest import KitRow, Manifest, digest_of, read_manifest
-from s2search.kit.results import Failed, Results, Sample
+from s2search.kit.results import Failed, Hot, Results, Sample
+from s2search.kit.sustained import seconds_of, sustained_samples
 from s2search.measure.base import Device
 from s2search.measure.correction import Correction, ItemTimes, Timing, correct
 from s2search.measure.items import long_skip_row
@@ -45,7 +47,7 @@ class Ingested:
     """What a results.jsonl gave.
 
     Attributes:
-        tables: One per precision.
+        tables: One per precision, then those of sustained load.
         folders: Where they are.
         missing: Rows that could not be measured.
         marks: What is to be said against the whole run; empty for a good one.
@@ -55,6 +57,29 @@ class Ingested:
     folders: tuple[Path, ...]
     missing: tuple[Missing, ...]
     marks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What one kind of table is made of.
+
+    Attributes:
+        suffix: Of the tables' names.
+        mode: What the cards say of it; empty where the kit asks for one kind only.
+        taken: All samples of this kind.
+        usable: Those that count.
+        correction: Of those.
+        missing: Rows that are in no such table.
+        cold: The cold run, where this one is not.
+    """
+
+    suffix: str
+    mode: str
+    taken: Sequence[Sample | Hot]
+    usable: Sequence[Sample]
+    correction: Correction
+    missing: Sequence[Missing]
+    cold: _Run | None = None
 
 
 def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingested:
@@ -71,18 +96,56 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingeste
     results_path = Path(path)
     manifest, kit_digest = read_manifest(results_path.parent)
     results = Results(results_path, manifest, kit_digest)
-    missing, usable = _usable(manifest, results)
-    correction = correct(_timings(manifest, usable))
-    tables = _tables(manifest, results, correction, missing, usable)
+    cold = _cold(manifest, results)
+    runs = [cold] if manifest.protocol.sustained_s is None else [cold, _sustained(manifest, results, cold)]
+    tables = tuple(table for run in runs for table in _tables(manifest, results, run))
     folders = tuple(Path(out) / table.name for table in tables)
     for table, folder in zip(tables, folders, strict=True):
         _save(table, folder)
-    return Ingested(tables=tables, folders=folders, missing=tuple(missing), marks=_marks(results, correction))
+    missing = {entry.row.id: entry for run in reversed(runs) for entry in run.missing}
+    marks = dict.fromkeys(mark for run in runs for mark in _marks(results, run.correction))
+    return Ingested(tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks))
+
+
+def _cold(manifest: Manifest, results: Results) -> _Run:
+    missing, usable = _usable(manifest, results)
+    return _Run(
+        suffix="",
+        mode="" if manifest.protocol.sustained_s is None else "cold: paused wherever the phone was too hot",
+        taken=results.samples,
+        usable=usable,
+        correction=correct(_timings(manifest, usable)),
+        missing=missing,
+    )
+
+
+def _sustained(manifest: Manifest, results: Results, cold: _Run) -> _Run:
+    failed = _failed(results)
+    usable = sustained_samples(manifest, results, failed)
+    correction = correct(_timings(manifest, usable))
+    sentinel = manifest.rows[manifest.sentinel].label
+    cold_ms = cold.correction.items[sentinel].raw.median_ms
+    hot_ms = [sample.ms for sample in usable if sample.sentinel]
+    seen = {sample.row for sample in usable if not sample.sentinel}
+    return _Run(
+        suffix=".sustained",
+        mode=f"sustained for {manifest.protocol.sustained_s:g} s in every group, without a break: its last third; "
+        f"the sentinel takes {100 * (float(np.median(hot_ms)) / cold_ms - 1):+.1f} % against the cold run",
+        taken=[sample for stretch in results.stretches.values() for sample in stretch],
+        usable=usable,
+        correction=correction,
+        missing=[
+            Missing(row=row, reason=_reason(failed[row.id]) if row.id in failed else "not sampled in the last third")
+            for row in manifest.rows
+            if row.id not in seen
+        ],
+        cold=cold,
+    )
 
 
 def _usable(manifest: Manifest, results: Results) -> tuple[list[Missing], list[Sample]]:
     """Return the rows that are in no table, and the samples of all others that were not taken too hot."""
-    failed = {line.row: line for line in results.lines if isinstance(line, Failed) and _is_final(line)}
+    failed = _failed(results)
     sampled = {sample.slot for sample in results.samples}
     needed = [slot for slot in manifest.order if slot.row not in failed]
     if left := sum(slot.slot not in sampled for slot in needed):
@@ -109,6 +172,10 @@ def _usable(manifest: Manifest, results: Results) -> tuple[list[Missing], list[S
     return missing, [sample for sample in cool if sample.row not in gone]
 
 
+def _failed(results: Results) -> dict[int, Failed]:
+    return {line.row: line for line in results.lines if isinstance(line, Failed) and _is_final(line)}
+
+
 def _is_final(line: Failed) -> bool:
     """Whether a row cannot be timed: the phone says so, or it does not compile. coremltools alone may fail."""
     return line.n is not None or line.reason == "does_not_compile"
@@ -122,7 +189,7 @@ def _timings(manifest: Manifest, samples: Sequence[Sample]) -> list[Timing]:
     """Return samples for the correction. A clock that is set back in between stands still instead."""
     timings, last_s = [], -math.inf
     for sample in samples:
-        last_s = max(last_s, _seconds(sample.at))
+        last_s = max(last_s, seconds_of(sample.at))
         timings.append(
             Timing(
                 item=manifest.rows[sample.row].label,
@@ -135,34 +202,25 @@ def _timings(manifest: Manifest, samples: Sequence[Sample]) -> list[Timing]:
     return timings
 
 
-def _seconds(at: str) -> float:
-    try:
-        return datetime.fromisoformat(at).timestamp()
-    except ValueError:
-        raise InputError(f"{at!r} is no time", remedy="restore the file as the runner left it") from None
-
-
-def _tables(
-    manifest: Manifest, results: Results, correction: Correction, missing: Sequence[Missing], usable: Sequence[Sample]
-) -> tuple[LatencyTable, ...]:
-    gone = {entry.row.id for entry in missing}
+def _tables(manifest: Manifest, results: Results, run: _Run) -> tuple[LatencyTable, ...]:
+    gone = {entry.row.id for entry in run.missing}
     tables = []
     for precision in dict.fromkeys(row.precision for row in manifest.rows):
         kept = [row for row in manifest.rows if row.precision == precision and row.id not in gone]
         if not any(row.role == "block" for row in kept):
             continue
-        rows = [_row(manifest, results, correction, row, usable) for row in kept]
+        rows = [_row(manifest, results, row, run) for row in kept]
         units = dict.fromkeys((row.scenario, row.shape, row.compute_unit) for row in kept)
         for scenario, shape, unit in units:
             rows.append(long_skip_row(scenario, shape, _device(results, precision, unit)))
-        card = _card(manifest, results, correction, kept, missing, usable)
-        tables.append(LatencyTable(name=_name(results, precision), card=card, rows=tuple(rows)))
+        card = _card(manifest, results, kept, run)
+        tables.append(LatencyTable(name=_name(results, precision) + run.suffix, card=card, rows=tuple(rows)))
     return tuple(tables)
 
 
-def _row(manifest: Manifest, results: Results, correction: Correction, row: KitRow, usable: Sequence[Sample]) -> Row:
-    times: ItemTimes = correction.items[row.label]
-    own = [(place, sample) for place, sample in enumerate(usable) if sample.row == row.id]
+def _row(manifest: Manifest, results: Results, row: KitRow, run: _Run) -> Row:
+    times: ItemTimes = run.correction.items[row.label]
+    own = [(place, sample) for place, sample in enumerate(run.usable) if sample.row == row.id]
     return Row(
         role=row.role,
         part=row.part,
@@ -200,18 +258,14 @@ def _placement_text(results: Results, row: KitRow) -> str:
     return "operations: " + ", ".join(f"{device} {count}" for device, count in counts)
 
 
-def _card(
-    manifest: Manifest,
-    results: Results,
-    correction: Correction,
-    kept: Sequence[KitRow],
-    missing: Sequence[Missing],
-    usable: Sequence[Sample],
-) -> Card:
-    campaign = results.campaign
+def _card(manifest: Manifest, results: Results, kept: Sequence[KitRow], run: _Run) -> Card:
+    campaign, correction = results.campaign, run.correction
+    protocol = {name: getattr(manifest.protocol, name) for name in manifest.protocol.__struct_fields__}
+    if protocol["sustained_s"] is None:
+        del protocol["sustained_s"]  # so that results of before give the table that they gave
     return Card(
         **_facts(results),
-        date=usable[-1].at[:10],
+        date=run.usable[-1].at[:10],
         code_version=manifest.code_version,
         preset=manifest.preset,
         provenance=Provenance(
@@ -223,15 +277,16 @@ def _card(
             "method": "mean of back-to-back predictions in one process on the phone, all inputs ready, no state kept; "
             "bytes: weights as stored, state and peak by formula",
             "order": "groups that fit memory; in each all rows in a fresh order every round",
-            **{name: getattr(manifest.protocol, name) for name in manifest.protocol.__struct_fields__},
+            **protocol,
+            **({"mode": run.mode} if run.mode else {}),
             "kit": campaign.kit,
             "results_digest": digest_of(results.path.read_bytes()),
             "tools": campaign.tools | manifest.converter,
             "sentinel": manifest.rows[manifest.sentinel].label,
             "launches": len(results.sessions),
-            "samples": len(results.samples),
-            "samples_used": len(usable),
-            "thermal": _counts([sample.thermal for sample in results.samples]),
+            "samples": len(run.taken),
+            "samples_used": len(run.usable),
+            "thermal": _counts([sample.thermal for sample in run.taken]),
             "drift": {
                 "corrected": correction.corrected,
                 "drift_percent": round(correction.drift_percent, 3),
@@ -241,8 +296,8 @@ def _card(
             },
             "marks": list(_marks(results, correction)),
             **({} if isinstance(manifest.shots, UnsetType) else {"shots": msgspec.to_builtins(manifest.shots)}),
-            "rows": {row.label: _findings(results, row) for row in kept},
-            "missing": {entry.row.label: entry.reason for entry in missing},
+            "rows": {row.label: _findings(results, row) | _beside(row, run) for row in kept},
+            "missing": {entry.row.label: entry.reason for entry in run.missing},
         },
     )
 
@@ -264,6 +319,17 @@ def _findings(results: Results, row: KitRow) -> dict[str, Any]:
         "placement": placement and placement.operations,
         "elsewhere": placement and placement.elsewhere,
     }
+
+
+def _beside(row: KitRow, run: _Run) -> dict[str, Any]:
+    """Return a row's cold latency beside its sustained one; nothing in a cold table."""
+    if run.cold is None:
+        return {}
+    cold = None if row.id in {entry.row.id for entry in run.cold.missing} else run.cold.correction.items[row.label]
+    if cold is None:
+        return {"cold_ms": None, "sustained_over_cold": None}
+    cold_ms, hot_ms = cold.corrected.median_ms, run.correction.items[row.label].corrected.median_ms
+    return {"cold_ms": round(cold_ms, _DIGITS), "sustained_over_cold": round(hot_ms / cold_ms, 4)}
 
 
 def _marks(results: Results, correction: Correction) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 The order is written out, so that the loop on the phone needs no random numbers and can go on anywhere: every round
 times every row of its group once, in a fresh order, and the sentinel before every few rows. A group is what fits the
-phone's memory at once; the sentinel belongs to all groups and ties them together.
+phone's memory at once; the sentinel belongs to all groups and ties them together. Under sustained load the loop goes
+through a group's part of the order again and again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +46,8 @@ class KitProtocol(Strict, frozen=True, kw_only=True):
         cool_down_s: How long the loop waits for a phone that is too hot before every sample, seconds, at most.
         timeout_s: How long one load, compilation or prediction may take, seconds.
         seed: Seed of the orders.
+        sustained_s: Once all samples of the order are taken, go on with every group, without a break, for so many
+            seconds; None leaves that out.
     """
 
     rounds: int = 30
@@ -57,12 +61,15 @@ class KitProtocol(Strict, frozen=True, kw_only=True):
     cool_down_s: int = 600
     timeout_s: int = 300
     seed: int = 0
+    sustained_s: float | None = None
 
     def __post_init__(self) -> None:
         least = {"rounds": 3, "seed": 0}
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if not value >= least.get(name, 1) and name != "settled_spread":
+            if value is None and name == "sustained_s":
+                continue
+            if not least.get(name, 1) <= value < math.inf and name != "settled_spread":
                 raise InputError(f"{name} is {value}", allowed=f"at least {least.get(name, 1)}", remedy="correct it")
 
 

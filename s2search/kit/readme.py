@@ -12,6 +12,7 @@ _FIRST_LOAD_S = 20.0
 _LATER_LOAD_S = 2.0
 _ROUND_TRIP_S = 2.0
 _SET_UP_S = 420.0
+_LONGER = 1.05  # a sustained load ends with a whole round
 
 _TEXT = """# A measuring campaign for a phone
 
@@ -33,15 +34,15 @@ Run the first three in this folder on the Mac; the team identifier stands in Xco
 anywhere that s2search is installed, beside `manifest.json`; it writes `latency_tables/<device>.coreml.<precision>/`.
 
 About {minutes:.0f} minutes are to be expected for `run` (an estimate: {cold:.0f} for placement and cold samples,
-{steady:.0f} for steady ones, {set_up:.0f} to build two apps and copy packages). If the phone is unplugged, the Mac
-sleeps or the command dies, nothing is lost: plug the phone in and repeat the third command. It goes on from
-`results.jsonl`, the only file that has to come back.
+{steady:.0f} for steady ones,{sustained} {set_up:.0f} to build two apps and copy packages).
+If the phone is unplugged, the Mac sleeps or the command dies, nothing is lost: plug the phone in and repeat the third
+command. It goes on from `results.jsonl`, the only file that has to come back.
 
 What it does: Apple's driver in coremltools loads every package, says on which compute unit each operation shall run,
 and takes cold samples; then the app in `swift/` times all rows in one process on the phone: warm-up until the times
 settle, {rounds} rounds in a fresh order, a sentinel every {sentinel_every} rows, the phone's thermal state with every
 sample, and a pause where it is too hot.
-
+{load}
 Not run so far: the Swift sources and the Xcode project were written on Linux, where neither can be compiled, and the
 runner was tested against imitations of Apple's tools. If a step fails, its whole message is in `runner.log`.
 """
@@ -49,7 +50,7 @@ runner was tested against imitations of Apple's tools. If a step fails, its whol
 
 def readme(manifest: Manifest) -> str:
     """Return a kit's README."""
-    cold_s, steady_s = _expected_seconds(manifest)
+    cold_s, steady_s, sustained_s = _expected_seconds(manifest)
     return _TEXT.format(
         rows=len(manifest.rows),
         packages=len(manifest.packages),
@@ -61,6 +62,8 @@ def readme(manifest: Manifest) -> str:
         minutes=expected_minutes(manifest),
         cold=cold_s / 60,
         steady=steady_s / 60,
+        sustained=f" {sustained_s / 60:.0f} under sustained load," if sustained_s else "",
+        load=_load_text(manifest),
         set_up=_SET_UP_S / 60,
         rounds=manifest.protocol.rounds,
         sentinel_every=manifest.protocol.sentinel_every,
@@ -77,16 +80,31 @@ def _shots_text(manifest: Manifest) -> str:
     )
 
 
+def _load_text(manifest: Manifest) -> str:
+    seconds, groups = manifest.protocol.sustained_s, len(manifest.groups)
+    if seconds is None:
+        return ""
+    return f"""
+Then sustained load: {groups} {"group" if groups == 1 else "groups"} of rows, each timed back to back for {seconds:g} s
+without a pause, however hot the phone gets; the last third counts. Do not touch or move the phone meanwhile. A break,
+such as an unplugged cable, starts that group's load anew. `kit ingest` then writes two tables: the cold one, and beside
+it `<device>.coreml.<precision>.sustained`.
+"""
+
+
 def expected_minutes(manifest: Manifest) -> float:
     """Return an estimate for the whole campaign, in minutes."""
     return (sum(_expected_seconds(manifest)) + _SET_UP_S) / 60
 
 
-def _expected_seconds(manifest: Manifest) -> tuple[float, float]:
-    """Return estimates for the cold and the steady part, in seconds."""
+def _expected_seconds(manifest: Manifest) -> tuple[float, float, float]:
+    """Return estimates for the cold, the steady and the sustained part, in seconds."""
     protocol, rows = manifest.protocol, len(manifest.rows)
     loads_s = _FIRST_LOAD_S + (protocol.cold_loads - 1) * (_LATER_LOAD_S + _ROUND_TRIP_S)
     cold_s = rows * (loads_s + protocol.cold_predictions * _ROUND_TRIP_S)
     sample_s = 2 * protocol.least_sample_ms / 1000
     warm_s = rows * (_LATER_LOAD_S + protocol.warm_up_calls * protocol.least_sample_ms / 1000)
-    return cold_s, warm_s + len(manifest.order) * sample_s
+    sustained_s = (
+        0.0 if protocol.sustained_s is None else warm_s + len(manifest.groups) * protocol.sustained_s * _LONGER
+    )
+    return cold_s, warm_s + len(manifest.order) * sample_s, sustained_s

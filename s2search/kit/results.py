@@ -2,7 +2,8 @@
 
 Two programs write it, and both write these lines: the Python runner, which has coremltools measure placement and cold
 samples (`campaign`, `attempt`, `cold`, `placement`), and the Swift loop on the phone (`session`, `loading`, `ready`,
-`sample`, `pause`, `done`), whose lines are numbered by `n` so that none is taken twice. Either may report `failed`.
+`sample`, `pause`, under sustained load `heating`, `hot`, `heated`, and `done`), whose lines are numbered by `n` so that
+none is taken twice. Either may report `failed`.
 """
 
 from __future__ import annotations
@@ -116,6 +117,31 @@ class Sample(PhoneLine, frozen=True, kw_only=True):
     thermal_after: Thermal
 
 
+class Heating(PhoneLine, frozen=True, kw_only=True):
+    """Sustained load of a group begins, or begins anew: what was taken before a break does not count."""
+
+    group: Count
+
+
+class Hot(PhoneLine, frozen=True, kw_only=True):
+    """A sample under sustained load: in a slot of its group's order, which is gone through for the `lap`-th time."""
+
+    slot: Count
+    lap: Count
+    row: Count
+    sentinel: bool
+    ms: Ms
+    thermal: Thermal
+    thermal_after: Thermal
+
+
+class Heated(PhoneLine, frozen=True, kw_only=True):
+    """Sustained load of a group has lasted long enough, without a break."""
+
+    group: Count
+    seconds: Annotated[float, msgspec.Meta(gt=0)]
+
+
 class Pause(PhoneLine, frozen=True, kw_only=True):
     """The phone was too hot: how long the loop waited, and what it had become by then."""
 
@@ -138,7 +164,22 @@ class Done(PhoneLine, frozen=True, kw_only=True):
     """The loop came to the end of the order."""
 
 
-AnyLine = Campaign | Attempt | Cold | Placement | Session | Loading | Ready | Sample | Pause | Failed | Done
+AnyLine = (
+    Campaign
+    | Attempt
+    | Cold
+    | Placement
+    | Session
+    | Loading
+    | Ready
+    | Sample
+    | Heating
+    | Hot
+    | Heated
+    | Pause
+    | Failed
+    | Done
+)
 
 
 class Results:
@@ -155,6 +196,7 @@ class Results:
         self.ready = {line.row: line for line in self.lines if isinstance(line, Ready)}
         self.sessions = [line for line in self.lines if isinstance(line, Session)]
         self.samples = [line for line in self.lines if isinstance(line, Sample)]
+        self.stretches = self._stretches(manifest)
 
     def _campaign(self, kit_digest: str) -> Campaign:
         first = self.lines[0] if self.lines else None
@@ -166,6 +208,31 @@ class Results:
                 remedy="put the results into the folder of the kit that made them",
             )
         return first
+
+    def _stretches(self, manifest: Manifest) -> dict[int, list[Hot]]:
+        """Return the samples of every group whose sustained load lasted long enough, since it last began."""
+        finished: dict[int, list[Hot]] = {}
+        begun: dict[int, list[Hot]] = {}
+        for number, line in enumerate(self.lines, start=1):
+            if not isinstance(line, Heating | Hot | Heated):
+                continue
+            where = f"line {number} of {str(self.path)!r}"
+            group = _group(line, manifest)
+            if group is None:
+                raise InputError(f"{where} is of no group or slot of the manifest", remedy=_AGAIN)
+            if group in finished or (group not in begun and not isinstance(line, Heating)):
+                raise InputError(f"{where} does not belong to a sustained load that was begun", remedy=_AGAIN)
+            if isinstance(line, Heating):
+                begun = {group: []}
+            elif isinstance(line, Hot):
+                if begun[group] and (begun[group][-1].lap, begun[group][-1].slot) >= (line.lap, line.slot):
+                    raise InputError(f"{where}: slot {line.slot} of lap {line.lap} is out of order", remedy=_AGAIN)
+                begun[group].append(line)
+            elif begun[group]:
+                finished[group] = begun.pop(group)
+            else:
+                raise InputError(f"{where} ends a sustained load without a sample", remedy=_AGAIN)
+        return finished
 
     def _check(self, manifest: Manifest) -> None:
         n = 0
@@ -191,6 +258,15 @@ class Results:
 
 
 _AGAIN = "restore the file as the runner left it"
+
+
+def _group(line: Heating | Hot | Heated, manifest: Manifest) -> int | None:
+    """Return the group that a line belongs to; None where the manifest has no such group or slot."""
+    if not isinstance(line, Hot):
+        return line.group if line.group < len(manifest.groups) else None
+    planned = manifest.order[line.slot] if line.slot < len(manifest.order) else None
+    agrees = planned is not None and (planned.row, planned.sentinel) == (line.row, line.sentinel)
+    return planned.group if planned is not None and agrees else None
 
 
 def _read(path: Path) -> list[AnyLine]:

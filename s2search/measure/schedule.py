@@ -7,6 +7,7 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol as Interface
 
 from s2search.measure.base import Item
 from s2search.measure.samples import Journal, Protocol, Sample
@@ -14,6 +15,22 @@ from s2search.measure.samples import Journal, Protocol, Sample
 _BREAK_S = 30.0  # a pause from which a device comes back cooler
 _STEADY = 2 / 3  # of a sustained run are left out
 _LEAST_ROUNDS = 3  # in what is left
+
+
+class Timed(Interface):
+    """A sample, as far as time goes; see `Sample` for its fields."""
+
+    @property
+    def at(self) -> str:
+        """The time at its end."""
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds of one call."""
+
+    @property
+    def round(self) -> int:
+        """The pass over all items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +105,7 @@ def expected_samples(items: Sequence[Item], journal: Journal, protocol: Protocol
     return max(len(samples) + int(pace * left_s), _LEAST_ROUNDS * each)
 
 
-def steady_round(samples: Sequence[Sample]) -> int:
+def steady_round(samples: Sequence[Timed]) -> int:
     """Return the first round that lies wholly in the last third of a sustained run, counted from its last break."""
     begun = _unbroken(samples)
     start, end = _seconds(begun[0]), _seconds(begun[-1])
@@ -116,7 +133,7 @@ def _over(rounds: int, samples: Sequence[Sample], protocol: Protocol) -> bool:
     return long_enough and rounds - steady_round(samples) >= _LEAST_ROUNDS
 
 
-def _unbroken(samples: Sequence[Sample]) -> Sequence[Sample]:
+def _unbroken(samples: Sequence[Timed]) -> Sequence[Timed]:
     """Return the samples since the last pause."""
     starts = (
         n
@@ -126,9 +143,9 @@ def _unbroken(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[next(starts, 0) :]
 
 
-def _pause(sample: Sample) -> float:
+def _pause(sample: Timed) -> float:
     return _BREAK_S + sample.ms / 1000
 
 
-def _seconds(sample: Sample) -> float:
+def _seconds(sample: Timed) -> float:
     return datetime.fromisoformat(sample.at).timestamp()

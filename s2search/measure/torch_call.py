@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from s2search.block import Block, Shape, Stream
+from s2search.block import Block, Shape, Stream, Window
 from s2search.errors import InputError
 from s2search.measure.base import Item
 from s2search.preset import LATENT_CHANNELS, PATCH
@@ -63,7 +63,8 @@ def torch_call(item: Item, device: torch.device, dtype: torch.dtype) -> TorchCal
             return TorchCall(module=module, arguments=_part_arguments(item.part.name, item.shape, dtype), state=None)
         arguments, state = _block_arguments(item.part, item.shape, dtype), None
         if item.scenario == "stream":
-            state = module.initial_state(1, device, dtype)  # type: ignore[operator]
+            window, grid = Window(frames=item.shape.context_frames), _grid(item.shape, item.part.stream)
+            state = module.initial_state(1, grid, window, device, dtype)  # type: ignore[operator]
             for _ in range(-(-item.shape.context_frames // item.shape.frames)):
                 chunk_BTHWD, modulation_BT6D = torch.randn_like(arguments["x"]), arguments["modulation"]
                 state = module.commit(chunk_BTHWD, modulation_BT6D, state)  # type: ignore[operator]
@@ -96,8 +97,11 @@ def _part_arguments(name: str, shape: Shape, dtype: torch.dtype) -> dict[str, An
 
 
 def _stream(shape: Shape, stream: Stream, dtype: torch.dtype) -> Tensor:
-    grid = (shape.height, shape.width) if stream is Stream.HIGH else (shape.low_height, shape.low_width)
-    return torch.randn(1, shape.frames, *grid, shape.channels, dtype=dtype)
+    return torch.randn(1, shape.frames, *_grid(shape, stream), shape.channels, dtype=dtype)
+
+
+def _grid(shape: Shape, stream: Stream) -> tuple[int, int]:
+    return (shape.height, shape.width) if stream is Stream.HIGH else (shape.low_height, shape.low_width)
 
 
 def _tensors(state: Any) -> list[Tensor]:

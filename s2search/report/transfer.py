@@ -21,7 +21,10 @@ def transfer_text(found: TransferEvaluation) -> RenderableType:
     grid.add_row("", f"{found.shots} random layouts, plain least squares: {_percent(found.mape_random_nnls)}")
     grid.add_row("within", f"10 % {_percent(found.within_10)}")
     grid.add_row("ranks", f"Spearman {found.spearman:.3f}")
-    grid.add_row("foresaw", f"an error of {_percent(found.predicted_error)}")
+    grid.add_row(
+        "foresaw", f"{_percent(found.predicted_error)}, in nine draws of ten below {_percent(found.error_bound)}"
+    )
+    grid.add_row("", f"the error stayed below its bound in {100 * found.bound_held:.0f} % of the draws")
     grid.add_row("trust", _trust(found))
     return grid
 
@@ -32,9 +35,10 @@ def _trust(found: TransferEvaluation) -> str:
         reasons.append(f"it foresees an error above {100 * MOST_ERROR:.0f} %")
     if found.unexplained > MOST_UNEXPLAINED:
         reasons.append(f"one constant for all timings would err {1 / found.unexplained:.1f} times as much")
-    if reasons:
-        return f"NO: {'; '.join(reasons)}; time more of this device"
-    return f"yes; {100 * found.flagged_draws:.0f} % of the draws distrust themselves"
+    distrust = f"{100 * found.flagged_draws:.0f} % of the draws distrust themselves"
+    if found.flagged:
+        return f"NO: {'; '.join([*reasons, distrust])}; time more of this device"
+    return f"yes; {distrust}"
 
 
 def _percent(fraction: float) -> str:

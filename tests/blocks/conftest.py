@@ -7,7 +7,7 @@ from blocks.full_attention import FullAttention
 from blocks.kv_compressed_attention import KVCompressedAttention
 from blocks.lcha import LCHA
 from blocks.ssa import SSA
-from s2search.block import Shape, Stream
+from s2search.block import Shape, Stream, Window
 from tests.blocks import naive
 
 LCHA_VARIANTS = [
@@ -19,6 +19,8 @@ LCHA_VARIANTS = [
     LCHA(feature_map="relu", rope_order="post"),
     LCHA(linear_head_dim=12),
     LCHA(gate=False),
+    LCHA(memory="window"),
+    LCHA(memory="decay", decay=0.5),
 ]
 BLOCKS = [*LCHA_VARIANTS, SSA(), FullAttention(), KVCompressedAttention()]
 
@@ -75,10 +77,15 @@ class Maker:
 
         return naive.layer(layer, *inputs, attend)
 
-    def stream(self, layer, inputs, chunk_frames, state=None):
+    def start(self, layer, x_BTHWD, window=4, sink=0):
+        """Return a state of nothing; window and sink in frames."""
+        window = Window(frames=window, sink_frames=sink)
+        return layer.initial_state(x_BTHWD.shape[0], x_BTHWD.shape[2:4], window, x_BTHWD.device, x_BTHWD.dtype)
+
+    def stream(self, layer, inputs, chunk_frames, state=None, **window):
         """Read and commit chunk after chunk; return all outputs and the last state."""
         x_BTHWD, modulation_BT6D, text_BSE = inputs
-        state = state or layer.initial_state(x_BTHWD.shape[0], x_BTHWD.device, x_BTHWD.dtype)
+        state = state or self.start(layer, x_BTHWD, **window)
         outputs = []
         for chunk_BTHWD in x_BTHWD.split(chunk_frames, dim=1):
             outputs.append(layer(chunk_BTHWD, modulation_BT6D, text_BSE, state))

@@ -1,6 +1,6 @@
 """Naive references: quadratic masks and plain loops, sharing no code with the modules but their weights.
 
-`visible_TT[i, j]` says whether frame i may see frame j; whole sequences go in, no state.
+`visible_TT[i, j]` says how much frame i may see of frame j, 0 to 1; whole sequences go in, no state.
 
 Axes: B batch  T frames  H W rows and columns  D channels  N M tokens  A heads  K channels per head  P channel pairs
 """
@@ -9,15 +9,26 @@ import torch
 from torch.nn import functional
 
 
-def block_causal(chunks, chunk_frames, window):
-    """Which frames see which: their own chunk and `window` chunks before it."""
+def block_causal(chunks, chunk_frames, window, sink=0, decay=1.0):
+    """Which frames see which: their own chunk, `window` chunks before it and the first `sink` ones of the past."""
     chunk_T = torch.arange(chunks * chunk_frames) // chunk_frames
     behind_TT = chunk_T[:, None] - chunk_T[None]
-    return (behind_TT >= 0) & (behind_TT <= window)
+    seen_TT = (behind_TT >= 0) & ((behind_TT <= window) | (chunk_T[None] < sink))
+    return seen_TT * decay ** behind_TT.clamp_min(0).double()
+
+
+def memory_of(block, chunks, chunk_frames, window, sink=0):
+    """What a block of the library may see in a stream."""
+    match getattr(block, "memory", "window"):
+        case "running":
+            return block_causal(chunks, chunk_frames, chunks)
+        case "decay":
+            return block_causal(chunks, chunk_frames, chunks, decay=block.decay)
+    return block_causal(chunks, chunk_frames, window, sink)
 
 
 def everything(frames):
-    return torch.ones(frames, frames, dtype=torch.bool)
+    return torch.ones(frames, frames, dtype=torch.float64)
 
 
 def layer(module, x_BTHWD, modulation_BT6D, text_BSE, attend):
@@ -30,20 +41,27 @@ def layer(module, x_BTHWD, modulation_BT6D, text_BSE, attend):
 
 
 def softmax_attention(module, h_BTHWD, visible_TT, query_stride, key_stride):
-    """Quadratic scores over all tokens of all frames, masked by frame."""
+    """Quadratic scores, one query frame after the other; a frame's position is its rank among the frames seen."""
     c_BThwD = means_of_cells(h_BTHWD) if key_stride > query_stride else h_BTHWD
-    query_BNAK = rotate(rms(heads(module.query(h_BTHWD), module.heads), module.query_norm), query_stride).flatten(1, 3)
-    key_BMAK = rotate(rms(heads(module.key(c_BThwD), module.heads), module.key_norm), key_stride).flatten(1, 3)
-    value_BMAK = heads(module.value(c_BThwD), module.heads).flatten(1, 3)
-    score_BANM = torch.einsum("bnak,bmak->banm", query_BNAK, key_BMAK) / query_BNAK.shape[-1] ** 0.5
-    score_BANM = score_BANM.masked_fill(~tokens_visible(visible_TT, h_BTHWD, c_BThwD), -torch.inf)
-    y_BNAK = torch.einsum("banm,bmak->bnak", score_BANM.softmax(-1), value_BMAK)
-    return module.output(y_BNAK.flatten(2).view(h_BTHWD.shape))
+    query_BTHWAK = rms(heads(module.query(h_BTHWD), module.heads), module.query_norm)
+    key_BThwAK = rms(heads(module.key(c_BThwD), module.heads), module.key_norm)
+    value_BThwAK = heads(module.value(c_BThwD), module.heads)
+    outputs = []
+    for frame, visible_T in enumerate(visible_TT):
+        seen = visible_T.nonzero().flatten().tolist()
+        query = rotate(query_BTHWAK[:, [frame]], query_stride, times=[seen.index(frame)]).flatten(1, 3)
+        key = rotate(key_BThwAK[:, seen], key_stride, times=range(len(seen))).flatten(1, 3)
+        score_BANM = torch.einsum("bnak,bmak->banm", query, key) / query.shape[-1] ** 0.5
+        value_BMAK = value_BThwAK[:, seen].flatten(1, 3)
+        outputs.append(torch.einsum("banm,bmak->bnak", score_BANM.softmax(-1), value_BMAK))
+    return module.output(torch.cat(outputs, dim=1).flatten(2).view(h_BTHWD.shape))
 
 
-def lcha(module, h_BTHWD, visible_TT):
+def lcha(module, h_BTHWD, visible_TT, before_T=None):
+    """`before_T` has, for every frame, the frame that came just before it; -1 for none."""
     linear = None if module.linear is None else linear_attention(module.linear, h_BTHWD, visible_TT)
-    local = None if module.local is None else local_mixing(module.local, h_BTHWD)
+    before_T = range(-1, h_BTHWD.shape[1] - 1) if before_T is None else before_T
+    local = None if module.local is None else local_mixing(module.local, h_BTHWD, before_T)
     if linear is None or local is None:
         return module.output(local if linear is None else linear)
     if module.gate_D is None:
@@ -63,29 +81,33 @@ def linear_weights(module, h_BTHWD, visible_TT):
     query_BTHWAK = rms(heads(module.query(h_BTHWD), module.heads), module.query_norm)
     key_BTHWAK = rms(heads(module.key(h_BTHWD), module.heads), module.key_norm)
     if module.rope_order == "pre":
-        query, key = (features(module.feature_map, rotate(x)).flatten(1, 3) for x in (query_BTHWAK, key_BTHWAK))
+        query, key = (
+            features(module.feature_map, rotate(x, times=None)).flatten(1, 3) for x in (query_BTHWAK, key_BTHWAK)
+        )
         rotated = plain = torch.einsum("bnak,bmak->banm", query, key)
     else:
         query, key = (features(module.feature_map, x) for x in (query_BTHWAK, key_BTHWAK))
         plain = torch.einsum("bnak,bmak->banm", query.flatten(1, 3), key.flatten(1, 3))
-        rotated = torch.einsum("bnak,bmak->banm", rotate(query).flatten(1, 3), rotate(key).flatten(1, 3))
+        query, key = (rotate(x, times=None).flatten(1, 3) for x in (query, key))
+        rotated = torch.einsum("bnak,bmak->banm", query, key)
     mask_NN = tokens_visible(visible_TT, h_BTHWD, h_BTHWD)
     frame_tokens = h_BTHWD.shape[2] * h_BTHWD.shape[3]
     return rotated * mask_NN / (plain * mask_NN).sum(-1, keepdim=True).clamp_min(1e-6 * frame_tokens)
 
 
-def local_mixing(module, h_BTHWD):
+def local_mixing(module, h_BTHWD, before_T):
     """The depthwise convolution as a sum over its 27 offsets; tokens outside the grid count as zero."""
     frames, height, width = h_BTHWD.shape[1:4]
     kernel_Dfrc = module.depthwise.weight[:, 0]
     y_BTHWD = torch.zeros_like(h_BTHWD) + module.depthwise.bias
     for t in range(frames):
+        source = [t, before_T[t], before_T[before_T[t]] if before_T[t] >= 0 else -1]
         for f, r, c in torch.cartesian_prod(*(torch.arange(3),) * 3).tolist():
-            if t + f - 2 < 0:
+            if source[2 - f] < 0:
                 continue
             rows, columns = (slice(max(0, 1 - o), n - max(0, o - 1)) for o, n in ((r, height), (c, width)))
             rows_from, columns_from = (slice(max(0, o - 1), n - max(0, 1 - o)) for o, n in ((r, height), (c, width)))
-            y_BTHWD[:, t, rows, columns] += h_BTHWD[:, t + f - 2, rows_from, columns_from] * kernel_Dfrc[:, f, r, c]
+            y_BTHWD[:, t, rows, columns] += h_BTHWD[:, source[2 - f], rows_from, columns_from] * kernel_Dfrc[:, f, r, c]
     return module.mix(y_BTHWD)
 
 
@@ -107,19 +129,32 @@ def features(module, x_BTHWAK):
     return torch.stack(per_head, dim=-2)
 
 
-def rotate(x_BTHWAK, stride=1):
-    """Multiply complex pairs by exp(i position frequency), one token grid axis after the other."""
+def rotate(x_BTHWAK, stride=1, *, times):
+    """Multiply complex pairs by exp(i position frequency), one token grid axis after the other.
+
+    `times` has a position per frame; None leaves time out.
+    """
     frames, height, width = x_BTHWAK.shape[1:4]
     pairs = x_BTHWAK.shape[-1] // 2
-    space = pairs // 3
+    columns = pairs // 2 if times is None else pairs // 3
+    rows = pairs - columns if times is None else columns
     middle = 0.5 if stride == 2 else 0.0
-    factor = torch.ones(frames, height, width, pairs, dtype=torch.complex128)
-    for t in range(frames):
-        for r in range(height):
-            for c in range(width):
-                positions = ((t, pairs - 2 * space), (stride * r + middle, space), (stride * c + middle, space))
-                angles = [p * 10_000.0 ** (-torch.arange(n, dtype=torch.float64) / max(n, 1)) for p, n in positions]
-                factor[t, r, c] = torch.exp(1j * torch.cat(angles))
+    time = torch.zeros(frames) if times is None else torch.tensor(list(times))
+    axes = (
+        (time, pairs - rows - columns),
+        (stride * torch.arange(height) + middle, rows),
+        (stride * torch.arange(width) + middle, columns),
+    )
+    turns = [p[:, None].double() * 10_000.0 ** (-torch.arange(n).double() / max(n, 1)) for p, n in axes]
+    angle = torch.cat(
+        [
+            turns[0][:, None, None].expand(-1, height, width, -1),
+            turns[1][None, :, None].expand(frames, -1, width, -1),
+            turns[2][None, None].expand(frames, height, -1, -1),
+        ],
+        dim=-1,
+    )
+    factor = torch.exp(1j * angle)
     z = torch.complex(x_BTHWAK[..., :pairs], x_BTHWAK[..., pairs:]) * factor[:, :, :, None]
     return torch.cat((z.real, z.imag), dim=-1)
 

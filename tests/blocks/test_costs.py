@@ -37,7 +37,7 @@ def block_call(make, block, shape, dtype):
     if shape.context_frames:
         with torch.no_grad():
             past = make.inputs(block, shape, frames=shape.context_frames, dtype=dtype)
-            _, state = make.stream(layer, past, shape.frames)
+            _, state = make.stream(layer, past, shape.frames, window=shape.context_frames)
     return layer, lambda: layer(*inputs, state), inputs
 
 

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -31,7 +30,7 @@ def test_weights_of_the_pre_order_are_positive_and_sum_to_one(seed, magnitude):
     attention.linear.value = _OneHotValues()
     torch.manual_seed(seed)
     h_BTHWD = magnitude * torch.randn(1, 2, 2, 3, 12, dtype=torch.float64)
-    weight_NN = attention.linear(h_BTHWD, attention.initial_state(1, h_BTHWD.device, h_BTHWD.dtype)).flatten(1, 3)[0]
+    weight_NN = attention.linear(h_BTHWD, make.start(attention, h_BTHWD)).flatten(1, 3)[0]
     assert (weight_NN > 0).all()
     torch.testing.assert_close(weight_NN.sum(-1), torch.ones(12, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(
@@ -39,23 +38,12 @@ def test_weights_of_the_pre_order_are_positive_and_sum_to_one(seed, magnitude):
     )
 
 
-@pytest.mark.parametrize(("rope_order", "invariant"), [("post", True), ("pre", False)])
-def test_only_the_post_order_depends_on_offsets_alone(make, rope_order, invariant):
-    block = LCHA(linear_only=True, rope_order=rope_order)
-    layer, inputs = make.layer(block, make.shape()), make.inputs(block, make.shape())
-    start = layer.initial_state(1, torch.device("cpu"), torch.float64)
-    with torch.no_grad():
-        now, later = (layer(*inputs, replace(start, frames_seen=seen)) for seen in (0, 7))
-    assert torch.allclose(now, later, rtol=0, atol=1e-12) == invariant
-
-
 def test_a_relu_map_that_sees_nothing_gives_zero_and_not_nan(make):
     block = LCHA(linear_only=True, feature_map="relu")
     shape = make.shape()
-    linear = make.layer(block, shape).attention.linear
-    linear.feature_map = nn.Threshold(torch.inf, 0.0)  # every feature is 0
-    state = block.build(shape).attention.initial_state(1, torch.device("cpu"), torch.float64)
-    assert (linear(make.inputs(block, shape)[0], state) == 0).all()
+    attention, h_BTHWD = make.layer(block, shape).attention, make.inputs(block, shape)[0]
+    attention.linear.feature_map = nn.Threshold(torch.inf, 0.0)  # every feature is 0
+    assert (attention.linear(h_BTHWD, make.start(attention, h_BTHWD)) == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -68,13 +56,13 @@ def test_large_activations_stay_finite_and_right_in_half_precision(make, dtype):
         layer.attention.linear.value.weight.mul_(100)
         x_BTHWD, *_ = make.inputs(block, shape)
         h_BTHWD = 3 * x_BTHWD.abs() + 1
-        start = layer.attention.initial_state(1, h_BTHWD.device, h_BTHWD.dtype)
+        start = make.start(layer.attention, h_BTHWD)
         exact = layer.attention(h_BTHWD, start)
         sums = layer.attention.commit(h_BTHWD, start)
         half = layer.to(dtype).attention(h_BTHWD.to(dtype), None)
-    assert (sums.sum_BAKK * 18 * 32).abs().max() > 65504
-    assert sums.sum_BAKK.half().isfinite().all()
-    assert sums.norm_BAK.half().isfinite().all()
+    assert (sums.sum_BCAKK * 18 * 32).abs().max() > 65504
+    assert sums.sum_BCAKK.half().isfinite().all()
+    assert sums.norm_BCAK.half().isfinite().all()
     assert half.isfinite().all()
     assert (half.double() - exact).norm() < (0.01 if dtype is torch.float16 else 0.05) * exact.norm()
 
@@ -84,9 +72,10 @@ def test_sums_are_float32_whatever_the_input_is(make, dtype):
     block = LCHA()
     layer = make.layer(block, make.shape(), dtype)
     with torch.no_grad():
-        _, later = make.stream(layer, make.inputs(block, make.shape(), dtype=dtype), 1)
-    for state in (layer.initial_state(1, torch.device("cpu"), dtype), later):
-        assert state.sum_BAKK.dtype == state.norm_BAK.dtype == torch.float32
+        inputs = make.inputs(block, make.shape(), dtype=dtype)
+        _, later = make.stream(layer, inputs, 1)
+    for state in (make.start(layer, inputs[0]), later):
+        assert state.sum_BCAKK.dtype == state.norm_BCAK.dtype == torch.float32
         assert state.tail_BTHWD.dtype == dtype
 
 
@@ -103,7 +92,7 @@ def test_the_gate_weighs_the_linear_path(make):
     shape = make.shape()
     attention = make.layer(LCHA(), shape).attention
     h_BTHWD = make.inputs(LCHA(), shape)[0]
-    state = attention.initial_state(1, h_BTHWD.device, h_BTHWD.dtype)
+    state = make.start(attention, h_BTHWD)
     with torch.no_grad():
         attention.gate_D.fill_(50.0)
         torch.testing.assert_close(attention(h_BTHWD, None), attention.output(attention.linear(h_BTHWD, state)))

@@ -29,27 +29,28 @@ def test_outputs_and_gradients_equal_the_naive_reference(make, block, grid):
         torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("window", [1, 2, 4], ids=["1 chunk", "2 chunks", "all"])
+@pytest.mark.parametrize("sink", [0, 1], ids=["no sink", "sink"])
+@pytest.mark.parametrize("window", [1, 2, None], ids=["1 chunk", "2 chunks", "all"])
 @pytest.mark.parametrize(("chunk_frames", "grid"), [(1, (3, 5)), (2, (4, 3)), (3, (1, 2))])
-def test_streaming_equals_the_block_causal_naive_reference(make, block, window, chunk_frames, grid):
-    shape = make.shape(frames=chunk_frames, height=grid[0], width=grid[1], context_frames=window * chunk_frames)
+def test_streaming_equals_the_block_causal_naive_reference(make, block, window, sink, chunk_frames, grid):
+    shape = make.shape(frames=chunk_frames, height=grid[0], width=grid[1])
     layer = make.layer(block, shape)
-    inputs = make.inputs(block, shape, frames=4 * chunk_frames, batch=2)
-    # Running sums never forget, so linear attention sees every past chunk whatever the window is.
-    visible_TT = naive.block_causal(4, chunk_frames, 4 if block.name == "lcha" else window)
+    inputs = make.inputs(block, shape, frames=5 * chunk_frames, batch=2)
+    visible_TT = naive.memory_of(block, 5, chunk_frames, 5 if window is None else window, sink)
+    frames = None if window is None else window * chunk_frames
     with torch.no_grad():
-        streamed, _ = make.stream(layer, inputs, chunk_frames)
+        streamed, _ = make.stream(layer, inputs, chunk_frames, window=frames, sink=sink * chunk_frames)
         expected = make.naive(block, layer, inputs, visible_TT)
-    torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(streamed, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_through_the_stream_equal_those_of_the_naive_reference(make, block):
-    shape = make.shape(frames=1, context_frames=2)
+    shape = make.shape(frames=1)
     layer = make.layer(block, shape)
-    inputs = [x.requires_grad_() for x in make.inputs(block, shape, frames=3)]
+    inputs = [x.requires_grad_() for x in make.inputs(block, shape, frames=4)]
     leaves = [*inputs, *layer.parameters()]
-    visible_TT = naive.block_causal(3, 1, 2)
-    streamed, _ = make.stream(layer, inputs, 1)
+    visible_TT = naive.memory_of(block, 4, 1, 2)
+    streamed, _ = make.stream(layer, inputs, 1, window=2)
     fast = torch.autograd.grad(streamed.square().sum(), leaves)
     slow = torch.autograd.grad(make.naive(block, layer, inputs, visible_TT).square().sum(), leaves)
     for ours, reference in zip(fast, slow, strict=True):

@@ -34,7 +34,7 @@ def test_dot_products_do_not_depend_on_the_first_frame():
 def test_rotation_equals_complex_multiplication(stride):
     x = torch.randn(2, 3, 4, 5, 2, 14, dtype=torch.float64)
     rotated = rotate(x.flatten(1, 3), (3, 4, 5), first_frame=0, stride=stride)
-    torch.testing.assert_close(rotated, naive.rotate(x, stride).flatten(1, 3), rtol=0, atol=1e-13)
+    torch.testing.assert_close(rotated, naive.rotate(x, stride, times=range(3)).flatten(1, 3), rtol=0, atol=1e-13)
 
 
 def test_a_cell_stands_in_the_middle_of_its_tokens():
@@ -47,9 +47,21 @@ def test_a_cell_stands_in_the_middle_of_its_tokens():
 
 @given(st.integers(1, 256))
 def test_axis_pairs_use_every_pair(pairs):
-    time, rows, columns = axis_pairs(pairs)
+    time, rows, columns = axis_pairs(pairs, time=True)
     assert time + rows + columns == pairs
     assert time >= rows == columns
+    time, rows, columns = axis_pairs(pairs, time=False)
+    assert (time, rows + columns) == (0, pairs)
+    assert 0 <= rows - columns <= 1
+
+
+def test_without_time_frames_do_not_matter_and_rows_and_columns_do():
+    x = torch.ones(1, 3 * 4 * 5, 1, 20, dtype=torch.float64)
+    rotated = rotate(x, (3, 4, 5), first_frame=None).view(3, 4, 5, 20)
+    torch.testing.assert_close(rotated, naive.rotate(x.view(1, 3, 4, 5, 1, 20), times=None)[0, ..., 0, :])
+    assert torch.equal(rotated[0], rotated[2])
+    assert not torch.allclose(rotated[0, 0], rotated[0, 1])
+    assert not torch.allclose(rotated[0, :, 0], rotated[0, :, 1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

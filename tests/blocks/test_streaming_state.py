@@ -81,14 +81,14 @@ def test_softmax_attention_without_a_window_forgets_everything(make, softmax):
     shape = make.shape(context_frames=0)
     layer, inputs = make.layer(softmax, shape), make.inputs(softmax, shape, frames=4)
     with torch.no_grad():
-        streamed, state = make.stream(layer, inputs, 2)
+        streamed, state = make.stream(layer, inputs, 2, window=0)
         alone = torch.cat([layer(chunk, *inputs[1:]) for chunk in inputs[0].split(2, dim=1)], dim=1)
     assert state.keys_BTHWAK.shape[1] == 0
     torch.testing.assert_close(streamed, alone, rtol=0, atol=1e-13)
 
 
 def test_a_state_is_a_frozen_value(make, block):
-    layer = make.layer(block, make.shape())
-    state = layer.initial_state(1, torch.device("cpu"), torch.float32)
+    layer, (x_BTHWD, *_) = make.layer(block, make.shape()), make.inputs(block, make.shape())
+    state = make.start(layer, x_BTHWD)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        state.frames_seen = 1
+        state.window = None

@@ -78,10 +78,10 @@ def write_kit(folder: Path, **changes) -> Manifest:
 class Mac:
     """A Mac with a kit and a phone; `run` is `python3 -m runner`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **changes) -> None:
         self.world, self.kit = folder / "world", folder / "kit"
         self.world.mkdir(parents=True)
-        self.manifest = write_kit(self.kit)
+        self.manifest = write_kit(self.kit, **changes)
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             "PATH": f"{FAKES / 'bin'}{os.pathsep}{os.environ['PATH']}",

@@ -48,6 +48,7 @@ def kit(tmp_path_factory):
 def command(out):
     words = ["--out", str(out), "--preset", "s2dit-tiny", "--video", "64x48", "--candidates", "ssa"]
     words += ["--precision", "float16", "--precision", "w4a16", "--compute-units", "cpu_only", "--compute-units", "all"]
+    words += ["--sustained", "5m"]
     return [sys.executable, "-m", "s2search.cli", "kit", "build", *words]
 
 
@@ -66,6 +67,18 @@ def test_a_kit_is_one_folder_with_all_that_a_mac_needs(kit):
     for command in ("pip install coremltools==9.0", "runner check", "runner run", "s2search kit ingest results.jsonl"):
         assert command in readme
     assert "Not run so far" in readme
+
+
+def test_sustained_load_is_in_the_manifest_and_the_readme(kit):
+    assert read_manifest(kit)[0].protocol == KitProtocol(sustained_s=300.0)
+    assert "each timed back to back for 300 s" in (kit / "README.md").read_text()
+
+
+def test_a_duration_that_is_none_is_refused_before_anything_is_written(s2search, tmp_path):
+    done = s2search("kit", "build", "--out", str(tmp_path / "kit"), "--preset", "s2dit-tiny", "--sustained", "5 hours")
+    assert (done.code, done.out) == (2, "")
+    assert "'5 hours' is no duration; such as 90s or 5m" in done.err
+    assert not (tmp_path / "kit").exists()
 
 
 def test_rows_are_blocks_by_precisions_by_compute_units_and_share_packages(kit):

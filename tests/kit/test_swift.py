@@ -22,7 +22,10 @@ def fields_of(struct, source):
     return {snake(name) for name in stored}
 
 
-LINES = [results.Session, results.Loading, results.Ready, results.Sample, results.Pause, results.Failed, results.Done]
+LINES = [
+    *(results.Session, results.Loading, results.Ready, results.Sample, results.Heating, results.Hot, results.Heated),
+    *(results.Pause, results.Failed, results.Done),
+]
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.__name__)

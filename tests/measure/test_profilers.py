@@ -47,7 +47,7 @@ def test_a_stream_reads_a_full_window_and_a_clip_none(item):
     if item.scenario == "clip":
         assert call.state is None
     elif item.part.name == "lcha":
-        assert call.state.frames_seen == item.shape.context_frames == 2
+        assert call.state.norm_BCAK.abs().min() > 0
     else:
         assert call.state.keys_BTHWAK.shape[1] == item.shape.context_frames == 2
 

@@ -15,7 +15,7 @@ from typing import Any
 from .apple import Apple, Phone, ToolError, UnpluggedError
 from .cold import measure_cold
 from .journal import Journal, RefusalError
-from .steady import left, measure_steady
+from .steady import finished, measure_steady
 
 _POLL_S = 1.0
 
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     for row, line in sorted(failed.items()):
         print(f"row {row} ({manifest['rows'][row]['part']}): {line['reason']} at {line['stage']}: {line['message']}")
     print(f"done: {len(journal.of('sample'))} samples; bring results.jsonl back to s2search kit ingest")
-    return 1 if left(manifest, journal) else 0
+    return 0 if finished(manifest, journal) else 1
 
 
 def _wait(apple: Apple, phone: Phone, seconds: float) -> None:

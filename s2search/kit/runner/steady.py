@@ -23,8 +23,8 @@ _LAUNCHES = 3  # without a new sample, before giving up
 def measure_steady(
     kit: Path, manifest: dict[str, Any], journal: Journal, apple: Apple, phone: Phone, team: str
 ) -> None:
-    """Run the app until every slot has its sample or its row has failed."""
-    if not left(manifest, journal):
+    """Run the app until every slot has its sample or its row has failed, and every group its sustained load."""
+    if finished(manifest, journal):
         return
     _compile(kit, manifest, journal, apple)
     print("building the app", flush=True)
@@ -33,16 +33,32 @@ def measure_steady(
     _send(kit, manifest, journal, apple, phone, bundle)
     fruitless = 0
     crashed = False
-    while left(manifest, journal):
+    while not finished(manifest, journal):
         if fruitless == _LAUNCHES:
             raise RefusalError(f"the app ended {_LAUNCHES} times without a new sample; see runner.log and the phone")
-        before = len(journal.of("sample")) + len(journal.of("failed"))
+        before = _results(journal)
         status = _launch(manifest, journal, apple, phone, bundle, crashed)
         if not apple.is_connected(phone):
             raise UnpluggedError
         crashed = status != 0
-        progress = len(journal.of("sample")) + len(journal.of("failed")) > before
-        fruitless = 0 if progress else fruitless + 1
+        fruitless = 0 if _results(journal) > before else fruitless + 1
+
+
+def finished(manifest: dict[str, Any], journal: Journal) -> bool:
+    """Return whether nothing is left to be measured."""
+    return not left(manifest, journal) and not unheated(manifest, journal)
+
+
+def unheated(manifest: dict[str, Any], journal: Journal) -> list[int]:
+    """Return the groups whose sustained load has not lasted long enough yet."""
+    if manifest["protocol"].get("sustained_s") is None:
+        return []
+    heated, failed = {line["group"] for line in journal.of("heated")}, _given_up(journal)
+    return [n for n, rows in enumerate(manifest["groups"]) if n not in heated and not failed.issuperset(rows)]
+
+
+def _results(journal: Journal) -> int:
+    return sum(len(journal.of(kind)) for kind in ("sample", "failed", "heated"))
 
 
 def left(manifest: dict[str, Any], journal: Journal) -> int:
@@ -89,8 +105,8 @@ def _launch(manifest: dict[str, Any], journal: Journal, apple: Apple, phone: Pho
     _restore(journal, apple, phone, bundle)
     words = ["--kit", kit_digest, "--crashed", str(int(crashed))]
     words += ["--skip", ",".join(str(row) for row in sorted(_given_up(journal))) or "none"]
-    meter = _Meter(left(manifest, journal))
     protocol = manifest["protocol"]
+    meter = _Meter(left(manifest, journal), protocol.get("sustained_s"))
     status = apple.launch(
         phone, bundle, words, stall_s=protocol["timeout_s"] + protocol["cool_down_s"], heard=meter.heard
     )
@@ -127,16 +143,19 @@ def _name(package: dict[str, Any]) -> str:
 
 
 class _Meter:
-    """Prints how many samples are left, and the time that they will take."""
+    """Prints how many samples are left and the time that they will take, or that sustained load has begun."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, sustained_s: float | None) -> None:
         self._samples, self._done, self._begin = samples, 0, time.monotonic()
+        self._sustained_s = sustained_s or 0.0
 
     def heard(self, line: str) -> None:
         try:
             kind = json.loads(line).get("kind")
         except (ValueError, AttributeError):
             return
+        if kind == "heating":
+            print(f"sustained load has begun: {self._sustained_s / 60:.1f} minutes; leave the phone alone", flush=True)
         if kind != "sample":
             return
         self._done += 1

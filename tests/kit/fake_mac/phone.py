@@ -1,8 +1,9 @@
 """What the app in swift/ does, in Python, on a phone whose every sample follows from its slot.
 
-So two campaigns agree to the last digit exactly if every sample was taken once. Faults: `unplug_at` (numbers of samples
-on the phone), `dies_loading` (row -> how often), `dies_at_sample` (numbers), `fails` (row), `hot` (first slot, last
-slot), `hangs_at_launch`.
+So two campaigns agree to the last digit exactly if every sample was taken once. Under sustained load it takes a sample
+a second, and throttles. Faults: `unplug_at` (numbers of samples on the phone), `unplug_hot_at` (the same of samples
+under sustained load), `dies_loading` (row -> how often), `dies_at_sample` (numbers), `fails` (row), `hot` (first slot,
+last slot), `hangs_at_launch`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import world
-from latencies import sample_ms
+from latencies import hot_ms, sample_ms, thermal_under_load
 
 _DEATHS = 2
+_ROUNDS = 3
 
 
 def run(folder, arguments, launch):
@@ -93,6 +95,10 @@ class App:
             )
         for group in range(len(self.manifest["groups"])):
             self.measure(group, given)
+        heated = {line["group"] for line in self.lines if line["kind"] == "heated"}
+        for group, rows in enumerate(self.manifest["groups"]):
+            if self.manifest["protocol"]["sustained_s"] is not None and group not in heated and not given >= {*rows}:
+                self.heat(group, given)
         self.append("done")
 
     def measure(self, group, given):
@@ -102,25 +108,12 @@ class App:
             for slot in self.manifest["order"]
             if slot["group"] == group and slot["row"] not in given and slot["slot"] not in done
         ]
-        for row in sorted({slot["row"] for slot in slots}):
-            self.append("loading", row=row)
-            if world.count(f"load.{row}") <= self.faults.get("dies_loading", {}).get(str(row), 0):
-                raise DeathError(9)
-            if row in self.faults.get("fails", []):
-                given.add(row)
-                self.append("failed", row=row, stage="load", reason="error", message="Error Domain=com.apple.CoreML")
-                continue
-            self.append("ready", row=row, load_ms=100.5, warm_ups=7, settled=True, repetitions=4)
+        self.load({slot["row"] for slot in slots}, given)
         for slot in slots:
             if slot["row"] in given:
                 continue
             number = len([line for line in self.lines if line["kind"] == "sample"])
-            for fault, action in (("unplug_at", world.unplug), ("dies_at_sample", lambda: None)):
-                marker = world.ROOT / f"{fault}.{number}"
-                if number in self.faults.get(fault, []) and not marker.exists():
-                    marker.touch()
-                    action()
-                    raise DeathError(15 if fault == "unplug_at" else 9)
+            self.disturb(number, unplug_at=world.unplug, dies_at_sample=lambda: None)
             hot = self.thermal(slot["slot"])
             if hot == "serious":
                 self.append("pause", thermal=hot, seconds=600.0, thermal_after=hot)
@@ -136,3 +129,54 @@ class App:
                 thermal_after=hot,
             )
             time.sleep(self.faults.get("sample_s", 0.0))
+
+    def heat(self, group, given):
+        slots = [slot for slot in self.manifest["order"] if slot["group"] == group]
+        self.load({slot["row"] for slot in slots} - given, given)
+        begin = 3600 * (1 + group)
+        self.append("heating", at_slot=begin, group=group)
+        second, starts, lap = 0, [], 0
+        while True:
+            for place, slot in enumerate(slots):
+                if place == 0 or slot["round"] != slots[place - 1]["round"]:
+                    passed = max(0, second - 1)
+                    late = [start for start in starts if start >= passed * 2 / 3]
+                    if passed >= self.manifest["protocol"]["sustained_s"] and len(late) >= _ROUNDS:
+                        self.append("heated", at_slot=begin + second, group=group, seconds=float(passed))
+                        return
+                    starts.append(passed)
+                if slot["row"] in given:
+                    continue
+                self.disturb(len([line for line in self.lines if line["kind"] == "hot"]), unplug_hot_at=world.unplug)
+                self.append(
+                    "hot",
+                    at_slot=begin + second,
+                    slot=slot["slot"],
+                    lap=lap,
+                    row=slot["row"],
+                    sentinel=slot["sentinel"],
+                    ms=hot_ms(slot, second),
+                    thermal=thermal_under_load(second),
+                    thermal_after=thermal_under_load(second + 1),
+                )
+                second += 1
+            lap += 1
+
+    def disturb(self, number, **actions):
+        for fault, action in actions.items():
+            marker = world.ROOT / f"{fault}.{number}"
+            if number in self.faults.get(fault, []) and not marker.exists():
+                marker.touch()
+                action()
+                raise DeathError(9 if fault == "dies_at_sample" else 15)
+
+    def load(self, rows, given):
+        for row in sorted(rows):
+            self.append("loading", row=row)
+            if world.count(f"load.{row}") <= self.faults.get("dies_loading", {}).get(str(row), 0):
+                raise DeathError(9)
+            if row in self.faults.get("fails", []):
+                given.add(row)
+                self.append("failed", row=row, stage="load", reason="error", message="Error Domain=com.apple.CoreML")
+                continue
+            self.append("ready", row=row, load_ms=100.5, warm_ups=7, settled=True, repetitions=4)

@@ -6,6 +6,8 @@ import Foundation
 final class Journal {
     private(set) var sampled: Set<Int> = []
     private(set) var failed: Set<Int> = []
+    /// Groups whose sustained load has lasted long enough.
+    private(set) var heated: Set<Int> = []
     /// Rows during whose loading the app died, once per death.
     private(set) var deaths: [Int] = []
 
@@ -36,8 +38,9 @@ final class Journal {
         loading = nil
     }
 
-    /// Write a line, numbered and dated, to the disk and to the console.
-    func append<L: Line>(_ line: L) throws {
+    /// Write a line, numbered and dated, to the disk and to the console. A sample under sustained load need not be synced:
+    /// after a break that load begins anew, and waiting for the disk would let the phone cool.
+    func append<L: Line>(_ line: L, synced: Bool = true) throws {
         var line = line
         lines += 1
         line.n = lines
@@ -52,7 +55,7 @@ final class Journal {
                 written += count
             }
         }
-        guard fcntl(descriptor, F_FULLFSYNC) == 0 else { throw KitError.journal("cannot sync: \(errno)") }
+        guard !synced || fcntl(descriptor, F_FULLFSYNC) == 0 else { throw KitError.journal("cannot sync: \(errno)") }
         print(String(decoding: data, as: UTF8.self), terminator: "")
         fflush(stdout)
     }
@@ -69,6 +72,7 @@ final class Journal {
         case "failed":
             loading = nil
             if let row { failed.insert(row) }
+        case "heated": if let group = line["group"] as? Int { heated.insert(group) }
         case "sample": if let slot = line["slot"] as? Int { sampled.insert(slot) }
         default: break
         }

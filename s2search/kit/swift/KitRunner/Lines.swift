@@ -53,6 +53,34 @@ struct SampleLine: Line {
     let thermalAfter: String
 }
 
+struct HeatingLine: Line {
+    let kind = "heating"
+    var n = 0
+    var at = ""
+    let group: Int
+}
+
+struct HotLine: Line {
+    let kind = "hot"
+    var n = 0
+    var at = ""
+    let slot: Int
+    let lap: Int
+    let row: Int
+    let sentinel: Bool
+    let ms: Double
+    let thermal: String
+    let thermalAfter: String
+}
+
+struct HeatedLine: Line {
+    let kind = "heated"
+    var n = 0
+    var at = ""
+    let group: Int
+    let seconds: Double
+}
+
 struct PauseLine: Line {
     let kind = "pause"
     var n = 0

@@ -34,6 +34,7 @@ struct KitProtocol: Decodable {
     let warmUpCalls: Int
     let settledSpread: Double
     let coolDownS: Double
+    let sustainedS: Double?
 }
 
 struct Package: Decodable {

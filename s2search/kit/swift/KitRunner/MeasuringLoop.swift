@@ -1,10 +1,13 @@
 // The steady loop: group after group of rows in memory, slot after slot of the manifest's order, each sample on disk
-// before the next is begun. What is on disk already is not measured again.
+// before the next is begun. What is on disk already is not measured again. Then sustained load, if the manifest asks for
+// it: each group's part of the order again and again, without a pause; a break starts that group's load anew.
 
 import Foundation
 
 final class MeasuringLoop {
     private static let mostDeaths = 2
+    /// Whole rounds that the last third of sustained load must hold.
+    private static let leastRounds = 3
 
     private let folder: URL
     private let manifest: Manifest
@@ -34,6 +37,11 @@ final class MeasuringLoop {
             }
         }
         for group in manifest.groups.indices { try measure(group, &given) }
+        if let seconds = manifest.kitProtocol.sustainedS {
+            for (group, rows) in manifest.groups.enumerated() where !journal.heated.contains(group) {
+                if !given.isSuperset(of: rows) { try heat(group, seconds, &given) }
+            }
+        }
         try journal.append(DoneLine())
     }
 
@@ -42,12 +50,7 @@ final class MeasuringLoop {
             slot.group == group && !given.contains(slot.row) && !journal.sampled.contains(slot.slot)
         }
         let slots = manifest.order.filter(isLeft)
-        var models: [Int: TimedModel] = [:]
-        for row in manifest.rows where slots.contains(where: { $0.row == row.id }) {
-            show("loading row \(row.id + 1) of \(manifest.rows.count)")
-            models[row.id] = try load(row)
-            if models[row.id] == nil { given.insert(row.id) }
-        }
+        var models = try load(Set(slots.map(\.row)), &given)
         for (number, slot) in slots.enumerated() {
             guard let model = models[slot.row] else { continue }
             show("\(slots.count - number) samples left in group \(group + 1) of \(manifest.groups.count)")
@@ -66,6 +69,60 @@ final class MeasuringLoop {
                 try fail(slot.row, "predict", "error", "\(error)")
             }
         }
+    }
+
+    /// Time a group's slots over and over, never waiting for the phone to cool, for so many seconds: until a round ends
+    /// with enough whole rounds in the last third. Seconds count from the end of the first sample, as `kit ingest` counts.
+    private func heat(_ group: Int, _ seconds: Double, _ given: inout Set<Int>) throws {
+        let slots = manifest.order.filter { $0.group == group }
+        var models = try load(Set(slots.map(\.row)).subtracting(given), &given)
+        try journal.append(HeatingLine(group: group))
+        var begin: UInt64?
+        var roundStarts: [Double] = []
+        func passed() -> Double { begin.map { milliseconds(since: $0) / 1000 } ?? 0 }
+        var lap = 0
+        while !models.isEmpty {
+            var last: Int?
+            for slot in slots {
+                if slot.round != last {
+                    let end = passed()
+                    if end >= seconds, roundStarts.filter({ $0 >= end * 2 / 3 }).count >= Self.leastRounds {
+                        try journal.append(HeatedLine(group: group, seconds: end))
+                        return
+                    }
+                    roundStarts.append(end)
+                    last = slot.round
+                    show("sustained load: \(Int(end)) of \(Int(seconds)) s, group \(group + 1) of \(manifest.groups.count)")
+                }
+                guard let model = models[slot.row] else { continue }
+                let before = thermal()
+                do {
+                    let ms = try model.sample()
+                    if begin == nil { begin = nanoseconds() }
+                    try journal.append(HotLine(
+                        slot: slot.slot, lap: lap, row: slot.row, sentinel: slot.sentinel, ms: ms, thermal: before,
+                        thermalAfter: thermal()), synced: false)
+                } catch let error as KitError {
+                    throw error
+                } catch {
+                    models[slot.row] = nil
+                    given.insert(slot.row)
+                    try fail(slot.row, "predict", "error", "\(error)")
+                }
+            }
+            lap += 1
+        }
+    }
+
+    /// Load rows; those that cannot be loaded are given up.
+    private func load(_ ids: Set<Int>, _ given: inout Set<Int>) throws -> [Int: TimedModel] {
+        var models: [Int: TimedModel] = [:]
+        for row in manifest.rows where ids.contains(row.id) {
+            show("loading row \(row.id + 1) of \(manifest.rows.count)")
+            models[row.id] = try load(row)
+            if models[row.id] == nil { given.insert(row.id) }
+        }
+        return models
     }
 
     /// Load a row and let it settle; return nil where it cannot be loaded.

@@ -1,0 +1,1 @@
+"""Codecs: pixels <-> latents, causal in time; `base.py` is the contract."""

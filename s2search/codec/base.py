@@ -1,0 +1,242 @@
+"""What a codec is: it turns video into the latents that the transformer denoises, and back, causally.
+
+A codec plugin is configuration (`dct`, `wan[path=DIR]`); `load(device, dtype)` makes the worker that holds the weights.
+
+Geometry (source: S2DiT, section 4; Wan autoencoder): 4x8x8 compression into 16 channels. The first latent frame is one
+pixel frame and every other one is four, so 1 + 4k pixel frames are 1 + k latent frames, and the first chunk of 3 latent
+frames decodes to 9 pixel frames, every later one to 12. Pixels are in [-1, 1], RGB; latents have about zero mean and
+unit variance per channel.
+
+Streaming: every call takes a cache and returns another. A cache is a value: no call changes one, so a stream can be
+forked, repeated or saved anywhere. However a stream is split into calls, the results are those of one call.
+
+Axes:  B batch  C channels  T frames (pixel frames of a video, latent frames of latents)  Y X rows and columns
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from s2search.errors import InputError
+from s2search.preset import LATENT_CHANNELS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FRAMES_PER_LATENT = 4
+PIXELS_PER_LATENT = 8
+
+Direction = Literal["encode", "decode"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cache:
+    """Where one direction of a stream stands.
+
+    Attributes:
+        codec: Name of the codec whose cache it is.
+        direction: `encode` or `decode`.
+        latent_frames: Latent frames that passed so far.
+        grid: Batch, and latent rows and columns, of the stream.
+        tensors: What the codec remembers, by name. Never written to.
+    """
+
+    codec: str
+    direction: Direction
+    latent_frames: int
+    grid: tuple[int, int, int]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """Return it as a flat dictionary of tensors, for safetensors or a larger state; `from_named_tensors` reads it.
+
+        >>> Cache(codec="dct", direction="decode", latent_frames=3, grid=(1, 18, 32)).named_tensors()
+        {'dct.decode': tensor([ 3,  1, 18, 32])}
+        """
+        import torch
+
+        stem = f"{self.codec}.{self.direction}"
+        position = torch.tensor([self.latent_frames, *self.grid])
+        return {stem: position, **{f"{stem}.{name}": tensor for name, tensor in self.tensors.items()}}
+
+    @classmethod
+    def from_named_tensors(cls, named: Mapping[str, Tensor]) -> Cache:
+        """Return the cache that `named_tensors` wrote.
+
+        Raises:
+            InputError: It is none.
+        """
+        stem = min(named, key=len, default="")
+        match = re.fullmatch(r"(.+)\.(encode|decode)", stem)
+        strangers = [name for name in named if name != stem and not name.startswith(f"{stem}.")]
+        if match is None or strangers or named[stem].shape != (4,) or named[stem].is_floating_point():
+            raise InputError(f"{sorted(named)[:3]} are no codec cache", remedy="load what `named_tensors` gave")
+        latent_frames, *grid = (int(value) for value in named[stem])
+        return cls(
+            codec=match[1],
+            direction="encode" if match[2] == "encode" else "decode",
+            latent_frames=latent_frames,
+            grid=(grid[0], grid[1], grid[2]),
+            tensors={name.removeprefix(f"{stem}."): tensor for name, tensor in named.items() if name != stem},
+        )
+
+
+class LoadedCodec(abc.ABC):
+    """A codec at work on one device in one number format; gradients do not pass through it.
+
+    A member writes `_encode` and `_decode`; both get what was checked, already on the device. It has no state between
+    calls, but calls from several threads must not overlap.
+
+    Args:
+        name: The plugin's name.
+        device: Where it works and where its results are.
+        dtype: The number format of its results.
+    """
+
+    def __init__(self, name: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.name, self.device, self.dtype = name, device, dtype
+
+    def encode(self, video_BCTYX: Tensor) -> Tensor:
+        """Return the latents of a whole video.
+
+        Args:
+            video_BCTYX: 3 channels in [-1, 1], 1 + 4k frames, sides that are multiples of 8.
+
+        Returns:
+            `latents_BCTYX`: 16 channels, 1 + k frames, an eighth of the rows and columns.
+        """
+        return self.encode_chunk(video_BCTYX, None)[0]
+
+    def encode_chunk(self, video_BCTYX: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+        """Return the latents of the next frames of a stream, and the cache for those after them.
+
+        Args:
+            video_BCTYX: 1 + 4k frames at the stream's start (k from 0), 4k later (k from 1).
+            cache: What the call before returned; None at the stream's start.
+
+        Raises:
+            InputError: The video or the cache does not fit.
+        """
+        import torch
+
+        batch, channels, frames, rows, columns = _five(video_BCTYX, "video")
+        if channels != 3 or not batch or not rows or not columns or rows % PIXELS_PER_LATENT or columns % 8:
+            raise InputError(
+                f"a video of {channels} channels, {rows} rows and {columns} columns cannot be encoded",
+                allowed="3 channels; rows and columns that are multiples of 8",
+                remedy="resize or crop it",
+            )
+        first = 1 if cache is None else 0
+        if frames < 1 or (frames - first) % FRAMES_PER_LATENT:
+            raise InputError(
+                f"{frames} frames cannot be encoded {'at the start of' if first else 'later in'} a stream",
+                allowed="1, 5, 9, ... frames at the start; 4, 8, 12, ... later",
+                remedy="cut the video to such a length",
+            )
+        grid = (batch, rows // PIXELS_PER_LATENT, columns // PIXELS_PER_LATENT)
+        before = self._tensors(cache, "encode", grid)
+        with torch.no_grad():
+            latents_BCTYX, after = self._encode(video_BCTYX.to(self.device, self.dtype), before)
+        return latents_BCTYX, self._cache("encode", grid, cache, latents_BCTYX, after)
+
+    def decode(self, latents_BCTYX: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Return the pixels of the next latent frames of a stream, clamped to [-1, 1], and the cache for those after.
+
+        Args:
+            latents_BCTYX: 16 channels, one frame or more.
+            cache: What the call before returned; None at the stream's start, whose first latent is a single frame.
+
+        Raises:
+            InputError: The latents or the cache do not fit.
+        """
+        import torch
+
+        batch, channels, frames, rows, columns = _five(latents_BCTYX, "latents")
+        if channels != LATENT_CHANNELS or not min(batch, frames, rows, columns):
+            raise InputError(
+                f"latents of the shape {tuple(latents_BCTYX.shape)} cannot be decoded",
+                allowed=f"(batch, {LATENT_CHANNELS}, frames, rows, columns), all from 1",
+            )
+        grid = (batch, rows, columns)
+        before = self._tensors(cache, "decode", grid)
+        with torch.no_grad():
+            video_BCTYX, after = self._decode(latents_BCTYX.to(self.device, self.dtype), before)
+        return video_BCTYX.clamp(-1, 1), self._cache("decode", grid, cache, latents_BCTYX, after)
+
+    @abc.abstractmethod
+    def _encode(self, video_BCTYX: Tensor, before: Mapping[str, Tensor] | None) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return latents, and what is to be remembered; `before` is None at the stream's start."""
+
+    @abc.abstractmethod
+    def _decode(
+        self, latents_BCTYX: Tensor, before: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return pixels, and what is to be remembered; `before` is None at the stream's start."""
+
+    def _tensors(
+        self, cache: Cache | None, direction: Direction, grid: tuple[int, int, int]
+    ) -> Mapping[str, Tensor] | None:
+        if cache is None:
+            return None
+        if (cache.codec, cache.direction, cache.grid) != (self.name, direction, grid) or cache.latent_frames < 1:
+            raise InputError(
+                f"a cache of {cache.codec} {cache.direction} for (batch, rows, columns) = {cache.grid} does not fit "
+                f"{self.name} {direction} for {grid}",
+                remedy="pass the cache that this stream returned last, or None to start another",
+            )
+        return {name: tensor.to(self.device, self.dtype) for name, tensor in cache.tensors.items()}
+
+    def _cache(
+        self,
+        direction: Direction,
+        grid: tuple[int, int, int],
+        cache: Cache | None,
+        latents_BCTYX: Tensor,
+        tensors: Mapping[str, Tensor],
+    ) -> Cache:
+        passed = (cache.latent_frames if cache else 0) + latents_BCTYX.shape[2]
+        return Cache(codec=self.name, direction=direction, latent_frames=passed, grid=grid, tensors=tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec(abc.ABC):
+    """Configuration of a codec; making one loads nothing."""
+
+    name: ClassVar[str]
+    #: What it is and where its weights or constants come from: one line.
+    statement: ClassVar[str]
+
+    @abc.abstractmethod
+    def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:
+        """Return the worker. Imports torch.
+
+        Args:
+            device: Where it works.
+            dtype: Its number format; float32 by default.
+
+        Raises:
+            InputError: Its weights cannot be read, or a library is not installed.
+        """
+
+
+def _five(tensor: Tensor, what: str) -> tuple[int, ...]:
+    if tensor.dim() != 5 or not tensor.is_floating_point():
+        raise InputError(
+            f"{what} of {tensor.dtype} with the shape {tuple(tensor.shape)}",
+            allowed="floating-point numbers with the axes (batch, channels, frames, rows, columns)",
+        )
+    return tuple(tensor.shape)

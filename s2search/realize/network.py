@@ -1,0 +1,190 @@
+"""The planned model: stem, layers in two streams with switches and the long skip between them, and head.
+
+Axes: B batch  T frames  C latent channels  Y X latent rows and columns  H W token rows and columns (Y/2, X/2)
+      D channels  S text tokens  E text channels  6: see blocks/layer_module.py
+
+Source: S2DiT, section 3 (streams and long skip) and section 4 (patches of 1x2x2); arXiv 2601.12719.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from s2search import registry
+from s2search.block import Stream, Window
+from s2search.errors import InputError
+from s2search.preset import Preset
+from s2search.realize.config import ModelConfig
+from s2search.realize.pretrained import Pretrained
+from s2search.space import Space, layout_labels
+
+if TYPE_CHECKING:
+    from s2search.plan import Plan
+
+#: What the layers of one model remember, first to last: frozen dataclasses of tensors, never changed in place.
+LayerStates = tuple[Any, ...]
+
+
+def realize(plan: Plan, preset: Preset) -> S2DiT:
+    """Build the model that a plan describes, at a preset's sizes, with random weights.
+
+    Under `torch.device("meta")` nothing is allocated.
+
+    Raises:
+        InputError: The plan has another depth than the preset.
+    """
+    if plan.depth != preset.depth:
+        raise InputError(
+            f"the plan has {plan.depth} layers and the preset {preset.name!r} {preset.depth}",
+            remedy=f"plan with --depth {preset.depth}, or choose another preset",
+        )
+    return S2DiT(ModelConfig(preset=preset, layout=plan.layout, plan_digest=plan.digest), plan=plan)
+
+
+class S2DiT(nn.Module, Pretrained):
+    """A sandwich diffusion transformer over video latents.
+
+    One set of weights serves every resolution, chunk length and window. `forward` reads and `commit` writes the
+    streaming state; neither changes the one it is given, so a state can be kept, forked and read again.
+
+    Attributes:
+        config: Sizes and layout.
+        plan: What it was realized from; None for a preset's own layout.
+    """
+
+    def __init__(self, config: ModelConfig, *, plan: Plan | None = None) -> None:
+        super().__init__()
+        self.config, self.plan = config, plan
+        shape = config.preset.shape("16x16", "stream")  # modules do not depend on the grid
+        blocks = [registry.create("blocks", label) for label in config.layout]
+        self.streams = tuple(Stream(block.stream) for block in blocks)
+        self.stem: nn.Module = registry.create("parts", "stem").build(shape)
+        self.layers = nn.ModuleList(block.build(shape) for block in blocks)
+        self.head: nn.Module = registry.create("parts", "head").build(shape)
+        if Stream.LOW in self.streams:
+            self.down = registry.create("parts", "down").build(shape)
+            self.up = registry.create("parts", "up").build(shape)
+
+    @classmethod
+    def from_preset(cls, preset: Preset, layout: str = "") -> S2DiT:
+        """Build a model without a plan: of the layout given, as people write it, or of the preset's own.
+
+        Raises:
+            InputError: The layout cannot be read, or has another depth.
+        """
+        if text := layout or preset.layout:
+            return cls(ModelConfig(preset=preset, layout=layout_labels(text)))
+        pair = Space.parse("lcha,ssa", depth=preset.depth)
+        high = round(preset.depth * 3 / 7)
+        choice_L = pair.interleave([high, preset.depth - high])
+        return cls(ModelConfig(preset=preset, layout=tuple(pair.candidates[c].label for c in choice_L)))
+
+    @property
+    def parameter_count(self) -> int:
+        """All parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(
+        self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None = None
+    ) -> Tensor:
+        """Return the predicted velocity v = eps - z (B, C, T, Y, X), and leave the state as it is.
+
+        Args:
+            latents_BCTYX: Noisy latents x_s = (1 - s) z + s eps; Y and X are even.
+            s_BT: Flow time in [0, 1], float32 or better; one per frame, or one for all (T = 1).
+            text_BSE: Text tokens.
+            state: What past chunks left; without one, attention is bidirectional over the frames given.
+        """
+        x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
+        route = _Route(self, x_BTHWD)
+        for layer, stream, past in self._layers(state):
+            route.x = layer(route.enter(stream), modulation_BT6D, text_BSE, past)
+        return self._velocity(route, time_BTD)
+
+    def initial_state(
+        self,
+        batch: int,
+        grid: tuple[int, int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        *,
+        window: Window | None = None,
+    ) -> LayerStates:
+        """Return a state that remembers nothing yet.
+
+        Args:
+            batch: B.
+            grid: Token rows and columns, H and W.
+            device: Where it lives.
+            dtype: Of keys, values and convolution tails, by default the weights'; sums are float32 at least.
+            window: Past frames that softmax attention sees; by default the preset's chunks.
+        """
+        where, kind = torch.device(device), dtype or next(self.parameters()).dtype
+        low = (-(-grid[0] // 2), -(-grid[1] // 2))
+        window = window or self.config.preset.window
+        return tuple(
+            layer.initial_state(batch, grid if stream is Stream.HIGH else low, window, where, kind)  # type: ignore[operator]
+            for layer, stream in zip(self.layers, self.streams, strict=True)
+        )
+
+    def commit(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> LayerStates:
+        """Return the state with this chunk added; what comes after the last layer's keys and values is not computed."""
+        x_BTHWD, modulation_BT6D, _ = self.stem(latents_BCTYX, s_BT)
+        route, new = _Route(self, x_BTHWD), []
+        for layer, stream, past in self._layers(state):
+            x_BTHWD = route.enter(stream)
+            new.append(layer.commit(x_BTHWD, modulation_BT6D, past))
+            if len(new) < len(self.layers):
+                route.x = layer(x_BTHWD, modulation_BT6D, text_BSE, past)
+        return tuple(new)
+
+    def advance(
+        self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
+    ) -> tuple[Tensor, LayerStates]:
+        """Return what `forward` and `commit` return for the same chunk, from one pass."""
+        x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
+        route, new = _Route(self, x_BTHWD), []
+        for layer, stream, past in self._layers(state):
+            x_BTHWD = route.enter(stream)
+            new.append(layer.commit(x_BTHWD, modulation_BT6D, past))
+            route.x = layer(x_BTHWD, modulation_BT6D, text_BSE, past)
+        return self._velocity(route, time_BTD), tuple(new)
+
+    def _layers(self, state: LayerStates | None) -> Iterator[tuple[Any, Stream, Any]]:
+        return zip(self.layers, self.streams, repeat(None) if state is None else state, strict=False)
+
+    def _velocity(self, route: _Route, time_BTD: Tensor) -> Tensor:
+        velocity_BCTYX: Tensor = self.head(route.leave(), time_BTD)
+        return velocity_BCTYX
+
+
+class _Route:
+    """The stream on its way through the layers: switched where the next layer runs at the other resolution.
+
+    The stem feeds the high stream. On the way down the high stream is kept and added when the low one comes up again,
+    except at the head. Source: S2DiT, section 3.
+    """
+
+    def __init__(self, network: S2DiT, x_BTHWD: Tensor) -> None:
+        self.x, self._stream, self._network = x_BTHWD, Stream.HIGH, network
+        self._grid, self._skip_BTHWD = x_BTHWD.shape[2:4], x_BTHWD
+
+    def enter(self, stream: Stream) -> Tensor:
+        """Return the input of a layer of this stream."""
+        if stream is self._stream:
+            return self.x
+        if stream is Stream.LOW:
+            self._skip_BTHWD, self.x = self.x, self._network.down(self.x)
+        else:
+            self.x = self._network.up(self.x, *self._grid) + self._skip_BTHWD
+        self._stream = stream
+        return self.x
+
+    def leave(self) -> Tensor:
+        """Return the input of the head."""
+        return self.x if self._stream is Stream.HIGH else self._network.up(self.x, *self._grid)

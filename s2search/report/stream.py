@@ -1,0 +1,144 @@
+"""What a stream took: per chunk and per stage, with and without the codec."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s2search.cost import format_bytes
+
+if TYPE_CHECKING:
+    from s2search.stream.pipeline import Chunk, ChunkTimes
+
+_STAGES = ("text", "DiT", "commit", "decode")
+_RECENT = 10
+
+
+@dataclass(kw_only=True)
+class StreamReport:
+    """Grows with every chunk; holds their times, not their frames.
+
+    Attributes:
+        passes: Forward passes per chunk, a clean pass included.
+        video: Size of the frames.
+        device: Where the model ran.
+        dtype: Of the model.
+        interrupted: The stream ended before its last chunk.
+    """
+
+    passes: int
+    video: str
+    device: str
+    dtype: str
+    interrupted: bool = False
+    frames: int = 0
+    state_bytes: int = 0
+    codec_bytes: int = 0
+    times: list[ChunkTimes] = field(default_factory=list)
+    finished_s: list[float] = field(default_factory=list)
+    frames_of_chunk: list[int] = field(default_factory=list)
+
+    def add(self, chunk: Chunk) -> None:
+        """Count one chunk more."""
+        self.times.append(chunk.times)
+        self.finished_s.append(chunk.finished_s)
+        self.frames_of_chunk.append(len(chunk.frames_THWC))
+        self.frames += len(chunk.frames_THWC)
+        self.state_bytes = chunk.state.transformer_bytes
+        self.codec_bytes = 0 if chunk.state.decoder is None else chunk.state.decoder.cache_bytes
+
+    @property
+    def chunks(self) -> int:
+        """How many."""
+        return len(self.times)
+
+    @property
+    def live_fps(self) -> float:
+        """Pixel frames per second of the latest chunks."""
+        recent = slice(max(1, self.chunks - _RECENT), None)
+        began = self.finished_s[recent.start - 1] if self.chunks > 1 else 0.0
+        frames = sum(self.frames_of_chunk[recent]) if self.chunks > 1 else self.frames
+        return frames / max(self.finished_s[-1] - began, 1e-9)
+
+    def summary(self) -> dict[str, Any]:
+        """Return all figures: times in milliseconds, memory in bytes, rates in pixel frames per second.
+
+        Chunk times and rates leave the first chunk out, where there are others: it starts the model up.
+        """
+        steady = self.times[1:] or self.times
+        frames = self.frames_of_chunk[1:] or self.frames_of_chunk
+        periods_s = np.diff(self.finished_s).tolist() if self.chunks > 1 else self.finished_s
+        stage_ms = {
+            "text": 1000 * np.mean([t.text_s for t in self.times]),
+            "DiT": 1000 * np.mean([t.denoise_s for t in steady]),
+            "commit": 1000 * np.mean([t.commit_s for t in steady]),
+            "decode": 1000 * np.mean([t.decode_s for t in steady]),
+        }
+        return {
+            "schema": "s2search.stream_report/1",
+            "video": self.video,
+            "device": self.device,
+            "dtype": self.dtype,
+            "interrupted": self.interrupted,
+            "chunks": self.chunks,
+            "frames": self.frames,
+            "passes_per_chunk": self.passes,
+            "first_chunk_ms": 1000 * self.finished_s[0],
+            "chunk_p50_ms": 1000 * float(np.percentile(periods_s, 50)),
+            "chunk_p95_ms": 1000 * float(np.percentile(periods_s, 95)),
+            "stage_ms": {stage: float(value) for stage, value in stage_ms.items()},
+            "frames_per_second": {
+                "all": sum(frames) / max(sum(periods_s), 1e-9),
+                "without_codec": sum(frames) / max(sum(t.text_s + t.transformer_s for t in steady), 1e-9),
+                "transformer": sum(frames) / max(sum(t.transformer_s for t in steady), 1e-9),
+            },
+            "state_bytes": self.state_bytes,
+            "codec_cache_bytes": self.codec_bytes,
+            "peak_process_bytes": _peak_process_bytes(),
+        }
+
+    def to_json(self) -> str:
+        """Return the summary as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self.summary()), indent=2).decode() + "\n"
+
+
+def stream_text(report: StreamReport, out: Path, *, caveat: str = "") -> RenderableType:
+    """Return the figures as people read them."""
+    found = report.summary()
+    rate, stages = found["frames_per_second"], found["stage_ms"]
+    lines = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    first = f"{found['first_chunk_ms']:.0f} ms from the prompt to {report.frames_of_chunk[0]} frames"
+    lines.add_row("first chunk", first)
+    lines.add_row("chunk", f"p50 {found['chunk_p50_ms']:.1f} ms, p95 {found['chunk_p95_ms']:.1f} ms")
+    lines.add_row(
+        "rate",
+        f"{rate['all']:.1f} FPS; {rate['without_codec']:.1f} without the codec, {rate['transformer']:.1f} DiT alone",
+    )
+    total = sum(stages.values())
+    for stage in _STAGES:
+        passes = f"  {report.passes} passes" if stage == "DiT" else ""
+        lines.add_row(f"  {stage}", f"{stages[stage]:8.1f} ms  {stages[stage] / max(total, 1e-9):4.0%}{passes}")
+    lines.add_row("state", f"{format_bytes(report.state_bytes)}, codec {format_bytes(report.codec_bytes)}")
+    lines.add_row("process", f"{format_bytes(found['peak_process_bytes'])} at its peak")
+    size = f"{report.video}, {report.device}, {report.dtype}"
+    head = f"{report.frames} frames in {report.chunks} chunks to {out} ({size})"
+    if report.interrupted:
+        head = f"interrupted; {head}"
+    return Group(Text(head), lines, *([Text(caveat)] if caveat else []))
+
+
+def _peak_process_bytes() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s2search.video import read_video
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+TINY = ("stream", "--preset", "s2dit-tiny", "--random-weights", "--threads", "1", "--video", "64x48")
+
+
+def test_eight_chunks_become_a_playable_file_of_93_frames_and_a_table_of_times(s2search: Run, tmp_path: Path) -> None:
+    done = s2search(*TINY, "--prompt", "a cat", "--chunks", "8", "--out", "clip.mp4")
+    assert done.code == 0, done.err
+    assert read_video(tmp_path / "clip.mp4").shape == (93, 48, 64, 3)
+    for word in ("93 frames in 8 chunks", "first chunk", "p50", "p95", "text", "DiT", "commit", "decode", "4 passes"):
+        assert word in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_the_report_is_json_for_programs(s2search: Run) -> None:
+    done = s2search(*TINY, "--chunks", "3", "--out", "clip.mp4", "--json", "--commit", "clean_pass", "--overlap")
+    report = json.loads(done.out)
+    assert report["schema"] == "s2search.stream_report/1"
+    assert (report["chunks"], report["frames"], report["passes_per_chunk"]) == (3, 33, 5)
+    assert report["stage_ms"]["commit"] > 0
+    assert report["frames_per_second"]["all"] <= 1.01 * report["frames_per_second"]["transformer"]
+
+
+def test_a_stream_is_the_same_per_seed_and_goes_on_where_it_stopped(s2search: Run, tmp_path: Path) -> None:
+    prompts = ("--prompt", "a cat", "--prompt-at", "2:a dog")
+    s2search(*TINY, *prompts, "--chunks", "4", "--out", "whole.mp4", "--state-out", "whole.safetensors")
+    s2search(*TINY, *prompts, "--chunks", "2", "--out", "one.mp4", "--state-out", "one.safetensors")
+    done = s2search(
+        *TINY,
+        *prompts,
+        "--chunks",
+        "2",
+        "--out",
+        "two.mp4",
+        "--state-in",
+        "one.safetensors",
+        "--state-out",
+        "two.safetensors",
+    )
+    assert done.code == 0, done.err
+    assert (tmp_path / "two.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert len(read_video(tmp_path / "one.mp4")) + len(read_video(tmp_path / "two.mp4")) == 45
+
+
+def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) -> None:
+    import torch
+
+    from s2search.preset import Preset
+    from s2search.realize.network import S2DiT
+
+    torch.manual_seed(0)
+    S2DiT.from_preset(Preset.named("s2dit-tiny")).save_pretrained(tmp_path / "weights")
+    for words in (TINY, ("stream", "weights", *TINY[4:])):
+        assert s2search(*words, "--chunks", "2", "--out", f"{len(words)}.mp4").code == 0
+    one, other = (read_video(path) for path in sorted(tmp_path.glob("*.mp4")))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("stream", "--out", "x.mp4"), "there are no weights; a folder of weights, or --preset NAME --random-weights"),
+        ((*TINY, "--out", "x.mp4", "--layout", "L3"), "the layout has 3 layers and the preset 's2dit-tiny' 8"),
+        ((*TINY, "--out", "x.mp4", "--video", "65x48"), "does not divide into tokens of 16 pixels"),
+        ((*TINY, "--out", "x.mp4", "--codec", "dtc"), "did you mean 'dct'?"),
+        ((*TINY, "--out", "x.mp4", "--text", "hashing"), "makes tokens of 768 channels, and the model reads 64"),
+        ((*TINY, "--out", "x.avi"), "let the name end in .mp4"),
+        ((*TINY, "--out", "no/x.mp4"), "'no/x.mp4' cannot be written"),
+        ((*TINY, "--out", "x.mp4", "--prompt-at", "a dog"), "'a dog' names no chunk"),
+        ((*TINY, "--out", "x.mp4", "--device", "cuda:99"), "the device 'cuda:99' cannot be used"),
+        ((*TINY, "--out", "x.mp4", "--device", "warp"), "the device 'warp' cannot be used"),
+        ((*TINY, "--out", "x.mp4", "--state-in", "none"), "'none' is not a stream's state"),
+        ((*TINY, "--out", "x.mp4", "--chunks", "0"), "'0'"),
+        ((*TINY, "--out", "x.mp4", "--shift", "-1"), "the shift is -1"),
+        (("stream", "nowhere", "--out", "x.mp4"), "there is no folder of weights 'nowhere'"),
+        (("stream", "w", "--preset", "s2dit-tiny", "--out", "x.mp4"), "--preset is given beside the weights 'w'"),
+        (("stream", "--preset", "s2dit-tny", "--random-weights", "--out", "x.mp4"), "did you mean 's2dit-tiny'?"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
+)
+def test_bad_input_gives_one_line_and_leaves_nothing(
+    s2search: Run, tmp_path: Path, words: tuple[str, ...], line: str
+) -> None:
+    done = s2search(*words)
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1, done.err
+    assert line in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_stream_keeps_its_frames_and_its_state(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s2search.cli", *TINY, "--chunks", "100000", "--out", "clip.mp4"]
+    process = subprocess.Popen([*command, "--state-out", "state.safetensors"], cwd=tmp_path, text=True, env=os.environ)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / ".clip.mp4.partial").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    frames = len(read_video(tmp_path / "clip.mp4"))
+    assert frames >= 9
+    assert (frames - 9) % 12 == 0
+    assert (tmp_path / "state.safetensors").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "state.safetensors"]
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_1000_chunks(s2search: Run) -> None:
+    def peak(chunks: int) -> int:
+        done = s2search(*TINY, "--chunks", str(chunks), "--out", "clip.mp4", "--json")
+        assert done.code == 0, done.err
+        return int(json.loads(done.out)["peak_process_bytes"])
+
+    assert peak(1000) < peak(50) + 30e6
