@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+#: What makes transformers read other weights than model.safetensors, or other code than its own.
 _REDIRECTIONS = ("transformers_weights", "quantization_config")
 
 
@@ -95,6 +96,8 @@ class PretrainedText(TextEncoder):
         for name in _REDIRECTIONS:
             if name in stored:
                 raise self._unfit(f"has a config.json with {name!r}", "plain weights in model.safetensors")
+        if (folder / "adapter_config.json").exists():
+            raise self._unfit("holds an adapter", "plain weights in model.safetensors")
         with self._reading("a configuration"):
             return _transformers(self.config_class).from_pretrained(folder, local_files_only=True)
 

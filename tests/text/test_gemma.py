@@ -46,9 +46,13 @@ def test_it_keeps_the_contract(folder: Path, dtype: torch.dtype) -> None:
     check_text_encoder(Gemma(folder=str(folder)), dtype=dtype, tolerance=1e-5 if dtype == torch.float32 else 0.05)
 
 
-def test_words_are_encoded_as_without_padding_and_padding_is_nought(folder: Path, model: Any) -> None:
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_words_are_encoded_as_without_padding_and_padding_is_nought(tmp_path: Path, bidirectional: bool) -> None:
+    model = gemma_model(bidirectional=bidirectional)
+    model.save_pretrained(tmp_path)
+    save_gemma_tokenizer(tmp_path)
     prompts = {"": (), "a cat": ("a", "▁", "cat"), "dog ÿ": ("dog", "▁", "<0xC3>", "<0xBF>")}
-    text_BSE = Gemma(folder=str(folder), tokens=9).load(CPU, torch.float32).encode(list(prompts))
+    text_BSE = Gemma(folder=str(tmp_path), tokens=9).load(CPU, torch.float32).encode(list(prompts))
     for text_SE, words in zip(text_BSE, prompts.values(), strict=True):
         length = 1 + len(words)
         torch.testing.assert_close(text_SE[:length], unpadded(model.model, *words), rtol=0, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import re
 import shutil
@@ -130,6 +131,12 @@ def test_a_configuration_that_points_elsewhere_is_refused(copied: Callable[[str]
     assert f"has a config.json with {option!r}; plain weights in model.safetensors;" in refusal(encoder)
 
 
+def test_an_adapter_of_a_model_that_lies_elsewhere_is_refused(copied: Callable[[str], PretrainedText]) -> None:
+    encoder = copied("clip")
+    Path(encoder.folder, "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somewhere/else"}))
+    assert "holds an adapter; plain weights in model.safetensors;" in refusal(encoder)
+
+
 @BOTH
 def test_a_weight_that_is_missing_is_not_left_random(copied: Callable[[str], PretrainedText], name: str) -> None:
     from safetensors.torch import load_file, save_file
@@ -205,11 +212,11 @@ def test_a_tokenizer_of_a_larger_model_is_refused_at_the_word_that_shows_it(
     encoder = copied("clip")
     file = Path(encoder.folder, "vocab.json")
     vocabulary = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary["cat</w>"] = 99_999
+    vocabulary["cat</w>"] = 518
     file.write_text(json.dumps(vocabulary), encoding="utf-8")
     loaded = encoder.load(CPU, torch.float32)
     loaded.encode(["a dog"])
-    line = re.escape("the tokenizer gave token 99999; the model has vectors for 0 to 517; put the tokenizer beside")
+    line = re.escape("the tokenizer gave token 518; the model has vectors for 0 to 517; put the tokenizer beside")
     with pytest.raises(InputError, match=line):
         loaded.encode(["a cat"])
 
@@ -227,20 +234,32 @@ def test_without_transformers_one_line_names_the_extra(
             ask()
 
 
-@BOTH
-def test_loading_says_nothing_and_leaves_logging_as_it_was(
-    whole: dict[str, Path], name: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    import logging
+def test_loading_says_nothing_even_where_half_of_the_weights_is_left_out(tmp_path: Path) -> None:
+    clip_model(pictures=True).save_pretrained(tmp_path)
+    save_clip_tokenizer(tmp_path)
+    program = (
+        "import torch; from s2search.text.clip import CLIP\n"
+        f"CLIP(folder={str(tmp_path)!r}).load(torch.device('cpu'), torch.float32).encode(['a cat'])"
+    )
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
+
+def test_loading_leaves_logging_and_bars_as_they_were(whole: dict[str, Path]) -> None:
     from transformers import logging as bars
 
-    bars.enable_progress_bar()
     before = logging.root.manager.disable
-    registry.create("texts", f"{name}[folder={whole[name]}]").load(CPU, torch.float32)
-    assert capfd.readouterr() == ("", "")
-    assert bars.is_progress_bar_enabled()
-    assert logging.root.manager.disable == before
+    try:
+        for level, set_bars in ((logging.NOTSET, bars.enable_progress_bar), (logging.INFO, bars.disable_progress_bar)):
+            logging.disable(level)
+            set_bars()
+            CLIP(folder=str(whole["clip"])).load(CPU, torch.float32)
+            assert logging.root.manager.disable == level
+            assert bars.is_progress_bar_enabled() == (set_bars is bars.enable_progress_bar)
+    finally:
+        logging.disable(before)
+        bars.enable_progress_bar()
 
 
 def test_text_encoders_are_named_and_built_without_torch_and_transformers(tmp_path: Path) -> None:

@@ -70,8 +70,11 @@ def save_gemma_tokenizer(folder: Path) -> None:
     GemmaTokenizer(vocab=gemma_vocabulary(), merges=list(GEMMA_MERGES), add_bos_token=True).save_pretrained(folder)
 
 
-def gemma_model(*, pictures: bool = False) -> Any:
-    """A language model, or the whole Gemma 3 of text and pictures, in which every weight is random."""
+def gemma_model(*, pictures: bool = False, bidirectional: bool = False) -> Any:
+    """A language model, or the whole Gemma 3 of text and pictures, in which every weight is random.
+
+    `bidirectional` is how EmbeddingGemma reads.
+    """
     from transformers import (
         Gemma3Config,
         Gemma3ForCausalLM,
@@ -89,6 +92,7 @@ def gemma_model(*, pictures: bool = False) -> Any:
         num_key_value_heads=1,
         head_dim=16,
         sliding_window=4,
+        use_bidirectional_attention=bidirectional,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     )
     if not pictures:
