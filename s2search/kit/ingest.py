@@ -97,13 +97,15 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingeste
     manifest, kit_digest = read_manifest(results_path.parent)
     results = Results(results_path, manifest, kit_digest)
     cold = _cold(manifest, results)
-    runs = [cold] if manifest.protocol.sustained_s is None else [cold, _sustained(manifest, results, cold)]
+    runs, broken = [cold], _broken_load(manifest, results)
+    if manifest.protocol.sustained_s is not None and not broken:
+        runs.append(_sustained(manifest, results, cold))
     tables = tuple(table for run in runs for table in _tables(manifest, results, run))
     folders = tuple(Path(out) / table.name for table in tables)
     for table, folder in zip(tables, folders, strict=True):
         _save(table, folder)
     missing = {entry.row.id: entry for run in reversed(runs) for entry in run.missing}
-    marks = dict.fromkeys(mark for run in runs for mark in _marks(results, run.correction))
+    marks = dict.fromkeys([*(mark for run in runs for mark in _marks(results, run.correction)), *broken])
     return Ingested(tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks))
 
 
@@ -119,8 +121,16 @@ def _cold(manifest: Manifest, results: Results) -> _Run:
     )
 
 
+def _broken_load(manifest: Manifest, results: Results) -> list[str]:
+    """Say why there is no sustained table, where the sentinel failed under load and so ties no groups together."""
+    failed = results.given_up.get(manifest.sentinel)
+    if manifest.protocol.sustained_s is None or failed is None:
+        return []
+    return [f"no sustained table: the sentinel {manifest.rows[manifest.sentinel].label}: {_reason(failed)}"]
+
+
 def _sustained(manifest: Manifest, results: Results, cold: _Run) -> _Run:
-    failed = _failed(results)
+    failed = results.given_up
     usable = sustained_samples(manifest, results, failed)
     correction = correct(_timings(manifest, usable))
     sentinel = manifest.rows[manifest.sentinel].label
@@ -145,8 +155,9 @@ def _sustained(manifest: Manifest, results: Results, cold: _Run) -> _Run:
 
 def _usable(manifest: Manifest, results: Results) -> tuple[list[Missing], list[Sample]]:
     """Return the rows that are in no table, and the samples of all others that were not taken too hot."""
-    failed = _failed(results)
     sampled = {sample.slot for sample in results.samples}
+    unsampled = {slot.row for slot in manifest.order if slot.slot not in sampled}
+    failed = {row: line for row, line in results.given_up.items() if row in unsampled}  # the others, when they were hot
     needed = [slot for slot in manifest.order if slot.row not in failed]
     if left := sum(slot.slot not in sampled for slot in needed):
         raise InputError(
@@ -170,15 +181,6 @@ def _usable(manifest: Manifest, results: Results) -> tuple[list[Missing], list[S
             remedy="measure again: a cooler phone, smaller blocks, or another sentinel",
         )
     return missing, [sample for sample in cool if sample.row not in gone]
-
-
-def _failed(results: Results) -> dict[int, Failed]:
-    return {line.row: line for line in results.lines if isinstance(line, Failed) and _is_final(line)}
-
-
-def _is_final(line: Failed) -> bool:
-    """Whether a row cannot be timed: the phone says so, or it does not compile. coremltools alone may fail."""
-    return line.n is not None or line.reason == "does_not_compile"
 
 
 def _reason(line: Failed) -> str:

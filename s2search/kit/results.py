@@ -183,20 +183,28 @@ AnyLine = (
 
 
 class Results:
-    """All lines of a results.jsonl, checked against the kit that they belong to."""
+    """All lines of a results.jsonl, checked against the kit that they belong to.
+
+    Rows in `given_up` cannot be timed: the phone says so, or they do not compile; coremltools alone may fail at others.
+    Groups in `stretches` were under sustained load long enough.
+    """
 
     def __init__(self, path: Path, manifest: Manifest, kit_digest: str) -> None:
         self.path = path
         self.lines = _read(path)
         self.campaign = self._campaign(kit_digest)
         self._check(manifest)
-        self.failed = {line.row: line for line in self.lines if isinstance(line, Failed)}
+        self.failed = dict(self._failures())
+        self.given_up = {row: line for row, line in self._failures() if line.n or line.reason == "does_not_compile"}
         self.cold = {line.row: line for line in self.lines if isinstance(line, Cold)}
         self.placement = {line.row: line for line in self.lines if isinstance(line, Placement)}
         self.ready = {line.row: line for line in self.lines if isinstance(line, Ready)}
         self.sessions = [line for line in self.lines if isinstance(line, Session)]
         self.samples = [line for line in self.lines if isinstance(line, Sample)]
         self.stretches = self._stretches(manifest)
+
+    def _failures(self) -> list[tuple[int, Failed]]:
+        return [(line.row, line) for line in self.lines if isinstance(line, Failed)]
 
     def _campaign(self, kit_digest: str) -> Campaign:
         first = self.lines[0] if self.lines else None

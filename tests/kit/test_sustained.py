@@ -17,6 +17,7 @@ from s2search.kit.sustained import sustained_samples
 from s2search.lint.linter import lint
 from tests.kit.conftest import Mac, write_kit
 from tests.kit.fake_mac.latencies import THROTTLE, base_ms
+from tests.kit.test_ingest import write_results
 
 SECONDS = 60.0
 
@@ -123,6 +124,39 @@ def test_the_runner_says_how_long_to_leave_the_phone_alone(mac):
     assert mac.run().count("sustained load has begun: 1.0 minutes; leave the phone alone") == 2
 
 
+def test_an_app_that_dies_again_and_again_under_load_is_not_launched_for_ever(mac, tmp_path, undisturbed):
+    mac.faults(dies_hot_at=[10, 20, 30, 40])
+    assert "the app ended 3 times without a new sample" in mac.run(code=2)
+    mac.run()
+    assert tables_of(mac, tmp_path / "one") == tables_of(undisturbed, tmp_path / "other")
+
+
+def test_a_group_whose_load_has_lasted_is_progress(mac):
+    mac.faults(dies_hot_at=[10, 20, 30, 130])
+    mac.run()
+    assert [line["group"] for line in mac.lines("heating")] == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_row_that_fails_when_it_is_hot_is_in_the_cold_table_alone(mac, tmp_path):
+    mac.faults(fails_hot={"2": 50})
+    mac.run()
+    found = ingest(mac.results, tmp_path)
+    assert [{row.part for row in table.rows} for table in found.tables] == [
+        {"lcha", "ssa", "down", "stem", "long_skip"},
+        {"lcha", "ssa", "stem", "long_skip"},
+    ]
+    assert [(entry.row.part, entry.reason) for entry in found.missing] == [("down", "error (predict): too hot")]
+
+
+def test_a_sentinel_that_fails_when_it_is_hot_leaves_the_cold_table(mac, tmp_path):
+    mac.faults(fails_hot={"0": 50})
+    mac.run()
+    found = ingest(mac.results, tmp_path)
+    assert [table.name for table in found.tables] == ["iphone-16-pro-max.coreml.float16"]
+    assert len(found.tables[0].rows) == 5
+    assert found.marks[-1].startswith("no sustained table: the sentinel stream lcha")
+
+
 def test_a_row_that_fails_is_in_neither_table(mac, tmp_path):
     mac.faults(fails=[2])
     mac.run()
@@ -205,6 +239,13 @@ def test_damaged_sustained_load_gives_an_error_in_one_line_or_tables(undisturbed
         assert all(table.rows for table in found.tables)
 
 
+def test_a_load_that_is_told_of_twice_is_refused(undisturbed, tmp_path):
+    other = kit_of(undisturbed, tmp_path)
+    change_lines(other, lambda line: {**line, "kind": "heating", "group": 0} if line["kind"] == "done" else line)
+    with pytest.raises(InputError, match="does not belong to a sustained load that was begun"):
+        ingest(other.results, tmp_path / "tables")
+
+
 def test_a_clock_that_is_set_back_under_sustained_load_does_no_harm(undisturbed, tmp_path):
     other = kit_of(undisturbed, tmp_path)
     last = undisturbed.lines("hot")[-20]["n"]
@@ -228,6 +269,8 @@ def test_a_kit_without_sustained_load_is_what_it_was(tmp_path):
     manifest = write_kit(kit)
     assert manifest.protocol.sustained_s is None
     assert "ustained" not in readme(manifest)
+    (table,) = ingest(write_results(kit, manifest), tmp_path / "tables").tables
+    assert not {"mode", "sustained_s"} & table.card.protocol.keys()
 
 
 def test_the_readme_says_what_sustained_load_is_and_counts_its_minutes(tmp_path):

@@ -1,9 +1,9 @@
 """What the app in swift/ does, in Python, on a phone whose every sample follows from its slot.
 
 So two campaigns agree to the last digit exactly if every sample was taken once. Under sustained load it takes a sample
-a second, and throttles. Faults: `unplug_at` (numbers of samples on the phone), `unplug_hot_at` (the same of samples
-under sustained load), `dies_loading` (row -> how often), `dies_at_sample` (numbers), `fails` (row), `hot` (first slot,
-last slot), `hangs_at_launch`.
+a second, and throttles. Faults: `unplug_at` and `dies_at_sample` (numbers of samples on the phone), `unplug_hot_at` and
+`dies_hot_at` (the same of samples under sustained load), `fails_hot` (row -> second of that load), `dies_loading`
+(row -> how often), `fails` (row), `hot` (first slot, last slot), `hangs_at_launch`.
 """
 
 from __future__ import annotations
@@ -147,7 +147,12 @@ class App:
                     starts.append(passed)
                 if slot["row"] in given:
                     continue
-                self.disturb(len([line for line in self.lines if line["kind"] == "hot"]), unplug_hot_at=world.unplug)
+                number = len([line for line in self.lines if line["kind"] == "hot"])
+                self.disturb(number, unplug_hot_at=world.unplug, dies_hot_at=lambda: None)
+                if self.faults.get("fails_hot", {}).get(str(slot["row"]), second) < second:
+                    given.add(slot["row"])
+                    self.append("failed", row=slot["row"], stage="predict", reason="error", message="too hot")
+                    continue
                 self.append(
                     "hot",
                     at_slot=begin + second,
@@ -168,7 +173,7 @@ class App:
             if number in self.faults.get(fault, []) and not marker.exists():
                 marker.touch()
                 action()
-                raise DeathError(9 if fault == "dies_at_sample" else 15)
+                raise DeathError(9 if fault.startswith("dies") else 15)
 
     def load(self, rows, given):
         for row in sorted(rows):

@@ -99,9 +99,11 @@ final class MeasuringLoop {
                 do {
                     let ms = try model.sample()
                     if begin == nil { begin = nanoseconds() }
-                    try journal.append(HotLine(
-                        slot: slot.slot, lap: lap, row: slot.row, sentinel: slot.sentinel, ms: ms, thermal: before,
-                        thermalAfter: thermal()), synced: false)
+                    try autoreleasepool {
+                        try journal.append(HotLine(
+                            slot: slot.slot, lap: lap, row: slot.row, sentinel: slot.sentinel, ms: ms,
+                            thermal: before, thermalAfter: thermal()), synced: false)
+                    }
                 } catch let error as KitError {
                     throw error
                 } catch {
