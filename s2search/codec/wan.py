@@ -122,13 +122,24 @@ def _advance(coder: Any, x_BCTYX: Tensor, slots: _Slots, **options: bool) -> Ten
 
 
 def _slots(coder: Any, before: Mapping[str, Tensor] | None) -> _Slots:
-    """Return the list that diffusers fills: a tensor, nothing yet, or its mark."""
+    """Return the list that diffusers fills: a tensor, nothing yet, or its mark.
+
+    Diffusers makes a slot for every causal convolution and fills them in call order, one for each that spans frames.
+    """
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
-    count = sum(isinstance(module, WanCausalConv3d) for module in coder.modules())
-    named = before or {}
-    slots: _Slots = [named.get(str(number)) for number in range(count)]
-    return [_REPEAT if slot is not None and not slot.numel() else slot for slot in slots]
+    spans = [module.kernel_size[0] for module in coder.modules() if isinstance(module, WanCausalConv3d)]
+    if before is None:
+        return [None] * len(spans)
+    filled = [str(number) for number in range(sum(span > 1 for span in spans))]
+    if before.keys() != set(filled):
+        raise InputError(
+            f"a cache of {len(before)} tensors does not fit this autoencoder",
+            allowed=f"{len(filled)}, numbered from 0",
+            remedy="pass the cache that this stream returned last",
+        )
+    slots: _Slots = [before[name] if before[name].numel() else _REPEAT for name in filled]
+    return slots + [None] * (len(spans) - len(filled))
 
 
 def _named(slots: _Slots) -> dict[str, Tensor]:

@@ -71,6 +71,16 @@ def test_decoding_what_was_decoded_changes_nothing():
     assert (again_BCTYX - video_BCTYX).abs().max() < 1e-12
 
 
+def test_the_first_frame_is_the_mean_of_the_four_that_the_same_latent_gives_later():
+    worker = DCT().load(dtype=torch.float64)
+    latents_BCTYX = 0.1 * torch.randn(1, 16, 2, 2, 3, dtype=torch.float64)
+    first_BCTYX, cache = worker.decode(latents_BCTYX[:, :, :1])
+    later_BCTYX, _ = worker.decode(latents_BCTYX[:, :, :1], cache)
+    assert later_BCTYX.abs().max() < 1
+    assert later_BCTYX.std(dim=2).max() > 0.01
+    assert (first_BCTYX - later_BCTYX.mean(dim=2, keepdim=True)).abs().max() < 1e-12
+
+
 @given(st.floats(-2, 2), st.floats(-2, 2), st.integers(0, 99))
 def test_encoding_is_linear_up_to_its_constant(left, right, seed):
     worker = DCT().load(dtype=torch.float64)

@@ -147,6 +147,17 @@ def test_a_cache_goes_through_a_safetensors_file_at_any_point(folder, tmp_path, 
     assert torch.equal(worker.decode(latents_BCTYX[:, :, passed:], again)[0], expected_BCTYX)
 
 
+def test_a_cache_that_lost_a_tensor_is_refused(folder):
+    worker = Wan(path=str(folder)).load()
+    latents_BCTYX = torch.zeros(1, 16, 1, 1, 1)
+    _, cache = worker.decode(latents_BCTYX)
+    named = cache.named_tensors()
+    del named["wan.decode.3"]
+    count = len(cache.tensors)
+    with pytest.raises(InputError, match=f"a cache of {count - 1} tensors does not fit this autoencoder; {count}, "):
+        worker.decode(latents_BCTYX, Cache.from_named_tensors(named))
+
+
 def test_the_cache_is_two_frames_before_every_causal_convolution(folder):
     """Counted from the shapes that hooks see; the temporal upsamplings keep theirs before they double the frames."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
