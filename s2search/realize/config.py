@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -17,12 +17,15 @@ class ModelConfig:
     """Sizes and layout of a model; the content of its config.json.
 
     `layout` names the block of every layer, first to last. `plan_digest` is null for a preset's own layout.
+    `text_widths` has the width of the tokens of text encoders that the model projects to its own, such as
+    `{"gemma": 2560}`; tokens of all others come as wide as the preset's `text_channels`.
     """
 
     schema: Literal["s2search.model/1"] = "s2search.model/1"
     preset: Preset
     layout: tuple[str, ...]
     plan_digest: str | None = None
+    text_widths: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.layout) != self.preset.depth:

@@ -8,7 +8,7 @@ Source: S2DiT, section 3 (streams and long skip) and section 4 (patches of 1x2x2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,9 @@ class S2DiT(nn.Module, Pretrained):
         self.stem: nn.Module = registry.create("parts", "stem").build(shape)
         self.layers = nn.ModuleList(block.build(shape) for block in blocks)
         self.head: nn.Module = registry.create("parts", "head").build(shape)
+        self.text = nn.ModuleDict(
+            {name: nn.Linear(width, shape.text_channels) for name, width in config.text_widths.items()}
+        )
         if Stream.LOW in self.streams:
             self.down = registry.create("parts", "down").build(shape)
             self.up = registry.create("parts", "up").build(shape)
@@ -105,6 +108,25 @@ class S2DiT(nn.Module, Pretrained):
         for layer, stream, past in self._layers(state):
             route.x = layer(route.enter(stream), modulation_BT6D, text_BSE, past)
         return self._velocity(route, time_BTD)
+
+    def read_text(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Return the tokens of several text encoders side by side (B, S, E), projected where the config says so.
+
+        Args:
+            tokens: text_BSE by the encoder's name, such as `{"clip": ..., "gemma": ...}`.
+
+        Raises:
+            InputError: Tokens have another width than the model reads from that encoder.
+        """
+        for name, text_BSE in tokens.items():
+            wanted = self.config.text_widths.get(name, self.config.preset.text_channels)
+            if text_BSE.shape[-1] != wanted:
+                raise InputError(
+                    f"tokens of {name!r} have {text_BSE.shape[-1]} channels, and the model reads {wanted} of it",
+                    remedy="choose the text encoder that the model was trained with",
+                )
+        read = [self.text[name](x) if name in self.text else x for name, x in tokens.items()]
+        return torch.cat(read, dim=1)
 
     def initial_state(
         self,

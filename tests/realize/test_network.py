@@ -12,6 +12,7 @@ from s2search.latency.lookup import Lookup
 from s2search.plan import Plan
 from s2search.planning import find
 from s2search.preset import Preset
+from s2search.realize.config import ModelConfig
 from s2search.realize.network import S2DiT, realize
 from s2search.request import Request
 from s2search.score.published import Published
@@ -84,6 +85,22 @@ def test_one_set_of_weights_serves_every_size(tiny, grid, frames):
     velocity = read(tiny, grid, frames)
     assert velocity.shape == (1, 16, frames, 2 * grid[0], 2 * grid[1])
     assert velocity.isfinite().all()
+
+
+def test_tokens_of_another_width_are_projected_and_stand_beside_the_others(tmp_path):
+    """As Gemma's beside CLIP's in training."""
+    preset = Preset.named("s2dit-tiny")
+    model = S2DiT(ModelConfig(preset=preset, layout=("ssa",) * 8, text_widths={"gemma": 40}))
+    tokens = {"clip": torch.randn(1, 16, 64), "gemma": torch.randn(1, 9, 40)}
+    text = model.read_text(tokens)
+    assert text.shape == (1, 25, 64)
+    assert torch.equal(text[:, :16], tokens["clip"])
+    model(torch.randn(1, 16, 1, 4, 4), torch.full((1, 1), 0.5), text).square().sum().backward()
+    assert model.text["gemma"].weight.grad.abs().sum() > 0
+    model.save_pretrained(tmp_path)
+    assert torch.equal(S2DiT.from_pretrained(tmp_path).read_text(tokens), text)
+    with pytest.raises(InputError, match="tokens of 'gemma' have 64 channels, and the model reads 40 of it"):
+        model.read_text({"gemma": tokens["clip"]})
 
 
 def test_gradients_reach_every_parameter(tiny):
