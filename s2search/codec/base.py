@@ -134,7 +134,8 @@ class LoadedCodec(abc.ABC):
         import torch
 
         batch, channels, frames, rows, columns = _five(video_BCTYX, "video")
-        if channels != 3 or not batch or not rows or not columns or rows % PIXELS_PER_LATENT or columns % 8:
+        odd = rows % PIXELS_PER_LATENT or columns % PIXELS_PER_LATENT
+        if channels != 3 or odd or not min(batch, rows, columns):
             raise InputError(
                 f"a video of {channels} channels, {rows} rows and {columns} columns cannot be encoded",
                 allowed="3 channels; rows and columns that are multiples of 8",
