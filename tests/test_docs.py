@@ -36,11 +36,18 @@ def test_every_command_line_of_the_readme_works_in_order(tmp_path: Path) -> None
     assert (tmp_path / "out/mine/samples.jsonl").exists()
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PRINTED = ("{'lcha': 12, 'ssa': 16} 0.012\n", "torch.Size([1, 16, 3, 18, 32]) 848640\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    list(zip(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL), PRINTED, strict=True)),
+    ids=("plan", "stream"),
+)
+def test_the_python_of_the_readme_runs(tmp_path: Path, program: str, printed: str) -> None:
     done = run([sys.executable, "-c", program], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "{'lcha': 12, 'ssa': 16} 0.012\n"
+    assert done.stdout == printed
 
 
 def test_the_readme_names_every_command_solver_and_table() -> None:

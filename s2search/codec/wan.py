@@ -38,14 +38,14 @@ class Wan(Codec):
     """Wan's autoencoder; latents are the posterior's mode, normalised by the statistics in its config.
 
     Attributes:
-        path: A folder with config.json and safetensors weights, as `save_pretrained` writes it and as the subfolder
+        folder: A folder with config.json and safetensors weights, as `save_pretrained` writes it and as the subfolder
             `vae` of a Wan checkpoint for diffusers is; the checkpoint's own folder will do.
     """
 
     name: ClassVar[str] = "wan"
     statement: ClassVar[str] = "Wan's causal autoencoder, weights from a folder, by diffusers"
 
-    path: str
+    folder: str
 
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:
         """Return the worker. See the base class; importing diffusers takes seconds."""
@@ -60,14 +60,14 @@ class Wan(Codec):
         return _LoadedWan(vae, config, torch.device(device), dtype)
 
     def _folder(self) -> Path:
-        folder = Path(self.path).expanduser()
+        folder = Path(self.folder).expanduser()
         for place in (folder, folder / "vae"):
             if (place / "config.json").is_file():
                 return place
         raise InputError(
-            f"{self.path!r} is no folder with config.json",
+            f"{self.folder!r} is no folder with config.json",
             allowed="what save_pretrained wrote, or a Wan checkpoint for diffusers",
-            remedy="write wan[path=FOLDER]",
+            remedy="write wan[folder=FOLDER]",
         )
 
 

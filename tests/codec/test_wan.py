@@ -54,7 +54,7 @@ def folder(folders):
 @pytest.fixture(scope="module", params=OPTIONS)
 def pair(request, folders):
     """Our worker, and diffusers' module."""
-    return Wan(path=str(folders[request.param])).load(), diffusers_model(folders[request.param])
+    return Wan(folder=str(folders[request.param])).load(), diffusers_model(folders[request.param])
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def copy(folder, tmp_path):
 
 def line_of(folder):
     with pytest.raises(InputError) as caught:
-        Wan(path=str(folder)).load()
+        Wan(folder=str(folder)).load()
     (line,) = str(caught.value).splitlines()
     return line
 
@@ -74,7 +74,7 @@ def statistics(vae):
 
 
 def test_it_keeps_the_contract_of_codecs(folder):
-    check_codec(registry.create("codecs", f"wan[path={folder}]"))
+    check_codec(registry.create("codecs", f"wan[folder={folder}]"))
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (4, 2, 3), (5, 3, 1)])
@@ -122,14 +122,14 @@ def test_chunks_of_any_length_give_bit_for_bit_what_one_call_gives(pair, lengths
 
 
 def test_a_stream_forks_and_the_branches_do_not_touch(folder):
-    worker = Wan(path=str(folder)).load()
+    worker = Wan(folder=str(folder)).load()
     start, left, right = torch.randn(3, 1, 16, 3, 2, 2, generator=torch.Generator().manual_seed(0)).unbind(0)
     _, cache = worker.decode(start)
     first_BCTYX, _ = worker.decode(left, cache)
     other_BCTYX, _ = worker.decode(right, cache)
     assert not torch.equal(first_BCTYX, other_BCTYX)
     assert torch.equal(worker.decode(left, cache)[0], first_BCTYX)
-    fresh_BCTYX, _ = Wan(path=str(folder)).load().decode(torch.cat([start, left], dim=2))
+    fresh_BCTYX, _ = Wan(folder=str(folder)).load().decode(torch.cat([start, left], dim=2))
     assert torch.equal(fresh_BCTYX[:, :, 9:], first_BCTYX)
 
 
@@ -137,7 +137,7 @@ def test_a_stream_forks_and_the_branches_do_not_touch(folder):
 def test_a_cache_goes_through_a_safetensors_file_at_any_point(folder, tmp_path, passed):
     from safetensors.torch import load_file, save_file
 
-    worker = Wan(path=str(folder)).load()
+    worker = Wan(folder=str(folder)).load()
     latents_BCTYX = torch.randn(1, 16, passed + 2, 3, 5, generator=torch.Generator().manual_seed(0))
     _, cache = worker.decode(latents_BCTYX[:, :, :passed])
     save_file(cache.named_tensors(), tmp_path / "cache.safetensors")
@@ -148,7 +148,7 @@ def test_a_cache_goes_through_a_safetensors_file_at_any_point(folder, tmp_path, 
 
 
 def test_a_cache_that_lost_a_tensor_is_refused(folder):
-    worker = Wan(path=str(folder)).load()
+    worker = Wan(folder=str(folder)).load()
     latents_BCTYX = torch.zeros(1, 16, 1, 1, 1)
     _, cache = worker.decode(latents_BCTYX)
     named = cache.named_tensors()
@@ -162,7 +162,7 @@ def test_the_cache_is_two_frames_before_every_causal_convolution(folder):
     """Counted from the shapes that hooks see; the temporal upsamplings keep theirs before they double the frames."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
-    worker, counted = Wan(path=str(folder)).load(), {}
+    worker, counted = Wan(folder=str(folder)).load(), {}
     for name, module in worker.vae.decoder.named_modules():
         if isinstance(module, WanCausalConv3d) and module.kernel_size[0] == 3:
             module.register_forward_pre_hook(
@@ -174,8 +174,8 @@ def test_the_cache_is_two_frames_before_every_causal_convolution(folder):
 
 def test_half_precision_keeps_its_format_and_stays_near(folder):
     latents_BCTYX = torch.randn(1, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0))
-    exact_BCTYX, _ = Wan(path=str(folder)).load().decode(latents_BCTYX)
-    worker = Wan(path=str(folder)).load(dtype=torch.bfloat16)
+    exact_BCTYX, _ = Wan(folder=str(folder)).load().decode(latents_BCTYX)
+    worker = Wan(folder=str(folder)).load(dtype=torch.bfloat16)
     half_BCTYX, cache = worker.decode(latents_BCTYX)
     assert half_BCTYX.dtype == torch.bfloat16
     assert {tensor.dtype for tensor in cache.tensors.values()} == {torch.bfloat16}
@@ -183,27 +183,27 @@ def test_half_precision_keeps_its_format_and_stays_near(folder):
 
 
 def test_float64_is_as_exact_as_it_says(folder):
-    worker = Wan(path=str(folder)).load(dtype=torch.float64)
+    worker = Wan(folder=str(folder)).load(dtype=torch.float64)
     assert {parameter.dtype for parameter in worker.vae.parameters()} == {torch.float64}
     latents_BCTYX = torch.randn(1, 16, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact_BCTYX = worker.decode(latents_BCTYX)[0]
-    single_BCTYX = Wan(path=str(folder)).load().decode(latents_BCTYX)[0]
+    single_BCTYX = Wan(folder=str(folder)).load().decode(latents_BCTYX)[0]
     assert (single_BCTYX - exact_BCTYX).abs().max() < 1e-4
 
 
 def test_a_whole_checkpoint_holds_it_in_its_folder_vae(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "Wan2.1" / "vae")
     latents_BCTYX = torch.zeros(1, 16, 1, 1, 1)
-    worker = Wan(path=str(tmp_path / "Wan2.1")).load()
-    assert torch.equal(worker.decode(latents_BCTYX)[0], Wan(path=str(folder)).load().decode(latents_BCTYX)[0])
+    worker = Wan(folder=str(tmp_path / "Wan2.1")).load()
+    assert torch.equal(worker.decode(latents_BCTYX)[0], Wan(folder=str(folder)).load().decode(latents_BCTYX)[0])
 
 
 def test_weights_in_shards_are_read(folder, tmp_path):
     diffusers_model(folder).save_pretrained(tmp_path / "shards", max_shard_size="100KB")
     assert (tmp_path / "shards" / INDEX).exists()
     latents_BCTYX = torch.ones(1, 16, 2, 1, 1)
-    worker = Wan(path=str(tmp_path / "shards")).load()
-    assert torch.equal(worker.decode(latents_BCTYX)[0], Wan(path=str(folder)).load().decode(latents_BCTYX)[0])
+    worker = Wan(folder=str(tmp_path / "shards")).load()
+    assert torch.equal(worker.decode(latents_BCTYX)[0], Wan(folder=str(folder)).load().decode(latents_BCTYX)[0])
 
 
 def test_loading_asks_no_network(folder, monkeypatch):
@@ -212,7 +212,7 @@ def test_loading_asks_no_network(folder, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    Wan(path=str(folder)).load()
+    Wan(folder=str(folder)).load()
     assert "is no folder with config.json" in line_of("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
 
 
@@ -237,7 +237,7 @@ def test_a_config_that_does_not_fit_is_one_line(copy, changes, words):
     config = json.loads((copy / "config.json").read_text()) | changes
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=words):
-        Wan(path=str(copy)).load()
+        Wan(folder=str(copy)).load()
     line_of(copy)
 
 
@@ -272,8 +272,8 @@ def test_a_pickle_is_not_read(copy):
     assert "names 'shard.bin'; files that end in .safetensors" in line_of(copy)
 
 
-def test_without_a_path_or_diffusers_the_remedy_is_named(folder, monkeypatch):
-    with pytest.raises(InputError, match="missing required field `path`"):
+def test_without_a_folder_or_diffusers_the_remedy_is_named(folder, monkeypatch):
+    with pytest.raises(InputError, match="missing required field `folder`"):
         registry.create("codecs", "wan")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert line_of(folder) == "diffusers is not installed; install the extra s2search[video]"
@@ -281,7 +281,7 @@ def test_without_a_path_or_diffusers_the_remedy_is_named(folder, monkeypatch):
 
 def test_naming_it_does_not_import_diffusers():
     program = (
-        "import sys; from s2search import registry; registry.create('codecs', 'wan[path=x]')\n"
+        "import sys; from s2search import registry; registry.create('codecs', 'wan[folder=x]')\n"
         "assert not {'torch', 'diffusers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
