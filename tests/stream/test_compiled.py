@@ -1,7 +1,5 @@
 """A compiled model is the model: outputs, states, streams. A CUDA graph is played by a stand-in with its habits."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -153,18 +151,19 @@ def test_a_machine_without_a_compiler_is_told_in_one_line(make, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_inductor_compiles_every_kind_of_layer_and_streams_the_same(make):
-    """A minute where nothing is compiled yet."""
+def test_inductor_compiles_what_a_chunk_needs_and_streams_the_same(make):
+    """Four programs: half a minute on an idle core where none is cached yet."""
     model, text = make.model("SL", window_chunks=1, dtype=torch.float32), make.text(dtype=torch.float32)
     quick, sampler = Compiled(model), FewStepSampler(commit="clean_pass")
-    state = compiled = StreamState.start(model, (3, 5), seed=3)
-    for _ in range(3):
+    _, state = sampler.next_chunk(model, text, StreamState.start(model, (3, 5), seed=3))  # its window is full
+    compiled = state
+    for _ in range(2):
         z, state = sampler.next_chunk(model, text, state)
         compiled_z, compiled = sampler.next_chunk(quick, text, compiled)
         torch.testing.assert_close(compiled_z, z, rtol=0, atol=1e-5 * z.abs().max().item())
     same(compiled.layers, state.layers, atol=1e-4)
     assert compiled.transformer_bytes == state.transformer_bytes
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    _, again = sampler.next_chunk(quick, text, compiled)
+    assert graphs >= 4
+    sampler.next_chunk(quick, text, compiled)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
-    assert dataclasses.replace(again.header, chunks=3) == compiled.header
