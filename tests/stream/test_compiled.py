@@ -43,7 +43,7 @@ def same(one, other, **tolerance):
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @torch.no_grad()
-def test_every_pass_gives_what_the_models_gives(make, fast, layout):
+def test_every_pass_gives_what_the_model_gives(make, fast, layout):
     model, text = make.model(layout, depth=6), make.text(batch=2)
     quick = fast(model)
     state = model.initial_state(2, (3, 5), window=Window(frames=4, sink_frames=2))
@@ -120,6 +120,18 @@ def test_warming_up_records_all_that_a_stream_will_need(make, monkeypatch):
         for _ in range(4):
             _, after = FewStepSampler(commit=commit).next_chunk(quick, text, after)
     assert len(made) == recorded
+
+
+def test_states_of_the_same_shapes_but_other_windows_are_told_apart(make, fast):
+    model, text = make.model("SL"), make.text()
+    quick, given = fast(model), (make.latents(2), levels(0.5), text)
+    for frames in (2, 4):
+        state = model.initial_state(1, (3, 5), window=Window(frames=frames))
+        for _ in range(3):
+            with torch.no_grad():
+                expected, state = model.commit(*given, state), quick.commit(*given, state)
+            same(state, expected)
+            assert state[0].window == expected[0].window
 
 
 def test_a_recorded_call_copies_only_what_changed(monkeypatch):
