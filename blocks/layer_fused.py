@@ -23,6 +23,7 @@ from blocks.lcha_module import LinConvHybridAttention
 from blocks.norms import layer_norm, modulated_norm
 from blocks.softmax_attention_fused import FusedSoftmaxAttention
 from blocks.softmax_attention_module import SoftmaxAttention
+from s2search.block import Window
 
 #: Keys and values of a text, both (B, S, A, K).
 Words = tuple[Tensor, Tensor]
@@ -40,6 +41,12 @@ class FusedLayer(nn.Module):
     def read_text(self, text_BSE: Tensor) -> Words:
         """Return what `forward` and `advance` need of a text."""
         return self.cross_attention.keys_values(text_BSE)
+
+    def initial_state(
+        self, batch: int, grid: tuple[int, int], window: Window, device: torch.device, dtype: torch.dtype
+    ) -> Any:
+        """Return a state that remembers nothing yet. See the twin."""
+        return self.attention.initial_state(batch, grid, window, device, dtype)  # type: ignore[operator]
 
     def forward(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, words: Words, state: Any = None) -> Tensor:
         """Read. See the twin."""
@@ -110,6 +117,9 @@ class _OneAfterTheOther(nn.Module):
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
         self.attention = attention
+
+    def initial_state(self, *arguments: Any) -> Any:
+        return self.attention.initial_state(*arguments)  # type: ignore[operator]
 
     def forward(self, h_BTHWD: Tensor, state: Any) -> Tensor:
         y_BTHWD: Tensor = self.attention(h_BTHWD, state)

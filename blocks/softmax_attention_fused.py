@@ -20,17 +20,17 @@ from s2search.block import RingState
 _Projections = tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]
 
 
-class FusedSoftmaxAttention(nn.Module):
+class FusedSoftmaxAttention(SoftmaxAttention):
     """Makes all that comes from one grid by one matrix product, and once where it reads and commits."""
 
     def __init__(self, original: SoftmaxAttention) -> None:
-        super().__init__()
-        self.heads, self.on_key_grid = original.heads, original.on_key_grid
+        nn.Module.__init__(self)
+        self.heads = original.heads
         self.query_stride, self.key_stride = original.query_stride, original.key_stride
         self.output, self.query_norm, self.key_norm = original.output, original.query_norm, original.key_norm
-        self.query = None if self.query_stride == self.key_stride else original.query
+        self.other_query = None if self.query_stride == self.key_stride else original.query
         several = (original.key, original.value)
-        self.project = joined(*several) if self.query else joined(original.query, *several)
+        self.project = joined(*several) if self.other_query else joined(original.query, *several)
 
     def forward(self, h_BTHWD: Tensor, state: RingState | None) -> Tensor:
         """Attend. See the twin."""
@@ -48,8 +48,8 @@ class FusedSoftmaxAttention(nn.Module):
     def _projections(self, h_BTHWD: Tensor) -> _Projections:
         """Return queries, keys and values, not rotated, and the frames, rows and columns of the last two."""
         c_BThwD = self.on_key_grid(h_BTHWD)
-        *first, key_BMAK, value_BMAK = self._heads(self.project(c_BThwD)).unbind(2)
-        query_BNAK = first[0] if self.query is None else self._heads(self.query(h_BTHWD))[:, :, 0]
+        *first, key_BMAK, value_BMAK = self._several(self.project(c_BThwD)).unbind(2)
+        query_BNAK = first[0] if self.other_query is None else self._several(self.other_query(h_BTHWD))[:, :, 0]
         frames, height, width = c_BThwD.shape[1:4]
         return self.query_norm(query_BNAK), self.key_norm(key_BMAK), value_BMAK, (frames, height, width)
 
@@ -74,7 +74,7 @@ class FusedSoftmaxAttention(nn.Module):
         output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(h_BTHWD.shape))
         return output_BTHWD
 
-    def _heads(self, x_BTHWD: Tensor) -> Tensor:
+    def _several(self, x_BTHWD: Tensor) -> Tensor:
         """Return (B, N, P, A, K)."""
         width = self.output.in_features // self.heads
         return torch.unflatten(x_BTHWD.flatten(1, 3), -1, (-1, self.heads, width))

@@ -104,7 +104,7 @@ class S2DiT(nn.Module, Pretrained):
             state: What past chunks left; without one, attention is bidirectional over the frames given.
         """
         x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
-        route = _Route(self, x_BTHWD)
+        route = Route(self, x_BTHWD)
         for layer, stream, past in self._layers(state):
             route.x = layer(route.enter(stream), modulation_BT6D, text_BSE, past)
         return self._velocity(route, time_BTD)
@@ -157,7 +157,7 @@ class S2DiT(nn.Module, Pretrained):
     def commit(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> LayerStates:
         """Return the state with this chunk added; what comes after the last layer's keys and values is not computed."""
         x_BTHWD, modulation_BT6D, _ = self.stem(latents_BCTYX, s_BT)
-        route, new = _Route(self, x_BTHWD), []
+        route, new = Route(self, x_BTHWD), []
         for layer, stream, past in self._layers(state):
             x_BTHWD = route.enter(stream)
             new.append(layer.commit(x_BTHWD, modulation_BT6D, past))
@@ -170,7 +170,7 @@ class S2DiT(nn.Module, Pretrained):
     ) -> tuple[Tensor, LayerStates]:
         """Return what `forward` and `commit` return for the same chunk, from one pass."""
         x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
-        route, new = _Route(self, x_BTHWD), []
+        route, new = Route(self, x_BTHWD), []
         for layer, stream, past in self._layers(state):
             x_BTHWD = route.enter(stream)
             new.append(layer.commit(x_BTHWD, modulation_BT6D, past))
@@ -180,12 +180,12 @@ class S2DiT(nn.Module, Pretrained):
     def _layers(self, state: LayerStates | None) -> Iterator[tuple[Any, Stream, Any]]:
         return zip(self.layers, self.streams, repeat(None) if state is None else state, strict=False)
 
-    def _velocity(self, route: _Route, time_BTD: Tensor) -> Tensor:
+    def _velocity(self, route: Route, time_BTD: Tensor) -> Tensor:
         velocity_BCTYX: Tensor = self.head(route.leave(), time_BTD)
         return velocity_BCTYX
 
 
-class _Route:
+class Route:
     """The stream on its way through the layers: switched where the next layer runs at the other resolution.
 
     The stem feeds the high stream. On the way down the high stream is kept and added when the low one comes up again,
