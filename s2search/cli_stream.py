@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from s2search.realize.network import S2DiT
+    from s2search.stream.base import StreamingModel
     from s2search.stream.pipeline import Prompts
 
 
@@ -59,6 +60,9 @@ def stream(
     ] = None,
     codec: Annotated[str, typer.Option(help="Codec: dct, wan[folder=FOLDER].")] = "dct",
     overlap: Annotated[bool, typer.Option("--overlap", help="Decode while the next chunk is denoised.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the layers first; on a GPU also CUDA graphs.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     number_format: Annotated[NumberFormat, typer.Option("--dtype", help="Of the model.")] = NumberFormat.FLOAT32,
     threads: Annotated[
@@ -91,9 +95,14 @@ def stream(
     writer = VideoWriter(out, fps=fps)
     model = _model(weights, preset, plan, layout, random_weights, seed).to(where, _dtype(number_format))
     sizes = model.config.preset
+    runner: StreamingModel = model
+    if compiled:
+        from s2search.stream.compiled import Compiled
+
+        runner = Compiled(model)
     encoder = registry.create("texts", text or f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]")
     pipeline = StreamPipeline(
-        model=model,
+        model=runner,
         text=encoder.load(where, _dtype(number_format)),
         codec=registry.create("codecs", codec).load(where),
         sampler=sampler,

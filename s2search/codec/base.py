@@ -1,6 +1,7 @@
 """What a codec is: it turns video into the latents that the transformer denoises, and back, causally.
 
-A codec plugin is configuration (`dct`, `wan[folder=DIR]`); `load(device, dtype)` makes the worker that holds the weights.
+A codec plugin is configuration (`dct`, `wan[folder=DIR]`); `load(device, dtype)` makes the worker that
+holds the weights.
 
 Geometry (source: S2DiT, section 4; Wan autoencoder): 4x8x8 compression into 16 channels. The first latent frame is one
 pixel frame and every other one is four, so 1 + 4k pixel frames are 1 + k latent frames, and the first chunk of 3 latent

@@ -21,7 +21,7 @@ from torch import Tensor
 from s2search.codec.base import LoadedCodec
 from s2search.codec.pixels import frames_from_video
 from s2search.errors import InputError
-from s2search.realize.network import S2DiT
+from s2search.stream.base import StreamingModel
 from s2search.stream.sampler import FewStepSampler
 from s2search.stream.state import StreamState
 from s2search.text.base import LoadedText
@@ -76,7 +76,7 @@ class StreamPipeline:
         overlap: Decode while the next chunk is denoised.
     """
 
-    model: S2DiT
+    model: StreamingModel
     text: LoadedText
     codec: LoadedCodec
     sampler: FewStepSampler
@@ -165,7 +165,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _check_width(text_BSE: Tensor, model: S2DiT) -> None:
+def _check_width(text_BSE: Tensor, model: StreamingModel) -> None:
     wanted = model.config.preset.text_channels
     if text_BSE.shape[-1] != wanted:
         raise InputError(

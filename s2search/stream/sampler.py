@@ -15,7 +15,8 @@ from torch import Tensor
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError
 from s2search.preset import LATENT_CHANNELS, PATCH
-from s2search.realize.network import LayerStates, S2DiT
+from s2search.realize.network import LayerStates
+from s2search.stream.base import StreamingModel
 from s2search.stream.schedule import clean, few_step_schedule, renoise
 from s2search.stream.state import StreamState
 
@@ -47,7 +48,7 @@ class FewStepSampler:
         return len(self.schedule) + (self.commit == "clean_pass")
 
     def next_chunk(
-        self, model: S2DiT, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
+        self, model: StreamingModel, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
     ) -> tuple[Tensor, StreamState]:
         """Return the next chunk's clean latents and the state after it: `denoise`, then `commit_chunk`."""
         z_BCTYX, layers = self.denoise(model, text_BSE, state, frames=frames)
@@ -55,7 +56,7 @@ class FewStepSampler:
 
     @torch.no_grad()
     def denoise(
-        self, model: S2DiT, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
+        self, model: StreamingModel, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
     ) -> tuple[Tensor, LayerStates | None]:
         """Return the next chunk's clean latents (B, C, T, Y, X), float32 at least, and what `reuse_last` commits.
 
@@ -92,7 +93,7 @@ class FewStepSampler:
 
     @torch.no_grad()
     def commit_chunk(
-        self, model: S2DiT, text_BSE: Tensor, state: StreamState, z_BCTYX: Tensor, layers: LayerStates | None
+        self, model: StreamingModel, text_BSE: Tensor, state: StreamState, z_BCTYX: Tensor, layers: LayerStates | None
     ) -> StreamState:
         """Return the state after a chunk that `denoise` gave; under `clean_pass` this runs the network once more."""
         if layers is None:

@@ -24,7 +24,8 @@ from s2search.block import Window
 from s2search.codec.base import Cache
 from s2search.document import check_writable
 from s2search.errors import CheckError, InputError
-from s2search.realize.network import LayerStates, S2DiT
+from s2search.realize.network import LayerStates
+from s2search.stream.base import StreamingModel
 
 _SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"
 
@@ -63,7 +64,7 @@ class StreamState:
     @classmethod
     def start(
         cls,
-        model: S2DiT,
+        model: StreamingModel,
         grid: tuple[int, int],
         *,
         seed: int = 0,
@@ -119,7 +120,7 @@ class StreamState:
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: S2DiT) -> Self:
+    def load(cls, path: str | os.PathLike[str], model: StreamingModel) -> Self:
         """Read the state of a model's stream, onto the model's device.
 
         Raises:

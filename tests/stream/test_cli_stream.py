@@ -121,6 +121,15 @@ def test_an_interrupted_stream_keeps_its_frames_and_its_state(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_compiled_model_streams_too(s2search: Run, tmp_path: Path) -> None:
+    for option in ([], ["--compile"]):
+        done = s2search(*TINY, "--chunks", "4", "--out", f"{len(option)}.mp4", *option)
+        assert done.code == 0, done.err
+    one, other = (read_video(path).astype(int) for path in sorted(tmp_path.glob("*.mp4")))
+    assert abs(one - other).mean() < 1
+
+
+@pytest.mark.slow
 def test_memory_stays_flat_over_1000_chunks(s2search: Run) -> None:
     def peak(chunks: int) -> int:
         done = s2search(*TINY, "--chunks", str(chunks), "--out", "clip.mp4", "--json")
