@@ -8,12 +8,8 @@ SMALL = {"channels": 24, "heads": 4, "feed_forward": 32, "text_channels": 7, "te
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Tiny tensors run faster on one thread, and always in the same order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _alone(one_thread):
+    """Every test here."""
 
 
 @pytest.fixture
