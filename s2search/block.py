@@ -224,9 +224,9 @@ class Block(Part):
       `initial_state(batch, grid, window, device, dtype) -> state` remembers nothing yet. `grid` has the rows and
       columns of the block's own stream.
       `commit(x_BTHWD, modulation_BT6D, state) -> state` returns what a later chunk may see of this one.
-    Optionally `fused() -> module` returns the same layer for running fast: `read_text(text_BSE) -> words` is called once
-      per prompt, `forward` takes the words in the text's place, and `advance(x_BTHWD, modulation_BT6D, words, state)`
-      returns what `forward` and `commit` return.
+    Optionally `fused() -> module` returns the same layer for running fast: `read_text(text_BSE) -> words` is called
+      once per prompt, `forward` takes the words in the text's place, and `advance(x_BTHWD, modulation_BT6D, words,
+      state)` returns what `forward` and `commit` return.
     States are frozen dataclasses of tensors and plain values. One module serves every grid, chunk length and window.
     Blocks of the low stream get and give the low-resolution grid; the switches stand between.
     """

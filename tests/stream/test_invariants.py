@@ -200,13 +200,13 @@ def mutate_sums(monkeypatch):
 
 def mutate_skip(monkeypatch):
     """The long skip is not added where the low stream comes up."""
-    enter = network._Route.enter
+    enter = network.Route.enter
 
     def without_skip(self, stream):
         self._skip_BTHWD = torch.zeros_like(self._skip_BTHWD) if stream == 0 else self._skip_BTHWD
         return enter(self, stream)
 
-    monkeypatch.setattr(network._Route, "enter", without_skip)
+    monkeypatch.setattr(network.Route, "enter", without_skip)
 
 
 @pytest.mark.parametrize(
