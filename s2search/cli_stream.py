@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,17 +113,15 @@ def stream(
     )
     state = StreamState.start(model, grid, seed=seed) if state_in is None else StreamState.load(state_in, model)
     report = StreamReport(passes=sampler.passes, video=video, device=device, dtype=number_format.value)
-    with writer, progress_bar("streaming") as progress:
-        try:
-            for chunk in pipeline.chunks(prompts, chunks, state):
-                writer.append(chunk.frames_THWC)
-                report.add(chunk)
-                state = chunk.state
-                progress(report.chunks, chunks, f"{report.live_fps:.1f} FPS")
-        except KeyboardInterrupt:
-            if not report.chunks:
-                raise
-            report.interrupted = True
+    with writer, _interruption() as interrupted, progress_bar("streaming") as progress:
+        for chunk in pipeline.chunks(prompts, chunks, state):
+            writer.append(chunk.frames_THWC)
+            report.add(chunk)
+            state = chunk.state
+            progress(report.chunks, chunks, f"{report.live_fps:.1f} FPS")
+            if interrupted():
+                break
+        report.interrupted = report.chunks < chunks
     if state_out is not None:
         state.save(state_out)
     if as_json:
@@ -186,6 +187,22 @@ def _model(
         torch.manual_seed(seed)
         model = S2DiT.from_preset(sizes, layout or "") if planned is None else realize(planned, sizes)
     return model.eval()
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Let a first Ctrl-C wait for the chunk at hand, so that file and state stay whole; a second one stops at once."""
+    asked = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _device(text: str) -> torch.device:
