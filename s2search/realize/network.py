@@ -9,7 +9,6 @@ Source: S2DiT, section 3 (streams and long skip) and section 4 (patches of 1x2x2
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -178,7 +177,8 @@ class S2DiT(nn.Module, Pretrained):
         return self._velocity(route, time_BTD), tuple(new)
 
     def _layers(self, state: LayerStates | None) -> Iterator[tuple[Any, Stream, Any]]:
-        return zip(self.layers, self.streams, repeat(None) if state is None else state, strict=False)
+        past = (None,) * len(self.layers) if state is None else state
+        return zip(self.layers, self.streams, past, strict=True)
 
     def _velocity(self, route: Route, time_BTD: Tensor) -> Tensor:
         velocity_BCTYX: Tensor = self.head(route.leave(), time_BTD)
