@@ -70,7 +70,7 @@ def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> 
 
 def _card(tables: Sequence[LatencyTable]) -> Card:
     cards = [table.card for table in tables]
-    marks = [f"{table.name}: {mark}" for table in tables for mark in table.card.protocol.get("marked", [])]
+    marks = [f"{table.name}: {mark}" for table in tables for mark in _marks(table.card)]
     common = [card.common_std_relative for card in cards if card.common_std_relative is not None]
     protocol: dict[str, Any] = {
         "method": "merged from several campaigns",
@@ -92,6 +92,11 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
         assumptions=_unique(line for card in cards for line in card.assumptions),
         common_std_relative=max(common) if common else None,
     )
+
+
+def _marks(card: Card) -> list[Any]:
+    marks = card.protocol.get("marked")
+    return marks if isinstance(marks, list) else []
 
 
 def _drift_left(card: Card) -> float | None:
