@@ -46,6 +46,15 @@ app.add_typer(kit_app, name="kit")
 app.command()(stream)
 
 
+class RoleName(StrEnum):
+    """What a row of a table is for."""
+
+    BLOCK = "block"
+    COMMIT = "commit"
+    SWITCH = "switch"
+    FIXED = "fixed"
+
+
 class ScenarioName(StrEnum):
     """What one forward pass sees."""
 
@@ -222,6 +231,11 @@ def measure(
     video: Annotated[list[str] | None, typer.Option(help="Video size, WIDTHxHEIGHT. May be repeated.")] = None,
     scenario: Annotated[list[ScenarioName] | None, typer.Option(help="stream, clip, or both (default).")] = None,
     candidates: Annotated[str | None, typer.Option(help="Blocks to measure; all installed ones by default.")] = None,
+    role: Annotated[
+        list[RoleName] | None, typer.Option(help="Rows to measure: all that the profiler can (default), or some.")
+    ] = None,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Latent frames of a stream's chunk.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Past chunks that a stream still sees.")] = None,
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
@@ -241,6 +255,10 @@ def measure(
     from s2search.space import parse_blocks
 
     sizes = Preset.named(preset)
+    sizes = dataclasses.replace(
+        sizes, chunk_frames=chunk or sizes.chunk_frames, window_chunks=window or sizes.window_chunks
+    )
+    chosen = registry.create("profilers", profiler)
     items = [
         item
         for size in video or ["256x144"]
@@ -250,10 +268,10 @@ def measure(
             scenarios=[name.value for name in scenario or ScenarioName],
             candidates=parse_blocks(candidates or ""),
             clip_frames=clip_frames,
+            roles=[name.value for name in role] if role else chosen.roles(),
         )
     ]
     with progress_bar("measuring") as progress:
-        chosen = registry.create("profilers", profiler)
         seconds = None if sustained is None else parse_seconds(sustained)
         protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
         table = run(chosen, items, out, preset=sizes.name, protocol=protocol, progress=progress)

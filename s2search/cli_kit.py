@@ -95,6 +95,7 @@ def kit_build(
             scenarios=[name.value for name in scenario or [ScenarioName.STREAM]],
             candidates=parse_blocks(candidates or ""),
             clip_frames=clip_frames,
+            roles=("block", "switch", "fixed"),
         )
     ]
     if known and shots is None:

@@ -70,7 +70,7 @@ def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> 
 
 def _card(tables: Sequence[LatencyTable]) -> Card:
     cards = [table.card for table in tables]
-    drifts = [drift for card in cards if isinstance(drift := card.protocol.get("sentinel_drift_percent"), int | float)]
+    marks = [f"{table.name}: {mark}" for table in tables for mark in _marks(table.card)]
     common = [card.common_std_relative for card in cards if card.common_std_relative is not None]
     protocol: dict[str, Any] = {
         "method": "merged from several campaigns",
@@ -79,8 +79,10 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
             for table in tables
         ],
     }
-    if drifts:
+    if drifts := [drift for card in cards if (drift := _drift_left(card)) is not None]:
         protocol["sentinel_drift_percent"] = max(drifts, key=abs)
+    if marks:
+        protocol["marked"] = marks
     return dataclasses.replace(
         cards[0],
         date=max(card.date for card in cards),
@@ -90,6 +92,18 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
         assumptions=_unique(line for card in cards for line in card.assumptions),
         common_std_relative=max(common) if common else None,
     )
+
+
+def _marks(card: Card) -> list[Any]:
+    marks = card.protocol.get("marked")
+    return marks if isinstance(marks, list) else []
+
+
+def _drift_left(card: Card) -> float | None:
+    """Return the sentinel's drift in per cent: what was left of it, where it was taken out."""
+    names = ("sentinel_drift_corrected_percent", "sentinel_drift_percent")
+    said = (card.protocol.get(name) for name in names)
+    return next((drift for drift in said if isinstance(drift, int | float)), None)
 
 
 def _pooled(first: Row, second: Row, place: str) -> Row:

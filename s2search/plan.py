@@ -33,7 +33,9 @@ TieBreak = Literal["most even", "fewest changes", "first by name"]
 class LatencyAnswer:
     """Milliseconds of one forward pass: predicted, its 95 % interval if all rows err together, and the budget.
 
-    `predicted` is the sum of the blocks' own latencies, `switches` and `fixed`.
+    `predicted` is the sum of the blocks' own latencies, `switches` and `fixed`. `commit` is beside it: the sum of what
+    the layers take to commit one chunk to their states; null where the table does not say so of each of them. No
+    budget and no rate counts it.
     """
 
     predicted: float
@@ -43,6 +45,7 @@ class LatencyAnswer:
     slack: float | None
     switches: float
     fixed: float
+    commit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,11 @@ class BlockAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class RateAnswer:
-    """One chunk through the whole pipeline: its milliseconds and the pixel frames per second, per commit policy."""
+    """One chunk through the whole pipeline: its milliseconds and the pixel frames per second, per commit policy.
+
+    A pass that rewrites the state counts as a whole forward pass, and committing to the state as nothing; what the
+    latter takes, where that was measured, is `LatencyAnswer.commit`.
+    """
 
     chunk_ms: dict[str, float]
     frames_per_second: dict[str, float]
@@ -223,7 +230,11 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """A hash of everything in the plan."""
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
+        content = msgspec.to_builtins(self)
+        for answer in (content, *content.get("devices", ())):
+            if answer["latency_ms"].get("commit") is None:
+                answer["latency_ms"].pop("commit", None)  # such a plan keeps the digest from before there were commits
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"
 
     def to_json(self) -> str:
         """Return the plan as indented JSON."""

@@ -243,7 +243,7 @@ def _devices(
             precision=target.scope.precision,
             compute_unit=target.scope.compute_unit,
             blocks=_blocks(request.space, evidence),
-            latency_ms=_latency(target, evidence, problem, choice_L),
+            latency_ms=_latency(target, evidence, problem, choice_L, commit_us=_commit_us(target, request, choice_L)),
             memory_bytes=_memory(target, problem, choice_L),
             rate=_rate(target, problem.price(choice_L).latency_us),
             binds=None if relaxed is None else relaxed > score,
@@ -269,7 +269,16 @@ def _blocks(space: Space, evidence: Evidence) -> dict[str, BlockAnswer]:
     }
 
 
-def _latency(target: Target, evidence: Evidence, problem: Problem, choice_L: Sequence[int]) -> LatencyAnswer:
+def _commit_us(target: Target, request: Request, choice_L: Sequence[int]) -> int | None:
+    """Return what the layers take to commit one chunk; None where the table does not say so of each of them."""
+    row_us = {row.part_label: round(1000 * row.latency_ms) for row in target.table.commits_in_scope(target.scope)}
+    found = [row_us.get(request.space.candidates[c].label) for c in choice_L]
+    return None if None in found else sum(us for us in found if us is not None)
+
+
+def _latency(
+    target: Target, evidence: Evidence, problem: Problem, choice_L: Sequence[int], *, commit_us: int | None
+) -> LatencyAnswer:
     budget_us, predicted_us = target.latency_budget_us, problem.price(choice_L).latency_us
     blocks_us = int(sum(problem.latency_us_LC[layer, c] for layer, c in enumerate(choice_L)))
     std_us = evidence.latency_std_us(problem, choice_L)
@@ -281,6 +290,7 @@ def _latency(target: Target, evidence: Evidence, problem: Problem, choice_L: Seq
         slack=None if budget_us is None else (budget_us - predicted_us) / 1000,
         switches=(predicted_us - blocks_us - problem.fixed_us) / 1000,
         fixed=problem.fixed_us / 1000,
+        commit=None if commit_us is None else commit_us / 1000,
     )
 
 

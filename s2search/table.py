@@ -37,7 +37,8 @@ SCHEMA: Literal["s2search.table/1"] = "s2search.table/1"
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
 
 ProvenanceKind = Literal["measured", "published", "derived", "estimated"]
-Role = Literal["block", "switch", "fixed"]
+Role = Literal["block", "commit", "switch", "fixed"]
+ROLES: tuple[Role, ...] = ("block", "commit", "switch", "fixed")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
@@ -102,10 +103,12 @@ class Row:
     """One part at one shape: its latency (milliseconds, median over samples) and its memory (bytes).
 
     `role` says how a plan uses it: a `block` may stand at a layer, a `switch` is paid between streams, a `fixed` part
-    is paid once in every layout. Latencies are those after drift was taken out, where it was; `latency_raw_ms` is the
-    median before. `latency_error_ms` is the standard error of the median, `latency_std_ms` the deviation of samples.
-    `launch_us` is what starting a sample costs beside its calls, where that can be told from noise. `order` is the
-    position in which the row was first measured, and `measured_at` the time; both are null where nothing was measured.
+    is paid once in every layout; a `commit` is no part of a forward pass, but what a block takes to add a finished
+    chunk to its streaming state, with the block's own weights and state. Latencies are those after drift was taken out,
+    where it was; `latency_raw_ms` is the median before. `latency_error_ms` is the standard error of the median,
+    `latency_std_ms` the deviation of samples. `launch_us` is what starting a sample costs beside its calls, where that
+    can be told from noise. `order` is the position in which the row was first measured, and `measured_at` the time;
+    both are null where nothing was measured.
     """
 
     role: Role
@@ -159,14 +162,25 @@ class Row:
                 f"the median of {self.label} ({self.latency_ms} ms) lies outside its p10 to p90 ({p10} to {p90} ms)",
                 remedy="measure the row again or remove it",
             )
+        if self.role == "commit" and self.scenario != "stream":
+            raise TableError(
+                f"{self.label} is a row of the scenario {self.scenario!r}",
+                allowed="stream: nothing else has a state",
+                remedy="correct its scenario or its role",
+            )
         self.shape  # noqa: B018  a shape that contradicts itself is refused here, with its line
         if self.samples == 0 and self.latency_provenance == "measured":
             raise TableError(f"{self.label} is called measured but has no samples", remedy="state its true provenance")
 
     @property
-    def label(self) -> str:
+    def part_label(self) -> str:
         """The part as people write it."""
         return f"{self.part}[{self.options}]" if self.options else self.part
+
+    @property
+    def label(self) -> str:
+        """What was timed, as people write it: the part, or `lcha commit`."""
+        return f"{self.part_label} commit" if self.role == "commit" else self.part_label
 
     @property
     def shape(self) -> Shape:
@@ -176,7 +190,8 @@ class Row:
     @property
     def key(self) -> tuple[object, ...]:
         """What makes a row unique in its table."""
-        return (self.part, self.options, self.scenario, self.shape, self.precision, self.compute_unit)
+        part = f"{self.part} commit" if self.role == "commit" else self.part
+        return (part, self.options, self.scenario, self.shape, self.precision, self.compute_unit)
 
 
 _LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
@@ -300,7 +315,14 @@ class LatencyTable:
         return [row for row in rows if getattr(row, field) == value]
 
     def in_scope(self, scope: Scope, *, any_grid: bool = False) -> list[Row]:
-        """Return the rows of one scope; with `any_grid`, of every video size beside it."""
+        """Return what a forward pass of one scope is made of; with `any_grid`, of every video size beside it."""
+        return [row for row in self._in_scope(scope, any_grid=any_grid) if row.role != "commit"]
+
+    def commits_in_scope(self, scope: Scope) -> list[Row]:
+        """Return the rows of one scope that say what committing a chunk takes; a table may have none."""
+        return [row for row in self._in_scope(scope, any_grid=False) if row.role == "commit"]
+
+    def _in_scope(self, scope: Scope, *, any_grid: bool) -> list[Row]:
         return [
             row
             for row in self.rows

@@ -22,7 +22,7 @@ from s2search.table import LatencyTable, open_table
 from tests.conftest import Outcome
 
 CPU, IPHONE = open_table("amd-epyc"), open_table("iphone-16-pro-max")
-STDS = {row.part: row.latency_std_ms for row in CPU.rows if row.scenario == "stream" and row.height == 18}
+STDS = {row.label: row.latency_std_ms for row in CPU.rows if row.scenario == "stream" and row.height == 18}
 
 
 def with_common(relative: float) -> LatencyTable:

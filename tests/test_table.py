@@ -76,8 +76,12 @@ def test_measured_tables_carry_the_samples_that_they_were_made_of() -> None:
     for folder in installed_tables().values():
         card = LatencyTable.load(folder).card
         if card.provenance.kind == "measured":
-            samples = (folder / "samples.jsonl").read_bytes()
-            assert card.protocol["samples_digest"] == f"sha256:{hashlib.sha256(samples).hexdigest()}"
+            campaigns = [part["protocol"] for part in card.protocol.get("merged", [])]
+            names = [f"samples.{number}.jsonl" for number, _ in enumerate(campaigns, start=1)] or ["samples.jsonl"]
+            for name, protocol in zip(names, campaigns or [card.protocol], strict=True):
+                digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+                assert protocol["samples_digest"] == f"sha256:{digest}"
+            assert {path.name for path in folder.glob("samples*")} == set(names)
 
 
 def test_a_table_opens_by_the_first_words_of_its_name() -> None:

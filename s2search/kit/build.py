@@ -93,6 +93,11 @@ def build(
     """
     if not any(item.role == "block" for item in items):
         raise InputError("there is no block to measure", remedy="name at least one candidate")
+    if commit := next((item for item in items if item.role == "commit"), None):
+        raise InputError(
+            f"a kit cannot time {commit.key!r}: rings of keys and values have six axes, tensors of Core ML five",
+            remedy="leave the role commit out",
+        )
     protocol = protocol or KitProtocol()
     _refuse_finished(out)
     try:

@@ -85,11 +85,13 @@ def work(shape: Shape, precision: str, part: str, options: str) -> Work:
 
 
 def timed_work(table: LatencyTable, scope: Scope) -> list[tuple[Row, Work]]:
-    """Return every timed row with the scope's precision and compute unit, at any shape, and the work behind it."""
+    """Return every timed forward pass with the scope's precision and compute unit, at any shape, and its work."""
     rows = [
         row
         for row in table.rows
-        if (row.precision, row.compute_unit) == (scope.precision, scope.compute_unit) and row.latency_ms > 0
+        if (row.precision, row.compute_unit) == (scope.precision, scope.compute_unit)
+        and row.latency_ms > 0
+        and row.role != "commit"
     ]
     found = []
     for row in rows:

@@ -136,7 +136,7 @@ def _contradictions(table: Suspect) -> Iterator[Complaint]:
 
 
 def _place(row: Row) -> tuple[object, ...]:
-    return (row.part, row.options, row.scenario, row.shape)
+    return (row.label, row.scenario, row.shape)
 
 
 def _digits(row: Row) -> int:

@@ -130,16 +130,16 @@ def _wrong_role(table: Suspect) -> Iterator[Complaint]:
     blocks = {row.part for row in table.rows.values() if row.role == "block"} | set(registry.installed("blocks"))
     for line, row in table.rows.items():
         expected = _ROLES.get(row.part, "block" if row.part in blocks else row.role)
-        if row.role != expected:
+        if row.role != expected and (row.role, expected) != ("commit", "block"):
             harm = (
                 "every layout would pay for it, beside its layers" if row.role == "fixed" else "plans would misuse it"
             )
-            yield line, f"{row.label} is a {expected} part, and its role says {row.role}: {harm}"
+            yield line, f"{row.part_label} is a {expected} part, and its role says {row.role}: {harm}"
 
 
 def _mixed_scenarios(table: Suspect) -> Iterator[Complaint]:
     for line, row in table.rows.items():
-        if row.role != "block":
+        if row.role not in ("block", "commit"):
             continue
         if row.scenario == "clip" and row.context_frames:
             yield line, f"{row.label} is a clip row with {row.context_frames} context frames; a clip has no past"
@@ -178,7 +178,7 @@ def _part(row: Row) -> Part | None:
     for family in ("blocks", "parts"):
         try:
             if row.part in registry.installed(family):
-                part = registry.create(family, row.label)
+                part = registry.create(family, row.part_label)
                 return part if isinstance(part, Part) else None
         except S2SearchError:
             return None

@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 from s2search.errors import InputError
 from s2search.measure.adb_transport import AdbTransport, Transport, devices
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.table import ROLES, Role
 
 _FOLDER = "/data/local/tmp/s2search"
 _WARM_UPS = 3  # calls of every process that do not count: each sample is a process of its own
@@ -68,6 +69,10 @@ class Adb(Profiler):
         if self.tool == "litert" and not (self.models and Path(self.models).is_dir()):
             return f"there is no folder of .tflite files at {self.models!r}; give adb[tool=litert,models=FOLDER]"
         return devices(self.transport(), self.serial)
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles where it exports the items itself. See the base class."""
+        return ROLES if self.tool == "executorch" else super().roles()
 
     def device(self) -> Device:
         """Return what the phone says of itself. See the base class."""

@@ -30,8 +30,9 @@ Measure = Literal["latency", "peak_memory", "placement"]
 class Item:
     """One row to be measured: a part at a shape, and the role that a plan gives it.
 
-    In a `stream`, what is timed is a block's read of one chunk with a full window behind it; in a `clip`, its
-    bidirectional forward pass. Parts that are no blocks have no state.
+    In a `stream`, what is timed is a block's read of one chunk with a full window behind it, or, with the role
+    `commit`, its `commit` of one chunk to that same state; in a `clip`, its bidirectional forward pass. Parts that are
+    no blocks have no state.
     """
 
     role: Role
@@ -40,9 +41,14 @@ class Item:
     shape: Shape
 
     @property
+    def label(self) -> str:
+        """What is timed, as people write it: that of its row."""
+        return f"{self.part.label} commit" if self.role == "commit" else self.part.label
+
+    @property
     def key(self) -> str:
         """What tells an item from the others of its campaign."""
-        return f"{self.scenario} {self.part.label} {self.shape.grid}"
+        return f"{self.scenario} {self.label} {self.shape.grid}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +84,9 @@ class Device:
 class Memory:
     """Bytes of an item: stored weights, streaming state with a full window, activations at the worst moment.
 
-    The peak includes inputs and outputs, and excludes weights and state. A profiler that cannot measure it gives the
-    formula's, and leaves `peak_memory` out of what it measures.
+    The peak includes inputs and outputs, of a commit the new state too, and excludes weights and the state before. A
+    profiler that cannot measure it gives the formula of the part's forward pass, and leaves `peak_memory` out of what
+    it measures.
     """
 
     weight_bytes: int
@@ -121,6 +128,10 @@ class Profiler(ABC):
     @abstractmethod
     def why_not(self) -> str | None:
         """Return None if this machine can run it, else one line: the reason, and the machine or extra it needs."""
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return the roles that it can time; one that leaves `commit` out is never given any."""
+        return ("block", "switch", "fixed")
 
     @abstractmethod
     def device(self) -> Device:

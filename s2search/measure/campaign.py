@@ -88,8 +88,17 @@ def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: 
     keys = [item.key for item in items]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise InputError(f"the item {twice!r} is named twice", remedy="name it once")
-    if not any(item.role == "block" for item in items):
-        raise InputError("there is no block to measure", remedy="name at least one candidate")
+    if not any(item.role in ("block", "commit") for item in items):
+        raise InputError(
+            "there is no block to measure", remedy="name at least one candidate, and the role block or commit"
+        )
+    if untimed := next((item for item in items if item.role not in profiler.roles()), None):
+        raise InputError(
+            f"the profiler {profiler.name!r} cannot time {untimed.key!r}",
+            allowed=f"roles: {', '.join(profiler.roles())}",
+            remedy=f"leave the role {untimed.role} out",
+            item=untimed,
+        )
     return Campaign(
         code_version=f"s2search {version('s2search')}",
         preset=preset,

@@ -33,6 +33,8 @@ _UNITS = {"neural_engine": "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY"
 class CoreML(Profiler):
     """Times Core ML programs on this Mac, weights and activations in float16.
 
+    No commits: rings of keys and values have six axes, and a tensor of Core ML at most five.
+
     Attributes:
         compute_unit: What Core ML may use beside the CPU; what it does use is the table's `placement`.
     """

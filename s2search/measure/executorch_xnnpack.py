@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
+from s2search.table import ROLES, Role
 
 if TYPE_CHECKING:
     from s2search.measure.tensor_call import TensorCall
@@ -54,6 +55,10 @@ class ExecuTorch(Profiler):
         if not _portable_lib()._is_available(_BACKEND):
             return f"this build of executorch lacks {_BACKEND}; install executorch from its own wheel"
         return why_no_cores(self.name, self.threads, pin=self.pin)
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles. See the base class."""
+        return ROLES
 
     def device(self) -> Device:
         """Return the processor's facts. See the base class."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from s2search import registry
 from s2search.block import Block, Part, Precision, Scenario, Shape
 from s2search.measure.base import Device, Item
 from s2search.preset import Preset
-from s2search.table import Role, Row
+from s2search.table import ROLES, Role, Row
 
 SCENARIOS: tuple[Scenario, ...] = ("stream", "clip")
 _PARTS: dict[str, Role] = {"down": "switch", "up": "switch", "stem": "fixed", "head": "fixed"}
@@ -22,8 +22,9 @@ def campaign_items(
     scenarios: Sequence[Scenario] = SCENARIOS,
     candidates: Sequence[Block] = (),
     clip_frames: int | None = None,
+    roles: Collection[Role] = ROLES,
 ) -> tuple[Item, ...]:
-    """List what a table needs so that every layout of the candidates can be priced.
+    """List what a table needs so that every layout of the candidates can be priced, and its commits in a stream.
 
     Args:
         preset: The model's sizes.
@@ -31,19 +32,24 @@ def campaign_items(
         scenarios: `stream`, `clip` or both.
         candidates: Blocks to measure; by default all installed ones.
         clip_frames: Latent frames of a clip; by default the preset's.
+        roles: Leaves out the items of all others.
 
     >>> items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["stream"])
-    >>> [item.key for item in items if item.role != "block"]
+    >>> [item.key for item in items if item.role in ("switch", "fixed")]
     ['stream down 3x9x16', 'stream up 3x9x16', 'stream stem 3x9x16', 'stream head 3x9x16']
+    >>> next(item.key for item in items if item.role == "commit")
+    'stream lcha commit 3x9x16'
     """
     blocks = candidates or [registry.create("blocks", name) for name in registry.installed("blocks")]
     parts: list[tuple[Role, Part]] = [("block", block) for block in blocks]
+    parts += [("commit", block) for block in blocks]
     parts += [(role, registry.create("parts", name)) for name, role in _PARTS.items()]
     return tuple(
         Item(role=role, part=part, scenario=scenario, shape=shape)
         for scenario in scenarios
         for shape in [preset.shape(video, scenario, frames=clip_frames if scenario == "clip" else None)]
         for role, part in parts
+        if role in roles and (role != "commit" or scenario == "stream")
     )
 
 

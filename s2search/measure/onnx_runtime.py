@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
+from s2search.table import ROLES, Role
 
 if TYPE_CHECKING:
     from s2search.measure.torch_call import TorchCall
@@ -63,6 +64,10 @@ class OnnxRuntime(Profiler):
                 return "onnxruntime has no CUDA provider; install onnxruntime-gpu, on a machine with an NVIDIA GPU"
             return None
         return why_no_cores(self.name, self.threads, pin=self.pin)
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles. See the base class."""
+        return ROLES
 
     def device(self) -> Device:
         """Return the processor's or the GPU's facts. See the base class."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from s2search.errors import InputError, S2SearchError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.table import LatencyTable, ProvenanceKind, Row, open_table
+from s2search.table import ROLES, LatencyTable, ProvenanceKind, Role, Row, open_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,13 @@ class Replay(Profiler):
             compute_unit=row.compute_unit,
         )
 
+    def roles(self) -> tuple[Role, ...]:
+        """Return the roles of the table's rows. See the base class."""
+        if self.why_not() is not None:
+            return super().roles()
+        there = {row.role for row in self._open().rows}
+        return tuple(role for role in ROLES if role in there)
+
     @contextmanager
     def session(self) -> Iterator[None]:
         """Begin the drift anew. See the base class."""
@@ -82,11 +89,11 @@ class Replay(Profiler):
     def prepare(self, item: Item) -> Prepared:
         """Find the item's row. See the base class."""
         for row in self._open().rows:
-            if (row.label, row.scenario, row.shape) == (item.part.label, item.scenario, item.shape):
+            if (row.label, row.scenario, row.shape) == (item.label, item.scenario, item.shape):
                 return _Played(self, row)
         raise InputError(
             f"the table {self.table!r} has no row of {item.key} with {item.shape.channels} channels",
-            remedy="measure what the table holds: its preset, video sizes and scenarios",
+            remedy="measure what the table holds: its preset, video sizes, scenarios and roles",
         )
 
     @cached_property

@@ -22,11 +22,17 @@ def retabulate(folder: str | os.PathLike[str]) -> LatencyTable:
     """Replace a measured table by what its samples say now; what was added to its card by hand stays.
 
     Raises:
-        InputError: The folder has no samples of a finished campaign, or what they were taken of is not installed.
+        InputError: The folder has no samples of a finished campaign, or what they were taken of is not installed, or
+            the table has rows of further campaigns.
         TableError: The table there cannot be read.
     """
     path = Path(folder)
     old = LatencyTable.load(path)
+    if "merged" in old.card.protocol:
+        raise InputError(
+            f"the table {old.name!r} was merged from {len(old.card.protocol['merged'])} campaigns",
+            remedy="make each of them again from its own samples, and merge them again",
+        )
     campaign, journal = read_journal(path / "samples.jsonl")
     _check_finished(campaign, journal)
     options = {key: value for key, value in campaign.profiler.items() if key != "name"}
@@ -44,8 +50,8 @@ def items_of(campaign: Campaign) -> tuple[Item, ...]:
     sizes = {field.name for field in dataclasses.fields(Shape)}
     items = []
     for one in campaign.items:
-        scenario, label, _ = str(one["key"]).split(" ")
-        part = registry.create("blocks" if one["role"] == "block" else "parts", label)
+        scenario, label, *_ = str(one["key"]).split(" ")
+        part = registry.create("blocks" if one["role"] in ("block", "commit") else "parts", label)
         shape = Shape(**{key: value for key, value in one.items() if key in sizes})
         items.append(Item(role=one["role"], part=part, scenario=scenario, shape=shape))  # type: ignore[arg-type]
     return tuple(items)

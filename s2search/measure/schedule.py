@@ -88,8 +88,8 @@ def round_slots(
 
 
 def sentinel_of(items: Sequence[Item]) -> Item:
-    """Return the item whose samples show the drift of the machine: the first block."""
-    return next(item for item in items if item.role == "block")
+    """Return the item whose samples show the drift of the machine: the first block, or of commits alone the first."""
+    return next(item for role in ("block", "commit") for item in items if item.role == role)
 
 
 def expected_samples(items: Sequence[Item], journal: Journal, protocol: Protocol) -> int:

@@ -25,7 +25,7 @@ _CERTAIN = 2.0  # standard errors from which a launch cost is told from noise
 def tabulate(
     name: str, profiler: Profiler, campaign: Campaign, items: Sequence[Item], journal: Journal
 ) -> LatencyTable:
-    """Return the table that a finished campaign has measured, the long skip's buffer added.
+    """Return the table that a finished campaign has measured, the long skip's buffer added to other fixed parts.
 
     A sentinel's extra samples count for the drift only, so that every row has the same number of samples. Of a
     sustained campaign the last third counts.
@@ -33,7 +33,7 @@ def tabulate(
     run = _Run.of(campaign, journal)
     order = {key: position for position, key in enumerate(dict.fromkeys(sample.item for sample in run.samples))}
     rows = [_row(item, profiler, campaign.device, journal.ready[item.key], order[item.key], run) for item in items]
-    scopes = dict.fromkeys((item.scenario, item.shape) for item in items)
+    scopes = dict.fromkeys((item.scenario, item.shape) for item in items if item.role == "fixed")
     rows += [long_skip_row(scenario, shape, campaign.device) for scenario, shape in scopes]
     return LatencyTable(name=name, card=_card(profiler, campaign, journal, run), rows=tuple(rows))
 
@@ -150,6 +150,7 @@ def _protocol(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Ru
         "measures": list(profiler.measures),
         "order": "all rows in a fresh order every round, one process",
         **journal.protocol,
+        **_stream(campaign),
         "profiler": campaign.profiler,
         "mode": _mode(campaign, journal, run),
         "sentinel": sentinels[0].item,
@@ -164,6 +165,14 @@ def _protocol(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Ru
         **_findings(journal, run),
         "samples_digest": journal.digest,
     }
+
+
+def _stream(campaign: Campaign) -> dict[str, Any]:
+    """Return the latent frames of a stream's chunk, and those of its past that softmax attention sees."""
+    for item in campaign.items:
+        if str(item["key"]).startswith("stream "):
+            return {"stream": {"chunk_frames": item["frames"], "context_frames": item["context_frames"]}}
+    return {}
 
 
 def _mode(campaign: Campaign, journal: Journal, run: _Run) -> str:

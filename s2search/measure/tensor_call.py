@@ -2,7 +2,7 @@
 
 Export knows neither our states nor options: the tensors of all arguments become inputs, in their order, and the rest
 (frames seen, rows and columns) is built in, as an application builds it into the package of one chunk size. A read does
-not change the state, so nothing has to be reset between two calls.
+not change the state, and a commit returns the tensors of a new one, so nothing has to be reset between two calls.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ class TensorCall(nn.Module):
         return sum(self.arguments[name].numel() * (4 if name in self.exact else 2) for name in self.state)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Run the module once."""
+        """Run the module once; of a new state return its tensors."""
         left = iter(inputs)
-        return self.module(*(_filled(argument, left) for argument in self._call.values()))
+        output = self.module(*(_filled(argument, left) for argument in self._call.values()))
+        if not dataclasses.is_dataclass(output):
+            return output
+        return tuple(tensor for _, tensor in _fields(output))
 
 
 def _at_most_five_axes(x: Tensor) -> Tensor:

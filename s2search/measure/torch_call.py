@@ -1,5 +1,7 @@
 """One item as a call in torch: the module with random weights, its inputs, and a block's state with a full window.
 
+A commit is the call of a module of its own, so that whatever compiles, exports or captures modules takes it as well.
+
 Axes: B batch (1)  T frames  H W token rows and columns of the item's stream  D channels  S text tokens  E text channels
       C latent channels  Y X latent rows and columns
 """
@@ -50,11 +52,23 @@ class TorchCall:
         return _storage_bytes(_tensors(self.state))
 
 
+class Commit(nn.Module):
+    """Commits a chunk to a block's state where the block itself would read it; returns the new state."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x_BTHWD: Tensor, modulation_BT6D: Tensor, state: Any) -> Any:
+        """Return the state that a later chunk may see."""
+        return self.block.commit(x_BTHWD, modulation_BT6D, state)  # type: ignore[operator]
+
+
 @torch.no_grad()
 def torch_call(item: Item, device: torch.device, dtype: torch.dtype) -> TorchCall:
     """Make an item's module and inputs; the same numbers every time, and torch's own generators are left as they were.
 
-    A stream's block first commits random chunks until its window is full.
+    A stream's block first commits random chunks until its window is full; a commit is of one chunk more.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
         torch.manual_seed(_SEED)
@@ -68,6 +82,9 @@ def torch_call(item: Item, device: torch.device, dtype: torch.dtype) -> TorchCal
             for _ in range(-(-item.shape.context_frames // item.shape.frames)):
                 chunk_BTHWD, modulation_BT6D = torch.randn_like(arguments["x"]), arguments["modulation"]
                 state = module.commit(chunk_BTHWD, modulation_BT6D, state)  # type: ignore[operator]
+        if item.role == "commit":
+            del arguments["text"]
+            module = Commit(module)
         return TorchCall(module=module, arguments={**arguments, "state": state}, state=state)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
+from s2search.table import ROLES, Role
 
 if TYPE_CHECKING:
     from s2search.measure.torch_call import TorchCall
@@ -49,6 +50,10 @@ class TorchCpu(Profiler):
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
         return why_no_cores(self.name, self.threads, pin=self.pin)
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles. See the base class."""
+        return ROLES
 
     def device(self) -> Device:
         """Return the processor's facts. See the base class."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.table import ROLES, Role
 
 if TYPE_CHECKING:
     from s2search.measure.torch_call import TorchCall
@@ -49,6 +50,10 @@ class TorchCuda(Profiler):
         if not torch.cuda.is_available():
             return "torch sees no CUDA device; it needs a machine with an NVIDIA GPU and its driver"
         return None
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles. See the base class."""
+        return ROLES
 
     def device(self) -> Device:
         """Return the GPU's facts. See the base class."""

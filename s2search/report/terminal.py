@@ -119,9 +119,10 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
 def _latency(latency: LatencyAnswer, *, told: bool = True) -> str:
     """Say what a layout takes; `told` whether its interval is, which another line may say by another model."""
     interval = f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms" if told and latency.low is not None else ""
+    commit = f"\ncommitting a chunk takes {format_us(1000 * latency.commit)} more" if latency.commit is not None else ""
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
-        f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}"
+        f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}{commit}"
     )
 
 

@@ -33,12 +33,12 @@ def check_profiler(profiler: Profiler, items: Sequence[Item] = ()) -> None:
 
     Args:
         profiler: The profiler to check.
-        items: What it must be able to measure; by default `miniature_items()`.
+        items: What it must be able to measure; by default those of `miniature_items()` whose role it can time.
     """
     if (reason := profiler.why_not()) is not None:
         assert reason.splitlines() == [reason], f"{profiler.name} does not say why in one line: {reason!r}"
         return
-    items = items or miniature_items()
+    items = items or [item for item in miniature_items() if item.role in profiler.roles()]
     assert "latency" in profiler.measures, f"{profiler.name} does not say that it measures latency"
     assert set(profiler.measures) <= set(get_args(Measure)), f"{profiler.name} measures what has no name"
     assert profiler.method.splitlines() == [profiler.method], f"{profiler.name} does not state its method in one line"
@@ -64,7 +64,7 @@ def _check_memory(item: Item, prepared: Prepared) -> None:
     assert memory == prepared.memory(), f"{item.key} has other bytes the second time"
     assert memory.weight_bytes > 0, f"{item.key} has no weights"
     assert memory.peak_bytes > 0, f"{item.key} has no activations"
-    streams = item.role == "block" and item.scenario == "stream"
+    streams = item.role in ("block", "commit") and item.scenario == "stream"
     assert (memory.state_bytes > 0) == streams, f"{item.key} has {memory.state_bytes} bytes of state"
 
 
@@ -97,5 +97,8 @@ def _check_campaign(profiler: Profiler, items: Sequence[Item]) -> None:
         out = Path(folder, profiler.device().slug)
         table = measure(profiler, items, out, preset="conformance", protocol=Protocol(rounds=2))
         assert LatencyTable.load(out).digest == table.digest, "the table does not read back as it was written"
+        rows = {(row.label, row.scenario, row.shape) for row in table.rows}
         for item in items:
-            Lookup().predict(table, table.scope(item.scenario), item.part.name, item.part.options_text)
+            assert (item.label, item.scenario, item.shape) in rows, f"the table has no row of {item.key}"
+            if item.role != "commit":
+                Lookup().predict(table, table.scope(item.scenario), item.part.name, item.part.options_text)

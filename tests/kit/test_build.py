@@ -26,10 +26,11 @@ from s2search.preset import Preset
 from s2search.space import parse_blocks
 
 TINY = Preset.named("s2dit-tiny")
+FORWARD = ("block", "switch", "fixed")
 
 
 def items(candidates="ssa"):
-    return campaign_items(TINY, "64x48", scenarios=["stream"], candidates=parse_blocks(candidates))
+    return campaign_items(TINY, "64x48", scenarios=["stream"], candidates=parse_blocks(candidates), roles=FORWARD)
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +222,11 @@ def test_results_that_did_not_come_back_are_said_in_one_line(s2search, kit):
     done = s2search("kit", "ingest", str(kit / "results.jsonl"))
     assert (done.code, done.out) == (2, "")
     assert "results.jsonl' cannot be read: No such file or directory; check the path" in done.err
+
+
+def test_a_commit_is_refused_in_one_line(tmp_path):
+    with pytest.raises(
+        InputError, match=r"^a kit cannot time 'stream ssa commit 3x3x4': .*; leave the role commit out$"
+    ):
+        build(tmp_path / "kit", campaign_items(TINY, "64x48", candidates=parse_blocks("ssa")), preset="s2dit-tiny")
+    assert not (tmp_path / "kit").exists()

@@ -32,7 +32,14 @@ VARIANTS = "lcha[gate=false],lcha[feature_map=relu],lcha[local_only=true],lcha[l
 def items(candidates=BLOCKS, videos=("512x288",)):
     blocks = parse_blocks(candidates)
     found = [
-        campaign_items(Preset.named("s2dit-1.8b"), size, scenarios=["stream"], candidates=blocks) for size in videos
+        campaign_items(
+            Preset.named("s2dit-1.8b"),
+            size,
+            scenarios=["stream"],
+            candidates=blocks,
+            roles=("block", "switch", "fixed"),
+        )
+        for size in videos
     ]
     return [item for of_size in found for item in of_size]
 

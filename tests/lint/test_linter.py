@@ -19,6 +19,7 @@ from tests.conftest import Outcome
 
 IPHONE = "iphone-16-pro-max.coreml.w4a8"
 CPU = "amd-epyc.torch-cpu.float32"
+H100 = "h100.torch-cuda-graphs-compiled.bfloat16"
 TFNAS = Path(__file__).parents[1] / "data/tfnas"
 
 
@@ -68,7 +69,8 @@ def test_a_card_with_other_units_is_a_finding(folder: Path, name: str, old: str,
     assert rules(folder) == [(None, "unit_mismatch")]
 
 
-def test_samples_that_are_not_the_card_s_are_a_finding(folder: Path) -> None:
+def test_samples_that_are_not_the_card_s_are_a_finding(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(installed_tables()[H100], tmp_path / H100))
     with (folder / "samples.jsonl").open("a") as samples:
         samples.write("\n")
     assert rules(folder) == [(None, "provenance_contradiction")]

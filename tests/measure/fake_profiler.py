@@ -18,6 +18,7 @@ from typing import ClassVar
 from s2search.measure.base import Device, Memory, Prepared, Profiler
 from s2search.measure.campaign import measure
 from s2search.measure.samples import Protocol
+from s2search.table import ROLES
 from s2search.testing.profilers import miniature_items
 
 PROTOCOL = Protocol(rounds=6, seed=3, least_sample_ms=20.0)
@@ -35,9 +36,13 @@ class FakeProfiler(Profiler):
     drift: float = 0.0
     noise: float = 0.0
     missing: str | None = None
+    timeable: ClassVar[tuple[str, ...]] = ROLES
 
     def why_not(self):
         return self.missing
+
+    def roles(self):
+        return self.timeable
 
     def device(self):
         facts = dict.fromkeys(("device", "chip", "os", "runtime", "runtime_version", "power_mode"), "fake")
@@ -82,7 +87,7 @@ class FakePrepared(Prepared):
         return base_ms(self.item) * (1 + self.profiler.drift * done) * (1 + self.profiler.noise * scatter)
 
     def memory(self):
-        streams = self.item.role == "block" and self.item.scenario == "stream"
+        streams = self.item.role in ("block", "commit") and self.item.scenario == "stream"
         return Memory(weight_bytes=100, state_bytes=10 if streams else 0, peak_bytes=1000)
 
 

@@ -36,8 +36,9 @@ def test_measured_bytes_are_those_of_the_formulas(item):
         memory = TorchCpu().prepare(item).memory()
     exact = Precision.named("float32")
     assert memory.weight_bytes == exact.weight_bytes(item.part.parameters(item.shape))
-    assert memory.peak_bytes == item.part.peak_bytes(item.shape, exact)
-    if item.role == "block":
+    formula_bytes = item.part.peak_bytes(item.shape, exact)
+    assert memory.peak_bytes <= formula_bytes if item.role == "commit" else memory.peak_bytes == formula_bytes
+    if item.role in ("block", "commit"):
         assert memory.state_bytes == item.part.state_bytes(item.shape, exact)
 
 

@@ -27,7 +27,7 @@ from s2search.testing.profilers import miniature_items
 from tests.measure.fake_profiler import base_ms
 
 START = datetime(2026, 1, 2, 12, tzinfo=UTC)
-ITEMS = miniature_items()
+ITEMS = tuple(item for item in miniature_items() if item.role != "commit")
 BLOCKS = tuple(item for item in ITEMS if item.role == "block" and item.scenario == "stream")
 
 

@@ -14,7 +14,7 @@ from s2search.table import open_table
 from s2search.testing.profilers import check_profiler
 
 CPU = "amd-epyc.torch-cpu.float32"
-ITEMS = campaign_items(Preset.named("s2dit-small"), "256x144", scenarios=["stream"])
+ITEMS = campaign_items(Preset.named("s2dit-small"), "256x144", scenarios=["stream"], roles=Replay().roles())
 
 
 def rows(table):
@@ -69,7 +69,7 @@ def test_a_replay_is_never_called_a_measurement(tmp_path):
 
 
 def test_an_item_that_the_table_lacks_is_refused_with_the_remedy(tmp_path):
-    items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["stream"])
+    items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["stream"], roles=Replay().roles())
     with pytest.raises(InputError, match=r"has no row of stream \w+ 3x9x16 with 64 channels; measure what the table"):
         measure(Replay(), items, tmp_path / "t", preset="s2dit-tiny", protocol=Protocol(rounds=2))
 

@@ -111,7 +111,7 @@ def test_a_torn_last_line_is_dropped(tmp_path, whole, keep):
             {"items": miniature_items()[1:]},
             "items.0.key is 'stream full 1x3x3' there and 'stream kv_compressed 1x3x3' here",
         ),
-        ({"items": miniature_items()[:-1]}, "items.15 is 'clip head 2x3x3' there and absent here"),
+        ({"items": miniature_items()[:-1]}, "items.19 is 'clip head 2x3x3' there and absent here"),
     ],
 )
 def test_a_different_configuration_is_refused_by_its_first_difference(tmp_path, change, difference):

@@ -5,9 +5,11 @@ import pytest
 
 from s2search.errors import InputError, TableError
 from s2search.lint.linter import lint
+from s2search.measure.campaign import measure
 from s2search.measure.retabulate import retabulate
 from s2search.measure.samples import Protocol
 from s2search.measure.torch_cpu import TorchCpu
+from s2search.merging import merge
 from s2search.table import LatencyTable, installed_tables
 from s2search.testing.profilers import miniature_items
 
@@ -51,8 +53,6 @@ def test_what_was_added_to_the_card_by_hand_stays(shipped):
 
 
 def test_a_table_that_torch_measured_just_now_comes_out_the_same(tmp_path):
-    from s2search.measure.campaign import measure
-
     table = measure(TorchCpu(), miniature_items(), tmp_path / "t", preset="mini", protocol=Protocol(rounds=3))
     assert retabulate(tmp_path / "t").digest == table.digest
 
@@ -66,9 +66,21 @@ def test_an_unfinished_campaign_is_refused(shipped):
     assert (shipped / "table.csv").read_bytes() == before
 
 
+def test_a_table_of_several_campaigns_is_refused_and_stays(tmp_path):
+    parts = [tmp_path / name for name in ("one", "two")]
+    for part, scenario in zip(parts, ("stream", "clip"), strict=True):
+        items = [item for item in miniature_items() if item.scenario == scenario]
+        measure(TorchCpu(), items, part, preset="mini", protocol=Protocol(rounds=3))
+    merge([LatencyTable.load(part) for part in parts], name="both").save(tmp_path / "both")
+    shutil.copy(parts[0] / "samples.jsonl", tmp_path / "both")
+    before = (tmp_path / "both/table.csv").read_bytes()
+    with pytest.raises(InputError, match="'both' was merged from 2 campaigns; make each of them again from its own"):
+        retabulate(tmp_path / "both")
+    assert (tmp_path / "both/table.csv").read_bytes() == before
+
+
 def test_a_folder_without_samples_is_refused_in_one_line(tmp_path):
-    phone = next(folder for name, folder in installed_tables().items() if name not in MEASURED)
-    shutil.copytree(phone, tmp_path / "t")
+    shutil.copytree(installed_tables()["iphone-16-pro-max.coreml.w4a8"], tmp_path / "t")
     with pytest.raises(InputError, match="cannot be read: No such file or directory; name the folder of a table"):
         retabulate(tmp_path / "t")
     with pytest.raises(TableError):

@@ -1,5 +1,7 @@
 """What other runtimes run is what torch runs: a profiler that times a wrong graph is worthless."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,16 @@ from s2search.testing.profilers import miniature_items
 ITEMS = miniature_items()
 
 
+def tensors_of(output):
+    """What a runtime gives back of a call, a new state's tensors among it."""
+    if dataclasses.is_dataclass(output):
+        fields = (getattr(output, field.name) for field in dataclasses.fields(output))
+        return tuple(value for value in fields if isinstance(value, torch.Tensor))
+    return output if isinstance(output, tuple) else (output,)
+
+
 def first(output):
-    return output[0] if isinstance(output, tuple) else output
+    return tensors_of(output)[0]
 
 
 def snr_db(expected, found):
@@ -25,15 +35,16 @@ def snr_db(expected, found):
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.key)
 def test_the_exported_graph_computes_what_the_module_does(item):
     call = torch_call(item, torch.device("cpu"), torch.float32)
-    expected = first(call())
+    expected = tensors_of(call())
     tensors = TensorCall(call)
     inputs = tensors.inputs
     program = exported(banded(tensors, inputs), inputs, decompositions_of_attention())
     assert not [node for node in program.graph.nodes if "conv3d" in str(node.target)]
     assert not [node for node in program.graph.nodes if "scaled_dot_product" in str(node.target)]
     assert all(tensor.ndim <= 5 and tensor.is_contiguous() for tensor in inputs)
-    assert snr_db(expected, first(program.module()(*inputs))) > 120
-    for inside in program.graph.nodes:
+    found = tensors_of(program.module()(*inputs))
+    assert min(snr_db(*pair) for pair in zip(expected, found, strict=True)) > 120
+    for inside in program.graph.nodes if item.role != "commit" else ():  # Core ML times no commits
         if inside.op == "call_function" and "val" in inside.meta and isinstance(inside.meta["val"], torch.Tensor):
             assert inside.meta["val"].ndim <= 5, inside
 
