@@ -81,6 +81,7 @@ def stream(
     from s2search import registry
     from s2search.document import check_writable
     from s2search.preset import token_grid
+    from s2search.realize.source import ModelSource, load_model
     from s2search.report.progress import progress_bar
     from s2search.report.stream import StreamReport, stream_text
     from s2search.stream.pipeline import StreamPipeline
@@ -96,7 +97,10 @@ def stream(
     sampler = FewStepSampler(schedule=few_step_schedule(steps, shift), commit=commit.value)
     prompts, grid, where = read_prompts(prompt, prompt_at or []), token_grid(video), _device(device)
     writer = VideoWriter(out, fps=fps)
-    model = _model(weights, preset, plan, layout, random_weights, seed).to(where, _dtype(number_format))
+    source = ModelSource(
+        weights=weights, preset=preset, plan=plan, layout=layout, random_weights=random_weights, seed=seed
+    )
+    model = load_model(source).to(where, _dtype(number_format))
     sizes = model.config.preset
     runner: StreamingModel = model
     if compiled:
