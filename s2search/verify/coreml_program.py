@@ -139,7 +139,10 @@ def _inside(package: Path, folder: Path, name: Any) -> Path:
     """Return a file of the package; a link or `..` out of it is refused."""
     if not isinstance(name, str) or "\0" in name or not PurePosixPath(name).name:
         raise InputError(f"the package names the file {str(name)[:200]!r}", remedy=_REMEDY)
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, ValueError) as error:
+        raise InputError(f"the package names the file {name[:200]!r}: {error}", remedy=_REMEDY) from error
     if not path.is_relative_to(package.resolve()):
         raise InputError(f"the package names the file {name!r} outside itself", remedy=_REMEDY)
     return path
@@ -219,10 +222,12 @@ class _Reader:
             else:
                 operations.append(self._operation(operation, known, constants))
         known.need(block.outputs, f"an output of {name!r}")
+        held = tuple(_named(value.name, value.type.stateType.wrappedType) for value in states)
+        _check_reads(operations, {state.name: state.type for state in held})
         return Function(
             name=name,
             inputs=tuple(_named(value.name, value.type) for value in inputs),
-            states=tuple(_named(value.name, value.type.stateType.wrappedType) for value in states),
+            states=held,
             outputs=tuple(block.outputs),
             constants=constants,
             operations=tuple(operations),
@@ -276,6 +281,18 @@ class _Reader:
         return Operation(
             type=operation.type, name=name, inputs=inputs, outputs=outputs, has_blocks=bool(operation.blocks)
         )
+
+
+def _check_reads(operations: Iterable[Operation], states: Mapping[str, TensorType]) -> None:
+    """Hold every read of a state against the state's type."""
+    for operation in operations:
+        if operation.type == "read_state":
+            read, given = [output.type for output in operation.outputs], [states.get(name) for name in operation.uses]
+            if len(read) != 1 or read != given:
+                types = ", ".join(map(str, given))
+                raise InputError(
+                    f"{operation.name!r} reads {', '.join(map(str, read))}", allowed=f"a state: {types}", remedy=_REMEDY
+                )
 
 
 class _Names:
