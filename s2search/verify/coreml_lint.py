@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from s2search.verify.coreml_program import Function, Operation
+from s2search.verify.coreml_function import Function, Operation
 from s2search.verify.mil_operations import is_covered
 from s2search.verify.records import Peaks
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from s2search.errors import InputError, S2SearchError
-from s2search.verify.coreml_program import Constant, Named, Operation, Program
+from s2search.verify.coreml_function import Constant, Named, Operation
+from s2search.verify.coreml_program import Program
 from s2search.verify.mil_arguments import Arguments
 from s2search.verify.mil_operations import OPERATIONS, STATE_OPERATIONS, uncovered
 from s2search.verify.stored_numbers import TensorType

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s2search.verify.coreml_program import Function, Operation
+from s2search.verify.coreml_function import Function, Operation
 from s2search.verify.mil_arguments import Compute
 from s2search.verify.mil_constants import CONSTANTS
 from s2search.verify.mil_elementwise import ELEMENTWISE

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from s2search.errors import InputError, UnknownNameError
 from s2search.export.graph import snr_db
-from s2search.verify.coreml_program import Function, Operation
+from s2search.verify.coreml_function import Function, Operation
 from s2search.verify.evaluator import Evaluator, Result, Step
 
 

@@ -1,43 +1,12 @@
-"""One program for every operation, or several, and what numpy says that it gives.
-
-A case is an operation's type, a function of coremltools' builder and the inputs, the inputs, and the same in numpy.
-"""
+"""One program for every operation, or several, and what numpy says that it gives."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import special
 
-_rng = np.random.default_rng(0)
-
-
-def _normal(*shape):
-    return _rng.normal(size=shape).astype(np.float32)
-
-
-X = _normal(2, 3, 5, 7)
-Y = _normal(3, 1, 7)  # broadcast
-P = np.abs(X) + 0.1
-U = np.clip(X / 4, -0.95, 0.95)
-M = _normal(3, 5)
-N = _rng.integers(-9, 9, size=(2, 3, 5)).astype(np.int32)
-J = np.where(_rng.integers(0, 2, size=(3, 1)) == 0, -3, 4).astype(np.int32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    type: str
-    build: Any
-    inputs: tuple[np.ndarray, ...]
-    expected: Any
-    note: str = ""
-
-    @property
-    def label(self) -> str:
-        return f"{self.type} {self.note}".strip()
+from tests.verify import sum_cases
+from tests.verify.case import Case, J, M, N, P, U, X, Y, normal, rng
 
 
 def cases(mb) -> list[Case]:
@@ -57,9 +26,7 @@ def cases(mb) -> list[Case]:
     _shapes(mb, case)
     _slices(mb, case)
     _gathers(mb, case)
-    _products(mb, case)
-    _reductions(mb, case)
-    _norms_and_pools(mb, case)
+    sum_cases.add_cases(mb, case)
     return found
 
 
@@ -212,9 +179,9 @@ def _shapes(mb, case):
     case("reverse", lambda x: mb.reverse(x=x, axes=[-1, 0]), (X,), lambda x: x[::-1, :, :, ::-1])
     case("flatten2d", lambda x: mb.flatten2d(x=x, axis=-2), (X,), lambda x: x.reshape(6, 35))
     case("flatten2d", lambda x: mb.flatten2d(x=x, axis=0), (M,), lambda x: x.reshape(1, 15), "all")
-    case("pixel_shuffle", lambda x: mb.pixel_shuffle(x=x, upscale_factor=2), (_normal(1, 8, 3, 2),),
+    case("pixel_shuffle", lambda x: mb.pixel_shuffle(x=x, upscale_factor=2), (normal(1, 8, 3, 2),),
          lambda x: x.reshape(1, 2, 2, 2, 3, 2).transpose(0, 1, 4, 2, 5, 3).reshape(1, 2, 6, 4))  # fmt: skip
-    case("pixel_unshuffle", lambda x: mb.pixel_unshuffle(x=x, downscale_factor=np.uint32(2)), (_normal(1, 2, 6, 4),),
+    case("pixel_unshuffle", lambda x: mb.pixel_unshuffle(x=x, downscale_factor=np.uint32(2)), (normal(1, 2, 6, 4),),
          lambda x: x.reshape(1, 2, 3, 2, 2, 2).transpose(0, 1, 3, 5, 2, 4).reshape(1, 8, 3, 2))  # fmt: skip
     case("upsample_nearest_neighbor",
          lambda x: mb.upsample_nearest_neighbor(x=x, scale_factor_height=2, scale_factor_width=3), (X,),
@@ -259,7 +226,7 @@ def _slices(mb, case):
     case("slice_update", lambda x, y: mb.slice_update(
             x=x, update=y, begin=[0, 1, 4, 2], end=[0, 2, 0, 0], stride=[1, 1, -2, 1],
             end_mask=[True, False, False, True]),
-         (X, _normal(2, 1, 2, 5)), updated)  # fmt: skip
+         (X, normal(2, 1, 2, 5)), updated)  # fmt: skip
 
     def squeezed(x, y):
         x = x.copy()
@@ -268,7 +235,7 @@ def _slices(mb, case):
 
     case("slice_update", lambda x, y: mb.slice_update(
             x=x, update=y, begin=[0, -1, 0, 0], end=[2, 0, 5, 7], squeeze_mask=[False, True, False, False]),
-         (X, _normal(2, 5, 7)), squeezed, "squeezed")  # fmt: skip
+         (X, normal(2, 5, 7)), squeezed, "squeezed")  # fmt: skip
 
 
 def _gathers(mb, case):
@@ -276,7 +243,7 @@ def _gathers(mb, case):
     case("gather", lambda x, at: mb.gather(x=x, indices=at, axis=-3), (X, at), lambda x, at: x[:, at])
     case("gather", lambda x, at: mb.gather(x=x, indices=at, axis=2, batch_dims=1), (X, at),
          lambda x, at: np.stack([x[b][:, at[b]] for b in range(2)]), "batch")  # fmt: skip
-    along = _rng.integers(0, 5, size=(2, 3, 4, 7)).astype(np.int32)
+    along = rng.integers(0, 5, size=(2, 3, 4, 7)).astype(np.int32)
     case("gather_along_axis", lambda x, at: mb.gather_along_axis(x=x, indices=at, axis=-2), (X, along),
          lambda x, at: np.take_along_axis(x, at, -2))  # fmt: skip
     places = np.array([[[0, 2], [1, 0], [1, 1]]], np.int32)
@@ -292,155 +259,3 @@ def _gathers(mb, case):
          lambda x: np.argsort(x, axis=1), "places")  # fmt: skip
     case("argsort", lambda x: mb.argsort(x=x, axis=-3, ascending=True), (X,), lambda x: np.argsort(x, axis=1))
     case("argsort", lambda x: mb.argsort(x=x), (X,), lambda x: np.argsort(-x, axis=-1), "default")
-
-
-def _products(mb, case):
-    a, b = _normal(2, 1, 5, 7), _normal(3, 7, 4)
-    case("matmul", lambda x, y: mb.matmul(x=x, y=y), (a, b), np.matmul, "broadcast")
-    case("matmul", lambda x, y: mb.matmul(x=x, y=y, transpose_x=True, transpose_y=True), (b, _normal(2, 1, 5, 7)),
-         lambda x, y: x.swapaxes(-1, -2) @ y.swapaxes(-1, -2), "transposed")  # fmt: skip
-    weight, bias = _normal(6, 7), _normal(6)
-    case("linear", lambda x: mb.linear(x=x, weight=weight, bias=bias), (X,), lambda x: x @ weight.T + bias)
-    case("linear", lambda x: mb.linear(x=x, weight=weight), (X,), lambda x: x @ weight.T, "no bias")
-    case("einsum", lambda x, y: mb.einsum(values=(x, y), equation="nchw,nwhu->nchu"),
-         (_normal(2, 3, 5, 4), _normal(2, 4, 5, 6)), lambda x, y: np.einsum("nchw,nwhu->nchu", x, y))  # fmt: skip
-    q, k, v = _normal(2, 3, 5, 4), _normal(2, 3, 6, 4), _normal(2, 3, 6, 7)
-    mask = _normal(5, 6)
-    case("scaled_dot_product_attention",
-         lambda q, k, v: mb.scaled_dot_product_attention(query=q, key=k, value=v), (q, k, v), _attention)  # fmt: skip
-    case("scaled_dot_product_attention",
-         lambda q, k, v, m: mb.scaled_dot_product_attention(query=q, key=k, value=v, attn_mask=m), (q, k, v, mask),
-         _attention, "mask")  # fmt: skip
-    case("scaled_dot_product_attention",
-         lambda q, k, v, m: mb.scaled_dot_product_attention(
-             query=q, key=k, value=v, attn_mask=mb.greater(x=m, y=-0.7)), (q, k, v, mask),
-         lambda q, k, v, m: _attention(q, k, v, np.where(m > np.float32(-0.7), 0, -np.inf)), "truth mask")  # fmt: skip
-    x, w, bias = _normal(2, 4, 9, 8), _normal(6, 2, 3, 2), _normal(6)
-    for note, options, pads in [
-        ("valid", {"pad_type": "valid"}, [(0, 0), (0, 0)]),
-        ("custom", {"pad_type": "custom", "pad": [1, 0, 2, 3]}, [(1, 0), (2, 3)]),
-        ("same", {"pad_type": "same"}, [(1, 1), (0, 1)]),
-        ("same_lower", {"pad_type": "same_lower"}, [(1, 1), (1, 0)]),
-    ]:
-        case("conv", lambda x, *, o=options: mb.conv(x=x, weight=w, bias=bias, groups=2, **o), (x,),
-             lambda x, *, p=pads: _convolve(np.pad(x, [(0, 0), (0, 0), *p]), w, bias, 2), note)  # fmt: skip
-    case("conv", lambda x: mb.conv(x=x, weight=w, groups=2, strides=[2, 3], dilations=[2, 1], pad_type="valid"), (x,),
-         lambda x: _convolve(x, w, 0 * bias, 2, (2, 3), (2, 1)), "strides and dilations")  # fmt: skip
-    case("conv", lambda x: mb.conv(x=x, weight=w, groups=2, strides=[2, 3], pad_type="same"), (x,),
-         lambda x: _convolve(np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)]), w, 0 * bias, 2, (2, 3)),
-         "same, strides")  # fmt: skip
-    line = _normal(5, 4, 3)
-    case("conv", lambda x: mb.conv(x=x, weight=line, pad_type="custom", pad=[2, 0]), (_normal(2, 4, 6),),
-         lambda x: _convolve(np.pad(x, [(0, 0), (0, 0), (2, 0)])[:, :, None], line[:, :, None], np.zeros(5))[:, :, 0],
-         "one axis")  # fmt: skip
-    cube = _normal(2, 3, 2, 1, 1)
-    case("conv", lambda x: mb.conv(x=x, weight=cube, pad_type="valid"), (_normal(1, 3, 4, 5, 2),),
-         lambda x: np.einsum("bctshw,oct->boshw", np.stack([x[:, :, :-1], x[:, :, 1:]], 2), cube[..., 0, 0]),
-         "three axes")  # fmt: skip
-
-
-def _attention(q, k, v, mask=0.0):
-    score = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) + mask
-    power = np.exp(score - score.max(-1, keepdims=True))
-    return power / power.sum(-1, keepdims=True) @ v
-
-
-def _convolve(x, weight, bias, groups=1, strides=(1, 1), dilations=(1, 1)):
-    """Convolve place by place."""
-    out_channels, per_group, rows, columns = weight.shape
-    height = (x.shape[2] - (rows - 1) * dilations[0] - 1) // strides[0] + 1
-    width = (x.shape[3] - (columns - 1) * dilations[1] - 1) // strides[1] + 1
-    y = np.zeros((x.shape[0], out_channels, height, width))
-    for o in range(out_channels):
-        first = o // (out_channels // groups) * per_group
-        for i in range(height):
-            for j in range(width):
-                at, by = i * strides[0], j * strides[1]
-                seen = x[
-                    :,
-                    first : first + per_group,
-                    at : at + rows * dilations[0] : dilations[0],
-                    by : by + columns * dilations[1] : dilations[1],
-                ][:, :, :rows, :columns]
-                y[:, o, i, j] = (seen * weight[o]).sum((1, 2, 3)) + bias[o]
-    return y
-
-
-def _reductions(mb, case):
-    for name, reference in [
-        ("reduce_sum", np.sum),
-        ("reduce_mean", np.mean),
-        ("reduce_max", np.max),
-        ("reduce_min", np.min),
-        ("reduce_prod", np.prod),
-        ("reduce_l1_norm", lambda x, *, axis=None, keepdims=False: np.abs(x).sum(axis, keepdims=keepdims)),
-        ("reduce_l2_norm", lambda x, *, axis=None, keepdims=False: np.sqrt((x * x).sum(axis, keepdims=keepdims))),
-        ("reduce_sum_square", lambda x, *, axis=None, keepdims=False: (x * x).sum(axis, keepdims=keepdims)),
-        ("reduce_log_sum", lambda x, *, axis=None, keepdims=False: np.log(x.sum(axis, keepdims=keepdims))),
-        ("reduce_log_sum_exp", lambda x, *, axis=None, keepdims=False: np.log(np.exp(x).sum(axis, keepdims=keepdims))),
-    ]:
-        x = P if name == "reduce_log_sum" else X
-        operation = getattr(mb, name)
-        case(name, lambda x, *, o=operation: o(x=x, axes=[-1, 1], keep_dims=True), (x,),
-             lambda x, *, r=reference: r(x, axis=(-1, 1), keepdims=True), "kept axes")  # fmt: skip
-        case(
-            name, lambda x, *, o=operation: o(x=x, axes=[-2]), (x,), lambda x, *, r=reference: r(x, axis=-2), "one axis"
-        )
-        case(name, lambda x, *, o=operation: o(x=x), (x,), lambda x, *, r=reference: r(x), "all axes")
-    case("reduce_sum", lambda x: mb.reduce_sum(x=x, axes=[1]), (N,), lambda x: x.sum(1), "whole numbers")
-    case("reduce_argmax", lambda x: mb.reduce_argmax(x=x, axis=-2, keep_dims=True), (X,),
-         lambda x: x.argmax(-2, keepdims=True))  # fmt: skip
-    case("reduce_argmin", lambda x: mb.reduce_argmin(x=x), (X,), lambda x: x.argmin(-1))
-    for exclusive in (False, True):
-        for backwards in (False, True):
-            case("cumsum", lambda x, *, e=exclusive, b=backwards: mb.cumsum(x=x, axis=2, exclusive=e, reverse=b), (X,),
-                 lambda x, *, e=exclusive, b=backwards: _cumsum(x, e, b), f"{exclusive} {backwards}")  # fmt: skip
-    case("softmax", lambda x: mb.softmax(x=x, axis=1), (9 * X,), lambda x: special.softmax(x, 1))
-    case("softmax", lambda x: mb.softmax(x=x), (9 * X,), lambda x: special.softmax(x, -1), "default")
-
-
-def _cumsum(x, exclusive, backwards):
-    x = x[:, :, ::-1] if backwards else x
-    y = x.cumsum(-2) - (x if exclusive else 0)
-    return y[:, :, ::-1] if backwards else y
-
-
-def _norms_and_pools(mb, case):
-    gamma, beta = _normal(5, 7), _normal(5, 7)
-    case("layer_norm", lambda x: mb.layer_norm(x=x, axes=[-2, -1], gamma=gamma, beta=beta, epsilon=0.01), (X,),
-         lambda x: _norm(x, (2, 3), 0.01) * gamma + beta)  # fmt: skip
-    case("layer_norm", lambda x: mb.layer_norm(x=x, axes=[-1]), (X,), lambda x: _norm(x, (3,), 1e-5), "default")
-    gain, shift = np.array([1.5, 0.5, -1], np.float32), np.array([0.1, 0.2, 0.3], np.float32)
-    each = (slice(None), None, None)
-    case("instance_norm", lambda x: mb.instance_norm(x=x, gamma=gain, beta=shift, epsilon=0.01), (X,),
-         lambda x: _norm(x, (2, 3), 0.01) * gain[each] + shift[each])  # fmt: skip
-    mean, variance = np.array([0.3, -0.2, 0], np.float32), np.array([1, 2, 0.5], np.float32)
-    case("batch_norm",
-         lambda x: mb.batch_norm(x=x, mean=mean, variance=variance, gamma=gain, beta=shift, epsilon=0.01), (X,),
-         lambda x: (x - mean[each]) / np.sqrt(variance[each] + 0.01) * gain[each] + shift[each])  # fmt: skip
-    case("l2_norm", lambda x: mb.l2_norm(x=x, epsilon=0.01), (X,),
-         lambda x: x / np.sqrt((x * x).sum((1, 2, 3), keepdims=True) + 0.01))  # fmt: skip
-    for exclude in (False, True):
-        case("avg_pool", lambda x, *, e=exclude: mb.avg_pool(
-                x=x, kernel_sizes=[2, 3], strides=[1, 2], pad_type="custom", pad=[1, 0, 0, 2],
-                exclude_padding_from_average=e), (X,),
-             lambda x, *, e=exclude: _average_pool(x, e), f"padding excluded {exclude}")  # fmt: skip
-    case("max_pool", lambda x: mb.max_pool(
-            x=x, kernel_sizes=[2, 3], strides=[1, 2], pad_type="custom", pad=[1, 0, 0, 2]), (X,),
-         lambda x: _seen(np.pad(x, _POOL_PADS, constant_values=-np.inf)).max((-1, -2)))  # fmt: skip
-
-
-_POOL_PADS = [(0, 0), (0, 0), (1, 0), (0, 2)]
-
-
-def _seen(x):
-    return np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(2, 3))[:, :, :, ::2]
-
-
-def _average_pool(x, exclude):
-    total = _seen(np.pad(x, _POOL_PADS)).sum((-1, -2))
-    return total / (_seen(np.pad(np.ones_like(x), _POOL_PADS)).sum((-1, -2)) if exclude else 6)
-
-
-def _norm(x, axes, epsilon):
-    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import inspect
 from pathlib import Path
@@ -16,13 +15,22 @@ from s2search.verify.coreml_program import Program
 _TYPES = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
 
 
-@functools.cache
+class _Builder:
+    """The builder of coremltools, which is imported when the first program is built, not when tests are collected."""
+
+    def __getattr__(self, name):
+        def operation(**inputs):
+            load_coremltools()
+            from coremltools.converters.mil import Builder
+
+            return getattr(Builder, name)(**inputs)
+
+        return operation
+
+
 def builder():
     """Return coremltools' builder."""
-    load_coremltools()
-    from coremltools.converters.mil import Builder
-
-    return Builder
+    return _Builder()
 
 
 def save(path: Path, build, inputs, states=(), *, passes=False) -> Path:
@@ -36,9 +44,9 @@ def save(path: Path, build, inputs, states=(), *, passes=False) -> Path:
         passes: Whether coremltools may rewrite the program.
     """
     coremltools = load_coremltools()
+    from coremltools.converters.mil import Builder as mb  # noqa: N813
     from coremltools.converters.mil.mil import types
 
-    mb = builder()
     specs = [mb.TensorSpec(x.shape, dtype=types.string_to_builtin(_TYPES[str(x.dtype)])) for x in inputs] + [
         mb.StateTensorSpec(shape, dtype=types.fp16) for shape in states
     ]
