@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from blocks.joined import joined
 from blocks.rotary import rotate
-from blocks.softmax_attention_module import SoftmaxAttention
-from blocks.window import remembered
+from blocks.softmax_attention_module import SoftmaxAttention, appended, score_bias
 from s2search.block import RingState
 
 _Projections = tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]
@@ -38,12 +37,12 @@ class FusedSoftmaxAttention(nn.Module):
 
     def commit(self, h_BTHWD: Tensor, state: RingState) -> RingState:
         """Return the ring with this chunk appended. See the twin."""
-        return _appended(state, *self._projections(h_BTHWD)[1:])
+        return _with_chunk(state, *self._projections(h_BTHWD)[1:3])
 
     def advance(self, h_BTHWD: Tensor, state: RingState) -> tuple[Tensor, RingState]:
         """Return what `forward` and `commit` return."""
         projections = self._projections(h_BTHWD)
-        return self._attend(h_BTHWD, state, *projections), _appended(state, *projections[1:])
+        return self._attend(h_BTHWD, state, *projections), _with_chunk(state, *projections[1:3])
 
     def _projections(self, h_BTHWD: Tensor) -> _Projections:
         """Return queries, keys and values, not rotated, and the frames, rows and columns of the last two."""
@@ -69,7 +68,10 @@ class FusedSoftmaxAttention(nn.Module):
         key_BMAK = rotate(key_BMAK, (past_frames + grid[0], *grid[1:]), first_frame=0, stride=self.key_stride)
         query_BNAK = rotate(query_BNAK, h_BTHWD.shape[1:4], first_frame=past_frames, stride=self.query_stride)
         y_BANK = functional.scaled_dot_product_attention(
-            query_BNAK.transpose(1, 2), key_BMAK.transpose(1, 2), value_BMAK.transpose(1, 2)
+            query_BNAK.transpose(1, 2),
+            key_BMAK.transpose(1, 2),
+            value_BMAK.transpose(1, 2),
+            attn_mask=score_bias(state, key_BMAK.shape[1]),
         )
         output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(h_BTHWD.shape))
         return output_BTHWD
@@ -80,11 +82,7 @@ class FusedSoftmaxAttention(nn.Module):
         return torch.unflatten(x_BTHWD.flatten(1, 3), -1, (-1, self.heads, width))
 
 
-def _appended(state: RingState, key_BMAK: Tensor, value_BMAK: Tensor, grid: tuple[int, int, int]) -> RingState:
-    keys_BTHWAK, values_BTHWAK = (
-        remembered(
-            past_BTHWAK, torch.unflatten(new_BMAK, 1, grid), latest=state.window.frames, first=state.window.sink_frames
-        )
-        for past_BTHWAK, new_BMAK in ((state.keys_BTHWAK, key_BMAK), (state.values_BTHWAK, value_BMAK))
-    )
+def _with_chunk(state: RingState, key_BMAK: Tensor, value_BMAK: Tensor) -> RingState:
+    keys_BTHWAK = appended(state.keys_BTHWAK, key_BMAK, state.window)
+    values_BTHWAK = appended(state.values_BTHWAK, value_BMAK, state.window)
     return replace(state, keys_BTHWAK=keys_BTHWAK, values_BTHWAK=values_BTHWAK)

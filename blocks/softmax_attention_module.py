@@ -6,6 +6,7 @@ Axes: B batch  T frames  H W token rows and columns (h w: of the grid of keys)  
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -51,7 +52,10 @@ class SoftmaxAttention(nn.Module):
             stride=self.query_stride,
         )
         y_BANK = functional.scaled_dot_product_attention(
-            query_BNAK.transpose(1, 2), key_BMAK.transpose(1, 2), value_BMAK.transpose(1, 2)
+            query_BNAK.transpose(1, 2),
+            key_BMAK.transpose(1, 2),
+            value_BMAK.transpose(1, 2),
+            attn_mask=score_bias(state, key_BMAK.shape[1]),
         )
         del query_BNAK, key_BMAK, value_BMAK
         output_BTHWD: Tensor = self.output(y_BANK.transpose(1, 2).reshape(h_BTHWD.shape))
@@ -70,19 +74,8 @@ class SoftmaxAttention(nn.Module):
     def commit(self, h_BTHWD: Tensor, state: RingState) -> RingState:
         """Return the ring with this chunk appended, and without the frames between sink and window."""
         c_BThwD = self.on_key_grid(h_BTHWD)
-        grid = c_BThwD.shape[1:4]
-        keys_BTHWAK, values_BTHWAK = (
-            remembered(
-                past_BTHWAK,
-                torch.unflatten(new_BNAK, 1, grid),
-                latest=state.window.frames,
-                first=state.window.sink_frames,
-            )
-            for past_BTHWAK, new_BNAK in (
-                (state.keys_BTHWAK, self._key(c_BThwD)),
-                (state.values_BTHWAK, self._value(c_BThwD)),
-            )
-        )
+        keys_BTHWAK = appended(state.keys_BTHWAK, self._key(c_BThwD), state.window)
+        values_BTHWAK = appended(state.values_BTHWAK, self._value(c_BThwD), state.window)
         return replace(state, keys_BTHWAK=keys_BTHWAK, values_BTHWAK=values_BTHWAK)
 
     def _keys_and_values(self, h_BTHWD: Tensor, state: RingState | None) -> tuple[Tensor, Tensor]:
@@ -113,3 +106,20 @@ class SoftmaxAttention(nn.Module):
     def _heads(self, x_BTHWD: Tensor) -> Tensor:
         """Return (B, N, A, K): no tensor here has more than five axes, the most that Core ML takes."""
         return torch.unflatten(x_BTHWD.flatten(1, 3), -1, (self.heads, -1))
+
+
+def score_bias(state: RingState | None, keys: int) -> Tensor | None:
+    """Return what is added to the scores of so many keys, the ring's first (1, 1, 1, M); None where nothing is."""
+    if state is None or state.bias_T is None:
+        return None
+    height, width = state.keys_BTHWAK.shape[2:4]
+    bias_M = state.bias_T[:, None].expand(-1, height * width).flatten()
+    return functional.pad(bias_M, (0, keys - len(bias_M)))[None, None, None]
+
+
+def appended(past_BTHWAK: Tensor, new_BNAK: Tensor, window: Window) -> Tensor:
+    """Return a ring's keys or values with those of a chunk. Put together as rows, so that six axes are only a view."""
+    frame = past_BTHWAK.shape[2:]
+    new_BTX = new_BNAK.reshape(new_BNAK.shape[0], -1, math.prod(frame))
+    kept_BTX = remembered(past_BTHWAK.flatten(2), new_BTX, latest=window.frames, first=window.sink_frames)
+    return torch.unflatten(kept_BTX, 2, frame)

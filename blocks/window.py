@@ -15,4 +15,6 @@ def remembered(past_BT: Tensor, new_BT: Tensor, *, latest: int | None, first: in
     all_BT = torch.cat((past_BT, new_BT), dim=1)
     if latest is None or all_BT.shape[1] <= first + latest:
         return all_BT
+    if first == 0:
+        return all_BT[:, all_BT.shape[1] - latest :].clone()
     return torch.cat((all_BT[:, :first], all_BT[:, all_BT.shape[1] - latest :]), dim=1)

@@ -258,12 +258,14 @@ class RingState:
     """What softmax attention remembers: raw (unrotated) keys and values of the sink's and the window's frames.
 
     Shapes: `keys_BTHWAK`, `values_BTHWAK` with T at most the frames of both, oldest first, on the grid that the block
-    keeps.
+    keeps. `bias_T` is added to the scores of every frame's keys: a graph of fixed shapes hides the frames that are not
+    there yet so (None: all are seen).
     """
 
     keys_BTHWAK: Tensor
     values_BTHWAK: Tensor
     window: Window
+    bias_T: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from s2search.cli_export import export
 from s2search.cli_kit import kit_app
 from s2search.cli_stream import stream
 from s2search.cli_table import table_app
@@ -44,6 +45,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 app.command()(stream)
+app.command()(export)
 
 
 class ScenarioName(StrEnum):

@@ -14,7 +14,6 @@ from s2search.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from s2search.realize.network import S2DiT
     from s2search.stream.pipeline import Prompts
 
 
@@ -74,6 +73,7 @@ def stream(
     from s2search import registry
     from s2search.document import check_writable
     from s2search.preset import token_grid
+    from s2search.realize.source import ModelSource, load_model
     from s2search.report.progress import progress_bar
     from s2search.report.stream import StreamReport, stream_text
     from s2search.stream.pipeline import StreamPipeline
@@ -89,7 +89,10 @@ def stream(
     sampler = FewStepSampler(schedule=few_step_schedule(steps, shift), commit=commit.value)
     prompts, grid, where = read_prompts(prompt, prompt_at or []), token_grid(video), _device(device)
     writer = VideoWriter(out, fps=fps)
-    model = _model(weights, preset, plan, layout, random_weights, seed).to(where, _dtype(number_format))
+    source = ModelSource(
+        weights=weights, preset=preset, plan=plan, layout=layout, random_weights=random_weights, seed=seed
+    )
+    model = load_model(source).to(where, _dtype(number_format))
     sizes = model.config.preset
     encoder = registry.create("texts", text or f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]")
     pipeline = StreamPipeline(
@@ -140,43 +143,6 @@ def read_prompts(first: str, later: list[str]) -> Prompts:
             raise InputError(f"--prompt-at {text!r} names no chunk", remedy="write for example '4:a dog'")
         starts[int(match[1])] = match[2]
     return lambda chunk: starts[max(start for start in starts if start <= chunk)]
-
-
-def _model(
-    weights: Path | None, preset: str | None, plan: Path | None, layout: str | None, random_weights: bool, seed: int
-) -> S2DiT:
-    """Load the weights, or realize a plan, a layout or a preset with random ones."""
-    if weights is not None:
-        for option, value in {"--preset": preset, "--layout": layout, "--random-weights": random_weights}.items():
-            if value:
-                raise InputError(f"{option} is given beside the weights {str(weights)!r}", remedy="leave out one")
-        if not weights.is_dir():
-            raise InputError(
-                f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote"
-            )
-    elif preset is None or not random_weights:
-        raise InputError(
-            "there are no weights",
-            allowed="a folder of weights, or --preset NAME --random-weights",
-            remedy="name one of them",
-        )
-    if plan is not None and layout is not None:
-        raise InputError("--plan and --layout are both given", remedy="leave out one")
-
-    import torch
-
-    from s2search.plan import Plan
-    from s2search.preset import Preset
-    from s2search.realize.network import S2DiT, realize
-
-    planned = None if plan is None else Plan.load(plan)
-    if weights is not None:
-        return S2DiT.from_pretrained(weights, plan=planned)
-    sizes = Preset.named(preset or "")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = S2DiT.from_preset(sizes, layout or "") if planned is None else realize(planned, sizes)
-    return model.eval()
 
 
 def _device(text: str) -> torch.device:

@@ -28,6 +28,7 @@ FAMILIES = {
     "readers": "reader",
     "texts": "text encoder",
     "codecs": "codec",
+    "exporters": "exporter",
 }
 
 

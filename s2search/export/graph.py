@@ -201,9 +201,11 @@ def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = Fal
     return torch.sqrt(torch.sum(x * x, dim=dim, keepdim=keepdim, dtype=dtype))
 
 
-def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor) -> Tensor:
-    """Attend without mask, as the blocks do."""
+def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    """Attend, with what is added to the scores, as the blocks do."""
     score_BANN = query_BANK @ (key_BANK * query_BANK.shape[-1] ** -0.5).transpose(-1, -2)
+    if attn_mask is not None:
+        score_BANN = score_BANN + attn_mask
     return torch.softmax(score_BANN, dim=-1) @ value_BANK
 
 

@@ -1,0 +1,47 @@
+"""The command `export`: a model as a package for the phone's runtimes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from s2search.export.base import Exporter
+
+
+def export(
+    exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreml[bits=4].")],
+    out: Annotated[Path, typer.Option(help="The package's folder; nothing may be there.")],
+    weights: Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Untrained: to try a runtime before a model exists.")
+    ] = False,
+    plan: Annotated[Path | None, typer.Option(help="Realize this plan (JSON) at the preset's sizes.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")] = None,
+    video: Annotated[str, typer.Option(help="Video size, WIDTHxHEIGHT.")] = "256x144",
+    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
+) -> int:
+    """Export a model's streaming step as a package, with the weights to verify it against."""
+    from rich.console import Console
+
+    from s2search import registry
+    from s2search.preset import token_grid
+    from s2search.realize.source import ModelSource, load_model
+    from s2search.report.package import package_text
+    from s2search.report.progress import progress_bar
+
+    plugin: Exporter = registry.create("exporters", exporter)
+    grid = token_grid(video)
+    model = load_model(
+        ModelSource(weights=weights, preset=preset, plan=plan, layout=layout, random_weights=random_weights, seed=seed)
+    )
+    start = time.perf_counter()
+    with progress_bar("exporting") as progress:
+        package = plugin.export(model, grid, out, progress)
+    text = package_text(package, seconds=time.perf_counter() - start)
+    Console(highlight=False, markup=False).print(text)
+    return 0

@@ -1,0 +1,109 @@
+"""A step's functions as graphs of ATen operators. One trace serves three of them: what they need of it is kept."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature
+from torch.utils import _pytree as pytree
+
+from s2search.export.graph import banded, exported, quiet
+from s2search.export.package import Progress
+from s2search.export.step import FUNCTIONS, FunctionName, Steps
+
+_CHECK = torch.ops.aten._assert_tensor_metadata.default
+
+
+def trace_functions(
+    steps: Steps, table: dict[Any, Any], progress: Progress, *, further: int
+) -> dict[FunctionName, ExportedProgram]:
+    """Export all functions of a step, with depthwise 3-D convolutions rewritten and equal operations made one.
+
+    Args:
+        steps: The step.
+        table: Operators to take apart; see `decompositions`.
+        progress: Called before either trace.
+        further: How much more work the caller has, in traces.
+    """
+    programs: dict[FunctionName, ExportedProgram] = {}
+    traced: tuple[FunctionName, ...] = ("first", "advance")
+    for done, function in enumerate(traced):
+        progress(done, 2 + further, f"tracing {function}")
+        inputs = tuple(steps.example(function).values())
+        program = exported(banded(steps.function(function), inputs), inputs, table)
+        _without_checks(program.graph)
+        _share_equal(program)
+        programs[function] = program
+    outputs = steps.outputs("advance")
+    with quiet():
+        programs["denoise"] = with_outputs(programs["advance"], 0, 1)
+        programs["commit"] = with_outputs(programs["advance"], 1, len(outputs) - 1)
+    return {function: programs[function] for function in FUNCTIONS}
+
+
+def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:
+    """Return a program with some of another's outputs, and without what only the others need. They share weights."""
+    graph = copy.deepcopy(program.graph)
+    output = graph.output_node()
+    kept = output.args[0][first : first + count]
+    output.args = (tuple(kept),)
+    _remove_unused(graph)
+    signature = program.graph_signature
+    calls = copy.deepcopy(program.module_call_graph)
+    assert calls[0].signature is not None
+    calls[0].signature.out_spec = pytree.tree_structure(tuple(kept))
+    calls[0].signature.outputs = calls[0].signature.outputs[first : first + count]
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=graph,
+        graph_signature=ExportGraphSignature(
+            input_specs=list(signature.input_specs), output_specs=signature.output_specs[first : first + count]
+        ),
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=calls[:1],
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+        verifiers=program.verifiers,
+    )
+
+
+def _without_checks(graph: fx.Graph) -> None:
+    """Drop the checks of types that tracing leaves behind: types are fixed."""
+    for node in list(graph.nodes):
+        if node.target is _CHECK:
+            graph.erase_node(node)
+    _remove_unused(graph)
+
+
+def _remove_unused(graph: fx.Graph) -> None:
+    for node in reversed(list(graph.nodes)):
+        if node.op in ("call_function", "get_attr") and not node.users:
+            graph.erase_node(node)
+
+
+def _share_equal(program: ExportedProgram) -> None:
+    """Let operations of the same arguments be one: `advance` makes keys, values and sums once, not twice."""
+    seen: dict[Any, fx.Node] = {}
+    for node in list(program.graph.nodes):
+        if node.op != "call_function":
+            continue
+        key = (node.target, _frozen(node.args), _frozen(tuple(sorted(node.kwargs.items()))))
+        first = seen.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            program.graph.erase_node(node)
+    for spec, node in zip(program.graph_signature.output_specs, program.graph.output_node().args[0], strict=True):
+        spec.arg.name = node.name
+    program.graph_module.recompile()
+
+
+def _frozen(value: Any) -> Any:
+    """Return an argument as something that can be a key: 1, 1.0 and True differ."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_frozen(item) for item in value)
+    return value if isinstance(value, fx.Node) else (type(value), value)

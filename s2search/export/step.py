@@ -1,0 +1,286 @@
+"""One streaming step of a model as functions of named tensors with fixed shapes: what every runtime can be given.
+
+Functions: `first` and `denoise` return a velocity, without and with a past; `commit` returns the state with this chunk
+added; `advance` returns both from one pass. `reuse_last` streams by `denoise` and `advance`, `clean_pass` by `denoise`
+and `commit`. All read `latents` (1, C, T, Y, X), `s` (1, 1) and `text` (1, S, E), and all but `first` the state.
+
+The state has the size of a full window from the start. Frames stand at its end, the newest last, and `past_bias` hides
+the frames that are not there yet: it is 0 or MASKED per frame, and added to the scores of the frame's keys. So the
+first chunks run through the same functions as all others. Softmax attention counts positions from the oldest slot
+instead of the oldest frame; only offsets matter, so the numbers are the same. Sums that are not there yet are 0.
+
+Per layer: `keys_07`, `values_07` (1, frames, tokens, D) of softmax attention; `sum_07` (1, chunks * heads, K, K),
+`norm_07` (1, chunks * heads, K), both float32 at least, and `tail_07` (1, frames, tokens, D) of LCHA. What a function
+returns for `keys_07` is called `new_keys_07`. No tensor of a function's border has more than five axes.
+
+Axes: B batch (1)  C latent channels  T frames  Y X latent rows and columns  S text tokens  E text channels  D channels
+      R slots of frames or chunks  N tokens of a frame  A heads  K channels per head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from s2search.block import LinearState, RingState, Window
+from s2search.errors import InputError
+from s2search.preset import LATENT_CHANNELS, PATCH
+from s2search.realize.network import S2DiT
+
+FunctionName = Literal["first", "denoise", "commit", "advance"]
+FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
+MASKED = -1e4  # float16 holds it, and its exponential is 0 in every precision
+PAST_BIAS = "past_bias"
+NEW = "new_"
+VELOCITY = "velocity"
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepShape:
+    """What a step is made for: token rows and columns, latent frames of a chunk, and the past that it sees."""
+
+    grid: tuple[int, int]
+    frames: int
+    window: Window
+
+    def __post_init__(self) -> None:
+        latest, first = self.window.frames, self.window.sink_frames
+        if not latest:
+            raise InputError(
+                f"a step has fixed shapes, and the window is {'unlimited' if latest is None else 'empty'}",
+                allowed="at least 1 frame",
+            )
+        if latest % self.frames * first or first % self.frames:
+            raise InputError(
+                f"a sink of {first} frames beside a window of {latest} and chunks of {self.frames}",
+                allowed="where there is a sink, both are whole chunks",
+            )
+
+    @property
+    def slots(self) -> int:
+        """Frames that a full ring holds."""
+        return (self.window.frames or 0) + self.window.sink_frames
+
+    @property
+    def chunk_slots(self) -> int:
+        """Chunks that sums of a window hold."""
+        return -(-(self.window.frames or 0) // self.frames) - (-self.window.sink_frames // self.frames)
+
+
+class Steps:
+    """The functions of one model at one shape. They share its weights.
+
+    Attributes:
+        model: In evaluation mode.
+        shape: Grid, frames and window.
+        state: An empty state, by name and in the order of the functions' inputs.
+
+    Raises:
+        InputError: The window is unlimited, or a layer's state is of no known type.
+    """
+
+    def __init__(self, model: S2DiT, shape: StepShape) -> None:
+        self.model, self.shape = model, shape
+        empty = model.initial_state(1, shape.grid, window=shape.window)
+        self.layers = tuple(_layer_past(layer, state, shape) for layer, state in enumerate(empty))
+        weight = next(model.parameters())
+        self._kind, self._exact = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
+        self.state: Tensors = {}
+        if any(layer.reads_bias for layer in self.layers):
+            self.state[PAST_BIAS] = torch.full((shape.slots,), MASKED, dtype=self._kind)
+        for layer in self.layers:
+            self.state |= layer.empty()
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """The inputs that stay float32 where all else is shorter: the noise level and the sums of LCHA."""
+        return ("s", *(name for name in self.state if name.startswith(("sum_", "norm_"))))
+
+    def example(self, function: FunctionName, *, seed: int = 0) -> Tensors:
+        """Return inputs to trace with: random ones, and a state that such chunks left."""
+        preset, (rows, columns) = self.model.config.preset, self.shape.grid
+        generator = torch.Generator().manual_seed(seed)
+
+        def noise(*size: int) -> Tensor:
+            return torch.randn(size, generator=generator, dtype=torch.float64).to(self._kind)
+
+        inputs = {
+            "latents": noise(1, LATENT_CHANNELS, self.shape.frames, PATCH[1] * rows, PATCH[2] * columns),
+            "s": torch.rand(1, 1, generator=generator, dtype=torch.float64).to(self._exact),
+            "text": noise(1, preset.text_tokens, preset.text_channels),
+        }
+        if function == "first":
+            return inputs
+        commit, state = self.function("commit"), self.state
+        with torch.no_grad():
+            for _ in range(2):
+                state = dict(zip(state, commit(*inputs.values(), *state.values()), strict=True))
+        return inputs | {name: tensor.contiguous() for name, tensor in state.items()}
+
+    def inputs(self, function: FunctionName) -> tuple[str, ...]:
+        """Return the names of what a function takes, in their order."""
+        return ("latents", "s", "text", *(() if function == "first" else self.state))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all inputs and outputs by name."""
+        inputs = self.example("first")
+        shapes = {name: tuple(tensor.shape) for name, tensor in (inputs | self.state).items()}
+        return shapes | {VELOCITY: shapes["latents"]} | {NEW + name: shapes[name] for name in self.state}
+
+    def outputs(self, function: FunctionName) -> tuple[str, ...]:
+        """Return the names of what a function returns, in their order."""
+        velocity = () if function == "commit" else (VELOCITY,)
+        return velocity + (() if function in ("first", "denoise") else tuple(NEW + name for name in self.state))
+
+    def function(self, function: FunctionName) -> Step:
+        """Return a function as a module of positional inputs: `latents`, `s`, `text`, and the state in its order."""
+        return Step(self, function)
+
+
+class Step(nn.Module):
+    """One function of a step. Its weights are the model's, under `model.`."""
+
+    def __init__(self, steps: Steps, function: FunctionName) -> None:
+        super().__init__()
+        self.model = steps.model
+        self.function, self._steps = function, steps
+        self.eval()
+
+    def forward(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs in the order of `Steps.outputs`."""
+        inputs = (latents_BCTYX, s_BT, text_BSE)
+        if self.function == "first":
+            return (self.model(*inputs),)
+        past = dict(zip(self._steps.state, state, strict=True))
+        layers = tuple(layer.read(past) for layer in self._steps.layers)
+        if self.function == "denoise":
+            return (self.model(*inputs, layers),)
+        if self.function == "commit":
+            return self._written(past, self.model.commit(*inputs, layers))
+        velocity_BCTYX, new = self.model.advance(*inputs, layers)
+        return (velocity_BCTYX, *self._written(past, new))
+
+    def _written(self, past: Tensors, layers: Iterable[Any]) -> tuple[Tensor, ...]:
+        frames, new = self._steps.shape.frames, Tensors()
+        bias_R = past.get(PAST_BIAS)
+        if bias_R is not None:
+            new[PAST_BIAS] = torch.cat((bias_R, bias_R.new_zeros(frames)))[-len(bias_R) :].clone()
+        for layer, state in zip(self._steps.layers, layers, strict=True):
+            new |= layer.write(past, state)
+        return tuple(new[name] for name in past)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RingPast:
+    """The ring of a softmax layer as tensors: frames of N tokens of D channels."""
+
+    layer: int
+    state: RingState
+    shape: StepShape
+    reads_bias: ClassVar[bool] = True
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return f"keys_{self.layer:02}", f"values_{self.layer:02}"
+
+    def empty(self) -> Tensors:
+        _, _, height, width, heads, channels = self.state.keys_BTHWAK.shape
+        size = (1, self.shape.slots, height * width, heads * channels)
+        return {name: self.state.keys_BTHWAK.new_zeros(size) for name in self.names}
+
+    def read(self, past: Mapping[str, Tensor]) -> RingState:
+        size = (1, self.shape.slots, *self.state.keys_BTHWAK.shape[2:])
+        keys, values = (past[name].view(size) for name in self.names)
+        return replace(self.state, keys_BTHWAK=keys, values_BTHWAK=values, bias_T=past[PAST_BIAS])
+
+    def write(self, past: Mapping[str, Tensor], new: RingState) -> Tensors:
+        pairs = zip(self.names, (new.keys_BTHWAK, new.values_BTHWAK), strict=True)
+        shape = self.shape
+        return {
+            name: _kept(past, past[name], tensor.reshape(past[name].shape), shape.frames, shape.window.sink_frames)
+            for name, tensor in pairs
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LinearPast:
+    """The sums and the tail of an LCHA layer as tensors. Sums kept per chunk stand side by side, as more heads."""
+
+    layer: int
+    state: LinearState
+    shape: StepShape
+
+    @property
+    def slots(self) -> int:
+        """Chunks whose sums are kept: 1 where they are added up."""
+        apart = self.state.sum_BCAKK is not None and self.state.sum_BCAKK.shape[1] == 0
+        return self.shape.chunk_slots if apart else 1
+
+    @property
+    def reads_bias(self) -> bool:
+        """Whether it must know that the window is full."""
+        return self.slots > 1 and self.shape.window.sink_frames > 0
+
+    def empty(self) -> Tensors:
+        tensors = Tensors()
+        if self.state.sum_BCAKK is not None and self.state.norm_BCAK is not None:
+            heads, channels = self.state.norm_BCAK.shape[2:]
+            tensors[f"sum_{self.layer:02}"] = self.state.sum_BCAKK.new_zeros(1, self.slots * heads, channels, channels)
+            tensors[f"norm_{self.layer:02}"] = self.state.norm_BCAK.new_zeros(1, self.slots * heads, channels)
+        if self.state.tail_BTHWD is not None:
+            tensors[f"tail_{self.layer:02}"] = self.state.tail_BTHWD.flatten(2, 3)
+        return tensors
+
+    def read(self, past: Mapping[str, Tensor]) -> LinearState:
+        state, tail = self.state, past.get(f"tail_{self.layer:02}")
+        if state.sum_BCAKK is not None and state.norm_BCAK is not None:
+            sums, norms = past[f"sum_{self.layer:02}"], past[f"norm_{self.layer:02}"]
+            state = replace(
+                state,
+                sum_BCAKK=sums.view(1, self.slots, *state.sum_BCAKK.shape[2:]),
+                norm_BCAK=norms.view(1, self.slots, *state.norm_BCAK.shape[2:]),
+            )
+        return state if tail is None else replace(state, tail_BTHWD=tail.view(self.state.tail_BTHWD.shape))  # type: ignore[union-attr]
+
+    def write(self, past: Mapping[str, Tensor], new: LinearState) -> Tensors:
+        tensors = Tensors()
+        for name, sums_BC in (("sum", new.sum_BCAKK), ("norm", new.norm_BCAK)):
+            if sums_BC is not None:
+                old = past[f"{name}_{self.layer:02}"]
+                sinks = -(-self.shape.window.sink_frames // self.shape.frames) if self.slots > 1 else 0
+                old_BC = old.view(sums_BC.shape)
+                tensors[f"{name}_{self.layer:02}"] = _kept(past, old_BC, sums_BC, 1, sinks).view(old.shape)
+        if new.tail_BTHWD is not None:
+            tensors[f"tail_{self.layer:02}"] = new.tail_BTHWD.flatten(2, 3)
+        return tensors
+
+
+def _layer_past(layer: int, state: Any, shape: StepShape) -> _RingPast | _LinearPast:
+    if isinstance(state, RingState):
+        return _RingPast(layer=layer, state=state, shape=shape)
+    if isinstance(state, LinearState):
+        return _LinearPast(layer=layer, state=state, shape=shape)
+    raise InputError(
+        f"layer {layer} remembers a {type(state).__name__}",
+        allowed="RingState, LinearState: exporters know no other state",
+        remedy="let the block keep one of them",
+    )
+
+
+def _kept(past: Mapping[str, Tensor], old_BR: Tensor, new_BR: Tensor, added: int, sinks: int) -> Tensor:
+    """Return what a ring holds after `added` entries, given what a full ring would hold.
+
+    Without a sink that is the same. With one, a ring that is not full yet moves up as a whole: its first entries are
+    empty slots, no sink.
+    """
+    if sinks == 0:
+        return new_BR
+    moved_BR = torch.cat((old_BR[:, added:], new_BR[:, -added:]), dim=1)
+    full = 1 - past[PAST_BIAS][0].to(new_BR.dtype) / MASKED
+    return full * new_BR + (1 - full) * moved_BR
