@@ -1,0 +1,1 @@
+"""Whether what was exported computes what was promised, on Linux."""
