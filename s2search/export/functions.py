@@ -15,6 +15,7 @@ from s2search.export.graph import banded, exported, quiet
 from s2search.export.package import Progress
 from s2search.export.step import FUNCTIONS, FunctionName, Steps
 
+_KEPT = ("val", "tensor_meta")
 _CHECK = torch.ops.aten._assert_tensor_metadata.default
 
 
@@ -35,7 +36,7 @@ def trace_functions(
         progress(done, 2 + further, f"tracing {function}")
         inputs = tuple(steps.example(function).values())
         program = exported(banded(steps.function(function), inputs), inputs, table)
-        _without_checks(program.graph)
+        _without_traces(program.graph)
         _share_equal(program)
         programs[function] = program
     outputs = steps.outputs("advance")
@@ -61,20 +62,22 @@ def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedPr
         root=program.graph_module,
         graph=graph,
         graph_signature=ExportGraphSignature(
-            input_specs=list(signature.input_specs), output_specs=signature.output_specs[first : first + count]
+            input_specs=copy.deepcopy(signature.input_specs),
+            output_specs=copy.deepcopy(signature.output_specs[first : first + count]),
         ),
-        state_dict=program.state_dict,
+        state_dict=dict(program.state_dict),  # passes of converters take out what they fold
         range_constraints=program.range_constraints,
         module_call_graph=calls[:1],
         example_inputs=program.example_inputs,
-        constants=program.constants,
+        constants=dict(program.constants),
         verifiers=program.verifiers,
     )
 
 
-def _without_checks(graph: fx.Graph) -> None:
-    """Drop the checks of types that tracing leaves behind: types are fixed."""
+def _without_traces(graph: fx.Graph) -> None:
+    """Drop what tracing leaves behind: checks of types, which are fixed, and where in the code a node came from."""
     for node in list(graph.nodes):
+        node.meta = {key: value for key, value in node.meta.items() if key in _KEPT}
         if node.target is _CHECK:
             graph.erase_node(node)
     _remove_unused(graph)

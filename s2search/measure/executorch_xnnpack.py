@@ -154,15 +154,20 @@ def xnnpack_program(call: TensorCall) -> tuple[bytes, dict[str, int]]:
         from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
         lowered = to_edge_transform_and_lower(constant_prop_pass(program), partitioner=[XnnpackPartitioner()])
-        graph = lowered.exported_program().graph_module
-        placement: Counter[str] = Counter()
-        for node in graph.graph.nodes:
-            if node.op == "call_function" and "call_delegate" in str(node.target):
-                inside = getattr(graph, node.args[0].target).original_module.graph.nodes
-                placement["xnnpack"] += sum(other.op == "call_function" for other in inside)
-            elif node.op == "call_function" and "getitem" not in str(node.target):
-                placement["portable"] += 1
-        return bytes(lowered.to_executorch().buffer), dict(placement)
+        placed = placement(lowered.exported_program().graph_module)
+        return bytes(lowered.to_executorch().buffer), dict(placed)
+
+
+def placement(graph: Any) -> Counter[str]:
+    """Count the operators of a lowered graph inside XNNPACK's partitions, and those left to ExecuTorch's kernels."""
+    found: Counter[str] = Counter()
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and "call_delegate" in str(node.target):
+            inside = getattr(graph, node.args[0].target).original_module.graph.nodes
+            found["xnnpack"] += sum(other.op == "call_function" for other in inside)
+        elif node.op == "call_function" and "getitem" not in str(node.target):
+            found["portable"] += 1
+    return found
 
 
 def _portable_lib() -> Any:

@@ -1,0 +1,119 @@
+"""executorch: a package for ExecuTorch, float32: one program with a method per function, delegated to XNNPACK.
+
+    model.pte
+
+XNNPACK computes what it takes; ExecuTorch's portable kernels compute the rest. Attention is written out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from s2search.errors import InputError
+from s2search.export.base import Exporter, Runtime, Written
+from s2search.export.package import Package, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from s2search.export.step import Steps
+
+_FILE = "model.pte"
+_DELEGATES = ("xnnpack",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuTorch(Exporter):
+    """Exports ExecuTorch programs, and runs them in its Python runtime on this machine's processor.
+
+    Attributes:
+        delegate: What computes: `xnnpack`. Others (Core ML, QNN) need their vendor's libraries, and cannot run here.
+    """
+
+    name: ClassVar[str] = "executorch"
+
+    delegate: str = "xnnpack"
+
+    def __post_init__(self) -> None:
+        if self.delegate not in _DELEGATES:
+            raise InputError(
+                f"executorch cannot be exported with the delegate {self.delegate!r}",
+                allowed=f"installed: {', '.join(_DELEGATES)}",
+                remedy="leave the option out; for an iPhone use --exporter coreml",
+            )
+
+    def why_not(self) -> str | None:
+        """Return that the library is missing. See the base class."""
+        if find_spec("executorch") is None:
+            return "executorch is not installed; install the extra s2search[executorch]"
+        return None
+
+    def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
+        """Write the program. See the base class."""
+        from s2search.export.functions import trace_functions
+        from s2search.export.graph import decompositions_of_attention, quiet
+        from s2search.measure.executorch_xnnpack import placement
+
+        traced = trace_functions(steps, decompositions_of_attention(), progress, further=3)
+        with quiet():
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+            from executorch.exir import to_edge_transform_and_lower
+            from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+            progress(2, 5, "folding constants")
+            programs: Any = {function: constant_prop_pass(program) for function, program in traced.items()}
+            progress(3, 5, "delegating to XNNPACK")
+            lowered = to_edge_transform_and_lower(
+                programs, partitioner={function: [XnnpackPartitioner()] for function in programs}
+            )
+            placed: Counter[str] = Counter()
+            for function in programs:
+                placed += placement(lowered.exported_program(function).graph_module)
+            progress(4, 5, f"writing {_FILE}")
+            with (folder / _FILE).open("wb") as file:
+                lowered.to_executorch().write_to_file(file)
+        progress(5, 5, "")
+        facts = {name: version(name) for name in ("torch", "executorch")}
+        facts |= {f"operations_{place}": str(count) for place, count in sorted(placed.items())}
+        return Written(files=dict.fromkeys(traced, _FILE), facts=facts)
+
+    def open(self, package: Package) -> Runtime:
+        """Load the program. See the base class."""
+        if problem := self.why_not():
+            raise InputError(problem)
+        return ExecuTorchPackage(package)
+
+
+class ExecuTorchPackage(Runtime):
+    """A loaded program; each method is loaded when it is first called."""
+
+    def __init__(self, package: Package) -> None:
+        from s2search.export.graph import quiet
+
+        with quiet():
+            from executorch.runtime import Runtime as Library
+
+        self._package = package
+        path = package.folder / _FILE
+        try:
+            self._program = Library.get().load_program(path)
+        except RuntimeError as error:
+            problem = str(error).splitlines()[0]
+            raise InputError(f"ExecuTorch cannot load {str(path)!r}: {problem}", remedy="export it again") from error
+        self._methods: dict[str, Any] = {}
+
+    def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run a function. See the base class."""
+        import torch
+
+        spec = self._package.manifest.function(function)
+        if function not in self._methods:
+            self._methods[function] = self._program.load_method(function)
+        outputs = self._methods[function].execute([torch.from_numpy(inputs[one.name]) for one in spec.inputs])
+        return {one.name: tensor.numpy().copy() for one, tensor in zip(spec.outputs, outputs, strict=True)}
