@@ -22,6 +22,7 @@ from s2search.cli_export import export
 from s2search.cli_kit import kit_app
 from s2search.cli_stream import stream
 from s2search.cli_table import table_app
+from s2search.cli_verify import verify
 from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.table import DEFAULT_TABLE
@@ -46,6 +47,7 @@ app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 app.command()(stream)
 app.command()(export)
+app.command()(verify)
 
 
 class RoleName(StrEnum):

@@ -1,0 +1,168 @@
+"""What is being verified: the package, the source that it was made from, and its runtime. Each is loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from s2search.errors import CheckError, InputError, S2SearchError
+from s2search.export.base import Exporter, Runtime, exporter_of
+from s2search.export.functions import trace_functions
+from s2search.export.graph import decompositions, decompositions_of_attention, quiet
+from s2search.export.package import Package
+from s2search.export.step import FunctionName, Steps, StepShape
+from s2search.realize.network import S2DiT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays = dict[str, "NDArray[Any]"]
+
+
+class CannotRunError(Exception):
+    """A check cannot run here: why, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may ask for.
+
+    Attributes:
+        chunks: How long the stream is.
+        thresholds: Instead of the checks' own, by the check's name.
+        measure: Also time the package.
+        seed: Of all inputs.
+    """
+
+    chunks: int = 16
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    measure: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.chunks < 1:
+            raise InputError(f"a stream of {self.chunks} chunks", allowed="at least 1", remedy="correct --chunks")
+
+
+class Subject:
+    """A package under verification.
+
+    Attributes:
+        package: Its folder and manifest.
+        options: What was asked for.
+        say: Called with what is being done, for people who wait.
+    """
+
+    def __init__(
+        self, package: Package, options: Options | None = None, say: Callable[[str], Any] = lambda label: None
+    ) -> None:
+        self.package, self.options, self.say = package, options or Options(), say
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        """What wrote the package, with its options."""
+        return exporter_of(self.package)
+
+    @cached_property
+    def source(self) -> S2DiT:
+        """The model that the package was made from, in float32.
+
+        Raises:
+            CannotRunError: It cannot be loaded, or is another model than the manifest names.
+        """
+        try:
+            model = S2DiT.from_pretrained(self.package.source, dtype=torch.float32)
+        except S2SearchError as error:
+            raise CannotRunError(f"the source cannot be loaded: {error}") from error
+        if model.config.digest != self.package.manifest.model_digest:
+            raise CannotRunError(
+                f"the source is the model {model.config.digest[:19]}, "
+                f"and the manifest names {self.package.manifest.model_digest[:19]}"
+            )
+        return model.requires_grad_(False)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The source's functions at the package's shape.
+
+        Raises:
+            CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
+        """
+        manifest = self.package.manifest
+        try:
+            shape = StepShape(grid=manifest.grid, frames=manifest.chunk_frames, window=manifest.window)
+            return Steps(self.source, shape)
+        except InputError as error:
+            raise CannotRunError(f"the manifest's shape fits no step: {error}") from error
+
+    @cached_property
+    def programs(self) -> dict[FunctionName, ExportedProgram]:
+        """The source's functions as graphs, traced as the exporter traces them."""
+        taken_apart = decompositions() if self.package.manifest.exporter == "coreml" else decompositions_of_attention()
+        with quiet():
+            return trace_functions(self.steps, taken_apart, lambda done, total, label: self.say(label), further=0)
+
+    @cached_property
+    def graphs(self) -> dict[FunctionName, ExportedProgram]:
+        """The source's functions as graphs with the package's names of values, those that were asked for."""
+        return {}
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The package, loaded; its digests are not looked at.
+
+        Raises:
+            CannotRunError: There is no such runtime here.
+        """
+        try:
+            return self.exporter.open(self.package)
+        except InputError as error:
+            raise CannotRunError(str(error)) from error
+
+    def functions(self) -> tuple[FunctionName, ...]:
+        """Return the functions that the package has."""
+        return tuple(function.name for function in self.package.manifest.functions)  # type: ignore[misc]
+
+    def inputs(self, function: FunctionName) -> Arrays:
+        """Return inputs of a function in the types that the package takes: random ones, with a state that was left.
+
+        Raises:
+            CannotRunError: The source takes inputs of other names or shapes than the manifest states.
+        """
+        example = self.steps.example(function, seed=self.options.seed)
+        # Other latents than those that the state saw: else a state that is never written would look right.
+        example |= self.steps.example("first", seed=self.options.seed + 1)
+        specs = self.package.manifest.function(function).inputs
+        stated = {spec.name: tuple(spec.shape) for spec in specs}
+        if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
+            name = next(iter(sorted(stated.items() ^ taken.items())))[0]
+            raise CannotRunError(f"the manifest states {name!r} of {function!r} otherwise than the source has it")
+        return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
+
+    def run_source(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Return what the source gives in float32, for the inputs as the package got them."""
+        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in inputs.items()}
+        with torch.no_grad():
+            outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
+        return {name: x.numpy() for name, x in zip(self.steps.outputs(function), outputs, strict=True)}
+
+    def run_package(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Return what the package gives.
+
+        Raises:
+            CannotRunError: There is no such runtime here.
+            CheckError: The runtime refuses the package or the call.
+        """
+        runtime = self.runtime
+        try:
+            return runtime.run(function, inputs)
+        except S2SearchError:
+            raise
+        except Exception as error:  # errors of runtimes share no base
+            raise CheckError(f"the runtime fails in {function!r}: {error}", function=function) from error

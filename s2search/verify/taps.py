@@ -1,0 +1,108 @@
+"""Values inside a package's functions, for runtimes that let one look."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from s2search.errors import CheckError
+from s2search.export.graph import quiet
+from s2search.export.step import FunctionName
+from s2search.verify.stored import read_onnx
+from s2search.verify.subject import CannotRunError, Subject
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+
+class Taps(abc.ABC):
+    """The inside of one function."""
+
+    @abc.abstractmethod
+    def program(self) -> ExportedProgram:
+        """Return the source's function as a graph whose values have the same names."""
+
+    @abc.abstractmethod
+    def names(self) -> frozenset[str]:
+        """Return the names of all values that can be looked at."""
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        """Return the values of these names."""
+
+
+class OnnxTaps(Taps):
+    """A graph with more outputs. Where a runtime would fuse over a value that is looked at, it then does not."""
+
+    def __init__(self, subject: Subject, function: FunctionName) -> None:
+        self._subject, self._function = subject, function
+        self._folder = subject.package.folder
+        self._model = read_onnx(subject.package, subject.package.manifest.function(function).file)
+        self._constants = {tensor.name: tensor for tensor in self._model.graph.initializer}
+
+    def program(self) -> ExportedProgram:
+        """Return what torch makes ONNX of: it takes more operators apart, and names values anew. See the base class."""
+        if self._function not in self._subject.graphs:
+            import torch
+
+            opset = getattr(self._subject.exporter, "opset", None)
+            program = self._subject.programs[self._function]
+            with quiet():
+                made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
+            assert made is not None
+            assert made.exported_program is not None
+            self._subject.graphs[self._function] = made.exported_program
+        return self._subject.graphs[self._function]
+
+    def names(self) -> frozenset[str]:
+        """Return all outputs of nodes, and constants that were computed when the package was made."""
+        nodes = (name for node in self._model.graph.node for name in node.output if name)
+        return frozenset(nodes) | self._constants.keys()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        """Add the outputs and run. See the base class."""
+        import onnx
+        import onnxruntime
+
+        computed = sorted(names - self._constants.keys())
+        constants = {name: self._constant(name) for name in names & self._constants.keys()}
+        tapped = onnx.ModelProto()
+        tapped.CopyFrom(self._model)
+        there = {output.name for output in tapped.graph.output}
+        tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name not in there)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self._folder))
+        try:
+            session = onnxruntime.InferenceSession(
+                tapped.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            wanted = {one.name for one in session.get_inputs()}
+            given = {name: array for name, array in inputs.items() if name in wanted}
+            return constants | dict(zip(computed, session.run(computed or None, given), strict=bool(computed)))
+        except Exception as error:  # its errors share no base
+            raise CheckError(f"ONNX Runtime fails with more outputs: {error}") from error
+
+    def _constant(self, name: str) -> NDArray[Any]:
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(self._constants[name], base_dir=str(self._folder))
+
+
+def open_taps(subject: Subject, function: FunctionName) -> Taps:
+    """Return the inside of a function.
+
+    Raises:
+        CannotRunError: The runtime runs it as a whole.
+    """
+    exporter = subject.package.manifest.exporter
+    if exporter not in TAPS:
+        raise CannotRunError(
+            f"packages of {exporter!r} run as a whole: nothing inside can be looked at; it can in: {', '.join(TAPS)}"
+        )
+    return TAPS[exporter](subject, function)
+
+
+TAPS: dict[str, type[OnnxTaps]] = {"onnx": OnnxTaps}

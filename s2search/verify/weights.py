@@ -1,0 +1,126 @@
+"""Whether every stored weight is the source's, tensor by tensor.
+
+Digests do not say so: whoever changes a weight can write the digests anew. Nor does parity: a small parameter changed
+by 1 % leaves the signal-to-noise ratio of a whole block as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from s2search.export.graph import BandedConv2d
+from s2search.verify.check import Check
+from s2search.verify.report import CheckResult
+from s2search.verify.stored import PREFIX, StoredTensor, stored_tensors
+from s2search.verify.subject import Subject
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NAMED = 20  # differing tensors that a report names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(Check):
+    """Every tensor of the source is stored, and every stored tensor of that name has its numbers.
+
+    Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; quantised ones
+    are within half a step.
+    """
+
+    name: ClassVar[str] = "weights"
+    unit: ClassVar[str] = "tensors differ"
+
+    def run(self, subject: Subject) -> Iterator[CheckResult]:
+        """Compare. See the base class."""
+        expected = Expected(subject.source, subject.package.manifest.chunk_frames)
+        stored: set[str] = set()
+        differing: dict[str, str] = {}
+        furthest: dict[str, float] = {}
+        others = 0
+        for tensor in stored_tensors(subject.package):
+            name = expected.source_name(tensor.name)
+            if name is None:
+                others += 1
+                continue
+            stored.add(name)
+            wanted = expected.of(tensor.name)
+            if problem := difference(wanted, tensor):
+                differing.setdefault(name, f"{problem} in {tensor.file}")
+                if wanted.shape == tensor.values.shape:
+                    furthest[name] = max(furthest.get(name, 0.0), float(np.abs(wanted - tensor.values).max()))
+        differing |= dict.fromkeys(expected.tensors.keys() - stored, "is not stored.")
+        differing = {name: differing[name] for name in expected.tensors if name in differing}
+        yield self.judge(
+            subject,
+            len(differing),
+            0,
+            where=next(iter(differing), ""),
+            why=_why(differing, len(expected.tensors), others),
+            parts=dict(sorted(furthest.items(), key=lambda item: -item[1])[:_NAMED]),
+        )
+
+
+class Expected:
+    """What a package must store for a source: its tensors by name, and depthwise convolutions as bands."""
+
+    def __init__(self, source: nn.Module, frames: int) -> None:
+        self._tensors = dict(source.state_dict())
+        self._bands: dict[str, tuple[str, torch.Tensor]] = {}
+        for name, module in source.named_modules():
+            if isinstance(module, nn.Conv3d):
+                band = BandedConv2d(module, frames + module.kernel_size[0] - 1).convolution
+                for part, tensor in band.named_parameters():
+                    self._bands[f"{name}.convolution.{part}"] = (f"{name}.{part}", tensor.detach())
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The source's tensors, in the order of the model."""
+        return self._tensors
+
+    def source_name(self, stored: str) -> str | None:
+        """Return the source's tensor behind a stored one; None where it is no weight."""
+        name = stored.removeprefix(PREFIX)
+        if name in self._bands:
+            return self._bands[name][0]
+        return name if name != stored and name in self._tensors else None
+
+    def of(self, stored: str) -> NDArray[Any]:
+        """Return the numbers that a stored tensor must have, in float32."""
+        name = stored.removeprefix(PREFIX)
+        tensor = self._bands[name][1] if name in self._bands else self._tensors[name]
+        numbers: NDArray[Any] = tensor.detach().numpy()
+        return numbers
+
+
+def difference(wanted: NDArray[Any], tensor: StoredTensor) -> str:
+    """Return in what a stored tensor differs from the numbers that it must have; empty where it does not.
+
+    >>> stored = StoredTensor(file="a", name="b", values=np.array([1.0, 2.5], np.float32))
+    >>> difference(np.array([1.0, 2.0], np.float32), stored)
+    'differs in 1 of 2 numbers, by up to 0.5,'
+    """
+    values = tensor.values
+    if values.shape != wanted.shape:
+        return f"has the shape {values.shape}, not {wanted.shape},"
+    rounded = wanted.astype(values.dtype).astype(np.float64)
+    apart = np.abs(rounded - values)
+    # Half a step, and what float16 tables of values round.
+    wrong = ~(apart <= 0.5 * tensor.step * (1 + 2e-3)) if tensor.step else ~(rounded == values)
+    count = int(wrong.sum())
+    return f"differs in {count:,} of {wrong.size:,} numbers, by up to {apart.max():.3g}," if count else ""
+
+
+def _why(differing: dict[str, str], expected: int, others: int) -> str:
+    beside = f"; {others} stored constants have no source: parity covers them" if others else ""
+    if not differing:
+        return f"all {expected} tensors of the source are stored as they are{beside}"
+    (first, problem), *rest = differing.items()
+    also = f"; also: {', '.join(name for name, _ in rest[:_NAMED])}" if rest else ""
+    return f"{first} {problem} {len(differing)} of {expected} tensors differ{also}"
