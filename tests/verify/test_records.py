@@ -76,7 +76,7 @@ def test_only_a_sum_in_float16_overflows_in_a_mean(tmp_path):
         assert run.run({"x": torch.from_numpy(x)}).outputs["mean"] == expected
 
 
-def test_only_inner_values_in_float16_overflow_in_a_norm(tmp_path):
+def test_only_squares_in_float16_overflow_in_a_norm(tmp_path):
     mb = builder()
     x = np.array([[300, 400]], np.float16)  # their squares are beyond float16, the root of their sum is not
     for mode, expected in [("float32", 500), ("float16", 500), ("pessimistic", math.inf)]:
