@@ -49,11 +49,13 @@ class CoreML(Exporter):
 
     Attributes:
         bits: Of most weights: 16, or 4 (palettes of 16 values; of 256 where text and latents come in and out).
+        palette: How the 16 values are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
     """
 
     name: ClassVar[str] = "coreml"
 
     bits: Literal[16, 4] = 16
+    palette: Literal["kmeans", "uniform"] = "kmeans"
 
     @property
     def precision(self) -> str:
@@ -82,7 +84,7 @@ class CoreML(Exporter):
                 progress(2 + done, 7, f"converting {function}")
                 model = self._converted(steps, function, program)
                 if self.bits < 16:
-                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits)
+                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
                 part = str(Path(parts, f"{function}.mlpackage"))
                 model.save(part)
                 del model

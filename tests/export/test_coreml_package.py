@@ -83,3 +83,21 @@ def test_the_digests_of_model_and_plan_are_in_the_metadata(package, spec):
 def test_here_it_says_where_it_runs(package):
     with pytest.raises(InputError, match="Core ML does not run on Linux; take the package to a Mac"):
         open_runtime(package)
+
+
+@pytest.mark.slow
+def test_four_bits_are_palettes_of_16_values_and_of_256_for_text_and_latents(tmp_path):
+    package = CoreML(bits=4).export(tiny_model("S"), GRID, tmp_path / "package")
+    assert (package.manifest.precision, package.manifest.options) == ("w4a16", "bits=4")
+    spec = load_coremltools().utils.load_spec(str(package.folder / "model.mlpackage"))
+    block = next(iter(spec.mlProgram.functions["denoise"].block_specializations.values()))
+    sizes = {
+        operation.outputs[0].name: max(
+            axis.constant.size for axis in operation.inputs["lut"].arguments[0].value.type.tensorType.dimensions
+        )
+        for operation in block.operations
+        if operation.type == "constexpr_lut_to_dense"
+    }
+    assert set(sizes.values()) == {16, 256}
+    eight = {name for name, size in sizes.items() if size == 256}
+    assert all(any(word in name for word in ("cross_attention_key", "patch")) for name in eight)
