@@ -27,15 +27,15 @@ def verify(
     from s2search.document import check_writable
     from s2search.report.progress import progress_bar
     from s2search.report.verification import verification_text
+    from s2search.verify import verify as verification
     from s2search.verify.report import REPORT
     from s2search.verify.subject import Options
-    from s2search.verify.verify import verify as verified
 
     options = Options(chunks=chunks, thresholds=read_thresholds(threshold or []), measure=measure, seed=seed)
     if out is not None:
         check_writable(out)
     with progress_bar("verifying") as progress:
-        found = verified(folder, options, progress=progress)
+        found = verification.verify(folder, options, checks=verification.CHECKS, progress=progress)
     found.save(out or folder / REPORT)
     if as_json:
         typer.echo(found.to_json(), nl=False)

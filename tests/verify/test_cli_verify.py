@@ -11,44 +11,69 @@ from typer.testing import CliRunner
 from s2search.cli import app
 from s2search.errors import S2SearchError
 from s2search.export.package import Package
+from s2search.verify import verify as verification
+from s2search.verify.files import Files
+from s2search.verify.latency import Latency
+from s2search.verify.parity import Parity
+from s2search.verify.sizes import Sizes
+from s2search.verify.streaming import Streaming
+from s2search.verify.weights import Weights
 from tests.verify.test_report import check_report
 
 QUICK = ("--chunks", "2")
 
 
-def test_verify_passes_and_writes_its_report(s2search, exported, tmp_path):
+@pytest.fixture
+def verify(monkeypatch, capsys):
+    """Run the command in this process, with the checks that need no tracing."""
+    monkeypatch.setattr(verification, "CHECKS", (Files(), Weights(), Parity(), Streaming(), Sizes(), Latency()))
+
+    def run(*words):
+        code = app(["verify", *map(str, words), *QUICK], standalone_mode=False)
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_verify_passes_and_writes_its_report(verify, exported, tmp_path):
     out = tmp_path / "found.json"
-    done = s2search("verify", str(exported), *QUICK, "--out", str(out))
-    assert (done.code, done.err) == (0, ""), done.out + done.err
-    assert max(map(len, done.out.splitlines())) <= 80
+    code, shown = verify(exported, "--out", out)
+    assert code == 0, shown
     found = check_report(out.read_text())
     assert found["passed"]
-    assert {"files", "weights", "parity.denoise", "stream.reuse_last", "stream.clean_pass"} <= {
-        check["name"] for check in found["checks"] if check["status"] == "passed"
-    }
+    status = {check["name"]: check["status"] for check in found["checks"]}
+    assert {status[name] for name in ("files", "weights", "parity.denoise", "stream.clean_pass")} == {"passed"}
+    assert status["latency"] == "not_run"
     assert not (exported / "report.json").exists()
 
 
-def test_verify_fails_with_exit_code_1_and_reports_it(s2search, package):
+def test_verify_fails_with_exit_code_1_and_reports_it(verify, package):
     (package / "denoise.onnx").write_bytes(b"no graph")
-    done = s2search("verify", str(package), *QUICK, "--json")
-    assert done.code == 1, done.err
-    assert done.err == ""
-    found = check_report(done.out)
+    code, shown = verify(package, "--json")
+    assert code == 1
+    found = check_report(shown)
     assert not found["passed"]
-    assert done.out == (package / "report.json").read_text()
+    assert shown == (package / "report.json").read_text()
     failed = {check["name"]: check["where"] for check in found["checks"] if check["status"] == "failed"}
-    assert failed["files"] == "denoise.onnx"
-    assert failed["weights"] == failed["blocks"] == "denoise.onnx"
+    assert failed["files"] == failed["weights"] == "denoise.onnx"
+    assert {"parity", "stream"} <= failed.keys()
 
 
-def test_a_package_without_its_source_is_not_verified(s2search, package):
+def test_a_package_without_its_source_is_not_verified(verify, package):
     shutil.rmtree(package / "source")
-    done = s2search("verify", str(package), *QUICK, "--json")
-    assert done.code == 1
-    found = {check["name"]: check for check in json.loads(done.out)["checks"]}
+    code, shown = verify(package, "--json")
+    assert code == 1
+    found = {check["name"]: check for check in json.loads(shown)["checks"]}
     assert found["weights"]["status"] == found["parity"]["status"] == "not_run"
     assert "the source cannot be loaded" in found["weights"]["why"]
+
+
+def test_a_threshold_of_the_user_decides(verify, exported, tmp_path):
+    code, shown = verify(exported, "--json", "--out", tmp_path / "a.json", "--threshold", "stream=200")
+    assert code == 1
+    found = {check["name"]: check for check in json.loads(shown)["checks"]}
+    assert (found["stream.clean_pass"]["status"], found["stream.clean_pass"]["threshold"]) == ("failed", 200)
+    assert found["parity.first"]["status"] == "passed"
 
 
 @pytest.mark.parametrize(
@@ -69,10 +94,9 @@ def test_bad_input_is_one_line(s2search, words, named):
     assert named in done.err
 
 
-def test_an_unknown_check_has_no_threshold(s2search, package):
-    done = s2search("verify", str(package), "--threshold", "strem=3")
-    assert done.code == 2
-    assert "did you mean 'stream'?" in done.err
+def test_an_unknown_check_has_no_threshold(verify, exported):
+    with pytest.raises(S2SearchError, match=r"did you mean 'stream'\?"):
+        verify(exported, "--threshold", "strem=3")
 
 
 def test_a_harmed_manifest_is_one_line(package: Path):

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from s2search.export.package import Package
+from s2search.verify.activations import Watch
+from s2search.verify.arithmetic import Arithmetic
+from s2search.verify.check import results
+from s2search.verify.graph_lint import Lint
+from s2search.verify.latency import Latency
+from s2search.verify.sizes import Sizes
+
+
+class Overflow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Identity(), nn.ReLU()
+
+    def forward(self, x):
+        return self.second(self.first(x) * 300) - 1
+
+
+def test_the_first_operation_that_is_not_finite_is_named():
+    watch, model = Watch(), Overflow()
+    with torch.no_grad(), watch.modules(model), watch:
+        model(torch.tensor([250.0], dtype=torch.float16))
+    assert watch.first_non_finite == "aten.mul.Tensor in or after first"
+
+
+def test_the_largest_activation_is_named():
+    watch, model = Watch(), Overflow()
+    with torch.no_grad(), watch.modules(model), watch:
+        model(torch.tensor([2.0, -3.0]))
+    assert (watch.largest, watch.at) == (900.0, "aten.mul.Tensor in or after first")
+    assert not watch.first_non_finite
+
+
+@pytest.mark.parametrize("check", [Latency(), Arithmetic()])
+def test_what_cannot_run_is_listed_with_its_reason(check, exported, subject):
+    (found,) = results(check, subject(exported))
+    assert (found.status, found.required, found.value) == ("not_run", False, None)
+    assert found.why
+
+
+def test_a_measurement_without_a_plan_has_not_run(exported, subject):
+    (found,) = results(Latency(), subject(exported, measure=True))
+    assert found.status == "not_run"
+    assert "no plan" in found.why
+
+
+def test_the_state_has_the_bytes_that_were_foretold(package, subject):
+    state, _ = results(Sizes(), subject(package))
+    assert (state.status, state.value) == ("passed", 0)
+    manifest = package / "manifest.json"
+    before = Package.load(package).manifest.sizes.predicted_state_bytes
+    manifest.write_text(
+        manifest.read_text().replace(f'"predicted_state_bytes": {before}', f'"predicted_state_bytes": {before // 2}')
+    )
+    state, _ = results(Sizes(), subject(package))
+    assert (state.status, state.value) == ("failed", 100)
+
+
+def test_a_convolution_over_three_axes_is_found(package, edit_graph, subject):
+    def change(graph):
+        node = next(node for node in graph.node if node.op_type == "Conv")
+        tensor = next(tensor for tensor in graph.initializer if tensor.name == node.input[1])
+        tensor.dims.append(1)
+
+    assert {one.status for one in results(Lint(), subject(package)) if one.required} == {"passed"}
+    edit_graph(change, "first")
+    found = {one.name: one for one in results(Lint(), subject(package))}
+    assert any(one.status == "failed" for one in found.values() if one.required) or "lint" in found
