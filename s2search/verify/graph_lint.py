@@ -68,14 +68,20 @@ def _onnx(subject: Subject) -> Iterator[tuple[str, str]]:
         except Exception as error:  # what onnx raises shares no base
             raise CannotRunError(f"onnx cannot tell the shapes in {function!r}: {error}") from error
         ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output)}
-        kernels = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
         for node in graph.node:
             rank = max((ranks.get(name, 0) for name in node.output), default=0)
             if rank > 4:
                 yield ("rank_above_5" if rank > 5 else "rank_above_4"), f"{node.op_type} in {function}"
-            if node.op_type == "Conv" and max(kernels.get(name, 0) for name in node.input) > 4:
-                yield "conv_3d", f"{node.op_type} in {function}"
+        yield from convolutions(graph, function)
         yield from _softplus(subject, function, [node for node in graph.node if node.op_type == "Softplus"])
+
+
+def convolutions(graph: Any, function: str) -> Iterator[tuple[str, str]]:
+    """Yield the convolutions of an ONNX graph that go over three axes: their kernels have five."""
+    kernels = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and max(kernels.get(name, 0) for name in node.input) > 4:
+            yield "conv_3d", f"Conv in {function}"
 
 
 def _softplus(subject: Subject, function: Any, nodes: list[Any]) -> Iterator[tuple[str, str]]:

@@ -123,8 +123,9 @@ def difference(wanted: NDArray[Any], tensor: StoredTensor) -> str:
         return f"has the shape {values.shape}, not {wanted.shape},"
     rounded = wanted.astype(values.dtype).astype(np.float64)
     apart = np.abs(rounded - values)
-    # Half a step, and what float16 tables of values round.
-    wrong = ~(apart <= 0.5 * tensor.step * (1 + 2e-3)) if tensor.step else ~(rounded == values)
+    # Half a step, and what float16 rounds of tables and weights near the middle between two values.
+    room = 0.5 * tensor.step + _HALF_ROUNDING * (np.abs(rounded) + tensor.step)
+    wrong = ~(apart <= room) if tensor.step else ~(rounded == values)
     count = int(wrong.sum())
     return f"differs in {count:,} of {wrong.size:,} numbers, by up to {apart.max():.3g}," if count else ""
 
