@@ -9,7 +9,7 @@ import contextlib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from s2search.export import graph
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from coremltools.models import MLModel
 
 _LEAST_PALETTIZED = 2048  # numbers; coremltools' own default
+_EVEN_BITS = 8
 
 
 def convert(traced: graph.Traced, *, exact: tuple[str, ...] = ()) -> MLModel:
@@ -43,30 +44,31 @@ def convert(traced: graph.Traced, *, exact: tuple[str, ...] = ()) -> MLModel:
         )
 
 
-def palettize(model: MLModel, bits_of: Mapping[str, int], default_bits: int = 4) -> MLModel:
+def palettize(
+    model: MLModel, bits_of: Mapping[str, int], default_bits: int = 4, mode: Literal["uniform", "kmeans"] = "uniform"
+) -> MLModel:
     """Store the matrices of linear layers as indices into tables of 2^bits float16 values.
 
-    Values are spaced evenly: quicker to find than by k-means, and the same package size and work on the phone. All else
-    stays float16: vectors, feature maps, convolution kernels, and the tables of rotary embeddings, which are constants
-    like weights and would lose all sense of position in 16 values.
+    Values spaced evenly are quicker to find than those of k-means, which err less; package size and work on the phone
+    are the same. All else stays float16: vectors, feature maps, convolution kernels, and the tables of rotary
+    embeddings, which are constants like weights and would lose all sense of position in 16 values.
 
     Args:
         model: A float16 program.
         bits_of: Bits of weights whose name contains a key.
         default_bits: Bits of all other matrices.
+        mode: How the values of a table are found. Tables of 8 bits are spaced evenly: their values are near enough.
     """
     with quiet():
         import coremltools.optimize.coreml as optimize
 
-        configurations = {
-            name: optimize.OpPalettizerConfig(
-                mode="uniform",
-                nbits=next((bits for key, bits in bits_of.items() if key in name), default_bits),
-                weight_threshold=_LEAST_PALETTIZED,
-            )
-            for name, weight in optimize.get_weights_metadata(model, weight_threshold=_LEAST_PALETTIZED).items()
-            if {child.op_type for child in weight.child_ops} == {"linear"} and weight.val.ndim == 2
-        }
+        configurations = {}
+        for name, weight in optimize.get_weights_metadata(model, weight_threshold=_LEAST_PALETTIZED).items():
+            if {child.op_type for child in weight.child_ops} == {"linear"} and weight.val.ndim == 2:
+                bits = next((bits for key, bits in bits_of.items() if key in name), default_bits)
+                configurations[name] = optimize.OpPalettizerConfig(
+                    mode=mode if bits < _EVEN_BITS else "uniform", nbits=bits, weight_threshold=_LEAST_PALETTIZED
+                )
         return optimize.palettize_weights(model, optimize.OptimizationConfig(op_name_configs=configurations))
 
 

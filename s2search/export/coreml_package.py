@@ -14,7 +14,7 @@ float16: 8-bit ones need calibration.
 
 from __future__ import annotations
 
-import sys
+import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
     from s2search.export.step import FunctionName, Steps
 
 _FILE = "model.mlpackage"
+_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
 _EIGHT_BITS = ("cross_attention_key", "cross_attention_value", "stem_patch", "head_patch")
 #: What may be computed between an exact input and the first product: the rest of the network is float16.
-_EXACT_OPERATIONS = frozenset(
-    ("add", "sub", "mul", "real_div", "cos", "sin", "concat", "split", "select", "slice_by_index", "stack")
-    + ("reshape", "squeeze", "expand_dims", "transpose", "tile", "identity")
-)
+_EXACT_OPERATIONS = {
+    *("add", "sub", "mul", "real_div", "cos", "sin"),
+    *("concat", "split", "select", "slice_by_index", "stack"),
+    *("reshape", "squeeze", "expand_dims", "transpose", "tile", "identity"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +49,13 @@ class CoreML(Exporter):
 
     Attributes:
         bits: Of most weights: 16, or 4 (palettes of 16 values; of 256 where text and latents come in and out).
+        palette: How the 16 values are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
     """
 
     name: ClassVar[str] = "coreml"
 
     bits: Literal[16, 4] = 16
+    palette: Literal["kmeans", "uniform"] = "kmeans"
 
     @property
     def precision(self) -> str:
@@ -80,7 +84,7 @@ class CoreML(Exporter):
                 progress(2 + done, 7, f"converting {function}")
                 model = self._converted(steps, function, program)
                 if self.bits < 16:
-                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits)
+                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
                 part = str(Path(parts, f"{function}.mlpackage"))
                 model.save(part)
                 del model
@@ -89,16 +93,21 @@ class CoreML(Exporter):
             progress(6, 7, "sharing weights")
             with quiet():
                 coremltools.utils.save_multifunction(several, str(folder / _FILE))
+        config = steps.model.config
+        specification = coremltools.utils.load_spec(str(folder / _FILE))
+        specification.description.metadata.userDefined["s2search.model"] = config.digest
+        specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
+        (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
         progress(7, 7, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts)
 
     def open(self, package: Package) -> Runtime:
         """Load the package on a Mac. See the base class."""
-        if sys.platform != "darwin":
+        if (system := platform.system()) != "Darwin":
             raise InputError(
-                f"Core ML does not run on {sys.platform}",
-                remedy="take the package to a Mac, or use s2search verify here",
+                f"Core ML does not run on {system}",
+                remedy="take the package to a Mac; s2search verify evaluates it here",
             )
         return CoreMLPackage(package)
 
@@ -114,7 +123,7 @@ class CoreML(Exporter):
             return [coremltools.TensorType(name=name, dtype=type_of[self.dtype(name, steps)]) for name in names]
 
         with quiet():
-            model = coremltools.convert(
+            return coremltools.convert(
                 program,
                 inputs=features(steps.inputs(function)),
                 outputs=features(steps.outputs(function)),
@@ -123,10 +132,6 @@ class CoreML(Exporter):
                 compute_precision=coremltools.transform.FP16ComputePrecision(op_selector=_Halved(steps.exact)),
                 skip_model_load=True,
             )
-        config = steps.model.config
-        model.user_defined_metadata["s2search.model"] = config.digest
-        model.user_defined_metadata["s2search.plan"] = config.plan_digest or "none"
-        return model
 
 
 class _Halved:

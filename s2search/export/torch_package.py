@@ -140,7 +140,7 @@ def check_archive(path: Path) -> None:
 
 def _make_plain(program: ExportedProgram) -> None:
     """Drop what a program does not need: inputs that would be pickled, and guards as Python code."""
-    program.example_inputs = None  # type: ignore[assignment]
+    program.example_inputs = None
     program.range_constraints.clear()
     program._guards_code = []
 

@@ -71,7 +71,7 @@ def look_inside(subject: Subject, function: FunctionName, inputs: Mapping[str, N
     subject.say(f"tracing the source's {function}")
     reference = Reference(function=function, steps=subject.steps, program=taps.program())
     shared = sum(operation.name in taps.names() for operation in reference.operations)
-    if shared < len(reference.operations) / 2:
+    if shared < len(reference.operations) / 4:
         raise CannotRunError(f"{shared} of {len(reference.operations)} operations of {function!r} have their names")
     return Inside(reference=reference, taps=taps, inputs=inputs)
 

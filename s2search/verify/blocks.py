@@ -12,8 +12,8 @@ from s2search.verify.report import Bound, CheckResult, not_run
 from s2search.verify.subject import Subject
 from s2search.verify.taps import TAPS, open_taps
 
-#: By precision.
-LEAST_DB = {"float32": 90.0, "float16": 60.0, "w4a16": 25.0}
+#: By precision. Errors of all blocks before it are in a block's figure; one float16 block alone has 60 dB and more.
+LEAST_DB = {"float32": 90.0, "float16": 50.0, "w4a16": 20.0}
 
 
 @dataclass(frozen=True, kw_only=True)

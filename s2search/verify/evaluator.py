@@ -25,7 +25,7 @@ from s2search.verify.sums import HalfSums, Sums, WideSums, half
 Mode = Literal["float32", "float16", "pessimistic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 _WIDE: Sums = WideSums()
-_BY_HANDLER = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
+_COMPUTING_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 _Values = dict[str, Tensor]
 
 
@@ -165,7 +165,7 @@ class Evaluator:
             return Step(operation=operation, inputs=inputs, outputs=self._computed(operation, inputs))
         except S2SearchError:
             raise
-        except _BY_HANDLER as error:
+        except _COMPUTING_ERRORS as error:
             problem = f"{type(error).__name__} {error}".splitlines()[0]
             raise InputError(
                 f"the operation {operation.name!r} ({operation.type}) cannot be computed: {problem[:300]}",
@@ -248,7 +248,7 @@ def _numbers(constant: Constant) -> Tensor | str:
         return stored
     dtype = {"f": np.float32, "b": np.bool_}.get(stored.dtype.kind, np.int32)
     with np.errstate(over="ignore"):
-        return torch.from_numpy(np.array(stored.astype(dtype)))
+        return torch.from_numpy(stored.astype(dtype))
 
 
 def _torch_dtype(type_: TensorType) -> torch.dtype:

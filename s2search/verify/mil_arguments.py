@@ -28,10 +28,7 @@ class Arguments:
         self._values, self.sums, self._shapes_only = values, sums, shapes_only
 
     def __getitem__(self, name: str) -> Tensor:
-        value = self._only(name)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is not numbers")
-        return value.to("meta") if self._shapes_only else value
+        return self._seen(self._setting(name))
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -42,9 +39,10 @@ class Arguments:
 
     def tensors(self, name: str) -> list[Tensor]:
         """Return all tensors of an input that takes several."""
-        return [
-            Arguments({name: [value]}, self.sums, shapes_only=self._shapes_only)[name] for value in self._values[name]
-        ]
+        values = self._values[name]
+        if not all(isinstance(value, Tensor) for value in values):
+            raise TypeError(f"{name} is not numbers")
+        return [self._seen(value) for value in values if isinstance(value, Tensor)]
 
     def integers(self, name: str, default: list[int] | None = None) -> list[int]:
         """Return a list of whole numbers, or of truth values as 0 and 1."""
@@ -79,6 +77,9 @@ class Arguments:
         if any(not -rank <= axis < rank for axis in axes):
             raise ValueError(f"the axes {axes} of {rank}")
         return [axis % rank for axis in axes]
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return x.to("meta") if self._shapes_only else x
 
     def _scalar(self, name: str, kind: Callable[[float], T], default: T | None) -> T:
         if name not in self._values and default is not None:

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from s2search.export.step import FunctionName, Steps
-from s2search.verify.stored import PREFIX
+from s2search.verify.stored_tensor import PREFIX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +57,9 @@ class Reference:
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
         """All operations that give one tensor, in the order in which they run."""
-        return tuple(_operations([node for node in self.program.graph.nodes if node.op == "call_function"]))
+        specs = self.program.graph_signature.input_specs
+        weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
+        return tuple(_operations([node for node in self.program.graph.nodes if node.op == "call_function"], weights))
 
     @cached_property
     def blocks(self) -> dict[str, tuple[Operation, ...]]:
@@ -103,24 +105,60 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def _operations(nodes: list[fx.Node]) -> Iterator[Operation]:
-    block = module = ""
-    places: dict[str, tuple[str, str]] = {}
-    for node in reversed(nodes):  # what stands in no module prepares the next one
-        path = _path(node)
-        block, module = (_block(path), path) if path else (block, block)
-        places[node.name] = (block, module)
-    for node in nodes:
+def folded(program: ExportedProgram, weight: str) -> list[Tensor]:
+    """Return everything that a program computes of one weight and constants alone: what converters may store instead.
+
+    Args:
+        program: A graph of the source.
+        weight: Its name in the source.
+    """
+    names = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs}
+    values: dict[fx.Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and names.get(node.name) == PREFIX + weight:
+            values[node] = program.state_dict[PREFIX + weight]
+        elif node.op == "call_function" and node.all_input_nodes and all(x in values for x in node.all_input_nodes):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda x: values[x])
+            with torch.no_grad():
+                values[node] = node.target(*args, **kwargs)
+    return [x for x in values.values() if isinstance(x, Tensor)]
+
+
+def _operations(nodes: list[fx.Node], weights: Mapping[str, str]) -> Iterator[Operation]:
+    """Place every operation by the weights that are read around it.
+
+    One that reads a weight is in the weight's module. Others are in the module that the reads before and after them
+    have in common; between two blocks, in the first.
+    """
+    modules = [_module(node, weights) for node in nodes]
+    later, after = [""] * len(nodes), ""
+    for i in reversed(range(len(nodes))):
+        after = modules[i] or after
+        later[i] = after
+    before = ""
+    for node, module, following in zip(nodes, modules, later, strict=True):
+        before = module or before
+        place = module or _common(before or following, following)
         if isinstance(node.meta.get("val"), Tensor):
-            block, module = places[node.name]
             target = getattr(node.target, "__name__", None) or str(node.target)
-            yield Operation(name=node.name, target=target.removesuffix(".default"), block=block, module=module)
+            block = _block(place)
+            yield Operation(name=node.name, target=target.removesuffix(".default"), block=block, module=place)
 
 
-def _path(node: fx.Node) -> str:
-    stack = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    deepest: str = max(stack, key=len, default="")
-    return deepest.removeprefix(PREFIX)
+def _module(node: fx.Node, weights: Mapping[str, str]) -> str:
+    """Return the module whose weight an operation reads."""
+    read = [weights[x.name] for x in node.all_input_nodes if x.name in weights]
+    return read[0].rpartition(".")[0].removesuffix(".convolution") if read else ""
+
+
+def _common(before: str, after: str) -> str:
+    words = []
+    for a, b in zip(before.split("."), (after or before).split("."), strict=False):
+        if a != b:
+            break
+        words.append(a)
+    common = ".".join(words)
+    return common if common.startswith(_block(before)) else _block(before)
 
 
 def _block(path: str) -> str:

@@ -6,36 +6,18 @@ time.
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from s2search.errors import CheckError
 from s2search.export.package import Package
+from s2search.verify.stored_coreml import coreml_tensors
+from s2search.verify.stored_tensor import StoredTensor
 from s2search.verify.subject import CannotRunError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-PREFIX = "model."  # of the names of weights in packages
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredTensor:
-    """One tensor of a file.
-
-    Attributes:
-        file: Path inside the package.
-        name: In the file.
-        values: As numbers, however they are stored.
-        step: Distance of neighbouring values where they were quantised; 0 where every number of its type can be stored.
-    """
-
-    file: str
-    name: str
-    values: NDArray[Any]
-    step: float = 0.0
-
 
 Reader = Callable[[Package], Iterator[StoredTensor]]
 
@@ -91,4 +73,23 @@ def read_onnx(package: Package, file: str) -> Any:
         raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
 
 
-READERS: dict[str, Reader] = {"onnx": onnx_tensors}
+def torch_tensors(package: Package) -> Iterator[StoredTensor]:
+    """Yield the weights of programs of torch, from their raw bytes: nothing is loaded by torch, nothing unpickled."""
+    for file in dict.fromkeys(function.file for function in package.manifest.functions):
+        try:
+            with zipfile.ZipFile(package.folder / file) as archive:
+                (config,) = (name for name in archive.namelist() if name.endswith("weights/model_weights_config.json"))
+                for name, entry in json.loads(archive.read(config))["config"].items():
+                    meta, folder = entry["tensor_meta"], config.rpartition("/")[0]
+                    sizes = tuple(size["as_int"] for size in meta["sizes"])
+                    if meta["dtype"] != _TORCH_FLOAT32 or entry["use_pickle"]:
+                        raise CheckError(f"{name!r} in {file!r} is no plain float32 tensor", path=file)
+                    raw = archive.read(f"{folder}/{entry['path_name']}")
+                    numbers = np.frombuffer(raw, "<f4", count=int(np.prod(sizes)))
+                    yield StoredTensor(file=file, name=name, values=numbers.reshape(sizes))
+        except (OSError, zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CheckError(f"the weights in {file!r} cannot be read: {error}", path=file) from error
+
+
+_TORCH_FLOAT32 = 7  # of torch's serialised programs
+READERS: dict[str, Reader] = {"onnx": onnx_tensors, "torch_program": torch_tensors, "coreml": coreml_tensors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from s2search.export.graph import decompositions, decompositions_of_attention, q
 from s2search.export.package import Package
 from s2search.export.step import FunctionName, Steps, StepShape
 from s2search.realize.network import S2DiT
+from s2search.verify.evaluated import EvaluatedCoreML
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,7 +106,8 @@ class Subject:
     @cached_property
     def programs(self) -> dict[FunctionName, ExportedProgram]:
         """The source's functions as graphs, traced as the exporter traces them."""
-        taken_apart = decompositions() if self.package.manifest.exporter == "coreml" else decompositions_of_attention()
+        fused = self.package.manifest.exporter in ("coreml", "torch_program")
+        taken_apart = decompositions() if fused else decompositions_of_attention()
         with quiet():
             return trace_functions(self.steps, taken_apart, lambda done, total, label: self.say(label), further=0)
 
@@ -121,9 +124,16 @@ class Subject:
             CannotRunError: There is no such runtime here.
         """
         try:
+            if self.evaluated:
+                return EvaluatedCoreML(self.package)
             return self.exporter.open(self.package)
         except InputError as error:
             raise CannotRunError(str(error)) from error
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the evaluator stands in for the runtime: Core ML runs on a Mac only."""
+        return self.package.manifest.exporter == "coreml" and sys.platform != "darwin"
 
     def functions(self) -> tuple[FunctionName, ...]:
         """Return the functions that the package has."""

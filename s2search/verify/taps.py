@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from s2search.errors import CheckError
 from s2search.export.graph import quiet
 from s2search.export.step import FunctionName
+from s2search.verify.evaluated import EvaluatedCoreML
+from s2search.verify.records import Taps as Kept
+from s2search.verify.reference import Reference
 from s2search.verify.stored import read_onnx
 from s2search.verify.subject import CannotRunError, Subject
 
@@ -45,8 +50,6 @@ class OnnxTaps(Taps):
     def program(self) -> ExportedProgram:
         """Return what torch makes ONNX of: it takes more operators apart, and names values anew. See the base class."""
         if self._function not in self._subject.graphs:
-            import torch
-
             opset = getattr(self._subject.exporter, "opset", None)
             program = self._subject.programs[self._function]
             with quiet():
@@ -91,6 +94,62 @@ class OnnxTaps(Taps):
         return numpy_helper.to_array(self._constants[name], base_dir=str(self._folder))
 
 
+#: Operations that coremltools' passes make anew, and number by themselves: `linear_4` is not the graph's.
+_RENUMBERED = ("linear", "transpose", "matmul", "reshape", "concat")
+
+
+class CoreMLTaps(Taps):
+    """The values of a Core ML program in the evaluator. Converters add endings to names, and fuse some values away."""
+
+    def __init__(self, subject: Subject, function: FunctionName) -> None:
+        self._subject, self._function = subject, function
+        self._runtime = EvaluatedCoreML(subject.package)
+        operations = self._runtime.evaluator(function).function.operations
+        named = [one for one in operations if one.type not in _RENUMBERED]
+        outputs = [output.name for operation in named for output in operation.outputs]
+        self._names = {name.removesuffix("_cast_fp16"): name for name in outputs}
+
+    def program(self) -> ExportedProgram:
+        """Return what was converted. See the base class."""
+        return self._subject.programs[self._function]
+
+    def names(self) -> frozenset[str]:
+        """Return all outputs of operations, without endings. See the base class."""
+        return frozenset(self._names)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        """Run the function and keep these values. See the base class."""
+        kept = Kept(self._runtime.evaluator(self._function).function, (self._names[name] for name in names))
+        self._runtime.watched(self._function, inputs, [kept])
+        return {name: kept.values[self._names[name]].numpy() for name in names}
+
+
+class TorchTaps(Taps):
+    """A saved program of torch, run operation by operation. `denoise` is a part of `advance`."""
+
+    def __init__(self, subject: Subject, function: FunctionName) -> None:
+        from s2search.export.torch_package import check_archive
+
+        path = subject.package.folder / subject.package.manifest.function(function).file
+        self._subject, self._whole = subject, function if path.stem == function else path.stem
+        check_archive(path)
+        with quiet():
+            program = torch.export.load(path)
+        self._reference = Reference(function=function, steps=subject.steps, program=program)
+
+    def program(self) -> ExportedProgram:
+        """Return the source's function, or the one that it is a part of. See the base class."""
+        return self._subject.programs[self._whole]  # type: ignore[index]
+
+    def names(self) -> frozenset[str]:
+        """Return all operations. See the base class."""
+        return frozenset(operation.name for operation in self._reference.operations)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        """Run the program and keep these values. See the base class."""
+        return self._reference.values(inputs, names)
+
+
 def open_taps(subject: Subject, function: FunctionName) -> Taps:
     """Return the inside of a function.
 
@@ -105,4 +164,8 @@ def open_taps(subject: Subject, function: FunctionName) -> Taps:
     return TAPS[exporter](subject, function)
 
 
-TAPS: dict[str, type[OnnxTaps]] = {"onnx": OnnxTaps}
+TAPS: dict[str, Callable[[Subject, FunctionName], Taps]] = {
+    "onnx": OnnxTaps,
+    "coreml": CoreMLTaps,
+    "torch_program": TorchTaps,
+}

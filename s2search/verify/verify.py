@@ -11,16 +11,34 @@ from typing import Any
 
 from s2search.errors import UnknownNameError
 from s2search.export.package import Package
+from s2search.verify.activations import Activations
+from s2search.verify.arithmetic import Arithmetic
 from s2search.verify.blocks import Blocks
 from s2search.verify.check import Check, results
 from s2search.verify.files import Files
+from s2search.verify.graph_lint import Lint
+from s2search.verify.latency import Latency
 from s2search.verify.parity import Parity
+from s2search.verify.placement import Placement
 from s2search.verify.report import CheckResult, Verification, keeps_promise
+from s2search.verify.sizes import Sizes
 from s2search.verify.streaming import Streaming
 from s2search.verify.subject import Options, Subject
 from s2search.verify.weights import Weights
 
-CHECKS: tuple[Check, ...] = (Files(), Weights(), Parity(), Blocks(), Streaming())
+CHECKS: tuple[Check, ...] = (
+    Files(),
+    Weights(),
+    Parity(),
+    Blocks(),
+    Streaming(),
+    Activations(),
+    Lint(),
+    Sizes(),
+    Placement(),
+    Latency(),
+    Arithmetic(),
+)
 _LIBRARIES = ("s2search", "torch", "numpy", "onnxruntime", "executorch", "coremltools")
 
 #: Called with checks done, checks to do, and what is being done.
@@ -69,13 +87,19 @@ def inspect(subject: Subject, checks: tuple[Check, ...], progress: Progress) -> 
         precision=manifest.precision,
         model_digest=manifest.model_digest,
         plan_digest=manifest.plan_digest,
-        environment=_environment(),
+        environment=_environment(subject),
         checks=tuple(found),
     )
 
 
-def _environment() -> dict[str, str]:
-    found = {"platform": platform.platform(), "machine": platform.machine(), "python": platform.python_version()}
+def _environment(subject: Subject) -> dict[str, str]:
+    runtime = "the evaluator, in place of Core ML" if subject.evaluated else subject.package.manifest.exporter
+    found = {
+        "runtime": runtime,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

@@ -6,6 +6,7 @@ by 1 % leaves the signal-to-noise ratio of a whole block as it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,13 +17,18 @@ from torch import nn
 
 from s2search.export.graph import BandedConv2d
 from s2search.verify.check import Check
+from s2search.verify.reference import folded
 from s2search.verify.report import CheckResult
-from s2search.verify.stored import PREFIX, StoredTensor, stored_tensors
+from s2search.verify.stored import stored_tensors
+from s2search.verify.stored_tensor import PREFIX, StoredTensor
 from s2search.verify.subject import Subject
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_ENDING = re.compile(r"(_to_fp16|_palettized|_quantized|_promoted|_\d+)+$")
+_FOLDING = ("coreml",)
+_HALF_ROUNDING, _LEAST_HALF = 2.0**-10, 2.0**-24  # of float16
 _NAMED = 20  # differing tensors that a report names
 
 
@@ -43,11 +49,11 @@ class Weights(Check):
         stored: set[str] = set()
         differing: dict[str, str] = {}
         furthest: dict[str, float] = {}
-        others = 0
+        others: list[NDArray[Any]] = []
         for tensor in stored_tensors(subject.package):
             name = expected.source_name(tensor.name)
             if name is None:
-                others += 1
+                others.append(tensor.values)
                 continue
             stored.add(name)
             wanted = expected.of(tensor.name)
@@ -55,14 +61,16 @@ class Weights(Check):
                 differing.setdefault(name, f"{problem} in {tensor.file}")
                 if wanted.shape == tensor.values.shape:
                     furthest[name] = max(furthest.get(name, 0.0), float(np.abs(wanted - tensor.values).max()))
-        differing |= dict.fromkeys(expected.tensors.keys() - stored, "is not stored.")
+        for name in expected.tensors.keys() - stored:
+            if not _is_folded(subject, name, expected.tensors[name], others):
+                differing[name] = "is not stored, and nothing that is computed of it alone."
         differing = {name: differing[name] for name in expected.tensors if name in differing}
         yield self.judge(
             subject,
             len(differing),
             0,
             where=next(iter(differing), ""),
-            why=_why(differing, len(expected.tensors), others),
+            why=_why(differing, len(expected.tensors), len(others)),
             parts=dict(sorted(furthest.items(), key=lambda item: -item[1])[:_NAMED]),
         )
 
@@ -71,13 +79,15 @@ class Expected:
     """What a package must store for a source: its tensors by name, and depthwise convolutions as bands."""
 
     def __init__(self, source: nn.Module, frames: int) -> None:
-        self._tensors = dict(source.state_dict())
-        self._bands: dict[str, tuple[str, torch.Tensor]] = {}
+        self._tensors: dict[str, torch.Tensor] = dict(source.state_dict())
+        known = {name: (name, tensor) for name, tensor in self._tensors.items()}
         for name, module in source.named_modules():
             if isinstance(module, nn.Conv3d):
                 band = BandedConv2d(module, frames + module.kernel_size[0] - 1).convolution
                 for part, tensor in band.named_parameters():
-                    self._bands[f"{name}.convolution.{part}"] = (f"{name}.{part}", tensor.detach())
+                    known[f"{name}.convolution.{part}"] = (f"{name}.{part}", tensor)
+        self._known = {f"{PREFIX}{name}": found for name, found in known.items()}
+        self._known |= {f"p_{PREFIX}{name}".replace(".", "_").lower(): found for name, found in known.items()}
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -86,17 +96,19 @@ class Expected:
 
     def source_name(self, stored: str) -> str | None:
         """Return the source's tensor behind a stored one; None where it is no weight."""
-        name = stored.removeprefix(PREFIX)
-        if name in self._bands:
-            return self._bands[name][0]
-        return name if name != stored and name in self._tensors else None
+        found = self._known.get(stored) or self._known.get(_plain(stored))
+        return found[0] if found else None
 
     def of(self, stored: str) -> NDArray[Any]:
-        """Return the numbers that a stored tensor must have, in float32."""
-        name = stored.removeprefix(PREFIX)
-        tensor = self._bands[name][1] if name in self._bands else self._tensors[name]
+        """Return the numbers that a stored weight must have, in float32."""
+        _, tensor = self._known.get(stored) or self._known[_plain(stored)]
         numbers: NDArray[Any] = tensor.detach().numpy()
         return numbers
+
+
+def _plain(name: str) -> str:
+    """Return a name as converters write it, without what they put behind."""
+    return _ENDING.sub("", name)
 
 
 def difference(wanted: NDArray[Any], tensor: StoredTensor) -> str:
@@ -117,10 +129,30 @@ def difference(wanted: NDArray[Any], tensor: StoredTensor) -> str:
     return f"differs in {count:,} of {wrong.size:,} numbers, by up to {apart.max():.3g}," if count else ""
 
 
+def _is_folded(subject: Subject, name: str, weight: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
+    """Return whether a converter stored what follows from a weight: its rows, or all that is read of it.
+
+    Converters compute with constants before they store them. What is as large as the weight must be there, or all rows.
+    """
+    if subject.package.manifest.exporter not in _FOLDING:
+        return False
+    whole = [x for program in subject.programs.values() for x in folded(program, name) if x.shape == weight.shape]
+    rows = weight.unbind(0) if weight.ndim > 1 else ()
+    return any(_is_among(x, stored) for x in whole) or (bool(rows) and all(_is_among(row, stored) for row in rows))
+
+
+def _is_among(wanted: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
+    numbers = wanted.detach().to(torch.float32).numpy().ravel()
+    return any(
+        array.size == numbers.size and np.allclose(array.ravel(), numbers, rtol=_HALF_ROUNDING, atol=_LEAST_HALF)
+        for array in stored
+    )
+
+
 def _why(differing: dict[str, str], expected: int, others: int) -> str:
     beside = f"; {others} stored constants have no source: parity covers them" if others else ""
     if not differing:
-        return f"all {expected} tensors of the source are stored as they are{beside}"
+        return f"all {expected} tensors of the source are stored{beside}"
     (first, problem), *rest = differing.items()
     also = f"; also: {', '.join(name for name, _ in rest[:_NAMED])}" if rest else ""
     return f"{first} {problem} {len(differing)} of {expected} tensors differ{also}"

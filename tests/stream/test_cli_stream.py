@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2search.cli import main
 from s2search.video import read_video
 from tests.conftest import Outcome
 
@@ -95,12 +96,21 @@ def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) 
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
 def test_bad_input_gives_one_line_and_leaves_nothing(
-    s2search: Run, tmp_path: Path, words: tuple[str, ...], line: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    line: str,
 ) -> None:
-    done = s2search(*words)
-    assert done.code == 2
-    assert len(done.err.splitlines()) == 1, done.err
-    assert line in done.err
+    """In this process: importing torch anew for every line would take minutes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["s2search", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    printed = capsys.readouterr().err
+    assert left.value.code == 2
+    assert len(printed.splitlines()) == 1, printed
+    assert line in printed
     assert list(tmp_path.iterdir()) == []
 
 

@@ -152,4 +152,4 @@ def test_any_whole_number_of_the_model_may_be_wrong(package, first, other, tmp_p
 def test_every_whole_number_of_the_model_may_be_wrong(package, other, tmp_path):
     tried, refused = change_numbers(package, tmp_path, other, slice(None))
     assert tried > 80
-    assert refused > tried / 2
+    assert refused > tried / 3  # many a 1 says what was said

@@ -10,7 +10,10 @@ from s2search.export.coreml import load_coremltools, quiet
 from s2search.export.graph import trace
 from s2search.verify.coreml_program import Program
 from s2search.verify.evaluator import Evaluator
+from s2search.verify.mil_arguments import Arguments
+from s2search.verify.mil_constants import CONSTANTS
 from s2search.verify.stored_numbers import KINDS
+from s2search.verify.sums import WideSums
 from tests.verify.programs import builder, few_objects, load, named
 
 _rng = np.random.default_rng(0)
@@ -148,3 +151,40 @@ def test_vectors_of_a_palette_lie_along_their_axis(tmp_path):
         [[10, 10], [20, 20], [30, 30], [1, 1], [2, 2], [3, 3]],
     ]
     np.testing.assert_array_equal(got, expected)
+
+
+def test_palettes_of_blocks_along_two_axes(tmp_path):
+    load_coremltools()
+    from coremltools.converters.mil.mil import types
+
+    mb = builder()
+    places = _rng.integers(0, 4, size=(6, 4))
+    tables = np.arange(3 * 2 * 4, dtype=np.float16).reshape(3, 2, 4, 1)
+
+    def adds(x):
+        indices = places.astype(types.nptype_from_builtin(types.uint2))
+        return mb.add(x=x, y=mb.cast(x=mb.constexpr_lut_to_dense(indices=indices, lut=tables), dtype="fp32"))
+
+    x = np.zeros((6, 4), np.float32)
+    (got,) = Evaluator(load(tmp_path, adds, [x])).run(named(adds, [x])).outputs.values()
+    expected = [[tables[i // 2, j // 2, places[i, j], 0] for j in range(4)] for i in range(6)]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_weights_of_ios_16_are_unpacked_from_bytes():
+    """Indices and masks of the older operations are packed into bytes, and the shape is told."""
+    table = torch.tensor([0.5, 1.5, 2.5, 3.5])
+    packed = torch.tensor([0b01101100, 0b00000011], dtype=torch.int32)  # coremltools' example: 0, 3, 2, 1, 3
+    given = Arguments({"lut": [table], "indices": [packed], "shape": [torch.tensor([5])]}, WideSums())
+    assert CONSTANTS["constexpr_lut_to_dense"](given).tolist() == [0.5, 3.5, 2.5, 1.5, 3.5]
+    mask = torch.tensor([0b00001100], dtype=torch.int32)
+    given = Arguments({"nonzero_data": [table[2:]], "mask": [mask], "shape": [torch.tensor([5])]}, WideSums())
+    assert CONSTANTS["constexpr_sparse_to_dense"](given).tolist() == [0, 0, 2.5, 3.5, 0]
+    data, scale = torch.tensor([[1, -2], [3, 4]], dtype=torch.int32), torch.tensor([0.5, 2.0])
+    zero = torch.tensor([1, 0], dtype=torch.int32)
+    given = Arguments(
+        {"quantized_data": [data], "scale": [scale], "zero_point": [zero], "axis": [torch.tensor(-1)]}, WideSums()
+    )
+    assert CONSTANTS["constexpr_affine_dequantize"](given).tolist() == [[0, -4], [1, 8]]
+    given = Arguments({"source_val": [table], "output_dtype": ["fp32"]}, WideSums())
+    assert torch.equal(CONSTANTS["constexpr_cast"](given), table)

@@ -76,6 +76,14 @@ def test_only_a_sum_in_float16_overflows_in_a_mean(tmp_path):
         assert run.run({"x": torch.from_numpy(x)}).outputs["mean"] == expected
 
 
+def test_only_squares_in_float16_overflow_in_a_norm(tmp_path):
+    mb = builder()
+    x = np.array([[300, 400]], np.float16)  # their squares are beyond float16, the root of their sum is not
+    for mode, expected in [("float32", 500), ("float16", 500), ("pessimistic", math.inf)]:
+        run = evaluator(tmp_path / mode, lambda x: mb.reduce_l2_norm(x=x, axes=[-1], name="norm"), mode, [x])
+        assert run.run({"x": torch.from_numpy(x)}).outputs["norm"] == expected
+
+
 def test_a_float32_operation_of_a_float16_program_is_not_rounded(tmp_path):
     mb = builder()
     x = np.full((1, 4000), 50, np.float16)

@@ -1,0 +1,28 @@
+"""One tensor of a package's file, and what readers of such files share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PREFIX = "model."  # of the names of weights in packages
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """One tensor of a file.
+
+    Attributes:
+        file: Path inside the package.
+        name: In the file.
+        values: As numbers, however they are stored.
+        step: Distance of neighbouring values where they were quantised; 0 where every number of its type can be stored.
+    """
+
+    file: str
+    name: str
+    values: NDArray[Any]
+    step: float = 0.0

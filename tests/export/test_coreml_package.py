@@ -1,0 +1,103 @@
+"""The Core ML package's form. Its numbers are held against the model by `s2search verify`, which evaluates it."""
+
+from __future__ import annotations
+
+import pytest
+
+from s2search.errors import InputError
+from s2search.export.base import open_runtime
+from s2search.export.coreml import load_coremltools
+from s2search.export.coreml_package import CoreML
+from s2search.export.step import FUNCTIONS
+from s2search.testing.exporters import GRID, tiny_model
+
+FEATURE = {65552: "float16", 65568: "float32"}
+FLOAT16, FLOAT32 = 10, 11  # of a program's values
+EXACT = {"s", "sum_01", "norm_01", "new_sum_01", "new_norm_01"}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return CoreML().export(tiny_model("SL"), GRID, tmp_path_factory.mktemp("coreml") / "package")
+
+
+@pytest.fixture(scope="module")
+def spec(package):
+    return load_coremltools().utils.load_spec(str(package.folder / "model.mlpackage"))
+
+
+def test_a_package_has_four_functions_with_the_features_that_the_manifest_states(package, spec):
+    assert {function.name for function in spec.description.functions} == set(FUNCTIONS)
+    assert spec.description.defaultFunctionName == "denoise"
+    for function in spec.description.functions:
+        stated = package.manifest.function(function.name)
+        for features, expected in ((function.input, stated.inputs), (function.output, stated.outputs)):
+            found = {one.name: one.type.multiArrayType for one in features}
+            assert {name: (tuple(array.shape), FEATURE[array.dataType]) for name, array in found.items()} == {
+                one.name: (one.shape, one.dtype) for one in expected
+            }
+
+
+def test_only_the_noise_level_and_the_sums_are_float32(package):
+    for function in package.manifest.functions:
+        for one in (*function.inputs, *function.outputs):
+            assert (one.dtype == "float32") == (one.name in EXACT), one.name
+
+
+def test_sinusoids_and_sums_are_computed_in_float32_and_products_in_float16(spec):
+    for name in FUNCTIONS:
+        block = next(iter(spec.mlProgram.functions[name].block_specializations.values()))
+        kinds = {}
+        for operation in block.operations:
+            for output in operation.outputs:
+                kinds.setdefault(operation.type, set()).add(output.type.tensorType.dataType)
+        assert kinds["cos"] == kinds["sin"] == {FLOAT32}
+        assert kinds["linear"] == kinds["matmul"] == kinds["layer_norm"] == {FLOAT16}
+        added = [operation for operation in block.operations if operation.type == "add"]
+        exact = [one for one in added if one.outputs[0].type.tensorType.dataType == FLOAT32]
+        assert len(exact) == {"first": 0, "denoise": 2, "commit": 2, "advance": 4}[name]
+
+
+def test_the_functions_share_their_weights(package):
+    weights = next(entry for entry in package.manifest.files if entry.path.endswith("weight.bin"))
+    parameters = tiny_model("SL").parameter_count
+    assert 2 * parameters < weights.bytes < 2.6 * parameters
+
+
+def test_no_value_has_more_than_five_axes_and_no_convolution_more_than_two_dimensions(spec):
+    for name in FUNCTIONS:
+        block = next(iter(spec.mlProgram.functions[name].block_specializations.values()))
+        for operation in block.operations:
+            assert all(output.type.tensorType.rank <= 5 for output in operation.outputs)
+            assert operation.type != "softplus"
+            if operation.type == "conv":
+                assert operation.outputs[0].type.tensorType.rank == 4
+
+
+def test_the_digests_of_model_and_plan_are_in_the_metadata(package, spec):
+    found = dict(spec.description.metadata.userDefined)
+    assert found["s2search.model"] == package.manifest.model_digest
+    assert found["s2search.plan"] == "none"
+
+
+def test_here_it_says_where_it_runs(package):
+    with pytest.raises(InputError, match="Core ML does not run on Linux; take the package to a Mac"):
+        open_runtime(package)
+
+
+@pytest.mark.slow
+def test_four_bits_are_palettes_of_16_values_and_of_256_for_text_and_latents(tmp_path):
+    package = CoreML(bits=4).export(tiny_model("S"), GRID, tmp_path / "package")
+    assert (package.manifest.precision, package.manifest.options) == ("w4a16", "bits=4")
+    spec = load_coremltools().utils.load_spec(str(package.folder / "model.mlpackage"))
+    block = next(iter(spec.mlProgram.functions["denoise"].block_specializations.values()))
+    sizes = {
+        operation.outputs[0].name: max(
+            axis.constant.size for axis in operation.inputs["lut"].arguments[0].value.type.tensorType.dimensions
+        )
+        for operation in block.operations
+        if operation.type == "constexpr_lut_to_dense"
+    }
+    assert set(sizes.values()) == {16, 256}
+    eight = {name for name, size in sizes.items() if size == 256}
+    assert all(any(word in name for word in ("cross_attention_key", "patch")) for name in eight)

@@ -1,0 +1,226 @@
+"""Packages as files: what is refused, and that nothing is left behind. Made once, of one layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s2search import registry
+from s2search.block import Window
+from s2search.errors import CheckError, InputError
+from s2search.export.base import open_runtime
+from s2search.export.package import Package, new_folder
+from s2search.export.packaged import PackagedModel
+from s2search.export.step import StepShape
+from s2search.export.torch_package import TorchProgram, check_archive
+from s2search.stream.state import StreamState
+from s2search.testing.exporters import GRID, tiny_model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return TorchProgram().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package")
+
+
+@pytest.fixture
+def package(made, tmp_path):
+    return Package.load(shutil.copytree(made.folder, tmp_path / "package"))
+
+
+def change(package, **fields):
+    path = package.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"schema": "s2search.kit/1"}, "its schema is 's2search.kit/1'"),
+        ({"grid": "3x4"}, "is not a package manifest: Expected `array`, got `str` - at `$.grid`"),
+        ({"colour": "red"}, "no key of the package manifest"),
+        ({"model_digest": "sha256:0"}, "the package names the model sha256:0"),
+        ({"plan_digest": "sha256:0"}, "the package names the model"),
+        ({"files": [{"path": "../x", "bytes": 1, "sha256": "0"}]}, "names a file outside of it: '../x'"),
+        ({"files": [{"path": "/etc/passwd", "bytes": 1, "sha256": "0"}]}, "names a file outside of it"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_harmed_manifest_is_one_line(package, fields, line):
+    change(package, **fields)
+    with pytest.raises(InputError) as raised:
+        Package.load(package.folder)
+    assert line in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_folder_that_is_no_package_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"there is no package '.*nowhere'; name a folder that s2search export wrote"):
+        Package.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"the package manifest '.*manifest.json' cannot be read: No such file"):
+        Package.load(tmp_path)
+
+
+def test_a_package_of_an_exporter_that_is_not_installed_says_so(package):
+    change(package, exporter="onyx")
+    with pytest.raises(InputError, match=r"no exporter is called 'onyx' \(did you mean 'onnx'\?\)"):
+        open_runtime(Package.load(package.folder))
+
+
+def test_a_missing_file_is_named(package):
+    (package.folder / "advance.pt2").unlink()
+    with pytest.raises(CheckError, match=r"'advance.pt2' in the package '.*' is missing; export it again"):
+        open_runtime(package)
+
+
+def test_a_stream_of_another_size_is_refused(package):
+    model = PackagedModel(package, open_runtime(package))
+    with pytest.raises(InputError, match=r"the package streams 1 video of 3x4 tokens with .*, not 2 of 3x4"):
+        StreamState.start(model, GRID, batch=2)
+    with pytest.raises(InputError, match="the package streams 1 video of 3x4"):
+        StreamState.start(model, GRID, window=Window(frames=1))
+    state = StreamState.start(model, GRID)
+    with pytest.raises(InputError, match=r"'latents' of the package has the shape \(1, 16, 3, 6, 8\), not"):
+        model(torch.zeros(1, 16, 2, 6, 8), torch.zeros(1, 1), torch.zeros(1, 5, 8), state.layers)
+    with pytest.raises(InputError, match="the package has no function 'last'; it has: first, denoise, commit, advance"):
+        package.manifest.function("last")
+
+
+def test_a_state_of_a_package_is_saved_and_goes_on(package, tmp_path):
+    model = PackagedModel(package, open_runtime(package))
+    state = StreamState.start(model, GRID)
+    latents, s, text = torch.ones(1, 16, 3, 6, 8), torch.zeros(1, 1), torch.ones(1, 5, 8)
+    state = state.after(model.commit(latents, s, text, state.layers))
+    state.save(tmp_path / "state.safetensors")
+    loaded = StreamState.load(tmp_path / "state.safetensors", model)
+    assert torch.equal(model(latents, s, text, loaded.layers), model(latents, s, text, state.layers))
+    fresh = StreamState.start(model, GRID)
+    assert not torch.equal(model(latents, s, text, fresh.layers), model(latents, s, text, state.layers))
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path):
+    def fail(out):
+        with new_folder(out) as folder:
+            (folder / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "package")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    for out, line in ((tmp_path / "file", "'.*file' exists"), (tmp_path / "file" / "package", "cannot be written")):
+        with pytest.raises(InputError, match=line):
+            fail(out)
+
+
+def test_only_a_float32_model_on_the_processor_is_exported(tmp_path):
+    with pytest.raises(InputError, match="the model is bfloat16 on cpu; float32 on the processor"):
+        TorchProgram().export(tiny_model("S").bfloat16(), GRID, tmp_path / "package")
+
+
+@pytest.mark.parametrize(
+    ("window", "line"),
+    [
+        (Window(frames=None), "the window is unlimited"),
+        (Window(frames=0), "the window is empty"),
+        (Window(frames=4, sink_frames=3), "a sink of 3 frames beside a window of 4 and chunks of 3; .* both are whole"),
+    ],
+)
+def test_a_step_without_fixed_shapes_is_refused(window, line):
+    with pytest.raises(InputError, match=line):
+        StepShape(grid=GRID, frames=3, window=window)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("executorch[delegate=qnn]", "cannot be exported with the delegate 'qnn'; installed: xnnpack"),
+        ("onnx[opset=7]", "opset is 7; 18 to 23"),
+        ("coreml[bits=5]", "exporter 'coreml' cannot take"),
+        ("onix", "no exporter is called 'onix'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(text, line):
+    with pytest.raises(InputError) as raised:
+        registry.create("exporters", text)
+    assert line in str(raised.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("exploded"),))
+
+
+def rewritten(path: Path, name: str, content: bytes | None, *, root: str = "advance") -> None:
+    """Replace a record of an archive, or add one."""
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename: archive.read(info) for info in archive.infolist()}
+    if content is not None:
+        records[f"{root}/{name}"] = content
+    with zipfile.ZipFile(path, "w") as archive:
+        for record, bytes_ in records.items():
+            archive.writestr(record, bytes_)
+
+
+def with_target(content: bytes) -> bytes:
+    program = json.loads(content)
+    program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.hub.load"
+    return json.dumps(program).encode()
+
+
+def with_guard(content: bytes) -> bytes:
+    return json.dumps(json.loads(content) | {"guards_code": ["open('exploded', 'w')"]}).encode()
+
+
+def with_pickle(content: bytes) -> bytes:
+    config = json.loads(content)
+    next(iter(config["config"].values()))["use_pickle"] = True
+    return json.dumps(config).encode()
+
+
+@pytest.mark.parametrize(
+    ("record", "change", "line"),
+    [
+        (
+            "data/sample_inputs/model.pt",
+            lambda _: pickle.dumps(Bomb()),
+            "holds the record 'data/sample_inputs/model.pt'",
+        ),
+        (
+            "data/constants/custom_obj_0",
+            lambda _: pickle.dumps(Bomb()),
+            "holds the record 'data/constants/custom_obj_0'",
+        ),
+        ("data/weights/model.pt", lambda _: pickle.dumps(Bomb()), "holds the record"),
+        ("data/aotinductor/x.so", lambda _: b"", "holds the record 'data/aotinductor/x.so'"),
+        ("data/weights/model_weights_config.json", with_pickle, "holds the pickled tensor"),
+        ("models/model.json", with_target, "holds the operator 'torch.hub.load'"),
+        ("models/model.json", with_guard, "holds the field 'guards_code'"),
+        ("models/model.json", lambda _: b"[", "is not a program of torch"),
+    ],
+)
+def test_a_program_that_could_run_code_is_refused_before_it_is_loaded(
+    made, tmp_path, monkeypatch, record, change, line
+):
+    monkeypatch.chdir(tmp_path)
+    path = Path(shutil.copy(made.folder / "advance.pt2", tmp_path))
+    check_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        name = f"advance/{record}"
+        content = archive.read(name) if name in archive.namelist() else b""
+    rewritten(path, record, change(content))
+    package = dataclasses.replace(made, folder=tmp_path)
+    manifest = package.manifest.function("advance")
+    with pytest.raises((CheckError, InputError)) as raised:
+        TorchProgram().open(package).run(
+            "advance", {one.name: np.zeros(one.shape, one.dtype) for one in manifest.inputs}
+        )
+    assert line in str(raised.value)
+    assert not (tmp_path / "exploded").exists()
