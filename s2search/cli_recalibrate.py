@@ -26,7 +26,8 @@ def recalibrate(
 
     Half of the layouts give the correction, the other half tell what it gains.
     """
-    from s2search.preset import Preset, token_grid
+    from s2search.errors import InputError
+    from s2search.preset import PRESETS, Preset, token_grid
     from s2search.recalibration.recalibrate import Settings, bench_of
     from s2search.recalibration.recalibrate import recalibrate as run
     from s2search.recalibration.version import correction_text
@@ -36,6 +37,12 @@ def recalibrate(
     from s2search.table import open_table
 
     old = open_table(table)
+    bench = bench_of(old, runtime)
+    if preset is None and old.card.preset not in PRESETS:
+        raise InputError(
+            f"the table {old.name!r} was measured for the preset {old.card.preset!r}, which is not installed",
+            remedy="name its file: --preset FILE.toml",
+        )
     sizes = Preset.named(preset or old.card.preset)
     settings = Settings(
         preset=dataclasses.replace(sizes, depth=depth or sizes.depth),
@@ -45,7 +52,6 @@ def recalibrate(
         seed=seed,
     )
     scope = old.scope("stream", video=token_grid(video) if video else None)
-    bench = bench_of(old, runtime)
     found = run(old, scope, settings, out, bench, progress=progress_bar)
     if as_json:
         typer.echo(found.to_json(), nl=False)
