@@ -20,6 +20,7 @@ import typer
 
 from s2search.cli_export import export
 from s2search.cli_kit import kit_app
+from s2search.cli_recalibrate import recalibrate
 from s2search.cli_stream import stream
 from s2search.cli_table import table_app
 from s2search.cli_verify import verify
@@ -48,6 +49,7 @@ app.add_typer(kit_app, name="kit")
 app.command()(stream)
 app.command()(export)
 app.command()(verify)
+app.command()(recalibrate)
 
 
 class RoleName(StrEnum):

@@ -105,10 +105,10 @@ class Onnx(Exporter):
 
 
 class OnnxPackage(Runtime):
-    """ONNX Runtime's sessions, each made when its function is first called."""
+    """ONNX Runtime's sessions, each made when its function is first called; 0 threads: as many as it likes."""
 
-    def __init__(self, package: Package) -> None:
-        self._package = package
+    def __init__(self, package: Package, *, threads: int = 0) -> None:
+        self._package, self._threads = package, threads
         self._sessions: dict[str, Any] = {}
 
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -124,7 +124,7 @@ class OnnxPackage(Runtime):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level, options.intra_op_num_threads = 3, self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = self._package.folder / file
         try:

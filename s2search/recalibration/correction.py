@@ -1,0 +1,145 @@
+"""The correction of a table: which one a run of whole layouts supports, and how large it is.
+
+Every correction is linear, so that a table that carries it stays a sum of rows:
+
+    latency = predicted + sum over terms of coefficient * amount of the layout
+
+    none                nothing
+    factor              amount: the prediction itself; all rows take so much more
+    hand_over           amount: the layers; every block takes a constant more
+    hand_over_switches  layers, and changes of stream
+    blocks              layers of every candidate; each block takes a constant of its own more
+
+Coefficients may be negative (one call of a whole graph saves the calls of its parts), but no row falls below a tenth of
+itself. They are least squares of relative errors. Every kind is judged by the error of its predictions of layouts left
+out of its fit, one at a time. The simplest is chosen, of equally simple ones the better, that errs no more than the
+best by over one standard error of the paired difference. To correct nothing must be worse by two of them, so that a
+table without a systematic miss keeps its rows. Source of the rule: Hastie, Tibshirani and Friedman (2009), "The
+elements of statistical learning", section 7.10.
+
+Axes: N layouts, K terms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.errors import InputError
+from s2search.recalibration.attribution import Parts
+
+KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks")
+LEAST_LAYOUTS = 3
+_LEAST_SHARE = 0.1  # of a row, that a correction leaves
+_CERTAIN = {"none": 2.0}  # standard errors; 1 for all others
+
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What becomes of a table's rows: latency * factor + offset, milliseconds by the row's label."""
+
+    kind: str = "none"
+    factor: float = 1.0
+    offset_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def row_ms(self, label: str, latency_ms: float) -> float:
+        """Return a row's corrected latency."""
+        return self.factor * latency_ms + self.offset_ms.get(label, 0.0)
+
+    def predict_ms(self, counts: Mapping[str, int], parts: Parts) -> float:
+        """Return what a layout takes by the corrected rows."""
+        return sum(count * self.row_ms(label, parts.latency_ms[label]) for label, count in counts.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The chosen correction, and the mean cross-validated relative error of all that were tried."""
+
+    correction: Correction
+    error_of: Mapping[str, float]
+
+
+def fit(counts: Sequence[Mapping[str, int]], parts: Parts, measured_ms_N: Sequence[float]) -> Fit:
+    """Choose a correction and fit it.
+
+    Args:
+        counts: Of every layout, how often it pays every row.
+        parts: The rows.
+        measured_ms_N: What the layouts take.
+
+    Raises:
+        InputError: There are too few layouts.
+    """
+    if len(counts) < LEAST_LAYOUTS:
+        raise InputError(
+            f"{len(counts)} layouts are too few for a correction", allowed=f"at least {LEAST_LAYOUTS} to fit"
+        )
+    y_N = np.asarray(measured_ms_N, np.float64)
+    errors = {}
+    for kind in KINDS:
+        if len(_terms(kind, parts)) < len(counts) - 1:
+            errors[kind] = _cross_validated(kind, counts, parts, y_N)
+    best = min(errors, key=lambda kind: float(errors[kind].mean()))
+    good = [kind for kind in errors if _as_good(errors[kind], errors[best], _CERTAIN.get(kind, 1.0))]
+    chosen = min(good, key=lambda kind: (len(_terms(kind, parts)), float(errors[kind].mean())))
+    return Fit(
+        correction=_solve(chosen, counts, parts, y_N),
+        error_of={kind: float(error_N.mean()) for kind, error_N in errors.items()},
+    )
+
+
+def _as_good(error_N: _Array, best_N: _Array, certain: float) -> bool:
+    """Whether errors exceed the best ones by no more than so many standard errors of the paired difference."""
+    excess_N = error_N - best_N
+    return float(excess_N.mean()) <= certain * float(excess_N.std(ddof=1)) / math.sqrt(len(excess_N))
+
+
+def _cross_validated(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _Array) -> _Array:
+    """Return the relative error of every layout, foretold from all others."""
+    errors = []
+    for left_out, measured_ms in enumerate(y_N):
+        others = [one for number, one in enumerate(counts) if number != left_out]
+        correction = _solve(kind, others, parts, np.delete(y_N, left_out))
+        errors.append(correction.predict_ms(counts[left_out], parts) / measured_ms - 1)
+    return np.abs(errors)
+
+
+def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _Array) -> Correction:
+    """Fit one kind of correction: least squares of relative errors, within bounds."""
+    if kind == "none":
+        return Correction()
+    from scipy.optimize import lsq_linear
+
+    terms = _terms(kind, parts)
+    predicted_N = np.array([parts.sum_ms(one) for one in counts])
+    if kind == "factor":
+        amount_NK, least_K = predicted_N[:, None], np.array([_LEAST_SHARE - 1])
+    else:
+        amount_NK = np.array([[sum(one.get(label, 0) for label in term) for term in terms] for one in counts], float)
+        least_K = np.array([(_LEAST_SHARE - 1) * min(parts.latency_ms[label] for label in term) for term in terms])
+    seen_K = amount_NK.any(axis=0)  # of what no layout has, nothing can be said
+    coefficient_K = np.zeros(len(least_K))
+    coefficient_K[seen_K] = lsq_linear(
+        amount_NK[:, seen_K] / y_N[:, None], (y_N - predicted_N) / y_N, (least_K[seen_K], np.inf)
+    ).x
+    if kind == "factor":
+        return Correction(kind=kind, factor=1 + float(coefficient_K[0]))
+    offset_ms = {label: float(x) for term, x in zip(terms, coefficient_K, strict=True) for label in term}
+    return Correction(kind=kind, offset_ms=offset_ms)
+
+
+def _terms(kind: str, parts: Parts) -> list[tuple[str, ...]]:
+    """Return the rows that share a coefficient, term by term."""
+    blocks = tuple(label for label, role in parts.role.items() if role == "block")
+    switches = tuple(label for label, role in parts.role.items() if role == "switch")
+    if kind == "blocks":
+        return [(label,) for label in blocks]
+    if kind == "hand_over_switches":
+        return [blocks, *([switches] if switches else [])]
+    return {"none": [], "factor": [tuple(parts.role)], "hand_over": [blocks]}[kind]

@@ -1,0 +1,117 @@
+"""Real packages as subjects: random layouts exported for a runtime of this machine, their denoising step timed whole.
+
+What is timed is `Runtime.run("denoise")` as an application calls it: all inputs in, among them the state that two
+chunks left, the velocity out. Weights are random: no runtime here is faster or slower for what they are.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2search import registry
+from s2search.block import Precision
+from s2search.export.base import Runtime
+from s2search.export.package import Package
+from s2search.measure.base import Memory, Prepared, Profiler
+from s2search.preset import Preset, video_size
+from s2search.realize.config import ModelConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Report = Callable[[int, int, str], Any]
+
+
+class Bench(ABC):
+    """What turns layouts into packages that can be timed.
+
+    Attributes:
+        profiler: What the table was measured with.
+    """
+
+    profiler: Profiler
+
+    @abstractmethod
+    def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
+        """Write the package of a layout, unless a whole one is there."""
+
+    @abstractmethod
+    def prepare(self, folder: Path) -> Prepared:
+        """Load a package, ready to denoise one chunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageBench(Bench):
+    """Exports and runs packages.
+
+    Attributes:
+        profiler: Its session sets threads and cores for the package too.
+        exporter: Name of the exporter for the same runtime.
+    """
+
+    profiler: Profiler
+    exporter: str
+
+    def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
+        """Realize a layout with random weights and export it. See the base class."""
+        import torch
+
+        from s2search.realize.network import S2DiT
+
+        config = ModelConfig(preset=preset, layout=tuple(layout))
+        if folder.exists() and Package.load(folder).manifest.model_digest == config.digest:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = S2DiT(config)
+        registry.create("exporters", self.exporter).export(model, grid, folder)
+
+    def prepare(self, folder: Path) -> Prepared:
+        """Load a package with inputs. See the base class."""
+        from s2search.verify.subject import Options
+        from s2search.verify.subject import Subject as Verified
+
+        package = Package.load(folder)
+        package.check_files()
+        inputs = Verified(package, Options()).inputs("denoise")
+        return DenoisingStep(package, self._runtime(package), inputs)
+
+    def _runtime(self, package: Package) -> Runtime:
+        if self.exporter == "onnx":
+            from s2search.export.onnx_package import OnnxPackage
+
+            return OnnxPackage(package, threads=getattr(self.profiler, "threads", 1))
+        runtime: Runtime = registry.create("exporters", self.exporter).open(package)
+        return runtime
+
+
+class DenoisingStep(Prepared):
+    """A loaded package with the inputs of one chunk."""
+
+    def __init__(self, package: Package, runtime: Runtime, inputs: dict[str, NDArray[Any]]) -> None:
+        self._package, self._runtime, self._inputs = package, runtime, inputs
+
+    def time_ms(self, repetitions: int) -> float:
+        """Denoise `repetitions` times. See the base class."""
+        run, inputs = self._runtime.run, self._inputs
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            run("denoise", inputs)
+        return 1000 * (time.perf_counter() - start) / repetitions
+
+    def memory(self) -> Memory:
+        """Return bytes of files and state, and by the formula of the largest block, activations."""
+        manifest = self._package.manifest
+        rows, columns = manifest.grid
+        shape = manifest.model.preset.shape(video_size(rows, columns), "stream", frames=manifest.chunk_frames)
+        blocks = [registry.create("blocks", label) for label in manifest.model.layout]
+        return Memory(
+            weight_bytes=manifest.sizes.weight_bytes,
+            state_bytes=manifest.sizes.state_bytes,
+            peak_bytes=max(block.peak_bytes(shape, Precision.named(manifest.precision)) for block in blocks),
+        )

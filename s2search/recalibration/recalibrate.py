@@ -1,0 +1,299 @@
+"""Recalibration: random layouts timed whole, the table corrected by half of them and judged by the other half.
+
+The new table is a version of its own: its card says from which digest it came, by which layouts, and what was
+corrected; its rows are derived, no longer measured. The old one stays as it is. Where the layouts show no systematic
+miss, there is no new table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from s2search import registry
+from s2search.block import Block
+from s2search.errors import InputError
+from s2search.measure.base import Item, Profiler
+from s2search.measure.campaign import Clock, Progress, utc_now
+from s2search.measure.samples import Protocol
+from s2search.preset import Preset
+from s2search.recalibration.attribution import Parts, attribute
+from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
+from s2search.recalibration.packages import Bench, PackageBench
+from s2search.recalibration.report import Errors, LayoutTime, Recalibration
+from s2search.recalibration.timing import Subject, Timings, time_interleaved
+from s2search.recalibration.version import corrected_table, record
+from s2search.space import Space
+from s2search.table import LatencyTable, Scope, refuse_existing
+
+#: The runtimes of this machine, each by its profiler's name, with the exporter of its packages.
+RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch"}
+
+#: Begins a stage of the work, by its name.
+Stages = Callable[[str], AbstractContextManager[Progress]]
+
+_JOURNAL = "recalibration"  # folder inside the new table's: samples.jsonl, and packages while it goes on
+_MOST_DRAWS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        preset: Sizes of the model that the table was measured for; its depth is that of the layouts.
+        layouts: How many; every second one is held out.
+        candidates: Blocks that occur in them; by default all of the table's.
+        rounds: How often everything is timed.
+        seed: Draws layouts, weights and orders.
+    """
+
+    preset: Preset
+    layouts: int = 40
+    candidates: tuple[Block, ...] = ()
+    rounds: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.layouts < 2 * LEAST_LAYOUTS:
+            raise InputError(
+                f"{self.layouts} layouts are too few: half of them are held out",
+                allowed=f"at least {2 * LEAST_LAYOUTS}",
+            )
+
+
+def _silent(stage: str) -> AbstractContextManager[Progress]:
+    return nullcontext(lambda done, total, label: None)
+
+
+def bench_of(table: LatencyTable, runtime: str | None = None) -> PackageBench:
+    """Return what times packages as a table's rows were timed: the same runtime and threads.
+
+    Raises:
+        InputError: The table was measured with another runtime, or with one whose packages do not run here.
+    """
+    told = dict(table.card.protocol.get("profiler") or {})
+    name = str(told.pop("name", "none that is stated"))
+    if name not in RUNTIMES or runtime not in (None, name):
+        raise InputError(
+            f"the table {table.name!r} was measured with {name}" + (f", not with {runtime}" if runtime else ""),
+            allowed=f"tables that s2search measured with {' or '.join(RUNTIMES)}",
+            remedy="measure a table with that runtime: s2search measure --profiler onnxruntime",
+        )
+    profiler = registry.build(registry.load("profilers", name), told, described_as=f"profiler {name!r}")
+    return PackageBench(profiler=profiler, exporter=RUNTIMES[name])
+
+
+def recalibrate(
+    table: LatencyTable,
+    scope: Scope,
+    settings: Settings,
+    out: str | os.PathLike[str],
+    bench: Bench,
+    *,
+    progress: Stages = _silent,
+    clock: Clock = utc_now,
+) -> Recalibration:
+    """Time random layouts, correct the table by half of them, and write the new version unless it gains nothing.
+
+    Args:
+        table: The old version, which is left as it is.
+        scope: A stream's.
+        settings: What to measure.
+        out: The new table's folder. If it holds an unfinished recalibration of the same settings, that one is finished.
+        bench: What exports and times packages.
+        progress: Called with the name of each stage; gives what is told how far that stage is.
+        clock: The time of day.
+
+    Raises:
+        InputError: The table does not fit the settings or this machine.
+        TableError: The folder already holds a table.
+    """
+    folder = Path(out)
+    refuse_existing(folder)
+    preset = _checked(table, scope, settings, bench.profiler)
+    space = _space(table, scope, settings)
+    layouts = draw_layouts(space, settings.layouts, settings.seed)
+    packages = [folder / _JOURNAL / "packages" / f"{number:02d}" for number in range(len(layouts))]
+    grid = (scope.shape.height, scope.shape.width)
+    with progress("exporting") as report:
+        for number, (choice_L, package) in enumerate(zip(layouts, packages, strict=True)):
+            report(number, len(layouts), space.write_layout(choice_L))
+            labels = [space.candidates[c].label for c in choice_L]
+            bench.write(labels, preset, grid, package, seed=settings.seed + number)
+        report(len(layouts), len(layouts), "done")
+    before = Parts.of(table, scope)
+    items = _items(table, scope)
+    texts = [space.write_layout(choice_L) for choice_L in layouts]
+    subjects = [
+        Subject(key=item.key, facts={"role": item.role}, prepare=partial(bench.profiler.prepare, item))
+        for item in items
+    ]
+    subjects += [
+        Subject(
+            key=_key(number), facts={"layout": text, "table": table.digest}, prepare=partial(bench.prepare, package)
+        )
+        for number, (text, package) in enumerate(zip(texts, packages, strict=True))
+    ]
+    with progress("timing") as report:
+        found = time_interleaved(
+            bench.profiler,
+            subjects,
+            folder / _JOURNAL / "samples.jsonl",
+            preset=preset.name,
+            protocol=Protocol(rounds=settings.rounds, seed=settings.seed),
+            progress=report,
+            clock=clock,
+        )
+    answer = _answer(table, scope, bench, space, layouts, items, before, found, folder)
+    shutil.rmtree(folder / _JOURNAL / "packages", ignore_errors=True)
+    return answer
+
+
+def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
+    """Draw different layouts: first how much of every candidate, evenly among all shares, then the layers.
+
+    So layouts of nearly one block occur as well, which layers drawn one by one would hardly ever give.
+
+    >>> space = Space.parse("lcha,ssa", depth=6)
+    >>> [space.write_layout(one) for one in draw_layouts(space, 3, seed=0)]
+    ['L4SL', 'S2LS2L', 'S2LS3']
+
+    Raises:
+        InputError: The space has fewer layouts.
+    """
+    if space.layouts < count:
+        raise InputError(
+            f"{count} layouts are asked for, and {len(space.candidates)} blocks at {space.depth} layers have "
+            f"{space.layouts}",
+            remedy="ask for fewer layouts, or give a larger --depth",
+        )
+    rng, found = random.Random(seed), dict[tuple[int, ...], None]()
+    places = range(len(space.candidates))
+    draws = 0
+    while len(found) < count:
+        shares = [rng.expovariate(1.0) for _ in places]  # normed, they are uniform on the simplex
+        if (draws := draws + 1) > _MOST_DRAWS:
+            shares = [1.0 for _ in places]
+        found[tuple(rng.choices(places, shares, k=space.depth))] = None
+    return list(found)
+
+
+def _answer(
+    table: LatencyTable,
+    scope: Scope,
+    bench: Bench,
+    space: Space,
+    layouts: Sequence[tuple[int, ...]],
+    items: Sequence[Item],
+    before: Parts,
+    found: Timings,
+    folder: Path,
+) -> Recalibration:
+    """Fit on every second layout, judge by the others, and write the new table."""
+    now = _parts_now(before, items, found)
+    counts = [before.counts([space.candidates[c] for c in choice_L]) for choice_L in layouts]
+    measured = [found.items[_key(number)].corrected.median_ms for number in range(len(layouts))]
+    chosen: Fit = fit(counts[::2], before, measured[::2])
+    new = corrected_table(table, scope, chosen.correction, folder.resolve().name)
+    after = Parts.of(new, scope)
+    times = tuple(
+        LayoutTime(
+            layout=space.write_layout(choice_L),
+            held_out=bool(number % 2),
+            predicted_ms=before.sum_ms(counts[number]),
+            corrected_ms=after.sum_ms(counts[number]),
+            measured_ms=measured[number],
+            error_ms=found.items[_key(number)].error_ms,
+            miss=attribute(counts[number], before, now, measured[number]),
+        )
+        for number, choice_L in enumerate(layouts)
+    )
+    answer = Recalibration(
+        table=table.name,
+        table_digest=table.digest,
+        runtime=bench.profiler.name,
+        chip=bench.profiler.device().chip,
+        scope=str(scope),
+        date=found.date,
+        correction=chosen.correction,
+        cross_validated=dict(chosen.error_of),
+        fitted=Errors.of(times, held_out=False),
+        held_out=Errors.of(times, held_out=True),
+        layouts=times,
+        marked=found.marked,
+        samples_digest=found.samples_digest,
+    )
+    if chosen.correction.kind == "none":
+        return answer
+    new = record(new, table, answer)
+    new.save(folder)
+    return dataclasses.replace(answer, new_table=new.name, new_digest=new.digest)
+
+
+def _checked(table: LatencyTable, scope: Scope, settings: Settings, profiler: Profiler) -> Preset:
+    """Return the preset with the table's chunk and window; raise unless the table is of this model and machine."""
+    shape, preset = scope.shape, settings.preset
+    if scope.scenario != "stream":
+        raise InputError(f"the scope is a {scope.scenario}", allowed="stream: what packages do")
+    chunks = max(1, shape.context_frames // shape.frames - preset.sink_chunks)
+    preset = dataclasses.replace(preset, layout="", chunk_frames=shape.frames, window_chunks=chunks)
+    own = preset.shape("16x16", "stream")
+    for field in dataclasses.fields(own):
+        here, there = getattr(own, field.name), getattr(shape, field.name)
+        if field.name not in ("height", "width") and here != there:
+            raise InputError(
+                f"{field.name} of the preset {preset.name!r} is {here}, and of the table {table.name!r} {there}",
+                remedy="name the preset that the table was measured for",
+            )
+    device: Any = profiler.device()
+    for name in ("chip", "runtime"):
+        here, there = getattr(device, name), getattr(table.card, name)
+        if here != there:
+            raise InputError(
+                f"the table {table.name!r} was measured on the {name} {there!r}, and here it is {here!r}",
+                remedy="recalibrate where the table was measured, or measure a table here",
+            )
+    return preset
+
+
+def _space(table: LatencyTable, scope: Scope, settings: Settings) -> Space:
+    labels = [row.label for row in table.in_scope(scope) if row.role == "block"]
+    candidates = settings.candidates or tuple(registry.create("blocks", label) for label in labels)
+    for block in candidates:
+        if block.label not in labels:
+            raise InputError(
+                f"the table {table.name!r} has no row of {block.label!r}", allowed=f"it has: {', '.join(labels)}"
+            )
+    return Space(candidates=candidates, depth=settings.preset.depth)
+
+
+def _items(table: LatencyTable, scope: Scope) -> tuple[Item, ...]:
+    """Return the parts to be timed again, a block first; a buffer that takes no time is left out."""
+    rows = [row for row in table.in_scope(scope) if row.latency_ms > 0]
+    return tuple(
+        Item(
+            role=row.role,
+            part=registry.create("blocks" if row.role == "block" else "parts", row.label),
+            scenario=scope.scenario,
+            shape=scope.shape,
+        )
+        for row in sorted(rows, key=lambda row: row.role != "block")
+    )
+
+
+def _parts_now(before: Parts, items: Sequence[Item], found: Timings) -> Parts:
+    timed = {item.label: found.items[item.key].corrected.median_ms for item in items}
+    return Parts(role=before.role, latency_ms={**before.latency_ms, **timed})
+
+
+def _key(number: int) -> str:
+    return f"layout {number:02d}"

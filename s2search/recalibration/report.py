@@ -1,0 +1,114 @@
+"""What a recalibration found: errors before and after, and every layout with its miss taken apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from s2search.recalibration.attribution import Attribution
+from s2search.recalibration.correction import Correction
+
+SCHEMA = "s2search.recalibration/1"
+GOAL, GOAL_LAYOUTS = 0.05, 20
+MISSES = ("drift", "blocks", "switches", "fixed", "hand_over")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutTime:
+    """One layout: foretold by the old and by the corrected rows, and measured with its standard error, milliseconds."""
+
+    layout: str
+    held_out: bool
+    predicted_ms: float
+    corrected_ms: float
+    measured_ms: float
+    error_ms: float
+    miss: Attribution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errors:
+    """Relative errors |foretold / measured - 1| of some layouts, before and after the correction."""
+
+    layouts: int
+    before_median: float
+    before_worst: float
+    after_median: float
+    after_worst: float
+
+    @classmethod
+    def of(cls, times: Sequence[LayoutTime], *, held_out: bool) -> Errors:
+        """Summarise one half of the layouts."""
+        half = [one for one in times if one.held_out == held_out]
+        before = [abs(one.predicted_ms / one.measured_ms - 1) for one in half]
+        after = [abs(one.corrected_ms / one.measured_ms - 1) for one in half]
+        return cls(
+            layouts=len(half),
+            before_median=statistics.median(before),
+            before_worst=max(before),
+            after_median=statistics.median(after),
+            after_worst=max(after),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recalibration:
+    """What was found.
+
+    Attributes:
+        table: The old table's name.
+        table_digest: Its digest.
+        runtime: The profiler's name.
+        chip: Of this machine.
+        scope: Which rows.
+        date: Of the last sample.
+        correction: What becomes of the rows; of kind `none` where there is no systematic miss.
+        cross_validated: The error of every kind of correction that was tried, on layouts left out of the fit.
+        fitted: Errors of the layouts of the fit.
+        held_out: Errors of the others.
+        layouts: All of them.
+        marked: What is wrong with the run; empty for a good one.
+        samples_digest: A hash of the samples.
+        new_table: The new table's name; null where none was written.
+        new_digest: Its digest.
+    """
+
+    table: str
+    table_digest: str
+    runtime: str
+    chip: str
+    scope: str
+    date: str
+    correction: Correction
+    cross_validated: Mapping[str, float]
+    fitted: Errors
+    held_out: Errors
+    layouts: tuple[LayoutTime, ...]
+    marked: tuple[str, ...]
+    samples_digest: str
+    new_table: str | None = None
+    new_digest: str | None = None
+
+    @property
+    def goal_met(self) -> bool:
+        """Whether the median error on enough held-out layouts of an unmarked run is within 5 %."""
+        enough = self.held_out.layouts >= GOAL_LAYOUTS and not self.marked
+        return enough and self.held_out.after_median <= GOAL
+
+    def shares(self) -> dict[str, float]:
+        """Return the median share of every source of the miss, as a fraction of what a layout takes."""
+        return {
+            name: statistics.median(getattr(one.miss, f"{name}_ms") / one.measured_ms for one in self.layouts)
+            for name in MISSES
+        }
+
+    def to_json(self) -> str:
+        """Return everything as JSON (schema s2search.recalibration/1); errors and shares are fractions."""
+        content: dict[str, Any] = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        content |= {"goal_met": self.goal_met, "miss_shares": self.shares()}
+        return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"

@@ -1,0 +1,183 @@
+"""Whole packages and single parts timed in one process, by the protocol of latency tables.
+
+All subjects are prepared once, called until they are warm, and stay ready. Every round times each of them in a fresh
+order, and the sentinel before every few of them; see `s2search.measure.campaign`. Every sample is on disk before the
+next one begins (samples.jsonl), so the same command goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from s2search.errors import InputError
+from s2search.measure.base import Prepared, Profiler
+from s2search.measure.campaign import Clock, Progress, utc_now
+from s2search.measure.correction import ItemTimes, Timing, correct
+from s2search.measure.samples import Campaign, Journal, Protocol, Ready, Sample, open_journal
+from s2search.measure.warm_up import warm_up
+
+_LEAST_CALL_MS = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is timed: its key, what the journal's first line says of it, and how it is made ready."""
+
+    key: str
+    facts: Mapping[str, Any]
+    prepare: Callable[[], Prepared]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """A finished run.
+
+    Attributes:
+        items: Times by key, drift taken out where it was found.
+        drift_percent: By how much the machine's slowest state exceeded its fastest.
+        spread_percent: Of a typical subject's samples around their median.
+        date: Of the last sample.
+        marked: What is wrong with the run, one sentence each; empty for a good one.
+        samples_digest: A hash of samples.jsonl.
+    """
+
+    items: Mapping[str, ItemTimes]
+    drift_percent: float
+    spread_percent: float
+    date: str
+    marked: tuple[str, ...]
+    samples_digest: str
+
+
+def time_interleaved(
+    profiler: Profiler,
+    subjects: Sequence[Subject],
+    samples: Path,
+    *,
+    preset: str,
+    protocol: Protocol,
+    progress: Progress = lambda done, total, label: None,
+    clock: Clock = utc_now,
+) -> Timings:
+    """Time subjects round by round; the first is the sentinel.
+
+    Args:
+        profiler: Its session surrounds all calls; the subjects bring their own.
+        subjects: What to time, each ready to be called from one thread.
+        samples: Where samples go; if it holds an unfinished run of the same configuration, that one is finished.
+        preset: The model's name.
+        protocol: Rounds, warm-up and seed; no sustained run, no pairs.
+        progress: Called before every preparation and every sample, and at the end.
+        clock: The time of day.
+
+    Raises:
+        InputError: The profiler cannot run here, or the file belongs to another run.
+    """
+    if reason := profiler.why_not():
+        raise InputError(f"the runtime {profiler.name!r} cannot run here: {reason}", profiler=profiler.name)
+    campaign = Campaign(
+        code_version=f"s2search {version('s2search')}",
+        preset=preset,
+        profiler={"name": profiler.name, **dataclasses.asdict(profiler)},  # type: ignore[call-overload]
+        device=profiler.device(),
+        protocol=protocol,
+        items=[{"key": one.key, **one.facts} for one in subjects],
+    )
+    slots = list(_slots([one.key for one in subjects], protocol))
+    with open_journal(samples, campaign) as journal:
+        _check_samples(journal, slots)
+        if len(journal.samples) < len(slots):
+            with profiler.session():
+                _run(profiler, subjects, slots, journal, protocol, progress, clock)
+        progress(len(slots), len(slots), "done")
+        return _timings(journal)
+
+
+def _slots(keys: Sequence[str], protocol: Protocol) -> Iterator[tuple[int, str, bool]]:
+    """Yield round, key, and whether it is timed as the sentinel."""
+    rng = random.Random(protocol.seed)
+    for number in range(protocol.rounds):
+        for position, key in enumerate(rng.sample(keys, len(keys))):
+            if position % protocol.sentinel_every == 0:
+                yield number, keys[0], True
+            yield number, key, False
+
+
+def _check_samples(journal: Journal, slots: Sequence[tuple[int, str, bool]]) -> None:
+    """Make sure that the samples on disk are the beginning of the schedule."""
+    for number, sample in enumerate(journal.samples):
+        if number >= len(slots) or slots[number] != (sample.round, sample.item, sample.sentinel):
+            raise InputError(
+                f"sample {number + 1} of {str(journal.path)!r} ({sample.item}, round {sample.round}) is out of order",
+                remedy="restore the file, or choose another folder",
+            )
+
+
+def _run(
+    profiler: Profiler,
+    subjects: Sequence[Subject],
+    slots: Sequence[tuple[int, str, bool]],
+    journal: Journal,
+    protocol: Protocol,
+    progress: Progress,
+    clock: Clock,
+) -> None:
+    prepared = {}
+    for subject in subjects:
+        progress(len(journal.samples), len(slots), f"preparing {subject.key}")
+        prepared[subject.key] = _prepare(subject, journal, protocol)
+    for number, key, sentinel in slots[len(journal.samples) :]:
+        progress(len(journal.samples), len(slots), key)
+        ms = prepared[key].time_ms(journal.ready[key].repetitions)
+        journal.append(
+            Sample(
+                round=number,
+                item=key,
+                sentinel=sentinel,
+                ms=ms,
+                at=clock().isoformat(timespec="milliseconds"),
+                conditions=dict(profiler.conditions()) if sentinel else {},
+            )
+        )
+
+
+def _prepare(subject: Subject, journal: Journal, protocol: Protocol) -> Prepared:
+    prepared = subject.prepare()
+    warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
+    if subject.key not in journal.ready:
+        repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
+        journal.append(
+            Ready(
+                item=subject.key,
+                memory=prepared.memory(),
+                repetitions=max(1, repetitions),
+                warm_ups=warm.calls,
+                settled=warm.settled,
+            )
+        )
+    return prepared
+
+
+def _timings(journal: Journal) -> Timings:
+    at_s, timings = -math.inf, []
+    for sample in journal.samples:
+        at_s = max(at_s, datetime.fromisoformat(sample.at).timestamp())
+        timings.append(Timing(item=sample.item, ms=sample.ms, at_s=at_s, sentinel=sample.sentinel, round=sample.round))
+    correction = correct(timings)
+    unsettled = [key for key, one in journal.ready.items() if not one.settled]
+    return Timings(
+        items=correction.items,
+        drift_percent=round(correction.drift_percent, 3),
+        spread_percent=round(correction.spread_percent, 3),
+        date=journal.samples[-1].at[:10],
+        marked=(*correction.marks, *(f"{key} was still getting faster when its warm-up ended" for key in unsettled)),
+        samples_digest=journal.digest,
+    )

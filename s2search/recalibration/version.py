@@ -1,0 +1,93 @@
+"""A new version of a table: corrected rows, and a card that says where they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+from typing import Any
+
+from s2search.recalibration.correction import Correction
+from s2search.recalibration.report import Recalibration
+from s2search.table import LatencyTable, Provenance, Row, Scope
+
+_DIGITS = 6  # of milliseconds: a nanosecond
+_MOVED = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms")
+_SCALED = ("latency_std_ms", "latency_error_ms")
+
+
+def corrected_table(table: LatencyTable, scope: Scope, correction: Correction, name: str) -> LatencyTable:
+    """Return a table with the rows of one scope corrected; commits and other scopes stay as they are."""
+    inside = {row.key for row in table.in_scope(scope)}
+    rows = tuple(_corrected(row, correction) if row.key in inside else row for row in table.rows)
+    return dataclasses.replace(table, name=name, rows=rows)
+
+
+def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> LatencyTable:
+    """Return the new table with its provenance; earlier recalibrations stay, in order."""
+    provenance = Provenance(
+        kind="derived",
+        source=f"s2search recalibrate {old.name} ({old.digest})",
+        statement=(
+            f"{old.card.provenance.statement}; recalibrated on {found.date} from {old.digest[7:19]} by "
+            f"{found.fitted.layouts} whole layouts ({found.scope}): {correction_text(found.correction)}"
+        ),
+    )
+    card = dataclasses.replace(
+        old.card,
+        date=found.date,
+        code_version=f"s2search {version('s2search')}",
+        provenance=provenance,
+        protocol={
+            **old.card.protocol,
+            "recalibrated": [*old.card.protocol.get("recalibrated", ()), _entry(old, found)],
+        },
+    )
+    return dataclasses.replace(new, card=card)
+
+
+def correction_text(correction: Correction) -> str:
+    """Return a correction in one line.
+
+    >>> correction_text(Correction(kind="hand_over", offset_ms={"lcha": 0.25, "ssa": 0.25}))
+    'lcha +0.250 ms, ssa +0.250 ms'
+    """
+    if correction.kind == "none":
+        return "none"
+    if correction.kind == "factor":
+        return f"all parts x{correction.factor:.4f}"
+    return ", ".join(f"{label} {ms:+.3f} ms" for label, ms in correction.offset_ms.items())
+
+
+def _entry(old: LatencyTable, found: Recalibration) -> dict[str, Any]:
+    return {
+        "table": old.name,
+        "digest": old.digest,
+        "date": found.date,
+        "runtime": found.runtime,
+        "scope": found.scope,
+        "correction": dataclasses.asdict(found.correction),
+        "cross_validated": dict(found.cross_validated),
+        "fitted": dataclasses.asdict(found.fitted),
+        "held_out": dataclasses.asdict(found.held_out),
+        "layouts": [
+            {"layout": one.layout, "held_out": one.held_out, "measured_ms": round(one.measured_ms, _DIGITS)}
+            for one in found.layouts
+        ],
+        "marked": list(found.marked),
+        "samples_digest": found.samples_digest,
+    }
+
+
+def _corrected(row: Row, correction: Correction) -> Row:
+    offset_ms = correction.offset_ms.get(row.label, 0.0)
+    if correction.factor == 1.0 and not offset_ms:
+        return row
+    moved = {field: correction.factor * ms + offset_ms for field in _MOVED if (ms := getattr(row, field)) is not None}
+    scaled = {field: correction.factor * ms for field in _SCALED if (ms := getattr(row, field)) is not None}
+    note = f"recalibrated from {row.latency_ms:g} ms"
+    return dataclasses.replace(
+        row,
+        **{field: round(max(0.0, ms), _DIGITS) for field, ms in {**moved, **scaled}.items()},
+        latency_provenance="derived",
+        note=f"{row.note}; {note}" if row.note else note,
+    )

@@ -1,0 +1,59 @@
+"""A recalibration in the terminal, made for 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from s2search.recalibration.report import Recalibration
+
+_MOST_WIDE = 34
+
+
+def recalibration_text(found: Recalibration, correction: str) -> RenderableType:
+    """Return every layout, the errors before and after, where the miss comes from, and what became of the table.
+
+    Args:
+        found: What to show.
+        correction: The correction in words.
+    """
+    layouts = Table(box=None, pad_edge=False, header_style="bold")
+    layouts.add_column("layout", no_wrap=True, overflow="ellipsis", max_width=_MOST_WIDE)
+    for header in ("measured", "before", "after"):
+        layouts.add_column(header, justify="right", no_wrap=True)
+    layouts.add_column("", no_wrap=True)
+    for one in found.layouts:
+        layouts.add_row(
+            one.layout,
+            f"{one.measured_ms:.3f} ms",
+            f"{one.predicted_ms / one.measured_ms - 1:+.1%}",
+            f"{one.corrected_ms / one.measured_ms - 1:+.1%}",
+            "held out" if one.held_out else "",
+        )
+    said = Table.grid(padding=(0, 2))
+    said.add_column(style="bold", no_wrap=True)
+    said.add_column(overflow="fold")
+    held = found.held_out
+    said.add_row("before", f"median {held.before_median:.2%}, worst {held.before_worst:.2%}, {_held(held.layouts)}")
+    said.add_row("after", f"median {held.after_median:.2%}, worst {held.after_worst:.2%}")
+    said.add_row("miss", ", ".join(f"{name.replace('_', '-')} {share:+.1%}" for name, share in found.shares().items()))
+    said.add_row("", "of what a layout takes, medians; a part of it is foretold too low where it is positive")
+    tried = ", ".join(f"{kind.replace('_', ' ')} {error:.2%}" for kind, error in found.cross_validated.items())
+    said.add_row("tried", f"{tried} (cross-validated)")
+    said.add_row("chosen", correction)
+    if found.new_table is None:
+        said.add_row("table", f"{found.table} is left as it is: no correction gains beyond noise, none is written")
+    else:
+        digests = f"{found.new_digest or '':.19}, from {found.table} {found.table_digest:.19}"
+        said.add_row("table", f"{found.new_table} ({digests})")
+    for mark in found.marked:
+        said.add_row(Text("marked", style="bold yellow"), mark)
+    return Group(Text(), layouts, Text(), said)
+
+
+def _held(count: int) -> str:
+    return f"{count} layouts held out of the fit"
