@@ -40,6 +40,7 @@ def test_a_hand_over_at_every_layer_is_found_and_foretells_layouts_that_were_hel
     assert set(found.correction.offset_ms) == set(BLOCKS)
     assert all(abs(ms - 0.3) < 0.02 for ms in found.correction.offset_ms.values())
     assert found.held_out.layouts == found.fitted.layouts == 10
+    assert [one.held_out for one in found.layouts] == [False, True] * 10
     assert found.held_out.before_median > 0.1
     assert found.held_out.after_worst < 0.02 < found.held_out.before_worst
     rows = rows_of(tmp_path / "new")
