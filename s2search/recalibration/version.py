@@ -39,6 +39,10 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
         provenance=provenance,
         protocol={
             **old.card.protocol,
+            "marked": [
+                *old.card.protocol.get("marked", ()),
+                *(f"recalibration: {mark}" for mark in found.marked),
+            ],
             "recalibrated": [*old.card.protocol.get("recalibrated", ()), _entry(old, found)],
         },
     )
@@ -88,6 +92,9 @@ def _corrected(row: Row, correction: Correction) -> Row:
     return dataclasses.replace(
         row,
         **{field: round(max(0.0, ms), _DIGITS) for field, ms in {**moved, **scaled}.items()},
+        samples=0,  # those are the old table's
+        order=None,
+        measured_at=None,
         latency_provenance="derived",
         note=f"{row.note}; {note}" if row.note else note,
     )

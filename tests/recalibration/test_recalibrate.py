@@ -10,6 +10,7 @@ import pytest
 from s2search.cost import Budget
 from s2search.errors import InputError, TableError
 from s2search.latency.lookup import Lookup
+from s2search.lint.linter import lint_table
 from s2search.measure.retabulate import retabulate
 from s2search.planning import price
 from s2search.recalibration.attribution import Parts
@@ -40,6 +41,7 @@ def test_a_hand_over_at_every_layer_is_found_and_foretells_layouts_that_were_hel
     assert set(found.correction.offset_ms) == set(BLOCKS)
     assert all(abs(ms - 0.3) < 0.02 for ms in found.correction.offset_ms.values())
     assert found.held_out.layouts == found.fitted.layouts == 10
+    assert [one.held_out for one in found.layouts] == [False, True] * 10
     assert found.held_out.before_median > 0.1
     assert found.held_out.after_worst < 0.02 < found.held_out.before_worst
     rows = rows_of(tmp_path / "new")
@@ -118,6 +120,15 @@ def test_digests_chain_from_version_to_version_and_the_old_table_stays(table, tm
     assert twice.card.provenance.kind == "derived"
     assert once.digest in twice.card.provenance.source
     assert {one["layout"] for one in chain[0]["layouts"]} == {one.layout for one in first.layouts}
+
+
+def test_a_new_table_has_no_contradictions_and_carries_the_marks_of_its_run(table, tmp_path):
+    before = {finding.rule for finding in lint_table(table)}
+    run(table, tmp_path / "new", per_layer_ms=0.3, noise=0.2)
+    new = LatencyTable.load(tmp_path / "new")
+    assert [mark for mark in new.card.protocol["marked"] if "spread" in mark and mark.startswith("recalibration: ")]
+    found = {finding.rule for finding in lint_table(new)}
+    assert found - before == {"marked_run"}
 
 
 def test_what_was_not_measured_is_not_corrected(table, tmp_path):
