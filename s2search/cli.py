@@ -303,7 +303,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
             _fail(
-                "interrupted; nothing is lost: a measurement goes on when its command is repeated, a clip ends here",
+                "interrupted; nothing is lost: a measurement goes on when its command is repeated",
                 _INTERRUPTED,
             )
     except S2SearchError as error:

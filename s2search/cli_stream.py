@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from s2search.stream.pipeline import Prompts
 
 
+_INTERRUPTED = 130
+
+
 class CommitPolicyName(StrEnum):
     """Who writes the streaming state."""
 
@@ -134,7 +137,9 @@ def stream(
         from rich.console import Console
 
         Console(highlight=False, markup=False).print(stream_text(report, out, caveat=writer.caveat))
-    return 130 if report.interrupted else 0
+    if report.interrupted:
+        raise SystemExit(_INTERRUPTED)
+    return 0
 
 
 def read_prompts(first: str, later: list[str]) -> Prompts:

@@ -260,7 +260,7 @@ def test_the_interval_is_the_sum_of_the_rows_deviations() -> None:
 def test_the_interval_counts_switches_and_fixed_parts_too() -> None:
     request = ask(table=CPU)
     plan = price(request, request.space.parse_layout("L14S8L2S4"), Dynamic())
-    std = {row.part: row.latency_std_ms or 0 for row in CPU.rows if row.scenario == "stream" and row.height == 18}
+    std = {row.part: row.latency_std_ms or 0 for row in CPU.in_scope(request.scope)}
     total = 16 * std["lcha"] + 12 * std["ssa"] + 2 * std["down"] + 2 * std["up"] + std["stem"] + std["head"]
     assert plan.latency_ms.high == pytest.approx(plan.latency_ms.predicted + 1.96 * total, abs=2e-3)
 

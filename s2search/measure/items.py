@@ -38,7 +38,7 @@ def campaign_items(
     >>> [item.key for item in items if item.role in ("switch", "fixed")]
     ['stream down 3x9x16', 'stream up 3x9x16', 'stream stem 3x9x16', 'stream head 3x9x16']
     >>> next(item.key for item in items if item.role == "commit")
-    'stream lcha commit 3x9x16'
+    'stream full commit 3x9x16'
     """
     blocks = candidates or [registry.create("blocks", name) for name in registry.installed("blocks")]
     parts: list[tuple[Role, Part]] = [("block", block) for block in blocks]

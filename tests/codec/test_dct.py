@@ -99,6 +99,7 @@ def test_half_precision_computes_in_float32():
     assert torch.equal(half_BCTYX, expected_BCTYX)
 
 
+@pytest.mark.slow
 def test_the_channels_and_their_constants_are_those_of_the_real_clips(clips):
     means, energies = [], []
     for frames in clips.values():
@@ -128,6 +129,7 @@ def test_the_latents_of_the_real_clips_are_about_normalised(clips):
     assert 0.5 < pooled_CN.std(1).min() < pooled_CN.std(1).max() < 1.5
 
 
+@pytest.mark.slow
 def test_the_documented_psnr_is_measured(clips):
     rows = re.findall(r"^    (\w+) +([\d.]+) dB +([\d.]+) dB$", dct.__doc__, flags=re.MULTILINE)
     assert [row[0] for row in rows] == list(CLIPS)

@@ -11,6 +11,8 @@ from s2search.export.coreml_package import CoreML
 from s2search.export.step import FUNCTIONS
 from s2search.testing.exporters import GRID, tiny_model
 
+pytestmark = pytest.mark.slow  # exports and traces whole models
+
 FEATURE = {65552: "float16", 65568: "float32"}
 FLOAT16, FLOAT32 = 10, 11  # of a program's values
 EXACT = {"s", "sum_01", "norm_01", "new_sum_01", "new_norm_01"}

@@ -14,7 +14,11 @@ from tests.measure.test_tensor_call import first, snr_db
 STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
 
 
-@pytest.mark.parametrize("item", STREAM, ids=lambda item: item.key)
+@pytest.mark.parametrize(
+    "item",
+    [pytest.param(item, marks=[pytest.mark.slow] * (item.role == "commit")) for item in STREAM],
+    ids=lambda item: item.key,
+)
 def test_executorch_computes_what_torch_does(item):
     program = ExecuTorch(pin=False).prepare(item)
     expected = first(torch_call(item, torch.device("cpu"), torch.float32)())

@@ -24,7 +24,7 @@ LEAST_DB = {"float32": 70, "float16": 60, "pessimistic": 55}
 ITEMS = [
     *(block_item(block, STREAM) for block in BLOCKS),
     *(block_item(block, CLIP) for block in (LCHA(), KVCompressedAttention())),
-    *(item for item in miniature_items() if item.role != "block" and item.part.name != "stem"),
+    *(item for item in miniature_items() if item.role in ("switch", "fixed") and item.part.name != "stem"),
 ]
 QUICK = {"lcha stream", "ssa stream", "kv_compressed stream"}
 

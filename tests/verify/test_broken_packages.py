@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onnx import helper, numpy_helper
 
 from s2search.export.package import Package, write_manifest
@@ -14,6 +15,8 @@ from s2search.verify.parity import Parity
 from s2search.verify.report import CheckResult
 from s2search.verify.streaming import Streaming
 from s2search.verify.weights import Weights
+
+pytestmark = pytest.mark.slow  # exports and traces whole models
 
 
 def of(found: tuple[CheckResult, ...], name: str) -> CheckResult:

@@ -12,6 +12,8 @@ from s2search.verify.graph_lint import Lint, convolutions
 from s2search.verify.latency import Latency
 from s2search.verify.sizes import Sizes
 
+pytestmark = pytest.mark.slow  # exports and traces whole models
+
 
 class Overflow(nn.Module):
     def __init__(self):
