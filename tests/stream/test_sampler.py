@@ -71,6 +71,27 @@ def test_a_model_that_knows_the_answer_is_followed_to_it(make):
     torch.testing.assert_close(latents, target, rtol=0, atol=1e-12)
 
 
+def test_every_step_sees_fresh_noise_at_its_own_level_and_every_chunk_another_one(make):
+    """With v = x / s every step points to z = 0, so what the next one sees is its level times its noise."""
+    model, seen = make.model(), []
+
+    class Blank(Recorder):
+        def advance(self, x, s, text, state):
+            seen.append(x / s.item())
+            return x / s.item(), state
+
+        def __call__(self, x, s, text, state):
+            return self.advance(x, s, text, state)[0]
+
+    state = StreamState.start(model, (9, 16))
+    for _ in range(2):
+        _, state = FewStepSampler().next_chunk(Blank(model), make.text(), state)
+    for noise in seen:
+        assert noise.std().item() == pytest.approx(1, abs=0.03)
+    correlation = torch.corrcoef(torch.stack([noise.flatten() for noise in seen]))
+    assert (correlation - torch.eye(len(seen))).abs().max() < 0.05
+
+
 def test_a_stream_depends_on_its_seed_alone(make):
     model, text, sampler = make.model(), make.text(), FewStepSampler()
     one, again, other = (
