@@ -137,7 +137,7 @@ def _run(
     prepared = {}
     for item in items:
         progress(len(journal.samples), expected_samples(items, journal, protocol), f"preparing {item.key}")
-        prepared[item.key] = _prepare(profiler, item, journal, protocol)
+        prepared[item.key] = warmed_up(profiler.prepare(item), item.key, journal, protocol)
     for slot in slots:
         progress(len(journal.samples), expected_samples(items, journal, protocol), slot.item.key)
         repetitions = journal.ready[slot.item.key].repetitions
@@ -159,15 +159,14 @@ def _run(
         )
 
 
-def _prepare(profiler: Profiler, item: Item, journal: Journal, protocol: Protocol) -> Prepared:
-    """Prepare and warm up an item; the first time, note its bytes and how often a sample repeats its call."""
-    prepared = profiler.prepare(item)
+def warmed_up(prepared: Prepared, key: str, journal: Journal, protocol: Protocol) -> Prepared:
+    """Warm up what was prepared; the first time, note its bytes and how often a sample repeats its call."""
     warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
-    if item.key not in journal.ready:
+    if key not in journal.ready:
         repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
         journal.append(
             Ready(
-                item=item.key,
+                item=key,
                 memory=prepared.memory(),
                 repetitions=max(1, repetitions),
                 warm_ups=warm.calls,

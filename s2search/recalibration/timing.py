@@ -19,12 +19,9 @@ from typing import Any
 
 from s2search.errors import InputError
 from s2search.measure.base import Prepared, Profiler
-from s2search.measure.campaign import Clock, Progress, utc_now
+from s2search.measure.campaign import Clock, Progress, utc_now, warmed_up
 from s2search.measure.correction import ItemTimes, Timing, correct
-from s2search.measure.samples import Campaign, Journal, Protocol, Ready, Sample, open_journal
-from s2search.measure.warm_up import warm_up
-
-_LEAST_CALL_MS = 0.001
+from s2search.measure.samples import Campaign, Journal, Protocol, Sample, open_journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +130,7 @@ def _run(
     prepared = {}
     for subject in subjects:
         progress(len(journal.samples), len(slots), f"preparing {subject.key}")
-        prepared[subject.key] = _prepare(subject, journal, protocol)
+        prepared[subject.key] = warmed_up(subject.prepare(), subject.key, journal, protocol)
     for number, key, sentinel in slots[len(journal.samples) :]:
         progress(len(journal.samples), len(slots), key)
         ms = prepared[key].time_ms(journal.ready[key].repetitions)
@@ -147,23 +144,6 @@ def _run(
                 conditions=dict(profiler.conditions()) if sentinel else {},
             )
         )
-
-
-def _prepare(subject: Subject, journal: Journal, protocol: Protocol) -> Prepared:
-    prepared = subject.prepare()
-    warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
-    if subject.key not in journal.ready:
-        repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
-        journal.append(
-            Ready(
-                item=subject.key,
-                memory=prepared.memory(),
-                repetitions=max(1, repetitions),
-                warm_ups=warm.calls,
-                settled=warm.settled,
-            )
-        )
-    return prepared
 
 
 def _timings(journal: Journal) -> Timings:
