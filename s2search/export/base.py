@@ -150,6 +150,7 @@ class Exporter(abc.ABC):
             precision=self.precision,
             functions=tuple(self._function(name, file, steps) for name, file in written.files.items()),
             states=states,
+            held=written.held,
             sizes=dataclasses.replace(sizes, state_bytes=state_bytes),
             files=(),
         )
@@ -174,10 +175,12 @@ class Written:
     Attributes:
         files: The functions, each with the file or folder that holds it.
         facts: What is worth knowing: versions, opset.
+        held: States that the runtime keeps by itself.
     """
 
     files: Mapping[FunctionName, str]
     facts: Mapping[str, str]
+    held: tuple[str, ...] = ()
 
 
 def exporter_of(package: Package) -> Exporter:

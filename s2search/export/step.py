@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from s2search.block import LinearState, RingState, Window
 from s2search.errors import InputError
+from s2search.export.package import NEW
 from s2search.preset import LATENT_CHANNELS, PATCH
 from s2search.realize.network import S2DiT
 
@@ -35,7 +36,6 @@ FunctionName = Literal["first", "denoise", "commit", "advance"]
 FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
 MASKED = -1e4  # float16 holds it, and its exponential is 0 in every precision
 PAST_BIAS = "past_bias"
-NEW = "new_"
 VELOCITY = "velocity"
 
 Tensors = dict[str, Tensor]
