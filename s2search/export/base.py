@@ -31,7 +31,7 @@ from s2search.export.package import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from s2search.export.step import FunctionName, Steps
+    from s2search.export.step import FunctionName, Steps, StepShape
     from s2search.realize.network import S2DiT
 
 
@@ -89,6 +89,12 @@ class Exporter(abc.ABC):
         """Return the type of an input or output of a function."""
         return "float32"
 
+    def steps(self, model: S2DiT, shape: StepShape) -> Steps:
+        """Return the functions that are exported, from a model in evaluation mode."""
+        from s2search.export.step import Steps
+
+        return Steps(model, shape)
+
     def export(
         self,
         model: S2DiT,
@@ -112,7 +118,7 @@ class Exporter(abc.ABC):
         Raises:
             InputError: This machine cannot export so, or the folder exists.
         """
-        from s2search.export.step import Steps, StepShape
+        from s2search.export.step import StepShape
 
         if problem := self.why_not():
             raise InputError(problem)
@@ -124,7 +130,7 @@ class Exporter(abc.ABC):
             )
         preset = model.config.preset
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
-        steps = Steps(model.eval(), shape)
+        steps = self.steps(model.eval(), shape)
         with new_folder(out) as folder:
             written = self.write(steps, folder, progress)
             model.save_pretrained(folder / SOURCE)

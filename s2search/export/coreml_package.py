@@ -5,8 +5,9 @@
 All weights, activations and tensors of the state are float16, but for what float16 cannot hold: the noise level and its
 sinusoids (1000 s in float16 errs by whole radians), and the sums of LCHA, which grow with the stream. They come in,
 are added up and go out in float32. Rings and tails are states that Core ML keeps itself, the same for all functions;
-`state=plain` passes them in and out instead. Depthwise convolutions are one grouped 2-D convolution each. Layouts are
-those of the blocks, tokens before channels (B, N, D), not the BC1S that the Neural Engine likes best.
+`state=plain` passes them in and out instead. Depthwise convolutions are one grouped 2-D convolution each. Channels
+stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and no transpositions, as the Neural Engine
+likes best; `layout=blocks` keeps tokens before channels. A block without such a twin keeps its own layout.
 
 Source of the palettes: S2DiT, table A3 (4-bit weights, 8-bit where text and latents come in and out). Activations stay
 float16: 8-bit ones need calibration.
@@ -30,7 +31,8 @@ from s2search.export.package import NumberType, Package, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from s2search.export.step import FunctionName, Steps
+    from s2search.export.step import FunctionName, Steps, StepShape
+    from s2search.realize.network import S2DiT
 
 _FILE = "model.mlpackage"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
@@ -51,6 +53,7 @@ class CoreML(Exporter):
     Attributes:
         bits: Of most weights: 16, or 4 (palettes of 16 values; of 256 where text and latents come in and out).
         palette: How the 16 values are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        layout: `bc1s`: channels before tokens, or that of the blocks.
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
@@ -58,6 +61,7 @@ class CoreML(Exporter):
 
     bits: Literal[16, 4] = 16
     palette: Literal["kmeans", "uniform"] = "kmeans"
+    layout: Literal["bc1s", "blocks"] = "bc1s"
     state: Literal["core_ml", "plain"] = "core_ml"
 
     @property
@@ -72,6 +76,12 @@ class CoreML(Exporter):
     def dtype(self, name: str, steps: Steps) -> NumberType:
         """Return the type of an input or output. See the base class."""
         return "float32" if name.removeprefix("new_") in steps.exact else "float16"
+
+    def steps(self, model: S2DiT, shape: StepShape) -> Steps:
+        """Return the functions in the layout asked for. See the base class."""
+        from s2search.export.channels_first import ChannelsFirstSteps
+
+        return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
@@ -106,6 +116,8 @@ class CoreML(Exporter):
         (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
         progress(7, 7, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
+        if own := getattr(steps, "own_layout", ()):
+            facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
 
     def open(self, package: Package) -> Runtime:

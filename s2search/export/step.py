@@ -88,7 +88,7 @@ class Steps:
     def __init__(self, model: S2DiT, shape: StepShape) -> None:
         self.model, self.shape = model, shape
         empty = model.initial_state(1, shape.grid, window=shape.window)
-        self.layers = tuple(_layer_past(layer, state, shape) for layer, state in enumerate(empty))
+        self.layers = tuple(layer_past(layer, state, shape) for layer, state in enumerate(empty))
         weight = next(model.parameters())
         self._kind, self._exact = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
         self.state: Tensors = {}
@@ -101,6 +101,11 @@ class Steps:
     def exact(self) -> tuple[str, ...]:
         """The inputs that stay float32 where all else is shorter: the noise level and the sums of LCHA."""
         return ("s", *(name for name in self.state if name.startswith(("sum_", "norm_"))))
+
+    @property
+    def stored(self) -> nn.Module:
+        """The module whose weights a package stores: by the model's names, in the shapes of this layout."""
+        return self.model
 
     def example(self, function: FunctionName, *, seed: int = 0) -> Tensors:
         """Return inputs to trace with: random ones, and a state that such chunks left."""
@@ -138,7 +143,15 @@ class Steps:
         velocity = () if function == "commit" else (VELOCITY,)
         return velocity + (() if function in ("first", "denoise") else tuple(NEW + name for name in self.state))
 
-    def function(self, function: FunctionName) -> Step:
+    def to_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs or outputs, arrays of numpy by name, as this class has them: other layouts differ."""
+        return dict(arrays)
+
+    def from_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Undo `to_source`."""
+        return dict(arrays)
+
+    def function(self, function: FunctionName) -> nn.Module:
         """Return a function as a module of positional inputs: `latents`, `s`, `text`, and the state in its order."""
         return Step(self, function)
 
@@ -261,7 +274,12 @@ class _LinearPast:
         return tensors
 
 
-def _layer_past(layer: int, state: Any, shape: StepShape) -> _RingPast | _LinearPast:
+def layer_past(layer: int, state: Any, shape: StepShape) -> _RingPast | _LinearPast:
+    """Return how a layer's state becomes tensors.
+
+    Raises:
+        InputError: It is of no known type.
+    """
     if isinstance(state, RingState):
         return _RingPast(layer=layer, state=state, shape=shape)
     if isinstance(state, LinearState):

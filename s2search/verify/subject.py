@@ -104,12 +104,21 @@ class Subject:
             raise CannotRunError(f"the manifest's shape fits no step: {error}") from error
 
     @cached_property
+    def exported(self) -> Steps:
+        """The same functions in the layout of the package.
+
+        Raises:
+            CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
+        """
+        return self.exporter.steps(self.source, self.steps.shape)
+
+    @cached_property
     def programs(self) -> dict[FunctionName, ExportedProgram]:
         """The source's functions as graphs, traced as the exporter traces them."""
         fused = self.package.manifest.exporter in ("coreml", "torch_program")
         taken_apart = decompositions() if fused else decompositions_of_attention()
         with quiet():
-            return trace_functions(self.steps, taken_apart, lambda done, total, label: self.say(label), further=0)
+            return trace_functions(self.exported, taken_apart, lambda done, total, label: self.say(label), further=0)
 
     @cached_property
     def graphs(self) -> dict[FunctionName, ExportedProgram]:
@@ -145,9 +154,9 @@ class Subject:
         Raises:
             CannotRunError: The source takes inputs of other names or shapes than the manifest states.
         """
-        example = self.steps.example(function, seed=self.options.seed)
+        example = self.exported.example(function, seed=self.options.seed)
         # Other latents than those that the state saw: else a state that is never written would look right.
-        example |= self.steps.example("first", seed=self.options.seed + 1)
+        example |= self.exported.example("first", seed=self.options.seed + 1)
         specs = self.package.manifest.function(function).inputs
         stated = {spec.name: tuple(spec.shape) for spec in specs}
         if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
@@ -156,11 +165,13 @@ class Subject:
         return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
 
     def run_source(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return what the source gives in float32, for the inputs as the package got them."""
-        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in inputs.items()}
+        """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""
+        given = self.exported.to_source(inputs)
+        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
         with torch.no_grad():
             outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
-        return {name: x.numpy() for name, x in zip(self.steps.outputs(function), outputs, strict=True)}
+        named = zip(self.steps.outputs(function), outputs, strict=True)
+        return self.exported.from_source({name: x.numpy() for name, x in named})
 
     def run_package(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return what the package gives.

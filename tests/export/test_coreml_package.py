@@ -16,8 +16,11 @@ from s2search.export.step import FUNCTIONS
 from s2search.testing.exporters import GRID, stream_snr_db, tiny_model
 from s2search.verify.check import results
 from s2search.verify.evaluated import EvaluatedCoreML
+from s2search.verify.graph_lint import Lint
 from s2search.verify.held_state import HeldStates
+from s2search.verify.parity import Parity
 from s2search.verify.subject import Subject
+from s2search.verify.weights import Weights
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 
@@ -112,7 +115,7 @@ def test_sinusoids_and_sums_are_computed_in_float32_and_products_in_float16(spec
             for output in operation.outputs:
                 kinds.setdefault(operation.type, set()).add(output.type.tensorType.dataType)
         assert kinds["cos"] == kinds["sin"] == {FLOAT32}
-        assert kinds["linear"] == kinds["matmul"] == kinds["layer_norm"] == {FLOAT16}
+        assert kinds["conv"] == kinds["matmul"] == kinds["layer_norm"] == {FLOAT16}
         added = [operation for operation in block.operations if operation.type == "add"]
         exact = [one for one in added if one.outputs[0].type.tensorType.dataType == FLOAT32]
         assert len(exact) == {"first": 0, "denoise": 2, "commit": 2, "advance": 4}[name]
@@ -124,14 +127,51 @@ def test_the_functions_share_their_weights(package):
     assert 2 * parameters < weights.bytes < 2.6 * parameters
 
 
-def test_no_value_has_more_than_five_axes_and_no_convolution_more_than_two_dimensions(spec):
+def test_no_value_but_the_velocity_has_more_than_four_axes_and_only_the_text_is_transposed(spec):
     for name in FUNCTIONS:
         block = next(iter(spec.mlProgram.functions[name].block_specializations.values()))
-        for operation in block.operations:
-            assert all(output.type.tensorType.rank <= 5 for output in operation.outputs)
-            assert operation.type != "softplus"
-            if operation.type == "conv":
-                assert operation.outputs[0].type.tensorType.rank == 4
+        outputs = {output.name: output.type.tensorType.rank for one in block.operations for output in one.outputs}
+        assert {output for output, rank in outputs.items() if rank > 4} <= {"velocity"}
+        kinds = [operation.type for operation in block.operations]
+        assert not {"softplus", "linear"} & {*kinds}
+        (transposed,) = [operation for operation in block.operations if operation.type == "transpose"]
+        assert transposed.inputs["x"].arguments[0].name == "text"
+
+
+def test_the_lint_of_four_axes_is_required_and_clean(package):
+    (found,) = [one for one in results(Lint(), Subject(package)) if one.name == "lint.rank_above_4"]
+    assert (found.status, found.required) == ("passed", True)
+
+
+def test_one_changed_kernel_is_named(package, tmp_path):
+    copy = shutil.copytree(package.folder, tmp_path / "package")
+    weights = copy / "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    source = tiny_model("SL").layers[1].feed_forward.widen.weight.detach().half().numpy().tobytes()
+    content = weights.read_bytes()
+    place = content.index(source) + 100
+    weights.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    (found,) = results(Weights(), Subject(Package.load(copy)))
+    assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.feed_forward.widen.weight")
+
+
+@pytest.mark.slow
+def test_the_layout_of_the_blocks_is_there_too_and_its_lint_is_advice(tmp_path):
+    package = CoreML(layout="blocks").export(tiny_model("L"), GRID, tmp_path / "package")
+    assert package.manifest.exporter_text == "coreml[layout=blocks]"
+    assert package.manifest.function("denoise").inputs[-1].shape == (1, 2, 12, 32)
+    subject = Subject(package)
+    (found,) = [one for one in results(Lint(), subject) if one.name == "lint.rank_above_4"]
+    assert (found.status, found.required) == ("failed", False)
+    for check in (Weights(), Parity()):
+        assert {one.status for one in results(check, subject)} == {"passed"}
+
+
+@pytest.mark.slow
+def test_a_layer_without_a_twin_keeps_its_layout_and_the_package_says_so(tmp_path):
+    model = tiny_model("SL")
+    model.layers[0].channels_first = lambda *_: None
+    package = CoreML().export(model, GRID, tmp_path / "package")
+    assert package.manifest.facts["layers_in_their_own_layout"] == "0"
 
 
 def test_the_digests_of_model_and_plan_are_in_the_metadata(package, spec):
