@@ -98,6 +98,7 @@ class Exporter(abc.ABC):
         *,
         frames: int | None = None,
         window: Window | None = None,
+        functions: tuple[FunctionName, ...] | None = None,
     ) -> Package:
         """Write a package, all or nothing.
 
@@ -108,11 +109,12 @@ class Exporter(abc.ABC):
             progress: Called as the work goes on.
             frames: Latent frames of a chunk; by default the preset's.
             window: Past frames that softmax attention sees; by default the preset's.
+            functions: Those that are needed; by default all, as streaming does.
 
         Raises:
             InputError: This machine cannot export so, or the folder exists.
         """
-        from s2search.export.step import Steps, StepShape
+        from s2search.export.step import FUNCTIONS, Steps, StepShape
 
         if problem := self.why_not():
             raise InputError(problem)
@@ -124,7 +126,7 @@ class Exporter(abc.ABC):
             )
         preset = model.config.preset
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
-        steps = Steps(model.eval(), shape)
+        steps = Steps(model.eval(), shape, functions or FUNCTIONS)
         with new_folder(out) as folder:
             written = self.write(steps, folder, progress)
             model.save_pretrained(folder / SOURCE)

@@ -69,7 +69,7 @@ class PackageBench(Bench):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = S2DiT(config)
-        registry.create("exporters", self.exporter).export(model, grid, folder)
+        registry.create("exporters", self.exporter).export(model, grid, folder, functions=("denoise",))
 
     def prepare(self, folder: Path) -> Prepared:
         """Load a package with inputs. See the base class."""
