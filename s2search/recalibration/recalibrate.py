@@ -1,4 +1,4 @@
-"""Recalibration: random layouts timed whole, the table corrected by half of them and judged by the other half.
+"""Recalibration: random layouts timed whole, the table corrected by a third of them and judged by the others.
 
 The new table is a version of its own: its card says from which digest it came, by which layouts, and what was
 corrected; its rows are derived, no longer measured. The old one stays as it is. Where the layouts show no systematic
@@ -43,6 +43,9 @@ Stages = Callable[[str], AbstractContextManager[Progress]]
 _JOURNAL = "recalibration"  # folder inside the new table's: samples.jsonl, and packages while it goes on
 _MOST_DRAWS = 1000
 
+#: One layout of so many is for the fit: a correction has few numbers, and a median error needs many layouts.
+FIT_EVERY = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -50,23 +53,23 @@ class Settings:
 
     Attributes:
         preset: Sizes of the model that the table was measured for; its depth is that of the layouts.
-        layouts: How many; every second one is held out.
+        layouts: How many; one of three is for the fit, the others are held out.
         candidates: Blocks that occur in them; by default all of the table's.
         rounds: How often everything is timed.
         seed: Draws layouts, weights and orders.
     """
 
     preset: Preset
-    layouts: int = 40
+    layouts: int = 30
     candidates: tuple[Block, ...] = ()
     rounds: int = 30
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.layouts < 2 * LEAST_LAYOUTS:
+        if self.layouts < (least := LEAST_LAYOUTS * FIT_EVERY):
             raise InputError(
-                f"{self.layouts} layouts are too few: half of them are held out",
-                allowed=f"at least {2 * LEAST_LAYOUTS}",
+                f"{self.layouts} layouts are too few: one of {FIT_EVERY} is for the fit",
+                allowed=f"at least {least}",
             )
 
 
@@ -102,7 +105,7 @@ def recalibrate(
     progress: Stages = _silent,
     clock: Clock = utc_now,
 ) -> Recalibration:
-    """Time random layouts, correct the table by half of them, and write the new version unless it gains nothing.
+    """Time random layouts, correct the table by a third of them, and write the new version unless it gains nothing.
 
     Args:
         table: The old version, which is left as it is.
@@ -198,17 +201,17 @@ def _answer(
     found: Timings,
     folder: Path,
 ) -> Recalibration:
-    """Fit on every second layout, judge by the others, and write the new table."""
+    """Fit on every third layout, judge by the others, and write the new table."""
     now = _parts_now(before, items, found)
     counts = [before.counts([space.candidates[c] for c in choice_L]) for choice_L in layouts]
     measured = [found.items[_key(number)].corrected.median_ms for number in range(len(layouts))]
-    chosen: Fit = fit(counts[::2], before, measured[::2])
+    chosen: Fit = fit(counts[::FIT_EVERY], before, measured[::FIT_EVERY])
     new = corrected_table(table, scope, chosen.correction, folder.resolve().name)
     after = Parts.of(new, scope)
     times = tuple(
         LayoutTime(
             layout=space.write_layout(choice_L),
-            held_out=bool(number % 2),
+            held_out=bool(number % FIT_EVERY),
             predicted_ms=before.sum_ms(counts[number]),
             corrected_ms=after.sum_ms(counts[number]),
             measured_ms=measured[number],

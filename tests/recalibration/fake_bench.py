@@ -155,7 +155,7 @@ def fake_table(folder):
 
 
 def run(
-    table, out, *, layouts=20, rounds=9, bench=None, progress=lambda stage: nullcontext(lambda *told: None), **truth
+    table, out, *, layouts=30, rounds=9, bench=None, progress=lambda stage: nullcontext(lambda *told: None), **truth
 ):
     return recalibrate(
         table,
