@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from s2search.card import ProvenanceKind
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import S2SearchError
 from s2search.plan import Plan
-from s2search.table import LatencyTable, ProvenanceKind, open_table
+from s2search.table import LatencyTable, open_table
 from s2search.verify.check import Check
 from s2search.verify.report import Bound, CheckResult
 from s2search.verify.subject import CannotRunError, Subject

@@ -24,8 +24,8 @@ from s2search.measure.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.packages import Bench
 from s2search.recalibration.recalibrate import Settings, recalibrate
+from s2search.row import ROLES
 from s2search.space import parse_blocks
-from s2search.table import ROLES
 
 PRESET = Preset(
     name="fake-model", depth=6, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=3, chunk_frames=1
