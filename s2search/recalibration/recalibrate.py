@@ -26,16 +26,18 @@ from s2search.measure.campaign import Clock, Progress, utc_now
 from s2search.measure.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.attribution import Parts, attribute
+from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
-from s2search.recalibration.packages import Bench, PackageBench
+from s2search.recalibration.models import ModelBench
+from s2search.recalibration.packages import PackageBench
 from s2search.recalibration.report import Errors, LayoutTime, Recalibration
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
 from s2search.recalibration.version import corrected_table, record
 from s2search.space import Space
 from s2search.table import LatencyTable, Scope, refuse_existing
 
-#: The runtimes of this machine, each by its profiler's name, with the exporter of its packages.
-RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch"}
+#: The runtimes of this machine by their profilers' names, with the exporter of their packages; torch runs models.
+RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch", "torch_cpu": None, "torch_cuda": None}
 
 #: Begins a stage of the work, by its name.
 Stages = Callable[[str], AbstractContextManager[Progress]]
@@ -77,22 +79,23 @@ def _silent(stage: str) -> AbstractContextManager[Progress]:
     return nullcontext(lambda done, total, label: None)
 
 
-def bench_of(table: LatencyTable, runtime: str | None = None) -> PackageBench:
-    """Return what times packages as a table's rows were timed: the same runtime and threads.
+def bench_of(table: LatencyTable, runtime: str | None = None) -> Bench:
+    """Return what times whole models as a table's rows were timed: the same runtime and threads.
 
     Raises:
-        InputError: The table was measured with another runtime, or with one whose packages do not run here.
+        InputError: The table was measured with another runtime, or with one that does not run here.
     """
     told = dict(table.card.protocol.get("profiler") or {})
     name = str(told.pop("name", "none that is stated"))
     if name not in RUNTIMES or runtime not in (None, name):
         raise InputError(
             f"the table {table.name!r} was measured with {name}" + (f", not with {runtime}" if runtime else ""),
-            allowed=f"tables that s2search measured with {' or '.join(RUNTIMES)}",
+            allowed=f"tables that s2search measured with one of: {', '.join(RUNTIMES)}",
             remedy="measure a table with that runtime: s2search measure --profiler onnxruntime",
         )
     profiler = registry.build(registry.load("profilers", name), told, described_as=f"profiler {name!r}")
-    return PackageBench(profiler=profiler, exporter=RUNTIMES[name])
+    exporter = RUNTIMES[name]
+    return PackageBench(profiler=profiler, exporter=exporter) if exporter else ModelBench(profiler=profiler)
 
 
 def recalibrate(
@@ -142,7 +145,9 @@ def recalibrate(
     ]
     subjects += [
         Subject(
-            key=_key(number), facts={"layout": text, "table": table.digest}, prepare=partial(bench.prepare, package)
+            key=_key(number),
+            facts={"layout": text, "table": table.digest},
+            prepare=partial(bench.prepare, package, grid),
         )
         for number, (text, package) in enumerate(zip(texts, packages, strict=True))
     ]

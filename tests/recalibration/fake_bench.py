@@ -125,7 +125,7 @@ class FakeBench(Bench):
         folder.mkdir(parents=True)
         (folder / "layout.json").write_text(json.dumps([list(layout), seed]))
 
-    def prepare(self, folder):
+    def prepare(self, folder, grid):
         layout, _ = json.loads((folder / "layout.json").read_text())
         return Scattered(self.true_ms(layout), self.noise, self.samples)
 
