@@ -30,24 +30,29 @@ def trace_functions(
         progress: Called before every trace.
         further: How much more work the caller has, in traces.
     """
-    programs: dict[FunctionName, ExportedProgram] = {}
     wanted = steps.functions
     reading = tuple(function for function in wanted if function != "first")
     whole: tuple[FunctionName, ...] = reading if len(reading) < 2 else ("advance",)
     traced = (*(function for function in wanted if function == "first"), *whole)
+    programs: dict[FunctionName, ExportedProgram] = {}
     for done, function in enumerate(traced):
         progress(done, len(traced) + further, f"tracing {function}")
-        inputs = tuple(steps.example(function).values())
-        program = exported(banded(steps.function(function), inputs), inputs, table)
-        _without_traces(program.graph)
-        _share_equal(program)
-        programs[function] = program
-    if len(reading) > 1:
-        outputs = steps.outputs("advance")
-        with quiet():
-            programs["denoise"] = with_outputs(programs["advance"], 0, 1)
-            programs["commit"] = with_outputs(programs["advance"], 1, len(outputs) - 1)
+        programs |= trace_function(steps, function, table)
     return {function: programs[function] for function in FUNCTIONS if function in wanted}
+
+
+def trace_function(steps: Steps, function: FunctionName, table: dict[Any, Any]) -> dict[FunctionName, ExportedProgram]:
+    """Export one function; `advance` gives the two that are parts of it as well."""
+    inputs = tuple(steps.example(function).values())
+    program = exported(banded(steps.function(function), inputs), inputs, table)
+    _without_traces(program.graph)
+    _share_equal(program)
+    if function != "advance":
+        return {function: program}
+    with quiet():
+        denoise = with_outputs(program, 0, 1)
+        commit = with_outputs(program, 1, len(steps.outputs("advance")) - 1)
+    return {"denoise": denoise, "commit": commit, "advance": program}
 
 
 def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:
