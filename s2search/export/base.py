@@ -89,11 +89,11 @@ class Exporter(abc.ABC):
         """Return the type of an input or output of a function."""
         return "float32"
 
-    def steps(self, model: S2DiT, shape: StepShape) -> Steps:
-        """Return the functions that are exported, from a model in evaluation mode."""
-        from s2search.export.step import Steps
+    def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
+        """Return the functions that are exported, by default all, from a model in evaluation mode."""
+        from s2search.export.step import FUNCTIONS, Steps
 
-        return Steps(model, shape)
+        return Steps(model, shape, functions or FUNCTIONS)
 
     def export(
         self,
@@ -104,6 +104,7 @@ class Exporter(abc.ABC):
         *,
         frames: int | None = None,
         window: Window | None = None,
+        functions: tuple[FunctionName, ...] | None = None,
     ) -> Package:
         """Write a package, all or nothing.
 
@@ -114,6 +115,7 @@ class Exporter(abc.ABC):
             progress: Called as the work goes on.
             frames: Latent frames of a chunk; by default the preset's.
             window: Past frames that softmax attention sees; by default the preset's.
+            functions: Those that are needed; by default all, as streaming does.
 
         Raises:
             InputError: This machine cannot export so, or the folder exists.
@@ -130,7 +132,7 @@ class Exporter(abc.ABC):
             )
         preset = model.config.preset
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
-        steps = self.steps(model.eval(), shape)
+        steps = self.steps(model.eval(), shape, functions)
         with new_folder(out) as folder:
             written = self.write(steps, folder, progress)
             model.save_pretrained(folder / SOURCE)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from s2search.block import Stream
 from s2search.errors import InputError
 from s2search.export.package import NEW
-from s2search.export.step import MASKED, PAST_BIAS, FunctionName, Steps, StepShape, Tensors, layer_past
+from s2search.export.step import FUNCTIONS, MASKED, PAST_BIAS, FunctionName, Steps, StepShape, Tensors, layer_past
 from s2search.realize.network import S2DiT
 
 _TURNED = ("keys_", "values_", "tail_")
@@ -34,8 +34,8 @@ class ChannelsFirstSteps(Steps):
         own_layout: Numbers of layers that have no twin.
     """
 
-    def __init__(self, model: S2DiT, shape: StepShape) -> None:
-        super().__init__(model, shape)
+    def __init__(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] = FUNCTIONS) -> None:
+        super().__init__(model, shape, functions)
         self.network = ChannelsFirstNetwork(model, shape)
         self.own_layout = self.network.own_layout
         bias = {name: tensor for name, tensor in self.state.items() if name == PAST_BIAS}

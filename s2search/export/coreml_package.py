@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 _FILE = "model.mlpackage"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
+_CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
 _EIGHT_BITS = ("cross_attention_key", "cross_attention_value", "stem_patch", "head_patch")
 #: What may be computed between an exact input and the first product: the rest of the network is float16.
 _EXACT_OPERATIONS = {
     *("add", "sub", "mul", "real_div", "cos", "sin"),
+    *("reduce_max", "maximum", "clip"),
     *("concat", "split", "select", "slice_by_index", "stack"),
     *("reshape", "squeeze", "expand_dims", "transpose", "tile", "identity"),
 }
@@ -77,44 +79,49 @@ class CoreML(Exporter):
         """Return the type of an input or output. See the base class."""
         return "float32" if name.removeprefix("new_") in steps.exact else "float16"
 
-    def steps(self, model: S2DiT, shape: StepShape) -> Steps:
+    def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
         """Return the functions in the layout asked for. See the base class."""
         from s2search.export.channels_first import ChannelsFirstSteps
+        from s2search.export.step import FUNCTIONS
 
-        return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
+        made = ChannelsFirstSteps if self.layout == "bc1s" else super().steps
+        return made(model, shape, functions or FUNCTIONS)
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
         from s2search.export.coreml import load_coremltools, palettize, quiet
+        from s2search.export.coreml_parts import add_parts
         from s2search.export.coreml_state import held_names, hold_states
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions
 
-        programs = trace_functions(steps, decompositions(), progress, further=5)
+        programs = trace_functions(steps, decompositions(), progress, further=3)
         coremltools = load_coremltools()
         several = coremltools.utils.MultiFunctionDescriptor()
         with tempfile.TemporaryDirectory(dir=folder) as parts:
-            for done, (function, program) in enumerate(programs.items()):
-                progress(2 + done, 7, f"converting {function}")
-                model = self._converted(steps, function, program)
+            for done, function in enumerate(_CONVERTED):
+                progress(2 + done, 5, f"converting {function}")
+                model = self._converted(steps, function, programs[function])
                 if self.bits < 16:
                     model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
                 part = str(Path(parts, f"{function}.mlpackage"))
                 model.save(part)
                 del model
                 several.add_function(part, src_function_name="main", target_function_name=function)
-            several.default_function_name = _DEFAULT
-            progress(6, 7, "sharing weights")
+            several.default_function_name = _CONVERTED[-1]
+            progress(4, 5, "sharing weights")
             with quiet():
                 coremltools.utils.save_multifunction(several, str(folder / _FILE))
         config = steps.model.config
         specification = coremltools.utils.load_spec(str(folder / _FILE))
+        add_parts(specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
+        specification.description.defaultFunctionName = _DEFAULT
         held = held_names(steps) if self.state == "core_ml" else ()
         hold_states(specification, held)
         specification.description.metadata.userDefined["s2search.model"] = config.digest
         specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
         (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
-        progress(7, 7, "")
+        progress(5, 5, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         if own := getattr(steps, "own_layout", ()):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))

@@ -79,14 +79,15 @@ class Steps:
     Attributes:
         model: In evaluation mode.
         shape: Grid, frames and window.
+        functions: Those that are wanted; by default all.
         state: An empty state, by name and in the order of the functions' inputs.
 
     Raises:
         InputError: The window is unlimited, or a layer's state is of no known type.
     """
 
-    def __init__(self, model: S2DiT, shape: StepShape) -> None:
-        self.model, self.shape = model, shape
+    def __init__(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] = FUNCTIONS) -> None:
+        self.model, self.shape, self.functions = model, shape, functions
         empty = model.initial_state(1, shape.grid, window=shape.window)
         self.layers = tuple(layer_past(layer, state, shape) for layer, state in enumerate(empty))
         weight = next(model.parameters())

@@ -5,6 +5,7 @@ What Core ML itself computes only a Mac or a phone can say; that the program is 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,12 @@ class EvaluatedCoreML(HoldingRuntime):
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
 
+    def in_mode(self, mode: Mode) -> EvaluatedCoreML:
+        """Return the same package, read once, in another arithmetic."""
+        other = copy.copy(self)
+        other.mode, other._evaluators = mode, {}
+        return other
+
     def evaluator(self, function: str) -> Evaluator:
         """Return the evaluator of a function."""
         if function not in self._evaluators:
@@ -67,25 +74,36 @@ class EvaluatedCoreML(HoldingRuntime):
 
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
         """Evaluate. See the base class."""
-        return self._evaluated(function, inputs, state, ())
+        return self._evaluated(function, inputs, state, (), None)
 
-    def watched(self, function: str, inputs: Mapping[str, NDArray[Any]], watch: Sequence[Watch]) -> None:
-        """Run a function, states among its inputs, and show every step."""
+    def watched(
+        self,
+        function: str,
+        inputs: Mapping[str, NDArray[Any]],
+        watch: Sequence[Watch],
+        forced: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Run a function, states among its inputs, and show every step; what is forced replaces computed values."""
         manifest = self._package.manifest
         given = {one.name: inputs[one.name] for one in manifest.function(function).inputs}
         state = self.make_state(function)
         for name in manifest.held:
             if name in given:
                 state.write_state(name, given.pop(name))
-        self._evaluated(function, given, state, watch)
+        self._evaluated(function, given, state, watch, forced)
 
     def _evaluated(
-        self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None, watch: Sequence[Watch]
+        self,
+        function: str,
+        inputs: Mapping[str, NDArray[Any]],
+        state: HeldState | None,
+        watch: Sequence[Watch],
+        forced: Mapping[str, Tensor] | None,
     ) -> Arrays:
         values = state.values if isinstance(state, EvaluatedState) else None
         with torch.no_grad():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-            result = self.evaluator(function).run(tensors, values, watch=watch)
+            result = self.evaluator(function).run(tensors, values, watch=watch, forced=forced)
         if values is not None:
             values.update(result.state)
         return {one.name: result.outputs[one.name].numpy().astype(one.dtype) for one in self.returned(function)}
