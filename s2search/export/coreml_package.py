@@ -8,8 +8,10 @@ are added up and go out in float32. The state is passed as plain inputs and outp
 float16, and belong to one function. Depthwise convolutions are one grouped 2-D convolution each. Layouts are those of
 the blocks, tokens before channels (B, N, D), not the BC1S that the Neural Engine likes best.
 
-Source of the palettes: S2DiT, table A3 (4-bit weights, 8-bit where text and latents come in and out). Activations stay
-float16: 8-bit ones need calibration.
+Precision is a choice per part (`s2search/precision`): palettes of 4, 6 or 8 bits, and what matrices are multiplied with
+rounded to 8 bits, in ranges that the source is watched for. Source: S2DiT, table A3 (4-bit weights, 8-bit where text and
+latents come in and out, 8-bit activations). The switches between the streams and the time embedding are 8-bit as well:
+every token passes through them, and at 4 bits they alone make 87 % of the noise.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,16 +28,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from s2search.errors import InputError
 from s2search.export.base import Exporter, Runtime, Written
 from s2search.export.package import NumberType, Package, Progress
+from s2search.precision.documents import Palette, PrecisionPlan
+from s2search.precision.part import PartPrecision, package_precision, part_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from s2search.export.quantised import InputRange
     from s2search.export.step import FunctionName, Steps
+    from s2search.realize.network import S2DiT
 
 _FILE = "model.mlpackage"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
-_EIGHT_BITS = ("cross_attention_key", "cross_attention_value", "stem_patch", "head_patch")
+_SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
 #: What may be computed between an exact input and the first product: the rest of the network is float16.
 _EXACT_OPERATIONS = {
     *("add", "sub", "mul", "real_div", "cos", "sin"),
@@ -48,23 +55,77 @@ class CoreML(Exporter):
     """Exports Core ML packages anywhere, and runs them on a Mac.
 
     Attributes:
-        bits: Of most weights: 16, or 4 (palettes of 16 values; of 256 where text and latents come in and out).
-        palette: How the 16 values are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        bits: Of the layers' matrices; 8 of all others where these have fewer than 16.
+        group: Rows of a layer's matrix that share a table of values; 0 for one table each.
+        activations: Bits of what the layers' matrices are multiplied with.
+        palette: How the values of a table are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        mixed: Instead of all these, a precision.json of `s2search plan precision`: the precision of every part.
     """
 
     name: ClassVar[str] = "coreml"
 
-    bits: Literal[16, 4] = 16
+    bits: Literal[16, 8, 6, 4] = 16
+    group: int = 0
+    activations: Literal[16, 8] = 16
     palette: Literal["kmeans", "uniform"] = "kmeans"
+    mixed: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
+            raise InputError(
+                f"mixed={self.mixed} stands beside other options of precision", remedy="leave them out: the file has them"
+            )
+        if self.group < 0 or (self.bits == 16 and (self.group or self.activations < 16)):
+            raise InputError(
+                f"group={self.group} and activations={self.activations} beside {self.bits}-bit weights",
+                allowed="groups of at least 1 row and 8-bit activations, with weights of 4, 6 or 8 bits",
+                remedy="correct the exporter's options",
+            )
 
     @property
     def precision(self) -> str:
-        """Of weights and activations. See the base class."""
-        return "float16" if self.bits == 16 else "w4a16"
+        """Of weights and activations, the fewest bits of any part. See the base class."""
+        if self._plan is not None:
+            return package_precision(PartPrecision.parse(choice.precision) for choice in self._plan.parts.values())
+        return package_precision([self._of_layers])
+
+    @property
+    def options_text(self) -> str:
+        """The options; of a file its name alone: what it says is in the package. See the base class."""
+        return f"mixed={Path(self.mixed).name}" if self.mixed else super().options_text
 
     def why_not(self) -> str | None:
         """Return None: coremltools is always there. See the base class."""
         return None
+
+    def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
+        """Return the precision of every part of a model.
+
+        Raises:
+            InputError: The precisions were chosen for another model.
+        """
+        from s2search.export.quantised import matrices
+
+        parts = dict.fromkeys(part_of(name) for name in matrices(model))
+        if self._plan is None:
+            others = PartPrecision(weight_bits=8 if self.bits < 16 else 16)
+            return {part: others if part in _SENSITIVE else self._of_layers for part in parts}
+        if self._plan.model_digest != model.config.digest or self._plan.parts.keys() != parts.keys():
+            raise InputError(
+                f"the precisions in {self.mixed!r} are those of the model {self._plan.model_digest[:19]}, "
+                f"and this is {model.config.digest[:19]}",
+                remedy="sweep this model with s2search sensitivity, and choose again",
+            )
+        return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
+
+    def predicted_weight_bytes(self, steps: Steps) -> int:
+        """Return the bytes of all stored weights, tables included. See the base class."""
+        from s2search.export.quantised import part_bytes, rest_bytes
+
+        model = steps.model
+        parts = self.precisions(model).items()
+        rest = rest_bytes(model, steps.shape.frames)
+        return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
     def dtype(self, name: str, steps: Steps) -> NumberType:
         """Return the type of an input or output. See the base class."""
@@ -72,19 +133,23 @@ class CoreML(Exporter):
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
-        from s2search.export.coreml import load_coremltools, palettize, quiet
+        from s2search.export.coreml import load_coremltools, quiet
+        from s2search.export.coreml_compression import compress, rounding_pipeline
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions
+        from s2search.export.quantised import matrices
 
+        parts = self.precisions(steps.model)
+        precision_of = {name: parts[part_of(name)] for name in matrices(steps.model)}
+        ranges = self._ranges(steps, precision_of)
         programs = trace_functions(steps, decompositions(), progress, further=5)
         coremltools = load_coremltools()
         several = coremltools.utils.MultiFunctionDescriptor()
         with tempfile.TemporaryDirectory(dir=folder) as parts:
             for done, (function, program) in enumerate(programs.items()):
                 progress(2 + done, 7, f"converting {function}")
-                model = self._converted(steps, function, program)
-                if self.bits < 16:
-                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
+                model = self._converted(steps, function, program, rounding_pipeline(ranges))
+                model = compress(model, precision_of, self._palette)
                 part = str(Path(parts, f"{function}.mlpackage"))
                 model.save(part)
                 del model
@@ -98,6 +163,8 @@ class CoreML(Exporter):
         specification.description.metadata.userDefined["s2search.model"] = config.digest
         specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
         (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
+        if self._plan is not None:
+            self._plan.save(folder / Path(self.mixed).name)
         progress(7, 7, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts)
@@ -111,7 +178,27 @@ class CoreML(Exporter):
             )
         return CoreMLPackage(package)
 
-    def _converted(self, steps: Steps, function: FunctionName, program: Any) -> Any:
+    @cached_property
+    def _plan(self) -> PrecisionPlan | None:
+        return PrecisionPlan.load(self.mixed) if self.mixed else None
+
+    @property
+    def _palette(self) -> Palette:
+        return self.palette if self._plan is None else self._plan.palette
+
+    @property
+    def _of_layers(self) -> PartPrecision:
+        return PartPrecision(weight_bits=self.bits, group=self.group, activation_bits=self.activations)
+
+    def _ranges(self, steps: Steps, precision_of: Mapping[str, PartPrecision]) -> dict[str, InputRange]:
+        """Return the ranges of inputs that are rounded to 8 bits."""
+        from s2search.export.quantised import calibrate
+
+        rounded = {name for name, precision in precision_of.items() if precision.activation_bits < 16}
+        found = calibrate(steps.model, steps.shape) if rounded else {}
+        return {name: span for name, span in found.items() if name in rounded}
+
+    def _converted(self, steps: Steps, function: FunctionName, program: Any, pipeline: Any) -> Any:
         import numpy as np
 
         from s2search.export.coreml import load_coremltools, quiet
@@ -130,6 +217,7 @@ class CoreML(Exporter):
                 convert_to="mlprogram",
                 minimum_deployment_target=coremltools.target.iOS18,
                 compute_precision=coremltools.transform.FP16ComputePrecision(op_selector=_Halved(steps.exact)),
+                pass_pipeline=pipeline,
                 skip_model_load=True,
             )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from s2search.block import COMPRESSED
 from s2search.verify.bisect import look_inside
 from s2search.verify.check import Check
 from s2search.verify.report import Bound, CheckResult, not_run
@@ -13,7 +14,7 @@ from s2search.verify.subject import Subject
 from s2search.verify.taps import TAPS, open_taps
 
 #: By precision. Errors of all blocks before it are in a block's figure; one float16 block alone has 60 dB and more.
-LEAST_DB = {"float32": 90.0, "float16": 50.0, "w4a16": 20.0}
+LEAST_DB = {"float32": 90.0, "float16": 50.0, **dict.fromkeys(COMPRESSED, 20.0)}
 
 
 @dataclass(frozen=True, kw_only=True)

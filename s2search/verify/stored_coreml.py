@@ -39,8 +39,9 @@ def _of_function(evaluator: Evaluator, file: str) -> Iterator[StoredTensor]:
 
 
 def _step(operation: Operation) -> float:
-    """Return the largest distance of neighbouring values of an operation's table."""
+    """Return the largest distance of neighbouring values in one of an operation's tables."""
     (table,) = operation.inputs["lut"]
     numbers: NDArray[Any] = np.asarray(table.read() if isinstance(table, Constant) else [])
-    values = np.sort(numbers.astype(np.float64).ravel())
-    return float(np.diff(values).max()) if values.size > 1 else 0.0
+    tables = numbers.reshape(-1, numbers.shape[-2]) if numbers.ndim > 1 else numbers[None]
+    values = np.sort(tables.astype(np.float64), axis=1)
+    return float(np.diff(values, axis=1).max()) if values.shape[1] > 1 else 0.0

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from s2search.block import COMPRESSED
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import CheckError, S2SearchError
 from s2search.export.packaged import PackagedModel
@@ -34,6 +35,7 @@ class Streaming(Check):
 
     Attributes:
         least_db: After the last chunk, and at every chunk before it.
+        least_compressed_db: The same of packages with weights or activations of fewer than 16 bits.
     """
 
     name: ClassVar[str] = "stream"
@@ -41,6 +43,7 @@ class Streaming(Check):
     bound: ClassVar[Bound] = "at least"
 
     least_db: float = 40.0
+    least_compressed_db: float = 25.0
 
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Stream. See the base class."""
@@ -61,7 +64,9 @@ class Streaming(Check):
         worst = min(parts, key=lambda chunk: parts[chunk])
         how = "the same latents committed to both" if required else "each with its own latents, from the same noise"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        result = self.judge(subject, parts[worst], self.least_db, of=of, where=worst, why=why, parts=parts)
+        compressed = subject.package.manifest.precision in COMPRESSED
+        least_db = self.least_compressed_db if compressed else self.least_db
+        result = self.judge(subject, parts[worst], least_db, of=of, where=worst, why=why, parts=parts)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
             result = replace(result, where=f"{first} is the first below")
