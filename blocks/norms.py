@@ -34,5 +34,6 @@ class RMSNorm(nn.Module):
         # A norm kernel that accumulates in float32 spares the float32 copies of x that torch's rms_norm makes on a CPU.
         accumulator = torch.promote_types(x.dtype, torch.float32)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=accumulator)
-        scale = torch.rsqrt(norm.square() / x.shape[-1] + _EPSILON)
+        # Divided before it is squared: in float16 the square of a norm above 255 is infinite.
+        scale = torch.rsqrt((norm * x.shape[-1] ** -0.5).square() + _EPSILON)
         return x * scale.to(x.dtype) * self.weight

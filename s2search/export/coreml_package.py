@@ -42,9 +42,11 @@ _FILE = "model.mlpackage"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
 _SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
+_CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
 #: What may be computed between an exact input and the first product: the rest of the network is float16.
 _EXACT_OPERATIONS = {
     *("add", "sub", "mul", "real_div", "cos", "sin"),
+    *("reduce_max", "maximum", "clip"),
     *("concat", "split", "select", "slice_by_index", "stack"),
     *("reshape", "squeeze", "expand_dims", "transpose", "tile", "identity"),
 }
@@ -135,37 +137,40 @@ class CoreML(Exporter):
         """Write the package. See the base class."""
         from s2search.export.coreml import load_coremltools, quiet
         from s2search.export.coreml_compression import compress, rounding_pipeline
+        from s2search.export.coreml_parts import add_parts
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions
         from s2search.export.quantised import matrices
 
-        parts = self.precisions(steps.model)
-        precision_of = {name: parts[part_of(name)] for name in matrices(steps.model)}
+        precisions = self.precisions(steps.model)
+        precision_of = {name: precisions[part_of(name)] for name in matrices(steps.model)}
         ranges = self._ranges(steps, precision_of)
-        programs = trace_functions(steps, decompositions(), progress, further=5)
+        programs = trace_functions(steps, decompositions(), progress, further=3)
         coremltools = load_coremltools()
         several = coremltools.utils.MultiFunctionDescriptor()
         with tempfile.TemporaryDirectory(dir=folder) as parts:
-            for done, (function, program) in enumerate(programs.items()):
-                progress(2 + done, 7, f"converting {function}")
-                model = self._converted(steps, function, program, rounding_pipeline(ranges))
+            for done, function in enumerate(_CONVERTED):
+                progress(2 + done, 5, f"converting {function}")
+                model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
                 model = compress(model, precision_of, self._palette)
                 part = str(Path(parts, f"{function}.mlpackage"))
                 model.save(part)
                 del model
                 several.add_function(part, src_function_name="main", target_function_name=function)
-            several.default_function_name = _DEFAULT
-            progress(6, 7, "sharing weights")
+            several.default_function_name = _CONVERTED[-1]
+            progress(4, 5, "sharing weights")
             with quiet():
                 coremltools.utils.save_multifunction(several, str(folder / _FILE))
         config = steps.model.config
         specification = coremltools.utils.load_spec(str(folder / _FILE))
+        add_parts(specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
+        specification.description.defaultFunctionName = _DEFAULT
         specification.description.metadata.userDefined["s2search.model"] = config.digest
         specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
         (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
         if self._plan is not None:
             self._plan.save(folder / Path(self.mixed).name)
-        progress(7, 7, "")
+        progress(5, 5, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts)
 

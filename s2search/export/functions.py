@@ -34,16 +34,22 @@ def trace_functions(
     traced: tuple[FunctionName, ...] = ("first", "advance")
     for done, function in enumerate(traced):
         progress(done, 2 + further, f"tracing {function}")
-        inputs = tuple(steps.example(function).values())
-        program = exported(banded(steps.function(function), inputs), inputs, table)
-        _without_traces(program.graph)
-        _share_equal(program)
-        programs[function] = program
-    outputs = steps.outputs("advance")
-    with quiet():
-        programs["denoise"] = with_outputs(programs["advance"], 0, 1)
-        programs["commit"] = with_outputs(programs["advance"], 1, len(outputs) - 1)
+        programs |= trace_function(steps, function, table)
     return {function: programs[function] for function in FUNCTIONS}
+
+
+def trace_function(steps: Steps, function: FunctionName, table: dict[Any, Any]) -> dict[FunctionName, ExportedProgram]:
+    """Export `first`, or `advance` with the two that are parts of it."""
+    inputs = tuple(steps.example(function).values())
+    program = exported(banded(steps.function(function), inputs), inputs, table)
+    _without_traces(program.graph)
+    _share_equal(program)
+    if function == "first":
+        return {"first": program}
+    with quiet():
+        denoise = with_outputs(program, 0, 1)
+        commit = with_outputs(program, 1, len(steps.outputs("advance")) - 1)
+    return {"denoise": denoise, "commit": commit, "advance": program}
 
 
 def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:

@@ -36,7 +36,8 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
     layout = ", ".join(label if count == 1 else f"{label}*{count}" for label, count in runs)
     return Group(
         Text(f"{manifest.exporter_text} package in {package.folder} after {seconds:.1f} s"),
-        Text(f"{layout}: {size}"),
+        Text(layout),
+        Text(size),
         Text(f"functions: {functions}"),
         files,
         figures,

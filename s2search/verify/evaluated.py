@@ -5,6 +5,7 @@ What Core ML itself computes only a Mac or a phone can say; that the program is 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,12 @@ class EvaluatedCoreML(Runtime):
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
 
+    def in_mode(self, mode: Mode) -> EvaluatedCoreML:
+        """Return the same package, read once, in another arithmetic."""
+        other = copy.copy(self)
+        other.mode, other._evaluators = mode, {}
+        return other
+
     def evaluator(self, function: str) -> Evaluator:
         """Return the evaluator of a function."""
         if function not in self._evaluators:
@@ -49,11 +56,15 @@ class EvaluatedCoreML(Runtime):
         return self.watched(function, inputs, ())
 
     def watched(
-        self, function: str, inputs: Mapping[str, NDArray[Any]], watch: Sequence[Watch]
+        self,
+        function: str,
+        inputs: Mapping[str, NDArray[Any]],
+        watch: Sequence[Watch],
+        forced: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Run a function, and show every step."""
+        """Run a function, and show every step; what is forced takes the place of computed values."""
         spec = self._package.manifest.function(function)
         tensors = {one.name: torch.from_numpy(inputs[one.name]) for one in spec.inputs}
         with torch.no_grad():
-            outputs = self.evaluator(function).run(tensors, watch=watch).outputs
+            outputs = self.evaluator(function).run(tensors, watch=watch, forced=forced).outputs
         return {one.name: outputs[one.name].numpy().astype(one.dtype) for one in spec.outputs}

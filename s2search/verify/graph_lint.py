@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from s2search.verify import coreml_lint
 from s2search.verify.check import Check
-from s2search.verify.evaluated import EvaluatedCoreML
 from s2search.verify.records import Peaks
 from s2search.verify.report import CheckResult, not_run
 from s2search.verify.stored import read_onnx
@@ -50,7 +49,7 @@ class Lint(Check):
 
 
 def _coreml(subject: Subject) -> Iterator[tuple[str, str]]:
-    runtime = EvaluatedCoreML(subject.package, "float32")
+    runtime = subject.evaluator("float32")
     for function in subject.functions():
         peaks = Peaks()
         runtime.watched(function, subject.inputs(function), [peaks])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from s2search.block import COMPRESSED
@@ -35,7 +35,7 @@ class Parity(Check):
         _ = subject.runtime
         for function in subject.functions():
             subject.say(f"parity of {function}")
-            yield self._of(subject, function)
+            yield replace(self._of(subject, function), mode=subject.mode)
 
     def _of(self, subject: Subject, function: FunctionName) -> CheckResult:
         inputs = subject.inputs(function)
