@@ -105,7 +105,7 @@ def _register() -> None:
             for function in prog.functions.values():
                 self._apply_block(function)
 
-        @block_context_manager
+        @block_context_manager  # type: ignore[untyped-decorator]
         def _apply_block(self, block: Any) -> None:
             rounded: dict[tuple[Any, float, int], Any] = {}
             before = None

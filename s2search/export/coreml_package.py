@@ -9,9 +9,9 @@ float16, and belong to one function. Depthwise convolutions are one grouped 2-D 
 the blocks, tokens before channels (B, N, D), not the BC1S that the Neural Engine likes best.
 
 Precision is a choice per part (`s2search/precision`): palettes of 4, 6 or 8 bits, and what matrices are multiplied with
-rounded to 8 bits, in ranges that the source is watched for. Source: S2DiT, table A3 (4-bit weights, 8-bit where text and
-latents come in and out, 8-bit activations). The switches between the streams and the time embedding are 8-bit as well:
-every token passes through them, and at 4 bits they alone make 87 % of the noise.
+rounded to 8 bits, in ranges that the source is watched for. Source: S2DiT, table A3 (4-bit weights, 8-bit where text
+and latents come in and out, 8-bit activations). The switches between the streams and the time embedding have 8-bit
+weights as well: every token passes through them, and at 4 bits the two switches alone make 87 % of the noise.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class CoreML(Exporter):
     def __post_init__(self) -> None:
         if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
             raise InputError(
-                f"mixed={self.mixed} stands beside other options of precision", remedy="leave them out: the file has them"
+                f"mixed={self.mixed} stands beside other options of precision",
+                remedy="leave them out: the file has them",
             )
         if self.group < 0 or (self.bits == 16 and (self.group or self.activations < 16)):
             raise InputError(
@@ -106,17 +107,18 @@ class CoreML(Exporter):
         Raises:
             InputError: The precisions were chosen for another model.
         """
-        from s2search.export.quantised import matrices
+        from s2search.export.quantised import matrices, weights_digest
 
         parts = dict.fromkeys(part_of(name) for name in matrices(model))
         if self._plan is None:
             others = PartPrecision(weight_bits=8 if self.bits < 16 else 16)
             return {part: others if part in _SENSITIVE else self._of_layers for part in parts}
-        if self._plan.model_digest != model.config.digest or self._plan.parts.keys() != parts.keys():
+        own = (model.config.digest, weights_digest(model))
+        if (self._plan.model_digest, self._plan.weights_digest) != own or self._plan.parts.keys() != parts.keys():
+            what = "model" if self._plan.model_digest != own[0] else "set of weights"
             raise InputError(
-                f"the precisions in {self.mixed!r} are those of the model {self._plan.model_digest[:19]}, "
-                f"and this is {model.config.digest[:19]}",
-                remedy="sweep this model with s2search sensitivity, and choose again",
+                f"the precisions in {self.mixed!r} were chosen for another {what}",
+                remedy="sweep this one with s2search sensitivity, and choose again",
             )
         return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
 

@@ -7,6 +7,7 @@ costs can be measured in seconds, and before anything is exported. Rounding of a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def quantised(
         parts: Precision by part; those that are left out stay float32.
         palette: How tables are found.
         ranges: Of inputs, by linear layer; needed where activations have 8 bits.
-        cache: Keeps rounded matrices from call to call.
+        cache: Keeps rounded matrices from call to call, in float16.
     """
     with ExitStack() as undo:
         for name, linear in matrices(model).items():
@@ -111,9 +112,9 @@ def quantised(
                 continue
             key = (name, precision.weight_bits, precision.group)
             if key not in cache:
-                cache[key] = rounded_weight(linear.weight, precision, palette)
+                cache[key] = rounded_weight(linear.weight, precision, palette).half()
             undo.callback(setattr, linear.weight, "data", linear.weight.data)
-            linear.weight.data = cache[key]
+            linear.weight.data = cache[key].float()
             if precision.activation_bits < 16:
                 handle = linear.register_forward_pre_hook(_rounding(ranges[name]))
                 undo.callback(handle.remove)
@@ -172,7 +173,9 @@ class _Recorder:
         self.passes: list[tuple[Tensor, Tensor, bool]] = []
         self.velocities: list[Tensor] = []
 
-    def __call__(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None = None) -> Tensor:
+    def __call__(
+        self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None = None
+    ) -> Tensor:
         velocity_BCTYX: Tensor = self._model(latents_BCTYX, s_BT, text_BSE, state)
         self.passes.append((latents_BCTYX, s_BT, False))
         self.velocities.append(velocity_BCTYX)
@@ -225,6 +228,15 @@ def calibrate(
         for handle in handles:
             handle.remove()
     return ranges
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a hash of all weights: the digest of a model's config is that of its sizes and layout only."""
+    found = hashlib.sha256()
+    for name, x in model.state_dict().items():
+        found.update(name.encode())
+        found.update(x.detach().contiguous().numpy().data)
+    return f"sha256:{found.hexdigest()}"
 
 
 def part_bytes(model: S2DiT, part: str, precision: PartPrecision) -> int:

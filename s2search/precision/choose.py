@@ -17,13 +17,13 @@ import numpy as np
 
 from s2search import registry
 from s2search.block import Stream
-from s2search.cost import format_bytes
+from s2search.contradiction import LARGEST_SUM
 from s2search.errors import InfeasibleError, InputError
 from s2search.precision.documents import Choice, PrecisionPlan, Sensitivity, noise_db
+from s2search.precision.part import kilobytes
 from s2search.problem import FIXED_POINT, UNLIMITED, Int, Problem, Resource
 from s2search.solver.base import Solver
 
-_LARGEST_NOISE = 1e6  # the score of the noisiest choice
 _NOISE_LIMIT = 2**40
 
 #: Microseconds of a part by its name and precision; 0 where a part has no row of its own.
@@ -57,14 +57,12 @@ class Wish:
 
     def __str__(self) -> str:
         words = [] if self.least_db is None else [f"at least {self.least_db:g} dB"]
-        words += [] if self.memory_bytes is None else [f"at most {format_bytes(self.memory_bytes)} of weights"]
+        words += [] if self.memory_bytes is None else [f"at most {kilobytes(self.memory_bytes)} of weights"]
         words += [] if self.latency_us is None else [f"at most {self.latency_us / 1000:g} ms"]
         return ", ".join(words)
 
 
-def choose(
-    sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: LatencyOf | None = None
-) -> PrecisionPlan:
+def choose(sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: LatencyOf | None = None) -> PrecisionPlan:
     """Return the best precision of every part.
 
     Args:
@@ -80,12 +78,13 @@ def choose(
     try:
         solution = solver.solve(problem)
     except InfeasibleError as error:
-        raise _infeasible(sensitivity, wish, problem) from error
+        raise _infeasible(sensitivity, wish, problem, solver) from error
     chosen = {
         offer.part: offer.choice(labels_C[c]) for offer, c in zip(sensitivity.parts, solution.choice_L, strict=True)
     }
     return PrecisionPlan(
         model_digest=sensitivity.model_digest,
+        weights_digest=sensitivity.weights_digest,
         sensitivity_digest=sensitivity.digest,
         asked=str(wish),
         palette=sensitivity.palette,
@@ -97,9 +96,7 @@ def choose(
     )
 
 
-def pose(
-    sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = None
-) -> tuple[Problem, tuple[str, ...]]:
+def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = None) -> tuple[Problem, tuple[str, ...]]:
     """Return the choice as integer arrays, and the precision of every candidate."""
     labels_C = tuple(dict.fromkeys(choice.precision for offer in sensitivity.parts for choice in offer.choices))
     shape = (len(sensitivity.parts), len(labels_C))
@@ -117,9 +114,11 @@ def pose(
                 remedy="measure one, or leave the latency budget out",
             )
     smallest = wish.memory_bytes is None and wish.latency_us is None
+    # The noisiest choice at every part comes to half the largest sum that is exact.
+    unit = max(noise_LC.max(), 1e-300) * len(noise_LC) * 2 * FIXED_POINT / LARGEST_SUM
     zeros = np.zeros(shape, np.int64)
     return Problem(
-        score_LC=-bytes_LC / FIXED_POINT if smallest else -noise_LC * (_LARGEST_NOISE / max(noise_LC.max(), 1e-300)),
+        score_LC=-bytes_LC / FIXED_POINT if smallest else -noise_LC / unit,
         latency_us_LC=latency_us_LC,
         memory_bytes_LC=bytes_LC,
         peak_bytes_LC=zeros,
@@ -140,13 +139,17 @@ def _noise(noise_LC: np.ndarray[tuple[int, ...], np.dtype[np.float64]], least_db
     return Resource.of("noise", use_LC, _NOISE_LIMIT)
 
 
-def _infeasible(sensitivity: Sensitivity, wish: Wish, problem: Problem) -> InfeasibleError:
+def _infeasible(sensitivity: Sensitivity, wish: Wish, problem: Problem, solver: Solver) -> InfeasibleError:
     """Return the error with the best that there is of every kind."""
     allowed = problem.allowed_LC
     least_bytes = int(np.where(allowed, problem.memory_bytes_LC, UNLIMITED).min(axis=1).sum()) + sensitivity.rest_bytes
     best = noise_db(sum(min(choice.noise for choice in offer.choices) for offer in sensitivity.parts))
-    least = [f"the smallest takes {format_bytes(least_bytes)}"] if wish.memory_bytes is not None else []
-    least += [f"the most exact comes to {best:.1f} dB"] if wish.least_db is not None else []
+    least = [f"the most exact comes to {best:.1f} dB"] if wish.least_db is not None else []
+    if wish.memory_bytes is not None and wish.least_db is not None and wish.least_db <= best:
+        exact_enough = choose(sensitivity, Wish(least_db=wish.least_db), solver)
+        least = [f"the smallest of {wish.least_db:g} dB takes {kilobytes(exact_enough.weight_bytes)}"]
+    elif wish.memory_bytes is not None:
+        least.append(f"the smallest takes {kilobytes(least_bytes)}")
     if wish.latency_us is not None:
         fastest = int(np.where(allowed, problem.latency_us_LC, UNLIMITED).min(axis=1).sum())
         least.append(f"the fastest takes {fastest / 1000:g} ms")
@@ -183,7 +186,7 @@ def shares(plan: PrecisionPlan) -> dict[str, float]:
 
 
 def steps_down(sensitivity: Sensitivity, plan: PrecisionPlan) -> dict[str, tuple[Choice, float] | None]:
-    """Return for each part its next smaller choice and what it would bring the whole to, in dB; None if there is none."""
+    """Return for each part its next smaller choice and the dB of the whole with it; None if there is none."""
     total = sum(choice.noise for choice in plan.parts.values())
     found: dict[str, tuple[Choice, float] | None] = {}
     for offer in sensitivity.parts:

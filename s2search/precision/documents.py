@@ -84,6 +84,7 @@ class Sensitivity:
         schema: Of the file.
         model_digest: Whose sensitivity.
         plan_digest: The plan that the model was realized from, if any.
+        weights_digest: Of its weights.
         grid: Token rows and columns.
         chunks: Of the streams that were compared, teacher-forced.
         seed: Of their inputs.
@@ -96,6 +97,7 @@ class Sensitivity:
     schema: Literal["s2search.sensitivity/1"] = "s2search.sensitivity/1"
     model_digest: str
     plan_digest: str | None
+    weights_digest: str
     grid: tuple[int, int]
     chunks: int
     seed: int
@@ -139,6 +141,7 @@ class PrecisionPlan:
     Attributes:
         schema: Of the file.
         model_digest: Whose.
+        weights_digest: Of its weights.
         sensitivity_digest: What it was chosen by.
         asked: What was asked for, as people write it.
         palette: How tables are found.
@@ -151,6 +154,7 @@ class PrecisionPlan:
 
     schema: Literal["s2search.precision/1"] = "s2search.precision/1"
     model_digest: str
+    weights_digest: str
     sensitivity_digest: str
     asked: str
     palette: Palette

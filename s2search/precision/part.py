@@ -49,7 +49,7 @@ class PartPrecision:
         if match is None:
             raise InputError(
                 f"{text!r} is no precision of a part",
-                allowed="float16, or w4a16 and its like: 4, 6 or 8 bits, g32 for a table per 32 rows, activations of 8 or 16",
+                allowed="float16, w4a16, w6a8, w8a16 and their like; w4g32a16 has a table for every 32 rows",
                 remedy="correct it",
             )
         return cls(weight_bits=int(match[1]), group=int(match[2] or 0), activation_bits=int(match[3]))
@@ -78,6 +78,15 @@ def blob_bytes(size: int) -> int:
     return _BLOB_BYTES - (-size // _BLOB_BYTES) * _BLOB_BYTES
 
 
+def kilobytes(size: int) -> str:
+    """Return bytes so that budgets of small models can be told apart.
+
+    >>> kilobytes(512_340)
+    '512.3 kB'
+    """
+    return f"{size / 1e3:,.1f} kB" if size < 10**8 else f"{size / 1e6:,.1f} MB"
+
+
 def part_of(name: str) -> str:
     """Return the part that a linear layer of the model belongs to.
 
@@ -93,7 +102,9 @@ def part_of(name: str) -> str:
 def parts_in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Return the parts of linear layers in their order, those that serve all layers last."""
     parts = dict.fromkeys(part_of(name) for name in names)
-    return tuple(sorted(parts, key=lambda part: ("stem", "layers", "down", "up", "head", "text").index(part.split(".")[0])))
+    return tuple(
+        sorted(parts, key=lambda part: ("stem", "layers", "down", "up", "head", "text").index(part.split(".")[0]))
+    )
 
 
 def package_precision(parts: Iterable[PartPrecision]) -> str:

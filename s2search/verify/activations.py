@@ -26,7 +26,6 @@ from s2search.verify.report import CheckResult
 from s2search.verify.subject import Subject
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Activations(Check):
     """The largest activation fits the package's type, with nothing on the way that is not finite."""
