@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PASS = "s2search::round_inputs"
 _PRODUCTS = ("linear", "conv")
+_HALF_BITS, _HALVED = 16, "_to_fp16"
 
 
 def stored_name(linear: str) -> str:
@@ -47,32 +48,31 @@ def rounding_pipeline(ranges: Mapping[str, InputRange]) -> Any:
     return pipeline
 
 
-def compress(model: MLModel, precisions: Mapping[str, PartPrecision], palette: Palette) -> MLModel:
+def compress(model: MLModel, linears: Mapping[str, tuple[PartPrecision, int]], palette: Palette) -> MLModel:
     """Store the matrices of linear layers as indices into tables of 2^bits float16 values.
 
     Args:
         model: A float16 program.
-        precisions: By linear layer; those of 16 bits and those that are left out stay float16.
+        linears: Precision, and rows of the matrix, by linear layer; those that are left out stay float16. A program may
+            lack some.
         palette: How the values of a table are found.
     """
-    precision_of = {stored_name(name): precision for name, precision in precisions.items()}
     with quiet():
         import coremltools.optimize.coreml as optimize
 
-        configurations = {}
-        for name, weight in optimize.get_weights_metadata(model, weight_threshold=LEAST_NUMBERS).items():
-            precision = precision_of.get(_plain(name))
-            if precision is None or precision.weight_bits == 16:
-                continue
-            grouped = precision.tables(weight.val.shape[0]) > 1
-            configurations[name] = optimize.OpPalettizerConfig(
+        # coremltools' own list of weights fails where a large constant is joined to a tensor: names are known anyhow.
+        configurations = {
+            f"{stored_name(name)}{_HALVED}": optimize.OpPalettizerConfig(
                 mode=palette,
                 nbits=precision.weight_bits,
-                granularity="per_grouped_channel" if grouped else "per_tensor",
+                granularity="per_grouped_channel" if precision.tables(rows) > 1 else "per_tensor",
                 group_size=precision.group or 32,
-                channel_axis=0 if grouped else None,
+                channel_axis=0 if precision.tables(rows) > 1 else None,
                 weight_threshold=LEAST_NUMBERS,
             )
+            for name, (precision, rows) in linears.items()
+            if precision.weight_bits < _HALF_BITS
+        }
         if not configurations:
             return model
         return optimize.palettize_weights(model, optimize.OptimizationConfig(op_name_configs=configurations))

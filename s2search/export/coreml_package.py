@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -144,18 +144,18 @@ class CoreML(Exporter):
         from s2search.export.graph import decompositions
         from s2search.export.quantised import matrices
 
-        precisions = self.precisions(steps.model)
-        precision_of = {name: precisions[part_of(name)] for name in matrices(steps.model)}
-        ranges = self._ranges(steps, precision_of)
+        parts = self.precisions(steps.model)
+        linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
+        ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
         programs = trace_functions(steps, decompositions(), progress, further=3)
         coremltools = load_coremltools()
         several = coremltools.utils.MultiFunctionDescriptor()
-        with tempfile.TemporaryDirectory(dir=folder) as parts:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for done, function in enumerate(_CONVERTED):
                 progress(2 + done, 5, f"converting {function}")
                 model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
-                model = compress(model, precision_of, self._palette)
-                part = str(Path(parts, f"{function}.mlpackage"))
+                model = compress(model, linears, self._palette)
+                part = str(Path(temporary, f"{function}.mlpackage"))
                 model.save(part)
                 del model
                 several.add_function(part, src_function_name="main", target_function_name=function)
@@ -197,13 +197,12 @@ class CoreML(Exporter):
     def _of_layers(self) -> PartPrecision:
         return PartPrecision(weight_bits=self.bits, group=self.group, activation_bits=self.activations)
 
-    def _ranges(self, steps: Steps, precision_of: Mapping[str, PartPrecision]) -> dict[str, InputRange]:
-        """Return the ranges of inputs that are rounded to 8 bits."""
+    def _ranges(self, steps: Steps, names: Sequence[str]) -> dict[str, InputRange]:
+        """Return the ranges of the inputs of some linear layers."""
         from s2search.export.quantised import calibrate
 
-        rounded = {name for name, precision in precision_of.items() if precision.activation_bits < 16}
-        found = calibrate(steps.model, steps.shape) if rounded else {}
-        return {name: span for name, span in found.items() if name in rounded}
+        found = calibrate(steps.model, steps.shape) if names else {}
+        return {name: found[name] for name in names}
 
     def _converted(self, steps: Steps, function: FunctionName, program: Any, pipeline: Any) -> Any:
         import numpy as np

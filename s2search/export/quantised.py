@@ -115,7 +115,7 @@ def quantised(
                 cache[key] = rounded_weight(linear.weight, precision, palette).half()
             undo.callback(setattr, linear.weight, "data", linear.weight.data)
             linear.weight.data = cache[key].float()
-            if precision.activation_bits < 16:
+            if precision.rounds_inputs:
                 handle = linear.register_forward_pre_hook(_rounding(ranges[name]))
                 undo.callback(handle.remove)
         yield

@@ -15,6 +15,7 @@ from s2search.errors import InputError
 
 #: A matrix of so many numbers or fewer stays float16 (coremltools' own threshold).
 LEAST_NUMBERS = 2048
+_HALF_BITS = 16
 _BLOB_BYTES = 64  # of weight.bin: a header before every tensor, and tensors begin at multiples of it
 _LABEL = re.compile(r"w(4|6|8)(?:g([1-9]\d{0,5}))?a(8|16)")
 
@@ -60,6 +61,11 @@ class PartPrecision:
         if self.weight_bits == self.activation_bits == 16:
             return "float16"
         return f"w{self.weight_bits}{f'g{self.group}' if self.group else ''}a{self.activation_bits}"
+
+    @property
+    def rounds_inputs(self) -> bool:
+        """Whether inputs of matrices are rounded to 8 bits."""
+        return self.activation_bits < _HALF_BITS
 
     def tables(self, rows: int) -> int:
         """Return how many tables a matrix has: one where its rows do not divide into groups."""
