@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
+from s2search.block import COMPRESSED
 from s2search.export.step import FunctionName
 from s2search.verify.bisect import Inside, look_inside
 from s2search.verify.check import Check
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: By precision.
-LEAST_DB = {"float32": 90.0, "float16": 60.0, "w4a16": 25.0}
+LEAST_DB = {"float32": 90.0, "float16": 60.0, **dict.fromkeys(COMPRESSED, 20.0)}
 _MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
 
