@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from s2search.block import COMPRESSED
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import CheckError, S2SearchError
 from s2search.export.packaged import PackagedModel
@@ -24,7 +25,7 @@ from s2search.verify.subject import Subject
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: By precision, after the last chunk and at every chunk before it.
-LEAST_DB = {"float32": 40.0, "float16": 40.0, "w4a16": 25.0}
+LEAST_DB = {"float32": 40.0, "float16": 40.0, **dict.fromkeys(COMPRESSED, 25.0)}
 _OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
 
 

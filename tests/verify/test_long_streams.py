@@ -42,7 +42,6 @@ def test_sums_of_a_thousand_chunks_do_not_overflow(block, mode, tmp_path):
     for grown in (1, CHUNKS):
         inputs = {name: x * (grown if name in call.exact else 1) for name, x in call.arguments.items()}
         snr_db, largest, first = evaluated(call, inputs, tmp_path / "part.mlpackage", mode)
-        print(block.label, mode, grown, snr_db, largest, first)
         assert first is None
         assert largest < 65504 / 10
         assert snr_db > 50
