@@ -101,7 +101,7 @@ class CoreML(Exporter):
     @property
     def options_text(self) -> str:
         """The options; of a file its name alone: what it says is in the package. See the base class."""
-        return f"mixed={Path(self.mixed).name}" if self.mixed else super().options_text
+        return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
     def why_not(self) -> str | None:
         """Return None: coremltools is always there. See the base class."""
