@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from s2search.verify.bisect import Inside, look_inside
 from s2search.verify.check import Check
-from s2search.verify.decibels import parity_db
+from s2search.verify.decibels import least_db, parity_db
 from s2search.verify.evaluator import Mode
 from s2search.verify.report import Bound, CheckResult, not_run
 from s2search.verify.subject import Subject
 from s2search.verify.taps import TAPS, CoreMLTaps, open_taps
 
 #: By precision.
-LEAST_DB = {"float32": 90.0, "float16": 60.0, "w4a16": 25.0}
+LEAST_DB = {"float32": 90.0, "float16": 60.0}
 _MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
 
@@ -54,7 +54,7 @@ class Blocks(Check):
     def _result(self, subject: Subject, parts: dict[str, float], of: str, what: str) -> CheckResult:
         worst = min(parts, key=lambda block: parts[block])
         why = f"the worst of {len(parts)} blocks of {what}"
-        least = LEAST_DB[subject.package.manifest.precision]
+        least = least_db(LEAST_DB, subject.package.manifest.precision)
         return self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from blocks.lcha import LCHA
 from blocks.ssa import SSA
 from s2search.export import coreml
 from s2search.export.graph import trace
-from s2search.testing.profilers import MINIATURE
 from s2search.verify.coreml_program import Program
 from s2search.verify.evaluator import MODES, Evaluator
 from s2search.verify.records import Peaks, tensor_snr_db
@@ -24,27 +24,44 @@ WIDE_HEAD = dataclasses.replace(STREAM, channels=128, heads=1, height=3, width=4
 
 
 def evaluated(call, inputs, path, mode):
-    """Return how near a mode comes, decibels, its largest activation, and the first operation not finite."""
+    """Return how near a mode comes, decibels, and the first operation that is not finite."""
     expected = call(*inputs.values())
     expected = expected if isinstance(expected, tuple) else (expected,)
     peaks = Peaks()
     outputs = Evaluator(Program.load(path), mode=mode).run(inputs, watch=[peaks]).outputs.values()
     snr_db = min(tensor_snr_db(a, b) for a, b in zip(expected, outputs, strict=True))
-    return snr_db, peaks.largest.largest, peaks.first_non_finite
+    first = peaks.first_non_finite
+    return snr_db, first
 
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [LCHA(), LCHA(rope_order="post")], ids=lambda block: block.label)
-def test_sums_of_a_thousand_chunks_do_not_overflow(block, mode, tmp_path):
+def test_sums_of_a_thousand_chunks_do_not_overflow(block, tmp_path):
+    """Measured 75.6, 65.3 and 63.7 dB after both. Before S and z were divided by the largest number of z, -inf dB."""
     call = plain_call(block_item(block, WIDE_HEAD))
     with few_objects():
         coreml.convert(trace(call, call.arguments), exact=call.exact).save(str(tmp_path / "part.mlpackage"))
-    for grown in (1, CHUNKS):
+    for grown, mode in product((1, CHUNKS), MODES):
         inputs = {name: x * (grown if name in call.exact else 1) for name, x in call.arguments.items()}
-        snr_db, largest, first = evaluated(call, inputs, tmp_path / "part.mlpackage", mode)
-        print(block.label, mode, grown, snr_db, largest, first)
-        assert first is None
-        assert largest < 65504 / 10
+        snr_db, first = evaluated(call, inputs, tmp_path / "part.mlpackage", mode)
+        assert first is None, first
+        assert snr_db > 50
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("factor", [0.02, 20, 100])
+def test_keys_of_any_size_are_normalised(factor, tmp_path):
+    """Before, a norm above 255 was infinite when squared, and queries and keys were 0: 20 dB."""
+    call = plain_call(block_item(SSA(), WIDE_HEAD))
+    attention = next(module for module in call.modules() if hasattr(module, "query_norm") and hasattr(module, "key"))
+    for linear in (attention.query, attention.key):
+        linear.weight.mul_(factor)
+        linear.bias.mul_(factor)
+    with few_objects():
+        coreml.convert(trace(call, call.arguments), exact=call.exact).save(str(tmp_path / "part.mlpackage"))
+    for mode in MODES:
+        snr_db, first = evaluated(call, call.arguments, tmp_path / "part.mlpackage", mode)
+        assert first is None, first
         assert snr_db > 50
