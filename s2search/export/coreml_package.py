@@ -4,9 +4,10 @@
 
 All weights, activations and tensors of the state are float16, but for what float16 cannot hold: the noise level and its
 sinusoids (1000 s in float16 errs by whole radians), and the sums of LCHA, which grow with the stream. They come in,
-are added up and go out in float32. The state is passed as plain inputs and outputs: Core ML's own states must be
-float16, and belong to one function. Depthwise convolutions are one grouped 2-D convolution each. Layouts are those of
-the blocks, tokens before channels (B, N, D), not the BC1S that the Neural Engine likes best.
+are added up and go out in float32. Rings and tails are states that Core ML keeps itself, the same for all functions;
+`state=plain` passes them in and out instead. Depthwise convolutions are one grouped 2-D convolution each. Channels
+stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and no transpositions, as the Neural Engine
+likes best; `layout=blocks` keeps tokens before channels. A block without such a twin keeps its own layout.
 
 Source of the palettes: S2DiT, table A3 (4-bit weights, 8-bit where text and latents come in and out). Activations stay
 float16: 8-bit ones need calibration.
@@ -24,12 +25,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from s2search.errors import InputError
 from s2search.export.base import Exporter, Runtime, Written
+from s2search.export.holding import Arrays, HeldState, HoldingRuntime
 from s2search.export.package import NumberType, Package, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from s2search.export.step import FunctionName, Steps
+    from s2search.export.step import FunctionName, Steps, StepShape
+    from s2search.realize.network import S2DiT
 
 _FILE = "model.mlpackage"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
@@ -52,12 +55,16 @@ class CoreML(Exporter):
     Attributes:
         bits: Of most weights: 16, or 4 (palettes of 16 values; of 256 where text and latents come in and out).
         palette: How the 16 values are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        layout: `bc1s`: channels before tokens, or that of the blocks.
+        state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
     name: ClassVar[str] = "coreml"
 
     bits: Literal[16, 4] = 16
     palette: Literal["kmeans", "uniform"] = "kmeans"
+    layout: Literal["bc1s", "blocks"] = "bc1s"
+    state: Literal["core_ml", "plain"] = "core_ml"
 
     @property
     def precision(self) -> str:
@@ -72,10 +79,19 @@ class CoreML(Exporter):
         """Return the type of an input or output. See the base class."""
         return "float32" if name.removeprefix("new_") in steps.exact else "float16"
 
+    def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
+        """Return the functions in the layout asked for. See the base class."""
+        from s2search.export.channels_first import ChannelsFirstSteps
+        from s2search.export.step import FUNCTIONS
+
+        made = ChannelsFirstSteps if self.layout == "bc1s" else super().steps
+        return made(model, shape, functions or FUNCTIONS)
+
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
         from s2search.export.coreml import load_coremltools, palettize, quiet
         from s2search.export.coreml_parts import add_parts
+        from s2search.export.coreml_state import held_names, hold_states
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions
 
@@ -100,12 +116,16 @@ class CoreML(Exporter):
         specification = coremltools.utils.load_spec(str(folder / _FILE))
         add_parts(specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
         specification.description.defaultFunctionName = _DEFAULT
+        held = held_names(steps) if self.state == "core_ml" else ()
+        hold_states(specification, held)
         specification.description.metadata.userDefined["s2search.model"] = config.digest
         specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
         (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
         progress(5, 5, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
-        return Written(files=dict.fromkeys(programs, _FILE), facts=facts)
+        if own := getattr(steps, "own_layout", ()):
+            facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
+        return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
 
     def open(self, package: Package) -> Runtime:
         """Load the package on a Mac. See the base class."""
@@ -154,20 +174,32 @@ class _Halved:
         return not exact
 
 
-class CoreMLPackage(Runtime):
-    """Core ML's own models, one per function, each loaded when it is first called. It takes a Mac."""
+class CoreMLPackage(HoldingRuntime):
+    """Core ML's own models, one per function, each loaded when it is first called. It takes a Mac.
+
+    Not run on one yet: tested with an imitation of coremltools 9's MLModel and MLState.
+    """
 
     def __init__(self, package: Package) -> None:
-        self._package = package
+        super().__init__(package)
         self._models: dict[str, Any] = {}
 
-    def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run a function. See the base class."""
+    def make_state(self, function: str) -> HeldState:
+        """Return an MLState. See the base class."""
+        state: HeldState = self._model(function).make_state()
+        return state
+
+    def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
+        """Predict. See the base class."""
+        # predict writes into the dictionary that it is given.
+        outputs = self._model(function).predict(dict(inputs), state)
+        returned = self.returned(function)
+        return {one.name: outputs[one.name].astype(one.dtype).reshape(one.shape) for one in returned}
+
+    def _model(self, function: str) -> Any:
         from s2search.export.coreml import load_coremltools
 
-        spec = self._package.manifest.function(function)
         if function not in self._models:
-            path = str(self._package.folder / spec.file)
+            path = str(self._package.folder / self._package.manifest.function(function).file)
             self._models[function] = load_coremltools().models.MLModel(path, function_name=function)
-        outputs = self._models[function].predict({one.name: inputs[one.name] for one in spec.inputs})
-        return {one.name: outputs[one.name].astype(one.dtype).reshape(one.shape) for one in spec.outputs}
+        return self._models[function]

@@ -106,6 +106,15 @@ class Subject:
             raise CannotRunError(f"the manifest's shape fits no step: {error}") from error
 
     @cached_property
+    def exported(self) -> Steps:
+        """The same functions in the layout of the package.
+
+        Raises:
+            CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
+        """
+        return self.exporter.steps(self.source, self.steps.shape)
+
+    @cached_property
     def programs(self) -> dict[FunctionName, ExportedProgram]:
         """The source's functions as graphs, traced as the exporter traces them when one is first asked for."""
         return _Programs(self)
@@ -158,9 +167,9 @@ class Subject:
         Raises:
             CannotRunError: The source takes inputs of other names or shapes than the manifest states.
         """
-        example = self.steps.example(function, seed=self.options.seed)
+        example = self.exported.example(function, seed=self.options.seed)
         # Other latents than those that the state saw: else a state that is never written would look right.
-        example |= self.steps.example("first", seed=self.options.seed + 1)
+        example |= self.exported.example("first", seed=self.options.seed + 1)
         specs = self.package.manifest.function(function).inputs
         stated = {spec.name: tuple(spec.shape) for spec in specs}
         if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
@@ -169,11 +178,13 @@ class Subject:
         return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
 
     def run_source(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return what the source gives in float32, for the inputs as the package got them."""
-        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in inputs.items()}
+        """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""
+        given = self.exported.to_source(inputs)
+        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
         with torch.no_grad():
             outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
-        return {name: x.numpy() for name, x in zip(self.steps.outputs(function), outputs, strict=True)}
+        named = zip(self.steps.outputs(function), outputs, strict=True)
+        return self.exported.from_source({name: x.numpy() for name, x in named})
 
     def run_package(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return what the package gives.
@@ -203,5 +214,7 @@ class _Programs(dict[FunctionName, ExportedProgram]):
         taken_apart = decompositions() if fused else decompositions_of_attention()
         self._subject.say(f"tracing the source's {function}")
         with quiet():
-            self.update(trace_function(self._subject.steps, "first" if function == "first" else "advance", taken_apart))
+            self.update(
+                trace_function(self._subject.exported, "first" if function == "first" else "advance", taken_apart)
+            )
         return self[function]

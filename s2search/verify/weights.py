@@ -46,7 +46,7 @@ class Weights(Check):
 
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Compare. See the base class."""
-        expected = Expected(subject.source, subject.package.manifest.chunk_frames)
+        expected = Expected(subject.source, subject.exported.stored, subject.package.manifest.chunk_frames)
         stored: set[str] = set()
         differing: dict[str, str] = {}
         furthest: dict[str, float] = {}
@@ -84,12 +84,18 @@ class Weights(Check):
 
 
 class Expected:
-    """What a package must store for a source: its tensors by name, and depthwise convolutions as bands."""
+    """What a package must store for a source: its tensors by name, and depthwise convolutions as bands.
 
-    def __init__(self, source: nn.Module, frames: int) -> None:
-        self._tensors: dict[str, torch.Tensor] = dict(source.state_dict())
+    Args:
+        source: The model.
+        stored: The same weights by the same names, in the shapes of the package's layout.
+        frames: Of a chunk.
+    """
+
+    def __init__(self, source: nn.Module, stored: nn.Module, frames: int) -> None:
+        self._tensors: dict[str, torch.Tensor] = {**source.state_dict(), **stored.state_dict()}
         known = {name: (name, tensor) for name, tensor in self._tensors.items()}
-        for name, module in source.named_modules():
+        for name, module in stored.named_modules():
             if isinstance(module, nn.Conv3d):
                 band = BandedConv2d(module, frames + module.kernel_size[0] - 1).convolution
                 for part, tensor in band.named_parameters():

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from blocks.lcha import LCHA
-from blocks.ssa import SSA
 from s2search.export import coreml
 from s2search.export.graph import trace
 from s2search.verify.coreml_program import Program
