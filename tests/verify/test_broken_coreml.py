@@ -163,22 +163,19 @@ def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_rig
 
 def test_a_dropped_state_is_named(package, subject):
     def change(block):
-        nothing = type(block.operations[0])(type="sub")
-        reader = next(one for one in block.operations if "keys_01" in [x.name for x in bindings_of(one)])
-        for key in ("x", "y"):
-            nothing.inputs[key].arguments.add().name = "keys_01"
-        nothing.outputs.add().CopyFrom(keys_type(block, reader))
-        for one in bindings(block):
-            one.name = "nothing" if one.name == "keys_01" else one.name
-        copies = [nothing, *(type(one).FromString(one.SerializeToString()) for one in block.operations)]
+        operations = []
+        for operation in block.operations:
+            kept = type(operation).FromString(operation.SerializeToString())
+            operations.append(kept)
+            if [one.name for one in kept.outputs] == ["keys_01_read"]:
+                nothing = type(kept)(type="sub")
+                nothing.outputs.add().CopyFrom(kept.outputs[0])
+                kept.outputs[0].name = "lost"
+                for key in ("x", "y"):
+                    nothing.inputs[key].arguments.add().name = "lost"
+                operations.append(nothing)
         del block.operations[:]
-        block.operations.extend(copies)
-
-    def keys_type(block, reader):
-        (given,) = [x for x in read(package).mlProgram.functions["denoise"].inputs if x.name == "keys_01"]
-        named = type(reader.outputs[0])(name="nothing")
-        named.type.CopyFrom(given.type)
-        return named
+        block.operations.extend(operations)
 
     edit(package, change, "denoise", "commit", "advance")
     opened = subject(package)
@@ -191,21 +188,10 @@ def test_a_dropped_state_is_named(package, subject):
     assert streamed[0] > LEAST_DB["float16"] > streamed[1]
 
 
-def bindings_of(operation):
-    for argument in operation.inputs.values():
-        yield from (one for one in argument.arguments if one.WhichOneof("binding") == "name")
-
-
 def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, subject):
     def change(block):
-        (writer,) = [one for one in block.operations if "new_tail_00" in [x.name for x in one.outputs]]
-        (given,) = [x for x in read(package).mlProgram.functions["advance"].inputs if x.name == "tail_00"]
-        writer.outputs[0].name = "lost"
-        for one in bindings(block):
-            one.name = "lost" if one.name == "new_tail_00" else one.name
-        same = block.operations.add(type="identity")
-        same.inputs["x"].arguments.add().name = "tail_00"
-        same.outputs.add(name="new_tail_00").type.CopyFrom(given.type)
+        (write,) = [one for one in block.operations if one.type == "write_state" and "tail_00" in _names(one)]
+        write.inputs["data"].arguments[0].name = "tail_00_read"
 
     edit(package, change, "advance")
     opened = subject(package)
@@ -216,6 +202,10 @@ def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_
     assert streamed[0] > LEAST_DB["float16"] > streamed[2]
 
 
+def _names(operation):
+    return [one.name for argument in operation.inputs.values() for one in argument.arguments]
+
+
 def test_a_rope_offset_of_one_frame_is_named(package, subject):
     (block,) = read(package).mlProgram.functions["denoise"].block_specializations.values()
     tables = [
@@ -223,13 +213,13 @@ def test_a_rope_offset_of_one_frame_is_named(package, subject):
         for one in block.operations
         if one.type == "const"
         and one.attributes["val"].WhichOneof("value") == "blobFileValue"
-        and [axis.constant.size for axis in one.outputs[0].type.tensorType.dimensions] == [12, 1, 4]
+        and [axis.constant.size for axis in one.outputs[0].type.tensorType.dimensions] == [8, 12]
     ]
-    cosine, sine = (stored(package, name) for name in tables[:2])
-    turned = cosine.astype(np.float32) + 1j * sine.astype(np.float32)
-    pairs = turned.shape[-1] - 2 * (turned.shape[-1] // 3)
-    turned[..., :pairs] *= np.exp(1j * 10_000.0 ** (-np.arange(pairs) / pairs))
-    cosine[:], sine[:] = turned.real, turned.imag
+    cosine, sine = (stored(package, name) for name in tables)  # of queries, twice: sines first with the other sign
+    turned = cosine[:4].astype(np.float32) + 1j * sine[4:].astype(np.float32)
+    in_time = 2  # of four pairs
+    turned[:in_time] *= np.exp(1j * 10_000.0 ** (-np.arange(in_time) / in_time))[:, None]
+    cosine[:], sine[:] = np.tile(turned.real, (2, 1)), np.concatenate((-turned.imag, turned.imag))
     renew(package)
     opened = subject(package)
     assert results(Weights(), opened)[0].status == "passed"
