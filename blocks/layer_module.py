@@ -54,6 +54,12 @@ class Layer(nn.Module):
 
         return FusedLayer(self)
 
+    def channels_first(self, frames: int, grid: tuple[int, int], window: Window) -> nn.Module | None:
+        """Return the same layer with channels before tokens; None where its attention has no such twin."""
+        from blocks.channels_first.layer import channels_first
+
+        return channels_first(self, frames, grid, window)
+
     @staticmethod
     def modulation(table_6D: Tensor, modulation_BT6D: Tensor) -> tuple[Tensor, ...]:
         """Return six tensors (B, T, 1, 1, D) in the order of the axis legend."""

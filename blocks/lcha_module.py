@@ -126,10 +126,15 @@ class LinearAttention(nn.Module):
         sum_BAKV, norm_BAK = self.chunk_sums(h_BTHWD)
         sum_BAKV = reduce(torch.add, state.sum_BCAKK.unbind(1), sum_BAKV)
         norm_BAK = reduce(torch.add, state.norm_BCAK.unbind(1), norm_BAK)
+        # Sums grow with the stream, and in float16 their products with phi(q) overflow after some 300 chunks. Over the
+        # largest number of a head's z their ratio is the same, and the products stay small for ever.
+        largest_BA = norm_BAK.amax(dim=-1).clamp_min(LEAST_DENOMINATOR)
+        sum_BAKV, norm_BAK = sum_BAKV / largest_BA[..., None, None], norm_BAK / largest_BA[..., None]
         query_BNAK = self.query_norm(self._heads(self.query(h_BTHWD)))
         rotated_BNAK, plain_BNAK = self._features(query_BNAK, h_BTHWD.shape[1:4])
         del query_BNAK
-        denominator_BNA = torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK).clamp_min(LEAST_DENOMINATOR)
+        least_B1A = (LEAST_DENOMINATOR / largest_BA)[:, None]
+        denominator_BNA = torch.maximum(torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK), least_B1A)
         del plain_BNAK
         y_BNAV = torch.einsum("bnak,bakv->bnav", rotated_BNAK, sum_BAKV)
         del rotated_BNAK

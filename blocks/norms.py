@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_EPSILON = 1e-6
+EPSILON = 1e-6
 
 
 def layer_norm(x_BTHWD: Tensor) -> Tensor:
     """Return every token with mean 0 and variance 1. Statistics are float32 in every precision, inside the kernel."""
-    return functional.layer_norm(x_BTHWD, x_BTHWD.shape[-1:], eps=_EPSILON)
+    return functional.layer_norm(x_BTHWD, x_BTHWD.shape[-1:], eps=EPSILON)
 
 
 def modulated_norm(x_BTHWD: Tensor, shift_BT11D: Tensor, scale_BT11D: Tensor) -> Tensor:
@@ -34,5 +34,6 @@ class RMSNorm(nn.Module):
         # A norm kernel that accumulates in float32 spares the float32 copies of x that torch's rms_norm makes on a CPU.
         accumulator = torch.promote_types(x.dtype, torch.float32)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=accumulator)
-        scale = torch.rsqrt(norm.square() / x.shape[-1] + _EPSILON)
+        # Divided before it is squared: in float16 the square of a norm above 255 is infinite.
+        scale = torch.rsqrt((norm * x.shape[-1] ** -0.5).square() + EPSILON)
         return x * scale.to(x.dtype) * self.weight

@@ -25,7 +25,7 @@ def rotate(x_BNAK: Tensor, grid: tuple[int, ...], *, first_frame: int | None, st
         stride: High-resolution tokens per row and column step. A token of stride 2 stands at the centre of its cell:
             2 i + 0.5 in high-resolution units.
     """
-    cos_N1P, sin_N1P = _tables(x_BNAK, grid, first_frame, stride)
+    cos_N1P, sin_N1P = tables(x_BNAK.shape[-1] // 2, grid, first_frame, stride, like=x_BNAK)
     a_BNAP, b_BNAP = x_BNAK.chunk(2, dim=-1)
     return torch.cat((a_BNAP * cos_N1P - b_BNAP * sin_N1P, a_BNAP * sin_N1P + b_BNAP * cos_N1P), dim=-1)
 
@@ -40,20 +40,22 @@ def axis_pairs(pairs: int, *, time: bool) -> tuple[int, int, int]:
     return (pairs - 2 * each, each, each) if time else (0, pairs - each, each)
 
 
-def _tables(x_BNAK: Tensor, grid: tuple[int, ...], first_frame: int | None, stride: int) -> tuple[Tensor, Tensor]:
+def tables(
+    pairs: int, grid: tuple[int, ...], first_frame: int | None, stride: int, *, like: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return cosines and sines (N, 1, P). Angles are float32 at least: a bfloat16 angle errs by whole radians."""
     frames, height, width = grid
     centre = (stride - 1) / 2
     axes = ((frames, first_frame or 0, 1), (height, centre, stride), (width, centre, stride))
-    pairs_of_axes = axis_pairs(x_BNAK.shape[-1] // 2, time=first_frame is not None)
+    pairs_of_axes = axis_pairs(pairs, time=first_frame is not None)
     cosines, sines = [], []
-    for axis, ((length, start, step), pairs) in enumerate(zip(axes, pairs_of_axes, strict=True)):
-        if pairs == 0:
+    for axis, ((length, start, step), of_axis) in enumerate(zip(axes, pairs_of_axes, strict=True)):
+        if of_axis == 0:
             continue
-        angle = _angles(length, start, step, pairs, like=x_BNAK)
-        on_grid = [length if axis == other else 1 for other in range(3)] + [1, pairs]
-        cosines.append(angle.cos().to(x_BNAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))
-        sines.append(angle.sin().to(x_BNAK.dtype).view(on_grid).expand(frames, height, width, 1, pairs))
+        angle = _angles(length, start, step, of_axis, like=like)
+        on_grid = [length if axis == other else 1 for other in range(3)] + [1, of_axis]
+        cosines.append(angle.cos().to(like.dtype).view(on_grid).expand(frames, height, width, 1, of_axis))
+        sines.append(angle.sin().to(like.dtype).view(on_grid).expand(frames, height, width, 1, of_axis))
     return torch.cat(cosines, dim=-1).flatten(0, 2), torch.cat(sines, dim=-1).flatten(0, 2)
 
 

@@ -12,7 +12,7 @@ import typer
 def recalibrate(
     table: Annotated[str, typer.Argument(help="A table that was measured here: its folder, or an installed one.")],
     out: Annotated[Path, typer.Option(help="The new table's folder. An unfinished recalibration is finished.")],
-    layouts: Annotated[int, typer.Option(min=1, help="Random layouts to time; every second one is held out.")] = 40,
+    layouts: Annotated[int, typer.Option(min=1, help="Random layouts to time; two of three are held out.")] = 30,
     runtime: Annotated[str | None, typer.Option(help="onnxruntime or executorch; the table's own.")] = None,
     preset: Annotated[str | None, typer.Option(help="Model size or a TOML file of sizes; the table's own.")] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="Layers of the layouts; the preset's.")] = None,
@@ -24,7 +24,7 @@ def recalibrate(
 ) -> int:
     """Time whole layouts against a table, and write a corrected version of it.
 
-    Half of the layouts give the correction, the other half tell what it gains.
+    A third of the layouts gives the correction, the others tell what it gains.
     """
     from s2search.errors import InputError
     from s2search.preset import PRESETS, Preset, token_grid

@@ -22,7 +22,8 @@ import msgspec
 
 from s2search.errors import TableError
 from s2search.imported import PLACES, ImportedTable
-from s2search.table import LatencyTable, Row
+from s2search.row import Row
+from s2search.table import LatencyTable
 
 _CONFIDENCE = 0.95
 _MEDIAN = math.sqrt(math.pi / 2)

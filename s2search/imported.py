@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from s2search.card import Provenance
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
-from s2search.table import LatencyTable, Provenance, open_table, read_text, write_folder
+from s2search.table import LatencyTable, open_table, read_text, write_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,9 +16,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+from s2search.card import Card, Provenance
 from s2search.errors import TableError
 from s2search.imported import NOT_STATED, ImportedCard, ImportedRow, ImportedTable
-from s2search.table import Card, LatencyTable, Provenance, Row
+from s2search.row import Row
+from s2search.table import LatencyTable
 
 Overlap = Literal["refuse", "newer", "pool"]
 Table = LatencyTable | ImportedTable

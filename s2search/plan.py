@@ -17,12 +17,12 @@ from typing import Literal
 
 import msgspec
 
+from s2search.card import ProvenanceKind
 from s2search.constraints import Constraints
 from s2search.cost import CommitPolicy
 from s2search.document import read_json, write_text
 from s2search.errors import InputError
 from s2search.explanation import Explanation
-from s2search.table import ProvenanceKind
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 #: Which of the layouts that tie is shown.

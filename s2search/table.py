@@ -7,207 +7,32 @@ milliseconds, memory in bytes. `latency_tables/schema.json` is the JSON schema o
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.cost import Pipeline
+from s2search.card import SCHEMA, Card
 from s2search.document import read_json
-from s2search.errors import S2SearchError, TableError, UnknownNameError
+from s2search.errors import TableError, UnknownNameError
 from s2search.preset import video_size
+from s2search.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA: Literal["s2search.table/1"] = "s2search.table/1"
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
-
-ProvenanceKind = Literal["measured", "published", "derived", "estimated"]
-Role = Literal["block", "commit", "switch", "fixed"]
-ROLES: tuple[Role, ...] = ("block", "commit", "switch", "fixed")
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
-Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where the latencies of blocks come from: the kind, the source, and one sentence for people."""
-
-    kind: ProvenanceKind
-    source: str
-    statement: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Units:
-    """The units of a table's columns: there is no choice, but a file says so."""
-
-    latency: Literal["ms"] = "ms"
-    memory: Literal["bytes"] = "bytes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a table's rows were measured on (or derived from), and how.
-
-    `threads` is null where the runtime decides. `protocol` records the profiler's own configuration and findings.
-    `pipeline` is what runs once per chunk beside the transformer; without it a table cannot answer `fps` budgets.
-    `common_std_relative` is the standard deviation of the factor that all latencies share, from run to run or from
-    device to device, as a fraction of latency; null where it was not measured.
-    """
-
-    schema: Literal["s2search.table/1"] = SCHEMA
-    device: str
-    chip: str
-    os: str
-    runtime: str
-    runtime_version: str
-    threads: int | None
-    power_mode: str
-    date: str
-    code_version: str
-    preset: str
-    provenance: Provenance
-    protocol: dict[str, Any]
-    units: Units = dataclasses.field(default_factory=lambda: Units())
-    pipeline: Pipeline | None = None
-    assumptions: list[str] = dataclasses.field(default_factory=list)
-    common_std_relative: float | None = None
-
-    def __post_init__(self) -> None:
-        common = self.common_std_relative
-        if common is not None and not 0 <= common <= 1:
-            raise TableError(
-                f"common_std_relative of the card is {common}",
-                allowed="a fraction of latency from 0 to 1",
-                remedy="correct the card, or leave it out",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One part at one shape: its latency (milliseconds, median over samples) and its memory (bytes).
-
-    `role` says how a plan uses it: a `block` may stand at a layer, a `switch` is paid between streams, a `fixed` part
-    is paid once in every layout; a `commit` is no part of a forward pass, but what a block takes to add a finished
-    chunk to its streaming state, with the block's own weights and state. Latencies are those after drift was taken out,
-    where it was; `latency_raw_ms` is the median before. `latency_error_ms` is the standard error of the median,
-    `latency_std_ms` the deviation of samples. `launch_us` is what starting a sample costs beside its calls, where that
-    can be told from noise. `order` is the position in which the row was first measured, and `measured_at` the time;
-    both are null where nothing was measured.
-    """
-
-    role: Role
-    part: str
-    options: str = ""
-    scenario: Scenario
-    frames: Size
-    height: Size
-    width: Size
-    context_frames: Count = 0
-    channels: Size
-    heads: Size
-    feed_forward: Size
-    text_tokens: Size
-    text_channels: Size
-    precision: str
-    compute_unit: str
-    latency_ms: float
-    latency_p10_ms: float | None = None
-    latency_p90_ms: float | None = None
-    latency_mean_ms: float | None = None
-    latency_std_ms: float | None = None
-    latency_raw_ms: float | None = None
-    latency_error_ms: float | None = None
-    launch_us: float | None = None
-    samples: Count = 0
-    order: int | None = None
-    measured_at: str | None = None
-    weight_bytes: Count
-    state_bytes: Count
-    peak_bytes: Count
-    latency_provenance: ProvenanceKind
-    bytes_provenance: ProvenanceKind
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for field in LATENCY_COLUMNS:
-            value = getattr(self, field)
-            if value is None:
-                continue
-            least = _LEAST_BLOCK_MS if field == "latency_ms" and self.role == "block" else 0.0
-            if not least <= value <= _MOST_MS:
-                raise TableError(
-                    f"{field} of {self.label} is {value}",
-                    allowed=f"milliseconds from {least:g} to {_MOST_MS:g}",
-                    remedy="measure the row again or remove it",
-                )
-        p10, p90 = self.latency_p10_ms, self.latency_p90_ms
-        if p10 is not None and p90 is not None and not p10 <= self.latency_ms <= p90:
-            raise TableError(
-                f"the median of {self.label} ({self.latency_ms} ms) lies outside its p10 to p90 ({p10} to {p90} ms)",
-                remedy="measure the row again or remove it",
-            )
-        if self.role == "commit" and self.scenario != "stream":
-            raise TableError(
-                f"{self.label} is a row of the scenario {self.scenario!r}",
-                allowed="stream: nothing else has a state",
-                remedy="correct its scenario or its role",
-            )
-        self.shape  # noqa: B018  a shape that contradicts itself is refused here, with its line
-        if self.samples == 0 and self.latency_provenance == "measured":
-            raise TableError(f"{self.label} is called measured but has no samples", remedy="state its true provenance")
-
-    @property
-    def part_label(self) -> str:
-        """The part as people write it."""
-        return f"{self.part}[{self.options}]" if self.options else self.part
-
-    @property
-    def label(self) -> str:
-        """What was timed, as people write it: the part, or `lcha commit`."""
-        return f"{self.part_label} commit" if self.role == "commit" else self.part_label
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the measured call."""
-        return Shape(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Shape)})
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What makes a row unique in its table."""
-        part = f"{self.part} commit" if self.role == "commit" else self.part
-        return (part, self.options, self.scenario, self.shape, self.precision, self.compute_unit)
-
-
-_LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
-_MOST_MS = 1e9
-LATENCY_COLUMNS = (
-    "latency_ms",
-    "latency_p10_ms",
-    "latency_p90_ms",
-    "latency_mean_ms",
-    "latency_std_ms",
-    "latency_raw_ms",
-    "latency_error_ms",
-)
-COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
-_LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")  # a table without them keeps its bytes and its digest
-_REQUIRED = {f.name for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +67,7 @@ class LatencyTable:
     def digest(self) -> str:
         """A hash of card and rows, independent of file formatting, row order and the table's name."""
         # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
-        rows = sorted(msgspec.json.encode(_stated(row), order="sorted") for row in self.rows)
+        rows = sorted(msgspec.json.encode(stated_cells(row), order="sorted") for row in self.rows)
         card = dataclasses.asdict(self.card)
         if card["common_std_relative"] is None:
             del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
@@ -342,7 +167,7 @@ class LatencyTable:
         return cls(
             name=path.resolve().name,
             card=read_json(path / "card.json", Card, what=f"card of schema {SCHEMA}", error=TableError),
-            rows=_parse_rows(read_text(path / "table.csv"), where=str(path / "table.csv")),
+            rows=parse_rows(read_text(path / "table.csv"), where=str(path / "table.csv")),
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -355,13 +180,7 @@ class LatencyTable:
 
     def to_csv(self) -> str:
         """Return `table.csv` as text; null stands as an empty cell."""
-        text = io.StringIO()
-        used = {column for row in self.rows for column in _stated(row)}
-        columns = [column for column in COLUMNS if column in used]
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_stated(row) for row in self.rows)
-        return text.getvalue()
+        return rows_as_csv(self.rows)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame, one column per field of `Row`."""
@@ -373,7 +192,7 @@ class LatencyTable:
     def from_pandas(cls, name: str, card: Card, frame: pd.DataFrame) -> LatencyTable:
         """Check a data frame with the columns of `Row` and make it a table; missing values become null."""
         text = frame.to_csv(index=False)
-        return cls(name=name, card=card, rows=_parse_rows(text, where=f"the data frame {name!r}"))
+        return cls(name=name, card=card, rows=parse_rows(text, where=f"the data frame {name!r}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -463,12 +282,6 @@ def _roots(package: Any) -> Iterable[Path]:
     return [Path(str(entry)).parent for entry in root.iterdir() if entry.name == "schema.json"] or [Path(str(root))]
 
 
-def _stated(row: Row) -> dict[str, Any]:
-    """Return a row's cells, but not those of later columns that it leaves empty."""
-    cells = dataclasses.asdict(row)
-    return {column: value for column, value in cells.items() if value is not None or column not in _LATER}
-
-
 def _without_grid(shape: Shape) -> Shape:
     return dataclasses.replace(shape, height=1, width=1)
 
@@ -487,36 +300,3 @@ def read_text(path: Path) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{str(path)!r} cannot be read: {error}", remedy="check the file") from error
-
-
-def _parse_rows(text: str, *, where: str) -> tuple[Row, ...]:
-    reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
-    try:
-        check_columns(reader.fieldnames or (), where=where)
-        return tuple(parse_row(cells, where=f"line {reader.line_num} of {where}") for cells in reader)
-    except csv.Error as error:
-        raise TableError(f"{where} is not a CSV file: {error}", remedy="correct the file") from error
-
-
-def check_columns(columns: Iterable[str], *, where: str) -> None:
-    """Raise unless these are the columns of a table's rows; optional ones may be missing."""
-    found = set(columns)
-    if missing := sorted(_REQUIRED - found):
-        raise TableError(f"{where} lacks the column {missing[0]!r}", remedy="add it", missing=missing)
-    if unknown := sorted(found - set(COLUMNS)):
-        raise TableError(f"{where} has the unknown column {unknown[0]!r}", remedy="remove it", unknown=unknown)
-
-
-def parse_row(cells: Mapping[str, str | None], *, where: str) -> Row:
-    """Check the cells of one line and make them a row.
-
-    Raises:
-        TableError: It begins with `where` and names the cell.
-    """
-    if "" in cells or None in cells.values():
-        raise TableError(f"{where} has too many or too few cells", remedy="correct the line")
-    filled = {column: cell for column, cell in cells.items() if cell != ""}
-    try:
-        return msgspec.convert(filled, Row, strict=False)
-    except (msgspec.ValidationError, S2SearchError) as error:
-        raise TableError(f"{where}: {error}", remedy="correct the line") from error

@@ -27,10 +27,11 @@ from s2search.plan import Plan
 from s2search.planning import find, price
 from s2search.report.terminal import facts
 from s2search.request import Request
+from s2search.row import Row
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
-from s2search.table import LatencyTable, Row, open_table
+from s2search.table import LatencyTable, open_table
 
 SHIPPED = open_table("amd-epyc")
 WITHOUT = dataclasses.replace(SHIPPED, rows=tuple(row for row in SHIPPED.rows if row.role != "commit"))

@@ -15,7 +15,8 @@ from s2search import registry
 from s2search.comparison import compare
 from s2search.errors import TableError
 from s2search.imported import ImportedTable
-from s2search.table import LatencyTable, Row, open_table
+from s2search.row import Row
+from s2search.table import LatencyTable, open_table
 from tests.readers.samples import DATA, sample
 
 TABLE = open_table("amd-epyc")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s2search.card import Provenance
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
 from s2search.imported import (
@@ -24,7 +25,7 @@ from s2search.imported import (
     open_measurements,
 )
 from s2search.lint.linter import lint
-from s2search.table import LatencyTable, Provenance, installed_tables
+from s2search.table import LatencyTable, installed_tables
 
 ROW = ImportedRow(part="conv", about=("8", "x"), latency_ms=1.5)
 

@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2search import registry
+from s2search.card import Card
 from s2search.cost import Pipeline
 from s2search.errors import TableError
 from s2search.imported import ImportedTable
 from s2search.lint.linter import lint
 from s2search.merging import Overlap, merge
-from s2search.table import Card, LatencyTable, Row, open_table
+from s2search.row import Row
+from s2search.table import LatencyTable, open_table
 from tests.readers.samples import COMPUTATION, sample
 
 SHIPPED = open_table("amd-epyc")

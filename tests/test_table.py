@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from s2search.errors import InputError, S2SearchError, TableError, UnknownNameError
-from s2search.table import LatencyTable, Row, installed_tables, json_schema, open_table
+from s2search.row import Row
+from s2search.table import LatencyTable, installed_tables, json_schema, open_table
 
 IPHONE = "iphone-16-pro-max.coreml.w4a8"
 

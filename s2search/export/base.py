@@ -31,7 +31,7 @@ from s2search.export.package import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from s2search.export.step import FunctionName, Steps
+    from s2search.export.step import FunctionName, Steps, StepShape
     from s2search.realize.network import S2DiT
 
 
@@ -89,6 +89,16 @@ class Exporter(abc.ABC):
         """Return the type of an input or output of a function."""
         return "float32"
 
+    def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
+        """Return the functions that are exported, by default all, from a model in evaluation mode."""
+        from s2search.export.step import FUNCTIONS, Steps
+
+        return Steps(model, shape, functions or FUNCTIONS)
+
+    def predicted_weight_bytes(self, steps: Steps) -> int | None:
+        """Return the bytes of all stored weights, where the exporter knows better than the formulas of the blocks."""
+        return None
+
     def export(
         self,
         model: S2DiT,
@@ -98,6 +108,7 @@ class Exporter(abc.ABC):
         *,
         frames: int | None = None,
         window: Window | None = None,
+        functions: tuple[FunctionName, ...] | None = None,
     ) -> Package:
         """Write a package, all or nothing.
 
@@ -108,11 +119,12 @@ class Exporter(abc.ABC):
             progress: Called as the work goes on.
             frames: Latent frames of a chunk; by default the preset's.
             window: Past frames that softmax attention sees; by default the preset's.
+            functions: Those that are needed; by default all, as streaming does.
 
         Raises:
             InputError: This machine cannot export so, or the folder exists.
         """
-        from s2search.export.step import Steps, StepShape
+        from s2search.export.step import StepShape
 
         if problem := self.why_not():
             raise InputError(problem)
@@ -124,7 +136,7 @@ class Exporter(abc.ABC):
             )
         preset = model.config.preset
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
-        steps = Steps(model.eval(), shape)
+        steps = self.steps(model.eval(), shape, functions)
         with new_folder(out) as folder:
             written = self.write(steps, folder, progress)
             model.save_pretrained(folder / SOURCE)
@@ -137,6 +149,7 @@ class Exporter(abc.ABC):
         states = tuple(self._spec(name, steps.state[name].shape, steps) for name in steps.state)
         state_bytes = sum(spec.bytes for spec in states if spec.name != "past_bias")
         sizes = predicted_sizes(config, shape.grid, shape.frames, shape.slots, self.precision)
+        weight_bytes = self.predicted_weight_bytes(steps) or sizes.predicted_weight_bytes
         return Manifest(
             exporter=self.name,
             options=self.options_text,
@@ -150,7 +163,8 @@ class Exporter(abc.ABC):
             precision=self.precision,
             functions=tuple(self._function(name, file, steps) for name, file in written.files.items()),
             states=states,
-            sizes=dataclasses.replace(sizes, state_bytes=state_bytes),
+            held=written.held,
+            sizes=dataclasses.replace(sizes, state_bytes=state_bytes, predicted_weight_bytes=weight_bytes),
             files=(),
         )
 
@@ -174,10 +188,12 @@ class Written:
     Attributes:
         files: The functions, each with the file or folder that holds it.
         facts: What is worth knowing: versions, opset.
+        held: States that the runtime keeps by itself.
     """
 
     files: Mapping[FunctionName, str]
     facts: Mapping[str, str]
+    held: tuple[str, ...] = ()
 
 
 def exporter_of(package: Package) -> Exporter:

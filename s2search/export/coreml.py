@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LEAST_PALETTIZED = 2048  # numbers; coremltools' own default
 _EVEN_BITS = 8
+_CELLS = ((1, 1), (2, 2))  # kernels of linear maps of tokens, and of cells of them
+_GROUPED = ("depthwise", "feature_map")  # kernels that do not mix all channels
 
 
 def convert(traced: graph.Traced, *, exact: tuple[str, ...] = ()) -> MLModel:
@@ -49,6 +51,7 @@ def palettize(
 ) -> MLModel:
     """Store the matrices of linear layers as indices into tables of 2^bits float16 values.
 
+    Convolutions that are linear layers, of tokens or of cells of them, are taken for such.
     Values spaced evenly are quicker to find than those of k-means, which err less; package size and work on the phone
     are the same. All else stays float16: vectors, feature maps, convolution kernels, and the tables of rotary
     embeddings, which are constants like weights and would lose all sense of position in 16 values.
@@ -64,12 +67,20 @@ def palettize(
 
         configurations = {}
         for name, weight in optimize.get_weights_metadata(model, weight_threshold=_LEAST_PALETTIZED).items():
-            if {child.op_type for child in weight.child_ops} == {"linear"} and weight.val.ndim == 2:
+            if _is_matrix(name, weight):
                 bits = next((bits for key, bits in bits_of.items() if key in name), default_bits)
                 configurations[name] = optimize.OpPalettizerConfig(
                     mode=mode if bits < _EVEN_BITS else "uniform", nbits=bits, weight_threshold=_LEAST_PALETTIZED
                 )
         return optimize.palettize_weights(model, optimize.OptimizationConfig(op_name_configs=configurations))
+
+
+def _is_matrix(name: str, weight: Any) -> bool:
+    """Whether tokens are multiplied by a stored matrix: by `linear`, or by a convolution that is no more than that."""
+    kinds = {child.op_type for child in weight.child_ops}
+    if kinds == {"conv"} and weight.val.ndim == 4:
+        return weight.val.shape[2:] in _CELLS and not any(part in name for part in _GROUPED)
+    return kinds == {"linear"} and weight.val.ndim == 2
 
 
 @dataclass(frozen=True, kw_only=True)

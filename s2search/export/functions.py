@@ -1,4 +1,4 @@
-"""A step's functions as graphs of ATen operators. One trace serves three of them: what they need of it is kept."""
+"""A step's functions as graphs of ATen operators. One trace serves those that read the state: each keeps its part."""
 
 from __future__ import annotations
 
@@ -22,28 +22,37 @@ _CHECK = torch.ops.aten._assert_tensor_metadata.default
 def trace_functions(
     steps: Steps, table: dict[Any, Any], progress: Progress, *, further: int
 ) -> dict[FunctionName, ExportedProgram]:
-    """Export all functions of a step, with depthwise 3-D convolutions rewritten and equal operations made one.
+    """Export the wanted functions of a step, with depthwise 3-D convolutions rewritten and equal operations made one.
 
     Args:
         steps: The step.
         table: Operators to take apart; see `decompositions`.
-        progress: Called before either trace.
+        progress: Called before every trace.
         further: How much more work the caller has, in traces.
     """
+    wanted = steps.functions
+    reading = tuple(function for function in wanted if function != "first")
+    whole: tuple[FunctionName, ...] = reading if len(reading) < 2 else ("advance",)
+    traced = (*(function for function in wanted if function == "first"), *whole)
     programs: dict[FunctionName, ExportedProgram] = {}
-    traced: tuple[FunctionName, ...] = ("first", "advance")
     for done, function in enumerate(traced):
-        progress(done, 2 + further, f"tracing {function}")
-        inputs = tuple(steps.example(function).values())
-        program = exported(banded(steps.function(function), inputs), inputs, table)
-        _without_traces(program.graph)
-        _share_equal(program)
-        programs[function] = program
-    outputs = steps.outputs("advance")
+        progress(done, len(traced) + further, f"tracing {function}")
+        programs |= trace_function(steps, function, table)
+    return {function: programs[function] for function in FUNCTIONS if function in wanted}
+
+
+def trace_function(steps: Steps, function: FunctionName, table: dict[Any, Any]) -> dict[FunctionName, ExportedProgram]:
+    """Export one function; `advance` gives the two that are parts of it as well."""
+    inputs = tuple(steps.example(function).values())
+    program = exported(banded(steps.function(function), inputs), inputs, table)
+    _without_traces(program.graph)
+    _share_equal(program)
+    if function != "advance":
+        return {function: program}
     with quiet():
-        programs["denoise"] = with_outputs(programs["advance"], 0, 1)
-        programs["commit"] = with_outputs(programs["advance"], 1, len(outputs) - 1)
-    return {function: programs[function] for function in FUNCTIONS}
+        denoise = with_outputs(program, 0, 1)
+        commit = with_outputs(program, 1, len(steps.outputs("advance")) - 1)
+    return {"denoise": denoise, "commit": commit, "advance": program}
 
 
 def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:

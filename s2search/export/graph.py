@@ -25,6 +25,7 @@ from torch.export import ExportedProgram
 from s2search.errors import CheckError
 
 LEAST_PARITY_DB = 90.0  # float32 against float32: what is left is rounding
+_LEAST_LARGEST = 2.0**-14  # the smallest normal number of float16
 _aten = torch.ops.aten
 _VIEWS = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
 
@@ -198,7 +199,11 @@ def _can_be_banded(convolution: nn.Conv3d) -> bool:
 def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if ord != 2:
         return NotImplemented
-    return torch.sqrt(torch.sum(x * x, dim=dim, keepdim=keepdim, dtype=dtype))
+    # Squares are those of numbers up to 1: float16 has none of a number above 255.
+    largest = torch.amax(x.abs(), dim=dim, keepdim=True).clamp_min(_LEAST_LARGEST)
+    part = x / largest
+    norm = torch.sqrt(torch.sum(part * part, dim=dim, keepdim=True, dtype=dtype)) * largest
+    return norm if keepdim else norm.squeeze(dim)
 
 
 def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor, attn_mask: Tensor | None = None) -> Tensor:

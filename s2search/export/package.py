@@ -32,6 +32,7 @@ from s2search.realize.config import ModelConfig
 
 SCHEMA: Literal["s2search.package/1"] = "s2search.package/1"
 MANIFEST, SOURCE = "manifest.json", "source"
+NEW = "new_"  # before the name of a state that a function returns
 
 #: Called with what is done, what there is to do, and what comes next.
 Progress = Callable[[int, int, str], Any]
@@ -104,6 +105,7 @@ class Manifest:
         precision: Of weights and activations, as latency tables name it.
         functions: What can be run.
         states: Inputs that are the streaming state, in their order; a function that changes x returns `new_x`.
+        held: Those of them that the runtime keeps by itself; see `s2search/export/holding.py`.
         sizes: Predicted and actual.
         files: All files but the manifest itself.
     """
@@ -123,6 +125,7 @@ class Manifest:
     states: tuple[TensorSpec, ...]
     sizes: Sizes
     files: tuple[FileEntry, ...]
+    held: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.model_digest != self.model.digest or self.plan_digest != self.model.plan_digest:

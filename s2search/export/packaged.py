@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from s2search.block import Window
 from s2search.errors import InputError
 from s2search.export.base import Runtime
-from s2search.export.package import Package
-from s2search.export.step import MASKED, NEW, PAST_BIAS, VELOCITY
+from s2search.export.package import NEW, Package
+from s2search.export.step import MASKED, PAST_BIAS, VELOCITY
 from s2search.realize.network import LayerStates
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from s2search.block import LinearState, RingState, Window
 from s2search.errors import InputError
+from s2search.export.package import NEW
 from s2search.preset import LATENT_CHANNELS, PATCH
 from s2search.realize.network import S2DiT
 
@@ -35,7 +36,6 @@ FunctionName = Literal["first", "denoise", "commit", "advance"]
 FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
 MASKED = -1e4  # float16 holds it, and its exponential is 0 in every precision
 PAST_BIAS = "past_bias"
-NEW = "new_"
 VELOCITY = "velocity"
 
 Tensors = dict[str, Tensor]
@@ -79,16 +79,17 @@ class Steps:
     Attributes:
         model: In evaluation mode.
         shape: Grid, frames and window.
+        functions: Those that are wanted; by default all.
         state: An empty state, by name and in the order of the functions' inputs.
 
     Raises:
         InputError: The window is unlimited, or a layer's state is of no known type.
     """
 
-    def __init__(self, model: S2DiT, shape: StepShape) -> None:
-        self.model, self.shape = model, shape
+    def __init__(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] = FUNCTIONS) -> None:
+        self.model, self.shape, self.functions = model, shape, functions
         empty = model.initial_state(1, shape.grid, window=shape.window)
-        self.layers = tuple(_layer_past(layer, state, shape) for layer, state in enumerate(empty))
+        self.layers = tuple(layer_past(layer, state, shape) for layer, state in enumerate(empty))
         weight = next(model.parameters())
         self._kind, self._exact = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
         self.state: Tensors = {}
@@ -101,6 +102,11 @@ class Steps:
     def exact(self) -> tuple[str, ...]:
         """The inputs that stay float32 where all else is shorter: the noise level and the sums of LCHA."""
         return ("s", *(name for name in self.state if name.startswith(("sum_", "norm_"))))
+
+    @property
+    def stored(self) -> nn.Module:
+        """The module whose weights a package stores: by the model's names, in the shapes of this layout."""
+        return self.model
 
     def example(self, function: FunctionName, *, seed: int = 0) -> Tensors:
         """Return inputs to trace with: random ones, and a state that such chunks left."""
@@ -138,7 +144,15 @@ class Steps:
         velocity = () if function == "commit" else (VELOCITY,)
         return velocity + (() if function in ("first", "denoise") else tuple(NEW + name for name in self.state))
 
-    def function(self, function: FunctionName) -> Step:
+    def to_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs or outputs, arrays of numpy by name, as this class has them: other layouts differ."""
+        return dict(arrays)
+
+    def from_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Undo `to_source`."""
+        return dict(arrays)
+
+    def function(self, function: FunctionName) -> nn.Module:
         """Return a function as a module of positional inputs: `latents`, `s`, `text`, and the state in its order."""
         return Step(self, function)
 
@@ -261,7 +275,12 @@ class _LinearPast:
         return tensors
 
 
-def _layer_past(layer: int, state: Any, shape: StepShape) -> _RingPast | _LinearPast:
+def layer_past(layer: int, state: Any, shape: StepShape) -> _RingPast | _LinearPast:
+    """Return how a layer's state becomes tensors.
+
+    Raises:
+        InputError: It is of no known type.
+    """
     if isinstance(state, RingState):
         return _RingPast(layer=layer, state=state, shape=shape)
     if isinstance(state, LinearState):

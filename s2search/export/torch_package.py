@@ -58,8 +58,10 @@ class TorchProgram(Exporter):
 
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions, quiet
+        from s2search.export.step import Steps
 
         files = sorted(set(_FILE_OF.values()))
+        steps = Steps(steps.model, steps.shape)  # one program serves all that read the state: less would save nothing
         programs = trace_functions(steps, decompositions(), progress, further=len(files))
         with quiet():
             for done, file in enumerate(files):

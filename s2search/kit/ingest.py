@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from msgspec import UnsetType
 
+from s2search.card import Card, Provenance
 from s2search.errors import InputError
 from s2search.kit.manifest import KitRow, Manifest, digest_of, read_manifest
 from s2search.kit.results import Failed, Hot, Results, Sample
@@ -28,7 +29,8 @@ from s2search.kit.sustained import seconds_of, sustained_samples
 from s2search.measure.base import Device
 from s2search.measure.correction import Correction, ItemTimes, Timing, correct
 from s2search.measure.items import long_skip_row
-from s2search.table import Card, LatencyTable, Provenance, Row, refuse_existing
+from s2search.row import Row
+from s2search.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")
 _DIGITS = 6  # of milliseconds: a nanosecond

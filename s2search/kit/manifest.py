@@ -19,7 +19,7 @@ import msgspec
 
 from s2search.block import Scenario, Shape
 from s2search.errors import InputError
-from s2search.table import Role
+from s2search.row import Role
 
 SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"
 MANIFEST = "manifest.json"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from s2search.cost import Cost
 from s2search.errors import MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
-from s2search.table import LatencyTable, Row, Scope
+from s2search.row import Row
+from s2search.table import LatencyTable, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from s2search.card import SCHEMA, Card
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
 from s2search.imported import NO_OPERATION, ImportedCard, check_header, is_imported
@@ -19,7 +20,8 @@ from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Line, Sheet
 from s2search.lint.table_rules import Suspect
-from s2search.table import SCHEMA, Card, LatencyTable, Row, check_columns, installed_tables, parse_row, read_text
+from s2search.row import Row, check_columns, parse_row
+from s2search.table import LatencyTable, installed_tables, read_text
 
 _UNREADABLE = "correct the line or remove it"
 

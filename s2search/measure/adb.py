@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from s2search.errors import InputError
 from s2search.measure.adb_transport import AdbTransport, Transport, devices
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.table import ROLES, Role
+from s2search.row import ROLES, Role
 
 _FOLDER = "/data/local/tmp/s2search"
 _WARM_UPS = 3  # calls of every process that do not count: each sample is a process of its own

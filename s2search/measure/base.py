@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from s2search.block import Part, Scenario, Shape
-from s2search.table import ProvenanceKind, Role
+from s2search.card import ProvenanceKind
+from s2search.row import Role
 
 Measure = Literal["latency", "peak_memory", "placement"]
 

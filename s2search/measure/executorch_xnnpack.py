@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
-from s2search.table import ROLES, Role
+from s2search.row import ROLES, Role
 
 if TYPE_CHECKING:
     from s2search.measure.tensor_call import TensorCall

@@ -9,7 +9,7 @@ from s2search import registry
 from s2search.block import Block, Part, Precision, Scenario, Shape
 from s2search.measure.base import Device, Item
 from s2search.preset import Preset
-from s2search.table import ROLES, Role, Row
+from s2search.row import ROLES, Role, Row
 
 SCENARIOS: tuple[Scenario, ...] = ("stream", "clip")
 _PARTS: dict[str, Role] = {"down": "switch", "up": "switch", "stem": "fixed", "head": "fixed"}

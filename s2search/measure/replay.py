@@ -11,9 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from s2search.card import ProvenanceKind
 from s2search.errors import InputError, S2SearchError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.table import ROLES, LatencyTable, ProvenanceKind, Role, Row, open_table
+from s2search.row import ROLES, Role, Row
+from s2search.table import LatencyTable, open_table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from s2search.card import Card, Provenance
 from s2search.measure.base import Device, Item, Profiler
 from s2search.measure.bootstrap import median_error
 from s2search.measure.correction import Bounds, Correction, ItemTimes, Timing, correct
 from s2search.measure.items import long_skip_row
 from s2search.measure.samples import Campaign, Journal, Ready, Sample
 from s2search.measure.schedule import steady_round
-from s2search.table import Card, LatencyTable, Provenance, Row
+from s2search.row import Row
+from s2search.table import LatencyTable
 
 _DIGITS = 6  # of milliseconds: a nanosecond
 _CERTAIN = 2.0  # standard errors from which a launch cost is told from noise

@@ -123,8 +123,10 @@ def _grid(shape: Shape, stream: Stream) -> tuple[int, int]:
 
 def _tensors(state: Any) -> list[Tensor]:
     if dataclasses.is_dataclass(state):
-        return [tensor for field in dataclasses.fields(state) for tensor in _tensors(getattr(state, field.name))]
-    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+        return _tensors([getattr(state, field.name) for field in dataclasses.fields(state)])
+    leaves = tree_leaves(state)
+    nested = [tensor for leaf in leaves if dataclasses.is_dataclass(leaf) for tensor in _tensors(leaf)]
+    return nested + [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _storage_bytes(tensors: list[Tensor]) -> int:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measure.host import chip, conditions, cores, governor, pinned, why_no_cores
-from s2search.table import ROLES, Role
+from s2search.row import ROLES, Role
 
 if TYPE_CHECKING:
+    import torch
+
     from s2search.measure.torch_call import TorchCall
 
 
@@ -86,11 +88,19 @@ class TorchCpu(Profiler):
 
     def prepare(self, item: Item) -> Prepared:
         """Build the item's module. See the base class."""
-        import torch
-
         from s2search.measure.torch_call import torch_call
 
-        return _Eager(torch_call(item, torch.device("cpu"), getattr(torch, self.dtype)))
+        return self.prepare_call(torch_call(item, *self.place()))
+
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        """Return where calls happen, and in which type."""
+        import torch
+
+        return torch.device("cpu"), getattr(torch, self.dtype)
+
+    def prepare_call(self, call: TorchCall) -> Prepared:
+        """Make a call ready to be timed."""
+        return _Eager(call)
 
     def conditions(self) -> Mapping[str, float]:
         """Return the processor's heat and clock. See the base class."""

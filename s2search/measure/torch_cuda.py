@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from s2search.errors import InputError
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.table import ROLES, Role
+from s2search.row import ROLES, Role
 
 if TYPE_CHECKING:
+    import torch
+
     from s2search.measure.torch_call import TorchCall
 
 _CALLS_BEFORE_CAPTURE = 3
@@ -92,14 +94,23 @@ class TorchCuda(Profiler):
         from s2search.measure.torch_call import torch_call
 
         try:
-            call = torch_call(item, torch.device("cuda", torch.cuda.current_device()), getattr(torch, self.dtype))
-            return _OnGpu(call, self._launch(call))
+            return self.prepare_call(torch_call(item, *self.place()))
         except torch.OutOfMemoryError:
             raise InputError(
                 f"{item.key} does not fit the memory of {torch.cuda.get_device_name()} beside the other items",
                 remedy="leave the candidate out, or shorten the clip",
                 item=item,
             ) from None
+
+    def place(self) -> tuple[torch.device, torch.dtype]:
+        """Return where calls happen, and in which type."""
+        import torch
+
+        return torch.device("cuda", torch.cuda.current_device()), getattr(torch, self.dtype)
+
+    def prepare_call(self, call: TorchCall) -> Prepared:
+        """Compile and capture a call as configured, ready to be timed."""
+        return _OnGpu(call, self._launch(call))
 
     def time_pair_ms(self, first: Prepared, second: Prepared, repetitions: int) -> float:
         """Queue both in turn and wait at the end. See the base class."""

@@ -1,14 +1,13 @@
 """Real packages as subjects: random layouts exported for a runtime of this machine, their denoising step timed whole.
 
 What is timed is `Runtime.run("denoise")` as an application calls it: all inputs in, among them the state that two
-chunks left, the velocity out. Weights are random: no runtime here is faster or slower for what they are.
+chunks left, the velocity out.
 """
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,29 +19,11 @@ from s2search.export.package import Package
 from s2search.measure.base import Memory, Prepared, Profiler
 from s2search.preset import Preset, video_size
 from s2search.realize.config import ModelConfig
+from s2search.recalibration.bench import Bench
+from s2search.recalibration.models import random_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Report = Callable[[int, int, str], Any]
-
-
-class Bench(ABC):
-    """What turns layouts into packages that can be timed.
-
-    Attributes:
-        profiler: What the table was measured with.
-    """
-
-    profiler: Profiler
-
-    @abstractmethod
-    def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
-        """Write the package of a layout, unless a whole one is there."""
-
-    @abstractmethod
-    def prepare(self, folder: Path) -> Prepared:
-        """Load a package, ready to denoise one chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +40,14 @@ class PackageBench(Bench):
 
     def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
         """Realize a layout with random weights and export it. See the base class."""
-        import torch
-
-        from s2search.realize.network import S2DiT
-
         config = ModelConfig(preset=preset, layout=tuple(layout))
         if folder.exists() and Package.load(folder).manifest.model_digest == config.digest:
             return
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = S2DiT(config)
-        registry.create("exporters", self.exporter).export(model, grid, folder)
+        model = random_model(config, seed)
+        registry.create("exporters", self.exporter).export(model, grid, folder, functions=("denoise",))
 
-    def prepare(self, folder: Path) -> Prepared:
-        """Load a package with inputs. See the base class."""
+    def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:
+        """Load a package, which has its grid, with inputs. See the base class."""
         from s2search.verify.subject import Options
         from s2search.verify.subject import Subject as Verified
 

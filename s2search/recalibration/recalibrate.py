@@ -1,4 +1,4 @@
-"""Recalibration: random layouts timed whole, the table corrected by half of them and judged by the other half.
+"""Recalibration: random layouts timed whole, the table corrected by a third of them and judged by the others.
 
 The new table is a version of its own: its card says from which digest it came, by which layouts, and what was
 corrected; its rows are derived, no longer measured. The old one stays as it is. Where the layouts show no systematic
@@ -26,22 +26,27 @@ from s2search.measure.campaign import Clock, Progress, utc_now
 from s2search.measure.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.attribution import Parts, attribute
+from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
-from s2search.recalibration.packages import Bench, PackageBench
+from s2search.recalibration.models import ModelBench
+from s2search.recalibration.packages import PackageBench
 from s2search.recalibration.report import Errors, LayoutTime, Recalibration
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
 from s2search.recalibration.version import corrected_table, record
 from s2search.space import Space
 from s2search.table import LatencyTable, Scope, refuse_existing
 
-#: The runtimes of this machine, each by its profiler's name, with the exporter of its packages.
-RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch"}
+#: The runtimes of this machine by their profilers' names, with the exporter of their packages; torch runs models.
+RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch", "torch_cpu": None, "torch_cuda": None}
 
 #: Begins a stage of the work, by its name.
 Stages = Callable[[str], AbstractContextManager[Progress]]
 
 _JOURNAL = "recalibration"  # folder inside the new table's: samples.jsonl, and packages while it goes on
 _MOST_DRAWS = 1000
+
+#: One layout of so many is for the fit: a correction has few numbers, and a median error needs many layouts.
+FIT_EVERY = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +55,23 @@ class Settings:
 
     Attributes:
         preset: Sizes of the model that the table was measured for; its depth is that of the layouts.
-        layouts: How many; every second one is held out.
+        layouts: How many; one of three is for the fit, the others are held out.
         candidates: Blocks that occur in them; by default all of the table's.
         rounds: How often everything is timed.
         seed: Draws layouts, weights and orders.
     """
 
     preset: Preset
-    layouts: int = 40
+    layouts: int = 30
     candidates: tuple[Block, ...] = ()
     rounds: int = 30
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.layouts < 2 * LEAST_LAYOUTS:
+        if self.layouts < (least := LEAST_LAYOUTS * FIT_EVERY):
             raise InputError(
-                f"{self.layouts} layouts are too few: half of them are held out",
-                allowed=f"at least {2 * LEAST_LAYOUTS}",
+                f"{self.layouts} layouts are too few: one of {FIT_EVERY} is for the fit",
+                allowed=f"at least {least}",
             )
 
 
@@ -74,22 +79,23 @@ def _silent(stage: str) -> AbstractContextManager[Progress]:
     return nullcontext(lambda done, total, label: None)
 
 
-def bench_of(table: LatencyTable, runtime: str | None = None) -> PackageBench:
-    """Return what times packages as a table's rows were timed: the same runtime and threads.
+def bench_of(table: LatencyTable, runtime: str | None = None) -> Bench:
+    """Return what times whole models as a table's rows were timed: the same runtime and threads.
 
     Raises:
-        InputError: The table was measured with another runtime, or with one whose packages do not run here.
+        InputError: The table was measured with another runtime, or with one that does not run here.
     """
     told = dict(table.card.protocol.get("profiler") or {})
     name = str(told.pop("name", "none that is stated"))
     if name not in RUNTIMES or runtime not in (None, name):
         raise InputError(
             f"the table {table.name!r} was measured with {name}" + (f", not with {runtime}" if runtime else ""),
-            allowed=f"tables that s2search measured with {' or '.join(RUNTIMES)}",
+            allowed=f"tables that s2search measured with one of: {', '.join(RUNTIMES)}",
             remedy="measure a table with that runtime: s2search measure --profiler onnxruntime",
         )
     profiler = registry.build(registry.load("profilers", name), told, described_as=f"profiler {name!r}")
-    return PackageBench(profiler=profiler, exporter=RUNTIMES[name])
+    exporter = RUNTIMES[name]
+    return PackageBench(profiler=profiler, exporter=exporter) if exporter else ModelBench(profiler=profiler)
 
 
 def recalibrate(
@@ -102,7 +108,7 @@ def recalibrate(
     progress: Stages = _silent,
     clock: Clock = utc_now,
 ) -> Recalibration:
-    """Time random layouts, correct the table by half of them, and write the new version unless it gains nothing.
+    """Time random layouts, correct the table by a third of them, and write the new version unless it gains nothing.
 
     Args:
         table: The old version, which is left as it is.
@@ -139,7 +145,9 @@ def recalibrate(
     ]
     subjects += [
         Subject(
-            key=_key(number), facts={"layout": text, "table": table.digest}, prepare=partial(bench.prepare, package)
+            key=_key(number),
+            facts={"layout": text, "table": table.digest},
+            prepare=partial(bench.prepare, package, grid),
         )
         for number, (text, package) in enumerate(zip(texts, packages, strict=True))
     ]
@@ -198,17 +206,17 @@ def _answer(
     found: Timings,
     folder: Path,
 ) -> Recalibration:
-    """Fit on every second layout, judge by the others, and write the new table."""
+    """Fit on every third layout, judge by the others, and write the new table."""
     now = _parts_now(before, items, found)
     counts = [before.counts([space.candidates[c] for c in choice_L]) for choice_L in layouts]
     measured = [found.items[_key(number)].corrected.median_ms for number in range(len(layouts))]
-    chosen: Fit = fit(counts[::2], before, measured[::2])
+    chosen: Fit = fit(counts[::FIT_EVERY], before, measured[::FIT_EVERY])
     new = corrected_table(table, scope, chosen.correction, folder.resolve().name)
     after = Parts.of(new, scope)
     times = tuple(
         LayoutTime(
             layout=space.write_layout(choice_L),
-            held_out=bool(number % 2),
+            held_out=bool(number % FIT_EVERY),
             predicted_ms=before.sum_ms(counts[number]),
             corrected_ms=after.sum_ms(counts[number]),
             measured_ms=measured[number],

@@ -43,12 +43,12 @@ class Errors:
 
     @classmethod
     def of(cls, times: Sequence[LayoutTime], *, held_out: bool) -> Errors:
-        """Summarise one half of the layouts."""
-        half = [one for one in times if one.held_out == held_out]
-        before = [abs(one.predicted_ms / one.measured_ms - 1) for one in half]
-        after = [abs(one.corrected_ms / one.measured_ms - 1) for one in half]
+        """Summarise the layouts of the fit, or those held out of it."""
+        some = [one for one in times if one.held_out == held_out]
+        before = [abs(one.predicted_ms / one.measured_ms - 1) for one in some]
+        after = [abs(one.corrected_ms / one.measured_ms - 1) for one in some]
         return cls(
-            layouts=len(half),
+            layouts=len(some),
             before_median=statistics.median(before),
             before_worst=max(before),
             after_median=statistics.median(after),

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
+from s2search.export.memory import predicted_memory_bytes
 from s2search.preset import video_size
 
 if TYPE_CHECKING:
@@ -30,13 +31,15 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
     for label, (actual, predicted) in {"weights and graphs": weights, "state": state}.items():
         difference = f"{actual / predicted - 1:+.1%}" if predicted else "-"
         figures.add_row(label, format_bytes(actual), format_bytes(predicted), difference)
+    figures.add_row("memory, loaded", "not measured", format_bytes(predicted_memory_bytes(manifest)), "-")
     functions = ", ".join(function.name for function in manifest.functions)
     size = f"{video_size(*manifest.grid)}, chunks of {manifest.chunk_frames} latent frames, {manifest.precision}"
     runs = [(label, len(list(layers))) for label, layers in groupby(manifest.model.layout)]
     layout = ", ".join(label if count == 1 else f"{label}*{count}" for label, count in runs)
     return Group(
         Text(f"{manifest.exporter_text} package in {package.folder} after {seconds:.1f} s"),
-        Text(f"{layout}: {size}"),
+        Text(layout),
+        Text(size),
         Text(f"functions: {functions}"),
         files,
         figures,

@@ -13,23 +13,27 @@ if TYPE_CHECKING:
 
 _STYLES = {"passed": "green", "failed": "bold red", "not_run": "yellow"}
 _WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
+_MISSED = Text("missed", style="yellow")  # failed, and not required
 _SIGNS = {"at least": ">=", "at most": "<=", None: ""}
 
 
 def verification_text(found: Verification) -> RenderableType:
     """Return one line per check with its figure and threshold, what is to be said of it, and the verdict."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     grid.add_column("check", no_wrap=True)
     grid.add_column("", no_wrap=True)
     grid.add_column("value", justify="right", no_wrap=True)
     grid.add_column("asked", no_wrap=True)
     grid.add_column("unit", no_wrap=True)
+    grid.add_column("mode" if any(check.mode for check in found.checks) else "", no_wrap=True)
     notes: list[tuple[str, str]] = []
     for check in found.checks:
         asked = "" if check.threshold is None else f"{_SIGNS[check.bound]} {_number(check.threshold)}"
         name = check.name if check.required else f"({check.name})"
         value = "" if check.value is None else _number(check.value)
-        grid.add_row(name, Text(_WORDS[check.status], style=_STYLES[check.status]), value, asked, check.unit)
+        word = Text(_WORDS[check.status], style=_STYLES[check.status])
+        status = _MISSED if check.status == "failed" and not check.required else word
+        grid.add_row(name, status, value, asked, check.unit, check.mode)
         if note := _note(check):
             notes.append((check.name, note))
     said = Table.grid(padding=(0, 2))

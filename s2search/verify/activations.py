@@ -21,12 +21,9 @@ from torch.utils._pytree import tree_leaves
 from s2search.export.step import FunctionName, Steps
 from s2search.realize.network import S2DiT
 from s2search.verify.check import Check
-from s2search.verify.evaluated import EvaluatedCoreML
 from s2search.verify.records import Peaks
 from s2search.verify.report import CheckResult
 from s2search.verify.subject import Subject
-
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "w4a16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,7 @@ class Activations(Check):
 
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Watch a pass. See the base class."""
-        dtype = _TYPES[subject.package.manifest.precision]
+        dtype = torch.float32 if subject.package.manifest.precision == "float32" else torch.float16
         function: FunctionName = "advance" if "advance" in subject.functions() else subject.functions()[0]
         yield self._of_source(subject, function, dtype)
         if dtype != torch.float16:  # what a shorter type would do, before somebody exports it
@@ -62,14 +59,15 @@ class Activations(Check):
         return self._judged(subject, f"source_{name}", watch.largest, limit, watch.first_non_finite or watch.at, why)
 
     def _of_program(self, subject: Subject, function: FunctionName) -> CheckResult:
-        runtime, peaks = EvaluatedCoreML(subject.package, "float32"), Peaks()
+        runtime, peaks = subject.evaluator("float32"), Peaks()
         runtime.watched(function, subject.inputs(function), [peaks])
         largest, bad = peaks.largest, peaks.first_non_finite
         at = bad or largest
         where = "" if at is None else f"{at.operation.type} ({at.operation.name})"
         limit = float(torch.finfo(torch.float16).max)
         why = "the program in the evaluator, nothing rounded"
-        return self._judged(subject, "program", largest.largest if largest else 0.0, limit, where, why)
+        found = self._judged(subject, "program", largest.largest if largest else 0.0, limit, where, why)
+        return replace(found, mode="float32")
 
     def _judged(self, subject: Subject, of: str, largest: float, limit: float, where: str, why: str) -> CheckResult:
         if math.isfinite(largest):

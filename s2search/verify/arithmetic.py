@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from s2search.card import ProvenanceKind
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import S2SearchError
 from s2search.plan import Plan
-from s2search.table import LatencyTable, ProvenanceKind, open_table
+from s2search.table import LatencyTable, open_table
 from s2search.verify.check import Check
 from s2search.verify.report import Bound, CheckResult
 from s2search.verify.subject import CannotRunError, Subject
@@ -41,16 +42,21 @@ class Arithmetic(Check):
     def _of(self, subject: Subject, plan: Plan, table: LatencyTable, policy: CommitPolicy) -> CheckResult:
         pipeline = table.card.pipeline
         assert pipeline is not None
-        forward_us = round(1000 * plan.latency_ms.predicted)
+        forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
         passes, kind = pipeline.forwards(policy), weakest([block.provenance for block in plan.blocks.values()])
-        codec, whole = _kind_of_codec(table), policy == "clean_pass"
+        codec, rest = _kind_of_codec(table), table.card.provenance.kind
+        chunk_us = pipeline.chunk_us(round(1000 * forward_ms), policy) + round(1000 * (commit_ms or 0))
+        committing = "" if commit_ms is None else f" + committing {commit_ms:.1f} ms ({rest})"
         why = (
-            f"{passes} passes of {forward_us / 1000:.1f} ms ({kind}) + text {pipeline.text_ms:g} ms "
-            f"({table.card.provenance.kind}) + decoder {pipeline.decoder_ms:g} ms ({codec}) = "
-            f"{pipeline.chunk_us(forward_us, policy) / 1000:.1f} ms for {pipeline.chunk_frames} frames "
-            f"({weakest([kind, codec, table.card.provenance.kind])})"
-        ) + ("; the clean pass is counted as a whole one, which is an upper limit" if whole else "")
-        fps = pipeline.frames_per_second(forward_us, policy)
+            f"{passes} passes of {forward_ms:.1f} ms ({kind}){committing} + text {pipeline.text_ms:g} ms ({rest}) + "
+            f"decoder {pipeline.decoder_ms:g} ms ({codec}) = {chunk_us / 1000:.1f} ms for {pipeline.chunk_frames} "
+            f"frames ({weakest([kind, codec, rest])})"
+        )
+        if commit_ms is None:
+            why += "; what committing takes is not in the table"
+        if policy == "clean_pass":
+            why += "; the clean pass is counted as a whole one, which is an upper limit"
+        fps = 1e6 * pipeline.chunk_frames / chunk_us
         asked = plan.rate.budget if plan.rate and policy == plan.commit else None
         if asked is None:
             return CheckResult(

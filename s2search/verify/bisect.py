@@ -35,13 +35,18 @@ class Inside:
 
     def blocks_db(self) -> dict[str, float]:
         """Return the parity of the last value of every block that both have."""
+        ends = self.ends()
+        found = self.parity_db(ends.values())
+        return {block: found[end.name] for block, end in ends.items()}
+
+    def ends(self) -> dict[str, Operation]:
+        """Return the last operation of every block that both have."""
         known = self.taps.names()
         ends = {
             block: next((one for one in reversed(operations) if one.name in known), None)
             for block, operations in self.reference.blocks.items()
         }
-        found = self.parity_db([end for end in ends.values() if end])
-        return {block: found[end.name] for block, end in ends.items() if end}
+        return {block: end for block, end in ends.items() if end}
 
     def parity_db(self, operations: Iterable[Operation]) -> dict[str, float]:
         """Return the parity of operations that both have, by name and in their order."""

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
+from s2search.block import COMPRESSED
 from s2search.export.step import FunctionName
-from s2search.verify.bisect import look_inside
+from s2search.verify.bisect import Inside, look_inside
 from s2search.verify.check import Check
 from s2search.verify.decibels import MOST_DB, parity_db
+from s2search.verify.evaluator import Mode
 from s2search.verify.reference import block_of
 from s2search.verify.report import Bound, CheckResult, not_run
 from s2search.verify.subject import Subject
-from s2search.verify.taps import TAPS, Taps, open_taps
+from s2search.verify.taps import TAPS, CoreMLTaps, Taps, open_taps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: By precision. Errors of all blocks before it are in a block's figure; one float16 block alone has 60 dB and more.
-LEAST_DB = {"float32": 90.0, "float16": 50.0, "w4a16": 20.0}
+#: By precision.
+LEAST_DB = {"float32": 90.0, "float16": 60.0, **dict.fromkeys(COMPRESSED, 20.0)}
+_MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks(Check):
-    """The output of every block is near enough to the source's, all blocks before it being the package's own.
+    """The output of every block is near enough to the source's.
 
-    It is required of runtimes that let one look inside, and listed as not run for others.
+    In a Core ML package every block alone is looked at: it starts from the source's values, rounded as the mode rounds.
+    Float16 is required; the other modes say what the weights alone lose, and what an accelerator may that also
+    accumulates in float16. In other packages all blocks before it are the package's own, so a block's figure has their
+    errors too. It is listed as not run for runtimes that do not let one look inside.
     """
 
     name: ClassVar[str] = "blocks"
@@ -46,13 +52,32 @@ class Blocks(Check):
             return
         inputs, taps = subject.inputs(function), open_taps(subject, function)
         tails = taps.tails()
-        if tails is None:
-            parts = look_inside(subject, function, inputs).blocks_db()
+        if isinstance(taps, CoreMLTaps):
+            inside = look_inside(subject, function, inputs)
+            for mode in _MODES:
+                subject.say(f"blocks in {mode}")
+                parts = blocks_alone_db(inside, taps, mode)
+                found = self._result(subject, parts, mode, f"{function!r}, each alone")
+                yield replace(found, required=mode == "float16", mode=mode)
+        elif tails is None:
+            yield self._result(subject, look_inside(subject, function, inputs).blocks_db(), "", repr(function))
         else:
             parts = nearest_db(outputs_of_blocks(subject, function, inputs), tails, taps, inputs)
+            yield self._result(subject, parts, "", repr(function))
+
+    def _result(self, subject: Subject, parts: dict[str, float], of: str, what: str) -> CheckResult:
         worst = min(parts, key=lambda block: parts[block])
-        why = f"the worst of {len(parts)} blocks of {function!r}"
-        yield self.judge(subject, parts[worst], LEAST_DB[manifest.precision], where=worst, why=why, parts=parts)
+        why = f"the worst of {len(parts)} blocks of {what}"
+        least = LEAST_DB[subject.package.manifest.precision]
+        return self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
+
+
+def blocks_alone_db(inside: Inside, taps: CoreMLTaps, mode: Mode) -> dict[str, float]:
+    """Return the parity of every block that starts from the source's values, decibels."""
+    names = {block: operation.name for block, operation in inside.ends().items()}
+    wanted = inside.reference.values(inside.inputs, set(names.values()))
+    got = taps.alone(inside.inputs, wanted, mode)
+    return {block: parity_db(wanted[name], got[name]) for block, name in names.items()}
 
 
 def outputs_of_blocks(

@@ -25,6 +25,7 @@ from s2search.verify.sums import HalfSums, Sums, WideSums, half
 Mode = Literal["float32", "float16", "pessimistic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 _WIDE: Sums = WideSums()
+_MOST_KEPT = 2**16  # numbers of a constant that is kept: what a large model's matrices are, is read anew
 _COMPUTING_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 _Values = dict[str, Tensor]
 
@@ -80,6 +81,7 @@ class Evaluator:
             )
         self._last_uses = _last_uses(self.function.operations, self.function.outputs)
         self._foreseen: set[str] = set()
+        self._kept: dict[int, Tensor | str] = {}
 
     def initial_state(self) -> dict[str, Tensor]:
         """Return a state of zeros, as Core ML makes it."""
@@ -92,7 +94,12 @@ class Evaluator:
         }
 
     def run(
-        self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor] | None = None, *, watch: Sequence[Watch] = ()
+        self,
+        inputs: Mapping[str, Tensor],
+        state: Mapping[str, Tensor] | None = None,
+        *,
+        watch: Sequence[Watch] = (),
+        forced: Mapping[str, Tensor] | None = None,
     ) -> Result:
         """Call the function. The state given is left as it was.
 
@@ -100,11 +107,12 @@ class Evaluator:
             inputs: By name, in any floating or whole type.
             state: What the last call left; by default zeros.
             watch: Called with every step.
+            forced: By name, what operations after it read in place of the value that was computed.
 
         Raises:
             InputError: An input or the state does not fit, or an operation cannot be computed as the program says.
         """
-        steps = self.steps(inputs, state)
+        steps = self.steps(inputs, state, forced)
         while True:
             try:
                 step = next(steps)
@@ -115,7 +123,10 @@ class Evaluator:
                 look(step)
 
     def steps(
-        self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        state: Mapping[str, Tensor] | None = None,
+        forced: Mapping[str, Tensor] | None = None,
     ) -> Generator[Step, None, Result]:
         """Yield the steps of a call, then return its result. Values are forgotten after their last use."""
         values = self._taken(self.function.inputs, inputs, "input")
@@ -123,6 +134,9 @@ class Evaluator:
         for operation, unused in zip(self.function.operations, self._last_uses, strict=True):
             step = self._step(operation, values, states)
             values.update({named.name: x for named, x in zip(operation.outputs, step.outputs, strict=True)})
+            for named in operation.outputs:
+                if forced and named.name in forced:
+                    values[named.name] = self._declared(forced[named.name], named, operation)
             if not _unpacks(operation):
                 yield step
             for name in unused:
@@ -220,12 +234,21 @@ class Evaluator:
 
     def _value(self, value: str | Constant, values: _Values) -> Any:
         if isinstance(value, Constant):
-            return _numbers(value)
+            return self._constant(value)
         if value in self.function.constants:
-            return _numbers(self.function.constants[value])
+            return self._constant(self.function.constants[value])
         if value not in values:
             raise ValueError(f"{value} is a state, and is not read")
         return values[value]
+
+    def _constant(self, constant: Constant) -> Tensor | str:
+        """Return its numbers; those of small ones are read once."""
+        found = self._kept.get(id(constant))
+        if found is None:
+            found = _numbers(constant)
+            if (constant.type.count or 0) <= _MOST_KEPT:
+                self._kept[id(constant)] = found
+        return found
 
 
 def _last_uses(operations: Sequence[Operation], outputs: Sequence[str]) -> list[list[str]]:

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from s2search.verify import coreml_lint
 from s2search.verify.check import Check
-from s2search.verify.evaluated import EvaluatedCoreML
 from s2search.verify.records import Peaks
 from s2search.verify.report import CheckResult, not_run
 from s2search.verify.stored import read_onnx
@@ -46,11 +45,16 @@ class Lint(Check):
         for rule, operations in found.items():
             where = ", ".join(f"{name} ({count})" for name, count in Counter(operations).most_common(3))
             result = self.judge(subject, len(operations), 0, of=rule, where=where)
-            yield replace(result, required=rule not in _ADVICE)
+            yield replace(result, required=rule not in _ADVICE or _promises_four_axes(subject))
+
+
+def _promises_four_axes(subject: Subject) -> bool:
+    """Whether the package's layout is one of four axes, and all of its layers are in it."""
+    return getattr(subject.exporter, "layout", "") == "bc1s" and not getattr(subject.exported, "own_layout", ())
 
 
 def _coreml(subject: Subject) -> Iterator[tuple[str, str]]:
-    runtime = EvaluatedCoreML(subject.package, "float32")
+    runtime = subject.evaluator("float32")
     for function in subject.functions():
         peaks = Peaks()
         runtime.watched(function, subject.inputs(function), [peaks])

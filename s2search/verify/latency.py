@@ -23,7 +23,7 @@ class Latency(Check):
     """A pass of `denoise` takes what the plan says, within a tolerance. It needs `--measure`, and is not required.
 
     It is the median of passes one after another, in this process and with its threads: enough to see a plan that is far
-    off. `s2search table measure` measures by a protocol.
+    off. `s2search measure` measures by a protocol.
 
     Attributes:
         tolerance_percent: Of the plan's latency.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from s2search.block import COMPRESSED
 from s2search.errors import CheckError
 from s2search.export.step import FunctionName
 from s2search.verify.bisect import first_difference
@@ -15,7 +16,7 @@ from s2search.verify.report import Bound, CheckResult
 from s2search.verify.subject import Subject
 
 #: By precision, of a whole function: what rounding leaves, with room.
-LEAST_DB = {"float32": 90.0, "float16": 40.0, "w4a16": 20.0}
+LEAST_DB = {"float32": 90.0, "float16": 40.0, **dict.fromkeys(COMPRESSED, 20.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Parity(Check):
         _ = subject.runtime
         for function in subject.functions():
             subject.say(f"parity of {function}")
-            yield self._of(subject, function)
+            yield replace(self._of(subject, function), mode=subject.mode)
 
     def _of(self, subject: Subject, function: FunctionName) -> CheckResult:
         inputs = subject.inputs(function)

@@ -35,6 +35,8 @@ class CheckResult:
         unit: Of value, threshold and parts.
         threshold: What the figure is held against; null where nothing is.
         bound: On which side of the threshold the figure must be.
+        mode: The arithmetic that the figure is from, where there are several: `float32` rounds nothing, `float16` what
+            operations return, `pessimistic` also what they add up. Empty where the runtime decides.
         where: The place that decided: a file, a tensor, an operation, a chunk.
         why: What there is to say in one line; for `not_run` the reason.
         parts: The figures of parts by name: per output, per chunk, per tensor.
@@ -47,6 +49,7 @@ class CheckResult:
     unit: str = ""
     threshold: float | None = None
     bound: Bound | None = None
+    mode: str = ""
     where: str = ""
     why: str = ""
     parts: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from s2search.block import COMPRESSED
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import CheckError, S2SearchError
 from s2search.export.packaged import PackagedModel
@@ -18,10 +19,14 @@ from s2search.stream.schedule import few_step_schedule
 from s2search.stream.state import StreamState
 from s2search.verify.check import Check
 from s2search.verify.decibels import parity_db
+from s2search.verify.evaluator import Mode
 from s2search.verify.report import Bound, CheckResult
 from s2search.verify.subject import Subject
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
+#: By precision, after the last chunk and at every chunk before it.
+LEAST_DB = {"float32": 40.0, "float16": 40.0, **dict.fromkeys(COMPRESSED, 25.0)}
+_OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,40 +37,43 @@ class Streaming(Check):
     state. What is left is the error of the package and of its state, and no divergence of two streams. How far two free
     streams from the same noise come apart is a result of its own, and not required.
 
-    Attributes:
-        least_db: After the last chunk, and at every chunk before it.
+    Where the evaluator runs the package, all of that is in float16. Its other modes run one pass a chunk, and are not
+    required.
     """
 
     name: ClassVar[str] = "stream"
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
-    least_db: float = 40.0
-
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Stream. See the base class."""
-        packaged = PackagedModel(subject.package, subject.runtime)
+        packaged, mode = PackagedModel(subject.package, subject.runtime), subject.mode
         for policy in COMMIT_POLICIES:
             if {"denoise", _NEEDS[policy]} <= set(subject.functions()):
                 pair = Pair(subject.source, packaged)
                 list(_streamed(subject, pair, policy, f"stream, {policy}"))
-                yield self._result(subject, policy, pair.chunks_db(len(few_step_schedule())), required=True)
+                yield self._result(subject, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
         if {"denoise", "advance"} <= set(subject.functions()):
+            for other in _OTHER_MODES if subject.evaluated else ():
+                pair = Pair(subject.source, PackagedModel(subject.package, subject.evaluator(other)))
+                list(_streamed(subject, pair, "reuse_last", f"{other} stream", few_step_schedule()[-1:]))
+                yield self._result(subject, other, pair.chunks_db(1), other, required=False)
             free = _streamed(subject, packaged, "reuse_last", "free stream")
             wanted = _streamed(subject, subject.source, "reuse_last", "free stream")
             parts = [parity_db(a.numpy(), b.numpy()) for a, b in zip(wanted, free, strict=True)]
-            yield self._result(subject, "free_running", parts, required=False)
+            yield self._result(subject, "free_running", parts, mode, required=False)
 
-    def _result(self, subject: Subject, of: str, chunks_db: list[float], *, required: bool) -> CheckResult:
+    def _result(self, subject: Subject, of: str, chunks_db: list[float], mode: str, *, required: bool) -> CheckResult:
         parts = {f"chunk {chunk}": value for chunk, value in enumerate(chunks_db)}
         worst = min(parts, key=lambda chunk: parts[chunk])
-        how = "the same latents committed to both" if required else "each with its own latents, from the same noise"
+        how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        result = self.judge(subject, parts[worst], self.least_db, of=of, where=worst, why=why, parts=parts)
+        least = LEAST_DB[subject.package.manifest.precision]
+        result = self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
             result = replace(result, where=f"{first} is the first below")
-        return replace(result, required=required)
+        return replace(result, required=required, mode=mode)
 
 
 class Pair:
@@ -113,10 +121,12 @@ class Pair:
         return [parity_db(wanted, got) for wanted, got in sides]
 
 
-def _streamed(subject: Subject, model: Any, policy: CommitPolicy, label: str) -> Iterator[Tensor]:
+def _streamed(
+    subject: Subject, model: Any, policy: CommitPolicy, label: str, schedule: tuple[float, ...] = few_step_schedule()
+) -> Iterator[Tensor]:
     """Yield clean latents of chunk after chunk, from noise and text that depend on the seed alone."""
     manifest, options = subject.package.manifest, subject.options
-    sampler, preset = FewStepSampler(commit=policy), manifest.model.preset
+    sampler, preset = FewStepSampler(commit=policy, schedule=schedule), manifest.model.preset
     generator = torch.Generator().manual_seed(options.seed)
     text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
     state = StreamState.start(model, manifest.grid, seed=options.seed, window=manifest.window)

@@ -14,12 +14,13 @@ from torch.export import ExportedProgram
 
 from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.export.base import Exporter, Runtime, exporter_of
-from s2search.export.functions import trace_functions
+from s2search.export.functions import trace_function
 from s2search.export.graph import decompositions, decompositions_of_attention, quiet
 from s2search.export.package import Package
 from s2search.export.step import FunctionName, Steps, StepShape
 from s2search.realize.network import S2DiT
 from s2search.verify.evaluated import EvaluatedCoreML
+from s2search.verify.evaluator import Mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +66,7 @@ class Subject:
         self, package: Package, options: Options | None = None, say: Callable[[str], Any] = lambda label: None
     ) -> None:
         self.package, self.options, self.say = package, options or Options(), say
+        self._evaluators: dict[Mode, EvaluatedCoreML] = {}
 
     @cached_property
     def exporter(self) -> Exporter:
@@ -104,12 +106,18 @@ class Subject:
             raise CannotRunError(f"the manifest's shape fits no step: {error}") from error
 
     @cached_property
+    def exported(self) -> Steps:
+        """The same functions in the layout of the package.
+
+        Raises:
+            CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
+        """
+        return self.exporter.steps(self.source, self.steps.shape)
+
+    @cached_property
     def programs(self) -> dict[FunctionName, ExportedProgram]:
-        """The source's functions as graphs, traced as the exporter traces them."""
-        fused = self.package.manifest.exporter in ("coreml", "torch_program")
-        taken_apart = decompositions() if fused else decompositions_of_attention()
-        with quiet():
-            return trace_functions(self.steps, taken_apart, lambda done, total, label: self.say(label), further=0)
+        """The source's functions as graphs, traced as the exporter traces them when one is first asked for."""
+        return _Programs(self)
 
     @cached_property
     def graphs(self) -> dict[FunctionName, ExportedProgram]:
@@ -124,11 +132,25 @@ class Subject:
             CannotRunError: There is no such runtime here.
         """
         try:
-            if self.evaluated:
-                return EvaluatedCoreML(self.package)
-            return self.exporter.open(self.package)
+            return self.evaluator() if self.evaluated else self.exporter.open(self.package)
         except InputError as error:
             raise CannotRunError(str(error)) from error
+
+    def evaluator(self, mode: Mode = "float16") -> EvaluatedCoreML:
+        """Return a Core ML package in an arithmetic of the evaluator. Its program is read once.
+
+        Raises:
+            InputError: The program cannot be read, or has operations without cover.
+        """
+        if mode not in self._evaluators:
+            first = next(iter(self._evaluators.values()), None)
+            self._evaluators[mode] = first.in_mode(mode) if first else EvaluatedCoreML(self.package, mode)
+        return self._evaluators[mode]
+
+    @property
+    def mode(self) -> str:
+        """The arithmetic of `runtime` where it is the evaluator; else empty."""
+        return "float16" if self.evaluated else ""
 
     @property
     def evaluated(self) -> bool:
@@ -145,9 +167,9 @@ class Subject:
         Raises:
             CannotRunError: The source takes inputs of other names or shapes than the manifest states.
         """
-        example = self.steps.example(function, seed=self.options.seed)
+        example = self.exported.example(function, seed=self.options.seed)
         # Other latents than those that the state saw: else a state that is never written would look right.
-        example |= self.steps.example("first", seed=self.options.seed + 1)
+        example |= self.exported.example("first", seed=self.options.seed + 1)
         specs = self.package.manifest.function(function).inputs
         stated = {spec.name: tuple(spec.shape) for spec in specs}
         if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
@@ -156,11 +178,13 @@ class Subject:
         return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
 
     def run_source(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return what the source gives in float32, for the inputs as the package got them."""
-        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in inputs.items()}
+        """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""
+        given = self.exported.to_source(inputs)
+        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
         with torch.no_grad():
             outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
-        return {name: x.numpy() for name, x in zip(self.steps.outputs(function), outputs, strict=True)}
+        named = zip(self.steps.outputs(function), outputs, strict=True)
+        return self.exported.from_source({name: x.numpy() for name, x in named})
 
     def run_package(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return what the package gives.
@@ -176,3 +200,21 @@ class Subject:
             raise
         except Exception as error:  # errors of runtimes share no base
             raise CheckError(f"the runtime fails in {function!r}: {error}", function=function) from error
+
+
+class _Programs(dict[FunctionName, ExportedProgram]):
+    """Functions of a source, each traced when it is first asked for."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__()
+        self._subject = subject
+
+    def __missing__(self, function: FunctionName) -> ExportedProgram:
+        fused = self._subject.package.manifest.exporter in ("coreml", "torch_program")
+        taken_apart = decompositions() if fused else decompositions_of_attention()
+        self._subject.say(f"tracing the source's {function}")
+        with quiet():
+            self.update(
+                trace_function(self._subject.exported, "first" if function == "first" else "advance", taken_apart)
+            )
+        return self[function]

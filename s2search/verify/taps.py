@@ -12,6 +12,7 @@ from s2search.errors import CheckError
 from s2search.export.graph import quiet
 from s2search.export.step import FunctionName
 from s2search.verify.evaluated import EvaluatedCoreML
+from s2search.verify.evaluator import Mode
 from s2search.verify.records import Taps as Kept
 from s2search.verify.reference import Reference, block_of, places, turns
 from s2search.verify.stored import read_onnx
@@ -118,7 +119,7 @@ class CoreMLTaps(Taps):
 
     def __init__(self, subject: Subject, function: FunctionName) -> None:
         self._subject, self._function = subject, function
-        self._runtime = EvaluatedCoreML(subject.package)
+        self._runtime = subject.evaluator()
         operations = self._runtime.evaluator(function).function.operations
         named = [one for one in operations if one.type not in _RENUMBERED]
         outputs = [output.name for operation in named for output in operation.outputs]
@@ -134,8 +135,24 @@ class CoreMLTaps(Taps):
 
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
         """Run the function and keep these values. See the base class."""
-        kept = Kept(self._runtime.evaluator(self._function).function, (self._names[name] for name in names))
-        self._runtime.watched(self._function, inputs, [kept])
+        return self._kept(self._runtime, inputs, names, None)
+
+    def alone(
+        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], mode: Mode
+    ) -> dict[str, NDArray[Any]]:
+        """Return values, each computed from the given ones of those before it, in an arithmetic of the evaluator."""
+        forced = {self._names[name]: torch.from_numpy(array) for name, array in given.items()}
+        return self._kept(self._subject.evaluator(mode), inputs, set(given), forced)
+
+    def _kept(
+        self,
+        runtime: EvaluatedCoreML,
+        inputs: Mapping[str, NDArray[Any]],
+        names: set[str],
+        forced: Mapping[str, torch.Tensor] | None,
+    ) -> dict[str, NDArray[Any]]:
+        kept = Kept(runtime.evaluator(self._function).function, (self._names[name] for name in names))
+        runtime.watched(self._function, inputs, [kept], forced)
         return {name: kept.values[self._names[name]].numpy() for name in names}
 
 

@@ -17,7 +17,9 @@ from s2search.verify.blocks import Blocks
 from s2search.verify.check import Check, results
 from s2search.verify.files import Files
 from s2search.verify.graph_lint import Lint
+from s2search.verify.held_state import HeldStates
 from s2search.verify.latency import Latency
+from s2search.verify.loading import Loading
 from s2search.verify.parity import Parity
 from s2search.verify.placement import Placement
 from s2search.verify.report import CheckResult, Verification, keeps_promise
@@ -32,9 +34,11 @@ CHECKS: tuple[Check, ...] = (
     Parity(),
     Blocks(),
     Streaming(),
+    HeldStates(),
     Activations(),
     Lint(),
     Sizes(),
+    Loading(),
     Placement(),
     Latency(),
     Arithmetic(),

@@ -6,6 +6,7 @@ by 1 % leaves the signal-to-noise ratio of a whole block as it was.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _ENDING = re.compile(r"(_to_fp16|_palettized|_quantized|_promoted|_\d+)+$")
 _FOLDING = ("coreml", "executorch", "coreai")
+_SHARING = ("coreml",)  # equal tensors are stored once, and what changes nothing is left out
 _NAMED_BY_CONTENT = ("executorch", "coreai")
 _HALF_ROUNDING, _LEAST_HALF = 2.0**-10, 2.0**-24  # of float16
 _NAMED = 20  # differing tensors that a report names
@@ -39,8 +41,8 @@ _MOST = 0.5  # of the numbers of a weight: a constant with more of them is a cop
 class Weights(Check):
     """Every tensor of the source is stored, and every stored tensor of that name has its numbers.
 
-    Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; quantised ones
-    are within half a step.
+    Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; of a table's
+    values each is the nearest to the source's; other quantised ones are within half a step.
     """
 
     name: ClassVar[str] = "weights"
@@ -49,17 +51,22 @@ class Weights(Check):
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Compare. See the base class."""
         manifest = subject.package.manifest
-        expected = Expected(subject.source, manifest.chunk_frames, contents=manifest.exporter in _NAMED_BY_CONTENT)
+        contents = manifest.exporter in _NAMED_BY_CONTENT
+        expected = Expected(subject.source, subject.exported.stored, manifest.chunk_frames, contents=contents)
         stored: set[str] = set()
         differing: dict[str, str] = {}
         furthest: dict[str, float] = {}
         others: list[StoredTensor] = []
+        shares = manifest.exporter in _SHARING
+        digests: set[bytes] = set()
         for tensor in stored_tensors(subject.package):
             names = expected.source_names(tensor.name)
             if not names:
                 others.append(tensor)
                 continue
             stored.update(names)
+            if shares:
+                digests.add(_digest(tensor.values))
             wanted = expected.of(tensor.name)
             if problem := difference(wanted, tensor):
                 differing |= {name: f"{problem} in {tensor.file}" for name in names if name not in differing}
@@ -68,6 +75,9 @@ class Weights(Check):
                     furthest |= {name: max(furthest.get(name, 0.0), apart) for name in names}
         constants = [tensor.values for tensor in others]
         for name in expected.tensors.keys() - stored:
+            wanted = expected.tensors[name].detach().numpy()
+            if shares and (changes_nothing(wanted) or _digest(wanted) in digests):
+                continue
             if not _is_folded(subject, name, expected.tensors[name], constants):
                 differing[name] = _harmed(expected.tensors[name], others)
         differing = {name: differing[name] for name in expected.tensors if name in differing}
@@ -86,18 +96,19 @@ class Expected:
 
     Args:
         source: The model.
+        stored: The same weights by the same names, in the shapes of the package's layout.
         frames: Of a chunk.
         contents: Whether stored tensors are called by the digest of their numbers, flat, as those of ExecuTorch and Core AI are.
     """
 
-    def __init__(self, source: nn.Module, frames: int, *, contents: bool = False) -> None:
-        self._tensors: dict[str, torch.Tensor] = dict(source.state_dict())
+    def __init__(self, source: nn.Module, stored: nn.Module, frames: int, *, contents: bool = False) -> None:
+        self._tensors: dict[str, torch.Tensor] = {**source.state_dict(), **stored.state_dict()}
         known = {name: (name, tensor) for name, tensor in self._tensors.items()}
-        for name, module in source.named_modules():
+        for name, module in stored.named_modules():
             if isinstance(module, nn.Conv3d):
                 band = BandedConv2d(module, frames + module.kernel_size[0] - 1).convolution
-                for part, tensor in band.named_parameters():
-                    known[f"{name}.convolution.{part}"] = (f"{name}.{part}", tensor)
+                for part, parameter in band.named_parameters():
+                    known[f"{name}.convolution.{part}"] = (f"{name}.{part}", parameter)
         self._known: dict[str, tuple[tuple[str, ...], torch.Tensor]] = {}
         if contents:
             for name, tensor in known.values():
@@ -150,11 +161,53 @@ def difference(wanted: NDArray[Any], tensor: StoredTensor) -> str:
         return f"has the shape {values.shape}, not {wanted.shape},"
     rounded = wanted.astype(values.dtype).astype(np.float64)
     apart = np.abs(rounded - values)
+    if tensor.tables_GV is not None:
+        wrong = _is_not_nearest(rounded, values.astype(np.float64), tensor.tables_GV)
+        count = int(wrong.sum())
+        worst = float(apart.max(where=wrong, initial=0.0))
+        return (
+            f"is not the nearest of its table in {count:,} of {wrong.size:,} numbers, by up to {worst:.3g} off,"
+            if count
+            else ""
+        )
     # Half a step, and what float16 rounds of tables and weights near the middle between two values.
     room = 0.5 * tensor.step + _HALF_ROUNDING * (np.abs(rounded) + tensor.step)
     wrong = ~(apart <= room) if tensor.step else ~(rounded == values)
     count = int(wrong.sum())
     return f"differs in {count:,} of {wrong.size:,} numbers, by up to {apart.max():.3g}," if count else ""
+
+
+def _is_not_nearest(wanted: NDArray[Any], stored: NDArray[Any], tables_GV: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a table has a value that is clearly nearer than the stored one, or the stored one is not in it.
+
+    coremltools finds places of evenly spaced values in float16, and may miss the nearest by a rounding of their range.
+    """
+    wrong = np.zeros(wanted.shape, np.bool_)
+    rows = wanted.shape[0] // len(tables_GV)
+    for group, table_V in enumerate(tables_GV):
+        block = slice(group * rows, (group + 1) * rows)
+        above = np.searchsorted(table_V, wanted[block]).clip(1, max(len(table_V) - 1, 1))
+        pair = table_V[above - 1], table_V[np.minimum(above, len(table_V) - 1)]
+        least = np.minimum(*(np.abs(wanted[block] - one) for one in pair))
+        room = 3 * _HALF_ROUNDING * np.ptp(table_V) + _LEAST_HALF
+        wrong[block] = np.abs(wanted[block] - stored[block]) > least + room
+    return wrong
+
+
+def changes_nothing(weight: NDArray[Any]) -> bool:
+    """Return whether a weight is all 1 or all 0: converters leave out the product or the sum, and the weight with it.
+
+    >>> changes_nothing(np.ones(3)), changes_nothing(np.zeros(3)), changes_nothing(np.array([1.0, 0.0]))
+    (True, True, False)
+    """
+    return bool((weight == 0).all() or (weight == 1).all())
+
+
+def _digest(numbers: NDArray[Any]) -> bytes:
+    """Return what is the same for the same float16 numbers: converters store equal tensors once, under one name."""
+    with np.errstate(over="ignore"):
+        halves = np.ascontiguousarray(numbers, np.float16)
+    return hashlib.blake2b(halves.data, person=str(numbers.shape)[:16].encode()).digest()
 
 
 def _is_folded(subject: Subject, name: str, weight: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
@@ -168,7 +221,7 @@ def _is_folded(subject: Subject, name: str, weight: torch.Tensor, stored: list[N
         return True
     if _is_among(torch.sigmoid(weight), stored):  # of a gate: what most converters fold, found without a trace
         return True
-    whole = (x for program in subject.programs.values() for x in folded(program, name) if x.shape == weight.shape)
+    whole = (x for x in folded(subject.programs["advance"], name) if x.shape == weight.shape)
     return any(_is_among(x, stored) for x in whole)
 
 

@@ -19,8 +19,9 @@ from s2search.latency.lookup import Lookup
 from s2search.latency.transfer import Transfer
 from s2search.measure.items import campaign_items
 from s2search.preset import Preset
+from s2search.row import Row
 from s2search.space import parse_blocks
-from s2search.table import LatencyTable, Row, open_table
+from s2search.table import LatencyTable, open_table
 from tests.kit.test_ingest import write_results
 
 H100, IPHONE = open_table("h100"), open_table("iphone-16-pro-max")

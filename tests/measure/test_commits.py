@@ -18,7 +18,8 @@ from s2search.measure.torch_call import torch_call
 from s2search.measure.torch_cpu import TorchCpu
 from s2search.merging import merge
 from s2search.preset import Preset
-from s2search.table import ROLES, LatencyTable, open_table
+from s2search.row import ROLES
+from s2search.table import LatencyTable, open_table
 from s2search.testing.profilers import MINIATURE, miniature_items
 from tests.measure.fake_profiler import FakeProfiler, run
 

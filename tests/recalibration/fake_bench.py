@@ -24,8 +24,8 @@ from s2search.measure.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.packages import Bench
 from s2search.recalibration.recalibrate import Settings, recalibrate
+from s2search.row import ROLES
 from s2search.space import parse_blocks
-from s2search.table import ROLES
 
 PRESET = Preset(
     name="fake-model", depth=6, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=3, chunk_frames=1
@@ -125,7 +125,7 @@ class FakeBench(Bench):
         folder.mkdir(parents=True)
         (folder / "layout.json").write_text(json.dumps([list(layout), seed]))
 
-    def prepare(self, folder):
+    def prepare(self, folder, grid):
         layout, _ = json.loads((folder / "layout.json").read_text())
         return Scattered(self.true_ms(layout), self.noise, self.samples)
 
@@ -155,7 +155,7 @@ def fake_table(folder):
 
 
 def run(
-    table, out, *, layouts=20, rounds=9, bench=None, progress=lambda stage: nullcontext(lambda *told: None), **truth
+    table, out, *, layouts=30, rounds=9, bench=None, progress=lambda stage: nullcontext(lambda *told: None), **truth
 ):
     return recalibrate(
         table,

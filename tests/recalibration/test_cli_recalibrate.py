@@ -63,7 +63,7 @@ def test_a_report_fits_80_columns_and_says_when_nothing_is_gained(tmp_path):
             console.print(recalibration_text(found, correction_text(found.correction)))
         text = shown.get()
         assert max(map(len, text.splitlines())) <= 80
-        assert text.count("held out") == 11
+        assert text.count("held out") == 21
         assert ("is left as it is" in text) == (out == "none")
         assert ("lcha +0.29" in text) == (out == "gain")
 

@@ -31,7 +31,7 @@ def test_a_package_is_written_once_and_timed(profiler, exporter, module, tmp_pat
     bench.write(["lcha"], TINY, GRID, folder, seed=0)
     assert (folder / "manifest.json").stat().st_mtime_ns == written
     with bench.profiler.session():
-        step = bench.prepare(folder)
+        step = bench.prepare(folder, GRID)
         assert 0 < step.time_ms(3) < 1000
     memory, sizes = step.memory(), Package.load(folder).manifest.sizes
     assert (memory.weight_bytes, memory.state_bytes) == (sizes.weight_bytes, sizes.state_bytes)

@@ -40,8 +40,8 @@ def test_a_hand_over_at_every_layer_is_found_and_foretells_layouts_that_were_hel
     assert found.correction.kind == "hand_over"
     assert set(found.correction.offset_ms) == set(BLOCKS)
     assert all(abs(ms - 0.3) < 0.02 for ms in found.correction.offset_ms.values())
-    assert found.held_out.layouts == found.fitted.layouts == 10
-    assert [one.held_out for one in found.layouts] == [False, True] * 10
+    assert (found.held_out.layouts, found.fitted.layouts) == (20, 10)
+    assert [one.held_out for one in found.layouts] == [False, True, True] * 10
     assert found.held_out.before_median > 0.1
     assert found.held_out.after_worst < 0.02 < found.held_out.before_worst
     rows = rows_of(tmp_path / "new")
@@ -144,7 +144,7 @@ def test_what_was_not_measured_is_not_corrected(table, tmp_path):
 
 
 def test_a_plan_on_the_new_table_says_what_the_report_says(table, tmp_path):
-    found = run(table, tmp_path / "new", per_layer_ms=0.3, layouts=8)
+    found = run(table, tmp_path / "new", per_layer_ms=0.3, layouts=9)
     new = LatencyTable.load(tmp_path / "new")
     space = Space.parse("lcha,ssa,full", depth=PRESET.depth)
     for version, field in ((table, "predicted_ms"), (new, "corrected_ms")):
@@ -196,8 +196,8 @@ def test_other_settings_do_not_go_on_with_samples_that_are_there(table, tmp_path
 
 
 def test_a_goal_is_met_only_on_enough_layouts_without_marks(table, tmp_path):
-    few = run(table, tmp_path / "few", per_layer_ms=0.3)
-    enough = run(table, tmp_path / "enough", per_layer_ms=0.3, layouts=40)
+    few = run(table, tmp_path / "few", per_layer_ms=0.3, layouts=27)
+    enough = run(table, tmp_path / "enough", per_layer_ms=0.3)
     assert not few.goal_met
     assert enough.goal_met
     assert not dataclasses.replace(enough, marked=("noisy",)).goal_met
@@ -218,7 +218,7 @@ def test_a_table_of_another_device_is_refused(table, tmp_path, change, match):
 
 
 def test_a_preset_of_other_sizes_is_refused(table, tmp_path):
-    settings = Settings(preset=dataclasses.replace(PRESET, channels=32), layouts=8)
+    settings = Settings(preset=dataclasses.replace(PRESET, channels=32), layouts=9)
     with pytest.raises(InputError, match="channels of the preset 'fake-model' is 32"):
         recalibrate(table, table.scope("stream"), settings, tmp_path, FakeBench(out=tmp_path))
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -249,8 +251,9 @@ sys.path.insert(0, sys.argv[1])
 from test_nsga2 import problem_of
 from s2search.solver.nsga2 import Nsga2
 def score(layout):
-    print(*layout, sep="", flush=True)
+    print("".join(map(str, layout)), time.time(), end=" ", flush=True)
     time.sleep(0.02)
+    print(time.time(), flush=True)
     return float(len(set(layout)))
 Nsga2(trials=int(sys.argv[3]), population=8, storage=sys.argv[2], study="shared").front(problem_of(4, 3), score=score)
 """
@@ -261,35 +264,64 @@ def join(url: str, trials: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+class Scored(NamedTuple):
+    """A layout scored by one process: when that began and ended, and the same of its neighbours."""
+
+    layout: str
+    began: float
+    ended: float
+    before_ended: float
+    next_began: float
+
+
+def scored(output: str) -> list[Scored]:
+    lines = [line.split() for line in output.splitlines()]
+    layouts = [line[0] for line in lines]
+    began = [float(line[1]) for line in lines]
+    ended = [float(line[2]) for line in lines]
+    rows = zip(layouts, began, ended, [-math.inf, *ended[:-1]], [*began[1:], math.inf], strict=True)
+    return [Scored(*row) for row in rows]
+
+
 def test_two_processes_search_together_in_one_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/search.db"
+    processes = [join(url, 24), join(url, 24)]
     outputs = []
-    for process in [join(url, 24), join(url, 24)]:
-        out, err = process.communicate(timeout=60)
+    for process in processes:
+        out, err = process.communicate(timeout=300)
         assert (process.returncode, err) == (0, "")
-        outputs.append(out.split())
+        outputs.append(scored(out))
     study = optuna.load_study(study_name="shared", storage=url)
     assert 24 <= len(study.trials) <= 25
-    assert len(outputs[0]) + len(outputs[1]) <= 25
-    assert min(len(layouts) for layouts in outputs) >= 2
-    assert len({*outputs[0], *outputs[1]}) >= 20  # the rest was begun by both at the same moment
+    # What a process knows it neither proposes nor scores again.
+    assert sum(len(output) for output in outputs) == len(study.trials)
+    assert min(len(output) for output in outputs) >= 2
+    for mine in outputs:
+        assert len({one.layout for one in mine}) == len(mine)
+    for left, right in itertools.product(*outputs):
+        if left.layout == right.layout:
+            first, second = sorted((left, right), key=lambda one: one.began)
+            # A process looks at what is known between two layouts; what the other had told by then it leaves alone.
+            assert second.before_ended <= first.next_began
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/search.db"
     killed = join(url, 10_000)
     assert killed.stdout is not None
-    before = [killed.stdout.readline().strip() for _ in range(8)]
+    before = [killed.stdout.readline() for _ in range(8)]
     os.kill(killed.pid, signal.SIGKILL)
-    before += killed.communicate()[0].split()
+    before += killed.communicate()[0].splitlines()
+    begun = [line.split()[0] for line in before]
     finished = len(
         optuna.load_study(study_name="shared", storage=url).get_trials(states=[optuna.trial.TrialState.COMPLETE])
     )
-    assert 7 <= finished <= len(before)
-    after, err = join(url, finished + 4).communicate(timeout=60)
+    assert 7 <= finished <= len(begun)
+    out, err = join(url, finished + 4).communicate(timeout=300)
     assert err == ""
-    assert len(after.split()) == 4
-    assert not set(after.split()) & set(before[:finished])
+    after = {one.layout for one in scored(out)}
+    assert len(after) == 4
+    assert not after & {*begun[:finished]}
 
 
 def test_a_finished_search_answers_from_its_storage_at_once(tmp_path: Path) -> None:

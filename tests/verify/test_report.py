@@ -40,6 +40,7 @@ SCHEMA = {
                     "unit": {"type": "string"},
                     "threshold": {"type": ["number", "null"]},
                     "bound": {"enum": ["at least", "at most", None]},
+                    "mode": {"enum": ["", "float32", "float16", "pessimistic"]},
                     "where": {"type": "string"},
                     "why": {"type": "string"},
                     "parts": {"type": "object", "additionalProperties": {"type": "number"}},

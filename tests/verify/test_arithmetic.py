@@ -1,0 +1,85 @@
+"""Frames per second of a plan: both commit policies and the codec, each number with its origin."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from s2search.cost import Budget
+from s2search.latency.lookup import Lookup
+from s2search.plan import Plan
+from s2search.planning import find
+from s2search.request import Request
+from s2search.score.published import Published
+from s2search.solver.dynamic import Dynamic
+from s2search.space import Space
+from s2search.table import DEFAULT_TABLE, LatencyTable, installed_tables
+from s2search.verify.arithmetic import Arithmetic
+from s2search.verify.check import results
+from s2search.verify.subject import Options
+
+PHONE = LatencyTable.load(installed_tables()[DEFAULT_TABLE])
+
+
+def planned(budget: str = "10fps", **choices: object) -> Plan:
+    request = Request(
+        table=PHONE,
+        scope=PHONE.scope("stream", video=(18, 32)),
+        space=Space.parse("lcha,ssa", depth=28),
+        latency_model=Lookup(),
+        budgets=(Budget.parse(budget),),
+        score=Published(),
+        **choices,  # type: ignore[arg-type]
+    )
+    return find(request, Dynamic())
+
+
+def arithmetic(plan: Plan | None, **thresholds: float) -> tuple:
+    subject = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds))
+    return results(Arithmetic(), subject)  # type: ignore[arg-type]
+
+
+def test_both_policies_are_priced_and_the_one_asked_for_is_held_to_the_rate():
+    plan = planned()
+    reuse, clean = arithmetic(plan)
+    chunk_ms = 4 * plan.latency_ms.predicted + 4 + 80
+    assert reuse.value == pytest.approx(12_000 / chunk_ms)
+    assert clean.value == pytest.approx(12_000 / (chunk_ms + plan.latency_ms.predicted))
+    assert (reuse.status, reuse.threshold) == ("passed", 10.0)
+    assert (clean.status, clean.threshold) == ("passed", None)
+    assert clean.value < 10 < reuse.value
+
+
+def test_a_rate_that_the_numbers_do_not_give_fails():
+    assert arithmetic(planned(), **{"arithmetic.reuse_last": 11.0})[0].status == "failed"
+
+
+def test_every_number_says_where_it_comes_from():
+    for one in arithmetic(planned()):
+        assert "ms (derived) + text 4 ms (derived) + decoder 80 ms (" in one.why
+        assert "for 12 frames (" in one.why
+        assert "what committing takes is not in the table" in one.why
+
+
+def test_committing_counts_where_the_table_says_what_it_takes():
+    plan = planned()
+    told = dataclasses.replace(plan, latency_ms=dataclasses.replace(plan.latency_ms, commit=30.0))
+    before, after = arithmetic(plan)[0], arithmetic(told)[0]
+    assert 12_000 / after.value - 12_000 / before.value == pytest.approx(30.0)
+    assert "+ committing 30.0 ms (derived)" in after.why
+    assert "not in the table" not in after.why
+
+
+def test_a_table_that_is_no_longer_what_it_was_prices_nothing():
+    plan = planned()
+    origin = dataclasses.replace(plan.provenance, table_digest="sha256:" + "0" * 64)
+    (found,) = arithmetic(dataclasses.replace(plan, provenance=origin))
+    assert (found.status, found.required) == ("not_run", False)
+    assert "plan again" in found.why
+
+
+def test_without_a_plan_there_is_nothing_to_price():
+    (found,) = arithmetic(None)
+    assert found.status == "not_run"
