@@ -98,7 +98,7 @@ class Expected:
         source: The model.
         stored: The same weights by the same names, in the shapes of the package's layout.
         frames: Of a chunk.
-        contents: Whether stored tensors are called by the digest of their numbers, flat, as those of ExecuTorch and Core AI are.
+        contents: Whether stored tensors are flat and called by the digest of their numbers: ExecuTorch's, Core AI's.
     """
 
     def __init__(self, source: nn.Module, stored: nn.Module, frames: int, *, contents: bool = False) -> None:
