@@ -14,9 +14,11 @@ float16: 8-bit ones need calibration.
 
 from __future__ import annotations
 
+import gc
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from s2search.export.step import FunctionName, Steps
 
 _FILE = "model.mlpackage"
-_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
 _EIGHT_BITS = ("cross_attention_key", "cross_attention_value", "stem_patch", "head_patch")
 #: What may be computed between an exact input and the first product: the rest of the network is float16.
@@ -72,32 +73,28 @@ class CoreML(Exporter):
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
-        from s2search.export.coreml import load_coremltools, palettize, quiet
+        from s2search.export.coreml import palettize
+        from s2search.export.coreml_functions import SharedFunctions
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions
 
         programs = trace_functions(steps, decompositions(), progress, further=5)
-        coremltools = load_coremltools()
-        several = coremltools.utils.MultiFunctionDescriptor()
-        with tempfile.TemporaryDirectory(dir=folder) as parts:
+        with tempfile.TemporaryDirectory(dir=folder) as shared:
+            several = SharedFunctions(Path(shared))
             for done, (function, program) in enumerate(programs.items()):
                 progress(2 + done, 7, f"converting {function}")
-                model = self._converted(steps, function, program)
-                if self.bits < 16:
-                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
-                part = str(Path(parts, f"{function}.mlpackage"))
-                model.save(part)
-                del model
-                several.add_function(part, src_function_name="main", target_function_name=function)
-            several.default_function_name = _DEFAULT
-            progress(6, 7, "sharing weights")
-            with quiet():
-                coremltools.utils.save_multifunction(several, str(folder / _FILE))
-        config = steps.model.config
-        specification = coremltools.utils.load_spec(str(folder / _FILE))
-        specification.description.metadata.userDefined["s2search.model"] = config.digest
-        specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
-        (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
+                with _temporary_files_in(folder) as part:
+                    model = self._converted(steps, function, program)
+                    if self.bits < 16:
+                        model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
+                    model.save(str(part / _FILE))
+                    del model
+                    gc.collect()  # programs refer to themselves, and hold all their weights
+                    several.add(function, part / _FILE)
+            progress(6, 7, "writing the package")
+            config = steps.model.config
+            metadata = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
+            several.save(folder / _FILE, default=_DEFAULT, metadata=metadata)
         progress(7, 7, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts)
@@ -115,6 +112,7 @@ class CoreML(Exporter):
         import numpy as np
 
         from s2search.export.coreml import load_coremltools, quiet
+        from s2search.export.coreml_precision import quick_questions
 
         coremltools = load_coremltools()
         type_of = {"float16": np.float16, "float32": np.float32}
@@ -122,7 +120,7 @@ class CoreML(Exporter):
         def features(names: tuple[str, ...]) -> list[Any]:
             return [coremltools.TensorType(name=name, dtype=type_of[self.dtype(name, steps)]) for name in names]
 
-        with quiet():
+        with quiet(), quick_questions():
             return coremltools.convert(
                 program,
                 inputs=features(steps.inputs(function)),
@@ -132,6 +130,21 @@ class CoreML(Exporter):
                 compute_precision=coremltools.transform.FP16ComputePrecision(op_selector=_Halved(steps.exact)),
                 skip_model_load=True,
             )
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[Path]:
+    """Let coremltools leave its copies of all weights here, not where temporary files may be memory, nor until the end.
+
+    A killed export leaves them in the folder that the next one removes.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        tempfile.tempdir = part
+        try:
+            yield Path(part)
+        finally:
+            tempfile.tempdir = before
 
 
 class _Halved:

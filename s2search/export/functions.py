@@ -34,7 +34,7 @@ def trace_functions(
     traced: tuple[FunctionName, ...] = ("first", "advance")
     for done, function in enumerate(traced):
         progress(done, 2 + further, f"tracing {function}")
-        inputs = tuple(steps.example(function).values())
+        inputs = tuple(steps.blank(function).values())
         program = exported(banded(steps.function(function), inputs), inputs, table)
         _without_traces(program.graph)
         _share_equal(program)

@@ -102,8 +102,13 @@ class Steps:
         """The inputs that stay float32 where all else is shorter: the noise level and the sums of LCHA."""
         return ("s", *(name for name in self.state if name.startswith(("sum_", "norm_"))))
 
+    def blank(self, function: FunctionName) -> Tensors:
+        """Return inputs to trace with, which cost nothing to make: random ones, and an empty state."""
+        state = {} if function == "first" else self.state
+        return self.example("first") | {name: tensor.contiguous() for name, tensor in state.items()}
+
     def example(self, function: FunctionName, *, seed: int = 0) -> Tensors:
-        """Return inputs to trace with: random ones, and a state that such chunks left."""
+        """Return inputs to run with: random ones, and a state that such chunks left."""
         preset, (rows, columns) = self.model.config.preset, self.shape.grid
         generator = torch.Generator().manual_seed(seed)
 
