@@ -6,294 +6,44 @@ else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-import dataclasses
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from io import TextIOWrapper
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from s2search.cli_export import export
 from s2search.cli_kit import kit_app
+from s2search.cli_measure import measure
+from s2search.cli_plan import frontier, plan_app
 from s2search.cli_precision import plan_precision, sensitivity
 from s2search.cli_recalibrate import recalibrate
 from s2search.cli_stream import stream
 from s2search.cli_table import table_app
 from s2search.cli_verify import verify
-from s2search.errors import InfeasibleError, InputError, S2SearchError
-from s2search.space import DEFAULT_CANDIDATES
-from s2search.table import DEFAULT_TABLE
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from s2search.cost import Budget
-    from s2search.plan import Plan
-    from s2search.request import Request, Target
-    from s2search.solver.base import Solver
+from s2search.errors import InputError, S2SearchError
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
-_FIGURES = (".png", ".svg", ".pdf")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-plan_app = typer.Typer()
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
-app.command()(stream)
-app.command()(export)
-app.command()(verify)
-app.command()(recalibrate)
-app.command()(sensitivity)
+for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate):
+    app.command()(command)
 plan_app.command("precision")(plan_precision)
-
-
-class RoleName(StrEnum):
-    """What a row of a table is for."""
-
-    BLOCK = "block"
-    COMMIT = "commit"
-    SWITCH = "switch"
-    FIXED = "fixed"
-
-
-class ScenarioName(StrEnum):
-    """What one forward pass sees."""
-
-    STREAM = "stream"
-    CLIP = "clip"
-
-
-class CommitName(StrEnum):
-    """Who writes the streaming state."""
-
-    REUSE_LAST = "reuse_last"
-    CLEAN_PASS = "clean_pass"
-
-
-TableOption = Annotated[str, typer.Option(help="Installed latency table, or a table's folder.")]
-ScenarioOption = Annotated[ScenarioName, typer.Option(help="stream: a chunk with its window. clip: bidirectional.")]
-DepthOption = Annotated[int, typer.Option(help="Layers of the model.")]
-GroupOption = Annotated[int, typer.Option(help="Neighbouring layers that take the same block.")]
-CandidatesOption = Annotated[str, typer.Option(help="Blocks to choose from, such as lcha,lcha[gate=false],ssa.")]
-ScoreOption = Annotated[str, typer.Option(help="Installed score, or a JSON file of scores.")]
-CommitOption = Annotated[CommitName, typer.Option(help="Forward passes per chunk: steps, or steps + 1 (clean_pass).")]
-VideoOption = Annotated[str | None, typer.Option(help="Video size, where the table holds several: 512x288.")]
-PrecisionOption = Annotated[str | None, typer.Option(help="Precision, where the table holds several.")]
-UnitOption = Annotated[str | None, typer.Option(help="Compute unit, where the table holds several.")]
-ModelOption = Annotated[str, typer.Option(help="Latency model: lookup, interpolate, ...")]
-SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhaustive, allocation, nsga2, ...")]
-CountOption = Annotated[list[str] | None, typer.Option(help="Layers of a block: ssa=16 or ssa=10..14. Repeatable.")]
-FirstOption = Annotated[str | None, typer.Option(help="Blocks of the first layers: lcha*2.")]
-LastOption = Annotated[str | None, typer.Option(help="Blocks of the last layers: lcha*2.")]
-SwitchesOption = Annotated[int | None, typer.Option(help="The most changes between the two resolutions.")]
-FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
-
-
-@plan_app.callback(invoke_without_command=True)
-def plan(
-    context: typer.Context,
-    table: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Latency table, installed or a folder; with its own budgets, NAME:260ms,1.1GB, repeatable: "
-            "one layout for all these devices.",
-            show_default=DEFAULT_TABLE,
-        ),
-    ] = None,
-    scenario: ScenarioOption = ScenarioName.STREAM,
-    depth: DepthOption = 28,
-    group_size: GroupOption = 1,
-    candidates: CandidatesOption = DEFAULT_CANDIDATES,
-    score: ScoreOption = "published",
-    budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
-    commit: CommitOption = CommitName.REUSE_LAST,
-    count: CountOption = None,
-    first: FirstOption = None,
-    last: LastOption = None,
-    max_switches: SwitchesOption = None,
-    like: Annotated[Path | None, typer.Option(help="Stay near this plan: a JSON file. With --max-changes.")] = None,
-    max_changes: Annotated[int | None, typer.Option(help="The most layers that may differ from --like.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Keep the latency budget this surely: 0.95.")] = None,
-    near: Annotated[
-        float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
-    ] = None,
-    layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why: swaps, prices, decisive rows.")] = False,
-    solver: SolverOption = "dynamic",
-    latency_model: ModelOption = "lookup",
-    video: VideoOption = None,
-    precision: PrecisionOption = None,
-    compute_unit: UnitOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON (schema s2search.plan/1).")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the plan as JSON to this file.")] = None,
-    figure: FigureOption = None,
-) -> int:
-    """Place a block at every layer, exactly, within latency and memory budgets."""
-    if context.invoked_subcommand:
-        _refuse_options(context)
-        return 0
-    _check_outputs(out, figure)
-    answer = _answer(context)
-    if out:
-        answer.save(out)
-    if figure:
-        from s2search.report.figures import plan_figure, save_figure
-
-        save_figure(plan_figure(answer), figure)
-    if as_json:
-        typer.echo(answer.to_json(), nl=False)
-    else:
-        from s2search.report.terminal import plan_text
-
-        _print(plan_text(answer))
-        if answer.explanation:
-            from s2search.report.explanation import explanation_text
-
-            _print(explanation_text(answer.explanation, answer))
-    return 0 if answer.fits else 1
-
-
-@plan_app.command("diff")
-def plan_diff(
-    before: Annotated[Path, typer.Argument(help="A plan as JSON.")],
-    after: Annotated[Path, typer.Argument(help="Another one.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.plan_difference/1).")] = False,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything changed.")] = False,
-) -> int:
-    """Show what changed from one plan to another, layer by layer, and why."""
-    from s2search.difference import difference
-    from s2search.plan import Plan
-
-    old, new = Plan.load(before), Plan.load(after)
-    found = difference(old, new)
-    if as_json:
-        typer.echo(found.to_json(), nl=False)
-    else:
-        from s2search.report.difference import difference_text
-
-        _print(difference_text(old, new, found))
-    return int(exit_code and not found.empty)
-
-
-@app.command()
-def frontier(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Write the front as CSV.")],
-    table: TableOption = DEFAULT_TABLE,
-    scenario: ScenarioOption = ScenarioName.STREAM,
-    depth: DepthOption = 28,
-    group_size: GroupOption = 1,
-    candidates: CandidatesOption = DEFAULT_CANDIDATES,
-    score: ScoreOption = "published",
-    budget: Annotated[list[str] | None, typer.Option(help="Memory budget of the whole front: 1.1GB.")] = None,
-    count: CountOption = None,
-    first: FirstOption = None,
-    last: LastOption = None,
-    max_switches: SwitchesOption = None,
-    points: Annotated[int, typer.Option(min=2, help="Latency budgets to try between the fastest and the best.")] = 40,
-    solver: SolverOption = "dynamic",
-    latency_model: ModelOption = "lookup",
-    video: VideoOption = None,
-    precision: PrecisionOption = None,
-    compute_unit: UnitOption = None,
-    figure: FigureOption = None,
-    html: Annotated[Path | None, typer.Option(help="Write an interactive page: one file, no network.")] = None,
-) -> int:
-    """Trace the best score for every latency, at one memory budget."""
-    from s2search.planning import front, save_front
-    from s2search.report.references import reference_plans
-    from s2search.report.terminal import front_text
-
-    _check_outputs(out, figure)
-    if html is not None:
-        _check_outputs(html)
-    request = _request(context)
-    with _solver(solver) as chosen:
-        plans = front(request, chosen, points=points)
-        save_front(plans, out)
-        references = reference_plans(request, chosen) if figure or html else {}
-    if figure:
-        from s2search.report.figures import front_figure, save_figure
-
-        save_figure(front_figure(plans, references), figure)
-    if html:
-        from s2search.report.html import front_html, save_html
-
-        save_html(front_html(plans, references), html)
-    _print(front_text(plans))
-    return 0
-
-
-@app.command()
-def measure(
-    out: Annotated[Path, typer.Option(help="The table's folder. An unfinished one is finished.")],
-    profiler: Annotated[str, typer.Option(help="torch_cpu, torch_cuda[compile=true], ...")] = "torch_cpu",
-    preset: Annotated[str, typer.Option(help="Model size: s2dit-tiny, s2dit-small, s2dit-1.8b.")] = "s2dit-tiny",
-    video: Annotated[list[str] | None, typer.Option(help="Video size, WIDTHxHEIGHT. May be repeated.")] = None,
-    scenario: Annotated[list[ScenarioName] | None, typer.Option(help="stream, clip, or both (default).")] = None,
-    candidates: Annotated[str | None, typer.Option(help="Blocks to measure; all installed ones by default.")] = None,
-    role: Annotated[
-        list[RoleName] | None, typer.Option(help="Rows to measure: all that the profiler can (default), or some.")
-    ] = None,
-    chunk: Annotated[int | None, typer.Option(min=1, help="Latent frames of a stream's chunk.")] = None,
-    window: Annotated[int | None, typer.Option(min=1, help="Past chunks that a stream still sees.")] = None,
-    clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
-    seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
-    sustained: Annotated[
-        str | None, typer.Option(help="Heat the device for so long, and keep the last third: 5m or 300s.")
-    ] = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Also time blocks in the context of each other.")] = False,
-) -> int:
-    """Measure latency and memory of blocks on this machine, into a table with provenance."""
-    from s2search import registry
-    from s2search.measure.campaign import measure as run
-    from s2search.measure.items import campaign_items
-    from s2search.measure.samples import Protocol, parse_seconds
-    from s2search.preset import Preset
-    from s2search.report.progress import progress_bar
-    from s2search.report.terminal import table_text
-    from s2search.space import parse_blocks
-
-    sizes = Preset.named(preset)
-    sizes = dataclasses.replace(
-        sizes, chunk_frames=chunk or sizes.chunk_frames, window_chunks=window or sizes.window_chunks
-    )
-    chosen = registry.create("profilers", profiler)
-    items = [
-        item
-        for size in video or ["256x144"]
-        for item in campaign_items(
-            sizes,
-            size,
-            scenarios=[name.value for name in scenario or ScenarioName],
-            candidates=parse_blocks(candidates or ""),
-            clip_frames=clip_frames,
-            roles=[name.value for name in role] if role else chosen.roles(),
-        )
-    ]
-    with progress_bar("measuring") as progress:
-        seconds = None if sustained is None else parse_seconds(sustained)
-        protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
-        table = run(chosen, items, out, preset=sizes.name, protocol=protocol, progress=progress)
-    _print(table_text(table))
-    return 0
 
 
 @app.command()
 def plugins() -> int:
     """List what is installed, by family, and from which distribution."""
+    from rich.console import Console
+
     from s2search.report.terminal import plugins_text
 
-    _print(plugins_text())
+    Console(highlight=False, markup=False).print(plugins_text())
     return 0
 
 
@@ -319,161 +69,12 @@ def main() -> None:
     sys.exit(code)
 
 
-def _check_outputs(out: Path | None, *figures: Path | None) -> None:
-    """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
-    from s2search.document import check_writable
-
-    for path in (out, *figures):
-        if path is not None:
-            check_writable(path)
-    for path in figures:
-        if path is not None and path.suffix.lower() not in _FIGURES:
-            raise InputError(
-                f"the figure {str(path)!r} has the ending {path.suffix!r}",
-                allowed=f"one of {', '.join(_FIGURES)}",
-                remedy="correct the ending",
-            )
-
-
 def _complaint(error: Any) -> str:
     """Return what Typer found wrong with the command line, with the value that it leaves out."""
     details = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
     value = f" {details[0]['input']!r}:" if details else ""
     message = error.format_message().rstrip(".").replace("Value error, ", "").replace("': ", f"':{value} ", 1)
     return f"{message}; see {error.ctx.command_path if error.ctx else 's2search'} --help"
-
-
-def _refuse_options(context: typer.Context) -> None:
-    """Refuse options of `plan` before a sub-command, where they would be lost in silence."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise InputError(
-                f"--{name.replace('_', '-')} stands before {context.invoked_subcommand!r}, which does not use it",
-                remedy=f"leave it out; see s2search plan {context.invoked_subcommand} --help",
-            )
-
-
-def _answer(context: typer.Context) -> Plan:
-    """Search, or price a hand-written layout; with `--json`, that nothing fits is said as JSON too."""
-    from s2search.planning import find, price
-
-    words = context.params
-    if words["near"] is not None and words["layout"] is not None:
-        raise InputError(
-            f"--near {words['near']:g} needs a search, and --layout asks for none", remedy="leave out one of them"
-        )
-    request = _request(context)
-    choice_L = None if words["layout"] is None else request.space.parse_layout(words["layout"])
-    try:
-        with _solver(words["solver"]) as chosen:
-            answer = find(request, chosen, near=words["near"]) if choice_L is None else price(request, choice_L, chosen)
-            if words["explain"]:
-                from s2search.explanation import explain
-
-                answer = dataclasses.replace(answer, explanation=explain(request, answer.layout, chosen))
-    except InfeasibleError as error:
-        if words["as_json"]:
-            from s2search.infeasibility import infeasible
-
-            typer.echo(infeasible(request, error).to_json(), nl=False)
-        raise
-    return answer
-
-
-def _request(context: typer.Context) -> Request:
-    """Read the words that `plan` and `frontier` share, all of them before anything is computed."""
-    from s2search import registry
-    from s2search.constraints import Constraints
-    from s2search.plan import Plan
-    from s2search.request import Request
-    from s2search.score.file import open_score
-    from s2search.space import Space
-
-    words = context.params
-    space = Space.parse(words["candidates"], depth=words["depth"], group_size=words["group_size"])
-    first, *further = _targets(words)
-    return Request(
-        table=first.table,
-        scope=first.scope,
-        space=space,
-        latency_model=registry.create("latency_models", words["latency_model"]),
-        score=open_score(words["score"]),
-        budgets=first.budgets,
-        commit=first.commit,
-        constraints=Constraints.parse(
-            space,
-            counts=words["count"] or (),
-            first=words["first"],
-            last=words["last"],
-            max_switches=words["max_switches"],
-            like=Plan.load(words["like"]).layout if words.get("like") else None,
-            max_changes=words.get("max_changes"),
-        ),
-        further=tuple(further),
-        confidence=words.get("confidence"),
-    )
-
-
-def _targets(words: dict[str, Any]) -> list[Target]:
-    """Read the tables with their budgets. `--budget` belongs to the only one."""
-    from s2search.cost import Budget
-    from s2search.preset import token_grid
-    from s2search.request import Target
-    from s2search.table import open_table
-
-    given = [words["table"]] if isinstance(words["table"], str) else words["table"] or [DEFAULT_TABLE]
-    named = [_table_and_budgets(text) for text in given]
-    common = tuple(Budget.parse(text) for text in words["budget"] or ())
-    if common and len(named) > 1:
-        raise InputError(
-            f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
-            remedy=f"write it behind the table, such as --table {named[0][0]}:{common[0].text}",
-        )
-    video = token_grid(words["video"]) if words["video"] else None
-    targets: list[Target] = []
-    for name, budgets in named:
-        table = open_table(name)
-        offered = {"precision": [r.precision for r in table.rows], "compute_unit": [r.compute_unit for r in table.rows]}
-        # A further table that does not know the first one's precision has its own.
-        chosen = {key: words[key] if not targets or words[key] in offered[key] else None for key in offered}
-        scope = table.scope(words["scenario"].value, video=video, **chosen)
-        video = video or (scope.shape.height, scope.shape.width)
-        commit = words.get("commit", CommitName.REUSE_LAST).value
-        targets.append(Target(table=table, scope=scope, budgets=common + budgets, commit=commit))
-    return targets
-
-
-def _table_and_budgets(text: str) -> tuple[str, tuple[Budget, ...]]:
-    """Split `NAME:260ms,1.1GB` at its last colon; a colon that no quantity follows belongs to the name."""
-    from s2search.cost import Budget
-
-    name, colon, after = text.rpartition(":")
-    if not colon or not re.match(r"\s*[+-]?\.?\d", after) or Path(text).is_dir():
-        return text, ()
-    return name, tuple(Budget.parse(part) for part in after.split(","))
-
-
-@contextmanager
-def _solver(text: str) -> Iterator[Solver]:
-    """Yield the named solver; one that reports its progress moves a bar."""
-    from s2search import registry
-
-    chosen = registry.create("solvers", text)
-    if not hasattr(chosen, "progress"):
-        yield chosen
-        return
-    from s2search.report.progress import progress_bar
-
-    with progress_bar("searching") as progress:
-        yield dataclasses.replace(chosen, progress=progress)
-
-
-def _print(text: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    console.print(text)
 
 
 def _fail(line: str, code: int) -> NoReturn:

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 
-from s2search.cli import _solver
+from s2search.cli_plan import _solver
 from s2search.errors import CheckError, InfeasibleError, InputError, ScoreError
 from s2search.problem import UNLIMITED, Device, Problem
 from s2search.solver.dynamic import Dynamic
