@@ -181,7 +181,6 @@ _KNOWN = (
 )
 PRECISIONS = {precision.name: precision for precision in _KNOWN}
 #: Those with weights of fewer than 16 bits.
-COMPRESSED = tuple(name for name, precision in PRECISIONS.items() if precision.matrix_bits < 16)
 
 
 class Part(ABC):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreml[bits=4].")],
+    exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreai, coreml[bits=4].")],
     out: Annotated[Path, typer.Option(help="The package's folder; nothing may be there.")],
     weights: Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")] = None,
     preset: Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")] = None,

@@ -104,9 +104,12 @@ class ChannelsFirstLinear(nn.Module):
         sum_1AJV, norm_1AJ = self.chunk_sums(h_1D1S)
         for sum_of_chunk, norm_of_chunk in self._chunks(past):
             sum_1AJV, norm_1AJ = sum_of_chunk + sum_1AJV, norm_of_chunk + norm_1AJ
+        largest_1A1 = norm_1AJ.amax(dim=2, keepdim=True).clamp_min(LEAST_DENOMINATOR)  # sums grow: see the twin
+        sum_1AJV, norm_1AJ = sum_1AJV / largest_1A1[..., None], norm_1AJ / largest_1A1
         rotated_1AJS, plain_1AJS = self._features(self.query_norm(self._heads(self.query(h_1D1S))))
         y_1AVS = sum_1AJV.transpose(2, 3) @ rotated_1AJS
-        denominator_1A1S = (norm_1AJ[:, :, None] @ plain_1AJS).clamp_min(LEAST_DENOMINATOR)
+        least_1A11 = LEAST_DENOMINATOR / largest_1A1[..., None]
+        denominator_1A1S = torch.maximum(norm_1AJ[:, :, None] @ plain_1AJS, least_1A11)
         return (y_1AVS / denominator_1A1S).reshape(h_1D1S.shape)
 
     def chunk_sums(self, h_1D1S: Tensor) -> tuple[Tensor, Tensor]:

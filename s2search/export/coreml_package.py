@@ -129,12 +129,12 @@ class CoreML(Exporter):
         return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
 
     def predicted_weight_bytes(self, steps: Steps) -> int:
-        """Return the bytes of all stored weights, tables included. See the base class."""
-        from s2search.export.quantised import part_bytes, rest_bytes
+        """Return the bytes of all stored numbers, tables included. See the base class."""
+        from s2search.export.quantised import grid_bytes, part_bytes, rest_bytes
 
         model = steps.model
         parts = self.precisions(model).items()
-        rest = rest_bytes(model, steps.shape.frames)
+        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(steps)
         return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
     def dtype(self, name: str, steps: Steps) -> NumberType:
