@@ -68,7 +68,7 @@ def named(steps: Steps, function, inputs) -> dict[str, torch.Tensor]:
     return dict(zip(steps.outputs(function), outputs, strict=True))
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [*BLOCKS, MIXED])
 def test_a_block_computes_the_same_with_channels_first(block):
     model = make_model(block, 2)
     apart, steps = furthest(model, StepShape(grid=(3, 5), frames=2, window=Window(frames=4, sink_frames=2)))
