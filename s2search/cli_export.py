@@ -33,7 +33,7 @@ def export(
 
     from s2search import registry
     from s2search.preset import token_grid
-    from s2search.realize.source import ModelSource, load_model
+    from s2search.realize.source import ModelSource, open_model
     from s2search.report.package import package_text
     from s2search.report.progress import progress_bar
 
@@ -41,7 +41,7 @@ def export(
         return _export_part(part, exporter, out, token_grid(video))
     plugin: Exporter = registry.create("exporters", exporter)
     grid = token_grid(video)
-    model = load_model(
+    model = open_model(
         ModelSource(weights=weights, preset=preset, plan=plan, layout=layout, random_weights=random_weights, seed=seed)
     )
     start = time.perf_counter()

@@ -1,0 +1,231 @@
+"""Core ML packages that were broken after the export, each with digests written anew: verification names the place."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s2search.export.coreml_package import CoreML
+from s2search.export.package import Package, write_manifest
+from s2search.verify.blocks import Blocks
+from s2search.verify.check import results
+from s2search.verify.parity import Parity
+from s2search.verify.streaming import LEAST_DB, Streaming, one_pass_db
+from s2search.verify.subject import Options, Subject
+from s2search.verify.weights import Weights
+from tests.verify.conftest import GRID, make_model
+
+pytestmark = pytest.mark.slow  # exports and traces whole models
+
+SPECIFICATION = "model.mlpackage/Data/com.apple.CoreML/model.mlmodel"
+WEIGHTS = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return CoreML().export(make_model(), GRID, tmp_path_factory.mktemp("coreml") / "package").folder
+
+
+@pytest.fixture(scope="module")
+def programs(exported):
+    """The source's graphs: tracing takes longest, and they are the same for every copy."""
+    return Subject(Package.load(exported)).programs
+
+
+@pytest.fixture
+def package(exported, tmp_path):
+    return Path(shutil.copytree(exported, tmp_path / "package"))
+
+
+@pytest.fixture
+def subject(programs):
+    def opened(folder):
+        subject = Subject(Package.load(folder), Options(chunks=3))
+        subject.__dict__["programs"] = programs
+        return subject
+
+    return opened
+
+
+def renew(package):
+    write_manifest(package, Package.load(package).manifest)
+
+
+def read(package):
+    from coremltools.proto import Model_pb2
+
+    return Model_pb2.Model.FromString((package / SPECIFICATION).read_bytes())
+
+
+def edit(package, change, *functions):
+    """Change the operations of functions, and write the manifest anew, as one who hides it would."""
+    specification = read(package)
+    for name in functions:
+        (block,) = specification.mlProgram.functions[name].block_specializations.values()
+        change(block)
+    (package / SPECIFICATION).write_bytes(specification.SerializeToString())
+    renew(package)
+
+
+def stored(package, name):
+    """Return a constant of the file of weights, to be changed in place."""
+    (block,) = read(package).mlProgram.functions["denoise"].block_specializations.values()
+    constant = next(one for one in block.operations if one.type == "const" and one.outputs[0].name == name)
+    value = constant.attributes["val"]
+    shape = tuple(axis.constant.size for axis in value.type.tensorType.dimensions)
+    with (package / WEIGHTS).open("rb") as file:
+        file.seek(value.blobFileValue.offset)
+        _, _, _, start = struct.unpack("<IIQQ", file.read(24))
+    return np.memmap(package / WEIGHTS, np.float16, "r+", start, shape)
+
+
+def weight_name(tensor):
+    return f"p_model_{tensor}_to_fp16".replace(".", "_").lower()
+
+
+def of(found, name):
+    return next(result for result in found if result.name == name)
+
+
+def bindings(block):
+    for operation in block.operations:
+        for argument in operation.inputs.values():
+            yield from (one for one in argument.arguments if one.WhichOneof("binding") == "name")
+
+
+def test_a_whole_package_passes(package, subject):
+    opened = subject(package)
+    for check in (Weights(), Parity(), Blocks(), Streaming()):
+        assert {result.status for result in results(check, opened)} == {"passed"}, check.name
+
+
+def test_one_changed_weight_is_named_though_all_digests_are_right(package, subject):
+    stored(package, weight_name("layers.1.attention.query.weight"))[3, 5] *= np.float16(1.01)
+    renew(package)
+    (found,) = results(Weights(), subject(package))
+    assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.attention.query.weight")
+    assert "1 of 1,024 numbers" in found.why
+
+
+def test_a_weight_that_is_left_out_is_named_unless_it_changes_nothing(package, subject):
+    """All norms of this model have weights that are not 1."""
+
+    def change(block):
+        kept = [one for one in block.operations if one.outputs[0].name != weight_name("layers.1.attention.query.bias")]
+        for one in bindings(block):
+            if one.name == weight_name("layers.1.attention.query.bias"):
+                one.name = weight_name("layers.1.attention.key.bias")
+        copies = [type(one).FromString(one.SerializeToString()) for one in kept]
+        del block.operations[:]
+        block.operations.extend(copies)
+
+    edit(package, change, "first", "denoise", "commit", "advance")
+    (found,) = results(Weights(), subject(package))
+    assert (found.status, found.where) == ("failed", "layers.1.attention.query.bias")
+    assert "is not stored" in found.why
+
+
+def test_swapped_layers_are_named(package, subject):
+    for part in ("query", "key", "value", "output"):
+        one, other = (stored(package, weight_name(f"layers.{layer}.attention.{part}.weight")) for layer in (1, 2))
+        one[:], other[:] = other.copy(), one.copy()
+    renew(package)
+    opened = subject(package)
+    (found,) = results(Weights(), opened)
+    assert (found.status, found.value, found.where) == ("failed", 8, "layers.1.attention.query.weight")
+    assert of(results(Blocks(), opened), "blocks.float16").where in ("layers.1", "layers.2")
+
+
+def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_right(package, subject):
+    def change(block):
+        for one in bindings(block):
+            for old, new in (
+                ("layers_1_attention", "layers_2_attention"),
+                ("layers_2_attention", "layers_1_attention"),
+            ):
+                if old in one.name:
+                    one.name = one.name.replace(old, new)
+                    break
+
+    edit(package, change, "denoise")
+    opened = subject(package)
+    found = of(results(Parity(), opened), "parity.denoise")
+    assert (found.status, found.mode) == ("failed", "float16")
+    assert found.where.startswith("layers.1")
+    blocks = of(results(Blocks(), opened), "blocks.float16")
+    assert (blocks.status, blocks.required) == ("failed", True)
+    assert {block for block, value in blocks.parts.items() if value < 50} == {"layers.1", "layers.2"}
+
+
+def test_a_dropped_state_is_named(package, subject):
+    def change(block):
+        operations = []
+        for operation in block.operations:
+            kept = type(operation).FromString(operation.SerializeToString())
+            operations.append(kept)
+            if [one.name for one in kept.outputs] == ["keys_01_read"]:
+                nothing = type(kept)(type="sub")
+                nothing.outputs.add().CopyFrom(kept.outputs[0])
+                kept.outputs[0].name = "lost"
+                for key in ("x", "y"):
+                    nothing.inputs[key].arguments.add().name = "lost"
+                operations.append(nothing)
+        del block.operations[:]
+        block.operations.extend(operations)
+
+    edit(package, change, "denoise", "commit", "advance")
+    opened = subject(package)
+    assert results(Weights(), opened)[0].status == "passed"
+    found = results(Parity(), opened)
+    assert of(found, "parity.first").status == "passed"
+    assert of(found, "parity.denoise").where.startswith("layers.1.attention")
+    assert of(results(Blocks(), opened), "blocks.float16").where == "layers.1"
+    streamed = one_pass_db(opened, "float16")
+    assert streamed[0] > LEAST_DB["float16"] > streamed[1]
+
+
+def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, subject):
+    def change(block):
+        (write,) = [one for one in block.operations if one.type == "write_state" and "tail_00" in _names(one)]
+        write.inputs["data"].arguments[0].name = "tail_00_read"
+
+    edit(package, change, "advance")
+    opened = subject(package)
+    found = results(Parity(), opened)
+    assert [result.status for result in found] == ["passed", "passed", "passed", "failed"]
+    assert found[-1].parts["new_tail_00"] < 10
+    streamed = one_pass_db(opened, "float16")
+    assert streamed[0] > LEAST_DB["float16"] > streamed[2]
+
+
+def _names(operation):
+    return [one.name for argument in operation.inputs.values() for one in argument.arguments]
+
+
+def test_a_rope_offset_of_one_frame_is_named(package, subject):
+    (block,) = read(package).mlProgram.functions["denoise"].block_specializations.values()
+    tables = [
+        one.outputs[0].name
+        for one in block.operations
+        if one.type == "const"
+        and one.attributes["val"].WhichOneof("value") == "blobFileValue"
+        and [axis.constant.size for axis in one.outputs[0].type.tensorType.dimensions] == [8, 12]
+    ]
+    cosine, sine = (stored(package, name) for name in tables)  # of queries, twice: sines first with the other sign
+    turned = cosine[:4].astype(np.float32) + 1j * sine[4:].astype(np.float32)
+    in_time = 2  # of four pairs
+    turned[:in_time] *= np.exp(1j * 10_000.0 ** (-np.arange(in_time) / in_time))[:, None]
+    cosine[:], sine[:] = np.tile(turned.real, (2, 1)), np.concatenate((-turned.imag, turned.imag))
+    renew(package)
+    opened = subject(package)
+    assert results(Weights(), opened)[0].status == "passed"
+    found = of(results(Blocks(), opened), "blocks.float16")
+    assert found.status == "failed"
+    assert found.where in ("layers.1", "layers.2")
+    parity = of(results(Parity(), opened), "parity.denoise")
+    assert parity.status == "failed"
+    assert parity.where.startswith("layers.1.attention")

@@ -1,0 +1,51 @@
+"""One LCHA and one SSA layer of s2dit-1.8b at its width, heads, grid and chunk, exported and streamed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from s2search.export.coreml_package import CoreML
+from s2search.preset import Preset
+from s2search.realize.network import S2DiT
+from s2search.verify.bisect import look_inside
+from s2search.verify.blocks import blocks_alone_db
+from s2search.verify.evaluator import MODES
+from s2search.verify.streaming import one_pass_db
+from s2search.verify.subject import Options, Subject
+
+GRID = (18, 32)  # 512x288
+CHUNKS = 16
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    preset = dataclasses.replace(Preset.named("s2dit-1.8b"), depth=2)
+    model = S2DiT.from_preset(preset, "lcha,ssa").eval().requires_grad_(False)
+    for parameter in model.parameters():  # gates and maps that are not those of a fresh model
+        parameter.add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+def blocks_db(subject, mode):
+    inside = look_inside(subject, "denoise", subject.inputs("denoise"))
+    return blocks_alone_db(inside, inside.taps, mode)
+
+
+@pytest.mark.slow
+def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunks(model, tmp_path):
+    subject = Subject(CoreML().export(model, GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+    found = {mode: blocks_db(subject, mode) for mode in MODES}
+    assert min(found["float16"].values()) >= 60
+    assert min(found["pessimistic"].values()) >= 40
+    assert min(one_pass_db(subject, "float16")) >= 40
+
+
+@pytest.mark.slow
+def test_a_pair_of_full_width_layers_of_four_bits_keeps_25_db_a_block(model, tmp_path):
+    subject = Subject(CoreML(bits=4, palette="uniform").export(model, GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+    found = blocks_db(subject, "float16")
+    assert min(found.values()) >= 25
