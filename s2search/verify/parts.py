@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def verify_part(
         environment={
             "runtime": "the evaluator, in place of Core ML" if evaluated else manifest.exporter,
             "platform": platform.platform(),
-            "torch": torch.__version__,
+            "torch": version("torch"),
         },
         checks=tuple(found),
     )
