@@ -24,8 +24,11 @@ def export(
     layout: Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")] = None,
     video: Annotated[str, typer.Option(help="Video size, WIDTHxHEIGHT.")] = "256x144",
     seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
+    part: Annotated[
+        str | None, typer.Option(help="Instead of the step: clip[folder=DIR], wan[folder=DIR] or dct (its decoder).")
+    ] = None,
 ) -> int:
-    """Export a model's streaming step as a package, with the weights to verify it against."""
+    """Export a model's streaming step, or a part around it, as a package with the weights to verify it against."""
     from rich.console import Console
 
     from s2search import registry
@@ -34,6 +37,8 @@ def export(
     from s2search.report.package import package_text
     from s2search.report.progress import progress_bar
 
+    if part is not None:
+        return _export_part(part, exporter, out, token_grid(video))
     plugin: Exporter = registry.create("exporters", exporter)
     grid = token_grid(video)
     model = open_model(
@@ -44,4 +49,23 @@ def export(
         package = plugin.export(model, grid, out, progress)
     text = package_text(package, seconds=time.perf_counter() - start)
     Console(highlight=False, markup=False).print(text)
+    return 0
+
+
+def _export_part(plugin: str, exporter: str, out: Path, grid: tuple[int, int]) -> int:
+    from rich.console import Console
+
+    from s2search import registry
+    from s2search.export.part_package import Part, export_part
+    from s2search.report.progress import progress_bar
+
+    part: Part = "text" if plugin.partition("[")[0] in registry.installed("texts") else "decoder"
+    with progress_bar("exporting") as progress:
+        package = export_part(part, plugin, exporter, out, progress, grid=grid)
+    manifest = package.manifest
+    lines = [f"{part} of {manifest.plugin} as an {exporter} package in {out}, {manifest.precision}"]
+    lines += [f"  {one.name}: {len(one.inputs)} inputs, {len(one.outputs)} outputs" for one in manifest.functions]
+    size = sum(file.bytes for file in manifest.files if not file.path.startswith("source/"))
+    lines.append(f"  {size / 1e6:.1f} MB, and {sum(one.bytes for one in manifest.states) / 1e6:.1f} MB of cache")
+    Console(highlight=False, markup=False).print("\n".join(lines))
     return 0

@@ -25,9 +25,11 @@ def verify(
 ) -> int:
     """Check a package against its source and its plan; exit code 0 only if every required check ran and passed."""
     from s2search.document import check_writable
+    from s2search.export.part_package import is_part
     from s2search.report.progress import progress_bar
     from s2search.report.verification import verification_text
     from s2search.verify import verify as verification
+    from s2search.verify.parts import verify_part
     from s2search.verify.report import REPORT
     from s2search.verify.subject import Options
 
@@ -35,7 +37,10 @@ def verify(
     if out is not None:
         check_writable(out)
     with progress_bar("verifying") as progress:
-        found = verification.verify(folder, options, checks=verification.CHECKS, progress=progress)
+        if is_part(folder):
+            found = verify_part(folder, chunks=chunks, seed=seed, progress=progress)
+        else:
+            found = verification.verify(folder, options, checks=verification.CHECKS, progress=progress)
     found.save(out or folder / REPORT)
     if as_json:
         typer.echo(found.to_json(), nl=False)

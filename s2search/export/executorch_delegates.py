@@ -33,9 +33,13 @@ class Delegate(abc.ABC):
 
     def why_not_run(self) -> str | None:
         """Return in one line why its programs do not run here, and where they do; None where they do."""
-        from executorch.runtime import Runtime as Library
+        from s2search.export.graph import quiet
 
-        if Library.get().backend_registry.is_available(self.backend):
+        with quiet():
+            from executorch.runtime import Runtime as Library
+
+            available = Library.get().backend_registry.is_available(self.backend)
+        if available:
             return None
         return f"the delegate {self.name!r} does not run on {platform.system()}; take the package to {self.devices}"
 

@@ -10,7 +10,7 @@ rewritten (`BandedConv2d`). Small constants are folded, weights are not: what is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -24,10 +24,10 @@ from s2search.export.package import Package, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from s2search.export.step import FunctionName, Steps
+    from s2search.export.step import Steps
 
 _MODULES = ("onnx", "onnxruntime", "onnxscript")
-_WEIGHTS = "weights.bin"
+WEIGHTS = "weights.bin"
 _ALIGNMENT = 4096  # pages: so that a runtime can map the file
 _LEAST_EXTERNAL_BYTES = 1024
 _OPSETS = range(18, 24)
@@ -60,11 +60,14 @@ class Onnx(Exporter):
         from s2search.export.graph import decompositions_of_attention, quiet
 
         programs = trace_functions(steps, decompositions_of_attention(), progress, further=4)
-        with quiet(), (folder / _WEIGHTS).open("wb") as file:
-            weights = _Weights(file, folder)
+        with quiet(), (folder / WEIGHTS).open("wb") as file:
+            weights = StoredWeights(file, folder)
             for done, (function, program) in enumerate(programs.items()):
                 progress(2 + done, 2 + len(programs), f"writing {function}")
-                self._write_graph(steps, function, program, weights)
+                config = steps.model.config
+                digests = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
+                names = steps.inputs(function), steps.outputs(function)
+                write_graph(program, weights, f"{function}.onnx", *names, digests, opset=self.opset)
         progress(6, 6, "")
         facts = {"opset": str(self.opset), **{name: version(name) for name in ("torch", *_MODULES)}}
         return Written(files={function: f"{function}.onnx" for function in programs}, facts=facts)
@@ -75,33 +78,50 @@ class Onnx(Exporter):
             raise InputError(problem)
         return OnnxPackage(package)
 
-    def _write_graph(self, steps: Steps, function: FunctionName, program: Any, weights: _Weights) -> None:
-        import onnx_ir
-        import torch
-        from onnxscript import optimizer
 
-        exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=self.opset, optimize=False)
-        assert exported is not None
-        model = exported.model
-        optimizer.fold_constants(
-            model, onnx_shape_inference=False, should_fold=lambda node: False if _reads_weights(node) else None
-        )
-        optimizer.remove_unused_nodes(model)
-        for values, names in (
-            (model.graph.inputs, steps.inputs(function)),
-            (model.graph.outputs, steps.outputs(function)),
-        ):
-            for value, name in zip(values, names, strict=True):
-                value.name = name
-        for value in model.graph.initializers.values():
-            value.const_value = weights.stored(value.const_value)
-        for node in model.graph:  # where in the code it came from: paths of this machine
-            node.metadata_props.clear()
-        config = steps.model.config
-        model.producer_name = "s2search"
-        model.metadata_props.clear()
-        model.metadata_props.update({"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"})
-        onnx_ir.save(model, weights.folder / f"{function}.onnx")
+def write_graph(
+    program: Any,
+    weights: StoredWeights,
+    file: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+    *,
+    opset: int = 20,
+) -> None:
+    """Write one graph beside the file of weights.
+
+    Args:
+        program: The function; of its weights those under `model.` are kept as they are.
+        weights: Where its weights go.
+        file: Name of the graph.
+        inputs: What its inputs are called, in their order.
+        outputs: The same of its outputs.
+        metadata: What the graph says of itself.
+        opset: Version of ONNX's default operator set.
+    """
+    import onnx_ir
+    import torch
+    from onnxscript import optimizer
+
+    exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
+    assert exported is not None
+    model = exported.model
+    optimizer.fold_constants(
+        model, onnx_shape_inference=False, should_fold=lambda node: False if _reads_weights(node) else None
+    )
+    optimizer.remove_unused_nodes(model)
+    for values, names in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
+        for value, name in zip(values, names, strict=True):
+            value.name = name
+    for value in model.graph.initializers.values():
+        value.const_value = weights.stored(value.const_value)
+    for node in model.graph:  # where in the code it came from: paths of this machine
+        node.metadata_props.clear()
+    model.producer_name = "s2search"
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata)
+    onnx_ir.save(model, weights.folder / file)
 
 
 class OnnxPackage(Runtime):
@@ -134,7 +154,7 @@ class OnnxPackage(Runtime):
             raise InputError(f"ONNX Runtime cannot load {str(path)!r}: {problem}", remedy="export it again") from error
 
 
-class _Weights:
+class StoredWeights:
     """The file of weights: what several graphs hold is written once."""
 
     def __init__(self, file: BinaryIO, folder: Path) -> None:
@@ -155,7 +175,7 @@ class _Weights:
             self._places[key] = self._file.tell()
             self._file.write(memoryview(array.reshape(-1)).cast("B"))
         return onnx_ir.ExternalTensor(
-            _WEIGHTS,
+            WEIGHTS,
             self._places[key],
             tensor.nbytes,
             tensor.dtype,

@@ -37,8 +37,8 @@ NEW = "new_"  # before the name of a state that a function returns
 #: Called with what is done, what there is to do, and what comes next.
 Progress = Callable[[int, int, str], Any]
 
-NumberType = Literal["float16", "float32"]
-_BYTES_OF = {"float16": 2, "float32": 4}
+NumberType = Literal["float16", "float32", "int32"]
+_BYTES_OF = {"float16": 2, "float32": 4, "int32": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,16 +198,21 @@ class Package:
 
 def write_manifest(folder: Path, manifest: Manifest) -> Package:
     """Write the manifest of a folder whose other files are written: list them, and weigh what is not the source."""
-    files = tuple(
-        FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=_sha256(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
-    )
+    files = file_entries(folder)
     weight_bytes = sum(file.bytes for file in files if PurePosixPath(file.path).parts[0] != SOURCE)
     sizes = dataclasses.replace(manifest.sizes, weight_bytes=weight_bytes)
     manifest = dataclasses.replace(manifest, files=files, sizes=sizes)
     write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
     return Package(folder=folder, manifest=manifest)
+
+
+def file_entries(folder: Path) -> tuple[FileEntry, ...]:
+    """Return all files of a package but its manifest, with their digests."""
+    return tuple(
+        FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=_sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    )
 
 
 @contextmanager

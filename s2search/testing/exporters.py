@@ -31,10 +31,16 @@ from s2search.stream.state import StreamState
 GRID = (3, 4)
 
 
-def tiny_model(layout: str = "SLLS", *, seed: int = 0) -> S2DiT:
+def tiny_model(layout: str = "SLLS", *, seed: int = 0, text_channels: int = 8, text_tokens: int = 5) -> S2DiT:
     """Return a small random model, whose gates and maps are not those of a fresh one."""
     preset = Preset(
-        name="tiny", depth=len(layout), channels=32, heads=4, feed_forward=64, text_channels=8, text_tokens=5
+        name="tiny",
+        depth=len(layout),
+        channels=32,
+        heads=4,
+        feed_forward=64,
+        text_channels=text_channels,
+        text_tokens=text_tokens,
     )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)

@@ -32,7 +32,7 @@ def test_a_package_for_core_mls_delegate_is_one_delegate_and_what_cannot_run_her
     assert package.manifest.exporter_text == "executorch[delegate=coreml]"
     assert int(package.manifest.facts["operations_coreml"]) > 50
     found = {check.name: check for check in verify(package.folder).checks}
-    assert found["files"].status == found["placement"].status == "passed"
+    assert found["files"].status == found["placement.executorch"].status == "passed"
     assert {found[name].status for name in ("weights", "parity", "stream")} == {"not_run"}
     assert "take the package to an Apple device" in found["parity"].why
     assert "delegate CoreMLBackend" in found["weights"].why

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import torch
@@ -43,9 +44,7 @@ class Listing(Exporter):
             (folder / f"{function}.json").write_text(json.dumps(listing))
         save_file(weights, folder / "weights.safetensors")
         progress(3, 3, "")
-        return Written(
-            files={function: f"{function}.json" for function in programs}, facts={"torch": torch.__version__}
-        )
+        return Written(files={function: f"{function}.json" for function in programs}, facts={"torch": version("torch")})
 
     def open(self, package: Package) -> Runtime:
         return ListingRuntime(package)
