@@ -92,6 +92,12 @@ def test_the_sensitive_part_keeps_more_bits_than_the_others():
     assert (smaller.precision, whole_db) == ("w4a16", pytest.approx(noise_db(1e-2 + 1e-4)))
 
 
+def test_of_the_smallest_choices_the_quietest_is_taken_and_no_larger_one():
+    found = sensitivity([[(90, 1e-6), (80, 1e-4), (80, 1e-5)]])
+    plan = choose(found, Wish(least_db=30), Dynamic())
+    assert (plan.parts["part0"].precision, plan.weight_bytes, plan.asked) == ("w4a16", 180, "at least 30 dB")
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
