@@ -135,7 +135,7 @@ class CoreML(Exporter):
 
         model = steps.model
         parts = self.precisions(model).items()
-        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(steps)
+        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(model, steps.shape)
         return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
     def dtype(self, name: str, steps: Steps) -> NumberType:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s2search.block import Stream
+from s2search.block import LinearState, RingState, Stream
 from s2search.errors import InputError
 from s2search.export.coreml import load_coremltools, quiet
-from s2search.export.step import Steps, StepShape
+from s2search.export.step import StepShape
 from s2search.precision.documents import Palette
 from s2search.precision.part import LEAST_NUMBERS, PartPrecision, blob_bytes, part_of
 from s2search.realize.network import LayerStates, S2DiT
@@ -262,24 +262,23 @@ def rest_bytes(model: S2DiT, frames: int) -> int:
     return sum(blob_bytes(2 * count) for count in counts.values())
 
 
-def grid_bytes(steps: Steps) -> int:
+def grid_bytes(model: S2DiT, shape: StepShape) -> int:
     """Return the bytes of constants that a package holds beside the weights: they grow with the grid, not the layers.
 
     Tables of rotary embeddings (cosines and sines of each token and pair of channels, of queries and of keys), and the
     zeros that a first chunk's convolution reads.
     """
-    frames, (rows, columns) = steps.shape.frames, steps.shape.grid
-    heads, tables, zeros = steps.model.config.preset.heads, set[tuple[str, int, int]](), 0
-    for name, tensor in steps.state.items():
-        kind, layer = name.rpartition("_")[::2]
-        if kind == "norm":
-            tables.add(("linear", frames * rows * columns, tensor.shape[-1]))
-        elif kind == "keys":
-            _, slots, tokens, channels = tensor.shape
-            high = steps.model.streams[int(layer)] == Stream.HIGH
-            queries = frames * (rows * columns if high else tokens)
-            spans = {"keys": (slots + frames) * tokens, "queries": queries, "first": queries}
-            tables |= {(f"{kind} {high}", count, channels // heads) for kind, count in spans.items()}
-        elif kind == "tail":
-            zeros = max(zeros, blob_bytes(2 * tensor.numel()))
+    (rows, columns), tables, zeros = shape.grid, set[tuple[str, int, int]](), 0
+    states = model.initial_state(1, shape.grid, window=shape.window)
+    for stream, state in zip(model.streams, states, strict=True):
+        if isinstance(state, RingState):
+            height, width, _, channels = state.keys_BTHWAK.shape[2:]
+            queries = shape.frames * (rows * columns if stream is Stream.HIGH else height * width)
+            spans = {"keys": (shape.slots + shape.frames) * height * width, "queries": queries, "first": queries}
+            tables |= {(f"{kind} {stream}", count, channels) for kind, count in spans.items()}
+        elif isinstance(state, LinearState):
+            if state.norm_BCAK is not None:
+                tables.add(("linear", shape.frames * rows * columns, state.norm_BCAK.shape[-1]))
+            if state.tail_BTHWD is not None:
+                zeros = max(zeros, blob_bytes(2 * state.tail_BTHWD.numel()))
     return zeros + sum(2 * blob_bytes(2 * count * (channels // 2)) for _, count, channels in tables)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,7 +39,8 @@ class Wish:
         memory_bytes: Of all weights.
         latency_us: Of all parts.
 
-    With a limit on memory or latency the least noise is looked for; with `least_db` alone, the fewest bytes.
+    With a limit on memory or latency the least noise is looked for; with `least_db` alone, the fewest bytes, and of
+    those the least noise.
 
     Raises:
         InputError: Nothing is asked for, or no number.
@@ -74,6 +75,18 @@ def choose(sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: Lat
     Raises:
         InfeasibleError: No assignment keeps what is asked; the message names the nearest.
     """
+    plan = _solved(sensitivity, wish, solver, latency_of, asked=str(wish))
+    if wish.memory_bytes is not None or wish.latency_us is not None:
+        return plan
+    # Of all choices of the fewest bytes, the one of the least noise.
+    fewest = replace(wish, memory_bytes=plan.weight_bytes)
+    quietest = _solved(sensitivity, fewest, solver, latency_of, asked=str(wish))
+    return replace(quietest, optimal=plan.optimal and quietest.optimal)
+
+
+def _solved(
+    sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: LatencyOf | None, *, asked: str
+) -> PrecisionPlan:
     problem, labels_C = pose(sensitivity, wish, latency_of)
     try:
         solution = solver.solve(problem)
@@ -86,7 +99,7 @@ def choose(sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: Lat
         model_digest=sensitivity.model_digest,
         weights_digest=sensitivity.weights_digest,
         sensitivity_digest=sensitivity.digest,
-        asked=str(wish),
+        asked=asked,
         palette=sensitivity.palette,
         rest_bytes=sensitivity.rest_bytes,
         parts=chosen,

@@ -198,6 +198,6 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
         fake_db = noise_db(recording.noise(model))
         again = record(model, shape, chunks=2, seed=5)
     assert noise_db(recording.noise(packaged)) == pytest.approx(fake_db, abs=0.2)
-    assert noise_db(again.noise(packaged)) > 45  # roundings of inputs that fell to the other side
+    assert noise_db(again.noise(packaged)) > 38  # roundings of inputs that fell to the other side
     weights = next(file for file in package.manifest.files if file.path.endswith("weight.bin"))
-    assert weights.bytes == pytest.approx(package.manifest.sizes.predicted_weight_bytes, rel=0.03)
+    assert weights.bytes == pytest.approx(package.manifest.sizes.predicted_weight_bytes, rel=0.1)

@@ -127,6 +127,7 @@ def test_the_state_is_the_pupils_own():
     """An error in what is remembered reaches the next chunk."""
     model, shape = small("SS")
     recording = record(model, shape, chunks=2, seed=0)
+    assert recording.noise(model) == 0
     value = model.get_submodule("layers.0.attention.value")
     first = recording.passes[: len(recording.passes) // 2]
     alone = dataclasses.replace(recording, passes=first, velocities=recording.velocities[: len(first)])

@@ -65,18 +65,22 @@ def test_the_same_sweep_finds_the_same_and_leaves_no_journal(model, found, tmp_p
 def test_a_sweep_that_was_stopped_goes_on_without_finding_a_figure_twice(model, found, tmp_path, monkeypatch, torn):
     out, seen = tmp_path / "s.json", []
 
-    def stop(done, total, label):
-        if done == 9:
-            raise KeyboardInterrupt
+    def stop_at(count):
+        def stop(done, total, label):
+            if done == count:
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        sweep(model, ASKED, out, stop)
-    assert not out.exists()
+        with pytest.raises(KeyboardInterrupt):
+            sweep(model, ASKED, out, stop)
+        assert not out.exists()
+
+    stop_at(9)
     journal = journal_path(out)
     assert len(journal.read_bytes().splitlines()) == 10
     journal.write_bytes(journal.read_bytes() + torn)
     noise = sweeping._Figures.noise
     monkeypatch.setattr(sweeping._Figures, "noise", lambda self, parts: seen.append(parts) or noise(self, parts))
+    stop_at(12)
     assert sweep(model, ASKED, out) == found
     assert len(seen) == 7 * 3 + 3 - 9
 

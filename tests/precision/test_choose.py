@@ -69,8 +69,10 @@ def test_the_choice_is_the_best_of_all_assignments(found, asked):
     assert memory_bytes is None or size <= memory_bytes
     assert least_db is None or plan.predicted_db >= least_db - 1e-9
     if kept:
-        best = min(kept)[0]
-        assert (size <= best) if memory_bytes is None else (noise <= best * (1 + 1e-9))
+        found_pair, best = ((size, noise) if memory_bytes is None else (noise, size)), min(kept)
+        assert found_pair[0] <= best[0] * (1 + 1e-9)
+        if memory_bytes is None and found_pair[0] == best[0]:
+            assert found_pair[1] <= best[1] * (1 + 1e-9)
 
 
 def test_another_solver_finds_the_same():
@@ -88,6 +90,12 @@ def test_the_sensitive_part_keeps_more_bits_than_the_others():
     assert steps_down(found, plan)["part0"] is None
     smaller, whole_db = steps_down(found, plan)["part1"]
     assert (smaller.precision, whole_db) == ("w4a16", pytest.approx(noise_db(1e-2 + 1e-4)))
+
+
+def test_of_the_smallest_choices_the_quietest_is_taken_and_no_larger_one():
+    found = sensitivity([[(90, 1e-6), (80, 1e-4), (80, 1e-5)]])
+    plan = choose(found, Wish(least_db=30), Dynamic())
+    assert (plan.parts["part0"].precision, plan.weight_bytes, plan.asked) == ("w4a16", 180, "at least 30 dB")
 
 
 @pytest.mark.parametrize(
