@@ -163,17 +163,25 @@ def _uniform(name: str, bits: int) -> Precision:
     )
 
 
-PRECISIONS = {
-    "float32": _uniform("float32", 32),
-    "float16": _uniform("float16", 16),
-    "bfloat16": _uniform("bfloat16", 16),
-    "w4a8": Precision(
-        name="w4a8", matrix_bits=4, text_bits=8, boundary_bits=8, small_bits=16, activation_bits=8, ring_bits=16
-    ),
-    "w4a16": Precision(
-        name="w4a16", matrix_bits=4, text_bits=8, boundary_bits=8, small_bits=16, activation_bits=16, ring_bits=16
-    ),
-}
+def _compressed(weight_bits: int, activation_bits: int) -> Precision:
+    return Precision(
+        name=f"w{weight_bits}a{activation_bits}",
+        matrix_bits=weight_bits,
+        text_bits=8,
+        boundary_bits=8,
+        small_bits=16,
+        activation_bits=activation_bits,
+        ring_bits=16,
+    )
+
+
+_KNOWN = (
+    *(_uniform(name, bits) for name, bits in (("float32", 32), ("float16", 16), ("bfloat16", 16))),
+    *(_compressed(weight_bits, activation_bits) for weight_bits in (4, 6, 8) for activation_bits in (8, 16)),
+)
+PRECISIONS = {precision.name: precision for precision in _KNOWN}
+#: Those with weights of fewer than 16 bits.
+COMPRESSED = tuple(name for name, precision in PRECISIONS.items() if precision.matrix_bits < 16)
 
 
 class Part(ABC):

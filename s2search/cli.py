@@ -20,6 +20,7 @@ import typer
 
 from s2search.cli_export import export
 from s2search.cli_kit import kit_app
+from s2search.cli_precision import plan_precision, sensitivity
 from s2search.cli_recalibrate import recalibrate
 from s2search.cli_stream import stream
 from s2search.cli_table import table_app
@@ -50,6 +51,8 @@ app.command()(stream)
 app.command()(export)
 app.command()(verify)
 app.command()(recalibrate)
+app.command()(sensitivity)
+plan_app.command("precision")(plan_precision)
 
 
 class RoleName(StrEnum):

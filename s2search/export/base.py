@@ -95,6 +95,10 @@ class Exporter(abc.ABC):
 
         return Steps(model, shape, functions or FUNCTIONS)
 
+    def predicted_weight_bytes(self, steps: Steps) -> int | None:
+        """Return the bytes of all stored weights, where the exporter knows better than the formulas of the blocks."""
+        return None
+
     def export(
         self,
         model: S2DiT,
@@ -145,6 +149,7 @@ class Exporter(abc.ABC):
         states = tuple(self._spec(name, steps.state[name].shape, steps) for name in steps.state)
         state_bytes = sum(spec.bytes for spec in states if spec.name != "past_bias")
         sizes = predicted_sizes(config, shape.grid, shape.frames, shape.slots, self.precision)
+        weight_bytes = self.predicted_weight_bytes(steps) or sizes.predicted_weight_bytes
         return Manifest(
             exporter=self.name,
             options=self.options_text,
@@ -159,7 +164,7 @@ class Exporter(abc.ABC):
             functions=tuple(self._function(name, file, steps) for name, file in written.files.items()),
             states=states,
             held=written.held,
-            sizes=dataclasses.replace(sizes, state_bytes=state_bytes),
+            sizes=dataclasses.replace(sizes, state_bytes=state_bytes, predicted_weight_bytes=weight_bytes),
             files=(),
         )
 

@@ -9,16 +9,19 @@ are added up and go out in float32. Rings and tails are states that Core ML keep
 stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and no transpositions, as the Neural Engine
 likes best; `layout=blocks` keeps tokens before channels. A block without such a twin keeps its own layout.
 
-Source of the palettes: S2DiT, table A3 (4-bit weights, 8-bit where text and latents come in and out). Activations stay
-float16: 8-bit ones need calibration.
+Precision is a choice per part (`s2search/precision`): palettes of 4, 6 or 8 bits, and what matrices are multiplied with
+rounded to 8 bits, in ranges that the source is watched for. Source: S2DiT, table A3 (4-bit weights, 8-bit where text
+and latents come in and out, 8-bit activations). The switches between the streams and the time embedding have 8-bit
+weights as well: every token passes through them, and at 4 bits the two switches alone make 87 % of the noise.
 """
 
 from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,18 +30,21 @@ from s2search.errors import InputError
 from s2search.export.base import Exporter, Runtime, Written
 from s2search.export.holding import Arrays, HeldState, HoldingRuntime
 from s2search.export.package import NumberType, Package, Progress
+from s2search.precision.documents import Palette, PrecisionPlan
+from s2search.precision.part import PartPrecision, package_precision, part_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from s2search.export.quantised import InputRange
     from s2search.export.step import FunctionName, Steps, StepShape
     from s2search.realize.network import S2DiT
 
 _FILE = "model.mlpackage"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
+_SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
 _CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
-_EIGHT_BITS = ("cross_attention_key", "cross_attention_value", "stem_patch", "head_patch")
 #: What may be computed between an exact input and the first product: the rest of the network is float16.
 _EXACT_OPERATIONS = {
     *("add", "sub", "mul", "real_div", "cos", "sin"),
@@ -53,27 +59,83 @@ class CoreML(Exporter):
     """Exports Core ML packages anywhere, and runs them on a Mac.
 
     Attributes:
-        bits: Of most weights: 16, or 4 (palettes of 16 values; of 256 where text and latents come in and out).
-        palette: How the 16 values are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        bits: Of the layers' matrices; 8 of all others where these have fewer than 16.
+        group: Rows of a layer's matrix that share a table of values; 0 for one table each.
+        activations: Bits of what the layers' matrices are multiplied with.
+        palette: How the values of a table are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        mixed: Instead of all these, a precision.json of `s2search plan precision`: the precision of every part.
         layout: `bc1s`: channels before tokens, or that of the blocks.
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
     name: ClassVar[str] = "coreml"
 
-    bits: Literal[16, 4] = 16
+    bits: Literal[16, 8, 6, 4] = 16
+    group: int = 0
+    activations: Literal[16, 8] = 16
     palette: Literal["kmeans", "uniform"] = "kmeans"
+    mixed: str = ""
     layout: Literal["bc1s", "blocks"] = "bc1s"
     state: Literal["core_ml", "plain"] = "core_ml"
 
+    def __post_init__(self) -> None:
+        if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
+            raise InputError(
+                f"mixed={self.mixed} stands beside other options of precision",
+                remedy="leave them out: the file has them",
+            )
+        if self.group < 0 or (self.bits == 16 and (self.group or self.activations < 16)):
+            raise InputError(
+                f"group={self.group} and activations={self.activations} beside {self.bits}-bit weights",
+                allowed="groups of at least 1 row and 8-bit activations, with weights of 4, 6 or 8 bits",
+                remedy="correct the exporter's options",
+            )
+
     @property
     def precision(self) -> str:
-        """Of weights and activations. See the base class."""
-        return "float16" if self.bits == 16 else "w4a16"
+        """Of weights and activations, the fewest bits of any part. See the base class."""
+        if self._plan is not None:
+            return package_precision(PartPrecision.parse(choice.precision) for choice in self._plan.parts.values())
+        return package_precision([self._of_layers])
+
+    @property
+    def options_text(self) -> str:
+        """The options; of a file its name alone: what it says is in the package. See the base class."""
+        return f"mixed={Path(self.mixed).name}" if self.mixed else super().options_text
 
     def why_not(self) -> str | None:
         """Return None: coremltools is always there. See the base class."""
         return None
+
+    def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
+        """Return the precision of every part of a model.
+
+        Raises:
+            InputError: The precisions were chosen for another model.
+        """
+        from s2search.export.quantised import matrices, weights_digest
+
+        parts = dict.fromkeys(part_of(name) for name in matrices(model))
+        if self._plan is None:
+            others = PartPrecision(weight_bits=8 if self.bits < 16 else 16)
+            return {part: others if part in _SENSITIVE else self._of_layers for part in parts}
+        own = (model.config.digest, weights_digest(model))
+        if (self._plan.model_digest, self._plan.weights_digest) != own or self._plan.parts.keys() != parts.keys():
+            what = "model" if self._plan.model_digest != own[0] else "set of weights"
+            raise InputError(
+                f"the precisions in {self.mixed!r} were chosen for another {what}",
+                remedy="sweep this one with s2search sensitivity, and choose again",
+            )
+        return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
+
+    def predicted_weight_bytes(self, steps: Steps) -> int:
+        """Return the bytes of all stored weights, tables included. See the base class."""
+        from s2search.export.quantised import part_bytes, rest_bytes
+
+        model = steps.model
+        parts = self.precisions(model).items()
+        rest = rest_bytes(model, steps.shape.frames)
+        return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
     def dtype(self, name: str, steps: Steps) -> NumberType:
         """Return the type of an input or output. See the base class."""
@@ -89,22 +151,26 @@ class CoreML(Exporter):
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
-        from s2search.export.coreml import load_coremltools, palettize, quiet
+        from s2search.export.coreml import load_coremltools, quiet
+        from s2search.export.coreml_compression import compress, rounding_pipeline
         from s2search.export.coreml_parts import add_parts
         from s2search.export.coreml_state import held_names, hold_states
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions
+        from s2search.export.quantised import matrices
 
+        parts = self.precisions(steps.model)
+        linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
+        ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
         programs = trace_functions(steps, decompositions(), progress, further=3)
         coremltools = load_coremltools()
         several = coremltools.utils.MultiFunctionDescriptor()
-        with tempfile.TemporaryDirectory(dir=folder) as parts:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for done, function in enumerate(_CONVERTED):
                 progress(2 + done, 5, f"converting {function}")
-                model = self._converted(steps, function, programs[function])
-                if self.bits < 16:
-                    model = palettize(model, dict.fromkeys(_EIGHT_BITS, 8), self.bits, self.palette)
-                part = str(Path(parts, f"{function}.mlpackage"))
+                model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
+                model = compress(model, linears, self._palette)
+                part = str(Path(temporary, f"{function}.mlpackage"))
                 model.save(part)
                 del model
                 several.add_function(part, src_function_name="main", target_function_name=function)
@@ -121,6 +187,8 @@ class CoreML(Exporter):
         specification.description.metadata.userDefined["s2search.model"] = config.digest
         specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
         (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
+        if self._plan is not None:
+            self._plan.save(folder / Path(self.mixed).name)
         progress(5, 5, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         if own := getattr(steps, "own_layout", ()):
@@ -136,7 +204,26 @@ class CoreML(Exporter):
             )
         return CoreMLPackage(package)
 
-    def _converted(self, steps: Steps, function: FunctionName, program: Any) -> Any:
+    @cached_property
+    def _plan(self) -> PrecisionPlan | None:
+        return PrecisionPlan.load(self.mixed) if self.mixed else None
+
+    @property
+    def _palette(self) -> Palette:
+        return self.palette if self._plan is None else self._plan.palette
+
+    @property
+    def _of_layers(self) -> PartPrecision:
+        return PartPrecision(weight_bits=self.bits, group=self.group, activation_bits=self.activations)
+
+    def _ranges(self, steps: Steps, names: Sequence[str]) -> dict[str, InputRange]:
+        """Return the ranges of the inputs of some linear layers."""
+        from s2search.export.quantised import calibrate
+
+        found = calibrate(steps.model, steps.shape) if names else {}
+        return {name: found[name] for name in names}
+
+    def _converted(self, steps: Steps, function: FunctionName, program: Any, pipeline: Any) -> Any:
         import numpy as np
 
         from s2search.export.coreml import load_coremltools, quiet
@@ -155,6 +242,7 @@ class CoreML(Exporter):
                 convert_to="mlprogram",
                 minimum_deployment_target=coremltools.target.iOS18,
                 compute_precision=coremltools.transform.FP16ComputePrecision(op_selector=_Halved(steps.exact)),
+                pass_pipeline=pipeline,
                 skip_model_load=True,
             )
 

@@ -82,6 +82,7 @@ class TorchPackage(Runtime):
 
     def __init__(self, package: Package) -> None:
         self._package = package
+        self._programs: dict[str, ExportedProgram] = {}
         self._modules: dict[str, Any] = {}
 
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -90,7 +91,7 @@ class TorchPackage(Runtime):
 
         spec = self._package.manifest.function(function)
         if spec.file not in self._modules:
-            self._modules[spec.file] = self._module(spec.file)
+            self._modules[spec.file] = self.program(spec.file).module()
         whole = self._package.manifest.function("advance" if spec.file == "advance.pt2" else function)
         tensors = (torch.from_numpy(inputs[one.name]) for one in spec.inputs)
         with torch.no_grad():
@@ -98,14 +99,22 @@ class TorchPackage(Runtime):
         found = {one.name: tensor.numpy() for one, tensor in zip(whole.outputs, outputs, strict=True)}
         return {one.name: found[one.name] for one in spec.outputs}
 
-    def _module(self, file: str) -> Any:
+    def program(self, file: str) -> ExportedProgram:
+        """Return a program of the package, searched and loaded when it is first asked for.
+
+        Raises:
+            InputError: It cannot be read.
+            CheckError: Loading it might run code.
+        """
         import torch
 
         from s2search.export.graph import quiet
 
-        check_archive(self._package.folder / file)
-        with quiet():
-            return torch.export.load(self._package.folder / file).module()
+        if file not in self._programs:
+            check_archive(self._package.folder / file)
+            with quiet():
+                self._programs[file] = torch.export.load(self._package.folder / file)
+        return self._programs[file]
 
 
 def check_archive(path: Path) -> None:

@@ -25,8 +25,6 @@ from s2search.verify.records import Peaks
 from s2search.verify.report import CheckResult
 from s2search.verify.subject import Subject
 
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "w4a16": torch.float16}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Activations(Check):
@@ -37,7 +35,7 @@ class Activations(Check):
 
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Watch a pass. See the base class."""
-        dtype = _TYPES[subject.package.manifest.precision]
+        dtype = torch.float32 if subject.package.manifest.precision == "float32" else torch.float16
         function: FunctionName = "advance" if "advance" in subject.functions() else subject.functions()[0]
         yield self._of_source(subject, function, dtype)
         if dtype != torch.float16:  # what a shorter type would do, before somebody exports it

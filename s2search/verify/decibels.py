@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOST_DB = 300.0  # what is said of equal arrays: JSON knows no infinity, and float64 tells no more apart
-
-COMPRESSED_DB = 25.0  # of packages whose weights or activations have fewer than 16 bits
-
-
-def least_db(by_precision: Mapping[str, float], precision: str) -> float:
-    """Return what is asked of a precision: compressed ones have other names, and one threshold.
-
-    >>> least_db({"float32": 90.0, "float16": 60.0}, "float16"), least_db({}, "w4a16")
-    (60.0, 25.0)
-    """
-    return by_precision.get(precision, COMPRESSED_DB)
 
 
 def parity_db(expected: NDArray[Any], got: NDArray[Any]) -> float:

@@ -6,7 +6,8 @@ compared with the source's, and the module that it belongs to can be named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -65,14 +66,9 @@ class Reference:
     def blocks(self) -> dict[str, tuple[Operation, ...]]:
         """The operations of every block, in the order in which blocks run; `down#2` is the second time."""
         blocks: dict[str, list[Operation]] = {}
-        name, before, times = "", "", dict[str, int]()
-        for operation in self.operations:
-            if operation.block != before:
-                before = operation.block
-                times[before] = times.get(before, 0) + 1
-                name = before if times[before] == 1 else f"{before}#{times[before]}"
-            blocks.setdefault(name, []).append(operation)
-        return {name: tuple(operations) for name, operations in blocks.items()}
+        for operation, block in zip(self.operations, turns([one.block for one in self.operations]), strict=True):
+            blocks.setdefault(block, []).append(operation)
+        return {block: tuple(operations) for block, operations in blocks.items()}
 
     @torch.no_grad()
     def values(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
@@ -125,29 +121,60 @@ def folded(program: ExportedProgram, weight: str) -> list[Tensor]:
 
 
 def _operations(nodes: list[fx.Node], weights: Mapping[str, str]) -> Iterator[Operation]:
-    """Place every operation by the weights that are read around it.
+    reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in nodes]
+    for node, place in zip(nodes, places(reads), strict=True):
+        if isinstance(node.meta.get("val"), Tensor):
+            target = getattr(node.target, "__name__", None) or str(node.target)
+            yield Operation(name=node.name, target=target.removesuffix(".default"), block=block_of(place), module=place)
+
+
+def places(reads: Sequence[Sequence[str]]) -> list[str]:
+    """Return the module of every operation, in the order in which they run, from the weights that each of them reads.
 
     One that reads a weight is in the weight's module. Others are in the module that the reads before and after them
     have in common; between two blocks, in the first.
+
+    >>> places([["layers.0.query.weight"], [], ["layers.0.key.weight"], [], ["layers.1.query.weight"]])
+    ['layers.0.query', 'layers.0', 'layers.0.key', 'layers.0', 'layers.1.query']
     """
-    modules = [_module(node, weights) for node in nodes]
-    later, after = [""] * len(nodes), ""
-    for i in reversed(range(len(nodes))):
+    modules = [_module(names) for names in reads]
+    later, after = [""] * len(modules), ""
+    for i in reversed(range(len(modules))):
         after = modules[i] or after
         later[i] = after
-    before = ""
-    for node, module, following in zip(nodes, modules, later, strict=True):
+    found, before = [], ""
+    for module, following in zip(modules, later, strict=True):
         before = module or before
-        place = module or _common(before or following, following)
-        if isinstance(node.meta.get("val"), Tensor):
-            target = getattr(node.target, "__name__", None) or str(node.target)
-            block = _block(place)
-            yield Operation(name=node.name, target=target.removesuffix(".default"), block=block, module=place)
+        found.append(module or _common(before or following, following))
+    return found
 
 
-def _module(node: fx.Node, weights: Mapping[str, str]) -> str:
+def turns(blocks: Sequence[str]) -> list[str]:
+    """Return the block of every operation, `down#2` for the second time that a block runs.
+
+    >>> turns(["down", "layers.1", "down", "down"])
+    ['down', 'layers.1', 'down#2', 'down#2']
+    """
+    found, before, times = list[str](), "", Counter[str]()
+    for block in blocks:
+        times[block] += block != before
+        before = block
+        found.append(block if times[block] == 1 else f"{block}#{times[block]}")
+    return found
+
+
+def block_of(module: str) -> str:
+    """Return the block that a module is in.
+
+    >>> block_of("layers.3.attention.query"), block_of("stem.patch")
+    ('layers.3', 'stem')
+    """
+    words = module.split(".")
+    return ".".join(words[:2]) if words[0] == "layers" else words[0]
+
+
+def _module(read: Sequence[str]) -> str:
     """Return the module whose weight an operation reads."""
-    read = [weights[x.name] for x in node.all_input_nodes if x.name in weights]
     return read[0].rpartition(".")[0].removesuffix(".convolution") if read else ""
 
 
@@ -158,9 +185,4 @@ def _common(before: str, after: str) -> str:
             break
         words.append(a)
     common = ".".join(words)
-    return common if common.startswith(_block(before)) else _block(before)
-
-
-def _block(path: str) -> str:
-    words = path.split(".")
-    return ".".join(words[:2]) if words[0] == "layers" else words[0]
+    return common if common.startswith(block_of(before)) else block_of(before)

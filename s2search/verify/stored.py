@@ -16,6 +16,7 @@ import numpy as np
 from s2search.errors import CheckError
 from s2search.export.package import Package
 from s2search.verify.stored_coreml import coreml_tensors
+from s2search.verify.stored_executorch import executorch_tensors
 from s2search.verify.stored_tensor import StoredTensor
 from s2search.verify.subject import CannotRunError
 
@@ -92,4 +93,9 @@ def torch_tensors(package: Package) -> Iterator[StoredTensor]:
 
 
 _TORCH_FLOAT32 = 7  # of torch's serialised programs
-READERS: dict[str, Reader] = {"onnx": onnx_tensors, "torch_program": torch_tensors, "coreml": coreml_tensors}
+READERS: dict[str, Reader] = {
+    "onnx": onnx_tensors,
+    "torch_program": torch_tensors,
+    "coreml": coreml_tensors,
+    "executorch": executorch_tensors,
+}

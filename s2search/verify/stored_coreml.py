@@ -1,4 +1,4 @@
-"""The constants of a Core ML package as the program uses them: palettes unpacked, with the distance of their values."""
+"""The constants of a Core ML package as the program uses them: palettes unpacked, with the values of their tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.errors import CheckError
 from s2search.export.package import Package
 from s2search.verify.coreml_function import Constant, Operation
 from s2search.verify.coreml_program import Program
@@ -25,7 +26,7 @@ def coreml_tensors(package: Package) -> Iterator[StoredTensor]:
 
 def _of_function(evaluator: Evaluator, file: str) -> Iterator[StoredTensor]:
     function = evaluator.function
-    steps = {operation.name: _step(operation) for operation in function.operations if "lut" in operation.inputs}
+    tables = {operation.name: _tables_GV(operation) for operation in function.operations if "lut" in operation.inputs}
     unpacked = {operation.name for operation in function.operations if operation.type.startswith("constexpr_")}
     for name, constant in function.constants.items():
         if isinstance(array := constant.read(), np.ndarray) and array.dtype.kind == "f":
@@ -33,14 +34,25 @@ def _of_function(evaluator: Evaluator, file: str) -> Iterator[StoredTensor]:
     for name, tensor in evaluator.weights():
         if name in unpacked:
             # Float16 values of a table, which the evaluator holds in float32.
+            found_GV = tables.get(name)
             yield StoredTensor(
-                file=file, name=name, values=tensor.numpy().astype(np.float16), step=steps.get(name, 0.0)
+                file=file,
+                name=name,
+                values=tensor.numpy().astype(np.float16),
+                step=0.0 if found_GV is None else float(np.diff(found_GV, axis=1).max(initial=0.0)),
+                tables_GV=found_GV,
             )
 
 
-def _step(operation: Operation) -> float:
-    """Return the largest distance of neighbouring values of an operation's table."""
+def _tables_GV(operation: Operation) -> NDArray[Any]:
+    """Return an operation's tables, their values in order: one for each group of rows.
+
+    Raises:
+        CheckError: Tables are shared otherwise than by rows, which no exporter here writes.
+    """
     (table,) = operation.inputs["lut"]
     numbers: NDArray[Any] = np.asarray(table.read() if isinstance(table, Constant) else [])
-    values = np.sort(numbers.astype(np.float64).ravel())
-    return float(np.diff(values).max()) if values.size > 1 else 0.0
+    groups, size = (numbers.shape[0], numbers.shape[-2]) if numbers.ndim > 1 else (1, numbers.size)
+    if numbers.size != groups * size:
+        raise CheckError(f"the tables of {operation.name!r} have the shape {numbers.shape}", path=operation.name)
+    return np.sort(numbers.astype(np.float64).reshape(groups, size), axis=1)

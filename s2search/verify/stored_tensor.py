@@ -20,9 +20,11 @@ class StoredTensor:
         name: In the file.
         values: As numbers, however they are stored.
         step: Distance of neighbouring values where they were quantised; 0 where every number of its type can be stored.
+        tables_GV: The values on offer, a table for each equal group of rows; None where there are none.
     """
 
     file: str
     name: str
     values: NDArray[Any]
     step: float = 0.0
+    tables_GV: NDArray[Any] | None = None

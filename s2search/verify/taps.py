@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +14,9 @@ from s2search.export.step import FunctionName
 from s2search.verify.evaluated import EvaluatedCoreML
 from s2search.verify.evaluator import Mode
 from s2search.verify.records import Taps as Kept
-from s2search.verify.reference import Reference
+from s2search.verify.reference import Reference, block_of, places, turns
 from s2search.verify.stored import read_onnx
+from s2search.verify.stored_tensor import PREFIX
 from s2search.verify.subject import CannotRunError, Subject
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ class Taps(abc.ABC):
     @abc.abstractmethod
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
         """Return the values of these names."""
+
+    def tails(self) -> dict[str, tuple[str, ...]] | None:
+        """Return, by block, the names of values among which its output is: what follows the last read of its weights.
+
+        None where the order of values does not tell.
+        """
+        return None
 
 
 class OnnxTaps(Taps):
@@ -64,6 +72,13 @@ class OnnxTaps(Taps):
         """Return all outputs of nodes, and constants that were computed when the package was made."""
         nodes = (name for node in self._model.graph.node for name in node.output if name)
         return frozenset(nodes) | self._constants.keys()
+
+    def tails(self) -> dict[str, tuple[str, ...]]:
+        """Place the nodes by the names of the weights that they read. See the base class."""
+        nodes = [node for node in self._model.graph.node if node.output]
+        weights = {name: name.removeprefix(PREFIX) for name in self._constants if name.startswith(PREFIX)}
+        reads = [[weights[name] for name in node.input if name in weights] for node in nodes]
+        return tails([str(node.output[0]) for node in nodes], reads)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
         """Add the outputs and run. See the base class."""
@@ -145,13 +160,14 @@ class TorchTaps(Taps):
     """A saved program of torch, run operation by operation. `denoise` is a part of `advance`."""
 
     def __init__(self, subject: Subject, function: FunctionName) -> None:
-        from s2search.export.torch_package import check_archive
+        from s2search.export.torch_package import TorchPackage
 
-        path = subject.package.folder / subject.package.manifest.function(function).file
-        self._subject, self._whole = subject, function if path.stem == function else path.stem
-        check_archive(path)
-        with quiet():
-            program = torch.export.load(path)
+        file = subject.package.manifest.function(function).file
+        whole = file.partition(".")[0]
+        self._subject, self._whole = subject, function if whole == function else whole
+        runtime = subject.runtime
+        assert isinstance(runtime, TorchPackage)
+        program = runtime.program(file)
         self._reference = Reference(function=function, steps=subject.steps, program=program)
 
     def program(self) -> ExportedProgram:
@@ -162,9 +178,34 @@ class TorchTaps(Taps):
         """Return all operations. See the base class."""
         return frozenset(operation.name for operation in self._reference.operations)
 
+    def tails(self) -> dict[str, tuple[str, ...]]:
+        """Place the operations by the weights that they read. See the base class."""
+        specs = self._reference.program.graph_signature.input_specs
+        weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
+        nodes = [node for node in self._reference.program.graph.nodes if node.op == "call_function"]
+        reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in nodes]
+        return tails([node.name for node in nodes], reads)
+
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
         """Run the program and keep these values. See the base class."""
         return self._reference.values(inputs, names)
+
+
+def tails(names: Sequence[str], reads: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the tail of every block, from operations in their order and the weights that each of them reads.
+
+    Of what is no layer, all operations: the stem gives its tokens before it reads the weights of its time embedding.
+
+    >>> tails(["a", "b", "c", "d"], [["stem.patch.weight"], [], ["layers.0.query.weight"], ["layers.0.out.weight"]])
+    {'stem': ('a', 'b'), 'layers.0': ('d',)}
+    """
+    found: dict[str, list[str]] = {}
+    blocks = turns([block_of(place) for place in places(reads)])
+    for name, block, read in zip(names, blocks, reads, strict=True):
+        if read and block.startswith("layers."):
+            found[block] = []
+        found.setdefault(block, []).append(name)
+    return {block: tuple(tail) for block, tail in found.items()}
 
 
 def open_taps(subject: Subject, function: FunctionName) -> Taps:

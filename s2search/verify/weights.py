@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from s2search.verify.check import Check
 from s2search.verify.reference import folded
 from s2search.verify.report import CheckResult
 from s2search.verify.stored import stored_tensors
+from s2search.verify.stored_executorch import digest_of
 from s2search.verify.stored_tensor import PREFIX, StoredTensor
 from s2search.verify.subject import Subject
 
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ENDING = re.compile(r"(_to_fp16|_palettized|_quantized|_promoted|_\d+)+$")
-_FOLDING = ("coreml",)
+_FOLDING = ("coreml", "executorch")
+_SHARING = ("coreml",)  # equal tensors are stored once, and what changes nothing is left out
+_NAMED_BY_CONTENT = ("executorch",)
 _HALF_ROUNDING, _LEAST_HALF = 2.0**-10, 2.0**-24  # of float16
 _NAMED = 20  # differing tensors that a report names
+_MOST = 0.5  # of the numbers of a weight: a constant with more of them is a copy that was changed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Check):
     """Every tensor of the source is stored, and every stored tensor of that name has its numbers.
 
-    Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; quantised ones
-    are within half a step.
+    Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; of a table's
+    values each is the nearest to the source's; other quantised ones are within half a step.
     """
 
     name: ClassVar[str] = "weights"
@@ -46,32 +50,36 @@ class Weights(Check):
 
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Compare. See the base class."""
-        expected = Expected(subject.source, subject.exported.stored, subject.package.manifest.chunk_frames)
+        manifest = subject.package.manifest
+        contents = manifest.exporter in _NAMED_BY_CONTENT
+        expected = Expected(subject.source, subject.exported.stored, manifest.chunk_frames, contents=contents)
         stored: set[str] = set()
         differing: dict[str, str] = {}
         furthest: dict[str, float] = {}
-        others: list[NDArray[Any]] = []
-        folds = subject.package.manifest.exporter in _FOLDING
+        others: list[StoredTensor] = []
+        shares = manifest.exporter in _SHARING
         digests: set[bytes] = set()
         for tensor in stored_tensors(subject.package):
-            name = expected.source_name(tensor.name)
-            if name is None:
-                others.append(tensor.values)
+            names = expected.source_names(tensor.name)
+            if not names:
+                others.append(tensor)
                 continue
-            stored.add(name)
-            if folds:
+            stored.update(names)
+            if shares:
                 digests.add(_digest(tensor.values))
             wanted = expected.of(tensor.name)
             if problem := difference(wanted, tensor):
-                differing.setdefault(name, f"{problem} in {tensor.file}")
+                differing |= {name: f"{problem} in {tensor.file}" for name in names if name not in differing}
                 if wanted.shape == tensor.values.shape:
-                    furthest[name] = max(furthest.get(name, 0.0), float(np.abs(wanted - tensor.values).max()))
+                    apart = float(np.abs(wanted - tensor.values).max())
+                    furthest |= {name: max(furthest.get(name, 0.0), apart) for name in names}
+        constants = [tensor.values for tensor in others]
         for name in expected.tensors.keys() - stored:
             wanted = expected.tensors[name].detach().numpy()
-            if folds and (changes_nothing(wanted) or _digest(wanted) in digests):
+            if shares and (changes_nothing(wanted) or _digest(wanted) in digests):
                 continue
-            if not (folds and _is_folded(subject, name, expected.tensors[name], others)):
-                differing[name] = "is not stored, and nothing that is computed of it alone."
+            if not _is_folded(subject, name, expected.tensors[name], constants):
+                differing[name] = _harmed(expected.tensors[name], others)
         differing = {name: differing[name] for name in expected.tensors if name in differing}
         yield self.judge(
             subject,
@@ -90,34 +98,49 @@ class Expected:
         source: The model.
         stored: The same weights by the same names, in the shapes of the package's layout.
         frames: Of a chunk.
+        contents: Whether stored tensors are called by the digest of their numbers, flat, as ExecuTorch calls them.
     """
 
-    def __init__(self, source: nn.Module, stored: nn.Module, frames: int) -> None:
+    def __init__(self, source: nn.Module, stored: nn.Module, frames: int, *, contents: bool = False) -> None:
         self._tensors: dict[str, torch.Tensor] = {**source.state_dict(), **stored.state_dict()}
         known = {name: (name, tensor) for name, tensor in self._tensors.items()}
         for name, module in stored.named_modules():
             if isinstance(module, nn.Conv3d):
                 band = BandedConv2d(module, frames + module.kernel_size[0] - 1).convolution
-                for part, tensor in band.named_parameters():
-                    known[f"{name}.convolution.{part}"] = (f"{name}.{part}", tensor)
-        self._known = {f"{PREFIX}{name}": found for name, found in known.items()}
-        self._known |= {f"p_{PREFIX}{name}".replace(".", "_").lower(): found for name, found in known.items()}
+                for part, parameter in band.named_parameters():
+                    known[f"{name}.convolution.{part}"] = (f"{name}.{part}", parameter)
+        self._known: dict[str, tuple[tuple[str, ...], torch.Tensor]] = {}
+        if contents:
+            for name, tensor in known.values():
+                for form in _forms(tensor):
+                    digest = digest_of(form.numpy())
+                    names, _ = self._known.get(digest, ((), form))
+                    self._known[digest] = ((*names, name), form)
+        else:
+            self._known = {f"{PREFIX}{name}": ((found,), tensor) for name, (found, tensor) in known.items()}
+            self._known |= {f"p_{name}".replace(".", "_").lower(): found for name, found in self._known.items()}
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
         """The source's tensors, in the order of the model."""
         return self._tensors
 
-    def source_name(self, stored: str) -> str | None:
-        """Return the source's tensor behind a stored one; None where it is no weight."""
+    def source_names(self, stored: str) -> tuple[str, ...]:
+        """Return the source's tensors behind a stored one: several of the same numbers; none where it is no weight."""
         found = self._known.get(stored) or self._known.get(_plain(stored))
-        return found[0] if found else None
+        return found[0] if found else ()
 
     def of(self, stored: str) -> NDArray[Any]:
         """Return the numbers that a stored weight must have, in float32."""
         _, tensor = self._known.get(stored) or self._known[_plain(stored)]
         numbers: NDArray[Any] = tensor.detach().numpy()
         return numbers
+
+
+def _forms(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return a tensor flat, and as XNNPACK keeps kernels of 2-D convolutions: channels last."""
+    forms = [tensor.detach().flatten()]
+    return [*forms, tensor.detach().permute(0, 2, 3, 1).flatten()] if tensor.ndim == 4 else forms
 
 
 def _plain(name: str) -> str:
@@ -137,11 +160,37 @@ def difference(wanted: NDArray[Any], tensor: StoredTensor) -> str:
         return f"has the shape {values.shape}, not {wanted.shape},"
     rounded = wanted.astype(values.dtype).astype(np.float64)
     apart = np.abs(rounded - values)
+    if tensor.tables_GV is not None:
+        wrong = _is_not_nearest(rounded, values.astype(np.float64), tensor.tables_GV)
+        count = int(wrong.sum())
+        worst = float(apart.max(where=wrong, initial=0.0))
+        return (
+            f"is not the nearest of its table in {count:,} of {wrong.size:,} numbers, by up to {worst:.3g} off,"
+            if count
+            else ""
+        )
     # Half a step, and what float16 rounds of tables and weights near the middle between two values.
     room = 0.5 * tensor.step + _HALF_ROUNDING * (np.abs(rounded) + tensor.step)
     wrong = ~(apart <= room) if tensor.step else ~(rounded == values)
     count = int(wrong.sum())
     return f"differs in {count:,} of {wrong.size:,} numbers, by up to {apart.max():.3g}," if count else ""
+
+
+def _is_not_nearest(wanted: NDArray[Any], stored: NDArray[Any], tables_GV: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a table has a value that is clearly nearer than the stored one, or the stored one is not in it.
+
+    coremltools finds places of evenly spaced values in float16, and may miss the nearest by a rounding of their range.
+    """
+    wrong = np.zeros(wanted.shape, np.bool_)
+    rows = wanted.shape[0] // len(tables_GV)
+    for group, table_V in enumerate(tables_GV):
+        block = slice(group * rows, (group + 1) * rows)
+        above = np.searchsorted(table_V, wanted[block]).clip(1, max(len(table_V) - 1, 1))
+        pair = table_V[above - 1], table_V[np.minimum(above, len(table_V) - 1)]
+        least = np.minimum(*(np.abs(wanted[block] - one) for one in pair))
+        room = 3 * _HALF_ROUNDING * np.ptp(table_V) + _LEAST_HALF
+        wrong[block] = np.abs(wanted[block] - stored[block]) > least + room
+    return wrong
 
 
 def changes_nothing(weight: NDArray[Any]) -> bool:
@@ -165,9 +214,22 @@ def _is_folded(subject: Subject, name: str, weight: torch.Tensor, stored: list[N
 
     Converters compute with constants before they store them. What is as large as the weight must be there, or all rows.
     """
-    whole = [x for x in folded(subject.programs["advance"], name) if x.shape == weight.shape]
+    if subject.package.manifest.exporter not in _FOLDING:
+        return False
     rows = weight.unbind(0) if weight.ndim > 1 else ()
-    return any(_is_among(x, stored) for x in whole) or (bool(rows) and all(_is_among(row, stored) for row in rows))
+    if rows and all(_is_among(row, stored) for row in rows):
+        return True
+    whole = (x for x in folded(subject.programs["advance"], name) if x.shape == weight.shape)
+    return any(_is_among(x, stored) for x in whole)
+
+
+def _harmed(weight: torch.Tensor, others: list[StoredTensor]) -> str:
+    """Return what is wrong with a weight that is not stored: where a constant has most of its numbers, in what."""
+    flat = weight.detach().flatten().numpy()
+    for tensor in others:
+        if tensor.values.size == flat.size and (tensor.values.ravel() == flat).mean() > _MOST:
+            return f"{difference(flat, replace(tensor, values=tensor.values.ravel()))} in {tensor.file}"
+    return "is not stored, and nothing that is computed of it alone."
 
 
 def _is_among(wanted: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
