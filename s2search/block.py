@@ -181,7 +181,6 @@ _KNOWN = (
 )
 PRECISIONS = {precision.name: precision for precision in _KNOWN}
 #: Those with weights of fewer than 16 bits.
-COMPRESSED = tuple(name for name, precision in PRECISIONS.items() if precision.matrix_bits < 16)
 
 
 class Part(ABC):
@@ -235,6 +234,12 @@ class Block(Part):
     Optionally `fused() -> module` returns the same layer for running fast: `read_text(text_BSE) -> words` is called
       once per prompt, `forward` takes the words in the text's place, and `advance(x_BTHWD, modulation_BT6D, words,
       state)` returns what `forward` and `commit` return.
+    Optionally `channels_first(frames, grid, window) -> module` returns the same layer for one chunk length, grid and
+    window with channels before tokens, (1, D, 1, S), or None where it has no such twin. Its weights have the layer's
+    names. `state` is what it remembers, empty: tensors by name, `sum` and `norm` in float32. `forward(x_1D1S,
+    modulation_1M11, text_1E1W, past)` reads, where `past` is such a dictionary, or None before the first chunk, and
+    `commit(x_1D1S, modulation_1M11, past)` returns the next one. Where `reads_bias` is true, `past` also has `bias`,
+    what is added to the scores of every frame of a full ring, and `full`, 1 once all its frames are there.
     States are frozen dataclasses of tensors and plain values. One module serves every grid, chunk length and window.
     Blocks of the low stream get and give the low-resolution grid; the switches stand between.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreml[bits=4].")],
+    exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreai, coreml[bits=4].")],
     out: Annotated[Path, typer.Option(help="The package's folder; nothing may be there.")],
     weights: Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")] = None,
     preset: Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")] = None,
@@ -30,13 +30,13 @@ def export(
 
     from s2search import registry
     from s2search.preset import token_grid
-    from s2search.realize.source import ModelSource, load_model
+    from s2search.realize.source import ModelSource, open_model
     from s2search.report.package import package_text
     from s2search.report.progress import progress_bar
 
     plugin: Exporter = registry.create("exporters", exporter)
     grid = token_grid(video)
-    model = load_model(
+    model = open_model(
         ModelSource(weights=weights, preset=preset, plan=plan, layout=layout, random_weights=random_weights, seed=seed)
     )
     start = time.perf_counter()

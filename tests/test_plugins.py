@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "80"}
     return subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -67,6 +68,28 @@ def test_an_installed_solver_passes_or_fails_the_conformance_suite_like_ours(sit
     greedy = run(site, "-c", check + "check_solver(registry.create('solvers', 'greedy'))")
     assert greedy.returncode == 1
     assert "AssertionError" in greedy.stderr
+
+
+def test_the_exporter_of_contributing_is_the_one_that_is_installed() -> None:
+    shown = re.findall(r"```python\n(.*?)```", (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
+    assert (PACKAGE / "s2search_example/listing.py").read_text() in shown
+
+
+@pytest.mark.slow
+def test_an_installed_exporter_passes_the_conformance_suite_and_is_verified_but_for_its_weights(
+    site: Path, tmp_path: Path
+) -> None:
+    check = (
+        "from pathlib import Path; from s2search import registry; from s2search.verify.verify import verify; "
+        "from s2search.testing.exporters import check_exporter, tiny_model; "
+        f"folder = Path({str(tmp_path)!r}); "
+        "check_exporter(registry.create('exporters', 'listing'), tiny_model('SL'), folder, least_snr_db=100); "
+        "print(*(f'{one.name}={one.status}' for one in verify(folder / 'package').checks))"
+    )
+    done = run(site, "-c", check)
+    assert done.returncode == 0, done.stderr
+    for words in ("weights=not_run", "parity.denoise=passed", "stream.clean_pass=passed", "blocks=not_run"):
+        assert words in done.stdout
 
 
 def test_without_the_distribution_its_plugins_are_unknown() -> None:

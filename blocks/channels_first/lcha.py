@@ -61,9 +61,9 @@ class ChannelsFirstLCHA(nn.Module):
         """Return the state with this chunk's sums, and its last frames as the tail."""
         new: State = {}
         if self.linear is not None:
-            sum_1AJV, norm_1A1J = self.linear.chunk_sums(h_1D1S)
+            sum_1AJV, norm_1AJ = self.linear.chunk_sums(h_1D1S)
             new["sum"] = self._with_chunk(past, "sum", sum_1AJV)
-            new["norm"] = self._with_chunk(past, "norm", norm_1A1J[:, :, 0])
+            new["norm"] = self._with_chunk(past, "norm", norm_1AJ)
         if self.local is not None:
             new["tail"] = remembered(past["tail"], self.local.on_frames(h_1D1S), 0, None)
         return new
@@ -101,30 +101,31 @@ class ChannelsFirstLinear(nn.Module):
 
     def forward(self, h_1D1S: Tensor, past: Mapping[str, Tensor]) -> Tensor:
         """Return the attention of every token over the state's tokens and the chunk's, both directions in time."""
-        sum_1AJV, norm_1A1J = self.chunk_sums(h_1D1S)
+        sum_1AJV, norm_1AJ = self.chunk_sums(h_1D1S)
         for sum_of_chunk, norm_of_chunk in self._chunks(past):
-            sum_1AJV, norm_1A1J = sum_of_chunk + sum_1AJV, norm_of_chunk + norm_1A1J
-        largest_1A11 = norm_1A1J.amax(dim=3, keepdim=True).clamp_min(LEAST_DENOMINATOR)  # sums grow: see the twin
-        sum_1AJV, norm_1A1J = sum_1AJV / largest_1A11, norm_1A1J / largest_1A11
+            sum_1AJV, norm_1AJ = sum_of_chunk + sum_1AJV, norm_of_chunk + norm_1AJ
+        largest_1A1 = norm_1AJ.amax(dim=2, keepdim=True).clamp_min(LEAST_DENOMINATOR)  # sums grow: see the twin
+        sum_1AJV, norm_1AJ = sum_1AJV / largest_1A1[..., None], norm_1AJ / largest_1A1
         rotated_1AJS, plain_1AJS = self._features(self.query_norm(self._heads(self.query(h_1D1S))))
         y_1AVS = sum_1AJV.transpose(2, 3) @ rotated_1AJS
-        denominator_1A1S = torch.maximum(norm_1A1J @ plain_1AJS, LEAST_DENOMINATOR / largest_1A11)
+        least_1A11 = LEAST_DENOMINATOR / largest_1A1[..., None]
+        denominator_1A1S = torch.maximum(norm_1AJ[:, :, None] @ plain_1AJS, least_1A11)
         return (y_1AVS / denominator_1A1S).reshape(h_1D1S.shape)
 
     def chunk_sums(self, h_1D1S: Tensor) -> tuple[Tensor, Tensor]:
-        """Return S and z over the chunk's tokens, z as (1, A, 1, J)."""
+        """Return S and z over the chunk's tokens."""
         frame_tokens = self.grid[1] * self.grid[2]
         rotated_1AJS, plain_1AJS = self._features(self.key_norm(self._heads(self.key(h_1D1S))))
-        norm_1A1J = (plain_1AJS / frame_tokens).sum(dim=3)[:, :, None]
+        norm_1AJ = (plain_1AJS / frame_tokens).sum(dim=3)
         value_1AVS = self._heads(self.value(h_1D1S))
-        return (rotated_1AJS / frame_tokens) @ value_1AVS.transpose(2, 3), norm_1A1J
+        return (rotated_1AJS / frame_tokens) @ value_1AVS.transpose(2, 3), norm_1AJ
 
     def _chunks(self, past: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return S and z of every chunk that is remembered apart, or the ones of all."""
         if past["sum"].shape[1] == self.heads:
-            return [(past["sum"], past["norm"][:, :, None])]
+            return [(past["sum"], past["norm"])]
         sums, norms = (torch.split(past[name], self.heads, dim=1) for name in ("sum", "norm"))
-        return [(sum_1AJV, norm_1AJ[:, :, None]) for sum_1AJV, norm_1AJ in zip(sums, norms, strict=True)]
+        return list(zip(sums, norms, strict=True))
 
     def _features(self, x_1AKS: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of the numerator and those of the denominator."""

@@ -112,8 +112,11 @@ class Exporter(abc.ABC):
     ) -> Package:
         """Write a package, all or nothing.
 
+        The weights are saved first, and all else is made from their file, tensor by tensor: a model that is not in
+        memory itself (`open_model`) need not fit there.
+
         Args:
-            model: In float32, on the processor. It is left as it is.
+            model: In float32, on the processor, or not drawn yet. It is left as it is.
             grid: Token rows and columns.
             out: Its folder; there may be nothing at that place.
             progress: Called as the work goes on.
@@ -125,23 +128,29 @@ class Exporter(abc.ABC):
             InputError: This machine cannot export so, or the folder exists.
         """
         from s2search.export.step import StepShape
+        from s2search.realize.network import S2DiT
+        from s2search.realize.random_weights import RandomS2DiT
 
         if problem := self.why_not():
             raise InputError(problem)
         weight = next(model.parameters())
-        if str(weight.dtype) != "torch.float32" or weight.device.type != "cpu":
+        undrawn = isinstance(model, RandomS2DiT)
+        if str(weight.dtype) != "torch.float32" or not (weight.device.type == "cpu" or undrawn):
             raise InputError(
                 f"the model is {str(weight.dtype).removeprefix('torch.')} on {weight.device}",
                 allowed="float32 on the processor: exporters convert by themselves",
             )
         preset = model.config.preset
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
-        steps = self.steps(model.eval(), shape, functions)
         with new_folder(out) as folder:
-            written = self.write(steps, folder, progress)
+            progress(0, 1, "saving the weights")
             model.save_pretrained(folder / SOURCE)
-            manifest = self._manifest(steps, written)
-            write_manifest(folder, manifest)
+            source = S2DiT.from_pretrained(folder / SOURCE, mapped=True)
+            assert source.mapping is not None
+            with source.mapping.released():
+                steps = self.steps(source, shape, functions)
+                written = self.write(steps, folder, progress)
+            write_manifest(folder, self._manifest(steps, written))
         return Package.load(out)
 
     def _manifest(self, steps: Steps, written: Written) -> Manifest:

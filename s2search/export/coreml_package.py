@@ -17,9 +17,11 @@ weights as well: every token passes through them, and at 4 bits the two switches
 
 from __future__ import annotations
 
+import gc
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from s2search.realize.network import S2DiT
 
 _FILE = "model.mlpackage"
-_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEFAULT = "denoise"
 _SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
 _CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
@@ -101,7 +102,7 @@ class CoreML(Exporter):
     @property
     def options_text(self) -> str:
         """The options; of a file its name alone: what it says is in the package. See the base class."""
-        return f"mixed={Path(self.mixed).name}" if self.mixed else super().options_text
+        return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
     def why_not(self) -> str | None:
         """Return None: coremltools is always there. See the base class."""
@@ -129,12 +130,12 @@ class CoreML(Exporter):
         return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
 
     def predicted_weight_bytes(self, steps: Steps) -> int:
-        """Return the bytes of all stored weights, tables included. See the base class."""
-        from s2search.export.quantised import part_bytes, rest_bytes
+        """Return the bytes of all stored numbers, tables included. See the base class."""
+        from s2search.export.quantised import grid_bytes, part_bytes, rest_bytes
 
         model = steps.model
         parts = self.precisions(model).items()
-        rest = rest_bytes(model, steps.shape.frames)
+        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(steps)
         return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
     def dtype(self, name: str, steps: Steps) -> NumberType:
@@ -142,17 +143,15 @@ class CoreML(Exporter):
         return "float32" if name.removeprefix("new_") in steps.exact else "float16"
 
     def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
-        """Return the functions in the layout asked for. See the base class."""
+        """Return all functions, which share one conversion, in the layout asked for. See the base class."""
         from s2search.export.channels_first import ChannelsFirstSteps
-        from s2search.export.step import FUNCTIONS
 
-        made = ChannelsFirstSteps if self.layout == "bc1s" else super().steps
-        return made(model, shape, functions or FUNCTIONS)
+        return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the package. See the base class."""
-        from s2search.export.coreml import load_coremltools, quiet
         from s2search.export.coreml_compression import compress, rounding_pipeline
+        from s2search.export.coreml_functions import SharedFunctions
         from s2search.export.coreml_parts import add_parts
         from s2search.export.coreml_state import held_names, hold_states
         from s2search.export.functions import trace_functions
@@ -163,30 +162,24 @@ class CoreML(Exporter):
         linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
         ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
         programs = trace_functions(steps, decompositions(), progress, further=3)
-        coremltools = load_coremltools()
-        several = coremltools.utils.MultiFunctionDescriptor()
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        held = held_names(steps) if self.state == "core_ml" else ()
+        with tempfile.TemporaryDirectory(dir=folder) as shared:
+            several = SharedFunctions(Path(shared))
             for done, function in enumerate(_CONVERTED):
                 progress(2 + done, 5, f"converting {function}")
-                model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
-                model = compress(model, linears, self._palette)
-                part = str(Path(temporary, f"{function}.mlpackage"))
-                model.save(part)
-                del model
-                several.add_function(part, src_function_name="main", target_function_name=function)
-            several.default_function_name = _CONVERTED[-1]
-            progress(4, 5, "sharing weights")
-            with quiet():
-                coremltools.utils.save_multifunction(several, str(folder / _FILE))
-        config = steps.model.config
-        specification = coremltools.utils.load_spec(str(folder / _FILE))
-        add_parts(specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
-        specification.description.defaultFunctionName = _DEFAULT
-        held = held_names(steps) if self.state == "core_ml" else ()
-        hold_states(specification, held)
-        specification.description.metadata.userDefined["s2search.model"] = config.digest
-        specification.description.metadata.userDefined["s2search.plan"] = config.plan_digest or "none"
-        (folder / _FILE / _SPECIFICATION).write_bytes(specification.SerializeToString())
+                with _temporary_files_in(folder) as part:
+                    model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
+                    model = compress(model, linears, self._palette)
+                    model.save(str(part / _FILE))
+                    del model
+                    gc.collect()  # programs refer to themselves, and hold all their weights
+                    several.add(function, part / _FILE)
+            progress(4, 5, "writing the package")
+            add_parts(several.specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
+            hold_states(several.specification, held)
+            config = steps.model.config
+            metadata = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
+            several.save(folder / _FILE, default=_DEFAULT, metadata=metadata)
         if self._plan is not None:
             self._plan.save(folder / Path(self.mixed).name)
         progress(5, 5, "")
@@ -227,6 +220,7 @@ class CoreML(Exporter):
         import numpy as np
 
         from s2search.export.coreml import load_coremltools, quiet
+        from s2search.export.coreml_precision import quick_questions
 
         coremltools = load_coremltools()
         type_of = {"float16": np.float16, "float32": np.float32}
@@ -234,7 +228,7 @@ class CoreML(Exporter):
         def features(names: tuple[str, ...]) -> list[Any]:
             return [coremltools.TensorType(name=name, dtype=type_of[self.dtype(name, steps)]) for name in names]
 
-        with quiet():
+        with quiet(), quick_questions():
             return coremltools.convert(
                 program,
                 inputs=features(steps.inputs(function)),
@@ -245,6 +239,21 @@ class CoreML(Exporter):
                 pass_pipeline=pipeline,
                 skip_model_load=True,
             )
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[Path]:
+    """Let coremltools leave its copies of all weights here, not where temporary files may be memory, nor until the end.
+
+    A killed export leaves them in the folder that the next one removes.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        tempfile.tempdir = part
+        try:
+            yield Path(part)
+        finally:
+            tempfile.tempdir = before
 
 
 class _Halved:

@@ -1,8 +1,9 @@
-"""executorch: a package for ExecuTorch, float32: one program with a method per function, delegated to XNNPACK.
+"""executorch: a package for ExecuTorch: one program with a method per function, float32, handed to a delegate.
 
     model.pte
 
-XNNPACK computes what it takes; ExecuTorch's portable kernels compute the rest. Attention is written out.
+The delegate computes what it takes, by default XNNPACK; ExecuTorch's portable kernels compute the rest. Attention is
+written out.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.errors import InputError
+from s2search.errors import InputError, UnknownNameError
 from s2search.export.base import Exporter, Runtime, Written
+from s2search.export.executorch_delegates import DELEGATES
 from s2search.export.package import Package, Progress
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from s2search.export.step import Steps
 
 _FILE = "model.pte"
-_DELEGATES = ("xnnpack",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class ExecuTorch(Exporter):
     """Exports ExecuTorch programs, and runs them in its Python runtime on this machine's processor.
 
     Attributes:
-        delegate: What computes: `xnnpack`. Others (Core ML, QNN) need their vendor's libraries, and cannot run here.
+        delegate: What computes: `xnnpack` here; `coreml` on Apple's devices, `qnn` on Qualcomm's.
     """
 
     name: ClassVar[str] = "executorch"
@@ -41,18 +42,14 @@ class ExecuTorch(Exporter):
     delegate: str = "xnnpack"
 
     def __post_init__(self) -> None:
-        if self.delegate not in _DELEGATES:
-            raise InputError(
-                f"executorch cannot be exported with the delegate {self.delegate!r}",
-                allowed=f"installed: {', '.join(_DELEGATES)}",
-                remedy="leave the option out; for an iPhone use --exporter coreml",
-            )
+        if self.delegate not in DELEGATES:
+            raise UnknownNameError("delegate of executorch", self.delegate, sorted(DELEGATES))
 
     def why_not(self) -> str | None:
         """Return that the library is missing. See the base class."""
         if find_spec("executorch") is None:
             return "executorch is not installed; install the extra s2search[executorch]"
-        return None
+        return DELEGATES[self.delegate].why_not()
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the program. See the base class."""
@@ -62,16 +59,12 @@ class ExecuTorch(Exporter):
 
         traced = trace_functions(steps, decompositions_of_attention(), progress, further=3)
         with quiet():
-            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-            from executorch.exir import to_edge_transform_and_lower
             from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
             progress(2, 5, "folding constants")
             programs: Any = {function: constant_prop_pass(program) for function, program in traced.items()}
-            progress(3, 5, "delegating to XNNPACK")
-            lowered = to_edge_transform_and_lower(
-                programs, partitioner={function: [XnnpackPartitioner()] for function in programs}
-            )
+            progress(3, 5, f"delegating to {self.delegate}")
+            lowered = DELEGATES[self.delegate].lowered(programs)
             placed: Counter[str] = Counter()
             for function in programs:
                 placed += placement(lowered.exported_program(function).graph_module)
@@ -80,12 +73,15 @@ class ExecuTorch(Exporter):
                 lowered.to_executorch().write_to_file(file)
         progress(5, 5, "")
         facts = {name: version(name) for name in ("torch", "executorch")}
-        facts |= {f"operations_{place}": str(count) for place, count in sorted(placed.items())}
+        for place, count in sorted(placed.items()):
+            facts[f"operations_{self.delegate if place == 'xnnpack' else place}"] = str(count)
         return Written(files=dict.fromkeys(traced, _FILE), facts=facts)
 
     def open(self, package: Package) -> Runtime:
         """Load the program. See the base class."""
         if problem := self.why_not():
+            raise InputError(problem)
+        if problem := DELEGATES[self.delegate].why_not_run():
             raise InputError(problem)
         return ExecuTorchPackage(package)
 

@@ -43,7 +43,7 @@ def trace_functions(
 
 def trace_function(steps: Steps, function: FunctionName, table: dict[Any, Any]) -> dict[FunctionName, ExportedProgram]:
     """Export one function; `advance` gives the two that are parts of it as well."""
-    inputs = tuple(steps.example(function).values())
+    inputs = tuple(steps.blank(function).values())
     program = exported(banded(steps.function(function), inputs), inputs, table)
     _without_traces(program.graph)
     _share_equal(program)

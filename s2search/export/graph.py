@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
 from s2search.errors import CheckError
@@ -116,8 +117,8 @@ def banded(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
     The module is left as it was. What is returned shares its parameters; only modules that are rewritten are new.
     """
     rewritten = copy.deepcopy(module, memo={id(x): x for x in [*module.parameters(), *module.buffers()]})
-    with _recorded_frames(rewritten) as frames:
-        rewritten(*inputs)
+    with _recorded_frames(rewritten) as frames, FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        rewritten(*(fake.from_tensor(x) for x in inputs))  # shapes only: no weight is read
     for name, count in frames.items():
         rewritten.set_submodule(name, BandedConv2d(module.get_submodule(name), count))  # type: ignore[arg-type]
     return rewritten

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from s2search.block import Stream
 from s2search.errors import InputError
 from s2search.export.coreml import load_coremltools, quiet
-from s2search.export.step import StepShape
+from s2search.export.step import Steps, StepShape
 from s2search.precision.documents import Palette
 from s2search.precision.part import LEAST_NUMBERS, PartPrecision, blob_bytes, part_of
 from s2search.realize.network import LayerStates, S2DiT
@@ -249,10 +250,7 @@ def part_bytes(model: S2DiT, part: str, precision: PartPrecision) -> int:
 
 
 def rest_bytes(model: S2DiT, frames: int) -> int:
-    """Return the bytes of everything that stays float16; depthwise kernels as bands over the frames of a chunk.
-
-    Tables of rotary embeddings are left out: they depend on the grid, and are small beside the weights of a layer.
-    """
+    """Return the bytes of all weights that stay float16; depthwise kernels as bands over the frames of a chunk."""
     counts = {name: x.numel() for name, x in model.named_parameters()}
     for name in matrices(model):
         del counts[f"{name}.weight"]
@@ -262,3 +260,26 @@ def rest_bytes(model: S2DiT, frames: int) -> int:
             if module.bias is not None:
                 counts[f"{name}.bias"] *= frames
     return sum(blob_bytes(2 * count) for count in counts.values())
+
+
+def grid_bytes(steps: Steps) -> int:
+    """Return the bytes of constants that a package holds beside the weights: they grow with the grid, not the layers.
+
+    Tables of rotary embeddings (cosines and sines of each token and pair of channels, of queries and of keys), and the
+    zeros that a first chunk's convolution reads.
+    """
+    frames, (rows, columns) = steps.shape.frames, steps.shape.grid
+    heads, tables, zeros = steps.model.config.preset.heads, set[tuple[str, int, int]](), 0
+    for name, tensor in steps.state.items():
+        kind, layer = name.rpartition("_")[::2]
+        if kind == "norm":
+            tables.add(("linear", frames * rows * columns, tensor.shape[-1]))
+        elif kind == "keys":
+            _, slots, tokens, channels = tensor.shape
+            high = steps.model.streams[int(layer)] == Stream.HIGH
+            queries = frames * (rows * columns if high else tokens)
+            spans = {"keys": (slots + frames) * tokens, "queries": queries, "first": queries}
+            tables |= {(f"{kind} {high}", count, channels // heads) for kind, count in spans.items()}
+        elif kind == "tail":
+            zeros = max(zeros, blob_bytes(2 * tensor.numel()))
+    return zeros + sum(2 * blob_bytes(2 * count * (channels // 2)) for _, count, channels in tables)

@@ -108,8 +108,13 @@ class Steps:
         """The module whose weights a package stores: by the model's names, in the shapes of this layout."""
         return self.model
 
+    def blank(self, function: FunctionName) -> Tensors:
+        """Return inputs to trace with, which cost nothing to make: random ones, and an empty state."""
+        state = {} if function == "first" else self.state
+        return self.example("first") | {name: tensor.contiguous() for name, tensor in state.items()}
+
     def example(self, function: FunctionName, *, seed: int = 0) -> Tensors:
-        """Return inputs to trace with: random ones, and a state that such chunks left."""
+        """Return inputs to run with: random ones, and a state that such chunks left."""
         preset, (rows, columns) = self.model.config.preset, self.shape.grid
         generator = torch.Generator().manual_seed(seed)
 

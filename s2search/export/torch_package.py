@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
-    from s2search.export.step import FunctionName, Steps
+    from s2search.export.step import FunctionName, Steps, StepShape
+    from s2search.realize.network import S2DiT
 
 _FILE_OF: dict[FunctionName, str] = {
     "first": "first.pt2",
@@ -52,16 +53,18 @@ class TorchProgram(Exporter):
         """Return None: torch is always there. See the base class."""
         return None
 
+    def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
+        """Return all functions: one program serves those that read the state. See the base class."""
+        return super().steps(model, shape)
+
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the programs. See the base class."""
         import torch
 
         from s2search.export.functions import trace_functions
         from s2search.export.graph import decompositions, quiet
-        from s2search.export.step import Steps
 
         files = sorted(set(_FILE_OF.values()))
-        steps = Steps(steps.model, steps.shape)  # one program serves all that read the state: less would save nothing
         programs = trace_functions(steps, decompositions(), progress, further=len(files))
         with quiet():
             for done, file in enumerate(files):

@@ -8,7 +8,8 @@ Source: S2DiT, section 3 (streams and long skip) and section 4 (patches of 1x2x2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,18 +60,14 @@ class S2DiT(nn.Module, Pretrained):
     def __init__(self, config: ModelConfig, *, plan: Plan | None = None) -> None:
         super().__init__()
         self.config, self.plan = config, plan
-        shape = config.preset.shape("16x16", "stream")  # modules do not depend on the grid
-        blocks = [registry.create("blocks", label) for label in config.layout]
-        self.streams = tuple(Stream(block.stream) for block in blocks)
-        self.stem: nn.Module = registry.create("parts", "stem").build(shape)
-        self.layers = nn.ModuleList(block.build(shape) for block in blocks)
-        self.head: nn.Module = registry.create("parts", "head").build(shape)
-        self.text = nn.ModuleDict(
-            {name: nn.Linear(width, shape.text_channels) for name, width in config.text_widths.items()}
-        )
+        self.streams = tuple(Stream(registry.create("blocks", label).stream) for label in config.layout)
+        build = part_builders(config)
+        self.stem = build["stem"]()
+        self.layers = nn.ModuleList(build[f"layers.{layer}"]() for layer in range(len(config.layout)))
+        self.head = build["head"]()
+        self.text = nn.ModuleDict({name: build[f"text.{name}"]() for name in config.text_widths})
         if Stream.LOW in self.streams:
-            self.down = registry.create("parts", "down").build(shape)
-            self.up = registry.create("parts", "up").build(shape)
+            self.down, self.up = build["down"](), build["up"]()
 
     @classmethod
     def from_preset(cls, preset: Preset, layout: str = "") -> S2DiT:
@@ -183,6 +180,21 @@ class S2DiT(nn.Module, Pretrained):
     def _velocity(self, route: Route, time_BTD: Tensor) -> Tensor:
         velocity_BCTYX: Tensor = self.head(route.leave(), time_BTD)
         return velocity_BCTYX
+
+
+def part_builders(config: ModelConfig) -> dict[str, Callable[[], nn.Module]]:
+    """Return what builds each part of a model, by its name there, in the order in which parts draw random weights."""
+    shape = config.preset.shape("16x16", "stream")  # modules do not depend on the grid
+    blocks = [registry.create("blocks", label) for label in config.layout]
+    ends = {name: registry.create("parts", name).build for name in ("stem", "head", "down", "up")}
+    layers = {f"layers.{layer}": block.build for layer, block in enumerate(blocks)}
+    build = {"stem": ends["stem"]} | layers | {"head": ends["head"]}
+    builders: dict[str, Callable[[], nn.Module]] = {name: partial(method, shape) for name, method in build.items()}
+    for name, width in config.text_widths.items():
+        builders[f"text.{name}"] = partial(nn.Linear, width, shape.text_channels)
+    if Stream.LOW in {block.stream for block in blocks}:
+        builders |= {name: partial(ends[name], shape) for name in ("down", "up")}
+    return builders
 
 
 class Route:

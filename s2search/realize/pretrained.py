@@ -7,6 +7,8 @@ plan; a folder whose files do not belong together is refused.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -20,6 +22,7 @@ from s2search.document import read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.plan import Plan
 from s2search.realize.config import ModelConfig
+from s2search.realize.weight_file import MappedTensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,11 +34,16 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
     """The door of `S2DiT` to folders and the Hugging Face Hub: `save_pretrained`, `from_pretrained`, `push_to_hub`.
 
     `from_pretrained(folder)` needs no network. It takes `device` and `dtype` (by default those of the file), and
-    `plan` (a `Plan`), where the weights must be those of one plan.
+    `plan` (a `Plan`), where the weights must be those of one plan. With `mapped=True` the weights stay in the file, and
+    parts of it are in memory while they are read: for what reads every weight once, and never writes.
+
+    Attributes:
+        mapping: The file, where the weights are mapped.
     """
 
     config: ModelConfig
     plan: Plan | None
+    mapping: MappedTensors | None = None
 
     @classmethod
     def from_pretrained(
@@ -66,10 +74,8 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         )
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        module: nn.Module = self  # type: ignore[assignment]
-        tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
         partial = save_directory / f".{WEIGHTS}.partial"
-        save_file(tensors, partial, metadata={"format": "pt", "s2search.model": self.config.digest})
+        self._save_weights(partial, {"format": "pt", "s2search.model": self.config.digest})
         partial.replace(save_directory / WEIGHTS)
         write_text(
             save_directory / CONFIG, msgspec.json.format(msgspec.json.encode(self.config), indent=2).decode() + "\n"
@@ -78,6 +84,12 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
             (save_directory / PLAN).unlink(missing_ok=True)
         else:
             self.plan.save(save_directory / PLAN)
+
+    def _save_weights(self, path: Path, metadata: dict[str, str]) -> None:
+        module: nn.Module = self  # type: ignore[assignment]
+        tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+        with nullcontext() if self.mapping is None else self.mapping.released():
+            save_file(tensors, path, metadata=metadata)
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]  # named options instead of any
@@ -92,6 +104,7 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         plan: Plan | None = None,
+        mapped: bool = False,
     ) -> Self:
         def fetched(name: str) -> Path:
             if os.path.isdir(model_id):
@@ -117,9 +130,13 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         config = read_json(fetched(CONFIG), ModelConfig, what="model config", error=InputError)
         own_plan = None if config.plan_digest is None else Plan.load(fetched(PLAN))
         _check_plans(model_id, config, own_plan, plan)
-        tensors = _read_weights(fetched(WEIGHTS), config, device, dtype)
         with torch.device("meta"):
             model: Any = cls(config, plan=own_plan)
+        if mapped:
+            model.mapping = _mapped_weights(fetched(WEIGHTS), config)
+            tensors = {name: tensor.to(device, dtype) for name, tensor in model.mapping.tensors.items()}
+        else:
+            tensors = _read_weights(fetched(WEIGHTS), config, device, dtype)
         _assign(model, tensors, model_id)
         model.eval()
         return cast(Self, model)
@@ -143,6 +160,20 @@ def _read_weights(
     path: Path, config: ModelConfig, device: torch.device | str, dtype: torch.dtype | None
 ) -> dict[str, torch.Tensor]:
     """Read the tensors of a weight file that belongs to the config."""
+    with _opened(path, config, device) as file:
+        # Copied: memory of the file is not aligned, and kernels then round differently.
+        return {name: file.get_tensor(name).to(dtype, copy=True) for name in file.keys()}  # noqa: SIM118
+
+
+def _mapped_weights(path: Path, config: ModelConfig) -> MappedTensors:
+    """Map the tensors of a weight file that belongs to the config."""
+    with _opened(path, config, "cpu"):
+        return MappedTensors(path)
+
+
+@contextmanager
+def _opened(path: Path, config: ModelConfig, device: torch.device | str) -> Iterator[Any]:
+    """Open a weight file that belongs to the config: its header is checked."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             digest = (file.metadata() or {}).get("s2search.model", "none")
@@ -152,8 +183,7 @@ def _read_weights(
                     f"{config.digest[:19]}",
                     remedy="put back the files that were saved together",
                 )
-            # Copied: memory of the file is not aligned, and kernels then round differently.
-            return {name: file.get_tensor(name).to(dtype, copy=True) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"the weights {str(path)!r} cannot be read: {error}", remedy="name a folder that save_pretrained wrote"

@@ -11,6 +11,7 @@ from s2search.errors import InputError
 from s2search.plan import Plan
 from s2search.preset import Preset
 from s2search.realize.network import S2DiT, realize
+from s2search.realize.random_weights import RandomS2DiT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,28 @@ def load_model(source: ModelSource) -> S2DiT:
     plan = None if source.plan is None else Plan.load(source.plan)
     if source.weights is not None:
         return S2DiT.from_pretrained(source.weights, plan=plan)
-    sizes = Preset.named(source.preset or "")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
-        model = S2DiT.from_preset(sizes, source.layout or "") if plan is None else realize(plan, sizes)
-    return model.eval()
+        return _realized(source, plan).eval()
+
+
+def open_model(source: ModelSource) -> S2DiT:
+    """Return the same model to be saved or exported: without its weights in memory.
+
+    Those of a folder are mapped, random ones are drawn when they are written.
+
+    Raises:
+        InputError: A file is missing, or does not fit.
+        CheckError: The weights belong to another plan.
+    """
+    plan = None if source.plan is None else Plan.load(source.plan)
+    if source.weights is not None:
+        return S2DiT.from_pretrained(source.weights, plan=plan, mapped=True)
+    with torch.device("meta"):
+        config = _realized(source, plan).config
+    return RandomS2DiT(config, plan=plan, seed=source.seed)
+
+
+def _realized(source: ModelSource, plan: Plan | None) -> S2DiT:
+    sizes = Preset.named(source.preset or "")
+    return S2DiT.from_preset(sizes, source.layout or "") if plan is None else realize(plan, sizes)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from s2search.block import COMPRESSED
 from s2search.export.step import FunctionName
 from s2search.verify.bisect import Inside, look_inside
 from s2search.verify.check import Check
-from s2search.verify.decibels import MOST_DB, parity_db
+from s2search.verify.decibels import MOST_DB, least_db, parity_db
 from s2search.verify.evaluator import Mode
 from s2search.verify.reference import block_of
 from s2search.verify.report import Bound, CheckResult, not_run
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: By precision.
-LEAST_DB = {"float32": 90.0, "float16": 60.0, **dict.fromkeys(COMPRESSED, 20.0)}
+LEAST_DB = {"float32": 90.0, "float16": 60.0, "compressed": 20.0}
 _TAIL = 24  # operations at the end of a block among which its output is
 _SAME_DB = 80.0  # two orders of sums in float32
 _MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
@@ -71,7 +70,7 @@ class Blocks(Check):
     def _result(self, subject: Subject, parts: dict[str, float], of: str, what: str) -> CheckResult:
         worst = min(parts, key=lambda block: parts[block])
         why = f"the worst of {len(parts)} blocks of {what}"
-        least = LEAST_DB[subject.package.manifest.precision]
+        least = least_db(LEAST_DB, subject.package.manifest.precision)
         return self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
 
 

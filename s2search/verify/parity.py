@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from s2search.block import COMPRESSED
 from s2search.errors import CheckError
 from s2search.export.step import FunctionName
 from s2search.verify.bisect import first_difference
 from s2search.verify.check import Check
-from s2search.verify.decibels import parity_db
+from s2search.verify.decibels import least_db, parity_db
 from s2search.verify.report import Bound, CheckResult
 from s2search.verify.subject import Subject
 
 #: By precision, of a whole function: what rounding leaves, with room.
-LEAST_DB = {"float32": 90.0, "float16": 40.0, **dict.fromkeys(COMPRESSED, 20.0)}
+LEAST_DB = {"float32": 90.0, "float16": 40.0, "compressed": 20.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Parity(Check):
             raise CheckError(f"{function!r} does not return {min(missing)!r}", function=function)
         parts = {name: parity_db(array, got[name]) for name, array in expected.items()}
         worst = min(parts, key=lambda name: parts[name])
-        least = LEAST_DB[subject.package.manifest.precision]
+        least = least_db(LEAST_DB, subject.package.manifest.precision)
         result = self.judge(subject, parts[worst], least, of=function, where=worst, parts=parts)
         if result.status == "passed" or result.threshold is None:
             return result

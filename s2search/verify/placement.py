@@ -48,7 +48,7 @@ def _executorch(subject: Subject) -> tuple[str, Mapping[str, int], str]:
     counts = {key.removeprefix(prefix): int(value) for key, value in facts.items() if key.startswith(prefix)}
     if not counts:
         raise CannotRunError("the exporter did not count where operations went; export it again")
-    return "xnnpack", counts, "as the exporter counted"
+    return str(getattr(subject.exporter, "delegate", "xnnpack")), counts, "as the exporter counted"
 
 
 def _onnx(subject: Subject) -> tuple[str, Mapping[str, int], str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from s2search.errors import CheckError
 from s2search.export.package import Package
+from s2search.verify.stored_coreai import coreai_tensors
 from s2search.verify.stored_coreml import coreml_tensors
 from s2search.verify.stored_executorch import executorch_tensors
 from s2search.verify.stored_tensor import StoredTensor
@@ -98,4 +99,5 @@ READERS: dict[str, Reader] = {
     "torch_program": torch_tensors,
     "coreml": coreml_tensors,
     "executorch": executorch_tensors,
+    "coreai": coreai_tensors,
 }

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from s2search.block import COMPRESSED
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import CheckError, S2SearchError
 from s2search.export.packaged import PackagedModel
@@ -18,14 +17,14 @@ from s2search.stream.sampler import FewStepSampler
 from s2search.stream.schedule import few_step_schedule
 from s2search.stream.state import StreamState
 from s2search.verify.check import Check
-from s2search.verify.decibels import parity_db
+from s2search.verify.decibels import least_db, parity_db
 from s2search.verify.evaluator import Mode
 from s2search.verify.report import Bound, CheckResult
 from s2search.verify.subject import Subject
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: By precision, after the last chunk and at every chunk before it.
-LEAST_DB = {"float32": 40.0, "float16": 40.0, **dict.fromkeys(COMPRESSED, 25.0)}
+LEAST_DB = {"float32": 40.0, "float16": 40.0, "compressed": 25.0}
 _OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
 
 
@@ -66,7 +65,7 @@ class Streaming(Check):
         worst = min(parts, key=lambda chunk: parts[chunk])
         how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        least = LEAST_DB[subject.package.manifest.precision]
+        least = least_db(LEAST_DB, subject.package.manifest.precision)
         result = self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)

@@ -75,13 +75,13 @@ class Subject:
 
     @cached_property
     def source(self) -> S2DiT:
-        """The model that the package was made from, in float32.
+        """The model that the package was made from, in float32; its weights stay in their file.
 
         Raises:
             CannotRunError: It cannot be loaded, or is another model than the manifest names.
         """
         try:
-            model = S2DiT.from_pretrained(self.package.source, dtype=torch.float32)
+            model = S2DiT.from_pretrained(self.package.source, dtype=torch.float32, mapped=True)
         except S2SearchError as error:
             raise CannotRunError(f"the source cannot be loaded: {error}") from error
         if model.config.digest != self.package.manifest.model_digest:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ENDING = re.compile(r"(_to_fp16|_palettized|_quantized|_promoted|_\d+)+$")
-_FOLDING = ("coreml", "executorch")
+_FOLDING = ("coreml", "executorch", "coreai")
 _SHARING = ("coreml",)  # equal tensors are stored once, and what changes nothing is left out
-_NAMED_BY_CONTENT = ("executorch",)
+_NAMED_BY_CONTENT = ("executorch", "coreai")
 _HALF_ROUNDING, _LEAST_HALF = 2.0**-10, 2.0**-24  # of float16
 _NAMED = 20  # differing tensors that a report names
 _MOST = 0.5  # of the numbers of a weight: a constant with more of them is a copy that was changed
@@ -98,7 +98,7 @@ class Expected:
         source: The model.
         stored: The same weights by the same names, in the shapes of the package's layout.
         frames: Of a chunk.
-        contents: Whether stored tensors are called by the digest of their numbers, flat, as ExecuTorch calls them.
+        contents: Whether stored tensors are flat and called by the digest of their numbers: ExecuTorch's, Core AI's.
     """
 
     def __init__(self, source: nn.Module, stored: nn.Module, frames: int, *, contents: bool = False) -> None:
@@ -138,9 +138,10 @@ class Expected:
 
 
 def _forms(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Return a tensor flat, and as XNNPACK keeps kernels of 2-D convolutions: channels last."""
-    forms = [tensor.detach().flatten()]
-    return [*forms, tensor.detach().permute(0, 2, 3, 1).flatten()] if tensor.ndim == 4 else forms
+    """Return a tensor flat; matrices also transposed, kernels of 2-D convolutions also with their channels last."""
+    turned = {2: (1, 0), 4: (0, 2, 3, 1)}
+    orders = [tuple(range(tensor.ndim)), *([turned[tensor.ndim]] if tensor.ndim in turned else [])]
+    return [tensor.detach().permute(order).flatten() for order in orders]
 
 
 def _plain(name: str) -> str:
@@ -216,11 +217,24 @@ def _is_folded(subject: Subject, name: str, weight: torch.Tensor, stored: list[N
     """
     if subject.package.manifest.exporter not in _FOLDING:
         return False
-    rows = weight.unbind(0) if weight.ndim > 1 else ()
-    if rows and all(_is_among(row, stored) for row in rows):
+    if weight.ndim > 1 and _rows_are_stored(weight, stored, subject.source):
+        return True
+    if _is_among(torch.sigmoid(weight), stored):  # of a gate: what most converters fold, found without a trace
         return True
     whole = (x for x in folded(subject.programs["advance"], name) if x.shape == weight.shape)
     return any(_is_among(x, stored) for x in whole)
+
+
+def _rows_are_stored(weight: torch.Tensor, stored: list[NDArray[Any]], source: nn.Module) -> bool:
+    """Return whether all rows of a table are stored, or what they are once a bias before them and 1 are added.
+
+    Core AI's compiler joins the additions of constants: the head adds its rows to a biased product, and 1 to a scale.
+    """
+    alike = [bias for bias in source.state_dict().values() if bias.shape == weight.shape[1:]]
+    return any(
+        all(_is_among(row + shift, stored) or _is_among(row + shift + 1, stored) for row in weight.unbind(0))
+        for shift in (torch.zeros(()), *alike)
+    )
 
 
 def _harmed(weight: torch.Tensor, others: list[StoredTensor]) -> str:

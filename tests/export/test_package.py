@@ -141,7 +141,7 @@ def test_a_step_without_fixed_shapes_is_refused(window, line):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("executorch[delegate=qnn]", "cannot be exported with the delegate 'qnn'; installed: xnnpack"),
+        ("executorch[delegate=vulkan]", "no delegate of executorch is called 'vulkan'"),
         ("onnx[opset=7]", "opset is 7; 18 to 23"),
         ("coreml[bits=5]", "exporter 'coreml' cannot take"),
         ("onix", "no exporter is called 'onix'"),

@@ -1,0 +1,122 @@
+"""What ExecuTorch can hand a graph to: what each delegate needs to export, where it runs, and how it takes a graph.
+
+Exporting needs no device of the vendor's: Core ML's delegate exports on Linux, QNN's where Qualcomm's SDK is. Running
+does: on Linux only XNNPACK's runs.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+_CHIP = "SM8650"  # Snapdragon 8 Gen 3
+
+
+class Delegate(abc.ABC):
+    """Takes the operators that it knows out of a graph; ExecuTorch's portable kernels compute the rest."""
+
+    name: ClassVar[str]
+    #: ExecuTorch's name of it.
+    backend: ClassVar[str]
+    #: Where its programs run.
+    devices: ClassVar[str]
+
+    def why_not(self) -> str | None:
+        """Return in one line why this machine cannot export for it, and the remedy; None where it can."""
+        return None
+
+    def why_not_run(self) -> str | None:
+        """Return in one line why its programs do not run here, and where they do; None where they do."""
+        from executorch.runtime import Runtime as Library
+
+        if Library.get().backend_registry.is_available(self.backend):
+            return None
+        return f"the delegate {self.name!r} does not run on {platform.system()}; take the package to {self.devices}"
+
+    @abc.abstractmethod
+    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+        """Return ExecuTorch's manager of the lowered programs, a method each."""
+
+
+class Xnnpack(Delegate):
+    """Google's kernels for processors, float32."""
+
+    name: ClassVar[str] = "xnnpack"
+    backend: ClassVar[str] = "XnnpackBackend"
+    devices: ClassVar[str] = "any machine whose executorch has it"
+
+    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+        """Partition. See the base class."""
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+        return _partitioned(programs, XnnpackPartitioner)
+
+
+class CoreMLDelegate(Delegate):
+    """Apple's Core ML inside ExecuTorch, float32: GPU and processor. float16 would overflow the sums of LCHA."""
+
+    name: ClassVar[str] = "coreml"
+    backend: ClassVar[str] = "CoreMLBackend"
+    devices: ClassVar[str] = "an Apple device"
+
+    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+        """Partition. See the base class."""
+        from s2search.export.coreml import load_coremltools, quiet
+
+        coremltools = load_coremltools()
+        with quiet():
+            from executorch.backends.apple.coreml.compiler import CoreMLBackend
+            from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+            specs = CoreMLBackend.generate_compile_specs(
+                minimum_deployment_target=coremltools.target.iOS18,
+                compute_precision=coremltools.precision.FLOAT32,
+            )
+            return _partitioned(programs, lambda: CoreMLPartitioner(compile_specs=specs))
+
+
+class Qnn(Delegate):
+    """Qualcomm's Hexagon processor, float16. Written against executorch 1.4.1's interface, and not run yet."""
+
+    name: ClassVar[str] = "qnn"
+    backend: ClassVar[str] = "QnnBackend"
+    devices: ClassVar[str] = "a Snapdragon device"
+
+    def why_not(self) -> str | None:
+        """Return that the SDK is missing. See the base class."""
+        if not os.environ.get("QNN_SDK_ROOT"):
+            return "the delegate 'qnn' needs Qualcomm's AI Engine Direct SDK; install it and set QNN_SDK_ROOT"
+        return None
+
+    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+        """Let Qualcomm's own passes rewrite and partition. See the base class."""
+        from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
+        from executorch.backends.qualcomm.utils.utils import (
+            generate_htp_compiler_spec,
+            generate_qnn_executorch_compiler_spec,
+            to_edge_transform_and_lower_to_qnn,
+        )
+
+        specs = generate_qnn_executorch_compiler_spec(
+            soc_model=QcomChipset[_CHIP], backend_options=generate_htp_compiler_spec(use_fp16=True)
+        )
+        return to_edge_transform_and_lower_to_qnn(
+            {name: program.module() for name, program in programs.items()},
+            {name: program.example_inputs[0] for name, program in programs.items() if program.example_inputs},
+            dict.fromkeys(programs, specs),
+        )
+
+
+DELEGATES: dict[str, Delegate] = {one.name: one for one in (Xnnpack(), CoreMLDelegate(), Qnn())}
+
+
+def _partitioned(programs: Mapping[str, ExportedProgram], partitioner: Any) -> Any:
+    from executorch.exir import to_edge_transform_and_lower
+
+    return to_edge_transform_and_lower(dict(programs), partitioner={function: [partitioner()] for function in programs})

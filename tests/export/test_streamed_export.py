@@ -1,0 +1,90 @@
+"""Exports of models that need not fit in memory twice: the same files, and the memory that they took."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from s2search.export.coreml import load_coremltools, quiet
+from s2search.export.coreml_package import CoreML
+from s2search.export.functions import trace_functions
+from s2search.export.graph import decompositions
+from s2search.export.package import Package
+from s2search.export.step import Steps, StepShape
+from s2search.testing.exporters import GRID, tiny_model
+
+pytestmark = pytest.mark.slow  # exports and traces whole models
+
+MIDDLE = """
+depth = 2
+channels = 2048
+heads = 16
+feed_forward = 8192
+layout = "SL"
+"""
+
+
+def export(preset: str, exporter: str, out: Path) -> list[str]:
+    words = ["export", "--preset", preset, "--random-weights", "--exporter", exporter, "--video", "64x48"]
+    return [sys.executable, "-m", "s2search.cli", *words, "--out", str(out)]
+
+
+def test_a_coreml_package_is_what_coremltools_writes_of_a_model_in_memory_bit_by_bit(tmp_path):
+    model = tiny_model("SLS")
+    package = CoreML().export(model, GRID, tmp_path / "package")
+    steps = Steps(model, StepShape(grid=GRID, frames=3, window=model.config.preset.window))
+    coremltools = load_coremltools()
+    several = coremltools.utils.MultiFunctionDescriptor()
+    programs = trace_functions(steps, decompositions(), lambda done, total, label: None, further=0)
+    for function, program in programs.items():
+        part = str(tmp_path / f"{function}.mlpackage")
+        CoreML()._converted(steps, function, program).save(part)
+        several.add_function(part, src_function_name="main", target_function_name=function)
+    several.default_function_name = "denoise"
+    with quiet():
+        coremltools.utils.save_multifunction(several, str(tmp_path / "expected.mlpackage"))
+    ours, theirs = package.folder / "model.mlpackage", tmp_path / "expected.mlpackage"
+    weights = "Data/com.apple.CoreML/weights/weight.bin"
+    assert (ours / weights).read_bytes() == (theirs / weights).read_bytes()
+    found, expected = (coremltools.utils.load_spec(str(path)) for path in (ours, theirs))
+    assert found.mlProgram.SerializeToString(deterministic=True) == expected.mlProgram.SerializeToString(
+        deterministic=True
+    )
+    assert found.description.functions == expected.description.functions
+    assert found.specificationVersion == expected.specificationVersion
+    assert found.description.defaultFunctionName == expected.description.defaultFunctionName
+
+
+@pytest.mark.parametrize("exporter", ["coreml", "onnx"])
+def test_an_export_of_a_wide_model_takes_less_than_twice_its_memory(tmp_path, exporter):
+    (tmp_path / "middle.toml").write_text(MIDDLE)
+    words = export(str(tmp_path / "middle.toml"), exporter, tmp_path / "package")
+    process = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(tmp_path)})
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    model_bytes = Package.load(tmp_path / "package").source.joinpath("model.safetensors").stat().st_size
+    assert model_bytes > 700_000_000
+    assert usage.ru_maxrss * 1024 < 2 * model_bytes  # everything resident, mapped files included
+
+
+def test_an_export_that_is_killed_leaves_nothing_at_its_place_and_can_be_repeated(tmp_path):
+    out = tmp_path / "package"
+    partial = tmp_path / ".package.partial"
+    process = subprocess.Popen(export("s2dit-tiny", "torch_program", out), stderr=subprocess.DEVNULL)
+    while not (partial / "source" / "model.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert partial.exists()
+    subprocess.run(export("s2dit-tiny", "torch_program", out), check=True, timeout=600)
+    assert not partial.exists()
+    Package.load(out).check_files()
