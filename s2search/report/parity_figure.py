@@ -60,9 +60,7 @@ def _finish(axes: Axes, checks: list[CheckResult]) -> None:
     if asked is not None:
         axes.axhline(asked, color=_INK, linewidth=1)
         place = axes.get_yaxis_transform()
-        axes.text(
-            0.99, asked - 0.5, f"asked: {asked:g} dB", transform=place, ha="right", va="top", fontsize=8, color=_INK
-        )
+        axes.text(0.99, asked + 0.5, f"asked: {asked:g} dB", transform=place, ha="right", fontsize=8, color=_INK)
     axes.grid(axis="y", color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
