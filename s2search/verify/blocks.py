@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from s2search.export.step import FunctionName
 from s2search.verify.bisect import Inside, look_inside
@@ -17,7 +17,7 @@ from s2search.verify.decibels import MOST_DB, least_db, parity_db
 from s2search.verify.evaluator import Mode
 from s2search.verify.reference import block_of
 from s2search.verify.report import Bound, CheckResult, not_run
-from s2search.verify.subject import Subject
+from s2search.verify.subject import CannotRunError, Subject
 from s2search.verify.taps import TAPS, CoreMLTaps, Taps, open_taps
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: By precision.
 LEAST_DB = {"float32": 90.0, "float16": 60.0, "compressed": 20.0}
-_TAIL = 24  # operations at the end of a block among which its output is
+_TAIL = 12  # values of the right size at the end of a block, among which its output is
 _SAME_DB = 80.0  # two orders of sums in float32
 _MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
@@ -95,19 +95,30 @@ def ends_of_blocks(subject: Subject, inside: Inside) -> dict[str, dict[str, NDAr
 
     A block's last operation need not be one: what follows the last weight is counted as the block's, and a name alone
     does not say where it ends. So it is the value that equals what the module gives, in either layout.
+
+    Raises:
+        CannotRunError: A block's output has no such value.
     """
     known = inside.taps.names()
     outputs = outputs_of_blocks(subject, inside.reference.function, inside.inputs)
+    sizes = {node.name: node.meta["val"].numel() for node in inside.reference.program.graph.nodes if _is_value(node)}
     tails = {
-        block: [one.name for one in operations[-_TAIL:] if one.name in known]
+        block: [one.name for one in operations if one.name in known and sizes[one.name] == outputs[block].size][-_TAIL:]
         for block, operations in inside.reference.blocks.items()
+        if block in outputs
     }
     values = inside.reference.values(inside.inputs, {name for names in tails.values() for name in names})
     found = {
         block: {name: values[name] for name in tails.get(block, ()) if _equals(outputs[block], values[name])}
         for block in outputs
     }
-    return {block: names for block, names in found.items() if names}
+    if missing := [block for block, names in found.items() if not names]:
+        raise CannotRunError(f"no value that the package keeps is the output of {', '.join(missing)}")
+    return found
+
+
+def _is_value(node: Any) -> bool:
+    return isinstance(node.meta.get("val"), Tensor)
 
 
 def _equals(output: NDArray[Any], value: NDArray[Any]) -> bool:
