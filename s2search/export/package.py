@@ -32,6 +32,7 @@ from s2search.realize.config import ModelConfig
 
 SCHEMA: Literal["s2search.package/1"] = "s2search.package/1"
 MANIFEST, SOURCE = "manifest.json", "source"
+WEIGHT_FILES = ("weights.bin", "weight.bin")  # of runtimes that keep weights apart from graphs
 NEW = "new_"  # before the name of a state that a function returns
 
 #: Called with what is done, what there is to do, and what comes next.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.export.memory import predicted_memory_bytes
+from s2search.export.package import WEIGHT_FILES
 from s2search.preset import video_size
 
 if TYPE_CHECKING:
@@ -23,12 +25,16 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
     files = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for file in manifest.files:
         files.add_row(f"  {file.path}", Text(format_bytes(file.bytes), justify="right"))
-    weights = (sizes.weight_bytes, sizes.predicted_weight_bytes)
-    state = (sizes.state_bytes, sizes.predicted_state_bytes)
+    apart = sum(file.bytes for file in manifest.files if PurePosixPath(file.path).name in WEIGHT_FILES)
+    label = "weights" if apart else "weights and graphs"
+    rows = {
+        label: (apart or sizes.weight_bytes, sizes.predicted_weight_bytes),
+        "state": (sizes.state_bytes, sizes.predicted_state_bytes),
+    }
     figures = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("", "actual", "predicted", "difference"):
         figures.add_column(header, justify="left" if not header else "right")
-    for label, (actual, predicted) in {"weights and graphs": weights, "state": state}.items():
+    for label, (actual, predicted) in rows.items():
         difference = f"{actual / predicted - 1:+.1%}" if predicted else "-"
         figures.add_row(label, format_bytes(actual), format_bytes(predicted), difference)
     figures.add_row("memory, loaded", "not measured", format_bytes(predicted_memory_bytes(manifest)), "-")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from s2search.export.step import FunctionName
 from s2search.verify.bisect import Inside, look_inside
@@ -17,14 +17,16 @@ from s2search.verify.decibels import MOST_DB, least_db, parity_db
 from s2search.verify.evaluator import Mode
 from s2search.verify.reference import block_of
 from s2search.verify.report import Bound, CheckResult, not_run
-from s2search.verify.subject import Subject
+from s2search.verify.subject import CannotRunError, Subject
 from s2search.verify.taps import TAPS, CoreMLTaps, Taps, open_taps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: By precision.
-LEAST_DB = {"float32": 90.0, "float16": 60.0}
+LEAST_DB = {"float32": 90.0, "float16": 60.0, "compressed": 20.0}
+_TAIL = 12  # values of the right size at the end of a block, among which its output is
+_SAME_DB = 80.0  # two orders of sums in float32
 _MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
 
@@ -53,9 +55,10 @@ class Blocks(Check):
         tails = taps.tails()
         if isinstance(taps, CoreMLTaps):
             inside = look_inside(subject, function, inputs)
+            ends = ends_of_blocks(subject, inside)
             for mode in _MODES:
                 subject.say(f"blocks in {mode}")
-                parts = blocks_alone_db(inside, taps, mode)
+                parts = blocks_alone_db(inside, taps, ends, mode)
                 found = self._result(subject, parts, mode, f"{function!r}, each alone")
                 yield replace(found, required=mode == "float16", mode=mode)
         elif tails is None:
@@ -71,12 +74,59 @@ class Blocks(Check):
         return self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
 
 
-def blocks_alone_db(inside: Inside, taps: CoreMLTaps, mode: Mode) -> dict[str, float]:
-    """Return the parity of every block that starts from the source's values, decibels."""
-    names = {block: operation.name for block, operation in inside.ends().items()}
-    wanted = inside.reference.values(inside.inputs, set(names.values()))
+def blocks_alone_db(
+    inside: Inside, taps: CoreMLTaps, ends: Mapping[str, Mapping[str, NDArray[Any]]], mode: Mode
+) -> dict[str, float]:
+    """Return the parity of every block that starts from the source's values, decibels.
+
+    Args:
+        inside: The function.
+        taps: The package's side of it.
+        ends: See `ends_of_blocks`.
+        mode: The evaluator's arithmetic.
+    """
+    wanted = {name: array for values in ends.values() for name, array in values.items()}
     got = taps.alone(inside.inputs, wanted, mode)
-    return {block: parity_db(wanted[name], got[name]) for block, name in names.items()}
+    return {block: min(parity_db(wanted[name], got[name]) for name in names) for block, names in ends.items()}
+
+
+def ends_of_blocks(subject: Subject, inside: Inside) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return, by block, the values of the function that are the block's output, by name and as the source has them.
+
+    A block's last operation need not be one: what follows the last weight is counted as the block's, and a name alone
+    does not say where it ends. So it is the value that equals what the module gives, in either layout.
+
+    Raises:
+        CannotRunError: A block's output has no such value.
+    """
+    known = inside.taps.names()
+    outputs = outputs_of_blocks(subject, inside.reference.function, inside.inputs)
+    sizes = {node.name: node.meta["val"].numel() for node in inside.reference.program.graph.nodes if _is_value(node)}
+    tails = {
+        block: [one.name for one in operations if one.name in known and sizes[one.name] == outputs[block].size][-_TAIL:]
+        for block, operations in inside.reference.blocks.items()
+        if block in outputs
+    }
+    values = inside.reference.values(inside.inputs, {name for names in tails.values() for name in names})
+    found = {
+        block: {name: values[name] for name in tails.get(block, ()) if _equals(outputs[block], values[name])}
+        for block in outputs
+    }
+    if missing := [block for block, names in found.items() if not names]:
+        raise CannotRunError(f"no value that the package keeps is the output of {', '.join(missing)}")
+    return found
+
+
+def _is_value(node: Any) -> bool:
+    return isinstance(node.meta.get("val"), Tensor)
+
+
+def _equals(output: NDArray[Any], value: NDArray[Any]) -> bool:
+    """Return whether a value is an output, with tokens before channels or channels before tokens."""
+    if value.size != output.size:
+        return False
+    turned = value.reshape(output.shape[-1], -1).T
+    return max(parity_db(output.ravel(), x.ravel()) for x in (value, turned)) > _SAME_DB
 
 
 def outputs_of_blocks(

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from s2search.export.package import SOURCE
+from s2search.export.package import SOURCE, WEIGHT_FILES
 from s2search.export.step import PAST_BIAS
 from s2search.verify.check import Check
 from s2search.verify.report import CheckResult
 from s2search.verify.subject import CannotRunError, Subject
-
-_WEIGHT_FILES = ("weights.bin", "weight.bin")  # of runtimes that keep weights apart from graphs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class Sizes(Check):
         state = sum(spec.bytes for spec in manifest.states if spec.name != PAST_BIAS)
         yield self._of(subject, "state", state, sizes.predicted_state_bytes, self.state_percent)
         own = [path for file in manifest.files if (path := PurePosixPath(file.path)).parts[0] != SOURCE]
-        apart = [path for path in own if path.name in _WEIGHT_FILES]
+        apart = [path for path in own if path.name in WEIGHT_FILES]
         try:
             weights = sum((subject.package.folder / path).stat().st_size for path in apart or own)
         except OSError as error:

@@ -24,7 +24,7 @@ from s2search.verify.subject import Subject
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: By precision, after the last chunk and at every chunk before it.
-LEAST_DB = {"float32": 40.0, "float16": 40.0}
+LEAST_DB = {"float32": 40.0, "float16": 40.0, "compressed": 25.0}
 _OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
 
 

@@ -11,7 +11,7 @@ from s2search.export.coreml_package import CoreML
 from s2search.preset import Preset
 from s2search.realize.network import S2DiT
 from s2search.verify.bisect import look_inside
-from s2search.verify.blocks import blocks_alone_db
+from s2search.verify.blocks import blocks_alone_db, ends_of_blocks
 from s2search.verify.evaluator import MODES
 from s2search.verify.streaming import one_pass_db
 from s2search.verify.subject import Options, Subject
@@ -32,7 +32,7 @@ def model():
 
 def blocks_db(subject, mode):
     inside = look_inside(subject, "denoise", subject.inputs("denoise"))
-    return blocks_alone_db(inside, inside.taps, mode)
+    return blocks_alone_db(inside, inside.taps, ends_of_blocks(subject, inside), mode)
 
 
 @pytest.mark.slow
