@@ -180,9 +180,9 @@ class DecoderPart(nn.Module):
 def _cosines_added(codec: Any, latents_BCTYX: Tensor, *, first: bool) -> Tensor:
     """Return what `dct` decodes, as one 1x1 convolution per frame and a shuffle: its own way goes over eight axes."""
     latents_BTYXC = latents_BCTYX.permute(0, 2, 3, 4, 1) * codec.std_C + codec.mean_C
-    cells_TPYX = torch.conv2d(latents_BTYXC[0].permute(0, 3, 1, 2), codec.basis_CP.T[:, :, None, None])
+    cells_TPYX: Tensor = torch.conv2d(latents_BTYXC[0].permute(0, 3, 1, 2), codec.basis_CP.T[:, :, None, None])
     frames_TPYX = torch.pixel_shuffle(cells_TPYX, BLOCK[2])
-    video_TCtYX = frames_TPYX.unflatten(1, BLOCK[:2])
+    video_TCtYX = frames_TPYX.view(len(frames_TPYX), *BLOCK[:2], *frames_TPYX.shape[2:])
     video_BCTYX = video_TCtYX.permute(1, 0, 2, 3, 4).flatten(1, 2)[None]
     if first:
         still_BC1YX = video_BCTYX[:, :, : BLOCK[1]].mean(dim=2, keepdim=True)
