@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s2search.errors import InputError
+
+if TYPE_CHECKING:
+    from s2search.verify.subject import Options
 
 
 def verify(
@@ -18,6 +21,7 @@ def verify(
     ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Also time the package on this machine.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of all inputs.")] = 0,
+    table: Annotated[str | None, typer.Option(help="The plan's table, where it is not installed.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the report goes.", show_default="report.json in the folder")
     ] = None,
@@ -33,11 +37,14 @@ def verify(
     from s2search.verify.report import REPORT
     from s2search.verify.subject import Options
 
-    options = Options(chunks=chunks, thresholds=read_thresholds(threshold or []), measure=measure, seed=seed)
+    options = Options(
+        chunks=chunks, thresholds=read_thresholds(threshold or []), measure=measure, seed=seed, table=table
+    )
     if out is not None:
         check_writable(out)
     with progress_bar("verifying") as progress:
         if is_part(folder):
+            _refuse_of_part(options)
             found = verify_part(folder, chunks=chunks, seed=seed, progress=progress)
         else:
             found = verification.verify(folder, options, checks=verification.CHECKS, progress=progress)
@@ -49,6 +56,14 @@ def verify(
 
         Console(highlight=False, markup=False).print(verification_text(found))
     return 0 if found.passed else 1
+
+
+def _refuse_of_part(options: Options) -> None:
+    """Refuse what is for a streaming step's packages only, which would be lost in silence."""
+    given = {"--threshold": options.thresholds, "--measure": options.measure, "--table": options.table}
+    for name, value in given.items():
+        if value:
+            raise InputError(f"{name} is given, and the package is a text encoder or a decoder", remedy="leave it out")
 
 
 def read_thresholds(words: list[str]) -> dict[str, float]:

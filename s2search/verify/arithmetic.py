@@ -33,7 +33,7 @@ class Arithmetic(Check):
     def run(self, subject: Subject) -> Iterator[CheckResult]:
         """Price both policies. See the base class."""
         plan = plan_of(subject)
-        table = table_of(plan)
+        table = table_of(plan, subject.options.table)
         if table.card.pipeline is None:
             raise CannotRunError(f"the table {plan.provenance.table} does not say what text and codec take")
         for policy in COMMIT_POLICIES:
@@ -76,19 +76,23 @@ def plan_of(subject: Subject) -> Plan:
     return subject.source.plan
 
 
-def table_of(plan: Plan) -> LatencyTable:
+def table_of(plan: Plan, named: str | None = None) -> LatencyTable:
     """Return the table that a plan was made on.
 
+    Args:
+        plan: It has the table's name and digest.
+        named: Where the table is, if it is not installed.
+
     Raises:
-        CannotRunError: It is not installed, or is no longer what it was.
+        CannotRunError: It cannot be opened, or is no longer what it was.
     """
     try:
-        table = open_table(plan.provenance.table)
+        table = open_table(named or plan.provenance.table)
     except S2SearchError as error:
-        raise CannotRunError(f"the plan's table cannot be opened: {error}") from error
+        raise CannotRunError(f"the plan's table cannot be opened: {error}; name it with --table") from error
     if table.digest != plan.provenance.table_digest:
         raise CannotRunError(
-            f"the table {plan.provenance.table} is {table.digest[:19]}, and the plan was made on "
+            f"the table {table.name} is {table.digest[:19]}, and the plan was made on "
             f"{plan.provenance.table_digest[:19]}; plan again"
         )
     return table

@@ -44,7 +44,7 @@ class Latency(Check):
         if not subject.options.measure:
             raise CannotRunError("not asked for; give --measure on the machine that the plan's table was measured on")
         manifest, plan = subject.package.manifest, plan_of(subject)
-        card = table_of(plan).card
+        card = table_of(plan, subject.options.table).card
         for what, planned, packaged in (
             ("runtime", card.runtime, RUNTIMES.get(manifest.exporter, "one that no table names")),
             ("video", plan.video, video_size(*manifest.grid)),

@@ -41,12 +41,14 @@ class Options:
         thresholds: Instead of the checks' own, by the check's name.
         measure: Also time the package.
         seed: Of all inputs.
+        table: The plan's table, a name or a folder; by default the installed one of the plan's name.
     """
 
     chunks: int = 16
     thresholds: Mapping[str, float] = field(default_factory=dict)
     measure: bool = False
     seed: int = 0
+    table: str | None = None
 
     def __post_init__(self) -> None:
         if self.chunks < 1:

@@ -36,8 +36,8 @@ def planned(budget: str = "10fps", **choices: object) -> Plan:
     return find(request, Dynamic())
 
 
-def arithmetic(plan: Plan | None, **thresholds: float) -> tuple:
-    subject = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds))
+def arithmetic(plan: Plan | None, table: str | None = None, **thresholds: float) -> tuple:
+    subject = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds, table=table))
     return results(Arithmetic(), subject)  # type: ignore[arg-type]
 
 
@@ -78,6 +78,15 @@ def test_a_table_that_is_no_longer_what_it_was_prices_nothing():
     (found,) = arithmetic(dataclasses.replace(plan, provenance=origin))
     assert (found.status, found.required) == ("not_run", False)
     assert "plan again" in found.why
+
+
+def test_a_table_that_is_not_installed_is_named(tmp_path):
+    PHONE.save(tmp_path / "mine")
+    plan = planned()
+    elsewhere = dataclasses.replace(plan, provenance=dataclasses.replace(plan.provenance, table="mine"))
+    (missing,) = arithmetic(elsewhere)
+    assert "name it with --table" in missing.why
+    assert [one.status for one in arithmetic(elsewhere, str(tmp_path / "mine"))] == ["passed", "passed"]
 
 
 def test_without_a_plan_there_is_nothing_to_price():
