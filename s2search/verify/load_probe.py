@@ -1,8 +1,8 @@
 """Loads a package in a process of its own, and prints what that took: `python -m s2search.verify.load_probe FOLDER`.
 
 One process per package: memory that a process has taken once cannot be told from memory that it needs. What is printed
-is one line of JSON: seconds, and the growth of the largest resident size in bytes. On a Mac that leaves out what the
-Neural Engine's driver holds for the process.
+is one line of JSON: seconds, and the growth of the resident size in bytes. On a Mac that leaves out what the Neural
+Engine's driver holds for the process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def probe(package: Package, clock: Callable[[], float] = time.perf_counter) -> d
     names = [function.name for function in manifest.functions]
     function = manifest.function(_FIRST if _FIRST in names else names[0])
     inputs = _zeros(function)
-    before, marks = peak_bytes(), [clock()]
+    before, marks = resident_bytes(), [clock()]
     runtime = exporter.open(package)
     for _ in range(2):
         runtime.run(function.name, inputs)
@@ -47,7 +47,7 @@ def probe(package: Package, clock: Callable[[], float] = time.perf_counter) -> d
     found = {
         "first_s": marks[1] - marks[0],
         "call_s": marks[2] - marks[1],
-        "memory_bytes": float(peak_bytes() - before),
+        "memory_bytes": float(resident_bytes() - before),
     }
     if manifest.exporter == "coreml":
         from s2search.export.coreml_loading import measure_loading
@@ -63,12 +63,16 @@ def probe(package: Package, clock: Callable[[], float] = time.perf_counter) -> d
     return found
 
 
-def peak_bytes() -> int:
-    """Return the largest resident size of this process so far."""
+def resident_bytes() -> int:
+    """Return the resident size of this process: now, or the largest so far where the system does not tell (a Mac).
+
+    The largest so far says nothing where importing libraries took more for a moment than the package does.
+    """
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else 1024 * peak
+    if platform.system() == "Linux":
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _zeros(function: FunctionSpec) -> dict[str, np.ndarray]:

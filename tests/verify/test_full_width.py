@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -20,13 +21,14 @@ GRID = (18, 32)  # 512x288
 CHUNKS = 16
 
 
-@pytest.fixture(scope="module")
-def model():
+def pair(*, gaussian):
+    """Return the model, whose gates and norms are not those of a fresh one; with Gaussian weights, nor its matrices."""
     torch.manual_seed(0)
     preset = dataclasses.replace(Preset.named("s2dit-1.8b"), depth=2)
     model = S2DiT.from_preset(preset, "lcha,ssa").eval().requires_grad_(False)
-    for parameter in model.parameters():  # gates and maps that are not those of a fresh model
-        parameter.add_(0.02 * torch.randn_like(parameter))
+    for parameter in model.parameters():
+        if gaussian or parameter.ndim < 2:
+            parameter.add_(0.02 * torch.randn_like(parameter))
     return model
 
 
@@ -36,8 +38,8 @@ def blocks_db(subject, mode):
 
 
 @pytest.mark.slow
-def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunks(model, tmp_path):
-    subject = Subject(CoreML().export(model, GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunks(tmp_path):
+    subject = Subject(CoreML().export(pair(gaussian=True), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
     found = {mode: blocks_db(subject, mode) for mode in MODES}
     assert min(found["float16"].values()) >= 60
     assert min(found["pessimistic"].values()) >= 40
@@ -45,7 +47,15 @@ def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunk
 
 
 @pytest.mark.slow
-def test_a_pair_of_full_width_layers_of_four_bits_keeps_25_db_a_block(model, tmp_path):
-    subject = Subject(CoreML(bits=4, palette="uniform").export(model, GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+@pytest.mark.parametrize(
+    ("bits", "gaussian", "least_db"),
+    [(4, False, 25), (6, True, 25), (4, True, 18)],
+    ids=["four bits", "six bits of Gaussian weights", "four bits of Gaussian weights"],
+)
+def test_compressed_layers_of_full_width_keep_25_db_where_their_weights_can(bits, gaussian, least_db, tmp_path):
+    """16 values hold a Gaussian tensor to 20.2 dB at best (Max, 1960), evenly spaced ones to 19; measured 19.0."""
+    exporter = CoreML(bits=bits, palette="uniform")  # k-means takes minutes per layer at this width
+    subject = Subject(exporter.export(pair(gaussian=gaussian), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
     found = blocks_db(subject, "float16")
-    assert min(found.values()) >= 25
+    sys.stdout.write(f"{bits} bits, gaussian={gaussian}: {found}\n")
+    assert min(found.values()) >= least_db
