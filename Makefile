@@ -11,7 +11,7 @@ demo: .venv/installed  ## plan 10 frames per second on the shipped iPhone table,
 	@echo "picture: $(DEMO)/plan.png   plan: $(DEMO)/plan.json"
 
 test: .venv/installed  ## all tests but the slow ones
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not benchmark"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not benchmark"
 	$(BIN)/python -m pytest -q -s -m "benchmark and not slow"
 
 slow: .venv/installed  ## tests of minutes

@@ -25,7 +25,7 @@ def test_a_model_becomes_a_package_with_its_files_sizes_and_time(s2search, tmp_p
     assert done.code == 0, done.err
     for words in (
         "torch_program package in package after",
-        "ssa: 64x48, chunks of 3",
+        "ssa\n64x48, chunks of 3",
         "first, denoise, commit, advance",
     ):
         assert words in done.out

@@ -129,7 +129,7 @@ def test_a_package_has_the_operations_that_the_neural_engine_takes(models):
     assert contents.operations["conv"] == 1
     assert contents.most_axes <= 5
     assert "softplus" not in contents.operations
-    assert contents.operation_count < 170
+    assert contents.operation_count < 190  # norms and sums are divided by their largest number first
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_benchmark_model_is_read_in_microseconds_without_its_warm_up():
         litert_ms("STARTING!\nERROR: failed to load the model\n")
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_profilers(runner):
     check_profiler(OnFakePhone(runner=runner), ITEMS)
 

@@ -16,7 +16,13 @@ STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
 
 @pytest.mark.parametrize(
     "item",
-    [pytest.param(item, marks=[pytest.mark.slow] * (item.role == "commit")) for item in STREAM],
+    [
+        pytest.param(
+            item,
+            marks=[pytest.mark.slow] * (item.role == "commit" or item.part.name in ("lcha", "full", "kv_compressed")),
+        )
+        for item in STREAM
+    ],
     ids=lambda item: item.key,
 )
 def test_executorch_computes_what_torch_does(item):
@@ -27,6 +33,7 @@ def test_executorch_computes_what_torch_does(item):
     assert program.placement().get("portable", 0) < program.placement()["xnnpack"]
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_profilers():
     check_profiler(ExecuTorch(), [item for item in STREAM if item.part.name == "ssa"])
 

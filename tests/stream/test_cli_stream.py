@@ -30,7 +30,7 @@ def test_eight_chunks_become_a_playable_file_of_93_frames_and_a_table_of_times(s
 
 
 def test_the_report_is_json_for_programs(s2search: Run) -> None:
-    done = s2search(*TINY, "--chunks", "3", "--out", "clip.mp4", "--json", "--commit", "clean_pass", "--overlap")
+    done = s2search(*TINY, "--chunks", "3", "--out", "clip.mp4", "--json", "--commit", "clean_pass")
     report = json.loads(done.out)
     assert report["schema"] == "s2search.stream_report/1"
     assert (report["chunks"], report["frames"], report["passes_per_chunk"]) == (3, 33, 5)
