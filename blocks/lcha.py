@@ -139,8 +139,7 @@ class LCHA(LayerBlock):
         # The map holds its input; softplus also W x + b and, of its two terms, three tensors.
         mapping = ((1 if pre else 0) + (5 if self.feature_map == "softplus" else 2)) * numbers * stored
         features = (1 if pre else 2) * numbers * exact
-        largest = 2 * 4 * heads  # of a head's z, which divides the sums, and the least denominator
-        return largest + max(
+        return max(
             rms_norm_peak_bytes(shape.tokens, shape.channels, heads, precision) + sums,
             rotate_peak_bytes(shape.tokens, shape.channels, heads, rotated_bytes)
             + (0 if pre else numbers * stored)

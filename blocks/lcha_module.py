@@ -128,14 +128,15 @@ class LinearAttention(nn.Module):
         norm_BAK = reduce(torch.add, state.norm_BCAK.unbind(1), norm_BAK)
         # Sums grow with the stream, and in float16 their products with phi(q) overflow after some 300 chunks. Over the
         # largest number of a head's z their ratio is the same, and the products stay small for ever.
-        largest_BA = norm_BAK.amax(dim=-1).clamp_min(LEAST_DENOMINATOR)
-        sum_BAKV, norm_BAK = sum_BAKV / largest_BA[..., None, None], norm_BAK / largest_BA[..., None]
+        sum_BAKV = sum_BAKV / _largest(norm_BAK)[..., None, None]
         query_BNAK = self.query_norm(self._heads(self.query(h_BTHWD)))
         rotated_BNAK, plain_BNAK = self._features(query_BNAK, h_BTHWD.shape[1:4])
         del query_BNAK
-        least_B1A = (LEAST_DENOMINATOR / largest_BA)[:, None]
-        denominator_BNA = torch.maximum(torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK), least_B1A)
-        del plain_BNAK
+        largest_BA = _largest(norm_BAK)  # again: kept until here it would be a part of the peak
+        denominator_BNA = torch.einsum("bnak,bak->bna", plain_BNAK, norm_BAK / largest_BA[..., None])
+        del plain_BNAK, norm_BAK
+        denominator_BNA = torch.maximum(denominator_BNA, (LEAST_DENOMINATOR / largest_BA)[:, None])
+        del largest_BA
         y_BNAV = torch.einsum("bnak,bakv->bnav", rotated_BNAK, sum_BAKV)
         del rotated_BNAK
         return (y_BNAV / denominator_BNA[..., None]).to(h_BTHWD.dtype).reshape(h_BTHWD.shape)
@@ -209,3 +210,8 @@ class LocalMixing(nn.Module):
 def _softplus(x: Tensor) -> Tensor:
     # Written out because softplus is reported to give 0 above 10.4 on the Neural Engine (coremltools issue 2687).
     return functional.relu(x) + torch.log1p(torch.exp(-x.abs()))
+
+
+def _largest(norm_BAK: Tensor) -> Tensor:
+    """Return the largest number of every head's z (B, A)."""
+    return norm_BAK.amax(dim=-1).clamp_min(LEAST_DENOMINATOR)
