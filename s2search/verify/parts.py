@@ -48,8 +48,12 @@ def verify_part(
     """
     package, found = PartPackage.load(folder), list[CheckResult]()
     manifest = package.manifest
-    looks = (_files, _weights, lambda one: _parity(one, chunks, seed))
-    for done, (name, look) in enumerate(zip(("files", "weights", "parity"), looks, strict=True)):
+    looks: dict[str, Callable[[PartPackage], Iterator[CheckResult]]] = {
+        "files": _files,
+        "weights": _weights,
+        "parity": lambda one: _parity(one, chunks, seed),
+    }
+    for done, (name, look) in enumerate(looks.items()):
         progress(done, len(looks), name)
         try:
             found += look(package)
