@@ -172,7 +172,7 @@ def test_a_killed_command_goes_on_where_it_stopped(tmp_path, how):
     (tmp_path / "two.toml").write_text(SIZES)
     words = [sys.executable, "-m", "s2search.cli", *COMMAND[:-2], "--mixtures", "200", "--out", "s.json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    first = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    first = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     journal = journal_path(tmp_path / "s.json")
     while not (journal.exists() and len(journal.read_bytes().splitlines()) > 20):
         assert first.poll() is None
