@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UnsetType
 
 from s2search.card import Card, Provenance
+from s2search.form import Form
 from s2search.kit.manifest import KitRow, Manifest, digest_of
 from s2search.kit.results import Hot, Results, Sample
 from s2search.measure.base import Device
@@ -68,7 +69,8 @@ def tables_of(manifest: Manifest, results: Results, run: Run) -> tuple[LatencyTa
         for scenario, shape, unit in units:
             rows.append(long_skip_row(scenario, shape, _device(results, precision, unit)))
         card = _card(manifest, results, kept, run)
-        tables.append(LatencyTable(name=_name(results, precision) + run.suffix, card=card, rows=tuple(rows)))
+        name = _name(manifest, results, precision) + run.suffix
+        tables.append(LatencyTable(name=name, card=card, rows=tuple(rows)))
     return tuple(tables)
 
 
@@ -128,14 +130,15 @@ def _card(manifest: Manifest, results: Results, kept: Sequence[KitRow], run: Run
             statement=f"measured on {campaign.device} with Core ML; says nothing of other devices",
         ),
         protocol={
-            "method": "mean of back-to-back predictions in one process on the phone, all inputs ready, no state kept; "
-            "bytes: weights as stored, state and peak by formula",
+            "method": f"mean of back-to-back predictions in one process on the phone, all inputs ready, "
+            f"{_state_text(manifest)}; bytes: weights as stored, state and peak by formula",
             "order": "groups that fit memory; in each all rows in a fresh order every round",
             **protocol,
             **({"mode": run.mode} if run.mode else {}),
             "kit": campaign.kit,
             "results_digest": digest_of(results.path.read_bytes()),
             "tools": campaign.tools | manifest.converter,
+            **_form(manifest),
             "sentinel": manifest.rows[manifest.sentinel].label,
             "launches": len(results.sessions),
             "samples": len(run.taken),
@@ -222,6 +225,21 @@ def _facts(results: Results) -> dict[str, Any]:
     }
 
 
-def _name(results: Results, precision: str) -> str:
+def _form(manifest: Manifest) -> dict[str, str]:
+    """Return the form of the packages; nothing of a kit of before, which does not say."""
+    told = {"layout": manifest.layout, "state": manifest.state}
+    return {name: value for name, value in told.items() if not isinstance(value, UnsetType)}
+
+
+def _state_text(manifest: Manifest) -> str:
+    if manifest.state == "core_ml":
+        return "rings and tails as states of Core ML, which are zeros when a sample begins"
+    return "no state kept"
+
+
+def _name(manifest: Manifest, results: Results, precision: str) -> str:
+    """Return device, runtime and precision, and what the form has that is not the exporter's default."""
     device = re.sub(r"[^a-z0-9]+", "-", results.campaign.device.lower()).strip("-")
-    return f"{device or 'phone'}.coreml.{precision}"
+    default = (Form().layout, Form().state)
+    words = [value for value in _form(manifest).values() if value not in default]
+    return ".".join((f"{device or 'phone'}.coreml.{precision}", *words))
