@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import msgspec
 
-from s2search.block import Precision
 from s2search.document import write_text
 from s2search.errors import InputError
 from s2search.form import Form
@@ -69,6 +68,7 @@ class Built(Strict, frozen=True, kw_only=True):
     made_of: dict[str, str]
     package: Package
     state_bytes: int
+    peak_bytes: int
 
 
 def build(
@@ -163,6 +163,7 @@ def _convert(
             made_of=_made_of(item, precision, form),
             package=_store(out, converted),
             state_bytes=converted.state_bytes,
+            peak_bytes=converted.peak_bytes,
         )
         write_text(_note_path(out, item, precision), msgspec.json.encode(note).decode())
         yield precision, note
@@ -301,7 +302,7 @@ def _row(number: int, item: Item, precision: KitPrecision, units: ComputeUnits, 
         compute_unit=units,
         package=built.package.digest,
         state_bytes=built.state_bytes,
-        peak_bytes=item.part.peak_bytes(item.shape, Precision.named(precision)),
+        peak_bytes=built.peak_bytes,
     )
 
 

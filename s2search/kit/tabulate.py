@@ -131,7 +131,7 @@ def _card(manifest: Manifest, results: Results, kept: Sequence[KitRow], run: Run
         ),
         protocol={
             "method": f"mean of back-to-back predictions in one process on the phone, all inputs ready, "
-            f"{_state_text(manifest)}; bytes: weights as stored, state and peak by formula",
+            f"{_state_text(manifest)}; bytes: weights as stored, {_peak_text(manifest)}",
             "order": "groups that fit memory; in each all rows in a fresh order every round",
             **protocol,
             **({"mode": run.mode} if run.mode else {}),
@@ -229,6 +229,12 @@ def _form(manifest: Manifest) -> dict[str, str]:
     """Return the form of the packages; nothing of a kit of before, which does not say."""
     told = {"layout": manifest.layout, "state": manifest.state}
     return {name: value for name, value in told.items() if not isinstance(value, UnsetType)}
+
+
+def _peak_text(manifest: Manifest) -> str:
+    if isinstance(manifest.layout, UnsetType):
+        return "state and peak by formula"
+    return "state by formula, peak as if every operation's result were written out"
 
 
 def _state_text(manifest: Manifest) -> str:

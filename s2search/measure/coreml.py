@@ -45,7 +45,7 @@ class CoreML(Profiler):
     method: ClassVar[str] = (
         "the exporter's own conversion of every item (iOS 18), perf_counter around each sample of MLModel.predict, "
         "copies of inputs and outputs included, states of Core ML made before and full of zeros at first; weights: "
-        "weight.bin of the package; peak: the formula, not measured"
+        "weight.bin of the package; peak: of the program, as if every operation's result were written out"
     )
     measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
 
@@ -89,16 +89,16 @@ class CoreML(Profiler):
         from s2search.measure.coreml_item import convert_item
 
         converted = convert_item(item, self.layout).kept_by(self.state)
-        return CoreMLProgram(item, converted, _UNITS[self.compute_unit])
+        return CoreMLProgram(converted, _UNITS[self.compute_unit])
 
 
 class CoreMLProgram(Prepared):
     """A converted and loaded program with its inputs by name, and a state where Core ML keeps one."""
 
-    def __init__(self, item: Item, converted: CoreMLItem, units: str) -> None:
+    def __init__(self, converted: CoreMLItem, units: str) -> None:
         from s2search.export.coreml import load_coremltools, quiet
 
-        self._item, self._state_bytes = item, converted.state_bytes
+        self._state_bytes, self._peak_bytes = converted.state_bytes, converted.peak_bytes
         folder = tempfile.mkdtemp(prefix="s2search.")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._package = Path(folder, "item.mlpackage")
@@ -123,12 +123,9 @@ class CoreMLProgram(Prepared):
         return outputs[self._model.get_spec().description.output[0].name]
 
     def memory(self) -> Memory:
-        """Return bytes of the package's weights, the state and, by the formula, activations. See the base class."""
-        from s2search.block import Precision
-
+        """Return bytes of the package's weights, the state and, at most, activations. See the base class."""
         weights = sum(file.stat().st_size for file in self._package.rglob("weight.bin"))
-        peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float16"))
-        return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
+        return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=self._peak_bytes)
 
     def placement(self) -> Mapping[str, int]:
         """Count operations by the unit that Core ML's compute plan prefers for them."""

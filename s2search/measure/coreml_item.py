@@ -17,6 +17,7 @@ from s2search.export.graph import LEAST_PARITY_DB, decompositions, snr_db
 from s2search.export.package import NEW, NumberType
 from s2search.form import Layout, StateKeeper
 from s2search.measure.base import Item
+from s2search.measure.program_memory import written_out_bytes
 from s2search.measure.step_call import step_call
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class CoreMLItem:
         rings: Names of the state's float16 tensors, which Core ML can keep.
         states: Those of them that it does keep.
         state_bytes: Bytes of the item's whole state, whoever keeps it.
+        peak_bytes: Of activations, as if every operation's result were written out; see `program_memory`.
         parity_db: Of the graph that it was converted from, in float32, against the block or part itself.
     """
 
@@ -43,6 +45,7 @@ class CoreMLItem:
     rings: tuple[str, ...]
     states: tuple[str, ...]
     state_bytes: int
+    peak_bytes: int
     parity_db: float
 
     def kept_by(self, keeper: StateKeeper) -> CoreMLItem:
@@ -96,7 +99,8 @@ def convert_item(item: Item, layout: Layout) -> CoreMLItem:
         outputs={name: kind(name) for name in call.outputs},
         exact=call.exact,
     )
-    taken = [feature.name for feature in model.get_spec().description.input]
+    specification = model.get_spec()
+    taken = [feature.name for feature in specification.description.input]
     return CoreMLItem(
         model=model,
         inputs={name: call.arguments[name] for name in taken},
@@ -104,5 +108,6 @@ def convert_item(item: Item, layout: Layout) -> CoreMLItem:
         rings=tuple(name for name in call.state if name not in call.exact),
         states=(),
         state_bytes=call.float16_state_bytes,
+        peak_bytes=written_out_bytes(specification, call.state),
         parity_db=parity_db,
     )
