@@ -70,5 +70,5 @@ def _bytes(value: Any) -> int:
     from coremltools.proto import MIL_pb2
 
     tensor = value.type.tensorType
-    numbers = math.prod(axis.constant.size for axis in tensor.dimensions)
+    numbers: int = math.prod(axis.constant.size for axis in tensor.dimensions)
     return numbers * _NUMBER_BYTES[MIL_pb2.DataType.Name(tensor.dataType)]
