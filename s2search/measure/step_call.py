@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s2search.block import Block, Shape, Window
+from s2search.block import Block, Stream, Window
 from s2search.export.channels_first_layer import (
     TURNED,
     OwnLayoutLayer,
@@ -145,40 +145,19 @@ class _Part(nn.Module):
 
 
 def _block_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
-    block, commits = item.part, item.role == "commit"
-    assert isinstance(block, Block)
-    module, grid = call.module.block if commits else call.module, stream_grid(item.shape, block.stream)
-    x_BTHWD, modulation_BT6D = call.arguments["x"], call.arguments["modulation"]
-    shape = StepShape(
-        grid=grid, frames=item.shape.frames, window=Window(frames=item.shape.context_frames or item.shape.frames)
-    )
-    empty = module.initial_state(1, grid, shape.window, x_BTHWD.device, x_BTHWD.dtype)  # type: ignore[union-attr, operator]
-    past = layer_past(0, empty, shape)
-    layer: _Layer = (
-        channels_first_layer(module, empty, 0, shape, grid)  # type: ignore[arg-type]
-        if layout == "bc1s"
-        else _BlocksLayer(module, empty, shape)  # type: ignore[arg-type]
-    )
-
-    bias = {PAST_BIAS: x_BTHWD.new_zeros(shape.slots)}
-
-    def kept(state: Any) -> Tensors:
-        """Return a state of the block's own as that of the step."""
-        tensors = past.write(past.empty() | bias, state)
-        turns = TURNED if isinstance(layer, TwinLayer) else ()
-        turned = {name: x.permute(0, 3, 1, 2) if name.startswith(turns) else x for name, x in tensors.items()}
-        return bias | turned if layer.reads_bias else turned
-
-    state = {} if call.state is None else kept(call.state)
-    names = tuple(state)
+    commits = item.role == "commit"
+    module = call.module.block if commits else call.module
+    kept = _Kept(item, module, layout, like=call.arguments["x"])  # type: ignore[arg-type]
+    layer, state = kept.layer, {} if call.state is None else kept.of(call.state)
     arguments = {name: x for name, x in call.arguments.items() if isinstance(x, Tensor)}
     if layout == "bc1s":
+        x_BTHWD, modulation_BT6D = arguments["x"], arguments["modulation"]
         arguments |= {"x": _tokens_last(x_BTHWD), "modulation": modulation_BT6D.reshape(1, -1, 1, 1)}
     if isinstance(layer, TwinLayer) and not commits:
         arguments["text"] = arguments["text"].transpose(1, 2)[:, :, None]
-    output = call()
+    output, names = call(), tuple(state)
     if commits:
-        new = kept(output)
+        new = kept.of(output)
         run: nn.Module = _Commit(layer, names, item.shape.frames)
         outputs, expected = tuple(NEW + name for name in names), tuple(new[name] for name in names)
     else:
@@ -193,6 +172,30 @@ def _block_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     )
 
 
+class _Kept:
+    """A block's layer in a layout, and the block's own states as those of a step's layer 0."""
+
+    def __init__(self, item: Item, module: nn.Module, layout: Layout, *, like: Tensor) -> None:
+        block, shape = item.part, item.shape
+        assert isinstance(block, Block)
+        grid = stream_grid(shape, block.stream)
+        step = StepShape(grid=grid, frames=shape.frames, window=Window(frames=shape.context_frames or shape.frames))
+        empty = module.initial_state(1, grid, step.window, like.device, like.dtype)  # type: ignore[operator]
+        self.layer: _Layer = (
+            channels_first_layer(module, empty, 0, step, grid)
+            if layout == "bc1s"
+            else _BlocksLayer(module, empty, step)
+        )
+        self._past, self._bias = layer_past(0, empty, step), {PAST_BIAS: like.new_zeros(step.slots)}
+
+    def of(self, state: Any) -> Tensors:
+        """Return a state whose window is full, and for a ring which of its frames are there: all."""
+        tensors = self._past.write(self._past.empty() | self._bias, state)
+        turns = TURNED if isinstance(self.layer, TwinLayer) else ()
+        turned = {name: x.permute(0, 3, 1, 2) if name.startswith(turns) else x for name, x in tensors.items()}
+        return self._bias | turned if self.layer.reads_bias else turned
+
+
 def _part_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     name, output = item.part.name, call()
     returned = output if isinstance(output, tuple) else (output,)
@@ -201,7 +204,7 @@ def _part_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     if layout == "blocks":
         run = _Part(call.module, further)
     else:
-        run = _Part(channels_first_part(call.module, item.shape.frames, _high_grid(item.shape)))
+        run = _Part(channels_first_part(call.module, item.shape.frames, stream_grid(item.shape, Stream.HIGH)))
         arguments = {key: _channels_first(key, x) for key, x in arguments.items()}
         returned = tuple(_channels_first(key, x) for key, x in zip(_OUTPUTS[name], returned, strict=True))
     return StepCall(module=run, arguments=_contiguous(arguments), outputs=_OUTPUTS[name], state=(), expected=returned)
@@ -217,10 +220,6 @@ def _channels_first(name: str, x: Tensor) -> Tensor:
 def _tokens_last(x_BTHWD: Tensor) -> Tensor:
     """Return (1, D, 1, S)."""
     return x_BTHWD.permute(0, 4, 1, 2, 3).reshape(1, x_BTHWD.shape[-1], 1, -1)
-
-
-def _high_grid(shape: Shape) -> tuple[int, int]:
-    return shape.height, shape.width
 
 
 def _contiguous(tensors: Tensors) -> Tensors:

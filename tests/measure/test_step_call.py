@@ -8,8 +8,9 @@ import torch
 from blocks.lcha import LCHA
 from blocks.ssa import SSA
 from s2search.block import Precision
-from s2search.errors import InputError
+from s2search.errors import CheckError, InputError
 from s2search.form import LAYOUTS
+from s2search.measure import coreml_item
 from s2search.measure.base import Item
 from s2search.measure.step_call import step_call
 from s2search.space import parse_blocks
@@ -143,6 +144,17 @@ def test_a_state_that_no_exporter_keeps_is_refused_in_one_line(layout):
     item = next(item for item in ITEMS if item.part.name == "ssa" and item.scenario == "stream")
     with pytest.raises(InputError, match=r"^layer 0 remembers a dict; RingState, LinearState: exporters know no other"):
         step_call(with_block(item, Forgetful()), layout)
+
+
+def test_a_graph_that_does_not_give_what_the_part_gives_is_refused(monkeypatch):
+    item = next(item for item in ITEMS if item.key == "stream down 1x3x3")
+    call = step_call(item, "bc1s")
+    wrong = dataclasses.replace(call, expected=tuple(1.001 * x for x in call.expected))
+    monkeypatch.setattr(coreml_item, "step_call", lambda *_: wrong)
+    with pytest.raises(
+        CheckError, match=r"^the traced stream down 1x3x3 comes within 60.0 dB of what .*; at least 90 dB"
+    ):
+        coreml_item.convert_item(item, "bc1s")
 
 
 def test_a_wrong_number_in_a_twin_is_seen():
