@@ -17,8 +17,7 @@ _LONGER = 1.05  # a sustained load ends with a whole round
 _TEXT = """# A measuring campaign for a phone
 
 {rows} rows ({packages} packages, {weights}) of the model `{preset}`, to be timed on an iPhone by a Mac.
-{form}
-Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
+{form}Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
 {shots}
 You need a Mac with Xcode 16 or newer, Python 3.11 to 3.13, an Apple developer account (a free one will do), and an
 iPhone with iOS 18 or newer: connected by cable, unlocked, Developer Mode on (Settings, Privacy & Security), screen set

@@ -151,9 +151,7 @@ def test_a_graph_that_does_not_give_what_the_part_gives_is_refused(monkeypatch):
     call = step_call(item, "bc1s")
     wrong = dataclasses.replace(call, expected=tuple(1.001 * x for x in call.expected))
     monkeypatch.setattr(coreml_item, "step_call", lambda *_: wrong)
-    with pytest.raises(
-        CheckError, match=r"^the traced stream down 1x3x3 comes within 60.0 dB of what .*; at least 90 dB"
-    ):
+    with pytest.raises(CheckError, match=r"^the traced stream down 1x3x3 comes within 60.0 dB of .*; at least 90 dB"):
         coreml_item.convert_item(item, "bc1s")
 
 
