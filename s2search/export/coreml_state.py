@@ -15,10 +15,13 @@ models"; ANEMLL (tests/chat.py), which makes a state by the function `prefill` a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2search.export.package import NEW
-from s2search.export.step import PAST_BIAS, Steps
+from s2search.export.past import PAST_BIAS
+
+if TYPE_CHECKING:
+    from s2search.export.step import Steps
 
 
 def held_names(steps: Steps) -> tuple[str, ...]:
@@ -30,11 +33,12 @@ def hold_states(specification: Any, names: Sequence[str]) -> None:
     """Turn inputs and outputs of a program into states, in place.
 
     Args:
-        specification: The protobuf of a package with several functions.
+        specification: The protobuf of a package; it may have several functions.
         names: Inputs of every function that has any of them, in the order of the states; all float16.
     """
-    for told in specification.description.functions:
-        function = specification.mlProgram.functions[told.name]
+    several = {told.name: told for told in specification.description.functions}
+    for name, told in (several or {"main": specification.description}).items():
+        function = specification.mlProgram.functions[name]
         taken = {value.name for value in function.inputs}
         held = [name for name in names if name in taken]
         if held:
