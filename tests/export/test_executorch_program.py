@@ -13,6 +13,7 @@ from s2search.export.graph import exported, quiet, snr_db
 from s2search.measure.executorch_xnnpack import placement
 
 pytest.importorskip("executorch")
+pytestmark = pytest.mark.slow  # loads ExecuTorch's compiler
 
 
 class Mixed(nn.Module):
