@@ -143,7 +143,7 @@ def test_a_step_without_fixed_shapes_is_refused(window, line):
     [
         ("executorch[delegate=vulkan]", "no delegate of executorch is called 'vulkan'"),
         ("onnx[opset=7]", "opset is 7; 18 to 23"),
-        ("coreml[bits=5]", "exporter 'coreml' cannot take"),
+        ("coreml[bits=5]", "exporter 'coreml' cannot take bits=5; allowed: 16, 8, 6, 4"),
         ("onix", "no exporter is called 'onix'"),
     ],
 )
