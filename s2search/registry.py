@@ -11,6 +11,7 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Hashable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -115,7 +116,7 @@ def build(cls: type[Any], options: dict[str, Any], *, described_as: str) -> Any:
         InputError: An option does not exist or is missing, or its value has the wrong type.
     """
     known = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Hashable, cls))
     for key, value in options.items():
         if key not in known:
             raise UnknownNameError(f"option of {described_as}", key, known, listed_as="its options")
@@ -149,7 +150,7 @@ def _check(value: Any, field: dataclasses.Field[Any], hint: Any, described_as: s
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
