@@ -34,6 +34,7 @@ FAMILIES = {
     "exporters": "exporter",
 }
 
+_SCALARS = (bool, int, float, str, type(None))
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
 
 
@@ -139,7 +140,7 @@ def _check(value: Any, field: dataclasses.Field[Any], hint: Any, described_as: s
         msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
         default = _default(field)
-        instead = "" if default is dataclasses.MISSING else f", or leave it out for {_written(default)}"
+        instead = f", or leave it out for {_written(default)}" if isinstance(default, _SCALARS) else ""
         raise InputError(
             f"{described_as} cannot take {field.name}={value}",
             allowed=f"allowed: {_allowed(hint) or error}",

@@ -84,6 +84,7 @@ def test_an_option_that_there_is_not_is_told_all_that_there_are(family, name, pl
         ("blocks", "lcha[linear_head_dim=x]", "allowed: an integer or null; correct it, or leave it out for null"),
         ("blocks", "lcha[gate=1.5]", "gate=1.5; allowed: true or false; correct it, or leave it out for true"),
         ("exporters", "coreml[bits=4,bits=8]", "'coreml[bits=4,bits=8]' gives the option 'bits' twice; write it once"),
+        ("solvers", "nsga2[progress=x]", "cannot take progress=x; allowed: Expected `Callable`, got `str`; correct it"),
         (
             "latency_models",
             "roofline[tops=35]",
