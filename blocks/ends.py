@@ -30,8 +30,7 @@ class Stem(Part):
         """Count patch embedding, time network and shared adaLN."""
         channels = shape.channels
         return Parameters(
-            matrix=TIME_CHANNELS * channels + channels**2 + 6 * channels**2,
-            boundary=PATCH_CHANNELS * channels,
+            boundary=PATCH_CHANNELS * channels + TIME_CHANNELS * channels + channels**2 + 6 * channels**2,
             small=channels + 2 * channels + 6 * channels,
         )
 

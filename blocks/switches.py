@@ -24,7 +24,7 @@ class Down(Part):
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count one linear layer from 4 D to D."""
-        return Parameters(matrix=4 * shape.channels**2, small=shape.channels)
+        return Parameters(boundary=4 * shape.channels**2, small=shape.channels)
 
     def flops(self, shape: Shape) -> int:
         """Floating-point operations of the linear layer on the low grid."""
@@ -55,7 +55,7 @@ class Up(Part):
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count one linear layer from D to 4 D."""
-        return Parameters(matrix=4 * shape.channels**2, small=4 * shape.channels)
+        return Parameters(boundary=4 * shape.channels**2, small=4 * shape.channels)
 
     def flops(self, shape: Shape) -> int:
         """Floating-point operations of the linear layer on the low grid."""

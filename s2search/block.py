@@ -97,8 +97,9 @@ class Shape:
 class Parameters:
     """How many parameters a part has, by how precisely a phone must keep them.
 
-    `matrix`: projections and feed-forwards. `text`: projections that read text tokens. `boundary`: what touches the
-    latents at the model's two ends. `small`: norms, biases, gates, tables, feature maps, depthwise kernels.
+    `matrix`: projections and feed-forwards of layers. `text`: projections that read text tokens. `boundary`: matrices
+    that all tokens pass through: the model's two ends with its time embedding, and the switches between streams.
+    `small`: norms, biases, gates, tables, feature maps, depthwise kernels.
     """
 
     matrix: int = 0
@@ -117,8 +118,9 @@ class Precision:
     """Bits per stored number. Linear-attention sums are float32 in every precision, so they are not listed here.
 
     `w4a8` follows the phone of the paper: most weights 4-bit, in/out projections and text layers 8-bit, activations
-    8-bit (Source: S2DiT, table A3); small parameters and attention rings stay float16 (our choice). `w4a16` has the
-    same weights and float16 activations: what Core ML's palettes give without calibration.
+    8-bit (Source: S2DiT, table A3). That switches and time embedding have 8 bits as well, and that small parameters and
+    attention rings stay float16, is our choice: so the exporter `coreml` writes them. `w4a16` has the same weights and
+    float16 activations: what Core ML's palettes give without calibration.
     """
 
     name: str
@@ -180,7 +182,6 @@ _KNOWN = (
     *(_compressed(weight_bits, activation_bits) for weight_bits in (4, 6, 8) for activation_bits in (8, 16)),
 )
 PRECISIONS = {precision.name: precision for precision in _KNOWN}
-#: Those with weights of fewer than 16 bits.
 
 
 class Part(ABC):

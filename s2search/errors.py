@@ -54,13 +54,13 @@ class UnknownNameError(InputError):
     "no latency model is called 'lokup' (did you mean 'lookup'?); installed: linear, lookup"
     """
 
-    def __init__(self, family: str, name: str, installed: Iterable[str]) -> None:
+    def __init__(self, family: str, name: str, installed: Iterable[str], *, listed_as: str = "installed") -> None:
         names = sorted(installed)
         close = difflib.get_close_matches(name, names, n=1)
         guess = f" (did you mean {close[0]!r}?)" if close else ""
         super().__init__(
             f"no {family} is called {name!r}{guess}",
-            allowed=f"installed: {', '.join(names) or 'none'}",
+            allowed=f"{listed_as}: {', '.join(names) or 'none'}",
             family=family,
             name=name,
             installed=names,

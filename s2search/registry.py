@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
+import typing
+from collections.abc import Hashable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -30,6 +33,9 @@ FAMILIES = {
     "codecs": "codec",
     "exporters": "exporter",
 }
+
+_SCALARS = (bool, int, float, str, type(None))
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
 
 
 @cache
@@ -98,7 +104,9 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"{pair!r} in {text!r} is not an option", remedy="write option=value", value=text)
-        options[key.strip()] = value.strip()
+        if (key := key.strip()) in options:
+            raise InputError(f"{text!r} gives the option {key!r} twice", remedy="write it once", value=text)
+        options[key] = value.strip()
     return match[1], options
 
 
@@ -106,13 +114,68 @@ def build(cls: type[Any], options: dict[str, Any], *, described_as: str) -> Any:
     """Construct a dataclass from options given as text, checking their names and types.
 
     Raises:
-        InputError: An option does not exist, or its value has the wrong type.
+        InputError: An option does not exist or is missing, or its value has the wrong type.
     """
-    known = {field.name for field in dataclasses.fields(cls) if field.init}
-    for key in options:
+    known = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    hints = _hints(typing.cast(Hashable, cls))
+    for key, value in options.items():
         if key not in known:
-            raise UnknownNameError(f"option of {described_as}", key, known)
+            raise UnknownNameError(f"option of {described_as}", key, known, listed_as="its options")
+        _check(value, known[key], hints[key], described_as)
+    for key, field in known.items():
+        if key not in options and _default(field) is dataclasses.MISSING:
+            raise InputError(
+                f"{described_as} cannot do without the option {key!r}",
+                allowed=f"allowed: {_allowed(hints[key])}",
+                remedy=f"write [{key}=...] behind its name",
+            )
     try:
         return msgspec.convert(options, cls, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"{described_as} cannot take {options}: {error}", remedy="correct the option") from error
+
+
+def _check(value: Any, field: dataclasses.Field[Any], hint: Any, described_as: str) -> None:
+    try:
+        msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError as error:
+        default = _default(field)
+        instead = f", or leave it out for {_written(default)}" if isinstance(default, _SCALARS) else ""
+        raise InputError(
+            f"{described_as} cannot take {field.name}={value}",
+            allowed=f"allowed: {_allowed(hint) or error}",
+            remedy=f"correct it{instead}",
+            option=field.name,
+            value=value,
+        ) from error
+
+
+@cache
+def _hints(cls: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def _allowed(hint: Any) -> str:
+    """Return in words what an option of a type may be; nothing where only the check itself can say.
+
+    >>> _allowed(typing.Literal[16, 8]), _allowed(int | None)
+    ('16, 8', 'an integer or null')
+    """
+    members = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(_written(member) for member in members)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(filter(None, map(_allowed, members)))
+    return _WORDS.get(hint, "")
+
+
+def _written(value: Any) -> str:
+    """Return a value as people write it in an option."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value) if value == "" else str(value)

@@ -188,7 +188,7 @@ def test_a_plan_file_keeps_its_explanation_and_older_files_have_none(tmp_path: P
 
 
 def test_limits_are_listed_with_their_blocks_and_what_would_do() -> None:
-    request = ask("150ms", "1.157GB", group_size=4)
+    request = ask("150ms", "1.189GB", group_size=4)
     request = dataclasses.replace(
         request, constraints=type(request.constraints).parse(request.space, counts=["lcha=8..12"])
     )
@@ -199,7 +199,7 @@ def test_limits_are_listed_with_their_blocks_and_what_would_do() -> None:
     asked = {limit.name: limit.asked for limit in found.limits}
     assert asked == {
         "latency": 150_000,
-        "memory": 1_157_000_000,
+        "memory": 1_189_000_000,
         "layers of lcha": 12,
         "layers of others than lcha": 20,
     }
@@ -208,8 +208,8 @@ def test_limits_are_listed_with_their_blocks_and_what_would_do() -> None:
     ]
     assert found.nearest is not None
     assert found.nearest.written == "S28"
-    assert (found.least_latency_us, found.least_memory_bytes) == (28 * 4493, 1156763776)
-    assert find(ask("150ms", "1.157GB", group_size=4), EXACT).counts["ssa"] == 28
+    assert (found.least_latency_us, found.least_memory_bytes) == (28 * 4493, 1188483200)
+    assert find(ask("150ms", "1.189GB", group_size=4), EXACT).counts["ssa"] == 28
 
 
 def test_where_no_single_limit_is_enough_there_is_no_nearest_layout() -> None:

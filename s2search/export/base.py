@@ -150,7 +150,7 @@ class Exporter(abc.ABC):
             with source.mapping.released():
                 steps = self.steps(source, shape, functions)
                 written = self.write(steps, folder, progress)
-            write_manifest(folder, self._manifest(steps, written))
+            write_manifest(folder, self._manifest(steps, written), progress)
         return Package.load(out)
 
     def _manifest(self, steps: Steps, written: Written) -> Manifest:

@@ -128,7 +128,9 @@ class CoreML(Exporter):
 
         model = steps.model
         parts = self.precisions(model).items()
-        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(model, steps.shape)
+        others = getattr(steps, "own_layout", range(len(model.layers)))  # layers with tokens before channels
+        twins = set(range(len(model.layers))).difference(others)
+        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(model, steps.shape, twins)
         return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
     def dtype(self, name: str, steps: Steps) -> NumberType:

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -37,6 +38,8 @@ NEW = "new_"  # before the name of a state that a function returns
 
 #: Called with what is done, what there is to do, and what comes next.
 Progress = Callable[[int, int, str], Any]
+_BLOCK_BYTES = 2**24  # read at a time for a digest
+_MEGABYTE = 10**6
 
 NumberType = Literal["float16", "float32", "int32"]
 _BYTES_OF = {"float16": 2, "float32": 4, "int32": 4}
@@ -197,9 +200,13 @@ class Package:
                 )
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Package:
+def _quiet(done: int, total: int, label: str) -> None:
+    pass
+
+
+def write_manifest(folder: Path, manifest: Manifest, progress: Progress = _quiet) -> Package:
     """Write the manifest of a folder whose other files are written: list them, and weigh what is not the source."""
-    files = file_entries(folder)
+    files = file_entries(folder, progress)
     weight_bytes = sum(file.bytes for file in files if PurePosixPath(file.path).parts[0] != SOURCE)
     sizes = dataclasses.replace(manifest.sizes, weight_bytes=weight_bytes)
     manifest = dataclasses.replace(manifest, files=files, sizes=sizes)
@@ -207,13 +214,21 @@ def write_manifest(folder: Path, manifest: Manifest) -> Package:
     return Package(folder=folder, manifest=manifest)
 
 
-def file_entries(folder: Path) -> tuple[FileEntry, ...]:
-    """Return all files of a package but its manifest, with their digests."""
-    return tuple(
-        FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=_sha256(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
-    )
+def file_entries(folder: Path, progress: Progress = _quiet) -> tuple[FileEntry, ...]:
+    """Return all files of a package but its manifest, with their digests; progress is counted in MB."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST]
+    total, entries, before = sum(path.stat().st_size for path in paths), list[FileEntry](), 0
+
+    def show(label: str, done: int) -> None:
+        progress(done // _MEGABYTE, total // _MEGABYTE, label)
+
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        digest = _sha256(path, partial(show, f"MB: digest of {name}"), before)
+        entries.append(FileEntry(path=name, bytes=path.stat().st_size, sha256=digest))
+        before += entries[-1].bytes
+    show("", total)
+    return tuple(entries)
 
 
 @contextmanager
@@ -254,6 +269,12 @@ def predicted_sizes(config: ModelConfig, grid: tuple[int, int], frames: int, slo
     )
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, show: Callable[[int], None] = lambda done: None, before: int = 0) -> str:
+    """Return a file's digest, and tell after every block how much was read, and `before` it."""
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        show(before)
+        while block := file.read(_BLOCK_BYTES):
+            found.update(block)
+            show(before + file.tell())
+    return f"sha256:{found.hexdigest()}"

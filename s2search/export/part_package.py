@@ -247,7 +247,7 @@ def export_part(
             precision="float16" if exporter == "coreml" else "float32",
             functions=tuple(specs),
             states=tuple(one for one in specs[-1].inputs if one.name.startswith(CACHE)),
-            files=file_entries(folder),
+            files=file_entries(folder, progress),
         )
         write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
     progress(2 * len(examples), 2 * len(examples), "")

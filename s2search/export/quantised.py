@@ -8,7 +8,7 @@ costs can be measured in seconds, and before anything is exported. Rounding of a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -262,23 +262,25 @@ def rest_bytes(model: S2DiT, frames: int) -> int:
     return sum(blob_bytes(2 * count) for count in counts.values())
 
 
-def grid_bytes(model: S2DiT, shape: StepShape) -> int:
+def grid_bytes(model: S2DiT, shape: StepShape, twins: Container[int] = ()) -> int:
     """Return the bytes of constants that a package holds beside the weights: they grow with the grid, not the layers.
 
     Tables of rotary embeddings (cosines and sines of each token and pair of channels, of queries and of keys), and the
-    zeros that a first chunk's convolution reads.
+    zeros that a first chunk's convolution reads. Layers with channels first, whose numbers are `twins`, have tables of
+    every channel.
     """
     (rows, columns), tables, zeros = shape.grid, set[tuple[str, int, int]](), 0
     states = model.initial_state(1, shape.grid, window=shape.window)
-    for stream, state in zip(model.streams, states, strict=True):
+    for number, (stream, state) in enumerate(zip(model.streams, states, strict=True)):
+        shared = 1 if number in twins else 2  # channels that a row of a table serves
         if isinstance(state, RingState):
             height, width, _, channels = state.keys_BTHWAK.shape[2:]
             queries = shape.frames * (rows * columns if stream is Stream.HIGH else height * width)
             spans = {"keys": (shape.slots + shape.frames) * height * width, "queries": queries, "first": queries}
-            tables |= {(f"{kind} {stream}", count, channels) for kind, count in spans.items()}
+            tables |= {(f"{kind} {stream}", count, channels // shared) for kind, count in spans.items()}
         elif isinstance(state, LinearState):
             if state.norm_BCAK is not None:
-                tables.add(("linear", shape.frames * rows * columns, state.norm_BCAK.shape[-1]))
+                tables.add(("linear", shape.frames * rows * columns, state.norm_BCAK.shape[-1] // shared))
             if state.tail_BTHWD is not None:
                 zeros = max(zeros, blob_bytes(2 * state.tail_BTHWD.numel()))
-    return zeros + sum(2 * blob_bytes(2 * count * (channels // 2)) for _, count, channels in tables)
+    return zeros + sum(2 * blob_bytes(2 * count * channels) for _, count, channels in tables)

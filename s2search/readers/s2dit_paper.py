@@ -155,9 +155,9 @@ def _card() -> Card:
             "switches, stem and head cost 0: they are included in the block rows",
             "standard deviations are the relative residual of a published composition against the sum of its blocks "
             "(sandwich 533 against 531 ms, hourglass 725 against 736 ms), not a spread of timings",
-            "weight, state and activation bytes are computed from the block formulas: 4-bit matrices, 8-bit text and "
-            "boundary projections, float16 small parameters and rings, 8-bit activations for stream rows; float16 for "
-            "clip rows",
+            "weight, state and activation bytes are computed from the block formulas: 4-bit matrices of layers, 8-bit "
+            "text projections, ends, time embedding and switches, float16 small parameters and rings, 8-bit "
+            "activations for stream rows; float16 for clip rows",
             "table 3 states neither clip length nor size: clip rows are labelled 21 latent frames at 256x144, the "
             "pre-training size; the label decides their bytes, not their latency",
             "the decoder's and the text encoder's memory is not published and is not counted",

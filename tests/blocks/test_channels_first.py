@@ -14,7 +14,7 @@ from blocks.channels_first.lcha import ChannelsFirstSoftplus
 from blocks.channels_first.projection import CellsToTokens, Projection, TokensToCells, cropped, padded_to_even
 from blocks.channels_first.window import remembered
 from blocks.lcha_module import SoftplusMap
-from blocks.norms import RMSNorm, layer_norm
+from blocks.norms import EPSILON, RMSNorm, layer_norm
 from blocks.rotary import rotate
 from blocks.window import remembered as remembered_of_blocks
 
@@ -96,6 +96,40 @@ def test_norms_are_the_same_with_channels_first():
     original.weight = nn.Parameter(normal(6))
     got = norms.HeadNorm(original)(x_1SAK.permute(0, 2, 3, 1), 0.5)
     torch.testing.assert_close(got.permute(0, 3, 1, 2), 0.5 * original(x_1SAK), **TOLERANCE)
+
+
+@given(channels=some.integers(2, 300), size=some.floats(-7, 4).map(lambda power: 10**power), offset=some.floats(-9, 9))
+def test_dividing_large_tokens_changes_a_norm_by_no_more_than_its_epsilon(channels, size, offset):
+    x_1D1S = size * (normal(1, channels, 1, 5) + offset)
+    x_1D1S[:, 0, :, 0] *= 1000  # a token with one large channel
+    got = norms.layer_norm(x_1D1S)
+    wanted = layer_norm(x_1D1S.movedim(1, -1)).movedim(-1, 1)
+    largest_111S, limit = x_1D1S.abs().amax(dim=1, keepdim=True), norms.limit(channels)
+    variance_111S = x_1D1S.var(dim=1, keepdim=True, correction=0) / (largest_111S / limit).clamp(min=1) ** 2
+    # 1 / sqrt(v + e) beside 1 / sqrt(v) is off by e / 2v at most.
+    change_111S = torch.where(largest_111S > limit, EPSILON / (2 * variance_111S), 0.0)
+    assert ((got - wanted).abs() <= 1e-10 + change_111S * wanted.abs()).all()
+    if offset == 0:
+        assert (change_111S <= EPSILON * channels / limit**2).all()
+
+
+@given(channels=some.integers(1, 4096))
+def test_tokens_at_the_limit_have_squares_that_add_up_within_float16_with_room_for_rounding(channels):
+    limit = norms.limit(channels)
+    assert 2 * channels * limit**2 == pytest.approx(2.0**16)
+    assert channels * limit <= 2.0**15
+
+
+def test_tokens_within_the_limit_are_not_touched():
+    x_1D1S = normal(1, 64, 1, 5).clamp(-norms.limit(64), norms.limit(64))
+    centred = x_1D1S - x_1D1S.mean(dim=1, keepdim=True)
+    plain = centred * torch.rsqrt((centred * centred).mean(dim=1, keepdim=True) + EPSILON)
+    assert torch.equal(norms.layer_norm(x_1D1S), plain)
+
+
+def test_a_token_of_zeros_stays_one():
+    x_1D1S = torch.zeros(1, 8, 1, 2, dtype=torch.float16)
+    assert torch.equal(norms.layer_norm(x_1D1S), x_1D1S)
 
 
 def test_the_norm_of_128_channels_of_size_80_fits_float16_where_the_plain_sum_of_squares_does_not():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from blocks.channels_first import norms
 from s2search.block import Window
 from s2search.errors import InputError
 from s2search.export.channels_first import ChannelsFirstSteps
@@ -35,6 +38,14 @@ BLOCKS = (
 @pytest.fixture(autouse=True, scope="module")
 def _alone(one_thread):
     """Every test here."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _undivided():
+    """Divide no token of a norm: that moves its epsilon, by which tests/blocks/test_channels_first.py holds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(norms, "limit", lambda channels: math.inf)
+        yield
 
 
 def furthest(model, shape: StepShape, chunks: int = 3) -> tuple[float, ChannelsFirstSteps]:
@@ -75,6 +86,12 @@ def test_a_block_computes_the_same_with_channels_first(block):
     assert apart < 1e-10
     assert steps.network.state_dict().keys() == model.state_dict().keys()
     assert not steps.own_layout
+
+
+def test_with_large_tokens_divided_only_the_epsilon_of_the_norms_is_another(monkeypatch):
+    monkeypatch.setattr(norms, "limit", lambda channels: 1.0)
+    apart, _ = furthest(make_model(MIXED, 2), StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
+    assert 1e-10 < apart < 1e-5
 
 
 @given(

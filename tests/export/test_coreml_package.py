@@ -127,6 +127,7 @@ def test_the_functions_share_their_weights(package):
     weights = next(entry for entry in package.manifest.files if entry.path.endswith("weight.bin"))
     parameters = tiny_model("SL").parameter_count
     assert 2 * parameters < weights.bytes < 2.6 * parameters
+    assert weights.bytes == pytest.approx(package.manifest.sizes.predicted_weight_bytes, rel=0.03)
 
 
 def test_no_value_but_the_velocity_has_more_than_four_axes_and_only_the_text_is_transposed(spec):

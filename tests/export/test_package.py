@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pickle
 import shutil
@@ -17,7 +18,7 @@ from s2search import registry
 from s2search.block import Window
 from s2search.errors import CheckError, InputError
 from s2search.export.base import open_runtime
-from s2search.export.package import Package, new_folder
+from s2search.export.package import Package, file_entries, new_folder
 from s2search.export.packaged import PackagedModel
 from s2search.export.step import StepShape
 from s2search.export.torch_package import TorchProgram, check_archive
@@ -26,8 +27,17 @@ from s2search.testing.exporters import GRID, tiny_model
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return TorchProgram().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package")
+def labels():
+    """Return what the export of `made` said was next."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, labels):
+    def progress(done, total, label):
+        labels.append(label)
+
+    return TorchProgram().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package", progress)
 
 
 @pytest.fixture
@@ -105,6 +115,29 @@ def test_a_state_of_a_package_is_saved_and_goes_on(package, tmp_path):
     assert not torch.equal(model(latents, s, text, fresh.layers), model(latents, s, text, state.layers))
 
 
+def test_digests_of_large_files_are_counted_in_megabytes_as_they_are_read(tmp_path):
+    sizes, calls = {"a.bin": 40 * 10**6, "b/c.bin": 3 * 10**6, "d.txt": 1}, []
+    (tmp_path / "b").mkdir()
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(size * name[:1].encode())
+    (tmp_path / "manifest.json").write_text("{}")
+    entries = file_entries(tmp_path, lambda *call: calls.append(call))
+    assert {entry.path: entry.bytes for entry in entries} == sizes
+    for entry in entries:
+        assert entry.sha256 == f"sha256:{hashlib.sha256((tmp_path / entry.path).read_bytes()).hexdigest()}"
+    done = [call[0] for call in calls]
+    assert done == sorted(done)
+    assert {call[1] for call in calls} == {43}
+    assert {16, 33} < set(done) <= set(range(44))
+    assert list(dict.fromkeys(call[2] for call in calls)) == [*(f"MB: digest of {name}" for name in sizes), ""]
+    assert calls[-1] == (43, 43, "")
+
+
+def test_an_export_shows_its_digests_last(made, labels):
+    assert labels.index("MB: digest of advance.pt2") > labels.index("writing advance.pt2")
+    assert labels[-1] == ""
+
+
 def test_an_export_that_fails_leaves_nothing(tmp_path):
     def fail(out):
         with new_folder(out) as folder:
@@ -143,7 +176,7 @@ def test_a_step_without_fixed_shapes_is_refused(window, line):
     [
         ("executorch[delegate=vulkan]", "no delegate of executorch is called 'vulkan'"),
         ("onnx[opset=7]", "opset is 7; 18 to 23"),
-        ("coreml[bits=5]", "exporter 'coreml' cannot take"),
+        ("coreml[bits=5]", "exporter 'coreml' cannot take bits=5; allowed: 16, 8, 6, 4"),
         ("onix", "no exporter is called 'onix'"),
     ],
 )

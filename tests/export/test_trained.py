@@ -23,3 +23,5 @@ def test_a_trained_model_is_verified(model, exporter, tmp_path):
     package = exporter.export(model, GRID, tmp_path / "package")
     found = verify(package.folder)
     assert found.passed, [verdict(found), *(check for check in found.checks if check.status == "failed")]
+    # Activations of 250 before the head's norm: their squares do not add up in float16, and need not pass, but do.
+    assert {check.status for check in found.checks if check.mode == "pessimistic"} == {"passed"}
