@@ -9,7 +9,8 @@ tokenizer's work, which stays with the host. Only `clip` has a network to export
 
 `decoder` has two: `first` decodes the first chunk of a stream, `next` every later one. Both take `latents` (1, C, T, Y,
 X) and return `video` (1, 3, frames, rows, columns) from -1 to 1 and the cache: (2, C, Y, X) each, `new_cache_00` and
-on. `next` also takes `cache_00` and on. `dct` has no cache: it is one linear map.
+on. `next` also takes `cache_00` and on. `dct` has no cache: it is one linear map. In Core ML the cache is states of its
+own, which `first` writes whatever is in them and `next` reads and writes; `state=plain` passes them in and out.
 
 Axes: see s2search/codec/base.py and s2search/text/base.py
 """
@@ -44,7 +45,7 @@ from s2search.export.package import (
     new_folder,
 )
 from s2search.export.part_modules import CACHE, DecoderPart, Kind, Part, PartFunction, TextPart, open_part
-from s2search.export.part_writers import decompositions_for, part_exporter, write_part
+from s2search.export.part_writers import decompositions_for, held_names, part_exporter, write_part
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -68,7 +69,7 @@ class PartManifest:
         precision: Of weights and activations.
         functions: What can be run.
         states: The cache, as inputs.
-        held: None: a part's runtime keeps nothing by itself.
+        held: Those of the cache that the runtime keeps by itself, in its own order.
         files: All files but the manifest itself.
     """
 
@@ -168,6 +169,7 @@ def export_part(
             source_digest=source_digest(folder / SOURCE),
             precision=writer.precision,
             functions=specs,
+            held=held_names(writer, programs),
             states=tuple(one for one in specs[-1].inputs if one.name.startswith(CACHE)),
             files=file_entries(folder),
         )

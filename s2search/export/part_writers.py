@@ -13,6 +13,7 @@ from torch import nn
 from s2search import registry
 from s2search.errors import InputError
 from s2search.export.package import FunctionSpec
+from s2search.export.part_modules import CACHE
 from s2search.precision.part import PartPrecision
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 EXPORTERS = ("onnx", "coreml")
 #: Options of `coreml` that mean something for a part.
-_OPTIONS = ("bits", "palette")
+_OPTIONS = ("bits", "palette", "state")
 _FILE = "model.mlpackage"
 
 Say = Callable[[str], None]
@@ -42,7 +43,7 @@ def part_exporter(text: str) -> Exporter:
     if unknown := [option for option in options if name == "coreml" and option not in _OPTIONS]:
         raise InputError(
             f"{unknown[0]}={options[unknown[0]]} says nothing of a part",
-            allowed="bits=8|6|4, palette=kmeans|uniform",
+            allowed="bits=8|6|4, palette=kmeans|uniform, state=core_ml|plain",
             remedy="leave it out",
         )
     if problem := exporter.why_not():
@@ -102,6 +103,7 @@ def _write_coreml(
     from s2search.export.coreml_compression import compress
     from s2search.export.coreml_functions import SharedFunctions
     from s2search.export.coreml_precision import quick_questions
+    from s2search.export.coreml_state import hold_states
 
     coremltools = load_coremltools()
     type_of = {"float16": np.float16, "int32": np.int32}
@@ -128,9 +130,18 @@ def _write_coreml(
             package = Path(temporary, f"{spec.name}.mlpackage")
             compress(converted, matrices, exporter.palette).save(str(package))
             several.add(spec.name, package)
+        hold_states(several.specification, held_names(exporter, programs))
         several.save(folder / _FILE, default=programs[0][0].name, metadata=dict(metadata))
     facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
     return dict.fromkeys((spec.name for spec, _ in programs), _FILE), facts
+
+
+def held_names(exporter: Any, programs: Programs) -> tuple[str, ...]:
+    """Return the caches that the runtime keeps by itself: Core ML's states, unless they shall be passed in and out."""
+    if exporter.name != "coreml" or exporter.state == "plain":
+        return ()
+    inputs = (one.name for spec, _ in programs for one in spec.inputs)
+    return tuple(name for name in inputs if name.startswith(CACHE))
 
 
 def _matrix_rows(model: nn.Module) -> dict[str, int]:

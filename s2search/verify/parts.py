@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from s2search.errors import S2SearchError
-from s2search.export.onnx_package import OnnxPackage
-from s2search.export.package import NEW
-from s2search.export.part_modules import CACHE, DecoderPart, TextPart
+from s2search.export.part_modules import DecoderPart, TextPart
 from s2search.export.part_package import PartPackage, source_digest
 from s2search.verify.decibels import parity_db
+from s2search.verify.decoder_stream import DecoderStream, check_state, open_part_runtime, random_latents
 from s2search.verify.part_weights import check_weights
 from s2search.verify.report import CheckResult, Verification, judged, keeps_promise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from s2search.export.base import Runtime
 
 #: What is encoded: nothing, words, more words than a prompt holds.
 PROMPTS = ("", "a cat", "a dog and a cat", "cat " * 200)
@@ -53,7 +49,7 @@ def verify_part(
     package, found = PartPackage.load(folder), list[CheckResult]()
     manifest = package.manifest
     pairs = chunks if manifest.part == "decoder" else len(PROMPTS)
-    steps, done = pairs + 2, count()
+    steps, done = pairs + 4, count()
 
     def say(label: str) -> None:
         progress(next(done), steps, label)
@@ -61,11 +57,11 @@ def verify_part(
     looks: dict[str, Callable[[], CheckResult]] = {
         "files": lambda: _files(package),
         "weights": lambda: check_weights(package, package.open_source().model),
+        "state": lambda: check_state(package, seed),
         "parity": lambda: _parity(package, chunks, seed, say),
     }
     for name, look in looks.items():
-        if name != "parity":
-            say(name)
+        say(name)
         try:
             found.append(look())
         except S2SearchError as error:
@@ -98,7 +94,6 @@ def _files(package: PartPackage) -> CheckResult:
 def _parity(package: PartPackage, chunks: int, seed: int, say: Callable[[str], None]) -> CheckResult:
     part, parts = package.open_source(), dict[str, float]()
     pairs = _texts(package, part) if isinstance(part, TextPart) else _chunks(package, part, chunks, seed)
-    say("parity")
     for label, wanted, got in pairs:
         parts[label] = parity_db(wanted, got)
         say(label)
@@ -120,37 +115,7 @@ def _chunks(
     package: PartPackage, part: DecoderPart, chunks: int, seed: int
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     """Decode one stream by the codec and by the package, each with the cache that it made itself."""
-    runtime, generator, cache = open_part_runtime(package), torch.Generator().manual_seed(seed), None
-    got: dict[str, NDArray[Any]] = {}
-    for chunk in range(chunks):
-        latents_BCTYX = torch.randn(package.manifest.function("first").inputs[0].shape, generator=generator)
-        wanted_BCTYX, cache = part.codec.decode(latents_BCTYX, cache)
-        got = decoded(package, runtime, latents_BCTYX.numpy(), got)
-        yield f"chunk {chunk}", wanted_BCTYX.numpy(), got["video"]
-
-
-def decoded(
-    package: PartPackage, runtime: Runtime, latents_BCTYX: NDArray[Any], before: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """Return what a decoder's package gives for the next chunk: the video and the new cache.
-
-    Args:
-        package: Of the decoder.
-        runtime: Of the package.
-        latents_BCTYX: The chunk.
-        before: What this gave for the chunk before; empty at the stream's start.
-    """
-    function = "next" if before else "first"
-    known = {name.removeprefix(NEW): array for name, array in before.items() if name.startswith(NEW + CACHE)}
-    inputs = known | {"latents": latents_BCTYX}
-    specs = package.manifest.function(function).inputs
-    return runtime.run(function, {one.name: np.ascontiguousarray(inputs[one.name], one.dtype) for one in specs})
-
-
-def open_part_runtime(package: PartPackage) -> Runtime:
-    """Return the runtime of a part's package: ONNX Runtime, or the evaluator in place of Core ML."""
-    if package.manifest.exporter == "onnx":
-        return OnnxPackage(package)
-    from s2search.verify.evaluated import EvaluatedCoreML
-
-    return EvaluatedCoreML(package)
+    stream, cache = DecoderStream(package), None
+    for chunk, latents_BCTYX in enumerate(random_latents(package, chunks, seed)):
+        wanted_BCTYX, cache = part.codec.decode(torch.from_numpy(latents_BCTYX), cache)
+        yield f"chunk {chunk}", wanted_BCTYX.numpy(), stream.decode(latents_BCTYX)

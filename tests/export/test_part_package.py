@@ -13,6 +13,7 @@ import torch
 from s2search import registry
 from s2search.errors import InputError
 from s2search.export.base import open_runtime
+from s2search.export.coreml import load_coremltools
 from s2search.export.package import file_entries
 from s2search.export.packaged import PackagedModel
 from s2search.export.part_modules import open_part
@@ -22,8 +23,9 @@ from s2search.stream.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 from s2search.verify.coreml_program import Program
 from s2search.verify.decibels import parity_db
+from s2search.verify.decoder_stream import DecoderStream, open_part_runtime
 from s2search.verify.evaluated import EvaluatedCoreML
-from s2search.verify.parts import decoded, open_part_runtime, verify_part
+from s2search.verify.parts import verify_part
 from tests.text import tiny
 
 
@@ -78,7 +80,8 @@ def test_a_part_is_verified_against_its_source(packages, name, exporter):
     verified = verify_part(package.folder)
     assert verified.passed
     found = {check.name: check for check in verified.checks}
-    assert {check.status for check in found.values()} == {"passed"}
+    assert found["state"].status == ("passed" if (name, exporter) == ("wan", "coreml") else "not_run")
+    assert {check.status for kind, check in found.items() if kind != "state"} == {"passed"}
     assert found["parity"].value >= MEASURED_DB[name, exporter] - 3
     assert len(found["parity"].parts) == (4 if name == "clip" else 16)
     assert "all" in found["weights"].why
@@ -93,6 +96,23 @@ def test_a_decoder_in_core_ml_has_no_operation_over_three_axes_of_space_and_time
         assert [out.name for one in large for out in one.outputs] == ["video"]
         kernels = [one for one in function.operations if one.type == "conv"]
         assert len(kernels) == 31  # of every convolution one, whatever the number of frames
+
+
+@pytest.mark.slow
+def test_a_decoder_that_reads_a_state_at_a_streams_beginning_is_found(packages, tmp_path):
+    folder = tmp_path / "p"
+    shutil.copytree(packages("wan", "coreml").folder, folder)
+    (path,) = folder.rglob("model.mlmodel")
+    specification = load_coremltools().utils.load_spec(str(folder / "model.mlpackage"))
+    told = {one.name: one for one in specification.description.functions}
+    functions = specification.mlProgram.functions
+    functions["first"].CopyFrom(functions["next"])  # the whole chunk doubled, on what the state holds
+    told["first"].CopyFrom(told["next"])
+    told["first"].name = "first"
+    path.write_bytes(specification.SerializeToString())
+    write_manifest_of(PartPackage.load(folder))
+    found = {check.name: check for check in verify_part(folder, chunks=1).checks}
+    assert found["state"].status == "failed"
 
 
 #: Weights by the names of their plugins; the position embeddings and the deviation are stored under other names.
@@ -154,16 +174,15 @@ def test_prompts_become_the_pipelines_frames_through_three_packages(folders, tmp
         torch.from_numpy(open_part_runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
     ]
     states = [StreamState.start(one, GRID, window=step.manifest.window) for one in (model, packaged)]
-    codec, cache, got = registry.create("codecs", folders["wan"]).load(), None, {}
-    runtime, sampler, found = open_part_runtime(decoder), FewStepSampler(), []
+    codec, cache = registry.create("codecs", folders["wan"]).load(), None
+    stream, sampler, found = DecoderStream(decoder), FewStepSampler(), []
     for _ in range(3):
         latents = []
         for side, one in enumerate((model, packaged)):
             z_BCTYX, states[side] = sampler.next_chunk(one, texts[side], states[side], frames=3)
             latents.append(z_BCTYX)
         wanted_BCTYX, cache = codec.decode(latents[0], cache)
-        got = decoded(decoder, runtime, latents[1].numpy(), got)
-        found.append(parity_db(wanted_BCTYX.numpy(), got["video"]))
+        found.append(parity_db(wanted_BCTYX.numpy(), stream.decode(latents[1].numpy())))
     assert min(found) >= CHAIN_DB[exporter]
 
 
