@@ -105,7 +105,7 @@ class PartPackage(Package):
 
     def open_source(self) -> TextPart | DecoderPart:
         """Return the part that the package was made of, from the package's own copy of its files."""
-        options = {"folder": str(self.source)} if any(self.source.iterdir()) else {}
+        options = {"folder": str(self.source)} if self.source.is_dir() and any(self.source.iterdir()) else {}
         return open_part(self.manifest.plugin, options)
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: What is encoded: nothing, words, more words than a prompt holds.
 PROMPTS = ("", "a cat", "a dog and a cat", "cat " * 200)
-#: Of packages by their precision; all others have compressed weights.
-LEAST_DB = {"float32": 90.0, "float16": 40.0}
+#: Of packages by their precision; all others have fewer bits.
+LEAST_DB = {"float32": 90.0, "float16": 40.0, "w8a16": 25.0}
 LEAST_COMPRESSED_DB = 20.0
 
 Progress = Callable[[int, int, str], Any]
