@@ -273,7 +273,7 @@ def test_a_pickle_is_not_read(copy):
 
 
 def test_without_a_folder_or_diffusers_the_remedy_is_named(folder, monkeypatch):
-    with pytest.raises(InputError, match="missing required field `folder`"):
+    with pytest.raises(InputError, match="cannot do without the option 'folder'"):
         registry.create("codecs", "wan")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert line_of(folder) == "diffusers is not installed; install the extra s2search[video]"

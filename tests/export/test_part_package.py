@@ -205,7 +205,7 @@ def test_what_the_plugin_does_not_read_stays_out_of_the_package(folders, tmp_pat
         ("gemma[folder=x]", "onnx", "the part 'gemma' has no network that is known here; clip[folder=DIR] (text), "),
         ("dct[a=1]", "onnx", "no option of part 'dct' is called 'a'"),
         ("dct[", "onnx", "'dct[' does not name a plugin"),
-        ("wan", "onnx", "missing required field `folder`"),
+        ("wan", "onnx", "cannot do without the option 'folder'"),
         ("wan[folder=nowhere]", "coreml", "'nowhere' is no folder with config.json"),
         ("clip[folder=nowhere]", "coreml", "'nowhere', the folder of the text encoder 'clip', is not a folder"),
         ("dct", "executorch", "the exporter 'executorch' writes no parts; onnx, coreml"),
