@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s2search.errors import InputError
+
 if TYPE_CHECKING:
     from s2search.export.base import Exporter
 
@@ -38,6 +40,8 @@ def export(
     from s2search.report.progress import progress_bar
 
     if part is not None:
+        model_options = {"WEIGHTS": weights, "--preset": preset, "--plan": plan, "--layout": layout}
+        _refuse_beside_part(model_options | {"--random-weights": random_weights, "--seed": seed})
         return _export_part(part, exporter, out, token_grid(video))
     plugin: Exporter = registry.create("exporters", exporter)
     grid = token_grid(video)
@@ -52,20 +56,26 @@ def export(
     return 0
 
 
+def _refuse_beside_part(options: dict[str, object]) -> None:
+    """Refuse what is for a streaming step only, which would be lost in silence."""
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{name} is given beside --part, which has no such model", remedy="leave one of them out")
+
+
 def _export_part(plugin: str, exporter: str, out: Path, grid: tuple[int, int]) -> int:
     from rich.console import Console
 
-    from s2search import registry
-    from s2search.export.part_package import Part, export_part
+    from s2search.export.part_package import export_part
     from s2search.report.progress import progress_bar
 
-    part: Part = "text" if plugin.partition("[")[0] in registry.installed("texts") else "decoder"
+    start = time.perf_counter()
     with progress_bar("exporting") as progress:
-        package = export_part(part, plugin, exporter, out, progress, grid=grid)
-    manifest = package.manifest
-    lines = [f"{part} of {manifest.plugin} as an {exporter} package in {out}, {manifest.precision}"]
+        package = export_part(plugin, exporter, out, progress, grid=grid)
+    manifest, seconds = package.manifest, time.perf_counter() - start
+    lines = [f"{manifest.part} of {manifest.plugin} by {exporter} in {out}, {manifest.precision}, {seconds:.0f} s"]
     lines += [f"  {one.name}: {len(one.inputs)} inputs, {len(one.outputs)} outputs" for one in manifest.functions]
     size = sum(file.bytes for file in manifest.files if not file.path.startswith("source/"))
-    lines.append(f"  {size / 1e6:.1f} MB, and {sum(one.bytes for one in manifest.states) / 1e6:.1f} MB of cache")
+    lines.append(f"  {size / 1e6:.2f} MB, and {sum(one.bytes for one in manifest.states) / 1e6:.2f} MB of cache")
     Console(highlight=False, markup=False).print("\n".join(lines))
     return 0

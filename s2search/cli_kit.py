@@ -28,6 +28,20 @@ class PrecisionName(StrEnum):
     W4A16 = "w4a16"
 
 
+class LayoutName(StrEnum):
+    """In which layout packages compute."""
+
+    BC1S = "bc1s"
+    BLOCKS = "blocks"
+
+
+class StateName(StrEnum):
+    """Who keeps rings and tails."""
+
+    CORE_ML = "core_ml"
+    PLAIN = "plain"
+
+
 class UnitsName(StrEnum):
     """What Core ML may use."""
 
@@ -60,6 +74,10 @@ def kit_build(
         list[UnitsName] | None,
         typer.Option(help="What Core ML may use; repeatable.", show_default="cpu_and_neural_engine"),
     ] = None,
+    layout: Annotated[LayoutName, typer.Option(help="Of the package to be shipped: bc1s or blocks.")] = LayoutName.BC1S,
+    state: Annotated[
+        StateName, typer.Option(help="Of the package to be shipped: core_ml keeps rings and tails, or plain.")
+    ] = StateName.CORE_ML,
     shots: Annotated[
         int | None, typer.Option(help="Time only so many blocks per scenario and size; the rest is foretold.")
     ] = None,
@@ -74,14 +92,16 @@ def kit_build(
 ) -> int:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README."""
     from s2search.errors import InputError
+    from s2search.form import Form
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
     from s2search.kit.shots import choose_items
-    from s2search.measure.items import campaign_items
+    from s2search.measure.items import FORWARD, campaign_items
     from s2search.measure.samples import parse_seconds
     from s2search.preset import Preset
     from s2search.report.kit import built_text
     from s2search.report.progress import progress_bar
+    from s2search.row import ROLES
     from s2search.space import parse_blocks
     from s2search.table import open_table
 
@@ -95,7 +115,7 @@ def kit_build(
             scenarios=[name.value for name in scenario or [ScenarioName.STREAM]],
             candidates=parse_blocks(candidates or ""),
             clip_frames=clip_frames,
-            roles=("block", "switch", "fixed"),
+            roles=ROLES if shots is None else FORWARD,
         )
     ]
     if known and shots is None:
@@ -108,6 +128,7 @@ def kit_build(
             preset=sizes.name,
             precisions=[name.value for name in precision or [PrecisionName.FLOAT16]],
             compute_units=[name.value for name in compute_units or [UnitsName.CPU_AND_NEURAL_ENGINE]],
+            form=Form(layout=layout.value, state=state.value),
             protocol=KitProtocol(
                 rounds=rounds, seed=seed, sustained_s=None if sustained is None else parse_seconds(sustained)
             ),

@@ -57,6 +57,7 @@ def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> 
         _agree(tables, field, lambda table, field=field: getattr(table.card, field))  # type: ignore[misc]
     _agree(tables, "provenance", lambda table: table.card.provenance.kind)
     _agree(tables, "precision", lambda table: ", ".join(sorted({row.precision for row in table.rows})))
+    _agree(tables, "the form of what was timed", lambda table: ", ".join(_form(table.card).values()) or "not stated")
     found: dict[tuple[object, ...], tuple[Row, str]] = {}
     for table in tables:
         for row in table.rows:
@@ -76,6 +77,7 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
     common = [card.common_std_relative for card in cards if card.common_std_relative is not None]
     protocol: dict[str, Any] = {
         "method": "merged from several campaigns",
+        **_form(cards[0]),
         "merged": [
             {"table": table.name, "digest": table.digest, "date": table.card.date, "protocol": table.card.protocol}
             for table in tables
@@ -94,6 +96,13 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
         assumptions=_unique(line for card in cards for line in card.assumptions),
         common_std_relative=max(common) if common else None,
     )
+
+
+def _form(card: Card) -> dict[str, str]:
+    """Return the layout of a Core ML package and who keeps its state, where a kit or the profiler noted it."""
+    profiler = card.protocol.get("profiler")
+    told = card.protocol | (profiler if isinstance(profiler, dict) else {})
+    return {name: str(told[name]) for name in ("layout", "state") if name in told}
 
 
 def _marks(card: Card) -> list[Any]:

@@ -115,6 +115,18 @@ def test_other_precisions_and_kinds_are_refused() -> None:
     assert "differ in provenance: 'measured' and 'derived'" in refusal(STREAM, derived)
 
 
+def test_programs_of_two_forms_are_refused_wherever_a_card_says_the_form() -> None:
+    options = {"name": "coreml", "layout": "bc1s", "state": "core_ml"}
+    profiled = with_card(CLIP, protocol={**CLIP.card.protocol, "profiler": options})
+    assert "differ in the form of what was timed: 'not stated' and 'bc1s, core_ml'" in refusal(STREAM, profiled)
+    plain = with_card(STREAM, protocol={**STREAM.card.protocol, "layout": "bc1s", "state": "plain"})
+    assert "differ in the form of what was timed: 'bc1s, plain' and 'bc1s, core_ml'" in refusal(plain, profiled)
+    assert (
+        merge([profiled, with_card(STREAM, protocol=profiled.card.protocol)], name="both").card.protocol["layout"]
+        == "bc1s"
+    )
+
+
 def test_a_row_of_two_tables_is_refused_by_its_name() -> None:
     message = refusal(STREAM, later(STREAM))
     assert message == (

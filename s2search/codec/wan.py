@@ -12,6 +12,7 @@ with random ones; here that is refused.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -192,10 +193,14 @@ def _autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     Raises:
         InputError: diffusers is not installed, or the weights are not those of the config.
     """
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what libraries beside diffusers say of each other, on standard error
     try:
         from diffusers import AutoencoderKLWan
     except ImportError as error:
         raise InputError("diffusers is not installed", remedy="install the extra s2search[video]") from error
+    finally:
+        logging.disable(level)
     if (folder / _INDEX).exists():
         _check_shards(folder / _INDEX)
     model: Any = AutoencoderKLWan

@@ -18,12 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from s2search.block import Stream
-from s2search.errors import InputError
+from s2search.export.channels_first_layer import TURNED, OwnLayoutLayer, channels_first_layer, channels_first_part
 from s2search.export.package import NEW
-from s2search.export.step import FUNCTIONS, MASKED, PAST_BIAS, FunctionName, Steps, StepShape, Tensors, layer_past
+from s2search.export.step import FUNCTIONS, PAST_BIAS, FunctionName, Steps, StepShape, Tensors
 from s2search.realize.network import S2DiT
-
-_TURNED = ("keys_", "values_", "tail_")
 
 
 class ChannelsFirstSteps(Steps):
@@ -57,7 +55,7 @@ class ChannelsFirstSteps(Steps):
     def _turned(self, arrays: Mapping[str, Any], axes: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
         for name, array in arrays.items():
             plain = name.removeprefix(NEW)
-            turns = plain.startswith(_TURNED) and int(plain.rpartition("_")[2]) not in self.own_layout
+            turns = plain.startswith(TURNED) and int(plain.rpartition("_")[2]) not in self.own_layout
             yield name, array.transpose(axes).copy() if turns else array
 
     def function(self, function: FunctionName) -> nn.Module:
@@ -72,25 +70,21 @@ class ChannelsFirstNetwork(nn.Module):
         super().__init__()
         self.config, self.streams, grid, frames = model.config, model.streams, shape.grid, shape.frames
         low = (-(-grid[0] // 2), -(-grid[1] // 2))
-        self.stem = _twin(model.stem, frames, grid)
-        self.head = _twin(model.head, frames, grid)
+        self.stem = channels_first_part(model.stem, frames, grid)
+        self.head = channels_first_part(model.head, frames, grid)
         if Stream.LOW in self.streams:
-            self.down, self.up = (_twin(part, frames, grid) for part in (model.down, model.up))
+            self.down, self.up = (channels_first_part(part, frames, grid) for part in (model.down, model.up))
         past = model.initial_state(1, grid, window=shape.window)
-        self.ways: list[_Twin | _OwnLayout] = []
-        modules = []
-        for number, (layer, stream) in enumerate(zip(model.layers, self.streams, strict=True)):
-            size = grid if stream is Stream.HIGH else low
-            make = getattr(layer, "channels_first", None)
-            twin = make(frames, size, shape.window) if make else None
-            modules.append(layer if twin is None else twin)
-            self.ways.append(_Twin(twin, number) if twin else _OwnLayout(layer, past[number], number, shape, size))
-        self.layers = nn.ModuleList(modules)
+        self.ways = [
+            channels_first_layer(layer, past[number], number, shape, grid if stream is Stream.HIGH else low)
+            for number, (layer, stream) in enumerate(zip(model.layers, self.streams, strict=True))
+        ]
+        self.layers = nn.ModuleList(way.module for way in self.ways)
 
     @property
     def own_layout(self) -> tuple[int, ...]:
         """Numbers of layers that run in their own layout."""
-        return tuple(number for number, way in enumerate(self.ways) if isinstance(way, _OwnLayout))
+        return tuple(number for number, way in enumerate(self.ways) if isinstance(way, OwnLayoutLayer))
 
     def empty(self) -> Tensors:
         """Return the empty state of all layers, by the names of the step's inputs."""
@@ -135,74 +129,3 @@ class _Step(nn.Module):
             bias_R, frames = past[PAST_BIAS], latents_1CTYX.shape[2]
             new[PAST_BIAS] = torch.cat((bias_R, bias_R.new_zeros(frames)))[-len(bias_R) :].clone()
         return (*((velocity_1CTYX,) if reads else ()), *(new[name] for name in self._names if writes))
-
-
-class _Twin:
-    """A layer that has a twin. No module: the twin's weights have their names from the list of layers."""
-
-    def __init__(self, twin: Any, number: int) -> None:
-        self._twin, self._number = twin, number
-
-    def empty(self) -> Tensors:
-        return {self._name(name): tensor for name, tensor in self._twin.state.items()}
-
-    def read(
-        self, x_1D1S: Tensor, modulation_1M11: Tensor, text_1WE: Tensor, text_1E1W: Tensor, past: Tensors | None
-    ) -> Tensor:
-        y_1D1S: Tensor = self._twin(x_1D1S, modulation_1M11, text_1E1W, None if past is None else self._own(past))
-        return y_1D1S
-
-    def commit(self, x_1D1S: Tensor, modulation_1M11: Tensor, past: Tensors) -> Tensors:
-        new = self._twin.commit(x_1D1S, modulation_1M11, self._own(past))
-        return {self._name(name): tensor for name, tensor in new.items()}
-
-    def _own(self, past: Mapping[str, Tensor]) -> Tensors:
-        own = {name: past[self._name(name)] for name in self._twin.state}
-        if self._twin.reads_bias:
-            own |= {"bias": past[PAST_BIAS], "full": 1 - past[PAST_BIAS][0] / MASKED}
-        return own
-
-    def _name(self, name: str) -> str:
-        return f"{name}_{self._number:02}"
-
-
-class _OwnLayout:
-    """A layer without a twin: tokens come before channels inside it, and in its state."""
-
-    def __init__(self, layer: nn.Module, state: Any, number: int, shape: StepShape, grid: tuple[int, int]) -> None:
-        self._layer, self._past = layer, layer_past(number, state, shape)
-        self._size = (shape.frames, *grid)
-
-    def empty(self) -> Tensors:
-        return self._past.empty()
-
-    def read(
-        self, x_1D1S: Tensor, modulation_1M11: Tensor, text_1WE: Tensor, text_1E1W: Tensor, past: Tensors | None
-    ) -> Tensor:
-        state = None if past is None else self._past.read(past)
-        y_BTHWD = self._layer(self._turned(x_1D1S), _rows(modulation_1M11), text_1WE, state)
-        return y_BTHWD.permute(0, 4, 1, 2, 3).reshape(x_1D1S.shape)  # type: ignore[no-any-return]
-
-    def commit(self, x_1D1S: Tensor, modulation_1M11: Tensor, past: Tensors) -> Tensors:
-        commit: Any = self._layer.commit
-        new = commit(self._turned(x_1D1S), _rows(modulation_1M11), self._past.read(past))
-        return self._past.write(past, new)
-
-    def _turned(self, x_1D1S: Tensor) -> Tensor:
-        return x_1D1S.reshape(1, x_1D1S.shape[1], *self._size).permute(0, 2, 3, 4, 1)
-
-
-def _twin(part: Any, frames: int, grid: tuple[int, int]) -> nn.Module:
-    if not hasattr(part, "channels_first"):
-        raise InputError(
-            f"the part {type(part).__name__!r} has no layout with channels first",
-            allowed="parts with the method channels_first",
-            remedy="export with layout=blocks",
-        )
-    twin: nn.Module = part.channels_first(frames, grid)
-    return twin
-
-
-def _rows(modulation_1M11: Tensor) -> Tensor:
-    """Return modulation as blocks take it: (1, 1, 6, D)."""
-    return modulation_1M11.reshape(1, 1, 6, -1)

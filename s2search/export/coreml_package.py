@@ -46,13 +46,6 @@ _FILE = "model.mlpackage"
 _DEFAULT = "denoise"
 _SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
 _CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
-#: What may be computed between an exact input and the first product: the rest of the network is float16.
-_EXACT_OPERATIONS = {
-    *("add", "sub", "mul", "real_div", "cos", "sin"),
-    *("reduce_max", "maximum", "clip"),
-    *("concat", "split", "select", "slice_by_index", "stack"),
-    *("reshape", "squeeze", "expand_dims", "transpose", "tile", "identity"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,28 +212,15 @@ class CoreML(Exporter):
         return {name: found[name] for name in names}
 
     def _converted(self, steps: Steps, function: FunctionName, program: Any, pipeline: Any) -> Any:
-        import numpy as np
+        from s2search.export.coreml_conversion import convert_program
 
-        from s2search.export.coreml import load_coremltools, quiet
-        from s2search.export.coreml_precision import quick_questions
-
-        coremltools = load_coremltools()
-        type_of = {"float16": np.float16, "float32": np.float32}
-
-        def features(names: tuple[str, ...]) -> list[Any]:
-            return [coremltools.TensorType(name=name, dtype=type_of[self.dtype(name, steps)]) for name in names]
-
-        with quiet(), quick_questions():
-            return coremltools.convert(
-                program,
-                inputs=features(steps.inputs(function)),
-                outputs=features(steps.outputs(function)),
-                convert_to="mlprogram",
-                minimum_deployment_target=coremltools.target.iOS18,
-                compute_precision=coremltools.transform.FP16ComputePrecision(op_selector=_Halved(steps.exact)),
-                pass_pipeline=pipeline,
-                skip_model_load=True,
-            )
+        return convert_program(
+            program,
+            inputs={name: self.dtype(name, steps) for name in steps.inputs(function)},
+            outputs={name: self.dtype(name, steps) for name in steps.outputs(function)},
+            exact=steps.exact,
+            pipeline=pipeline,
+        )
 
 
 @contextmanager
@@ -256,21 +236,6 @@ def _temporary_files_in(folder: Path) -> Iterator[Path]:
             yield Path(part)
         finally:
             tempfile.tempdir = before
-
-
-class _Halved:
-    """Says which operations are float16: all but those between an exact input and the first product."""
-
-    def __init__(self, exact: tuple[str, ...]) -> None:
-        self._exact = {*exact}
-
-    def __call__(self, operation: Any) -> bool:
-        given = (value if isinstance(value, (list, tuple)) else (value,) for value in operation.inputs.values())
-        names = {value.name for values in given for value in values if value is not None}
-        exact = operation.op_type in _EXACT_OPERATIONS and not names.isdisjoint(self._exact)
-        if exact:
-            self._exact |= {value.name for value in operation.outputs}
-        return not exact
 
 
 class CoreMLPackage(HoldingRuntime):

@@ -2,7 +2,8 @@
 
 A converted program takes `keys_00` and returns `new_keys_00`. Here the input becomes a state that is read once, before
 everything else, and the output a write, after everything else: so a function computes what it computed before. A
-function that returned no new value writes none. coremltools 9 writes states in the same form (`read_state`,
+function that returned no new value writes none, and one that took no value reads none: it begins a stream on whatever
+state it is given. coremltools 9 writes states in the same form (`read_state`,
 `write_state`, the type and the description), which tests hold this against.
 
 Core ML makes a state of zeros, and takes float16 only. So sums stay plain, and so does `past_bias`: zeros would say
@@ -15,10 +16,13 @@ models"; ANEMLL (tests/chat.py), which makes a state by the function `prefill` a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2search.export.package import NEW
-from s2search.export.step import PAST_BIAS, Steps
+from s2search.export.past import PAST_BIAS
+
+if TYPE_CHECKING:
+    from s2search.export.step import Steps
 
 
 def held_names(steps: Steps) -> tuple[str, ...]:
@@ -30,13 +34,15 @@ def hold_states(specification: Any, names: Sequence[str]) -> None:
     """Turn inputs and outputs of a program into states, in place.
 
     Args:
-        specification: The protobuf of a package with several functions.
-        names: Inputs of every function that has any of them, in the order of the states; all float16.
+        specification: The protobuf of a package; it may have several functions.
+        names: What functions take, and return under the same names with `new_` before; in the order of the states. A
+            function that takes or returns any does so with all; all are float16.
     """
-    for told in specification.description.functions:
-        function = specification.mlProgram.functions[told.name]
-        taken = {value.name for value in function.inputs}
-        held = [name for name in names if name in taken]
+    several = {told.name: told for told in specification.description.functions}
+    for function_name, told in (several or {"main": specification.description}).items():
+        function = specification.mlProgram.functions[function_name]
+        taken = {value.name for value in function.inputs} | {feature.name for feature in told.output}
+        held = [name for name in names if not taken.isdisjoint((name, NEW + name))]
         if held:
             _hold(function, held)
             _describe(told, held)
@@ -44,13 +50,15 @@ def hold_states(specification: Any, names: Sequence[str]) -> None:
 
 def _hold(function: Any, names: Sequence[str]) -> None:
     """Change the function itself: its inputs, its operations, its outputs."""
-    types = {value.name: value.type.tensorType for value in function.inputs}
+    (block,) = function.block_specializations.values()
+    values = [*function.inputs, *(value for operation in block.operations for value in operation.outputs)]
+    types = {value.name.removeprefix(NEW): value.type.tensorType for value in reversed(values)}
+    read = [value.name for value in function.inputs if value.name in names]
     plain = [value for value in function.inputs if value.name not in names]
     del function.inputs[:]
     function.inputs.extend(plain)
     for name in names:
         function.inputs.add(name=name).type.stateType.wrappedType.tensorType.CopyFrom(types[name])
-    (block,) = function.block_specializations.values()
     operations = list(block.operations)
     for operation in operations:
         for argument in operation.inputs.values():
@@ -60,7 +68,7 @@ def _hold(function: Any, names: Sequence[str]) -> None:
     written = [name for name in names if NEW + name in block.outputs]
     outputs = [name for name in block.outputs if name.removeprefix(NEW) not in written]
     del block.operations[:], block.outputs[:]
-    for name in names:
+    for name in read:
         operation = _operation(block, "read_state", f"{name}_read_state", name)
         operation.outputs.add(name=_read(name)).type.tensorType.CopyFrom(types[name])
     block.operations.extend(operations)
@@ -72,11 +80,11 @@ def _hold(function: Any, names: Sequence[str]) -> None:
 
 def _describe(told: Any, names: Sequence[str]) -> None:
     """Change what applications are told of the function."""
-    inputs = {feature.name: feature for feature in told.input}
+    features = {feature.name.removeprefix(NEW): feature for feature in (*told.output, *told.input)}
     plain = [feature for feature in told.input if feature.name not in names]
     outputs = [feature for feature in told.output if feature.name.removeprefix(NEW) not in names]
     for name in names:
-        told.state.add(name=name).type.stateType.arrayType.CopyFrom(inputs[name].type.multiArrayType)
+        told.state.add(name=name).type.stateType.arrayType.CopyFrom(features[name].type.multiArrayType)
     del told.input[:], told.output[:]
     told.input.extend(plain)
     told.output.extend(outputs)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import abc
 import os
 import platform
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -44,8 +43,8 @@ class Delegate(abc.ABC):
         return f"the delegate {self.name!r} does not run on {platform.system()}; take the package to {self.devices}"
 
     @abc.abstractmethod
-    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
-        """Return ExecuTorch's manager of the lowered programs, a method each."""
+    def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
+        """Return one method in ExecuTorch's edge dialect, with what the delegate takes in its hands."""
 
 
 class Xnnpack(Delegate):
@@ -55,11 +54,11 @@ class Xnnpack(Delegate):
     backend: ClassVar[str] = "XnnpackBackend"
     devices: ClassVar[str] = "any machine whose executorch has it"
 
-    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+    def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
         """Partition. See the base class."""
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from s2search.export.executorch_program import xnnpack_lowered
 
-        return _partitioned(programs, XnnpackPartitioner)
+        return xnnpack_lowered(program)
 
 
 class CoreMLDelegate(Delegate):
@@ -69,7 +68,7 @@ class CoreMLDelegate(Delegate):
     backend: ClassVar[str] = "CoreMLBackend"
     devices: ClassVar[str] = "an Apple device"
 
-    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+    def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
         """Partition. See the base class."""
         from s2search.export.coreml import load_coremltools, quiet
 
@@ -77,12 +76,16 @@ class CoreMLDelegate(Delegate):
         with quiet():
             from executorch.backends.apple.coreml.compiler import CoreMLBackend
             from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+            from executorch.exir import to_edge_transform_and_lower
 
             specs = CoreMLBackend.generate_compile_specs(
                 minimum_deployment_target=coremltools.target.iOS18,
                 compute_precision=coremltools.precision.FLOAT32,
             )
-            return _partitioned(programs, lambda: CoreMLPartitioner(compile_specs=specs))
+            partitioner = CoreMLPartitioner(compile_specs=specs)
+            manager = to_edge_transform_and_lower({function: program}, partitioner=[partitioner])
+        lowered: ExportedProgram = manager.exported_program(function)
+        return lowered
 
 
 class Qnn(Delegate):
@@ -98,7 +101,7 @@ class Qnn(Delegate):
             return "the delegate 'qnn' needs Qualcomm's AI Engine Direct SDK; install it and set QNN_SDK_ROOT"
         return None
 
-    def lowered(self, programs: Mapping[str, ExportedProgram]) -> Any:
+    def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
         """Let Qualcomm's own passes rewrite and partition. See the base class."""
         from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
         from executorch.backends.qualcomm.utils.utils import (
@@ -110,17 +113,12 @@ class Qnn(Delegate):
         specs = generate_qnn_executorch_compiler_spec(
             soc_model=QcomChipset[_CHIP], backend_options=generate_htp_compiler_spec(use_fp16=True)
         )
-        return to_edge_transform_and_lower_to_qnn(
-            {name: program.module() for name, program in programs.items()},
-            {name: program.example_inputs[0] for name, program in programs.items() if program.example_inputs},
-            dict.fromkeys(programs, specs),
+        assert program.example_inputs is not None
+        manager = to_edge_transform_and_lower_to_qnn(
+            {function: program.module()}, {function: program.example_inputs[0]}, {function: specs}
         )
+        lowered: ExportedProgram = manager.exported_program(function)
+        return lowered
 
 
 DELEGATES: dict[str, Delegate] = {one.name: one for one in (Xnnpack(), CoreMLDelegate(), Qnn())}
-
-
-def _partitioned(programs: Mapping[str, ExportedProgram], partitioner: Any) -> Any:
-    from executorch.exir import to_edge_transform_and_lower
-
-    return to_edge_transform_and_lower(dict(programs), partitioner={function: [partitioner()] for function in programs})

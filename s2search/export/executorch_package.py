@@ -23,6 +23,7 @@ from s2search.export.package import Package, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch.export import ExportedProgram
 
     from s2search.export.step import Steps
 
@@ -53,29 +54,33 @@ class ExecuTorch(Exporter):
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the program. See the base class."""
+        from s2search.export.executorch_graph import decompositions_for_executorch, with_views
+        from s2search.export.executorch_program import joined, share_constants
         from s2search.export.functions import trace_functions
-        from s2search.export.graph import decompositions_of_attention, quiet
+        from s2search.export.graph import quiet
         from s2search.measure.executorch_xnnpack import placement
 
-        traced = trace_functions(steps, decompositions_of_attention(), progress, further=3)
+        delegate, further = DELEGATES[self.delegate], 2 * len(steps.functions)
+        traced = trace_functions(steps, decompositions_for_executorch(), progress, further=further)
+        begun = len({function == "first" for function in traced})
+        lowered: dict[str, ExportedProgram] = {}
         with quiet():
             from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
-            progress(2, 5, "folding constants")
-            programs: Any = {function: constant_prop_pass(program) for function, program in traced.items()}
-            progress(3, 5, f"delegating to {self.delegate}")
-            lowered = DELEGATES[self.delegate].lowered(programs)
-            placed: Counter[str] = Counter()
-            for function in programs:
-                placed += placement(lowered.exported_program(function).graph_module)
-            progress(4, 5, f"writing {_FILE}")
+            for done, function in enumerate(tuple(traced)):
+                progress(begun + done, begun + further, f"delegating {function} to {self.delegate}")
+                program = constant_prop_pass(with_views(traced.pop(function)))
+                lowered[function] = delegate.lowered(function, program)
+                share_constants(lowered.values())
+            placed = sum((placement(program.graph_module) for program in lowered.values()), Counter[str]())
+            progress(begun + len(lowered), begun + further, f"writing {_FILE}")
             with (folder / _FILE).open("wb") as file:
-                lowered.to_executorch().write_to_file(file)
-        progress(5, 5, "")
+                joined(lowered).write_to_file(file)
+        progress(begun + further, begun + further, "")
         facts = {name: version(name) for name in ("torch", "executorch")}
         for place, count in sorted(placed.items()):
             facts[f"operations_{self.delegate if place == 'xnnpack' else place}"] = str(count)
-        return Written(files=dict.fromkeys(traced, _FILE), facts=facts)
+        return Written(files=dict.fromkeys(steps.functions, _FILE), facts=facts)
 
     def open(self, package: Package) -> Runtime:
         """Load the program. See the base class."""

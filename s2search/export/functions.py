@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature
 from torch.utils import _pytree as pytree
 
 from s2search.export.graph import banded, exported, quiet
 from s2search.export.package import Progress
-from s2search.export.step import FUNCTIONS, FunctionName, Steps
+from s2search.export.past import FUNCTIONS, FunctionName
+
+if TYPE_CHECKING:
+    from s2search.export.step import Steps
 
 _KEPT = ("val", "tensor_meta")
 _CHECK = torch.ops.aten._assert_tensor_metadata.default
@@ -43,16 +46,21 @@ def trace_functions(
 
 def trace_function(steps: Steps, function: FunctionName, table: dict[Any, Any]) -> dict[FunctionName, ExportedProgram]:
     """Export one function; `advance` gives the two that are parts of it as well."""
-    inputs = tuple(steps.blank(function).values())
-    program = exported(banded(steps.function(function), inputs), inputs, table)
-    _without_traces(program.graph)
-    _share_equal(program)
+    program = program_of(steps.function(function), tuple(steps.blank(function).values()), table)
     if function != "advance":
         return {function: program}
     with quiet():
         denoise = with_outputs(program, 0, 1)
         commit = with_outputs(program, 1, len(steps.outputs("advance")) - 1)
     return {"denoise": denoise, "commit": commit, "advance": program}
+
+
+def program_of(module: nn.Module, inputs: tuple[Tensor, ...], table: dict[Any, Any]) -> ExportedProgram:
+    """Export a module for inputs of these shapes, 3-D convolutions rewritten and equal operations made one."""
+    program = exported(banded(module, inputs), inputs, table)
+    _without_traces(program.graph)
+    _share_equal(program)
+    return program
 
 
 def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:

@@ -129,7 +129,7 @@ def exported(module: nn.Module, inputs: tuple[Tensor, ...], table: dict[Any, Any
     """Export a module for inputs of these shapes, with the operators of a table of decompositions taken apart."""
     with quiet():
         program: ExportedProgram = torch.export.export(module.eval(), inputs).run_decompositions(table)
-    _join_views(program)
+    join_views(program)
     return program
 
 
@@ -224,7 +224,7 @@ def _tuple(outputs: Any) -> tuple[Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def _join_views(program: ExportedProgram) -> None:
+def join_views(program: ExportedProgram) -> None:
     """Let a view of a view read the first one's input, so that a shape between them with six axes is never made."""
     for node in program.graph.nodes:
         if node.target in _VIEWS:

@@ -62,10 +62,10 @@ class HoldingRuntime(Runtime):
         manifest = self._package.manifest
         spec = manifest.function(function)
         plain = {one.name: inputs[one.name] for one in spec.inputs if one.name not in manifest.held}
-        if len(plain) == len(spec.inputs):
+        if len(plain) == len(spec.inputs) and len(self.returned(function)) == len(spec.outputs):
             return self.call(function, plain, None)
         state = self.make_state(function)
-        for name in manifest.held:
+        for name in inputs.keys() & set(manifest.held):
             state.write_state(name, inputs[name])
         outputs = self.call(function, plain, state)
         for one in spec.outputs:

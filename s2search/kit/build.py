@@ -1,13 +1,14 @@
 """Makes a kit: one folder with every block at every shape in every precision as a Core ML package, and all beside it.
 
-Beside it are the manifest, the runner, the Swift sources and a README.
-Packages are named by a hash of their content, so equal ones are stored once. Every finished one leaves a note in
-`.build/`; the same command goes on where a killed one stopped. The manifest comes last: a folder with a manifest is a
-whole kit.
+Packages have the form that the exporter writes (`s2search/measure/coreml_item.py`) and are named by a hash of their
+content, so equal ones are stored once; beside them are the manifest, the runner, the Swift sources and a README. Every
+finished package leaves a note in `.build/`; the same command goes on where a killed one stopped. The manifest comes
+last: a folder with a manifest is a whole kit.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import shutil
@@ -17,13 +18,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import msgspec
 
-from s2search.block import Precision
 from s2search.document import write_text
 from s2search.errors import InputError
+from s2search.form import Form
 from s2search.kit.manifest import (
     MANIFEST,
     ComputeUnits,
@@ -44,6 +45,11 @@ from s2search.kit.shots import Choice
 from s2search.measure.base import Item
 from s2search.measure.schedule import sentinel_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s2search.measure.coreml_item import CoreMLItem
+
 KitPrecision = Literal["float16", "w4a16"]
 PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)
 COMPUTE_UNITS: tuple[ComputeUnits, ...] = get_args(ComputeUnits)
@@ -62,6 +68,7 @@ class Built(Strict, frozen=True, kw_only=True):
     made_of: dict[str, str]
     package: Package
     state_bytes: int
+    peak_bytes: int
 
 
 def build(
@@ -71,6 +78,7 @@ def build(
     preset: str,
     precisions: Sequence[KitPrecision] = ("float16",),
     compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
+    form: Form | None = None,
     protocol: KitProtocol | None = None,
     choice: Choice | None = None,
     progress: Progress = lambda done, total, label: None,
@@ -81,8 +89,10 @@ def build(
         out: The folder: missing, empty, or left by the same command.
         items: What to time; see `campaign_items`.
         preset: The model's name.
-        precisions: `float16`, or `w4a16`: 4-bit palettes (8-bit for text and the two ends), float16 activations.
+        precisions: `float16`, or `w4a16`: 4-bit palettes (8-bit for text, the switches and the two ends), float16
+            activations.
         compute_units: What Core ML may use; every row is measured once per choice.
+        form: That of the package that is to be shipped; the exporter's own by default.
         protocol: How to measure.
         choice: How the items were chosen from a larger campaign, if they were.
         progress: Called before every package, and at the end.
@@ -93,18 +103,13 @@ def build(
     """
     if not any(item.role == "block" for item in items):
         raise InputError("there is no block to measure", remedy="name at least one candidate")
-    if commit := next((item for item in items if item.role == "commit"), None):
-        raise InputError(
-            f"a kit cannot time {commit.key!r}: rings of keys and values have six axes, tensors of Core ML five",
-            remedy="leave the role commit out",
-        )
-    protocol = protocol or KitProtocol()
+    form, protocol = form or Form(), protocol or KitProtocol()
     _refuse_finished(out)
     try:
         (out / _NOTES).mkdir(parents=True, exist_ok=True)
         (out / "packages").mkdir(exist_ok=True)
-        built = _packages(out, items, precisions, progress)
-        manifest = _manifest(items, built, preset, precisions, compute_units, protocol, choice)
+        built = _packages(out, items, precisions, form, progress)
+        manifest = _manifest(items, built, preset, precisions, compute_units, form, protocol, choice)
         _keep_only(out / "packages", {package.path for package in manifest.packages})
         copy_mac(out)
         write_text(out / "README.md", readme(manifest))
@@ -128,7 +133,7 @@ def _refuse_finished(out: Path) -> None:
 
 
 def _packages(
-    out: Path, items: Sequence[Item], precisions: Sequence[KitPrecision], progress: Progress
+    out: Path, items: Sequence[Item], precisions: Sequence[KitPrecision], form: Form, progress: Progress
 ) -> dict[tuple[str, str], Built]:
     """Convert what is not there yet."""
     built: dict[tuple[str, str], Built] = {}
@@ -136,52 +141,47 @@ def _packages(
     with _scratch(out / _NOTES / "scratch"), _write_errors():
         for item in items:
             progress(len(built), total, item.key)
-            notes = {precision: _note(out, item, precision) for precision in precisions}
+            notes = {precision: _note(out, item, precision, form) for precision in precisions}
             if not all(note and (out / note.package.path).exists() for note in notes.values()):
-                notes = dict(_convert(out, item, precisions))
+                notes = dict(_convert(out, item, precisions, form))
             built.update({(item.key, precision): cast(Built, note) for precision, note in notes.items()})
     progress(total, total, "done")
     return built
 
 
-def _convert(out: Path, item: Item, precisions: Sequence[KitPrecision]) -> Iterator[tuple[KitPrecision, Built]]:
-    import torch
+def _convert(
+    out: Path, item: Item, precisions: Sequence[KitPrecision], form: Form
+) -> Iterator[tuple[KitPrecision, Built]]:
+    from s2search.export.coreml import palettize
+    from s2search.measure.coreml_item import convert_item
 
-    from s2search.export.coreml import convert, palettize
-    from s2search.export.graph import trace
-    from s2search.measure.tensor_call import TensorCall
-    from s2search.measure.torch_call import torch_call
-
-    call = TensorCall(torch_call(item, torch.device("cpu"), torch.float32))
-    traced = trace(call, call.arguments)
-    model = convert(traced, exact=call.exact)
-    inputs = [
-        Input(
-            name=name,
-            shape=list(tensor.shape),
-            dtype="float32" if name in call.exact else "float16",
-            low=round(tensor.min().item(), 4),
-            high=round(tensor.max().item(), 4),
-        )
-        for name, tensor in call.arguments.items()
-    ]
+    whole = convert_item(item, form.layout)
     for precision in precisions:
-        chosen = model if precision == "float16" else palettize(model, *_bits(item))
-        package = _store(out, chosen, inputs, round(min(traced.parity_db, 999.0), 1))
-        note = Built(made_of=_made_of(item, precision), package=package, state_bytes=call.float16_state_bytes)
+        model = whole.model if precision == "float16" else palettize(whole.model, *_bits(item))
+        converted = dataclasses.replace(whole, model=model).kept_by(form.state)
+        note = Built(
+            made_of=_made_of(item, precision, form),
+            package=_store(out, converted),
+            state_bytes=converted.state_bytes,
+            peak_bytes=converted.peak_bytes,
+        )
         write_text(_note_path(out, item, precision), msgspec.json.encode(note).decode())
         yield precision, note
 
 
 def _bits(item: Item) -> tuple[dict[str, int], int]:
-    """Return bits of special weights and of all others: 8 for text and the two ends of the model, else 4."""
-    return ({}, 8) if item.role == "fixed" else (_TEXT_WEIGHTS, 4)
+    """Return bits of special weights and of all others: 8 for text, the switches and the two ends, else 4.
+
+    As the exporter's `bits=4` has them.
+    """
+    return ({}, 8) if item.role in ("switch", "fixed") else (_TEXT_WEIGHTS, 4)
 
 
-def _store(out: Path, model: Any, inputs: list[Input], parity_db: float) -> Package:
+def _store(out: Path, converted: CoreMLItem) -> Package:
     """Save a package under its digest, unless an equal one is there."""
     from s2search.export.coreml import read_contents
 
+    model = converted.model
     spec = model.get_spec()
     contents = read_contents(spec)
     partial = out / _NOTES / "partial.mlpackage"
@@ -201,19 +201,30 @@ def _store(out: Path, model: Any, inputs: list[Input], parity_db: float) -> Pack
         path=path,
         weight_bytes=weights.stat().st_size if weights.exists() else 0,
         operations=contents.operations,
-        inputs=inputs,
+        inputs=[_input(name, tensor, converted.exact) for name, tensor in converted.inputs.items()],
         outputs=[feature.name for feature in contents.outputs],
-        parity_db=parity_db,
+        states=list(converted.states),
+        parity_db=round(min(converted.parity_db, 999.0), 1),
     )
 
 
-def _note(out: Path, item: Item, precision: KitPrecision) -> Built | None:
+def _input(name: str, x: Tensor, exact: Sequence[str]) -> Input:
+    return Input(
+        name=name,
+        shape=list(x.shape),
+        dtype="float32" if name in exact else "float16",
+        low=round(x.min().item(), 4),
+        high=round(x.max().item(), 4),
+    )
+
+
+def _note(out: Path, item: Item, precision: KitPrecision, form: Form) -> Built | None:
     """Return the note of a package that was made before by the same versions, if there is one."""
     path = _note_path(out, item, precision)
     if not path.exists():
         return None
     note = msgspec.json.decode(path.read_bytes(), type=Built)
-    return note if note.made_of == _made_of(item, precision) else None
+    return note if note.made_of == _made_of(item, precision, form) else None
 
 
 def _note_path(out: Path, item: Item, precision: KitPrecision) -> Path:
@@ -221,8 +232,9 @@ def _note_path(out: Path, item: Item, precision: KitPrecision) -> Path:
     return out / _NOTES / f"{name}.json"
 
 
-def _made_of(item: Item, precision: KitPrecision) -> dict[str, str]:
-    return {"item": item.key, "shape": repr(item.shape), "precision": precision, **_converter()}
+def _made_of(item: Item, precision: KitPrecision, form: Form) -> dict[str, str]:
+    what = {"item": item.key, "shape": repr(item.shape), "precision": precision}
+    return {**what, "layout": form.layout, "state": form.state, **_converter()}
 
 
 def _converter() -> dict[str, str]:
@@ -235,6 +247,7 @@ def _manifest(
     preset: str,
     precisions: Sequence[KitPrecision],
     compute_units: Sequence[ComputeUnits],
+    form: Form,
     protocol: KitProtocol,
     choice: Choice | None,
 ) -> Manifest:
@@ -256,6 +269,8 @@ def _manifest(
         code_version=f"s2search {version('s2search')}",
         preset=preset,
         converter=_converter(),
+        layout=form.layout,
+        state=form.state,
         protocol=protocol,
         packages=list(packages.values()),
         rows=rows,
@@ -287,7 +302,7 @@ def _row(number: int, item: Item, precision: KitPrecision, units: ComputeUnits, 
         compute_unit=units,
         package=built.package.digest,
         state_bytes=built.state_bytes,
-        peak_bytes=item.part.peak_bytes(item.shape, Precision.named(precision)),
+        peak_bytes=built.peak_bytes,
     )
 
 

@@ -8,40 +8,24 @@ and left out. Reading the same file again gives the same tables, to the byte.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-from msgspec import UnsetType
 
-from s2search.card import Card, Provenance
 from s2search.errors import InputError
-from s2search.kit.manifest import KitRow, Manifest, digest_of, read_manifest
-from s2search.kit.results import Failed, Hot, Results, Sample
+from s2search.kit.manifest import Manifest, read_manifest
+from s2search.kit.results import Failed, Results, Sample
 from s2search.kit.sustained import seconds_of, sustained_samples
-from s2search.measure.base import Device
-from s2search.measure.correction import Correction, ItemTimes, Timing, correct
-from s2search.measure.items import long_skip_row
-from s2search.row import Row
+from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
+from s2search.measure.correction import Timing, correct
 from s2search.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")
 _DIGITS = 6  # of milliseconds: a nanosecond
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A row that is in no table, and why."""
-
-    row: KitRow
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,29 +43,6 @@ class Ingested:
     folders: tuple[Path, ...]
     missing: tuple[Missing, ...]
     marks: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What one kind of table is made of.
-
-    Attributes:
-        suffix: Of the tables' names.
-        mode: What the cards say of it; empty where the kit asks for one kind only.
-        taken: All samples of this kind.
-        usable: Those that count.
-        correction: Of those.
-        missing: Rows that are in no such table.
-        cold: The cold run, where this one is not.
-    """
-
-    suffix: str
-    mode: str
-    taken: Sequence[Sample | Hot]
-    usable: Sequence[Sample]
-    correction: Correction
-    missing: Sequence[Missing]
-    cold: _Run | None = None
 
 
 def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingested:
@@ -102,18 +63,18 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingeste
     runs, broken = [cold], _broken_load(manifest, results)
     if manifest.protocol.sustained_s is not None and not broken:
         runs.append(_sustained(manifest, results, cold))
-    tables = tuple(table for run in runs for table in _tables(manifest, results, run))
+    tables = tuple(table for run in runs for table in tables_of(manifest, results, run))
     folders = tuple(Path(out) / table.name for table in tables)
     for table, folder in zip(tables, folders, strict=True):
         _save(table, folder)
     missing = {entry.row.id: entry for run in reversed(runs) for entry in run.missing}
-    marks = dict.fromkeys([*(mark for run in runs for mark in _marks(results, run.correction)), *broken])
+    marks = dict.fromkeys([*(mark for run in runs for mark in marks_of(results, run.correction)), *broken])
     return Ingested(tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks))
 
 
-def _cold(manifest: Manifest, results: Results) -> _Run:
+def _cold(manifest: Manifest, results: Results) -> Run:
     missing, usable = _usable(manifest, results)
-    return _Run(
+    return Run(
         suffix="",
         mode="" if manifest.protocol.sustained_s is None else "cold: paused wherever the phone was too hot",
         taken=results.samples,
@@ -131,7 +92,7 @@ def _broken_load(manifest: Manifest, results: Results) -> list[str]:
     return [f"no sustained table: the sentinel {manifest.rows[manifest.sentinel].label}: {_reason(failed)}"]
 
 
-def _sustained(manifest: Manifest, results: Results, cold: _Run) -> _Run:
+def _sustained(manifest: Manifest, results: Results, cold: Run) -> Run:
     failed = results.given_up
     usable = sustained_samples(manifest, results, failed)
     correction = correct(_timings(manifest, usable))
@@ -139,7 +100,7 @@ def _sustained(manifest: Manifest, results: Results, cold: _Run) -> _Run:
     cold_ms = cold.correction.items[sentinel].raw.median_ms
     hot_ms = [sample.ms for sample in usable if sample.sentinel]
     seen = {sample.row for sample in usable if not sample.sentinel}
-    return _Run(
+    return Run(
         suffix=".sustained",
         mode=f"sustained for {manifest.protocol.sustained_s:g} s in every group, without a break: its last third; "
         f"the sentinel takes {100 * (float(np.median(hot_ms)) / cold_ms - 1):+.1f} % against the cold run",
@@ -204,176 +165,6 @@ def _timings(manifest: Manifest, samples: Sequence[Sample]) -> list[Timing]:
             )
         )
     return timings
-
-
-def _tables(manifest: Manifest, results: Results, run: _Run) -> tuple[LatencyTable, ...]:
-    gone = {entry.row.id for entry in run.missing}
-    tables = []
-    for precision in dict.fromkeys(row.precision for row in manifest.rows):
-        kept = [row for row in manifest.rows if row.precision == precision and row.id not in gone]
-        if not any(row.role == "block" for row in kept):
-            continue
-        rows = [_row(manifest, results, row, run) for row in kept]
-        units = dict.fromkeys((row.scenario, row.shape, row.compute_unit) for row in kept)
-        for scenario, shape, unit in units:
-            rows.append(long_skip_row(scenario, shape, _device(results, precision, unit)))
-        card = _card(manifest, results, kept, run)
-        tables.append(LatencyTable(name=_name(results, precision) + run.suffix, card=card, rows=tuple(rows)))
-    return tuple(tables)
-
-
-def _row(manifest: Manifest, results: Results, row: KitRow, run: _Run) -> Row:
-    times: ItemTimes = run.correction.items[row.label]
-    own = [(place, sample) for place, sample in enumerate(run.usable) if sample.row == row.id]
-    return Row(
-        role=row.role,
-        part=row.part,
-        options=row.options,
-        scenario=row.scenario,
-        **dataclasses.asdict(row.shape),
-        precision=row.precision,
-        compute_unit=row.compute_unit,
-        latency_ms=round(times.corrected.median_ms, _DIGITS),
-        latency_p10_ms=round(times.corrected.p10_ms, _DIGITS),
-        latency_p90_ms=round(times.corrected.p90_ms, _DIGITS),
-        latency_mean_ms=round(times.corrected.mean_ms, _DIGITS),
-        latency_std_ms=round(times.corrected.std_ms, _DIGITS),
-        latency_raw_ms=round(times.raw.median_ms, _DIGITS),
-        latency_error_ms=None if math.isnan(times.error_ms) else round(times.error_ms, _DIGITS),
-        samples=times.samples,
-        order=own[0][0],
-        measured_at=own[0][1].at,
-        weight_bytes=manifest.package(row).weight_bytes,
-        state_bytes=row.state_bytes,
-        peak_bytes=row.peak_bytes,
-        latency_provenance="measured",
-        bytes_provenance="derived",
-        note=_placement_text(results, row),
-    )
-
-
-def _placement_text(results: Results, row: KitRow) -> str:
-    """Say where a row's operations shall run: `neural_engine 100, cpu 3`."""
-    placement = results.placement.get(row.id)
-    if placement is None:
-        failed = results.failed.get(row.id)
-        return f"placement not known: {failed.reason.replace('_', ' ')}" if failed else "placement not known"
-    counts = sorted(placement.operations.items(), key=lambda entry: (-entry[1], entry[0]))
-    return "operations: " + ", ".join(f"{device} {count}" for device, count in counts)
-
-
-def _card(manifest: Manifest, results: Results, kept: Sequence[KitRow], run: _Run) -> Card:
-    campaign, correction = results.campaign, run.correction
-    protocol = {name: getattr(manifest.protocol, name) for name in manifest.protocol.__struct_fields__}
-    if protocol["sustained_s"] is None:
-        del protocol["sustained_s"]  # so that results of before give the table that they gave
-    return Card(
-        **_facts(results),
-        date=run.usable[-1].at[:10],
-        code_version=manifest.code_version,
-        preset=manifest.preset,
-        provenance=Provenance(
-            kind="measured",
-            source="s2search kit",
-            statement=f"measured on {campaign.device} with Core ML; says nothing of other devices",
-        ),
-        protocol={
-            "method": "mean of back-to-back predictions in one process on the phone, all inputs ready, no state kept; "
-            "bytes: weights as stored, state and peak by formula",
-            "order": "groups that fit memory; in each all rows in a fresh order every round",
-            **protocol,
-            **({"mode": run.mode} if run.mode else {}),
-            "kit": campaign.kit,
-            "results_digest": digest_of(results.path.read_bytes()),
-            "tools": campaign.tools | manifest.converter,
-            "sentinel": manifest.rows[manifest.sentinel].label,
-            "launches": len(results.sessions),
-            "samples": len(run.taken),
-            "samples_used": len(run.usable),
-            "thermal": _counts([sample.thermal for sample in run.taken]),
-            "drift": {
-                "corrected": correction.corrected,
-                "drift_percent": round(correction.drift_percent, 3),
-                "raw_drift_percent": round(correction.raw_drift_percent, 3),
-                "residual_percent": round(correction.residual_percent, 3),
-                "spread_percent": round(correction.spread_percent, 3),
-            },
-            "marks": list(_marks(results, correction)),
-            **({} if isinstance(manifest.shots, UnsetType) else {"shots": msgspec.to_builtins(manifest.shots)}),
-            "rows": {row.label: _findings(results, row) | _beside(row, run) for row in kept},
-            "missing": {entry.row.label: entry.reason for entry in run.missing},
-        },
-    )
-
-
-def _findings(results: Results, row: KitRow) -> dict[str, Any]:
-    """Return what a row's columns have no room for."""
-    ready, cold, placement = (
-        results.ready.get(row.id),
-        results.cold.get(row.id),
-        results.placement.get(row.id),
-    )
-    return {
-        "settled": ready and ready.settled,
-        "warm_ups": ready and ready.warm_ups,
-        "repetitions": ready and ready.repetitions,
-        "load_ms": ready and ready.load_ms,
-        "cold_load_ms": cold and cold.load_ms,
-        "cold_predict_ms": cold and cold.predict_ms,
-        "placement": placement and placement.operations,
-        "elsewhere": placement and placement.elsewhere,
-    }
-
-
-def _beside(row: KitRow, run: _Run) -> dict[str, Any]:
-    """Return a row's cold latency beside its sustained one; nothing in a cold table."""
-    if run.cold is None:
-        return {}
-    cold = None if row.id in {entry.row.id for entry in run.cold.missing} else run.cold.correction.items[row.label]
-    if cold is None:
-        return {"cold_ms": None, "sustained_over_cold": None}
-    cold_ms, hot_ms = cold.corrected.median_ms, run.correction.items[row.label].corrected.median_ms
-    return {"cold_ms": round(cold_ms, _DIGITS), "sustained_over_cold": round(hot_ms / cold_ms, 4)}
-
-
-def _marks(results: Results, correction: Correction) -> tuple[str, ...]:
-    low_power = any(session.low_power_mode for session in results.sessions)
-    return correction.marks + (("the phone was in Low Power Mode",) if low_power else ())
-
-
-def _power(results: Results) -> str:
-    if not results.sessions:
-        return "not stated"
-    low = any(session.low_power_mode for session in results.sessions)
-    charging = all(session.charging for session in results.sessions)
-    return f"low power mode {'on' if low else 'off'}, {'charging' if charging else 'on battery'}"
-
-
-def _counts(words: Sequence[str]) -> dict[str, int]:
-    return {word: words.count(word) for word in dict.fromkeys(words)}
-
-
-def _device(results: Results, precision: str, compute_unit: str) -> Device:
-    return Device(**_facts(results), precision=precision, compute_unit=compute_unit)
-
-
-def _facts(results: Results) -> dict[str, Any]:
-    """Return what a card and a device say of the phone."""
-    campaign = results.campaign
-    return {
-        "device": campaign.device,
-        "chip": campaign.chip,
-        "os": campaign.os,
-        "runtime": "Core ML",
-        "runtime_version": campaign.os,
-        "threads": None,
-        "power_mode": _power(results),
-    }
-
-
-def _name(results: Results, precision: str) -> str:
-    device = re.sub(r"[^a-z0-9]+", "-", results.campaign.device.lower()).strip("-")
-    return f"{device or 'phone'}.coreml.{precision}"
 
 
 def _save(table: LatencyTable, folder: Path) -> None:

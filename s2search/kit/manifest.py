@@ -19,6 +19,7 @@ import msgspec
 
 from s2search.block import Scenario, Shape
 from s2search.errors import InputError
+from s2search.form import Layout, StateKeeper
 from s2search.row import Role
 
 SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"
@@ -91,8 +92,9 @@ class Package(Strict, frozen=True, kw_only=True):
         path: Where it lies in the kit.
         weight_bytes: Bytes of its weights as stored.
         operations: How many operations it has, by type.
-        parity_db: Of the float32 program that it was converted from, against the eager module (999 where
-            they are equal). Not of the package.
+        states: What Core ML keeps from call to call; it makes zeros of it, and nobody gives it.
+        parity_db: Of the float32 graph that it was converted from, against the block or part itself in torch (999
+            where they are equal). Not of the package.
     """
 
     digest: str
@@ -101,6 +103,7 @@ class Package(Strict, frozen=True, kw_only=True):
     operations: dict[str, int]
     inputs: list[Input]
     outputs: list[str]
+    states: list[str] = []
     parity_db: float | None
 
 
@@ -123,6 +126,7 @@ class KitRow(Strict, frozen=True, kw_only=True):
     def label(self) -> str:
         """The row as people write it."""
         part = f"{self.part}[{self.options}]" if self.options else self.part
+        part = f"{part} commit" if self.role == "commit" else part
         return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
 
 
@@ -160,12 +164,20 @@ class Shots(Strict, frozen=True, kw_only=True):
 
 
 class Manifest(Strict, frozen=True, kw_only=True):
-    """The whole campaign of a kit; `shots` is left out where all blocks are timed."""
+    """The whole campaign of a kit; `shots` is left out where all blocks are timed.
+
+    Attributes:
+        layout: Of all packages: that of the exported package whose parts they are. Kits of before do not say; they had
+            the blocks' layout, with a state of another form.
+        state: Who keeps rings and tails.
+    """
 
     schema: Literal["s2search.kit/1"] = SCHEMA
     code_version: str
     preset: str
     converter: dict[str, str]
+    layout: Layout | msgspec.UnsetType = msgspec.UNSET
+    state: StateKeeper | msgspec.UnsetType = msgspec.UNSET
     protocol: KitProtocol
     packages: list[Package]
     rows: list[KitRow]

@@ -17,7 +17,7 @@ _LONGER = 1.05  # a sustained load ends with a whole round
 _TEXT = """# A measuring campaign for a phone
 
 {rows} rows ({packages} packages, {weights}) of the model `{preset}`, to be timed on an iPhone by a Mac.
-Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
+{form}Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
 {shots}
 You need a Mac with Xcode 16 or newer, Python 3.11 to 3.13, an Apple developer account (a free one will do), and an
 iPhone with iOS 18 or newer: connected by cable, unlocked, Developer Mode on (Settings, Privacy & Security), screen set
@@ -56,6 +56,7 @@ def readme(manifest: Manifest) -> str:
         packages=len(manifest.packages),
         weights=format_bytes(sum(package.weight_bytes for package in manifest.packages)),
         preset=manifest.preset,
+        form=_form_text(manifest),
         shots=_shots_text(manifest),
         code_version=manifest.code_version,
         coremltools=manifest.converter["coremltools"],
@@ -68,6 +69,12 @@ def readme(manifest: Manifest) -> str:
         rounds=manifest.protocol.rounds,
         sentinel_every=manifest.protocol.sentinel_every,
     )
+
+
+def _form_text(manifest: Manifest) -> str:
+    if isinstance(manifest.layout, UnsetType) or isinstance(manifest.state, UnsetType):
+        return ""
+    return f"The packages have the form of `--exporter 'coreml[layout={manifest.layout},state={manifest.state}]'`.\n"
 
 
 def _shots_text(manifest: Manifest) -> str:

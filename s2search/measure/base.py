@@ -86,8 +86,8 @@ class Memory:
     """Bytes of an item: stored weights, streaming state with a full window, activations at the worst moment.
 
     The peak includes inputs and outputs, of a commit the new state too, and excludes weights and the state before. A
-    profiler that cannot measure it gives the formula of the part's forward pass, and leaves `peak_memory` out of what
-    it measures.
+    profiler that cannot measure it gives the formula of the part's forward pass, or counts its own program, and leaves
+    `peak_memory` out of what it measures.
     """
 
     weight_bytes: int

@@ -20,33 +20,38 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from s2search.form import Layout, StateKeeper
 from s2search.measure.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measure.host import chip
+from s2search.row import ROLES, Role
 
 if TYPE_CHECKING:
-    from s2search.measure.torch_call import TorchCall
+    from s2search.measure.coreml_item import CoreMLItem
 
 _UNITS = {"neural_engine": "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "all": "ALL"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreML(Profiler):
-    """Times Core ML programs on this Mac, weights and activations in float16.
-
-    No commits: rings of keys and values have six axes, and a tensor of Core ML at most five.
+    """Times Core ML programs on this Mac, weights and activations in float16, in the form that is exported.
 
     Attributes:
         compute_unit: What Core ML may use beside the CPU; what it does use is the table's `placement`.
+        layout: `bc1s`: channels before tokens, or that of the blocks; that of the package that is to be shipped.
+        state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
     name: ClassVar[str] = "coreml"
     method: ClassVar[str] = (
-        "coremltools.convert of a torch.export program (iOS 18), perf_counter around each sample of MLModel.predict, "
-        "copies of inputs and outputs included; weights: weight.bin of the package; peak: the formula, not measured"
+        "the exporter's own conversion of every item (iOS 18), perf_counter around each sample of MLModel.predict, "
+        "copies of inputs and outputs included, states of Core ML made before and full of zeros at first; weights: "
+        "weight.bin of the package; peak: of the program, as if every operation's result were written out"
     )
     measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
 
     compute_unit: Literal["neural_engine", "gpu", "cpu", "all"] = "neural_engine"
+    layout: Layout = "bc1s"
+    state: StateKeeper = "core_ml"
 
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
@@ -55,6 +60,10 @@ class CoreML(Profiler):
         if find_spec("coremltools") is None:
             return "coremltools is not installed; reinstall s2search"
         return None
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles. See the base class."""
+        return ROLES
 
     def device(self) -> Device:
         """Return the Mac's facts. See the base class."""
@@ -77,52 +86,46 @@ class CoreML(Profiler):
 
     def prepare(self, item: Item) -> Prepared:
         """Convert the item and load it. See the base class."""
-        import torch
+        from s2search.measure.coreml_item import convert_item
 
-        from s2search.measure.torch_call import torch_call
-
-        return CoreMLProgram(item, torch_call(item, torch.device("cpu"), torch.float32), _UNITS[self.compute_unit])
+        converted = convert_item(item, self.layout).kept_by(self.state)
+        return CoreMLProgram(converted, _UNITS[self.compute_unit])
 
 
 class CoreMLProgram(Prepared):
-    """A converted and loaded program with its inputs by name."""
+    """A converted and loaded program with its inputs by name, and a state where Core ML keeps one."""
 
-    def __init__(self, item: Item, call: TorchCall, units: str) -> None:
-        from s2search.export.coreml import convert, load_coremltools, quiet
-        from s2search.export.graph import trace
-        from s2search.measure.tensor_call import TensorCall
+    def __init__(self, converted: CoreMLItem, units: str) -> None:
+        from s2search.export.coreml import load_coremltools, quiet
 
-        tensors = TensorCall(call)
-        self._item, self._state_bytes = item, tensors.float16_state_bytes
+        self._state_bytes, self._peak_bytes = converted.state_bytes, converted.peak_bytes
         folder = tempfile.mkdtemp(prefix="s2search.")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._package = Path(folder, "item.mlpackage")
         ct = load_coremltools()
         with quiet():
-            convert(trace(tensors, tensors.arguments), exact=tensors.exact).save(str(self._package))
+            converted.model.save(str(self._package))
             self._model = ct.models.MLModel(str(self._package), compute_units=ct.ComputeUnit[units])
-        self._inputs = {name: tensor.numpy() for name, tensor in tensors.arguments.items()}
+        self._inputs = {name: tensor.numpy() for name, tensor in converted.inputs.items()}
+        self._state = self._model.make_state() if converted.states else None
 
     def time_ms(self, repetitions: int) -> float:
         """Predict `repetitions` times. See the base class."""
-        predict, inputs = self._model.predict, self._inputs
+        predict, inputs, state = self._model.predict, self._inputs, self._state
         start = time.perf_counter()
         for _ in range(repetitions):
-            predict(inputs)
+            predict(inputs, state)
         return 1000 * (time.perf_counter() - start) / repetitions
 
     def output(self) -> Any:
-        """Return the first output of a call, a NumPy array."""
-        outputs = self._model.predict(self._inputs)
+        """Return the first output of a call, a NumPy array. States of Core ML's own are as the last call left them."""
+        outputs = self._model.predict(self._inputs, self._state)
         return outputs[self._model.get_spec().description.output[0].name]
 
     def memory(self) -> Memory:
-        """Return bytes of the package's weights, the state and, by the formula, activations. See the base class."""
-        from s2search.block import Precision
-
+        """Return bytes of the package's weights, the state and, at most, activations. See the base class."""
         weights = sum(file.stat().st_size for file in self._package.rglob("weight.bin"))
-        peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float16"))
-        return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
+        return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=self._peak_bytes)
 
     def placement(self) -> Mapping[str, int]:
         """Count operations by the unit that Core ML's compute plan prefers for them."""

@@ -36,8 +36,8 @@ class ExecuTorch(Profiler):
     name: ClassVar[str] = "executorch"
     method: ClassVar[str] = (
         "torch.export, constants folded, XNNPACK partitioner, perf_counter around each sample of Method.execute, which "
-        "copies its output; depthwise Conv3d as one grouped Conv2d, attention written out; weights: the .pte file; "
-        "peak: the formula of the block, not measured"
+        "copies its output; depthwise Conv3d as one grouped Conv2d, attention and GELU written out; weights: the .pte "
+        "file; peak: the formula of the block, not measured"
     )
     measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
 
@@ -150,17 +150,16 @@ class XnnpackProgram(Prepared):
 
 def xnnpack_program(call: TensorCall) -> tuple[bytes, dict[str, int]]:
     """Lower a call to a .pte: its bytes, and how many operators run where."""
-    from s2search.export.graph import banded, decompositions_of_attention, exported, quiet
+    from s2search.export.executorch_graph import decompositions_for_executorch, with_views
+    from s2search.export.executorch_program import joined, xnnpack_lowered
+    from s2search.export.graph import banded, exported, quiet
 
-    program = exported(banded(call, call.inputs), call.inputs, decompositions_of_attention())
+    program = with_views(exported(banded(call, call.inputs), call.inputs, decompositions_for_executorch()))
     with quiet():
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
         from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
-        lowered = to_edge_transform_and_lower(constant_prop_pass(program), partitioner=[XnnpackPartitioner()])
-        placed = placement(lowered.exported_program().graph_module)
-        return bytes(lowered.to_executorch().buffer), dict(placed)
+        lowered = xnnpack_lowered(constant_prop_pass(program))
+        return bytes(joined({"forward": lowered}).buffer), dict(placement(lowered.graph_module))
 
 
 def placement(graph: Any) -> Counter[str]:

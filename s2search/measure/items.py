@@ -12,6 +12,8 @@ from s2search.preset import Preset
 from s2search.row import ROLES, Role, Row
 
 SCENARIOS: tuple[Scenario, ...] = ("stream", "clip")
+#: Roles of a forward pass: all but commits, which known devices' tables do not foretell.
+FORWARD: tuple[Role, ...] = ("block", "switch", "fixed")
 _PARTS: dict[str, Role] = {"down": "switch", "up": "switch", "stem": "fixed", "head": "fixed"}
 
 

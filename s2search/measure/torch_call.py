@@ -77,7 +77,7 @@ def torch_call(item: Item, device: torch.device, dtype: torch.dtype) -> TorchCal
             return TorchCall(module=module, arguments=_part_arguments(item.part.name, item.shape, dtype), state=None)
         arguments, state = _block_arguments(item.part, item.shape, dtype), None
         if item.scenario == "stream":
-            window, grid = Window(frames=item.shape.context_frames), _grid(item.shape, item.part.stream)
+            window, grid = Window(frames=item.shape.context_frames), stream_grid(item.shape, item.part.stream)
             state = module.initial_state(1, grid, window, device, dtype)  # type: ignore[operator]
             for _ in range(-(-item.shape.context_frames // item.shape.frames)):
                 chunk_BTHWD, modulation_BT6D = torch.randn_like(arguments["x"]), arguments["modulation"]
@@ -114,10 +114,11 @@ def _part_arguments(name: str, shape: Shape, dtype: torch.dtype) -> dict[str, An
 
 
 def _stream(shape: Shape, stream: Stream, dtype: torch.dtype) -> Tensor:
-    return torch.randn(1, shape.frames, *_grid(shape, stream), shape.channels, dtype=dtype)
+    return torch.randn(1, shape.frames, *stream_grid(shape, stream), shape.channels, dtype=dtype)
 
 
-def _grid(shape: Shape, stream: Stream) -> tuple[int, int]:
+def stream_grid(shape: Shape, stream: Stream) -> tuple[int, int]:
+    """Return the token rows and columns of a stream."""
     return (shape.height, shape.width) if stream is Stream.HIGH else (shape.low_height, shape.low_width)
 
 

@@ -16,6 +16,7 @@ from s2search.export.holding import Arrays, HeldState, HoldingRuntime
 from s2search.export.package import Package
 from s2search.verify.coreml_program import Program
 from s2search.verify.evaluator import Evaluator, Mode, Watch
+from s2search.verify.heap import give_large_arrays_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class EvaluatedCoreML(HoldingRuntime):
 
     def __init__(self, package: Package, mode: Mode = "float16") -> None:
         super().__init__(package)
+        give_large_arrays_back()
         files = {function.file for function in package.manifest.functions}
         self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
         self.mode = mode

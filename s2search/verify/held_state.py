@@ -14,6 +14,7 @@ import numpy as np
 
 from s2search.export.holding import Arrays, HoldingRuntime
 from s2search.export.package import NEW, FunctionSpec, Manifest
+from s2search.export.part_package import PartManifest
 from s2search.export.step import MASKED, PAST_BIAS
 from s2search.verify.check import Check
 from s2search.verify.coreml_function import Function
@@ -56,7 +57,7 @@ class HeldStates(Check):
         return self.judge(subject, len(faults), 0, of=of, where=next(iter(faults), ""), why=why)
 
 
-def form_faults(function: Function, manifest: Manifest) -> list[str]:
+def form_faults(function: Function, manifest: Manifest | PartManifest) -> list[str]:
     """Return in what a function's use of states is not what the manifest says."""
     spec = manifest.function(function.name)
     expected = _declared(spec, manifest)
@@ -78,8 +79,8 @@ def form_faults(function: Function, manifest: Manifest) -> list[str]:
     return faults
 
 
-def _declared(spec: FunctionSpec, manifest: Manifest) -> list[tuple[str, str]]:
-    taken = {one.name: one for one in spec.inputs}
+def _declared(spec: FunctionSpec, manifest: Manifest | PartManifest) -> list[tuple[str, str]]:
+    taken = {one.name.removeprefix(NEW): one for one in (*spec.outputs, *spec.inputs)}
     return [
         (name, f"{taken[name].dtype} {'x'.join(map(str, taken[name].shape))}")
         for name in manifest.held

@@ -16,9 +16,6 @@ from s2search.verify.subject import Subject
 
 #: By precision, of a whole function: what rounding leaves, with room.
 LEAST_DB = {"float32": 90.0, "float16": 40.0, "compressed": 20.0}
-#: By exporter, instead. ExecuTorch 1.4.1 gives XNNPACK the GELU with erf where the model has the one with tanh: the two
-#: are 74 to 83 dB apart on inputs as they come.
-LEAST_DB_OF = {"executorch": 70.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +44,7 @@ class Parity(Check):
             raise CheckError(f"{function!r} does not return {min(missing)!r}", function=function)
         parts = {name: parity_db(array, got[name]) for name, array in expected.items()}
         worst = min(parts, key=lambda name: parts[name])
-        manifest = subject.package.manifest
-        least = LEAST_DB_OF.get(manifest.exporter) or least_db(LEAST_DB, manifest.precision)
+        least = least_db(LEAST_DB, subject.package.manifest.precision)
         result = self.judge(subject, parts[worst], least, of=function, where=worst, parts=parts)
         if result.status == "passed" or result.threshold is None:
             return result

@@ -66,7 +66,7 @@ class Weights(Check):
                 continue
             stored.update(names)
             if shares:
-                digests.add(_digest(tensor.values))
+                digests.add(half_digest(tensor.values))
             wanted = expected.of(tensor.name)
             if problem := difference(wanted, tensor):
                 differing |= {name: f"{problem} in {tensor.file}" for name in names if name not in differing}
@@ -76,17 +76,17 @@ class Weights(Check):
         constants = [tensor.values for tensor in others]
         for name in expected.tensors.keys() - stored:
             wanted = expected.tensors[name].detach().numpy()
-            if shares and (changes_nothing(wanted) or _digest(wanted) in digests):
+            if shares and (changes_nothing(wanted) or half_digest(wanted) in digests):
                 continue
             if not _is_folded(subject, name, expected.tensors[name], constants):
-                differing[name] = _harmed(expected.tensors[name], others)
+                differing[name] = harmed(expected.tensors[name], others)
         differing = {name: differing[name] for name in expected.tensors if name in differing}
         yield self.judge(
             subject,
             len(differing),
             0,
             where=next(iter(differing), ""),
-            why=_why(differing, len(expected.tensors), len(others)),
+            why=told(differing, len(expected.tensors), len(others)),
             parts=dict(sorted(furthest.items(), key=lambda item: -item[1])[:_NAMED]),
         )
 
@@ -203,7 +203,7 @@ def changes_nothing(weight: NDArray[Any]) -> bool:
     return bool((weight == 0).all() or (weight == 1).all())
 
 
-def _digest(numbers: NDArray[Any]) -> bytes:
+def half_digest(numbers: NDArray[Any]) -> bytes:
     """Return what is the same for the same float16 numbers: converters store equal tensors once, under one name."""
     with np.errstate(over="ignore"):
         halves = np.ascontiguousarray(numbers, np.float16)
@@ -237,7 +237,7 @@ def _rows_are_stored(weight: torch.Tensor, stored: list[NDArray[Any]], source: n
     )
 
 
-def _harmed(weight: torch.Tensor, others: list[StoredTensor]) -> str:
+def harmed(weight: torch.Tensor, others: list[StoredTensor]) -> str:
     """Return what is wrong with a weight that is not stored: where a constant has most of its numbers, in what."""
     flat = weight.detach().flatten().numpy()
     for tensor in others:
@@ -254,7 +254,14 @@ def _is_among(wanted: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
     )
 
 
-def _why(differing: dict[str, str], expected: int, others: int) -> str:
+def told(differing: dict[str, str], expected: int, others: int) -> str:
+    """Return in a sentence which weights differ, the first of them with its problem.
+
+    Args:
+        differing: Problems, by weight.
+        expected: How many weights the source has.
+        others: How many stored constants are none of them.
+    """
     beside = f"; {others} stored constants have no source: parity covers them" if others else ""
     if not differing:
         return f"all {expected} tensors of the source are stored{beside}"

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from s2search.export.coreml import load_coremltools
+from s2search.export.coreml import load_coremltools, quiet
 from s2search.export.coreml_package import CoreMLPackage
+from s2search.export.coreml_state import hold_states
 from s2search.verify.coreml_program import Program
 from s2search.verify.evaluated import EvaluatedCoreML
 from s2search.verify.evaluator import Evaluator
@@ -264,3 +265,33 @@ def test_states_in_another_order_are_named(broken):
     edit(broken.folder, change)
     (fault,) = faults(broken)
     assert fault.startswith("advance declares [('tail_01', 'float16 1x2'), ('keys_00', 'float16 1x4')], and not")
+
+
+def test_a_function_that_returns_a_state_it_never_took_writes_it_and_reads_none(tmp_path):
+    """As a decoder's first chunk does: whatever the state holds, a stream begins."""
+
+    def begin(x):
+        return builder().concat(values=[x, x], axis=1, name="new_keys_00")
+
+    def go_on(x, keys_00):
+        return builder().add(x=keys_00, y=np.float16(1), name="new_keys_00")
+
+    coremltools = load_coremltools()
+    descriptor = coremltools.utils.MultiFunctionDescriptor()
+    for function, shapes in ((begin, ((1, 2),)), (go_on, ((1, 2), (1, 4)))):
+        arrays = [np.zeros(shape, np.float16) for shape in shapes]
+        saved = save(tmp_path / f"{function.__name__}.mlpackage", function, arrays)
+        descriptor.add_function(str(saved), "main", function.__name__)
+    descriptor.default_function_name = "begin"
+    with quiet():
+        coremltools.utils.save_multifunction(descriptor, str(tmp_path / FILE))
+    edit(tmp_path, lambda specification: hold_states(specification, ("keys_00",)))
+    program = Program.load(tmp_path / FILE)
+    evaluator = Evaluator(program, "begin")
+    used = {"keys_00": torch.full((1, 4), 7.0)}
+    after = evaluator.run({"x": torch.tensor([[1.0, 2.0]])}, used)
+    assert after.outputs == {}
+    assert after.state["keys_00"].tolist() == [[1, 2, 1, 2]]
+    assert [one.type for one in evaluator.function.operations if "state" in one.type] == ["write_state"]
+    later = Evaluator(program, "go_on").run({"x": torch.zeros(1, 2)}, after.state)
+    assert later.state["keys_00"].tolist() == [[2, 3, 2, 3]]

@@ -63,8 +63,8 @@ def test_a_coreml_package_is_what_coremltools_writes_of_a_model_in_memory_bit_by
     assert found.specificationVersion == expected.specificationVersion
 
 
-@pytest.mark.parametrize("exporter", ["coreml", "onnx"])
-def test_an_export_of_a_wide_model_takes_less_than_twice_its_memory(tmp_path, exporter):
+@pytest.mark.parametrize(("exporter", "most"), [("coreml", 2), ("onnx", 2), ("executorch", 3.5)])
+def test_an_export_of_a_wide_model_takes_little_more_memory_than_the_model(tmp_path, exporter, most):
     (tmp_path / "middle.toml").write_text(MIDDLE)
     words = export(str(tmp_path / "middle.toml"), exporter, tmp_path / "package")
     process = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(tmp_path)})
@@ -73,7 +73,7 @@ def test_an_export_of_a_wide_model_takes_less_than_twice_its_memory(tmp_path, ex
     assert process.returncode == 0
     model_bytes = Package.load(tmp_path / "package").source.joinpath("model.safetensors").stat().st_size
     assert model_bytes > 700_000_000
-    assert usage.ru_maxrss * 1024 < 2 * model_bytes  # everything resident, mapped files included
+    assert usage.ru_maxrss * 1024 < most * model_bytes  # everything resident, mapped files included
 
 
 def test_an_export_that_is_killed_leaves_nothing_at_its_place_and_can_be_repeated(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from s2search.form import Form
 from s2search.kit.build import copy_mac
 from s2search.kit.manifest import KitProtocol, KitRow, Manifest, Package, ordered
 from s2search.preset import Preset
@@ -21,8 +22,8 @@ collect_ignore = ["fake_mac"]
 ROWS = [("block", "lcha", "", 0), ("block", "ssa", "", 1), ("switch", "down", "", 2), ("fixed", "stem", "", 3)]
 
 
-def write_kit(folder: Path, **changes) -> Manifest:
-    """Write a kit of four rows; packages 0 to 3 are files in place of Core ML."""
+def write_kit(folder: Path, *, rows_of=ROWS, form: Form | None = Form(), **changes) -> Manifest:  # noqa: B008
+    """Write a kit of four rows; packages 0 to 3 are files in place of Core ML. Kits of before say no form."""
     shape = Preset.named("s2dit-tiny").shape("256x144", "stream")
     protocol = KitProtocol(**{"rounds": 8, "sentinel_every": 2, "timeout_s": 2, "cool_down_s": 1, **changes})
     packages = [
@@ -33,9 +34,10 @@ def write_kit(folder: Path, **changes) -> Manifest:
             operations={"linear": 2},
             inputs=[{"name": "x", "shape": [1, 2], "dtype": "float16", "low": -1.0, "high": 1.0}],
             outputs=["y"],
+            states=["keys_00"] if form and form.state == "core_ml" and role == "block" else [],
             parity_db=130.0,
         )
-        for number in range(len(ROWS))
+        for number, (role, *_) in enumerate(rows_of)
     ]
     rows = [
         KitRow(
@@ -51,13 +53,14 @@ def write_kit(folder: Path, **changes) -> Manifest:
             state_bytes=10,
             peak_bytes=20,
         )
-        for number, (role, part, options, package) in enumerate(ROWS)
+        for number, (role, part, options, package) in enumerate(rows_of)
     ]
     groups = [[0, 1], [2, 3]]
     manifest = Manifest(
         code_version="s2search test",
         preset="s2dit-tiny",
         converter={"coremltools": "9.0"},
+        **({} if form is None else {"layout": form.layout, "state": form.state}),
         protocol=protocol,
         packages=packages,
         rows=rows,

@@ -9,24 +9,22 @@ import time
 
 import msgspec
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s2search.errors import InputError
-from s2search.export.coreml import convert
-from s2search.export.graph import trace
+from s2search.export.coreml import load_coremltools
+from s2search.form import Form
 from s2search.kit import build as building
 from s2search.kit.build import build
 from s2search.kit.manifest import KitProtocol, Manifest, ordered, read_manifest
-from s2search.measure.items import campaign_items
-from s2search.measure.tensor_call import TensorCall
-from s2search.measure.torch_call import torch_call
+from s2search.measure.coreml_item import convert_item
+from s2search.measure.items import FORWARD, campaign_items
 from s2search.preset import Preset
 from s2search.space import parse_blocks
+from tests.export.test_coreml import palette_sizes
 
 TINY = Preset.named("s2dit-tiny")
-FORWARD = ("block", "switch", "fixed")
 
 
 def items(candidates="ssa"):
@@ -41,9 +39,13 @@ def kit(tmp_path_factory):
         command(out), capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
     )
     assert (done.returncode, done.stderr) == (0, "")  # no advice of coremltools, no progress bars
-    assert f"{out}: 20 rows, 10 packages, " in done.stdout.replace("\n", "")
+    assert f"{out}: 24 rows, 12 packages, " in done.stdout.replace("\n", "")
     assert "follow its README.md" in done.stdout
     return out
+
+
+def load_spec(path):
+    return load_coremltools().utils.load_spec(str(path))
 
 
 def command(out):
@@ -84,9 +86,9 @@ def test_a_duration_that_is_none_is_refused_before_anything_is_written(s2search,
 
 def test_rows_are_blocks_by_precisions_by_compute_units_and_share_packages(kit):
     manifest, _ = read_manifest(kit)
-    assert len(manifest.rows) == 2 * 2 * 5
-    assert len(manifest.packages) == 2 * 5
-    assert len({(row.part, row.precision, row.compute_unit) for row in manifest.rows}) == 20
+    assert len(manifest.rows) == 2 * 2 * 6
+    assert len(manifest.packages) == 2 * 6
+    assert len({row.label for row in manifest.rows}) == 24
     bytes_of = dict.fromkeys(("float16", "w4a16"), 0)
     for row in manifest.rows:
         bytes_of[row.precision] += manifest.package(row).weight_bytes
@@ -109,11 +111,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 def test_the_date_of_conversion_does_not_make_a_package_another_one(tmp_path):
     (tmp_path / ".build").mkdir()
     (tmp_path / "packages").mkdir()
-    call = TensorCall(torch_call(items()[1], torch.device("cpu"), torch.float32))
-    model = convert(trace(call, call.arguments))
-    first = building._store(tmp_path, model, [], 100.0)
-    model.user_defined_metadata["com.github.apple.coremltools.conversion_date"] = "1999-12-31"
-    assert building._store(tmp_path, model, [], 100.0) == first
+    converted = convert_item(items()[1], "bc1s")
+    first = building._store(tmp_path, converted)
+    converted.model.user_defined_metadata["com.github.apple.coremltools.conversion_date"] = "1999-12-31"
+    assert building._store(tmp_path, converted) == first
     assert len(list((tmp_path / "packages").iterdir())) == 1
 
 
@@ -147,11 +148,11 @@ def test_finished_packages_are_not_converted_again(tmp_path, monkeypatch):
     out, seen = tmp_path / "kit", []
     real = building._convert
 
-    def convert(out, item, precisions):
+    def convert(out, item, *further):
         seen.append(item.key)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return real(out, item, precisions)
+        return real(out, item, *further)
 
     monkeypatch.setattr(building, "_convert", convert)
     few = [*items()[:1], *items()[3:]]  # no switches
@@ -224,9 +225,43 @@ def test_results_that_did_not_come_back_are_said_in_one_line(s2search, kit):
     assert "results.jsonl' cannot be read: No such file or directory; check the path" in done.err
 
 
-def test_a_commit_is_refused_in_one_line(tmp_path):
-    with pytest.raises(
-        InputError, match=r"^a kit cannot time 'stream ssa commit 3x3x4': .*; leave the role commit out$"
-    ):
-        build(tmp_path / "kit", campaign_items(TINY, "64x48", candidates=parse_blocks("ssa")), preset="s2dit-tiny")
-    assert not (tmp_path / "kit").exists()
+def test_packages_have_the_exporters_form_and_the_manifest_says_so(kit):
+    manifest, _ = read_manifest(kit)
+    assert (manifest.layout, manifest.state) == ("bc1s", "core_ml")
+    assert "coreml[layout=bc1s,state=core_ml]" in (kit / "README.md").read_text()
+    block, commit = (
+        manifest.package(next(row for row in manifest.rows if row.role == role)) for role in ("block", "commit")
+    )
+    assert [one.name for one in block.inputs] == ["x", "modulation", "text", "past_bias"]
+    assert [one.shape for one in block.inputs] == [[1, 64, 1, 12], [1, 384, 1, 1], [1, 64, 1, 16], [6]]
+    assert (block.states, block.outputs) == (["keys_00", "values_00"], ["y"])
+    assert (commit.states, commit.outputs) == (["keys_00", "values_00"], ["new_past_bias"])
+    assert block.inputs[-1].low == block.inputs[-1].high == 0  # all frames of the window are there
+    for row in manifest.rows:
+        spec = load_spec(kit / manifest.package(row).path)
+        assert [feature.name for feature in spec.description.state] == manifest.package(row).states
+        assert [feature.name for feature in spec.description.input] == [
+            one.name for one in manifest.package(row).inputs
+        ]
+
+
+def test_the_switches_and_the_two_ends_have_eight_bits_where_layers_have_four(kit):
+    manifest, _ = read_manifest(kit)
+    for row in manifest.rows:
+        if row.precision == "w4a16":
+            sizes = palette_sizes(load_spec(kit / manifest.package(row).path))
+            expected = {"block": {16, 256}, "commit": {16}}.get(row.role, {256})
+            assert set(sizes.values()) == expected, row.label
+
+
+@pytest.mark.slow
+def test_a_kit_of_the_blocks_layout_says_so_and_goes_on_only_as_one(tmp_path, monkeypatch):
+    out, form = tmp_path / "kit", Form(layout="blocks", state="plain")
+    monkeypatch.setattr(building, "readme", lambda manifest: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(out, items()[:1], preset="s2dit-tiny")
+    monkeypatch.undo()
+    manifest = build(out, items()[:1], preset="s2dit-tiny", form=form)
+    (package,) = manifest.packages
+    assert (manifest.layout, manifest.state, package.states) == ("blocks", "plain", [])
+    assert {one.name: one.shape for one in package.inputs}["keys_00"] == [1, 6, 4, 64]

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2search.errors import InputError, S2SearchError, TableError
+from s2search.form import Form
 from s2search.kit.ingest import ingest
 from s2search.lint.linter import lint
+from s2search.merging import merge
 from s2search.table import LatencyTable
 from tests.kit.conftest import write_kit
 from tests.kit.fake_mac.latencies import base_ms, sample_ms
@@ -255,3 +257,58 @@ def test_ending_ingest_at_random_moments_changes_nothing(kit, manifest, tmp_path
         ends += 1
     (folder,) = ingest(path, tables).folders
     assert contents(folder) == whole
+
+
+FORMS = {
+    "iphone-9.coreml.float16": Form(),
+    "iphone-9.coreml.float16.blocks": Form(layout="blocks"),
+    "iphone-9.coreml.float16.blocks.plain": Form(layout="blocks", state="plain"),
+    "iphone-9.coreml.float16.plain": Form(state="plain"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_table_says_in_which_form_its_packages_were_and_is_named_by_what_is_not_the_default(tmp_path, name):
+    form = FORMS[name]
+    manifest = write_kit(tmp_path / "kit", form=form)
+    (folder,) = ingest(write_results(tmp_path / "kit", manifest), tmp_path / "tables").folders
+    assert folder.name == name
+    protocol = LatencyTable.load(folder).card.protocol
+    assert (protocol["layout"], protocol["state"]) == (form.layout, form.state)
+    assert ("which are zeros" in protocol["method"]) == (form.state == "core_ml")
+
+
+def test_results_of_a_kit_of_before_give_the_table_that_they_gave(tmp_path):
+    manifest = write_kit(tmp_path / "kit", form=None)
+    found = json.loads((tmp_path / "kit" / "manifest.json").read_text())
+    assert not {"layout", "state"} & found.keys()
+    for package in found["packages"]:
+        del package["states"]  # as it was before
+    (tmp_path / "kit" / "manifest.json").write_text(json.dumps(found))
+    (table,) = ingest(write_results(tmp_path / "kit", manifest), tmp_path / "tables").tables
+    assert table.name == "iphone-9.coreml.float16"
+    assert not {"layout", "state"} & table.card.protocol.keys()
+    assert "all inputs ready, no state kept; bytes" in table.card.protocol["method"]
+
+
+@pytest.mark.parametrize("other", [None, Form(layout="blocks"), Form(state="plain")])
+def test_tables_of_two_forms_are_not_merged(tmp_path, other):
+    tables = []
+    for number, form in enumerate((Form(), Form(), other)):
+        kit = tmp_path / f"kit{number}"
+        results = write_results(kit, write_kit(kit, form=form, seed=number))
+        tables += ingest(results, tmp_path / f"tables{number}").tables
+    both = merge(tables[:2], name="both", overlap="pool")
+    for one in (tables[0], both):
+        with pytest.raises(TableError, match=r"differ in the form of what was timed: 'bc1s, core_ml' and '.*; merge "):
+            merge([one, tables[2]], name="mixed", overlap="pool")
+
+
+def test_a_commit_is_a_row_of_its_own_beside_the_read(tmp_path):
+    rows = [("block", "lcha", "", 0), ("block", "ssa", "", 1), ("commit", "ssa", "", 2), ("fixed", "stem", "", 3)]
+    manifest = write_kit(tmp_path / "kit", rows_of=rows)
+    (table,) = ingest(write_results(tmp_path / "kit", manifest), tmp_path / "tables").tables
+    ms = {row.role: row.latency_ms for row in table.rows if row.part == "ssa"}
+    assert ms == {"block": pytest.approx(base_ms(1), rel=0.01), "commit": pytest.approx(base_ms(2), rel=0.01)}
+    told = table.card.protocol["rows"].keys()
+    assert {f"stream {what} 3x9x16 float16 cpu_and_neural_engine" for what in ("ssa", "ssa commit")} <= told

@@ -50,7 +50,7 @@ def made(monkeypatch):
     """Items that were converted; packages are files in place of Core ML's, which take minutes at this size."""
     keys = []
 
-    def convert(out, item, precisions):
+    def convert(out, item, precisions, form):
         keys.append(item.key)
         for precision in precisions:
             digest = f"sha256:{item.key} {precision}"
@@ -64,7 +64,7 @@ def made(monkeypatch):
                 parity_db=130.0,
             )
             (out / package.path).mkdir(parents=True)
-            yield precision, Built(made_of={}, package=package, state_bytes=10)
+            yield precision, Built(made_of={}, package=package, state_bytes=10, peak_bytes=10)
 
     monkeypatch.setattr(building, "_convert", convert)
     return keys

@@ -6,15 +6,17 @@ from types import SimpleNamespace
 import coremltools
 import numpy as np
 import pytest
-import torch
 from coremltools.models import compute_plan
 
+from s2search.export.coreml_package import CoreML as Exporter
+from s2search.form import LAYOUTS, STATE_KEEPERS, Form
 from s2search.measure.coreml import CoreML
-from s2search.measure.torch_call import torch_call
+from s2search.measure.step_call import step_call
 from s2search.testing.profilers import check_profiler, miniature_items
-from tests.measure.test_tensor_call import first, snr_db
+from tests.measure.test_tensor_call import snr_db
 
-STREAM = tuple(item for item in miniature_items() if item.scenario == "stream" and item.role != "commit")
+STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
+FEW = tuple(item for item in STREAM if item.key in ("stream ssa commit 1x3x3", "stream head 1x3x3"))
 
 
 @pytest.fixture
@@ -22,14 +24,18 @@ def mac(monkeypatch):
     """A Mac whose framework answers with torch's own numbers in float16."""
     loaded = []
 
+    def make_state(model):
+        return tuple(feature.name for feature in model.get_spec().description.state)
+
     def predict(model, data, state=None):
         description = model.get_spec().description
         assert set(data) == {feature.name for feature in description.input}
+        assert state == (make_state(model) or None)
         for feature in description.input:
             array = data[feature.name]
             assert array.dtype == np.float32
             assert list(array.shape) == list(feature.type.multiArrayType.shape)
-            assert array.ndim <= 5
+            assert array.ndim <= (5 if feature.name == "latents" else 4)
         loaded.append(model)
         return {
             feature.name: np.zeros(tuple(feature.type.multiArrayType.shape), np.float16)
@@ -48,6 +54,7 @@ def mac(monkeypatch):
     )
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(coremltools.models.MLModel, "predict", predict)
+    monkeypatch.setattr(coremltools.models.MLModel, "make_state", make_state)
     monkeypatch.setattr(coremltools.models.MLModel, "get_compiled_model_path", lambda self: "/tmp/item.mlmodelc")
     monkeypatch.setattr(
         compute_plan.MLComputePlan, "load_from_path", staticmethod(lambda path, compute_units=None, **_: plan)
@@ -59,16 +66,39 @@ class MLNeuralEngineComputeDevice:
     """Named as coremltools names it."""
 
 
-@pytest.mark.parametrize("item", STREAM, ids=lambda item: item.key)
+@pytest.mark.parametrize(
+    "item", [pytest.param(one, id=one.key, marks=() if one in FEW else pytest.mark.slow) for one in STREAM]
+)
 def test_every_item_becomes_a_program_that_takes_what_it_is_given(mac, item):
     prepared = CoreML().prepare(item)
     assert prepared.time_ms(2) > 0
     assert len(mac) == 2
-    assert prepared.output().shape == first(torch_call(item, torch.device("cpu"), torch.float32)()).shape
+    assert prepared.output().shape == returned(item).shape
+
+
+def returned(item):
+    """Return the first thing that a program returns: of a commit the sums, or which frames of a ring are there."""
+    return step_call(item, "bc1s").expected[0]
+
+
+def test_its_form_is_the_exporters_own():
+    assert (CoreML().layout, CoreML().state) == (Exporter().layout, Exporter().state) == (Form().layout, Form().state)
+    for layout in LAYOUTS:
+        for state in STATE_KEEPERS:
+            Exporter(layout=layout, state=state)
+
+
+@pytest.mark.parametrize("item", FEW, ids=lambda item: item.key)
+def test_states_of_core_mls_own_are_made_once_and_only_where_asked(mac, item):
+    CoreML().prepare(item).time_ms(1)
+    CoreML(state="plain").prepare(item).time_ms(1)
+    kept, plain = ([feature.name for feature in model.get_spec().description.state] for model in mac)
+    assert kept == (["keys_00", "values_00"] if item.role == "commit" else [])
+    assert plain == []
 
 
 def test_it_keeps_the_contract_of_profilers(mac):
-    check_profiler(CoreML(compute_unit="all"), (STREAM[0], STREAM[-1]))
+    check_profiler(CoreML(compute_unit="all"), FEW)
 
 
 def test_it_asks_for_the_compute_units_of_its_option(mac):
@@ -97,5 +127,5 @@ def test_elsewhere_it_says_that_it_needs_a_mac():
 @pytest.mark.skipif(platform.system() != "Darwin", reason="needs a Mac")
 @pytest.mark.parametrize("item", STREAM, ids=lambda item: item.key)
 def test_core_ml_computes_what_torch_does(item):
-    expected = first(torch_call(item, torch.device("cpu"), torch.float32)())
-    assert snr_db(expected, CoreML(compute_unit="cpu").prepare(item).output()) > 40
+    expected = returned(item)
+    assert snr_db(expected, CoreML(compute_unit="cpu", state="plain").prepare(item).output()) > 40

@@ -28,7 +28,7 @@ STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
 def test_executorch_computes_what_torch_does(item):
     program = ExecuTorch(pin=False).prepare(item)
     expected = first(torch_call(item, torch.device("cpu"), torch.float32)())
-    assert snr_db(expected, program.output()) > 75
+    assert snr_db(expected, program.output()) > 90
     assert program.placement()["xnnpack"] > 0
     assert program.placement().get("portable", 0) < program.placement()["xnnpack"]
 

@@ -1,5 +1,5 @@
-// One row, loaded: its inputs, and predictions timed back to back. A model with Core ML states gets new ones for every
-// sample, made outside the time that is taken; the packages of this kit have their states as plain inputs.
+// One row, loaded: its inputs, and predictions timed back to back. A model with Core ML states (rings and tails, unless
+// the kit was built with --state plain) gets new ones for every sample, made outside the time that is taken: zeros.
 
 import CoreML
 import Foundation
