@@ -34,7 +34,7 @@ BAD_INPUTS = [
     (["plan", "--group-size", "3"], 2, "groups of 3; group sizes: 1, 2, 4, 7, 14, 28"),
     (["plan", "--candidates", "lcha,ssaa"], 2, "did you mean 'ssa'?"),
     (["plan", "--candidates", "full"], 2, "has no row for 'full'"),
-    (["plan", "--candidates", "lcha[gate=maybe]"], 2, "'maybe'"),
+    (["plan", "--candidates", "lcha[gate=maybe]"], 2, "gate=maybe; allowed: true or false"),
     (["plan", "--candidates", "lcha,lcha[gate=false]"], 2, "give --score FILE"),
     (["plan", "--score", "nope"], 2, "no score is called 'nope'"),
     (["plan", "--score", "nope.json"], 2, "'nope.json'"),
@@ -169,7 +169,7 @@ def test_figures_and_fronts_are_written(s2search: Run, tmp_path: Path) -> None:
 
 
 def test_a_measurement_survives_ctrl_c_and_is_never_overwritten(s2search: Run, tmp_path: Path) -> None:
-    words = ["measure", "--out", "mine", "--candidates", "ssa", "--scenario", "stream", "--rounds", "400"]
+    words = ["measure", "--out", "mine", "--candidates", "ssa", "--scenario", "stream", "--rounds", "60"]
     with subprocess.Popen(
         [sys.executable, "-m", "s2search.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE
     ) as process:
@@ -184,7 +184,7 @@ def test_a_measurement_survives_ctrl_c_and_is_never_overwritten(s2search: Run, t
         "s2search: interrupted; nothing is lost: a measurement goes on when its command is repeated"
     ]
     kept = samples.read_bytes()
-    assert s2search(*words[:-1], "300").err.startswith("s2search: 'mine/samples.jsonl' belongs to another campaign")
+    assert s2search(*words[:-1], "50").err.startswith("s2search: 'mine/samples.jsonl' belongs to another campaign")
     assert s2search(*words).code == 0
     assert samples.read_bytes().startswith(kept.rpartition(b"\n")[0])
     again = s2search(*words)

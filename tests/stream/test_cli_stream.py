@@ -59,6 +59,7 @@ def test_a_stream_is_the_same_per_seed_and_goes_on_where_it_stopped(s2search: Ru
     assert len(read_video(tmp_path / "one.mp4")) + len(read_video(tmp_path / "two.mp4")) == 45
 
 
+@pytest.mark.slow
 def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) -> None:
     import torch
 
