@@ -37,7 +37,9 @@ def throttling(rows: int) -> NDArray[np.float64]:
     return (1 + 0.1 * row_T / rows) * np.where(row_T // 50 % 2, 1.25, 1.0)
 
 
-@pytest.mark.parametrize(("device", "target"), [("pixel2", 0.044), ("samsung_a50", 0.024)])
+@pytest.mark.parametrize(
+    ("device", "target"), [("pixel2", 0.044), pytest.param("samsung_a50", 0.024, marks=pytest.mark.slow)]
+)
 def test_the_error_on_held_out_layouts_of_a_phone_keeps_its_target(device: str, target: float) -> None:
     found = evaluate(read_layouts(DATA / f"{device}.csv"))
     assert found.drift

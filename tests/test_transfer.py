@@ -57,8 +57,9 @@ def test_ten_chosen_timings_of_a_phone_keep_the_target(
 
 @pytest.mark.parametrize(
     ("target", "mean", "worst"),
-    [("samsung_a50", 0.051, 0.07), pytest.param("pixel2", 0.080, 0.10, marks=pytest.mark.slow)],
+    [("samsung_a50", 0.051, 0.07), ("pixel2", 0.080, 0.10)],
 )
+@pytest.mark.slow
 def test_the_target_is_kept_where_known_devices_never_ran_the_layouts_that_are_foretold(
     target: str, mean: float, worst: float
 ) -> None:

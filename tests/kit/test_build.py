@@ -173,6 +173,7 @@ def test_packages_of_a_killed_build_with_other_options_do_not_stay(tmp_path, mon
     assert len(list((out / "packages").iterdir())) == len(manifest.packages) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # coremltools leaves a folder behind
 def test_a_full_disk_is_said_in_one_line_and_the_build_goes_on(tmp_path):
     out = tmp_path / "kit"

@@ -80,6 +80,7 @@ def test_a_phone_that_does_not_come_back_ends_the_command_and_the_next_one_goes_
     assert table_csv(mac, tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_phone_unplugged_under_coremltools_is_waited_for(mac):
     mac.faults(cold={"p1": "unplug"}, looks_until_back=8)
     assert mac.run().count("not connected; waiting") == 2

@@ -108,6 +108,7 @@ def test_a_phone_unplugged_under_sustained_load_begins_that_load_anew_and_the_ta
     assert tables_of(mac, tmp_path / "one") == tables_of(undisturbed, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_phone_unplugged_before_counts_for_both_tables(mac, tmp_path, undisturbed):
     mac.faults(unplug_at=[3, 30], looks_until_back=8)
     mac.run()

@@ -129,6 +129,7 @@ def test_it_keeps_the_contract_of_profilers(runner):
     check_profiler(OnFakePhone(runner=runner), ITEMS)
 
 
+@pytest.mark.slow
 def test_a_campaign_on_the_phone_ends_in_a_table_with_its_facts(tmp_path, runner):
     profiler = OnFakePhone(runner=runner)
     table = measure(profiler, ITEMS, tmp_path / "t", preset="mini", protocol=Protocol(rounds=2))

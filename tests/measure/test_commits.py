@@ -179,6 +179,7 @@ def test_chunk_and_window_are_options_and_stand_in_rows_and_card(s2search, tmp_p
     assert kept.keys() == {"ssa", "ssa commit"}
 
 
+@pytest.mark.slow
 def test_without_the_options_chunk_and_window_are_the_presets(s2search, tmp_path):
     assert s2search(*MEASURE, "--role", "commit").code == 0
     table, preset = LatencyTable.load(tmp_path / "t"), Preset.named("s2dit-tiny")
@@ -186,6 +187,7 @@ def test_without_the_options_chunk_and_window_are_the_presets(s2search, tmp_path
     assert table.card.protocol["stream"] == {"chunk_frames": preset.chunk_frames, "context_frames": 6}
 
 
+@pytest.mark.slow
 def test_roles_may_be_chosen(s2search, tmp_path):
     assert s2search(*MEASURE, "--role", "block", "--role", "fixed").code == 0
     assert {row.role for row in LatencyTable.load(tmp_path / "t").rows} == {"block", "fixed"}

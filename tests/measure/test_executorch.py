@@ -19,7 +19,7 @@ STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
     [
         pytest.param(
             item,
-            marks=[pytest.mark.slow] * (item.role == "commit" or item.part.name in ("lcha", "full", "kv_compressed")),
+            marks=() if item.key == "stream ssa 1x3x3" else pytest.mark.slow,
         )
         for item in STREAM
     ],

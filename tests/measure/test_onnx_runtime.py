@@ -33,6 +33,7 @@ def test_onnx_runtime_computes_what_torch_does(item):
     assert sum(placement.values()) > 0
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_profilers():
     check_profiler(OnnxRuntime(), STREAM[:1])
 

@@ -234,6 +234,7 @@ def test_without_transformers_one_line_names_the_extra(
             ask()
 
 
+@pytest.mark.slow
 def test_loading_says_nothing_even_where_half_of_the_weights_is_left_out(tmp_path: Path) -> None:
     clip_model(pictures=True).save_pretrained(tmp_path)
     save_clip_tokenizer(tmp_path)

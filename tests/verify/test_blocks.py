@@ -44,12 +44,7 @@ def label(item):
 
 @pytest.mark.parametrize(
     "item",
-    [
-        pytest.param(
-            item, id=label(item), marks=[] if item.role != "block" or label(item) in QUICK else pytest.mark.slow
-        )
-        for item in ITEMS
-    ],
+    [pytest.param(item, id=label(item), marks=[] if label(item) in QUICK else pytest.mark.slow) for item in ITEMS],
 )
 def test_a_converted_part_gives_what_the_part_gives(item, tmp_path):
     program, inputs, expected = converted(item, tmp_path / "part.mlpackage")
