@@ -15,6 +15,7 @@ from s2search.measure.base import Item
 from s2search.measure.step_call import step_call
 from s2search.space import parse_blocks
 from s2search.testing.profilers import miniature_items
+from tests.export.test_channels_first import Stranger
 
 ITEMS = miniature_items()
 OPTIONS = (
@@ -101,18 +102,6 @@ class Strange(SSA):
 
     def build(self, shape):
         return Stranger(super().build(shape))
-
-
-class Stranger(torch.nn.Module):
-    """A layer with what the contract of blocks asks for, and no more."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-        self.initial_state, self.commit = layer.initial_state, layer.commit
-
-    def forward(self, *inputs):
-        return self.layer(*inputs)
 
 
 class Forgetful(Strange):
