@@ -97,6 +97,7 @@ def test_states_of_core_mls_own_are_made_once_and_only_where_asked(mac, item):
     assert plain == []
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_profilers(mac):
     read_and_commit = [item for item in STREAM if item.key in ("stream ssa 1x3x3", "stream ssa commit 1x3x3")]
     check_profiler(CoreML(compute_unit="all"), read_and_commit)

@@ -13,16 +13,13 @@ from tests.measure.test_tensor_call import first, snr_db
 
 ITEMS = miniature_items()
 STREAM = tuple(item for item in ITEMS if item.scenario == "stream")
-SLOW = ("full", "kv_compressed")  # their operators are those of ssa
+QUICK = ("stream lcha 1x3x3", "stream ssa commit 1x3x3")
 CLIP = next(item for item in ITEMS if item.scenario == "clip" and item.part.name == "lcha")
 
 
 @pytest.mark.parametrize(
     "item",
-    [
-        pytest.param(item, id=item.key, marks=pytest.mark.slow if item.part.name in SLOW else ())
-        for item in (*STREAM, CLIP)
-    ],
+    [pytest.param(item, id=item.key, marks=() if item.key in QUICK else pytest.mark.slow) for item in (*STREAM, CLIP)],
 )
 def test_onnx_runtime_computes_what_torch_does(item):
     session = OnnxRuntime(pin=False).prepare(item)
