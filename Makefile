@@ -12,7 +12,7 @@ demo: .venv/installed  ## plan 10 frames per second on the shipped iPhone table,
 
 test: .venv/installed  ## all tests but the slow ones
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not benchmark"
-	$(BIN)/python -m pytest -q -s -m "benchmark and not slow"
+	$(BIN)/python -m pytest -q -s -m "benchmark and not slow" tests/benchmarks
 
 slow: .venv/installed  ## tests of minutes
 	$(BIN)/python -m pytest -q -m slow

@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -190,15 +189,3 @@ def test_more_different_partial_layouts_than_may_be_kept_give_a_lower_bound() ->
     assert whole.exact
     assert not capped.exact
     assert 0 < capped.count < whole.count
-
-
-@pytest.mark.benchmark
-def test_counting_takes_no_longer_than_a_third_of_a_second_however_much_there_is_to_count() -> None:
-    problem = random_problem(np.random.default_rng(3), layers=48, candidates=6, costs="noisy", tightness=0.7)
-    score = int(problem.fixed_point_score_LC.max(axis=1).sum())
-    times = []
-    for gap in (score // 10, score // 10, score // 4, score // 4):
-        start = time.process_time()
-        find_ties(problem, score, gap=gap)
-        times.append(time.process_time() - start)
-    assert max(min(times[:2]), min(times[2:])) < 1 / 3
