@@ -8,8 +8,8 @@ Importing this package loads neither torch nor coremltools.
 
 from importlib.metadata import version
 
-from s2search.plan import Plan
-from s2search.table import LatencyTable
+from s2search.planner.plan import Plan
+from s2search.tables.table import LatencyTable
 
 __all__ = ["LatencyTable", "Plan", "__version__"]
 __version__ = version("s2search")

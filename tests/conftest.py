@@ -42,7 +42,7 @@ def s2search(tmp_path: Path) -> Callable[..., Outcome]:
 
     def run(*words: str) -> Outcome:
         done = subprocess.run(
-            [sys.executable, "-m", "s2search.cli", *words],
+            [sys.executable, "-m", "s2search", *words],
             cwd=tmp_path,
             env={**os.environ, "COLUMNS": "80"},
             capture_output=True,

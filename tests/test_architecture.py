@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {
     *("s2search", "latency_tables", "blocks", "notebooks", "tests", "pyproject.toml"),
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "DECISIONS.md", "LICENSE", "Makefile", "constraints.txt"),
-    *(".ci", ".gitignore"),
+    *("docs", "SECURITY.md", "CITATION.cff", ".ci", ".github", ".gitignore"),
 }
 
 
@@ -42,7 +42,7 @@ def test_no_room_is_a_drawer_for_everything() -> None:
 
 def test_planning_loads_neither_torch_nor_a_runtime_nor_the_pictures() -> None:
     program = (
-        "import sys; from s2search.cli import main; sys.argv = ['s2search', 'plan', '--budget', '260ms']\n"
+        "import sys; from s2search.cli.main import main; sys.argv = ['s2search', 'plan', '--budget', '260ms']\n"
         "try: main()\n"
         "except SystemExit as stop: assert stop.code == 0\n"
         "heavy = {'torch', 'coremltools', 'optuna', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)\n"

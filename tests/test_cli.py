@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s2search.plan import Plan
+from s2search.planner.plan import Plan
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -170,9 +170,7 @@ def test_figures_and_fronts_are_written(s2search: Run, tmp_path: Path) -> None:
 
 def test_a_measurement_survives_ctrl_c_and_is_never_overwritten(s2search: Run, tmp_path: Path) -> None:
     words = ["measure", "--out", "mine", "--candidates", "ssa", "--scenario", "stream", "--rounds", "60"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "s2search.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-m", "s2search", *words], cwd=tmp_path, stderr=subprocess.PIPE) as process:
         samples = tmp_path / "mine" / "samples.jsonl"
         while not samples.exists() or samples.read_bytes().count(b"\n") < 20:
             assert process.poll() is None
@@ -202,7 +200,7 @@ def test_plugins_lists_every_family_with_its_distribution(s2search: Run) -> None
 
 def test_narrow_and_plain_terminals_are_served(tmp_path: Path) -> None:
     environment = {**os.environ, "COLUMNS": "50", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "s2search.cli", "plan", "--budget", "260ms"]
+    command = [sys.executable, "-m", "s2search", "plan", "--budget", "260ms"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     strips = [line for line in done.stdout.splitlines() if line.startswith(("high res", "low res"))]
@@ -211,7 +209,7 @@ def test_narrow_and_plain_terminals_are_served(tmp_path: Path) -> None:
 
 
 def test_a_reader_who_closes_the_pipe_early_sees_no_traceback(s2search: Run) -> None:
-    command = f"{sys.executable} -m s2search.cli plan --json | head -n 1"
+    command = f"{sys.executable} -m s2search plan --json | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "{\n"
     assert done.stderr == ""

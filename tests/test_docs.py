@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from s2search import registry
-from s2search.table import installed_tables
+from s2search.tables.table import installed_tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,7 +33,7 @@ LONG = ("kit build", "table transfer")  # nothing after them needs what they wri
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith(LONG)])
 def test_a_long_command_line_of_the_readme_works(tmp_path: Path, line: str) -> None:
     (tmp_path / "tests").symlink_to(ROOT / "tests")
-    done = run([sys.executable, "-m", "s2search.cli", *shlex.split(line)], tmp_path)
+    done = run([sys.executable, "-m", "s2search", *shlex.split(line)], tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -42,7 +42,7 @@ def test_every_other_command_line_of_the_readme_works_in_order(tmp_path: Path) -
     assert len(lines) >= 8
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     for line in lines:
-        done = run([sys.executable, "-m", "s2search.cli", *shlex.split(line)], tmp_path)
+        done = run([sys.executable, "-m", "s2search", *shlex.split(line)], tmp_path)
         assert done.returncode == 0, f"s2search {line}\n{done.stderr}"
     assert (tmp_path / "front.png").exists()
     assert (tmp_path / "out/mine/samples.jsonl").exists()
@@ -63,7 +63,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, program: str, printed: st
 
 
 def test_the_readme_names_every_command_solver_and_table() -> None:
-    help_text = run([sys.executable, "-m", "s2search.cli", "--help"], ROOT).stdout
+    help_text = run([sys.executable, "-m", "s2search", "--help"], ROOT).stdout
     commands = re.findall(r"^  (\w+)  +[A-Z]", help_text, flags=re.MULTILINE)
     assert {"plan", "frontier", "measure", "plugins"} <= set(commands)
     for command in commands:

@@ -41,23 +41,21 @@ def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_installed_plugin_is_listed_with_its_distribution(site: Path) -> None:
-    listed = run(site, "-m", "s2search.cli", "plugins").stdout
+    listed = run(site, "-m", "s2search", "plugins").stdout
     for name in ("pointwise", "prefer_early", "greedy"):
         assert any(name in line and "s2search-example 1.2.3" in line for line in listed.splitlines())
 
 
 def test_an_installed_score_and_solver_make_a_plan(site: Path) -> None:
     words = ["plan", "--budget", "260ms", "--score", "prefer_early", "--solver", "greedy"]
-    done = run(site, "-m", "s2search.cli", *words)
+    done = run(site, "-m", "s2search", *words)
     assert done.returncode == 0, done.stderr
     assert "L12S16" in done.stdout
     assert "made up: the first candidate" in done.stdout
 
 
 def test_an_installed_block_is_a_candidate_like_any_other(site: Path) -> None:
-    done = run(
-        site, "-m", "s2search.cli", "plan", "--candidates", "lcha,pointwise[expansion=2]", "--score", "prefer_early"
-    )
+    done = run(site, "-m", "s2search", "plan", "--candidates", "lcha,pointwise[expansion=2]", "--score", "prefer_early")
     assert done.returncode == 2
     assert "has no row for 'pointwise[expansion=2]'" in done.stderr
 
@@ -80,7 +78,7 @@ def test_an_installed_exporter_passes_the_conformance_suite_and_is_verified_but_
     site: Path, tmp_path: Path
 ) -> None:
     check = (
-        "from pathlib import Path; from s2search import registry; from s2search.verify.verify import verify; "
+        "from pathlib import Path; from s2search import registry; from s2search.verification.verify import verify; "
         "from s2search.testing.exporters import check_exporter, tiny_model; "
         f"folder = Path({str(tmp_path)!r}); "
         "check_exporter(registry.create('exporters', 'listing'), tiny_model('SL'), folder, least_snr_db=100); "
@@ -103,7 +101,7 @@ def test_two_distributions_may_not_offer_the_same_name(site: Path, tmp_path: Pat
     (other / "entry_points.txt").write_text("[s2search.solvers]\ngreedy = rival:Greedy\n")
     paths = os.pathsep.join([str(site), str(tmp_path)])
     done = subprocess.run(
-        [sys.executable, "-m", "s2search.cli", "plan", "--solver", "greedy"],
+        [sys.executable, "-m", "s2search", "plan", "--solver", "greedy"],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,

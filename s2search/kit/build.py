@@ -1,6 +1,6 @@
 """Makes a kit: one folder with every block at every shape in every precision as a Core ML package, and all beside it.
 
-Packages have the form that the exporter writes (`s2search/measure/coreml_item.py`) and are named by a hash of their
+Packages have the form that the exporter writes (`s2search/measurement/coreml_item.py`) and are named by a hash of their
 content, so equal ones are stored once; beside them are the manifest, the runner, the Swift sources and a README. Every
 finished package leaves a note in `.build/`; the same command goes on where a killed one stopped. The manifest comes
 last: a folder with a manifest is a whole kit.
@@ -24,7 +24,7 @@ import msgspec
 
 from s2search.document import write_text
 from s2search.errors import InputError
-from s2search.form import Form
+from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import (
     MANIFEST,
     ComputeUnits,
@@ -42,13 +42,13 @@ from s2search.kit.manifest import (
 )
 from s2search.kit.readme import readme
 from s2search.kit.shots import Choice
-from s2search.measure.base import Item
-from s2search.measure.schedule import sentinel_of
+from s2search.measurement.base import Item
+from s2search.measurement.schedule import sentinel_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from s2search.measure.coreml_item import CoreMLItem
+    from s2search.measurement.coreml_item import CoreMLItem
 
 KitPrecision = Literal["float16", "w4a16"]
 PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)
@@ -152,8 +152,8 @@ def _packages(
 def _convert(
     out: Path, item: Item, precisions: Sequence[KitPrecision], form: Form
 ) -> Iterator[tuple[KitPrecision, Built]]:
-    from s2search.export.coreml import palettize
-    from s2search.measure.coreml_item import convert_item
+    from s2search.exporters.coreml.contents import palettize
+    from s2search.measurement.coreml_item import convert_item
 
     whole = convert_item(item, form.layout)
     for precision in precisions:
@@ -179,7 +179,7 @@ def _bits(item: Item) -> tuple[dict[str, int], int]:
 
 def _store(out: Path, converted: CoreMLItem) -> Package:
     """Save a package under its digest, unless an equal one is there."""
-    from s2search.export.coreml import read_contents
+    from s2search.exporters.coreml.contents import read_contents
 
     model = converted.model
     spec = model.get_spec()

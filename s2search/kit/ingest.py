@@ -21,8 +21,8 @@ from s2search.kit.manifest import Manifest, read_manifest
 from s2search.kit.results import Failed, Results, Sample
 from s2search.kit.sustained import seconds_of, sustained_samples
 from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
-from s2search.measure.correction import Timing, correct
-from s2search.table import LatencyTable, refuse_existing
+from s2search.measurement.correction import Timing, correct
+from s2search.tables.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")
 _DIGITS = 6  # of milliseconds: a nanosecond

@@ -19,8 +19,8 @@ import msgspec
 
 from s2search.block import Scenario, Shape
 from s2search.errors import InputError
-from s2search.form import Layout, StateKeeper
-from s2search.row import Role
+from s2search.exporters.coreml.form import Layout, StateKeeper
+from s2search.tables.row import Role
 
 SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"
 MANIFEST = "manifest.json"

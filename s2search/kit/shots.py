@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s2search.blend import LEAST_SHOTS, Belief, choose_probes
-from s2search.calibration import expected_misfit
 from s2search.errors import InputError, MissingRowError
-from s2search.known_rows import known_ms, row_items
-from s2search.measure.base import Item
-from s2search.table import LatencyTable
+from s2search.measurement.base import Item
+from s2search.tables.table import LatencyTable
+from s2search.transfer.blend import LEAST_SHOTS, Belief, choose_probes
+from s2search.transfer.known_rows import known_ms, row_items
+from s2search.transfer.trust import expected_misfit
 
 
 @dataclass(frozen=True, kw_only=True)

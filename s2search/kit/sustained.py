@@ -1,6 +1,6 @@
 """What a kit's sustained load gave: the last third of every group's stretch, when the phone is as hot as it gets.
 
-The third is that of `s2search measure --sustained`; see `s2search.measure.schedule.steady_round`.
+The third is that of `s2search measure --sustained`; see `s2search.measurement.schedule.steady_round`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from s2search.errors import InputError
 from s2search.kit.manifest import Manifest
 from s2search.kit.results import Hot, Results, Sample
-from s2search.measure.schedule import steady_round
+from s2search.measurement.schedule import steady_round
 
 
 def sustained_samples(manifest: Manifest, results: Results, failed: Collection[int]) -> list[Sample]:

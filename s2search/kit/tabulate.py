@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
-from s2search.card import Card, Provenance
-from s2search.form import Form
+from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import KitRow, Manifest, digest_of
 from s2search.kit.results import Hot, Results, Sample
-from s2search.measure.base import Device
-from s2search.measure.correction import Correction, ItemTimes
-from s2search.measure.items import long_skip_row
-from s2search.row import Row
-from s2search.table import LatencyTable
+from s2search.measurement.base import Device
+from s2search.measurement.correction import Correction, ItemTimes
+from s2search.measurement.items import long_skip_row
+from s2search.tables.card import Card, Provenance
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable
 
 _DIGITS = 6  # of milliseconds: a nanosecond
 

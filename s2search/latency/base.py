@@ -11,9 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from s2search.card import ProvenanceKind
 from s2search.cost import Cost
-from s2search.table import LatencyTable, Scope
+from s2search.tables.card import ProvenanceKind
+from s2search.tables.table import LatencyTable, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from s2search.cost import Cost
 from s2search.errors import ExtrapolationError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.lookup import Lookup, estimate_of
-from s2search.row import Row
-from s2search.table import LatencyTable, Scope
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from s2search.errors import MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import Work, measured, timed_work, work
-from s2search.table import LatencyTable, Scope
+from s2search.tables.table import LatencyTable, Scope
 
 _Array = NDArray[np.float64]
 _LEAST_ROWS = 5

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from s2search.cost import Cost
 from s2search.errors import MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
-from s2search.row import Row
-from s2search.table import LatencyTable, Scope
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup(LatencyModel):
     """Answers with the row that was measured at exactly this shape; its uncertainty is the row's own spread.
 
-    >>> from s2search.table import open_table
+    >>> from s2search.tables.table import open_table
     >>> table = open_table("iphone-16-pro-max.coreml.w4a8")
     >>> Lookup().predict(table, table.scope("stream"), "lcha").cost.latency_us
     15675

@@ -11,8 +11,8 @@ from s2search.cost import Cost
 from s2search.errors import MissingRowError, UnknownNameError
 from s2search.latency.base import Estimate
 from s2search.latency.lookup import Lookup, estimate_of
-from s2search.row import Row
-from s2search.table import LatencyTable, Scope
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, Scope
 
 _FAMILIES = ("blocks", "parts")
 

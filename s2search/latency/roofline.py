@@ -9,7 +9,7 @@ import numpy as np
 from s2search.errors import InputError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import Work, measured, timed_work, work
-from s2search.table import LatencyTable, Scope
+from s2search.tables.table import LatencyTable, Scope
 
 _UNKNOWN = 1.0  # of the bound: without a single timing, twice the bound is one deviation away
 

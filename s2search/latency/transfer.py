@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2search.blend import LEAST_SHOTS, MOST_UNEXPLAINED, Belief, fit_blend
-from s2search.calibration import expected_misfit
 from s2search.errors import InputError, MissingRowError
-from s2search.known_rows import known_ms, row_items
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import measured, work
-from s2search.table import LatencyTable, Scope, open_table
+from s2search.tables.table import LatencyTable, Scope, open_table
+from s2search.transfer.blend import LEAST_SHOTS, MOST_UNEXPLAINED, Belief, fit_blend
+from s2search.transfer.known_rows import known_ms, row_items
+from s2search.transfer.trust import expected_misfit
 
 _LEAST_NOISE = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(LatencyModel):
-    """Foretells what a table lacks as a blend of known devices' rows at the same shape; see `s2search.blend`.
+    """Foretells what a table lacks as a blend of known devices' rows at the same shape; see `s2search.transfer.blend`.
 
     The rows that the table has, four or more, are the timings. Where the known devices explain them hardly better than
     one constant would, it answers nothing. On the command line: `--latency-model transfer[known=A+B]`.

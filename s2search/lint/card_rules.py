@@ -12,7 +12,7 @@ from s2search.lint.base import Complaint, Rule
 from s2search.lint.sheet import number
 from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
 from s2search.preset import PRESETS
-from s2search.row import Row
+from s2search.tables.row import Row
 
 _STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
 _MOST_DRIFT_PERCENT = 5.0

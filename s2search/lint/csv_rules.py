@@ -54,7 +54,7 @@ class LayoutFile:
             return None
         import numpy as np
 
-        from s2search.additive import indicators_TF
+        from s2search.transfer.additive import indicators_TF
 
         # Numbers in place of cells: an array of text is as wide everywhere as its longest cell.
         block: dict[str, int] = {}
@@ -76,7 +76,7 @@ class LayoutFile:
     @property
     def autocorrelation(self) -> float:
         """The lag-1 autocorrelation of the residual: 0 for noise, near 1 for slow drift."""
-        from s2search.additive import autocorrelation
+        from s2search.transfer.additive import autocorrelation
 
         return autocorrelation(self.residual_N)
 
@@ -202,7 +202,7 @@ def _autocorrelation(lines: list[Line], features: list[str]) -> float:
     """Return that of the residual of log latency over the features, a constant with them, by least squares."""
     import numpy as np
 
-    from s2search.additive import autocorrelation
+    from s2search.transfer.additive import autocorrelation
 
     feature_TF = np.array([[*(line.value(column) or 0.0 for column in features), 1.0] for line in lines])
     feature_TF /= np.abs(feature_TF).max(axis=0).clip(1e-300)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import msgspec
 
-from s2search.card import SCHEMA, Card
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
-from s2search.imported import NO_OPERATION, ImportedCard, check_header, is_imported
-from s2search.imported import SCHEMA as IMPORTED
-from s2search.imported import parse_row as parse_imported_row
 from s2search.lint.base import Finding, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Line, Sheet
 from s2search.lint.table_rules import Suspect
-from s2search.row import Row, check_columns, parse_row
-from s2search.table import LatencyTable, installed_tables, read_text
+from s2search.tables.card import SCHEMA, Card
+from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is_imported
+from s2search.tables.foreign import SCHEMA as IMPORTED
+from s2search.tables.foreign import parse_row as parse_imported_row
+from s2search.tables.row import Row, check_columns, parse_row
+from s2search.tables.table import LatencyTable, installed_tables, read_text
 
 _UNREADABLE = "correct the line or remove it"
 
@@ -51,7 +51,7 @@ def lint(path: str | os.PathLike[str]) -> list[Finding]:
 def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) -> list[Finding]:
     """Return what is wrong with a table in memory; its rows count from line 2, as in the file it would make.
 
-    >>> from s2search.table import open_table
+    >>> from s2search.tables.table import open_table
     >>> lint_table(open_table("iphone-16-pro-max"))
     []
     """

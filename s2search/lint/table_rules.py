@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from s2search import registry
 from s2search.block import PRECISIONS, Block, Part, Stream
-from s2search.card import Card
 from s2search.errors import S2SearchError
 from s2search.lint.base import Complaint, Rule
-from s2search.row import Row
-from s2search.table import LatencyTable
+from s2search.tables.card import Card
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable
 
 _SIZES = ("frames", "height", "width", "context_frames", "channels", "feed_forward", "text_tokens")
 _NOISE = 0.05  # of a latency, where no deviation is stated

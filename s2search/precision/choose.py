@@ -17,12 +17,12 @@ import numpy as np
 
 from s2search import registry
 from s2search.block import Stream
-from s2search.contradiction import LARGEST_SUM
 from s2search.errors import InfeasibleError, InputError
 from s2search.precision.documents import Choice, PrecisionPlan, Sensitivity, noise_db
 from s2search.precision.part import kilobytes
-from s2search.problem import FIXED_POINT, UNLIMITED, Int, Problem, Resource
 from s2search.solver.base import Solver
+from s2search.solver.problem import FIXED_POINT, UNLIMITED, Int, Problem, Resource
+from s2search.solver.problem_checks import LARGEST_SUM
 
 _NOISE_LIMIT = 2**40
 

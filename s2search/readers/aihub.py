@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from s2search.errors import TableError
-from s2search.imported import NOT_STATED, ImportedRow
 from s2search.readers.base import Reader, Reading
 from s2search.readers.strict import absent, count, decode, mapping, mebibytes, number, read_yaml, words
+from s2search.tables.foreign import NOT_STATED, ImportedRow
 
 _COLUMNS = {
     "device": "device, as AI Hub names it",

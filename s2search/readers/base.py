@@ -19,10 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
-from s2search.card import Provenance
 from s2search.errors import InputError, S2SearchError, TableError
-from s2search.imported import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 from s2search.readers.strict import MOST_BYTES
+from s2search.tables.card import Provenance
+from s2search.tables.foreign import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 
 _MOST_COLUMNS = 200
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from s2search.errors import TableError
-from s2search.imported import ImportedRow
 from s2search.readers.base import Reader, Reading
 from s2search.readers.strict import decode, mapping, mebibytes, number, read_json
+from s2search.tables.foreign import ImportedRow
 
 _RUN = r"bsz(?P<batch>\d{1,7})_seq(?P<seq_len>\d{1,9})"
 _MODEL = re.compile(rf"layernum\[(?P<layers>\d{{1,5}})\]_{_RUN}")

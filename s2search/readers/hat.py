@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from s2search.errors import TableError
-from s2search.imported import ImportedRow
 from s2search.readers.base import Reader, Reading
 from s2search.readers.strict import Plain, decode, number, read_csv
+from s2search.tables.foreign import ImportedRow
 
 _PARTS = ("encoder", "decoder")
 _TIMES = ("latency_mean_encoder", "latency_mean_decoder", "latency_std_encoder", "latency_std_decoder")

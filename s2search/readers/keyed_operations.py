@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from s2search.errors import TableError
-from s2search.imported import ImportedRow
 from s2search.readers.base import Reader, Reading, few
 from s2search.readers.strict import absent, count, decode, mapping, number, read_yaml
+from s2search.tables.foreign import ImportedRow
 
 _MEANING = {
     "input": "shape of the input: rows x columns x channels",

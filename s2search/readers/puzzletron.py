@@ -1,7 +1,7 @@
 """Puzzletron's `subblock_stats.json`: runtime and memory of every subblock that may stand in a layer, per scenario.
 
 A scenario is a GPU, a batch, lengths and number formats (`args`). Runtimes are milliseconds without a spread. Memory
-is MiB (2^20 bytes), and computed by the source from parameter and cache sizes, not measured. `s2search.subblocks`
+is MiB (2^20 bytes), and computed by the source from parameter and cache sizes, not measured. `planner/subblocks.py`
 makes a search problem of one scenario.
 
 Source: Bercovich et al., "Puzzle" (2024), github.com/NVIDIA/Model-Optimizer,
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from s2search.errors import TableError
-from s2search.imported import MEASURED, NO_OPERATION, NOT_STATED, ImportedRow
 from s2search.readers.base import Reader, Reading, few
 from s2search.readers.strict import Plain, absent, count, decode, listing, mapping, mebibytes, number, read_json
+from s2search.tables.foreign import MEASURED, NO_OPERATION, NOT_STATED, ImportedRow
 
 _RENAMED = {"gpu": "device", "runtime_backend": "runtime", "weights_dtype": "precision"}
 _OWN = {

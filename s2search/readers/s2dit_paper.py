@@ -16,11 +16,11 @@ from fractions import Fraction
 
 from s2search import registry
 from s2search.block import Block, Part, Precision, Scenario, Shape
-from s2search.card import Card, Provenance, ProvenanceKind
 from s2search.cost import Pipeline
 from s2search.preset import Preset
-from s2search.row import Role, Row
-from s2search.table import LatencyTable
+from s2search.tables.card import Card, Provenance, ProvenanceKind
+from s2search.tables.row import Role, Row
+from s2search.tables.table import LatencyTable
 
 #: Whole-model latency in ms of models made of one block type. Source: S2DiT, table 3.
 SINGLE_TYPE_MS = {"lcha": 900, "ssa": 258, "kv_compressed": 1348}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from s2search.errors import TableError
-from s2search.imported import finite, whole
+from s2search.tables.foreign import finite, whole
 
 MOST_BYTES = 32 * 2**20
 _MOST_YAML = 4 * 2**20  # its events are taken one by one, 1 MiB a second

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from s2search.errors import TableError
-from s2search.imported import ImportedRow
 from s2search.readers.base import Reader, Reading
 from s2search.readers.strict import Plain, count, decode, number, read_csv
+from s2search.tables.foreign import ImportedRow
 
 _HEADER = ["op", "width", "latency_ms"]
 _OPERATION = re.compile(

@@ -20,8 +20,8 @@ from itertools import pairwise
 
 from s2search.block import Block, Stream
 from s2search.latency.lookup import estimate_of
-from s2search.row import Role, Row
-from s2search.table import LatencyTable, Scope
+from s2search.tables.row import Role, Row
+from s2search.tables.table import LatencyTable, Scope
 
 KINDS: tuple[Role, ...] = ("block", "switch", "fixed")
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2search.measure.base import Prepared, Profiler
+from s2search.measurement.base import Prepared, Profiler
 from s2search.preset import Preset
 
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.measure.base import Prepared
-from s2search.measure.torch_cpu import TorchCpu
-from s2search.measure.torch_cuda import TorchCuda
+from s2search.measurement.base import Prepared
+from s2search.measurement.torch_cpu import TorchCpu
+from s2search.measurement.torch_cuda import TorchCuda
+from s2search.network.config import ModelConfig
 from s2search.preset import LATENT_CHANNELS, PATCH, Preset
-from s2search.realize.config import ModelConfig
 from s2search.recalibration.bench import Bench
 
 if TYPE_CHECKING:
-    from s2search.realize.network import S2DiT
+    from s2search.network.network import S2DiT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class ModelBench(Bench):
         """Load a model, and let it commit chunks until its window is full. See the base class."""
         import torch
 
-        from s2search.measure.torch_call import TorchCall
-        from s2search.realize.network import S2DiT
+        from s2search.measurement.torch_call import TorchCall
+        from s2search.network.network import S2DiT
 
         device, dtype = self.profiler.place()
         model = S2DiT.from_pretrained(folder, dtype=dtype).to(device).requires_grad_(False)
@@ -63,7 +63,7 @@ def random_model(config: ModelConfig, seed: int) -> S2DiT:
     """Realize a layout with random weights: no runtime is faster or slower for what they are."""
     import torch
 
-    from s2search.realize.network import S2DiT
+    from s2search.network.network import S2DiT
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from s2search import registry
 from s2search.block import Precision
-from s2search.export.base import Runtime
-from s2search.export.package import Package
-from s2search.measure.base import Memory, Prepared, Profiler
+from s2search.exporters.base import Runtime
+from s2search.exporters.package import Package
+from s2search.measurement.base import Memory, Prepared, Profiler
+from s2search.network.config import ModelConfig
 from s2search.preset import Preset, video_size
-from s2search.realize.config import ModelConfig
 from s2search.recalibration.bench import Bench
 from s2search.recalibration.models import random_model
 
@@ -48,8 +48,8 @@ class PackageBench(Bench):
 
     def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:
         """Load a package, which has its grid, with inputs. See the base class."""
-        from s2search.verify.subject import Options
-        from s2search.verify.subject import Subject as Verified
+        from s2search.verification.opened import Options
+        from s2search.verification.opened import Subject as Verified
 
         package = Package.load(folder)
         package.check_files()
@@ -58,7 +58,7 @@ class PackageBench(Bench):
 
     def _runtime(self, package: Package) -> Runtime:
         if self.exporter == "onnx":
-            from s2search.export.onnx_package import OnnxPackage
+            from s2search.exporters.onnx import OnnxPackage
 
             return OnnxPackage(package, threads=getattr(self.profiler, "threads", 1))
         runtime: Runtime = registry.create("exporters", self.exporter).open(package)

@@ -21,20 +21,20 @@ from typing import Any
 from s2search import registry
 from s2search.block import Block
 from s2search.errors import InputError
-from s2search.measure.base import Item, Profiler
-from s2search.measure.campaign import Clock, Progress, utc_now
-from s2search.measure.samples import Protocol
+from s2search.measurement.base import Item, Profiler
+from s2search.measurement.campaign import Clock, Progress, utc_now
+from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.attribution import Parts, attribute
 from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
 from s2search.recalibration.models import ModelBench
 from s2search.recalibration.packages import PackageBench
-from s2search.recalibration.report import Errors, LayoutTime, Recalibration
+from s2search.recalibration.result import Errors, LayoutTime, Recalibration
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
 from s2search.recalibration.version import corrected_table, record
 from s2search.space import Space
-from s2search.table import LatencyTable, Scope, refuse_existing
+from s2search.tables.table import LatencyTable, Scope, refuse_existing
 
 #: The runtimes of this machine by their profilers' names, with the exporter of their packages; torch runs models.
 RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch", "torch_cpu": None, "torch_cuda": None}

@@ -1,7 +1,7 @@
 """Whole packages and single parts timed in one process, by the protocol of latency tables.
 
 All subjects are prepared once, called until they are warm, and stay ready. Every round times each of them in a fresh
-order, and the sentinel before every few of them; see `s2search.measure.campaign`. Every sample is on disk before the
+order, and the sentinel before every few of them; see `measurement/campaign.py`. Every sample is on disk before the
 next one begins (samples.jsonl), so the same command goes on where the last one stopped.
 """
 
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from s2search.errors import InputError
-from s2search.measure.base import Prepared, Profiler
-from s2search.measure.campaign import Clock, Progress, utc_now, warmed_up
-from s2search.measure.correction import ItemTimes, Timing, correct
-from s2search.measure.samples import Campaign, Journal, Protocol, Sample, open_journal
+from s2search.measurement.base import Prepared, Profiler
+from s2search.measurement.campaign import Clock, Progress, utc_now, warmed_up
+from s2search.measurement.correction import ItemTimes, Timing, correct
+from s2search.measurement.samples import Campaign, Journal, Protocol, Sample, open_journal
 
 
 @dataclass(frozen=True, kw_only=True)

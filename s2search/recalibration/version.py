@@ -6,11 +6,11 @@ import dataclasses
 from importlib.metadata import version
 from typing import Any
 
-from s2search.card import Provenance
 from s2search.recalibration.correction import Correction
-from s2search.recalibration.report import Recalibration
-from s2search.row import Row
-from s2search.table import LatencyTable, Scope
+from s2search.recalibration.result import Recalibration
+from s2search.tables.card import Provenance
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, Scope
 
 _DIGITS = 6  # of milliseconds: a nanosecond
 _MOVED = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms")

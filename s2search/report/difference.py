@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes, format_us
-from s2search.difference import ChangedLayers, DeviceDifference, Difference, Moved, Unit
-from s2search.plan import Plan
+from s2search.planner.diff import ChangedLayers, DeviceDifference, Difference, Moved, Unit
+from s2search.planner.plan import Plan
 from s2search.report.terminal import strip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.table import Table
 
-from s2search.evaluation import Evaluation
+from s2search.transfer.evaluate import Evaluation
 
 
 def evaluation_text(found: Evaluation) -> RenderableType:

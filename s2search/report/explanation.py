@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes, format_us
-from s2search.explanation import (
+from s2search.planner.explain import (
     KERNEL_SPEEDUP,
     Explanation,
     KernelAnswer,
@@ -19,8 +19,8 @@ from s2search.explanation import (
     RowAnswer,
     SwapAnswer,
 )
-from s2search.plan import Plan
-from s2search.solver.sensitivity import FURTHEST
+from s2search.planner.plan import Plan
+from s2search.solver.questions.sensitivity import FURTHEST
 
 
 def explanation_text(explanation: Explanation, plan: Plan) -> RenderableType:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from s2search.errors import InputError
-from s2search.plan import Plan
+from s2search.planner.plan import Plan
 from s2search.report.colours import block_colours
 
 if TYPE_CHECKING:

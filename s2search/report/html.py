@@ -17,7 +17,7 @@ import msgspec
 
 from s2search.cost import format_us
 from s2search.errors import InputError
-from s2search.plan import Plan
+from s2search.planner.plan import Plan
 from s2search.report.colours import block_colours
 from s2search.report.terminal import facts
 
@@ -30,7 +30,7 @@ def front_html(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingPr
     """Return a page that draws a front, by rising latency, and shows the layout of the point which one points at.
 
     Args:
-        plans: The front, as `s2search.planning.front` returns it.
+        plans: The front, as `s2search.planner.find.front` returns it.
         references: Further plans by name, drawn as diamonds for comparison.
     """
     template = resources.files("s2search.report").joinpath("front.html").read_text(encoding="utf-8")

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
-from s2search.export.memory import predicted_memory_bytes
-from s2search.export.package import WEIGHT_FILES
+from s2search.exporters.memory import predicted_memory_bytes
+from s2search.exporters.package import WEIGHT_FILES
 from s2search.preset import video_size
 
 if TYPE_CHECKING:
-    from s2search.export.package import Package
+    from s2search.exporters.package import Package
 
 
 def package_text(package: Package, *, seconds: float) -> RenderableType:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
-    from s2search.verify.report import CheckResult, Verification
+    from s2search.verification.result import CheckResult, Verification
 
 _INK, _FAINT = "#333333", "#DDDDDD"
 #: Okabe and Ito's palette (2008). One colour per arithmetic, on both sides.

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from s2search.recalibration.report import Recalibration
+    from s2search.recalibration.result import Recalibration
 
 _MOST_WIDE = 34
 

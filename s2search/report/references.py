@@ -6,9 +6,9 @@ all of 28 layers. How the paper's sandwich interleaves its 12 LCHA and 16 SSA is
 
 from __future__ import annotations
 
-from s2search.plan import Plan
-from s2search.planning import price
-from s2search.request import Request
+from s2search.planner.find import price
+from s2search.planner.plan import Plan
+from s2search.planner.request import Request
 from s2search.solver.base import Solver
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from s2search.cost import format_bytes
 
 if TYPE_CHECKING:
-    from s2search.stream.pipeline import Chunk, ChunkTimes
+    from s2search.streaming.pipeline import Chunk, ChunkTimes
 
 _STAGES = ("text", "DiT", "commit", "decode")
 _RECENT = 10

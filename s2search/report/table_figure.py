@@ -10,10 +10,10 @@ from textwrap import fill, shorten
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from s2search.imported import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.report.colours import block_colours
-from s2search.row import Row
-from s2search.table import LatencyTable
+from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable
 
 _INK, _FAINT = "#333333", "#DDDDDD"
 _MOST_LINES = 40

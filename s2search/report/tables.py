@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2search.comparison import ComparedRow, Comparison
 from s2search.cost import format_bytes, format_us
-from s2search.imported import PLACES, ImportedRow, ImportedTable
 from s2search.lint.base import Finding
 from s2search.report.lint import lint_text
 from s2search.report.terminal import table_text
-from s2search.table import LatencyTable
+from s2search.tables.compare import ComparedRow, Comparison
+from s2search.tables.foreign import PLACES, ImportedRow, ImportedTable
+from s2search.tables.table import LatencyTable
 
 _ROWS_SHOWN = 20
 _VALUE = 60

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
-from s2search.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
+from s2search.planner.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
 from s2search.report.colours import block_colours
-from s2search.row import Row
-from s2search.table import LatencyTable, installed_tables
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, installed_tables
 
 _CELLS_PER_LINE = 28
 _LINE = 68

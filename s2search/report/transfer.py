@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.table import Table
 
-from s2search.blend import MOST_UNEXPLAINED
-from s2search.calibration import MOST_ERROR
-from s2search.transfer_evaluation import TransferEvaluation
+from s2search.transfer.blend import MOST_UNEXPLAINED
+from s2search.transfer.evaluate_transfer import TransferEvaluation
+from s2search.transfer.trust import MOST_ERROR
 
 
 def transfer_text(found: TransferEvaluation) -> RenderableType:

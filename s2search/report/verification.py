@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from s2search.verify.report import CheckResult, Verification
+    from s2search.verification.result import CheckResult, Verification
 
 _STYLES = {"passed": "green", "failed": "bold red", "not_run": "yellow"}
 _WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2search.errors import InfeasibleError, ProblemError
-from s2search.problem import UNLIMITED, Price, Problem
 from s2search.solver.base import Choice, Solver, unconstrained_bound
+from s2search.solver.problem import UNLIMITED, Price, Problem
 from s2search.space import interleave
 
 

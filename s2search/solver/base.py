@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from s2search.errors import CheckError
-from s2search.problem import FIXED_POINT, Problem
-from s2search.solver.infeasible import explain_infeasible
+from s2search.solver.problem import FIXED_POINT, Problem
+from s2search.solver.questions.infeasible import explain_infeasible
 
 
 @dataclass(frozen=True, kw_only=True)

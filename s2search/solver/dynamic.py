@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2search.errors import CheckError, InfeasibleError
-from s2search.problem import Problem, Resource
 from s2search.solver.base import Choice, Solver
-from s2search.solver.graph import Graph
-from s2search.solver.search import ALL_LABELS, MOST_IN_ALL, MOST_LABELS, search
+from s2search.solver.exact.graph import Graph
+from s2search.solver.exact.search import ALL_LABELS, MOST_IN_ALL, MOST_LABELS, search
+from s2search.solver.problem import Problem, Resource
 
 _MOST_FASTER = 1024
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2search.errors import ProblemError
-from s2search.problem import Int, Problem, Resource
 from s2search.solver.base import Choice, Solver
+from s2search.solver.problem import Int, Problem, Resource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from s2search.document import read_json, write_text
 from s2search.errors import CheckError, InfeasibleError, InputError
-from s2search.problem import FIXED_POINT, UNLIMITED, Int, Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.graph import BOUNDLESS, Cases, Graph, least_to_go
-from s2search.solver.infeasible import explain_infeasible, smallest_relaxations
-from s2search.solver.labels import Labels, extended, trace, undominated
-from s2search.solver.search import Answer, least_use, search
+from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph, least_to_go
+from s2search.solver.exact.labels import Labels, extended, trace, undominated
+from s2search.solver.exact.search import Answer, least_use, search
+from s2search.solver.problem import FIXED_POINT, UNLIMITED, Int, Problem
+from s2search.solver.questions.infeasible import explain_infeasible, smallest_relaxations
 
 SCHEMA: Literal["s2search.front/1"] = "s2search.front/1"
 

@@ -15,8 +15,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from s2search.errors import CheckError
-from s2search.problem import UNLIMITED, Problem, Resource
 from s2search.solver.base import Choice, Solver
+from s2search.solver.problem import UNLIMITED, Problem, Resource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from s2search.errors import CheckError, InputError
-from s2search.problem import FIXED_POINT, Problem
 from s2search.solver.base import Choice, Solution, Solver, unconstrained_bound
-from s2search.solver.infeasible import anything_fits, explain_infeasible
+from s2search.solver.problem import FIXED_POINT, Problem
+from s2search.solver.questions.infeasible import anything_fits, explain_infeasible
 
 #: Called with (trials done, trials in all, what is known so far).
 Progress = Callable[[int, int, str], None]

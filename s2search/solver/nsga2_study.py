@@ -22,7 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from s2search.errors import CheckError, InputError, ScoreError
-from s2search.problem import Problem
+from s2search.solver.problem import Problem
 from s2search.solver.variation import Layout, Pricing, child, mutate, nondominated, repair, seeds
 
 if TYPE_CHECKING:

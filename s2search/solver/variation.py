@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.problem import FIXED_POINT, Int, Problem, Resource
+from s2search.solver.problem import FIXED_POINT, Int, Problem, Resource
 from s2search.space import interleave
 
 Float = NDArray[np.float64]

@@ -1,9 +1,9 @@
-"""The conformance suite of exporters: hold a plugin against the contract of `s2search.export.base`.
+"""The conformance suite of exporters: hold a plugin against the contract of `s2search.exporters.base`.
 
     def test_my_exporter(tmp_path):
         check_exporter(MyExporter(), tiny_model(), tmp_path, least_snr_db=90)
 
-Axes: see s2search/export/step.py
+Axes: see s2search/exporters/step.py
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
+from s2search.decibels import snr_db
 from s2search.errors import CheckError, InputError
-from s2search.export.base import Exporter, Runtime, exporter_of, open_runtime
-from s2search.export.graph import snr_db
-from s2search.export.package import SOURCE, Package
-from s2search.export.packaged import PackagedModel
-from s2search.export.step import FUNCTIONS, MASKED, PAST_BIAS
+from s2search.exporters.base import Exporter, Runtime, exporter_of, open_runtime
+from s2search.exporters.package import SOURCE, Package
+from s2search.exporters.step import FUNCTIONS, MASKED, PAST_BIAS
+from s2search.exporters.streamed import PackagedModel
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.state import StreamState
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 
 GRID = (3, 4)
 

@@ -6,7 +6,7 @@ import math
 
 from s2search.errors import MissingRowError
 from s2search.latency.base import LatencyModel
-from s2search.table import LatencyTable
+from s2search.tables.table import LatencyTable
 
 
 def check_latency_model(model: LatencyModel, table: LatencyTable) -> None:

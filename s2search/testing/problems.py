@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.problem import Device, Int, Problem, Resource
+from s2search.solver.problem import Device, Int, Problem, Resource
 
 Costs = Literal["identical", "noisy", "random"]
 

@@ -10,12 +10,12 @@ from typing import get_args
 
 from s2search.block import PRECISIONS
 from s2search.latency.lookup import Lookup
-from s2search.measure.base import Item, Measure, Prepared, Profiler
-from s2search.measure.campaign import measure
-from s2search.measure.items import campaign_items
-from s2search.measure.samples import Protocol
+from s2search.measurement.base import Item, Measure, Prepared, Profiler
+from s2search.measurement.campaign import measure
+from s2search.measurement.items import campaign_items
+from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
-from s2search.table import LatencyTable
+from s2search.tables.table import LatencyTable
 
 #: The smallest model that has everything: an odd token grid, several heads, a window of two chunks.
 MINIATURE = Preset(

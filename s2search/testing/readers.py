@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from s2search.errors import S2SearchError
-from s2search.imported import BY_ROW, NOT_STATED, ImportedTable
 from s2search.readers.base import Reader
+from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedTable
 
 _HARMED = 300
 _NOT_A_FILE = (b"", b"\x00", b"\xff\xfe", b"{}", b"[]", b"a: &a [*a]", b"[" * 100_000, b'{"a":' * 10_000, b"nan\n")

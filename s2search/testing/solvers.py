@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 
 from s2search.errors import InfeasibleError
-from s2search.problem import Problem
 from s2search.solver.base import Solution, Solver
 from s2search.solver.exhaustive import Exhaustive
+from s2search.solver.problem import Problem
 from s2search.testing.problems import random_problem, with_random_constraints
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from s2search.errors import CheckError, InfeasibleError
-from s2search.problem import Problem
 from s2search.solver.frontier import frontier
 from s2search.solver.milp import Milp
+from s2search.solver.problem import Problem
 from s2search.testing.problems import Costs, random_problem
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]

@@ -18,8 +18,8 @@ from s2search.latency.interpolate import Interpolate
 from s2search.latency.linear import Linear
 from s2search.latency.lookup import Lookup
 from s2search.latency.roofline import Roofline
-from s2search.row import Row
-from s2search.table import LatencyTable, open_table
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, open_table
 
 pytestmark = pytest.mark.benchmark
 

@@ -12,12 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from s2search.problem import UNLIMITED, Problem
 from s2search.solver.base import Solution
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.frontier import latency_front
-from s2search.solver.infeasible import smallest_relaxations
 from s2search.solver.nsga2 import Nsga2
+from s2search.solver.problem import UNLIMITED, Problem
+from s2search.solver.questions.infeasible import smallest_relaxations
 from s2search.testing.problems import random_problem
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]

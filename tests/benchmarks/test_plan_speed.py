@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.benchmark
 
-PLAN = [sys.executable, "-m", "s2search.cli", "plan", "--budget", "260ms"]
+PLAN = [sys.executable, "-m", "s2search", "plan", "--budget", "260ms"]
 IMPORT_TORCH = [sys.executable, "-c", "import torch"]
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from s2search.table import LatencyTable
+from s2search.tables.table import LatencyTable
 
 BOUND = 0.02
 
@@ -28,7 +28,7 @@ def run(profiler, out):
         "--scenario",
         "stream",
     ]
-    code = "import sys; from s2search.cli import main; main()"
+    code = "import sys; from s2search.cli.main import main; main()"
     subprocess.run([sys.executable, "-c", code, *command, "--rounds", "30", "--out", str(out)], check=True, timeout=900)
     return LatencyTable.load(out)
 

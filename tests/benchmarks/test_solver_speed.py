@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from s2search.errors import CheckError, InfeasibleError
-from s2search.problem import Problem
 from s2search.solver.base import Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.milp import Milp
+from s2search.solver.problem import Problem
 from s2search.testing.problems import random_problem
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]

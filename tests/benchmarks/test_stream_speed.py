@@ -28,13 +28,13 @@ from torch.nn import functional
 from s2search import registry
 from s2search.block import Shape, Stream
 from s2search.cost import CommitPolicy
+from s2search.network.network import S2DiT
 from s2search.preset import LATENT_CHANNELS, Preset, token_grid
-from s2search.realize.network import S2DiT
 from s2search.space import layout_labels
-from s2search.stream.compiled import Compiled
-from s2search.stream.replay import Recorded, cuda_graph
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.state import StreamState
+from s2search.streaming.compiled import Compiled
+from s2search.streaming.replay import Recorded, cuda_graph
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from s2search.solver.ties import find_ties
+from s2search.solver.questions.ties import find_ties
 from s2search.testing.problems import random_problem
 
 pytestmark = pytest.mark.benchmark

@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 import torch
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.full import FullAttention
+from s2search_blocks.softmax.kv_compressed import KVCompressedAttention
+from s2search_blocks.softmax.ssa import SSA
 
-from blocks.full_attention import FullAttention
-from blocks.kv_compressed_attention import KVCompressedAttention
-from blocks.lcha import LCHA
-from blocks.ssa import SSA
 from s2search.block import Shape, Stream, Window
 from tests.blocks import naive
 

@@ -6,17 +6,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as some
+from s2search_blocks.lcha.channels_first import ChannelsFirstSoftplus
+from s2search_blocks.lcha.module import SoftplusMap
+from s2search_blocks.pieces.cells import cell_means, cells_to_channels, channels_to_cells
+from s2search_blocks.pieces.channels_first import norms, rotary
+from s2search_blocks.pieces.channels_first.projection import (
+    CellsToTokens,
+    Projection,
+    TokensToCells,
+    cropped,
+    padded_to_even,
+)
+from s2search_blocks.pieces.channels_first.window import remembered
+from s2search_blocks.pieces.norms import EPSILON, RMSNorm, layer_norm
+from s2search_blocks.pieces.rotary import rotate
+from s2search_blocks.pieces.window import remembered as remembered_of_blocks
 from torch import nn
-
-from blocks.cells import cell_means, cells_to_channels, channels_to_cells
-from blocks.channels_first import norms, rotary
-from blocks.channels_first.lcha import ChannelsFirstSoftplus
-from blocks.channels_first.projection import CellsToTokens, Projection, TokensToCells, cropped, padded_to_even
-from blocks.channels_first.window import remembered
-from blocks.lcha_module import SoftplusMap
-from blocks.norms import EPSILON, RMSNorm, layer_norm
-from blocks.rotary import rotate
-from blocks.window import remembered as remembered_of_blocks
 
 SIDES = some.integers(1, 5)
 TOLERANCE = {"rtol": 0, "atol": 1e-12}

@@ -1,11 +1,11 @@
 import pytest
 import torch
+from s2search_blocks.ends.spec import Head, Stem
+from s2search_blocks.switches.spec import Down, Up
 from torch.utils import flop_counter
 
-from blocks.ends import Head, Stem
-from blocks.switches import Down, Up
 from s2search.block import Precision
-from s2search.measure.peak_memory import peak_activation_bytes
+from s2search.measurement.peak_memory import peak_activation_bytes
 
 PARTS = [Stem(), Head(), Down(), Up()]
 SHAPES = [

@@ -2,13 +2,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s2search_blocks.ends.module import sinusoids
+from s2search_blocks.ends.spec import Head, Stem
+from s2search_blocks.pieces.cells import cells_to_channels, channels_to_cells
+from s2search_blocks.switches.spec import Down, Up
 
-from blocks.cells import cells_to_channels, channels_to_cells
-from blocks.ends import Head, Stem
-from blocks.ends_module import sinusoids
-from blocks.switches import Down, Up
 from s2search.block import Precision, Shape
-from s2search.measure.peak_memory import peak_activation_bytes
+from s2search.measurement.peak_memory import peak_activation_bytes
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 2))

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from s2search_blocks.lcha.fused import exact_product, read_sums, shifted_products
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.ssa import SSA
 
-from blocks.lcha import LCHA
-from blocks.lcha_fused import exact_product, read_sums, shifted_products
-from blocks.ssa import SSA
 from tests.blocks.test_streaming_state import tensors
 
 EXACTLY = {"rtol": 0, "atol": 1e-12}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s2search_blocks.lcha.module import SoftplusMap
+from s2search_blocks.lcha.spec import LCHA
 from torch import nn
 
-from blocks.lcha import LCHA
-from blocks.lcha_module import SoftplusMap
 from s2search.errors import InputError
 from tests.blocks import naive
 from tests.blocks.conftest import Maker

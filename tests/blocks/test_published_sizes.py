@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from s2search_blocks.ends.spec import Head, Stem
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.ssa import SSA
+from s2search_blocks.switches.spec import Down, Up
 
-from blocks.ends import Head, Stem
-from blocks.lcha import LCHA
-from blocks.ssa import SSA
-from blocks.switches import Down, Up
 from s2search.block import Precision
 from s2search.preset import Preset
 
@@ -31,6 +31,6 @@ def test_the_streaming_state_of_the_published_model_is_182_6_megabytes():
 
 def test_specifications_do_not_load_torch():
     specifications = "lcha ssa full_attention kv_compressed_attention ends switches"
-    imports = "; ".join(f"import blocks.{name}" for name in specifications.split())
+    imports = "; ".join(f"import s2search_blocks.{name}" for name in specifications.split())
     code = f"{imports}; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

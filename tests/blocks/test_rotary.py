@@ -2,8 +2,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from s2search_blocks.pieces.rotary import axis_pairs, rotate
 
-from blocks.rotary import axis_pairs, rotate
 from tests.blocks import naive
 
 

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 import torch
+from s2search_blocks.softmax.full import FullAttention
+from s2search_blocks.softmax.kv_compressed import KVCompressedAttention
+from s2search_blocks.softmax.ssa import SSA
 
-from blocks.full_attention import FullAttention
-from blocks.kv_compressed_attention import KVCompressedAttention
-from blocks.ssa import SSA
 from s2search.block import Precision
 
 

@@ -125,7 +125,7 @@ def test_psnr_is_that_of_its_definition():
 
 def test_naming_a_codec_loads_neither_torch_nor_a_codec_library():
     program = (
-        "import sys; from s2search import registry; registry.create('codecs', 'dct'); import s2search.video\n"
+        "import sys; from s2search import registry; registry.create('codecs', 'dct'); import s2search.codec.video\n"
         "assert not {'torch', 'diffusers', 'av'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from s2search.export.coreml import load_coremltools, quiet
-from s2search.export.coreml_state import hold_states
-from s2search.export.package import FunctionSpec, TensorSpec
-from tests.verify.programs import builder, few_objects, save
+from s2search.exporters.coreml.state import hold_states
+from s2search.exporters.package import FunctionSpec, TensorSpec
+from s2search.mil.library import load_coremltools, quiet_coremltools
+from tests.mil.programs import builder, few_objects, save
 
 HELD = ("keys_00", "tail_01")
 SHAPES = {"x": (1, 2), "keys_00": (1, 4), "tail_01": (1, 2), "sum_01": (1, 2), "velocity": (1, 2)}
@@ -53,7 +53,7 @@ def make_package(folder: Path, *, held=HELD):
         inputs = [np.zeros(SHAPES[one], np.float16) for one in taken(name)]
         descriptor.add_function(str(save(folder / f"{name}.mlpackage", build, inputs)), "main", name)
     descriptor.default_function_name = "denoise"
-    with quiet(), few_objects():
+    with quiet_coremltools(), few_objects():
         coremltools.utils.save_multifunction(descriptor, str(folder / FILE))
     edit(folder, lambda specification: hold_states(specification, held))
     functions = {

@@ -10,9 +10,9 @@ import torch
 
 from s2search.codec.dct import DCT
 from s2search.codec.pixels import video_from_frames
+from s2search.codec.video import read_video, real_clip
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
-from s2search.video import read_video, real_clip
 
 GRID = (3, 5)  # 80x48
 FRAMES = 3  # latent frames of a chunk

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s2search.export.package import Package
+from s2search.exporters.package import Package
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 
 SIZES = """
 depth = 1

@@ -17,12 +17,12 @@ import torch
 from s2search import registry
 from s2search.block import Window
 from s2search.errors import CheckError, InputError
-from s2search.export.base import open_runtime
-from s2search.export.package import Package, file_entries, new_folder
-from s2search.export.packaged import PackagedModel
-from s2search.export.step import StepShape
-from s2search.export.torch_package import TorchProgram, check_archive
-from s2search.stream.state import StreamState
+from s2search.exporters.base import open_runtime
+from s2search.exporters.package import Package, file_entries, new_folder
+from s2search.exporters.step import StepShape
+from s2search.exporters.streamed import PackagedModel
+from s2search.exporters.torch_program import TorchProgram, check_archive
+from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 
 

@@ -6,20 +6,20 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+import s2search_blocks.pieces.channels_first.rotary
+import s2search_blocks.pieces.rotary
 import torch
+from s2search_blocks.pieces.rotary import tables
 
-import blocks.channels_first.rotary
-import blocks.rotary
-from blocks.rotary import tables
 from s2search.block import Window
-from s2search.export.channels_first import ChannelsFirstSteps
-from s2search.export.coreml_package import CoreML
-from s2search.export.package import predicted_sizes
-from s2search.export.quantised import grid_bytes, matrices
-from s2search.export.step import Steps, StepShape
+from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
+from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.package import predicted_sizes
+from s2search.exporters.quantised import grid_bytes, matrices
+from s2search.exporters.step import Steps, StepShape
+from s2search.network.network import S2DiT
 from s2search.precision.part import blob_bytes, part_of
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 from tests.export.test_step import make_model
 
 GRID = (18, 32)
@@ -66,7 +66,7 @@ def test_tables_of_rotary_embeddings_take_the_bytes_that_are_foretold(steps_of, 
         made.update((kind, halves * x.numel(), x.numpy().tobytes()) for kind, x in zip("cs", found, strict=True))
         return found
 
-    for user in (blocks.rotary, blocks.channels_first.rotary):
+    for user in (s2search_blocks.pieces.rotary, s2search_blocks.pieces.channels_first.rotary):
         monkeypatch.setattr(user, "tables", spied)
     steps = steps_of(model, shape)
     for function in ("first", "advance"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from s2search.block import Window
 from s2search.errors import InputError
-from s2search.export.quantised import (
+from s2search.exporters.quantised import (
     InputRange,
     calibrate,
     matrices,
@@ -22,10 +22,10 @@ from s2search.export.quantised import (
     rest_bytes,
     rounded_weight,
 )
-from s2search.export.step import StepShape
+from s2search.exporters.step import StepShape
+from s2search.network.network import S2DiT
 from s2search.precision.part import PartPrecision, parts_in_order
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 
 FOUR = PartPrecision.parse("w4a16")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from s2search.block import Window
-from s2search.export.step import FUNCTIONS, Steps, StepShape
+from s2search.exporters.step import FUNCTIONS, Steps, StepShape
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.state import StreamState
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 
 SIZES = {"channels": 24, "heads": 4, "feed_forward": 32, "text_channels": 7, "text_tokens": 5}
 MIXED = "lcha ssa ssa lcha full kv_compressed ssa"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from s2search.export.coreml import load_coremltools, quiet
-from s2search.export.coreml_package import CoreML
-from s2search.export.functions import trace_functions
-from s2search.export.graph import decompositions
-from s2search.export.package import Package
-from s2search.export.step import Steps, StepShape
+from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.functions import trace_functions
+from s2search.exporters.graph import decompositions
+from s2search.exporters.package import Package
+from s2search.exporters.step import Steps, StepShape
+from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.testing.exporters import GRID, tiny_model
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
@@ -32,7 +32,7 @@ layout = "SL"
 
 def export(preset: str, exporter: str, out: Path) -> list[str]:
     words = ["export", "--preset", preset, "--random-weights", "--exporter", exporter, "--video", "64x48"]
-    return [sys.executable, "-m", "s2search.cli", *words, "--out", str(out)]
+    return [sys.executable, "-m", "s2search", *words, "--out", str(out)]
 
 
 def test_a_coreml_package_is_what_coremltools_writes_of_a_model_in_memory_bit_by_bit(tmp_path):
@@ -47,7 +47,7 @@ def test_a_coreml_package_is_what_coremltools_writes_of_a_model_in_memory_bit_by
         exporter._converted(steps, function, programs[function], coremltools.PassPipeline()).save(part)
         several.add_function(part, src_function_name="main", target_function_name=function)
     several.default_function_name = "advance"
-    with quiet():
+    with quiet_coremltools():
         coremltools.utils.save_multifunction(several, str(tmp_path / "expected.mlpackage"))
     ours, theirs = package.folder / "model.mlpackage", tmp_path / "expected.mlpackage"
     weights = "Data/com.apple.CoreML/weights/weight.bin"

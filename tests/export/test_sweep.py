@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from s2search.errors import InputError
-from s2search.export import sweep as sweeping
-from s2search.export.sweep import Sweep, journal_path, sweep
+from s2search.exporters import sweep as sweeping
+from s2search.exporters.sweep import Sweep, journal_path, sweep
+from s2search.network.network import S2DiT
 from s2search.precision.documents import Sensitivity
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 
 ASKED = Sweep(grid=(2, 2), precisions=("float16", "w8a8", "w4a16"), palette="uniform", chunks=1, mixtures=3)
 
@@ -170,7 +170,7 @@ def test_a_sweep_leads_to_a_plan_of_precisions(s2search, tmp_path, found):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_command_goes_on_where_it_stopped(tmp_path, how):
     (tmp_path / "two.toml").write_text(SIZES)
-    words = [sys.executable, "-m", "s2search.cli", *COMMAND[:-2], "--mixtures", "200", "--out", "s.json"]
+    words = [sys.executable, "-m", "s2search", *COMMAND[:-2], "--mixtures", "200", "--out", "s.json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     first = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     journal = journal_path(tmp_path / "s.json")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from s2search.export.coreml_package import CoreML
+from s2search.exporters.coreml.exporter import CoreML
 from s2search.report.verification import verdict
-from s2search.verify.verify import verify
+from s2search.verification.verify import verify
 from tests.export.overfitted import GRID, overfitted
 
 

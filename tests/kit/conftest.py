@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s2search.form import Form
+from s2search.exporters.coreml.form import Form
 from s2search.kit.build import copy_mac
 from s2search.kit.manifest import KitProtocol, KitRow, Manifest, Package, ordered
 from s2search.preset import Preset

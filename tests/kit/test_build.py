@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2search.errors import InputError
-from s2search.export.coreml import load_coremltools
-from s2search.form import Form
+from s2search.exporters.coreml.form import Form
 from s2search.kit import build as building
 from s2search.kit.build import build
 from s2search.kit.manifest import KitProtocol, Manifest, ordered, read_manifest
-from s2search.measure.coreml_item import convert_item
-from s2search.measure.items import FORWARD, campaign_items
+from s2search.measurement.coreml_item import convert_item
+from s2search.measurement.items import FORWARD, campaign_items
+from s2search.mil.library import load_coremltools
 from s2search.preset import Preset
 from s2search.space import parse_blocks
-from tests.export.test_coreml import palette_sizes
+from tests.export.coreml.test_contents import palette_sizes
 
 TINY = Preset.named("s2dit-tiny")
 
@@ -52,7 +52,7 @@ def command(out):
     words = ["--out", str(out), "--preset", "s2dit-tiny", "--video", "64x48", "--candidates", "ssa"]
     words += ["--precision", "float16", "--precision", "w4a16", "--compute-units", "cpu_only", "--compute-units", "all"]
     words += ["--sustained", "5m"]
-    return [sys.executable, "-m", "s2search.cli", "kit", "build", *words]
+    return [sys.executable, "-m", "s2search", "kit", "build", *words]
 
 
 def test_a_kit_is_one_folder_with_all_that_a_mac_needs(kit):

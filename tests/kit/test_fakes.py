@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s2search.export.coreml import load_coremltools
+from s2search.mil.library import load_coremltools
 
 SITE = Path(__file__).with_name("fake_mac") / "site" / "coremltools" / "models"
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2search.errors import InputError, S2SearchError, TableError
-from s2search.form import Form
+from s2search.exporters.coreml.form import Form
 from s2search.kit.ingest import ingest
 from s2search.lint.linter import lint
-from s2search.merging import merge
-from s2search.table import LatencyTable
+from s2search.tables.merge import merge
+from s2search.tables.table import LatencyTable
 from tests.kit.conftest import write_kit
 from tests.kit.fake_mac.latencies import base_ms, sample_ms
 
@@ -244,7 +244,7 @@ def test_ending_ingest_at_random_moments_changes_nothing(kit, manifest, tmp_path
     path = write_results(kit, manifest)
     whole = contents(ingest(path, tmp_path / "whole").folders[0])
     rng, ends, tables = random.Random(how), 0, tmp_path / "tables"
-    command = [sys.executable, "-m", "s2search.cli", "kit", "ingest", str(path), "--out", str(tables)]
+    command = [sys.executable, "-m", "s2search", "kit", "ingest", str(path), "--out", str(tables)]
     while ends < 4:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ})
         moment = rng.uniform(0.5, 1.0)

@@ -8,7 +8,7 @@ import json
 import pytest
 from msgspec import UNSET
 
-from s2search.cli_kit import kit_build
+from s2search.cli.kit import kit_build
 from s2search.errors import InputError, MissingRowError
 from s2search.kit import build as building
 from s2search.kit.build import Built, build
@@ -17,11 +17,11 @@ from s2search.kit.manifest import KitProtocol, Package, read_manifest
 from s2search.kit.shots import choose_items
 from s2search.latency.lookup import Lookup
 from s2search.latency.transfer import Transfer
-from s2search.measure.items import campaign_items
+from s2search.measurement.items import campaign_items
 from s2search.preset import Preset
-from s2search.row import Row
 from s2search.space import parse_blocks
-from s2search.table import LatencyTable, open_table
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, open_table
 from tests.kit.test_ingest import write_results
 
 H100, IPHONE = open_table("h100"), open_table("iphone-16-pro-max")

@@ -18,8 +18,8 @@ from s2search.latency.lookup import Lookup
 from s2search.latency.physical import work
 from s2search.latency.roofline import Roofline
 from s2search.latency.transfer import Transfer
-from s2search.row import Row
-from s2search.table import LatencyTable, Scope, open_table
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, Scope, open_table
 from s2search.testing.latency_models import check_latency_model
 
 IPHONE, H100, EPYC = map(open_table, ("iphone-16-pro-max", "h100", "amd-epyc"))

@@ -10,8 +10,8 @@ from s2search.errors import ExtrapolationError, MissingRowError
 from s2search.latency.base import LatencyModel
 from s2search.latency.interpolate import Interpolate
 from s2search.latency.lookup import Lookup
-from s2search.row import Row
-from s2search.table import LatencyTable, open_table
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable, open_table
 from s2search.testing.latency_models import check_latency_model
 
 IPHONE = open_table("iphone-16-pro-max.coreml.w4a8")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from s2search.errors import InputError, TableError
 from s2search.lint.linter import lint
-from s2search.table import installed_tables, open_table
+from s2search.tables.table import installed_tables, open_table
 from tests.conftest import Outcome
 
 IPHONE = "iphone-16-pro-max.coreml.w4a8"

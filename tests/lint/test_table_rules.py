@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from s2search.lint.linter import lint_table
-from s2search.table import LatencyTable, open_table
+from s2search.tables.table import LatencyTable, open_table
 
 CPU, IPHONE = "amd-epyc", "iphone-16-pro-max"
 

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
-from s2search.measure.base import Device, Memory, Prepared, Profiler
-from s2search.measure.campaign import measure
-from s2search.measure.samples import Protocol
-from s2search.row import ROLES
+from s2search.measurement.base import Device, Memory, Prepared, Profiler
+from s2search.measurement.campaign import measure
+from s2search.measurement.samples import Protocol
+from s2search.tables.row import ROLES
 from s2search.testing.profilers import miniature_items
 
 PROTOCOL = Protocol(rounds=6, seed=3, least_sample_ms=20.0)

@@ -8,9 +8,9 @@ import pytest
 
 from s2search.errors import InputError, TableError
 from s2search.latency.lookup import Lookup
-from s2search.measure.samples import Protocol
-from s2search.measure.schedule import round_slots, sentinel_of
-from s2search.table import LatencyTable
+from s2search.measurement.samples import Protocol
+from s2search.measurement.schedule import round_slots, sentinel_of
+from s2search.tables.table import LatencyTable
 from s2search.testing.profilers import check_profiler, miniature_items
 from tests.measure.fake_profiler import MACHINE, PROTOCOL, FakeProfiler, base_ms, run
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from s2search.table import installed_tables
+from s2search.tables.table import installed_tables
 
 PLAY = ["measure", "--profiler", "replay", "--preset", "s2dit-small", "--scenario", "stream", "--out", "t"]
 

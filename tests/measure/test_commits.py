@@ -9,17 +9,17 @@ import torch
 
 from s2search.block import Block, Parameters, Stream
 from s2search.errors import InputError, TableError
-from s2search.measure.base import Item
-from s2search.measure.campaign import measure
-from s2search.measure.items import campaign_items
-from s2search.measure.samples import Protocol
-from s2search.measure.tensor_call import TensorCall
-from s2search.measure.torch_call import torch_call
-from s2search.measure.torch_cpu import TorchCpu
-from s2search.merging import merge
+from s2search.measurement.base import Item
+from s2search.measurement.campaign import measure
+from s2search.measurement.items import campaign_items
+from s2search.measurement.samples import Protocol
+from s2search.measurement.tensor_call import TensorCall
+from s2search.measurement.torch_call import torch_call
+from s2search.measurement.torch_cpu import TorchCpu
 from s2search.preset import Preset
-from s2search.row import ROLES
-from s2search.table import LatencyTable, open_table
+from s2search.tables.merge import merge
+from s2search.tables.row import ROLES
+from s2search.tables.table import LatencyTable, open_table
 from s2search.testing.profilers import MINIATURE, miniature_items
 from tests.measure.fake_profiler import FakeProfiler, run
 

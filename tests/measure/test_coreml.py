@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from coremltools.models import compute_plan
 
-from s2search.export.coreml_package import CoreML as Exporter
-from s2search.form import LAYOUTS, STATE_KEEPERS, Form
-from s2search.measure.coreml import CoreML
-from s2search.measure.step_call import step_call
+from s2search.exporters.coreml.exporter import CoreML as Exporter
+from s2search.exporters.coreml.form import LAYOUTS, STATE_KEEPERS, Form
+from s2search.measurement.coreml import CoreML
+from s2search.measurement.step_call import step_call
 from s2search.testing.profilers import check_profiler, miniature_items
 from tests.measure.test_tensor_call import snr_db
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2search.errors import InputError
-from s2search.measure.bootstrap import median_error
-from s2search.measure.correction import Bounds, Statistics, Timing, correct
+from s2search.measurement.bootstrap import median_error
+from s2search.measurement.correction import Bounds, Statistics, Timing, correct
 
 ITEMS = 12
 TRUTH = np.exp(np.random.default_rng(7).normal(1, 1, ITEMS))  # ms; item 0 is the sentinel

@@ -3,10 +3,10 @@ import time
 import pytest
 import torch
 
-from s2search.measure import executorch_xnnpack
-from s2search.measure.executorch_xnnpack import ExecuTorch
-from s2search.measure.items import campaign_items
-from s2search.measure.torch_call import torch_call
+from s2search.measurement import executorch as executorch_xnnpack
+from s2search.measurement.executorch import ExecuTorch
+from s2search.measurement.items import campaign_items
+from s2search.measurement.torch_call import torch_call
 from s2search.preset import Preset
 from s2search.testing.profilers import check_profiler, miniature_items
 from tests.measure.test_tensor_call import first, snr_db

@@ -1,6 +1,6 @@
 import pytest
 
-from s2search.measure import host
+from s2search.measurement import host
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import torch
 
-from s2search.measure.peak_memory import peak_activation_bytes
+from s2search.measurement.peak_memory import peak_activation_bytes
 
 
 def test_a_freed_tensor_no_longer_counts():

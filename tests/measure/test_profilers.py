@@ -6,12 +6,12 @@ import torch
 
 from s2search.block import Precision
 from s2search.errors import InputError
-from s2search.measure.campaign import measure
-from s2search.measure.items import campaign_items
-from s2search.measure.samples import Protocol
-from s2search.measure.torch_call import torch_call
-from s2search.measure.torch_cpu import TorchCpu
-from s2search.measure.torch_cuda import TorchCuda
+from s2search.measurement.campaign import measure
+from s2search.measurement.items import campaign_items
+from s2search.measurement.samples import Protocol
+from s2search.measurement.torch_call import torch_call
+from s2search.measurement.torch_cpu import TorchCpu
+from s2search.measurement.torch_cuda import TorchCuda
 from s2search.preset import Preset
 from s2search.registry import create
 from s2search.testing.profilers import check_profiler, miniature_items

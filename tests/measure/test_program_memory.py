@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from s2search.block import Precision
-from s2search.export.coreml import load_coremltools
-from s2search.measure.coreml_item import convert_item
-from s2search.measure.items import campaign_items
-from s2search.measure.program_memory import written_out_bytes
+from s2search.measurement.coreml_item import convert_item
+from s2search.measurement.items import campaign_items
+from s2search.measurement.program_memory import written_out_bytes
+from s2search.mil.library import load_coremltools
 from s2search.preset import Preset
-from tests.verify.programs import builder, save
+from tests.mil.programs import builder, save
 
 ITEMS = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["stream"])
 X = np.zeros((1, 8), np.float16)

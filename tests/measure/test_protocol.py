@@ -17,12 +17,12 @@ from rich.console import Console
 
 from s2search.errors import InputError
 from s2search.lint.linter import lint
-from s2search.measure.base import Device, Measure, Memory, Prepared, Profiler
-from s2search.measure.campaign import measure
-from s2search.measure.samples import Protocol, parse_seconds
-from s2search.measure.warm_up import warm_up
+from s2search.measurement.base import Device, Measure, Memory, Prepared, Profiler
+from s2search.measurement.campaign import measure
+from s2search.measurement.samples import Protocol, parse_seconds
+from s2search.measurement.warm_up import warm_up
 from s2search.report.terminal import table_text
-from s2search.table import LatencyTable
+from s2search.tables.table import LatencyTable
 from s2search.testing.profilers import miniature_items
 from tests.measure.fake_profiler import base_ms
 

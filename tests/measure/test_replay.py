@@ -4,13 +4,13 @@ import pytest
 
 from s2search.errors import InputError
 from s2search.lint.linter import lint
-from s2search.measure.campaign import measure
-from s2search.measure.items import campaign_items
-from s2search.measure.replay import Replay
-from s2search.measure.samples import Protocol
+from s2search.measurement.campaign import measure
+from s2search.measurement.items import campaign_items
+from s2search.measurement.replay import Replay
+from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
 from s2search.registry import create
-from s2search.table import open_table
+from s2search.tables.table import open_table
 from s2search.testing.profilers import check_profiler
 
 CPU = "amd-epyc.torch-cpu.float32"

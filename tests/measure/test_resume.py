@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from s2search.errors import InputError, TableError
-from s2search.measure.samples import Protocol
+from s2search.measurement.samples import Protocol
 from s2search.testing.profilers import miniature_items
 from tests.measure import fake_profiler
 from tests.measure.fake_profiler import MACHINE, PROTOCOL, FakeProfiler, run

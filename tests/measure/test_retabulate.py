@@ -5,12 +5,12 @@ import pytest
 
 from s2search.errors import InputError, TableError
 from s2search.lint.linter import lint
-from s2search.measure.campaign import measure
-from s2search.measure.retabulate import retabulate
-from s2search.measure.samples import Protocol
-from s2search.measure.torch_cpu import TorchCpu
-from s2search.merging import merge
-from s2search.table import LatencyTable, installed_tables
+from s2search.measurement.campaign import measure
+from s2search.measurement.retabulate import retabulate
+from s2search.measurement.samples import Protocol
+from s2search.measurement.torch_cpu import TorchCpu
+from s2search.tables.merge import merge
+from s2search.tables.table import LatencyTable, installed_tables
 from s2search.testing.profilers import miniature_items
 
 MEASURED = [name for name, folder in installed_tables().items() if (folder / "samples.jsonl").exists()]

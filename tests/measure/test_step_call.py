@@ -4,18 +4,18 @@ import dataclasses
 
 import pytest
 import torch
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.ssa import SSA
 
-from blocks.lcha import LCHA
-from blocks.ssa import SSA
 from s2search.block import Precision
 from s2search.errors import CheckError, InputError
-from s2search.form import LAYOUTS
-from s2search.measure import coreml_item
-from s2search.measure.base import Item
-from s2search.measure.step_call import step_call
+from s2search.exporters.coreml.form import LAYOUTS
+from s2search.measurement import coreml_item
+from s2search.measurement.base import Item
+from s2search.measurement.step_call import step_call
 from s2search.space import parse_blocks
 from s2search.testing.profilers import miniature_items
-from tests.export.test_channels_first import Stranger
+from tests.export.coreml.test_channels_first import Stranger
 
 ITEMS = miniature_items()
 OPTIONS = (

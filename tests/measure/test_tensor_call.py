@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from s2search.export.graph import BandedConv2d, banded, decompositions_of_attention, exported
-from s2search.measure.tensor_call import TensorCall
-from s2search.measure.torch_call import torch_call
+from s2search.exporters.graph import BandedConv2d, banded, decompositions_of_attention, exported
+from s2search.measurement.tensor_call import TensorCall
+from s2search.measurement.torch_call import torch_call
 from s2search.testing.profilers import miniature_items
 
 ITEMS = miniature_items()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from s2search import registry
-from s2search.imported import ImportedTable
-from s2search.layouts import read_layouts
 from s2search.lint.linter import lint
-from s2search.table import LatencyTable, installed_tables
+from s2search.tables.foreign import ImportedTable
+from s2search.tables.table import LatencyTable, installed_tables
+from s2search.transfer.runs import read_layouts
 from tests.mutations import harmed, survives
 from tests.readers.samples import SAMPLES, sample, short
 

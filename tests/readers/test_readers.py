@@ -14,10 +14,10 @@ import pytest
 
 from s2search import registry
 from s2search.errors import InputError, TableError
-from s2search.imported import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.lint.linter import lint
 from s2search.readers.base import Reader, Reading
 from s2search.readers.ofa import OFA
+from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.testing.readers import check_reader
 from tests.readers.samples import COMPUTATION, DATA, SAMPLES, sample, short
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from s2search.readers.s2dit_paper import clip_ms, consistency, read, stream_ms
-from s2search.table import open_table
+from s2search.tables.table import open_table
 
 
 def test_the_shipped_table_is_what_the_derivation_gives() -> None:

@@ -17,15 +17,15 @@ from typing import ClassVar
 
 from s2search import registry
 from s2search.block import Stream
-from s2search.measure.base import Device, Memory, Prepared, Profiler
-from s2search.measure.campaign import measure
-from s2search.measure.items import campaign_items
-from s2search.measure.samples import Protocol
+from s2search.measurement.base import Device, Memory, Prepared, Profiler
+from s2search.measurement.campaign import measure
+from s2search.measurement.items import campaign_items
+from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.packages import Bench
 from s2search.recalibration.recalibrate import Settings, recalibrate
-from s2search.row import ROLES
 from s2search.space import parse_blocks
+from s2search.tables.row import ROLES
 
 PRESET = Preset(
     name="fake-model", depth=6, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=3, chunk_frames=1

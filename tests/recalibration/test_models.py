@@ -8,9 +8,9 @@ import pytest
 
 from s2search import registry
 from s2search.block import Precision
-from s2search.measure.torch_cpu import TorchCpu
+from s2search.measurement.torch_cpu import TorchCpu
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 from s2search.recalibration.models import ModelBench
 
 PRESET = Preset(name="two", depth=2, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=3)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from s2search import registry
-from s2search.export.package import Package
+from s2search.exporters.package import Package
 from s2search.preset import Preset
 from s2search.recalibration.packages import PackageBench
 
@@ -40,7 +40,7 @@ def test_a_package_is_written_once_and_timed(profiler, exporter, module, tmp_pat
 
 def test_a_session_gets_the_threads_of_the_profiler(monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    from s2search.export.onnx_package import OnnxPackage
+    from s2search.exporters.onnx import OnnxPackage
 
     seen = []
     monkeypatch.setattr(

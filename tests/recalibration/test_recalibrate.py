@@ -11,16 +11,16 @@ from s2search.cost import Budget
 from s2search.errors import InputError, TableError
 from s2search.latency.lookup import Lookup
 from s2search.lint.linter import lint_table
-from s2search.measure.retabulate import retabulate
-from s2search.planning import price
+from s2search.measurement.retabulate import retabulate
+from s2search.planner.find import price
+from s2search.planner.request import Request
 from s2search.recalibration.attribution import Parts
 from s2search.recalibration.packages import PackageBench
 from s2search.recalibration.recalibrate import Settings, bench_of, draw_layouts, recalibrate
-from s2search.request import Request
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
-from s2search.table import LatencyTable
+from s2search.tables.table import LatencyTable
 from tests.recalibration.fake_bench import PRESET, TRUE_MS, FakeBench, fake_table, run
 
 BLOCKS = ("lcha", "ssa", "full")

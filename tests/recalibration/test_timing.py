@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from s2search.errors import InputError
-from s2search.measure.samples import Protocol
+from s2search.measurement.samples import Protocol
 from s2search.recalibration.timing import Subject, time_interleaved
 from tests.recalibration.fake_bench import Constant, FakeProfiler, noon
 

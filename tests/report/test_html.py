@@ -13,16 +13,16 @@ import pytest
 from s2search.cost import Budget
 from s2search.errors import InputError
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan
-from s2search.planning import front
+from s2search.planner.find import front
+from s2search.planner.plan import Plan
+from s2search.planner.request import Request
 from s2search.report.figures import front_figure
 from s2search.report.html import front_html, save_html
 from s2search.report.references import reference_plans
-from s2search.request import Request
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
-from s2search.table import open_table
+from s2search.tables.table import open_table
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver

@@ -3,7 +3,7 @@
 import dataclasses
 
 from s2search.report.parity_figure import parity_figure
-from s2search.verify.report import Verification, judged, not_run
+from s2search.verification.result import Verification, judged, not_run
 
 BLOCKS = {"stem": 70.0, "layers.0": 62.0, "head": 66.0}
 CHUNKS = {"chunk 0": 59.0, "chunk 1": 58.0}

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2search.errors import InfeasibleError, InputError, ProblemError
-from s2search.problem import UNLIMITED, Problem
 from s2search.solver.allocation import Allocation
 from s2search.solver.base import Solver
-from s2search.solver.confidence import least_quantile_us, solve_with_confidence
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.milp import Milp
-from s2search.spread import Spread, check_confidence, normal_quantile
+from s2search.solver.problem import UNLIMITED, Problem
+from s2search.solver.questions.confidence import least_quantile_us, solve_with_confidence
+from s2search.solver.spread import Spread, check_confidence, normal_quantile
 from s2search.testing.problems import random_problem
 
 CONFIDENCES = [0.51, 0.8, 0.95, 0.999]

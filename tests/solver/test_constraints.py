@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.optimize import milp
 
 from s2search.errors import InfeasibleError, ProblemError
-from s2search.problem import UNLIMITED, Device, Problem, Resource
 from s2search.solver.allocation import Allocation
 from s2search.solver.base import Choice, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.milp import Milp
+from s2search.solver.problem import UNLIMITED, Device, Problem, Resource
 from s2search.testing.problems import random_problem, with_random_constraints
 from s2search.testing.solvers import check_constraints
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
-from s2search.problem import Device, Problem
-from s2search.solver.dual import lagrangian_dual
-from s2search.solver.graph import Cases, Graph
+from s2search.solver.exact.dual import lagrangian_dual
+from s2search.solver.exact.graph import Cases, Graph
+from s2search.solver.problem import Device, Problem
 from s2search.testing.problems import Costs, random_problem
 
 

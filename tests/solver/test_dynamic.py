@@ -9,14 +9,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s2search.errors import InfeasibleError, ProblemError
-from s2search.problem import FIXED_POINT, Problem
-from s2search.solver.dual import at_prices, lagrangian_dual
 from s2search.solver.dynamic import Dynamic
+from s2search.solver.exact.dual import at_prices, lagrangian_dual
+from s2search.solver.exact.graph import Cases, Graph
+from s2search.solver.exact.labels import NOTHING, Best
+from s2search.solver.exact.search import least_use, search, sweep
 from s2search.solver.exhaustive import Exhaustive
-from s2search.solver.graph import Cases, Graph
-from s2search.solver.labels import NOTHING, Best
 from s2search.solver.milp import Milp
-from s2search.solver.search import least_use, search, sweep
+from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.testing.problems import random_problem, with_random_constraints
 
 seeds = st.integers(0, 2**32 - 1)

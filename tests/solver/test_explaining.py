@@ -11,15 +11,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s2search.errors import ProblemError
-from s2search.problem import FIXED_POINT, UNLIMITED, Problem, Resource
 from s2search.solver.allocation import Allocation
 from s2search.solver.base import Solution
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
-from s2search.solver.sensitivity import FURTHEST, sensitivity
-from s2search.solver.shadow_price import budgets, next_point, shadow_prices, with_more
-from s2search.solver.swap import best_swaps
-from s2search.solver.threshold import first
+from s2search.solver.problem import FIXED_POINT, UNLIMITED, Problem, Resource
+from s2search.solver.questions.sensitivity import FURTHEST, sensitivity
+from s2search.solver.questions.shadow_price import budgets, next_point, shadow_prices, with_more
+from s2search.solver.questions.swap import best_swaps
+from s2search.solver.questions.threshold import first
 from s2search.testing.problems import random_problem, with_random_constraints
 from tests.solver.test_constraints import constrained, layouts, small
 

@@ -11,12 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s2search.errors import CheckError, InfeasibleError, InputError
-from s2search.problem import UNLIMITED, Problem
 from s2search.solver import frontier as front_room
 from s2search.solver.base import Solution
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.frontier import Front, frontier, latency_front
+from s2search.solver.problem import UNLIMITED, Problem
 from s2search.testing.problems import random_problem, with_random_constraints
 
 seeds = st.integers(0, 2**32 - 1)

@@ -14,11 +14,11 @@ import numpy as np
 import optuna
 import pytest
 
-from s2search.cli_plan import _solver
+from s2search.cli.plan import _solver
 from s2search.errors import CheckError, InfeasibleError, InputError, ScoreError
-from s2search.problem import UNLIMITED, Device, Problem
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.nsga2 import Nsga2
+from s2search.solver.problem import UNLIMITED, Device, Problem
 from s2search.solver.variation import Pricing, child, nondominated, repair, seeds
 from s2search.testing.problems import random_problem
 from s2search.testing.solvers import check_solver

@@ -9,13 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s2search.errors import CheckError, InfeasibleError, ProblemError
-from s2search.problem import UNLIMITED, Problem
 from s2search.solver.allocation import Allocation
 from s2search.solver.base import Choice, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive, layouts_NL
-from s2search.solver.infeasible import least_of
 from s2search.solver.milp import Milp
+from s2search.solver.problem import UNLIMITED, Problem
+from s2search.solver.questions.infeasible import least_of
 from s2search.testing.problems import random_problem
 from s2search.testing.solvers import check_solver
 

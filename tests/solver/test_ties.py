@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from s2search.problem import UNLIMITED, Device, Problem
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.tie_break import canonical
-from s2search.solver.ties import find_ties
+from s2search.solver.problem import UNLIMITED, Device, Problem
+from s2search.solver.questions.tie_break import canonical
+from s2search.solver.questions.ties import find_ties
 from s2search.space import Space
 from s2search.testing.problems import random_problem
 

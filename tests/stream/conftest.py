@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 
 SMALL = {"channels": 24, "heads": 4, "feed_forward": 32, "text_channels": 7, "text_tokens": 5}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2search.cli import main
-from s2search.video import read_video
+from s2search.cli.main import main
+from s2search.codec.video import read_video
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -63,8 +63,8 @@ def test_a_stream_is_the_same_per_seed_and_goes_on_where_it_stopped(s2search: Ru
 def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) -> None:
     import torch
 
+    from s2search.network.network import S2DiT
     from s2search.preset import Preset
-    from s2search.realize.network import S2DiT
 
     torch.manual_seed(0)
     S2DiT.from_preset(Preset.named("s2dit-tiny")).save_pretrained(tmp_path / "weights")
@@ -116,7 +116,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(
 
 
 def test_an_interrupted_stream_keeps_its_frames_and_its_state(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "s2search.cli", *TINY, "--chunks", "100000", "--out", "clip.mp4"]
+    command = [sys.executable, "-m", "s2search", *TINY, "--chunks", "100000", "--out", "clip.mp4"]
     process = subprocess.Popen([*command, "--state-out", "state.safetensors"], cwd=tmp_path, text=True, env=os.environ)
     deadline = time.monotonic() + 60
     while not (tmp_path / ".clip.mp4.partial").exists() and time.monotonic() < deadline:
@@ -133,7 +133,7 @@ def test_an_interrupted_stream_keeps_its_frames_and_its_state(tmp_path: Path) ->
 
 def patiently(folder: Path, *words: str) -> str:
     """Run a command that takes minutes, and return what it printed."""
-    command = [sys.executable, "-m", "s2search.cli", *words]
+    command = [sys.executable, "-m", "s2search", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

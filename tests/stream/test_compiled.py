@@ -5,11 +5,11 @@ import torch
 
 from s2search.block import Window
 from s2search.errors import InputError
-from s2search.stream import replay
-from s2search.stream.compiled import Compiled
-from s2search.stream.replay import Recorded, leaves
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.state import StreamState
+from s2search.streaming import replay
+from s2search.streaming.compiled import Compiled
+from s2search.streaming.replay import Recorded, leaves
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 from tests.stream.test_invariants import LAYOUTS
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from s2search.errors import InputError, MissingExtraError
-from s2search.stream.full_steps import FullStepSampler
+from s2search.streaming.full_steps import FullStepSampler
 
 pytest.importorskip("diffusers", reason="the extra video is not installed")
 
@@ -225,6 +225,6 @@ def test_without_diffusers_one_line_names_the_extra(monkeypatch: pytest.MonkeyPa
     def no_diffusers(name: str) -> ModuleSpec | None:
         return None
 
-    monkeypatch.setattr("s2search.stream.full_steps.find_spec", no_diffusers)
+    monkeypatch.setattr("s2search.streaming.full_steps.find_spec", no_diffusers)
     with pytest.raises(MissingExtraError, match=r"^diffusers is not installed; install the extra s2search\[video\]$"):
         unguided("unipc", 4).sample(gaussian(0.0, 1.0), noise(), TEXT_BSE)

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from s2search_blocks.lcha import module as lcha_module
+from s2search_blocks.softmax import module as softmax_attention_module
 
-from blocks import lcha_module, softmax_attention_module
 from s2search.block import Window
-from s2search.realize import network
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.state import StreamState
+from s2search.network import network
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 from tests.stream.naive_network import teacher_forced
 
 CHUNKS = 5

@@ -4,10 +4,10 @@ import torch
 
 from s2search.codec.dct import DCT
 from s2search.errors import InputError
-from s2search.stream.full_steps import FullStepSampler
-from s2search.stream.pipeline import StreamPipeline
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.state import StreamState
+from s2search.streaming.full_steps import FullStepSampler
+from s2search.streaming.pipeline import StreamPipeline
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 from s2search.text.hashing import Hashing
 
 

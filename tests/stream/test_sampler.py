@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from s2search.errors import CheckError, InputError
-from s2search.stream.sampler import FewStepSampler
-from s2search.stream.schedule import few_step_schedule
-from s2search.stream.state import StreamState
+from s2search.network.flow import few_step_schedule
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
 from tests.stream.test_invariants import chunks_of, leaves
 
 
@@ -185,8 +185,8 @@ def test_a_harmed_state_gives_one_line(make, tmp_path, content):
 
 def test_the_published_state_has_182_6_megabytes():
     """12 LCHA + 16 SSA at 512x288, W = 2, no sink, bf16 rings and tails; measured on allocated storages."""
+    from s2search.network.network import S2DiT
     from s2search.preset import Preset
-    from s2search.realize.network import S2DiT
 
     with torch.device("meta"):
         model = S2DiT.from_preset(Preset.named("s2dit-1.8b")).to(torch.bfloat16)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from s2search import registry
-from s2search.export.package import Package, write_manifest
+from s2search.exporters.package import Package, write_manifest
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
-from s2search.verify.subject import Options, Subject
+from s2search.verification.opened import Options, Subject
 
 GRID = (3, 4)  # 64x48
 

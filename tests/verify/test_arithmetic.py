@@ -9,16 +9,16 @@ import pytest
 
 from s2search.cost import Budget
 from s2search.latency.lookup import Lookup
-from s2search.plan import Plan
-from s2search.planning import find
-from s2search.request import Request
+from s2search.planner.find import find
+from s2search.planner.plan import Plan
+from s2search.planner.request import Request
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
-from s2search.table import DEFAULT_TABLE, LatencyTable, installed_tables
-from s2search.verify.arithmetic import Arithmetic
-from s2search.verify.check import results
-from s2search.verify.subject import Options
+from s2search.tables.table import DEFAULT_TABLE, LatencyTable, installed_tables
+from s2search.verification.check import results
+from s2search.verification.checks.arithmetic import Arithmetic
+from s2search.verification.opened import Options
 
 PHONE = LatencyTable.load(installed_tables()[DEFAULT_TABLE])
 

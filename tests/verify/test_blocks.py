@@ -4,19 +4,19 @@ import dataclasses
 
 import pytest
 import torch
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.kv_compressed import KVCompressedAttention
+from s2search_blocks.softmax.ssa import SSA
 
-from blocks.kv_compressed_attention import KVCompressedAttention
-from blocks.lcha import LCHA
-from blocks.ssa import SSA
-from s2search.export import coreml
-from s2search.export.graph import trace
+from s2search.exporters.coreml import contents as coreml
+from s2search.exporters.graph import trace
+from s2search.mil.evaluator import MODES, Evaluator
+from s2search.mil.lint import lint
+from s2search.mil.program import Program
+from s2search.mil.watch import Peaks, compare, tensor_snr_db
 from s2search.testing.profilers import miniature_items
-from s2search.verify.coreml_lint import lint
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import MODES, Evaluator
-from s2search.verify.records import Peaks, compare, tensor_snr_db
-from tests.export.test_coreml import BLOCKS, CLIP, STREAM, block_item, plain_call
-from tests.verify.programs import few_objects
+from tests.export.coreml.test_contents import BLOCKS, CLIP, STREAM, block_item, plain_call
+from tests.mil.programs import few_objects
 
 #: Measured 74.4 to 77.5, 64.8 to 70.1 and 63.6 to 67.7. What weights of float16 alone lose shows in float32 mode;
 #: pessimistic accumulation costs a decibel more than rounding what operations return.

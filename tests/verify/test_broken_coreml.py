@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2search.export.coreml_package import CoreML
-from s2search.export.package import Package, write_manifest
-from s2search.verify.blocks import Blocks
-from s2search.verify.check import results
-from s2search.verify.parity import Parity
-from s2search.verify.streaming import LEAST_DB, Streaming, one_pass_db
-from s2search.verify.subject import Options, Subject
-from s2search.verify.weights import Weights
+from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.package import Package, write_manifest
+from s2search.verification.check import results
+from s2search.verification.checks.blocks import Blocks
+from s2search.verification.checks.parity import Parity
+from s2search.verification.checks.streaming import LEAST_DB, Streaming, one_pass_db
+from s2search.verification.checks.weights import Weights
+from s2search.verification.opened import Options, Subject
 from tests.verify.conftest import GRID, make_model
 
 pytestmark = pytest.mark.slow  # exports and traces whole models

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from s2search.export.package import Package, write_manifest
-from s2search.verify.check import results
-from s2search.verify.files import Files
-from s2search.verify.parity import Parity
-from s2search.verify.report import CheckResult
-from s2search.verify.streaming import Streaming
-from s2search.verify.weights import Weights
+from s2search.exporters.package import Package, write_manifest
+from s2search.verification.check import results
+from s2search.verification.checks.files import Files
+from s2search.verification.checks.parity import Parity
+from s2search.verification.checks.streaming import Streaming
+from s2search.verification.checks.weights import Weights
+from s2search.verification.result import CheckResult
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 

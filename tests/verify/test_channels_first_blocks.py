@@ -6,20 +6,20 @@ import copy
 
 import pytest
 import torch
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.full import FullAttention
+from s2search_blocks.softmax.kv_compressed import KVCompressedAttention
+from s2search_blocks.softmax.ssa import SSA
 from torch import nn
 
-from blocks.full_attention import FullAttention
-from blocks.kv_compressed_attention import KVCompressedAttention
-from blocks.lcha import LCHA
-from blocks.ssa import SSA
 from s2search.block import Shape, Window
-from s2search.export import coreml
-from s2search.export.graph import trace
-from s2search.verify.coreml_lint import lint
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import MODES, Evaluator
-from s2search.verify.records import Peaks, tensor_snr_db
-from tests.verify.programs import few_objects
+from s2search.exporters.coreml import contents as coreml
+from s2search.exporters.graph import trace
+from s2search.mil.evaluator import MODES, Evaluator
+from s2search.mil.lint import lint
+from s2search.mil.program import Program
+from s2search.mil.watch import Peaks, tensor_snr_db
+from tests.mil.programs import few_objects
 
 SHAPE = Shape(frames=2, height=3, width=5, channels=48, heads=4, feed_forward=96, text_tokens=5, text_channels=16)
 WINDOW = Window(frames=4)

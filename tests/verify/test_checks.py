@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from s2search.export.package import Package
-from s2search.verify.activations import Watch
-from s2search.verify.arithmetic import Arithmetic
-from s2search.verify.check import results
-from s2search.verify.graph_lint import Lint, convolutions
-from s2search.verify.latency import Latency
-from s2search.verify.sizes import Sizes
+from s2search.exporters.package import Package
+from s2search.verification.check import results
+from s2search.verification.checks.activations import Watch
+from s2search.verification.checks.arithmetic import Arithmetic
+from s2search.verification.checks.latency import Latency
+from s2search.verification.checks.operations import Lint, convolutions
+from s2search.verification.checks.sizes import Sizes
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from s2search.cli import app
+from s2search.cli.main import app
 from s2search.errors import S2SearchError
-from s2search.export.package import Package
-from s2search.verify import verify as verification
-from s2search.verify.files import Files
-from s2search.verify.latency import Latency
-from s2search.verify.parity import Parity
-from s2search.verify.sizes import Sizes
-from s2search.verify.streaming import Streaming
-from s2search.verify.weights import Weights
-from tests.verify.test_report import check_report
+from s2search.exporters.package import Package
+from s2search.verification import verify as verification
+from s2search.verification.checks.files import Files
+from s2search.verification.checks.latency import Latency
+from s2search.verification.checks.parity import Parity
+from s2search.verification.checks.sizes import Sizes
+from s2search.verification.checks.streaming import Streaming
+from s2search.verification.checks.weights import Weights
+from tests.verify.test_result import check_report
 
 QUICK = ("--chunks", "2")
 

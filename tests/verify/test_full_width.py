@@ -8,14 +8,14 @@ import sys
 import pytest
 import torch
 
-from s2search.export.coreml_package import CoreML
+from s2search.exporters.coreml.exporter import CoreML
+from s2search.mil.evaluator import MODES
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
-from s2search.verify.bisect import look_inside
-from s2search.verify.blocks import blocks_alone_db, ends_of_blocks
-from s2search.verify.evaluator import MODES
-from s2search.verify.streaming import one_pass_db
-from s2search.verify.subject import Options, Subject
+from s2search.verification.bisect import look_inside
+from s2search.verification.checks.blocks import blocks_alone_db, ends_of_blocks
+from s2search.verification.checks.streaming import one_pass_db
+from s2search.verification.opened import Options, Subject
 
 GRID = (18, 32)  # 512x288
 CHUNKS = 16

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from s2search.errors import S2SearchError
-from s2search.export.coreml import load_coremltools
-from s2search.verify.coreml_lint import lint
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import Evaluator
-from s2search.verify.records import Peaks
+from s2search.mil.evaluator import Evaluator
+from s2search.mil.library import load_coremltools
+from s2search.mil.lint import lint
+from s2search.mil.program import Program
+from s2search.mil.watch import Peaks
 from tests import mutations
-from tests.verify.programs import builder, save
+from tests.mil.programs import builder, save
 
 FILES = ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin")
 X = np.linspace(-1, 1, 48, dtype=np.float16).reshape(1, 3, 4, 4)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from s2search_blocks.pieces.channels_first.norms import layer_norm
 from torch import nn
 
-from blocks.channels_first.norms import layer_norm
-from s2search.export import coreml
-from s2search.export.graph import trace
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import MODES, Evaluator
-from s2search.verify.records import tensor_snr_db
-from tests.verify.programs import few_objects
+from s2search.exporters.coreml import contents as coreml
+from s2search.exporters.graph import trace
+from s2search.mil.evaluator import MODES, Evaluator
+from s2search.mil.program import Program
+from s2search.mil.watch import tensor_snr_db
+from tests.mil.programs import few_objects
 
 LEAST_DB = {"float32": 75, "float16": 68, "pessimistic": 58}
 

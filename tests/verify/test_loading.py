@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 from s2search.block import Precision, Window
-from s2search.export.memory import predicted_memory_bytes
-from s2search.export.package import Manifest, Sizes
+from s2search.exporters.memory import predicted_memory_bytes
+from s2search.exporters.package import Manifest, Sizes
+from s2search.network.config import ModelConfig
 from s2search.preset import PRESETS
-from s2search.realize.config import ModelConfig
-from s2search.verify.check import results
-from s2search.verify.load_probe import resident_bytes
-from s2search.verify.loading import Loading
-from s2search.verify.subject import Options
+from s2search.verification.check import results
+from s2search.verification.checks.loading import Loading
+from s2search.verification.load_probe import resident_bytes
+from s2search.verification.opened import Options
 
 CONFIG = ModelConfig(preset=PRESETS["s2dit-tiny"], layout=("lcha", "ssa") * 4)
 MANIFEST = Manifest(

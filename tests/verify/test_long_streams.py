@@ -7,16 +7,16 @@ from itertools import product
 
 import pytest
 import torch
+from s2search_blocks.lcha.spec import LCHA
+from s2search_blocks.softmax.ssa import SSA
 
-from blocks.lcha import LCHA
-from blocks.ssa import SSA
-from s2search.export import coreml
-from s2search.export.graph import trace
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import MODES, Evaluator
-from s2search.verify.records import Peaks, tensor_snr_db
-from tests.export.test_coreml import STREAM, block_item, plain_call
-from tests.verify.programs import few_objects
+from s2search.exporters.coreml import contents as coreml
+from s2search.exporters.graph import trace
+from s2search.mil.evaluator import MODES, Evaluator
+from s2search.mil.program import Program
+from s2search.mil.watch import Peaks, tensor_snr_db
+from tests.export.coreml.test_contents import STREAM, block_item, plain_call
+from tests.mil.programs import few_objects
 from tests.verify.test_channels_first_blocks import EXACT, SHAPE, WINDOW, Both, made
 
 CHUNKS = 1000

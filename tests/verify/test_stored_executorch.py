@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from s2search import registry
-from s2search.export.package import Package, write_manifest
+from s2search.exporters.package import Package, write_manifest
 from s2search.testing.exporters import GRID, tiny_model
-from s2search.verify.check import results
-from s2search.verify.files import Files
-from s2search.verify.stored_executorch import digest_of, executorch_tensors
-from s2search.verify.subject import Options, Subject
-from s2search.verify.verify import verify
-from s2search.verify.weights import Weights
+from s2search.verification.check import results
+from s2search.verification.checks.files import Files
+from s2search.verification.checks.weights import Weights
+from s2search.verification.inspectors.executorch import digest_of, executorch_tensors
+from s2search.verification.opened import Options, Subject
+from s2search.verification.verify import verify
 
 pytestmark = pytest.mark.slow  # exports a whole model
 

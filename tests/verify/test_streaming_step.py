@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from s2search.export import coreml
-from s2search.export.graph import trace
-from s2search.realize.network import S2DiT
+from s2search.exporters.coreml import contents as coreml
+from s2search.exporters.graph import trace
+from s2search.mil.evaluator import MODES, Evaluator
+from s2search.mil.program import Program
+from s2search.mil.watch import Peaks, tensor_snr_db
+from s2search.network.network import S2DiT
 from s2search.testing.profilers import MINIATURE
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import MODES, Evaluator
-from s2search.verify.records import Peaks, tensor_snr_db
-from tests.verify.programs import few_objects
+from tests.mil.programs import few_objects
 
 GRID = (3, 3)
 CHUNKS = 16

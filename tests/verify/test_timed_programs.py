@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from s2search.block import Window
-from s2search.export.coreml import load_coremltools
-from s2search.export.coreml_package import CoreML
-from s2search.export.past import StepShape
-from s2search.form import Form
-from s2search.measure.coreml_item import convert_item
-from s2search.measure.items import campaign_items
-from s2search.measure.step_call import step_call
+from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.form import Form
+from s2search.exporters.past import StepShape
+from s2search.measurement.coreml_item import convert_item
+from s2search.measurement.items import campaign_items
+from s2search.measurement.step_call import step_call
+from s2search.mil.evaluator import Evaluator
+from s2search.mil.library import load_coremltools
+from s2search.mil.program import Program
+from s2search.mil.watch import Peaks, tensor_snr_db
+from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.realize.network import S2DiT
 from s2search.testing.profilers import MINIATURE
-from s2search.verify.coreml_program import Program
-from s2search.verify.evaluator import Evaluator
-from s2search.verify.records import Peaks, tensor_snr_db
-from tests.verify.programs import few_objects
+from tests.mil.programs import few_objects
 
 SIZES = Preset(
     name="odd", depth=2, channels=48, heads=4, feed_forward=96, text_channels=16, text_tokens=5, chunk_frames=2

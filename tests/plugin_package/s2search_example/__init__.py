@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.block import Block, Parameters, Precision, Shape, Stream
-from s2search.problem import Problem
 from s2search.score.base import Score
 from s2search.solver.base import Choice, Solver, unconstrained_bound
+from s2search.solver.problem import Problem
 from s2search.space import Space
 
 if TYPE_CHECKING:

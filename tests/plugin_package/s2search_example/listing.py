@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import fx
 
-from s2search.export.base import Exporter, Runtime, Written
-from s2search.export.functions import trace_functions
-from s2search.export.graph import decompositions
-from s2search.export.package import Package
+from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.functions import trace_functions
+from s2search.exporters.graph import decompositions
+from s2search.exporters.package import Package
 
 
 @dataclass(frozen=True, kw_only=True)

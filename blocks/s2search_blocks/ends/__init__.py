@@ -1,0 +1,1 @@
+"""Stem and head: the first and last part of every model."""

@@ -1,0 +1,1 @@
+"""What every layer shares: text attention, feed-forward, modulation and residuals around an attention."""

@@ -1,0 +1,1 @@
+"""LCHA, linear attention beside a local convolution, at high resolution."""

@@ -1,0 +1,1 @@
+"""Softmax attention: strided (SSA), full, and with compressed keys and values."""

@@ -1,0 +1,1 @@
+"""The two switches between high and low resolution."""

@@ -1,0 +1,86 @@
+"""The command line: one command per stage, each of which parses, makes one call and prints.
+
+Exit codes: 0 done; 1 a check failed; 2 bad input; 3 no layout fits. An `S2SearchError` is one line on stderr; anything
+else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from typing import Any, NoReturn
+
+import typer
+
+from s2search.cli.export import export
+from s2search.cli.kit import kit_app
+from s2search.cli.measure import measure
+from s2search.cli.plan import frontier, plan_app
+from s2search.cli.precision import plan_precision, sensitivity
+from s2search.cli.recalibrate import recalibrate
+from s2search.cli.stream import stream
+from s2search.cli.table import table_app
+from s2search.cli.verify import verify
+from s2search.errors import InputError, S2SearchError
+
+# Typer carries its own copy of click; all its complaints about the command line share this base.
+_UsageError: Any = typer.BadParameter.__base__
+_INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(plan_app, name="plan")
+app.add_typer(table_app, name="table")
+app.add_typer(kit_app, name="kit")
+for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate):
+    app.command()(command)
+plan_app.command("precision")(plan_precision)
+
+
+@app.command()
+def plugins() -> int:
+    """List what is installed, by family, and from which distribution."""
+    from rich.console import Console
+
+    from s2search.report.terminal import plugins_text
+
+    Console(highlight=False, markup=False).print(plugins_text())
+    return 0
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, TextIOWrapper):
+            output.reconfigure(errors="replace")  # a terminal without Unicode shows ? rather than a traceback
+    try:
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail(
+                "interrupted; nothing is lost: a measurement goes on when its command is repeated",
+                _INTERRUPTED,
+            )
+    except S2SearchError as error:
+        _fail(str(error), error.exit_code)
+    except _UsageError as error:
+        _fail(_complaint(error), InputError.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _complaint(error: Any) -> str:
+    """Return what Typer found wrong with the command line, with the value that it leaves out."""
+    details = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
+    value = f" {details[0]['input']!r}:" if details else ""
+    message = error.format_message().rstrip(".").replace("Value error, ", "").replace("': ", f"':{value} ", 1)
+    return f"{message}; see {error.ctx.command_path if error.ctx else 's2search'} --help"
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    sys.stderr.write(f"s2search: {line}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Text encoders and decoders as packages of their own."""

@@ -1,0 +1,213 @@
+"""The parts around the step as packages of their own: `text` makes tokens of numbers of words, `decoder` makes frames.
+
+    manifest.json   what is in it (`PartManifest`)
+    source/         the plugin's own folder: config, safetensors and tokenizer; verification loads it
+    ...             the runtime's own files, as those of a step's package
+
+`text` has one function, `encode`: `ids` (1, S) int32 in, `text` (1, S, E) out. Splitting a prompt into numbers is the
+tokenizer's work, which stays with the host. Only `clip` has a network to export; `hashing` needs none.
+
+`decoder` has two: `first` decodes the first chunk of a stream, `next` every later one. Both take `latents` (1, C, T, Y,
+X) and return `video` (1, 3, frames, rows, columns) from -1 to 1 and the cache: (2, C, Y, X) each, `new_cache_00` and
+on. `next` also takes `cache_00` and on. `dct` has no cache: it is one linear map. In Core ML the cache is states of its
+own, which `first` writes whatever is in them and `next` reads and writes; `state=plain` passes them in and out.
+
+Axes: see s2search/codec/base.py and s2search/text/base.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from s2search import registry
+from s2search.document import read_json, write_text
+from s2search.exporters.component.modules import CACHE, DecoderPart, Kind, Part, PartFunction, TextPart, open_part
+from s2search.exporters.component.writers import decompositions_for, held_names, part_exporter, write_part
+from s2search.exporters.graph import exported
+from s2search.exporters.package import (
+    MANIFEST,
+    SOURCE,
+    FileEntry,
+    FunctionSpec,
+    NumberType,
+    Package,
+    Progress,
+    TensorSpec,
+    file_entries,
+    new_folder,
+)
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+SCHEMA: Literal["s2search.part/1"] = "s2search.part/1"
+_KEPT = ("*.json", "*.safetensors", "*.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartManifest:
+    """What a part's package is; the content of its manifest.json.
+
+    Attributes:
+        schema: Of the file.
+        part: `text` or `decoder`.
+        plugin: The text encoder or codec by its name; its folder is the package's source.
+        exporter: Who wrote the files, and runs them: `onnx` or `coreml`.
+        options: Its options.
+        facts: Versions.
+        source_digest: Of the source's weights, file by file; of nothing where there are none.
+        precision: Of weights and activations.
+        functions: What can be run.
+        states: The cache, as inputs.
+        held: Those of the cache that the runtime keeps by itself, in its own order.
+        files: All files but the manifest itself.
+    """
+
+    schema: Literal["s2search.part/1"] = SCHEMA
+    part: Kind
+    plugin: str
+    exporter: str
+    options: str
+    facts: dict[str, str]
+    source_digest: str
+    precision: str
+    functions: tuple[FunctionSpec, ...]
+    states: tuple[TensorSpec, ...]
+    files: tuple[FileEntry, ...]
+    held: tuple[str, ...] = ()
+
+    def function(self, name: str) -> FunctionSpec:
+        """Return a function by name."""
+        return next(function for function in self.functions if function.name == name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartPackage(Package):
+    """A part's folder and its manifest."""
+
+    manifest: PartManifest  # type: ignore[assignment]  # of a part instead of a step
+
+    @classmethod
+    def load(cls, folder: Any) -> PartPackage:
+        """Read a part's manifest. See the base class."""
+        manifest = read_json(Path(folder, MANIFEST), PartManifest, what="package manifest of a part")
+        return cls(folder=Path(folder), manifest=manifest)
+
+    def open_source(self) -> TextPart | DecoderPart:
+        """Return the part that the package was made of, from the package's own copy of its files."""
+        options = {"folder": str(self.source)} if self.source.is_dir() and any(self.source.iterdir()) else {}
+        return open_part(self.manifest.plugin, options)
+
+
+def is_part(folder: Path) -> bool:
+    """Return whether a folder holds the package of a part."""
+    try:
+        return f'"{SCHEMA}"' in Path(folder, MANIFEST).read_text(encoding="utf-8")[:200]
+    except (OSError, ValueError):
+        return False
+
+
+@torch.no_grad()
+def export_part(
+    plugin: str,
+    exporter: str,
+    out: Path,
+    progress: Progress = lambda done, total, label: None,
+    *,
+    grid: tuple[int, int] = (9, 16),
+    frames: int = 3,
+) -> PartPackage:
+    """Write the package of a part, all or nothing.
+
+    Args:
+        plugin: The text encoder or codec, as people write it.
+        exporter: `onnx` or `coreml`, as people write it; `coreml[bits=8]` has palettes of 256 values.
+        out: Its folder; there may be nothing at that place.
+        progress: Called as the work goes on.
+        grid: Of a decoder: token rows and columns.
+        frames: Of a decoder: latent frames of a chunk.
+
+    Raises:
+        InputError: The plugin has no network, the exporter does not know parts, or the folder exists.
+    """
+    writer, (name, options) = part_exporter(exporter), registry.parse(plugin)
+    with new_folder(out) as folder:
+        part = open_part(name, options, grid=grid, frames=frames)
+        functions = part.functions()
+        steps, done = 2 * len(functions), count()
+
+        def say(label: str) -> None:
+            progress(next(done), steps, label)
+
+        programs = []
+        for function in functions:
+            say(f"tracing {function.name}")
+            arguments = tuple(function.inputs.values())
+            program = exported(function.module, arguments, decompositions_for(writer))
+            programs.append((_specification(function, program, writer.precision), program))
+        metadata = {"s2search.part": part.kind, "s2search.plugin": name}
+        files, facts = write_part(writer, part.model, programs, folder, metadata, say)
+        (folder / SOURCE).mkdir()
+        _copy_source(part, folder / SOURCE)
+        specs = tuple(replace(spec, file=files[spec.name]) for spec, _ in programs)
+        manifest = PartManifest(
+            part=part.kind,
+            plugin=name,
+            exporter=writer.name,
+            options=writer.options_text,
+            facts=facts,
+            source_digest=source_digest(folder / SOURCE),
+            precision=writer.precision,
+            functions=specs,
+            held=held_names(writer, programs),
+            states=tuple(one for one in specs[-1].inputs if one.name.startswith(CACHE)),
+            files=file_entries(folder, progress),
+        )
+        write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
+    progress(steps, steps, "")
+    return PartPackage.load(out)
+
+
+def source_digest(folder: Path) -> str:
+    """Return a digest of the weights of a source."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        found.update(path.read_bytes())
+    return f"sha256:{found.hexdigest()}"
+
+
+def _specification(function: PartFunction, program: ExportedProgram, precision: str) -> FunctionSpec:
+    """Return what the manifest says of a function, but for its file."""
+    number: NumberType = "float32" if precision == "float32" else "float16"
+
+    def specs(tensors: Mapping[str, Tensor]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(name=name, shape=tuple(x.shape), dtype=number if x.is_floating_point() else "int32")
+            for name, x in tensors.items()
+        )
+
+    outputs = [node.meta["val"] for node in program.graph.output_node().args[0]]
+    return FunctionSpec(
+        name=function.name,
+        file="",
+        inputs=specs(function.inputs),
+        outputs=specs(dict(zip(function.outputs, outputs, strict=True))),
+    )
+
+
+def _copy_source(part: Part, source: Path) -> None:
+    """Copy what the plugin reads: config, weights and tokenizer, and nothing that lies beside them."""
+    for name, folder in part.sources.items():
+        (source / name).mkdir(parents=True, exist_ok=True)
+        for path in sorted(path for pattern in _KEPT for path in folder.glob(pattern)):
+            shutil.copyfile(path, source / name / path.name)

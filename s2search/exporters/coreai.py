@@ -1,0 +1,147 @@
+"""coreai: a package for Core AI, Apple's runtime after Core ML, float32: one asset with an entry point per function.
+
+    model.aimodel    a program as MLIR bytecode, of iOS 27 and macOS 27 on
+
+Core AI's compiler and its runtime for the processor also run on Linux: a package is verified by Apple's own kernels.
+On Linux float16 is computed number by number, which only tiny blocks bear; so numbers are float32 here. Attention stays
+one operation, as the library asks; the depthwise convolution is a grouped 2-D one (`BandedConv2d`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import sys
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from s2search.errors import InputError
+from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.package import Package, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from s2search.exporters.step import Steps
+
+_FILE = "model.aimodel"
+_MODULES = ("coreai_torch", "coreai")
+_LIBRARIES = ("torch", "coreai-torch", "coreai-core")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreAI(Exporter):
+    """Exports Core AI assets, and runs them in Core AI's runtime on this machine's processor."""
+
+    name: ClassVar[str] = "coreai"
+
+    def why_not(self) -> str | None:
+        """Return which library is missing. See the base class."""
+        missing = [name for name in _MODULES if find_spec(name) is None]
+        return f"{missing[0]} is not installed; install the extra s2search[coreai]" if missing else None
+
+    def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
+        """Write the asset. See the base class."""
+        from s2search.exporters.functions import trace_functions
+        from s2search.exporters.graph import decompositions
+
+        with silent():
+            from coreai.runtime import AIModelAssetMetadata
+            from coreai_torch import TorchConverter, get_decomp_table
+        # Theirs keeps attention and norms whole; ours takes apart what is left.
+        programs = trace_functions(steps, dict(get_decomp_table()) | decompositions(), progress, further=2)
+        converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+        config = steps.model.config
+        with silent():
+            progress(2, 4, "converting")
+            for function, program in programs.items():
+                names = {"input_names": steps.inputs(function), "output_names": steps.outputs(function)}
+                converter.add_exported_program(program, entrypoint_name=function, **names)
+            converted = converter.to_coreai()
+            progress(3, 4, f"writing {_FILE}")
+            metadata = AIModelAssetMetadata()
+            metadata.set_custom("s2search.model", config.digest)
+            metadata.set_custom("s2search.planner.plan", config.plan_digest or "none")
+            converted.save_asset(folder / _FILE, metadata)
+        progress(4, 4, "")
+        return Written(files=dict.fromkeys(programs, _FILE), facts={name: version(name) for name in _LIBRARIES})
+
+    def open(self, package: Package) -> Runtime:
+        """Compile the asset for this processor, and load it. See the base class."""
+        if problem := self.why_not():
+            raise InputError(problem)
+        return CoreAIPackage(package)
+
+
+class CoreAIPackage(Runtime):
+    """A loaded asset. Core AI answers from an event loop; here that is a thread of its own, so that any caller may ask.
+
+    Raises:
+        InputError: Core AI refuses the asset.
+    """
+
+    def __init__(self, package: Package) -> None:
+        self._package = package
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True, name="Core AI").start()
+        path = package.folder / _FILE
+        try:
+            with silent():
+                from coreai.authoring import AIModelAsset
+
+                self._model = self._wait(self._loaded(AIModelAsset.load(path)))
+        except Exception as error:  # its errors share no base
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"Core AI cannot load {str(path)!r}: {problem}", remedy="export it again") from error
+        self._functions: dict[str, Any] = {}
+
+    def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run a function. See the base class."""
+        from coreai.runtime import NDArray as Array
+
+        spec = self._package.manifest.function(function)
+        with silent():
+            if function not in self._functions:
+                self._functions[function] = self._model.load_function(function)
+            given = {one.name: Array(inputs[one.name]) for one in spec.inputs}
+            outputs = self._wait(self._called(function, given))
+        return {one.name: outputs[one.name].numpy().astype(one.dtype).reshape(one.shape) for one in spec.outputs}
+
+    async def _loaded(self, asset: Any) -> Any:
+        async with asset.executable() as model:  # what it compiles to is needed until it is loaded
+            for function in self._package.manifest.functions:
+                model.load_function(function.name)
+            return model
+
+    async def _called(self, function: str, inputs: Mapping[str, Any]) -> Any:
+        return await self._functions[function](inputs)
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Silence Core AI: its converter prints bars, and its runtime writes to the process's own output; errors raise."""
+    from s2search.mil.library import quiet
+
+    sys.stdout.flush()
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for number, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, number)
+            os.close(old)
+        os.close(nowhere)

@@ -1,0 +1,269 @@
+"""coreml: a package for Core ML on iOS 18, float16: one model of four functions that share their weights.
+
+    model.mlpackage    functions first, denoise (the default), commit and advance
+
+All weights, activations and tensors of the state are float16, but for what float16 cannot hold: the noise level and its
+sinusoids (1000 s in float16 errs by whole radians), and the sums of LCHA, which grow with the stream. They come in,
+are added up and go out in float32. Rings and tails are states that Core ML keeps itself, the same for all functions;
+`state=plain` passes them in and out instead. Depthwise convolutions are one grouped 2-D convolution each. Channels
+stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and no transpositions, as the Neural Engine
+likes best; `layout=blocks` keeps tokens before channels. A block without such a twin keeps its own layout.
+
+Precision is a choice per part (`s2search/precision`): palettes of 4, 6 or 8 bits, and what matrices are multiplied with
+rounded to 8 bits, in ranges that the source is watched for. Source: S2DiT, table A3 (4-bit weights, 8-bit where text
+and latents come in and out, 8-bit activations). The switches between the streams and the time embedding have 8-bit
+weights as well: every token passes through them, and at 4 bits the two switches alone make 87 % of the noise.
+"""
+
+from __future__ import annotations
+
+import gc
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from s2search.errors import InputError
+from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.package import NumberType, Package, Progress
+from s2search.exporters.stateful import Arrays, HeldState, HoldingRuntime
+from s2search.precision.documents import Palette, PrecisionPlan
+from s2search.precision.part import PartPrecision, package_precision, part_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from s2search.exporters.quantised import InputRange
+    from s2search.exporters.step import FunctionName, Steps, StepShape
+    from s2search.network.network import S2DiT
+
+_FILE = "model.mlpackage"
+_DEFAULT = "denoise"
+_SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
+_CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreML(Exporter):
+    """Exports Core ML packages anywhere, and runs them on a Mac.
+
+    Attributes:
+        bits: Of the layers' matrices; 8 of all others where these have fewer than 16.
+        group: Rows of a layer's matrix that share a table of values; 0 for one table each.
+        activations: Bits of what the layers' matrices are multiplied with.
+        palette: How the values of a table are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
+        mixed: Instead of all these, a precision.json of `s2search plan precision`: the precision of every part.
+        layout: `bc1s`: channels before tokens, or that of the blocks.
+        state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
+    """
+
+    name: ClassVar[str] = "coreml"
+
+    bits: Literal[16, 8, 6, 4] = 16
+    group: int = 0
+    activations: Literal[16, 8] = 16
+    palette: Literal["kmeans", "uniform"] = "kmeans"
+    mixed: str = ""
+    layout: Literal["bc1s", "blocks"] = "bc1s"
+    state: Literal["core_ml", "plain"] = "core_ml"
+
+    def __post_init__(self) -> None:
+        if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
+            raise InputError(
+                f"mixed={self.mixed} stands beside other options of precision",
+                remedy="leave them out: the file has them",
+            )
+        if self.group < 0 or (self.bits == 16 and (self.group or self.activations < 16)):
+            raise InputError(
+                f"group={self.group} and activations={self.activations} beside {self.bits}-bit weights",
+                allowed="groups of at least 1 row and 8-bit activations, with weights of 4, 6 or 8 bits",
+                remedy="correct the exporter's options",
+            )
+
+    @property
+    def precision(self) -> str:
+        """Of weights and activations, the fewest bits of any part. See the base class."""
+        if self._plan is not None:
+            return package_precision(PartPrecision.parse(choice.precision) for choice in self._plan.parts.values())
+        return package_precision([self._of_layers])
+
+    @property
+    def options_text(self) -> str:
+        """The options; of a file its name alone: what it says is in the package. See the base class."""
+        return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
+
+    def why_not(self) -> str | None:
+        """Return None: coremltools is always there. See the base class."""
+        return None
+
+    def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
+        """Return the precision of every part of a model.
+
+        Raises:
+            InputError: The precisions were chosen for another model.
+        """
+        from s2search.exporters.quantised import matrices, weights_digest
+
+        parts = dict.fromkeys(part_of(name) for name in matrices(model))
+        if self._plan is None:
+            others = PartPrecision(weight_bits=8 if self.bits < 16 else 16)
+            return {part: others if part in _SENSITIVE else self._of_layers for part in parts}
+        own = (model.config.digest, weights_digest(model))
+        if (self._plan.model_digest, self._plan.weights_digest) != own or self._plan.parts.keys() != parts.keys():
+            what = "model" if self._plan.model_digest != own[0] else "set of weights"
+            raise InputError(
+                f"the precisions in {self.mixed!r} were chosen for another {what}",
+                remedy="sweep this one with s2search sensitivity, and choose again",
+            )
+        return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
+
+    def predicted_weight_bytes(self, steps: Steps) -> int:
+        """Return the bytes of all stored numbers, tables included. See the base class."""
+        from s2search.exporters.quantised import grid_bytes, part_bytes, rest_bytes
+
+        model = steps.model
+        parts = self.precisions(model).items()
+        others = getattr(steps, "own_layout", range(len(model.layers)))  # layers with tokens before channels
+        twins = set(range(len(model.layers))).difference(others)
+        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(model, steps.shape, twins)
+        return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
+
+    def dtype(self, name: str, steps: Steps) -> NumberType:
+        """Return the type of an input or output. See the base class."""
+        return "float32" if name.removeprefix("new_") in steps.exact else "float16"
+
+    def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
+        """Return all functions, which share one conversion, in the layout asked for. See the base class."""
+        from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
+
+        return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
+
+    def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
+        """Write the package. See the base class."""
+        from s2search.exporters.coreml.compression import compress, rounding_pipeline
+        from s2search.exporters.coreml.functions import SharedFunctions
+        from s2search.exporters.coreml.state import held_names, hold_states
+        from s2search.exporters.coreml.subsets import add_parts
+        from s2search.exporters.functions import trace_functions
+        from s2search.exporters.graph import decompositions
+        from s2search.exporters.quantised import matrices
+
+        parts = self.precisions(steps.model)
+        linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
+        ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
+        programs = trace_functions(steps, decompositions(), progress, further=3)
+        held = held_names(steps) if self.state == "core_ml" else ()
+        with tempfile.TemporaryDirectory(dir=folder) as shared:
+            several = SharedFunctions(Path(shared))
+            for done, function in enumerate(_CONVERTED):
+                progress(2 + done, 5, f"converting {function}")
+                with _temporary_files_in(folder) as part:
+                    model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
+                    model = compress(model, linears, self._palette)
+                    model.save(str(part / _FILE))
+                    del model
+                    gc.collect()  # programs refer to themselves, and hold all their weights
+                    several.add(function, part / _FILE)
+            progress(4, 5, "writing the package")
+            add_parts(several.specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
+            hold_states(several.specification, held)
+            config = steps.model.config
+            metadata = {"s2search.model": config.digest, "s2search.planner.plan": config.plan_digest or "none"}
+            several.save(folder / _FILE, default=_DEFAULT, metadata=metadata)
+        if self._plan is not None:
+            self._plan.save(folder / Path(self.mixed).name)
+        progress(5, 5, "")
+        facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
+        if own := getattr(steps, "own_layout", ()):
+            facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
+        return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
+
+    def open(self, package: Package) -> Runtime:
+        """Load the package on a Mac. See the base class."""
+        if (system := platform.system()) != "Darwin":
+            raise InputError(
+                f"Core ML does not run on {system}",
+                remedy="take the package to a Mac; s2search verify evaluates it here",
+            )
+        return CoreMLPackage(package)
+
+    @cached_property
+    def _plan(self) -> PrecisionPlan | None:
+        return PrecisionPlan.load(self.mixed) if self.mixed else None
+
+    @property
+    def _palette(self) -> Palette:
+        return self.palette if self._plan is None else self._plan.palette
+
+    @property
+    def _of_layers(self) -> PartPrecision:
+        return PartPrecision(weight_bits=self.bits, group=self.group, activation_bits=self.activations)
+
+    def _ranges(self, steps: Steps, names: Sequence[str]) -> dict[str, InputRange]:
+        """Return the ranges of the inputs of some linear layers."""
+        from s2search.exporters.quantised import calibrate
+
+        found = calibrate(steps.model, steps.shape) if names else {}
+        return {name: found[name] for name in names}
+
+    def _converted(self, steps: Steps, function: FunctionName, program: Any, pipeline: Any) -> Any:
+        from s2search.exporters.coreml.conversion import convert_program
+
+        return convert_program(
+            program,
+            inputs={name: self.dtype(name, steps) for name in steps.inputs(function)},
+            outputs={name: self.dtype(name, steps) for name in steps.outputs(function)},
+            exact=steps.exact,
+            pipeline=pipeline,
+        )
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[Path]:
+    """Let coremltools leave its copies of all weights here, not where temporary files may be memory, nor until the end.
+
+    A killed export leaves them in the folder that the next one removes.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        tempfile.tempdir = part
+        try:
+            yield Path(part)
+        finally:
+            tempfile.tempdir = before
+
+
+class CoreMLPackage(HoldingRuntime):
+    """Core ML's own models, one per function, each loaded when it is first called. It takes a Mac.
+
+    Not run on one yet: tested with an imitation of coremltools 9's MLModel and MLState.
+    """
+
+    def __init__(self, package: Package) -> None:
+        super().__init__(package)
+        self._models: dict[str, Any] = {}
+
+    def make_state(self, function: str) -> HeldState:
+        """Return an MLState. See the base class."""
+        state: HeldState = self._model(function).make_state()
+        return state
+
+    def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
+        """Predict. See the base class."""
+        # predict writes into the dictionary that it is given.
+        outputs = self._model(function).predict(dict(inputs), state)
+        returned = self.returned(function)
+        return {one.name: outputs[one.name].astype(one.dtype).reshape(one.shape) for one in returned}
+
+    def _model(self, function: str) -> Any:
+        from s2search.mil.library import load_coremltools
+
+        if function not in self._models:
+            path = str(self._package.folder / self._package.manifest.function(function).file)
+            self._models[function] = load_coremltools().models.MLModel(path, function_name=function)
+        return self._models[function]

@@ -1,0 +1,1 @@
+"""ExecuTorch: `exporter` is the plugin; the other files are what it is made of."""

@@ -1,0 +1,120 @@
+"""executorch: a package for ExecuTorch: one program with a method per function, float32, handed to a delegate.
+
+    model.pte
+
+The delegate computes what it takes, by default XNNPACK; ExecuTorch's portable kernels compute the rest. Attention is
+written out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from s2search.errors import InputError, UnknownNameError
+from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.executorch.delegates import DELEGATES
+from s2search.exporters.package import Package, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+    from s2search.exporters.step import Steps
+
+_FILE = "model.pte"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuTorch(Exporter):
+    """Exports ExecuTorch programs, and runs them in its Python runtime on this machine's processor.
+
+    Attributes:
+        delegate: What computes: `xnnpack` here; `coreml` on Apple's devices, `qnn` on Qualcomm's.
+    """
+
+    name: ClassVar[str] = "executorch"
+
+    delegate: str = "xnnpack"
+
+    def __post_init__(self) -> None:
+        if self.delegate not in DELEGATES:
+            raise UnknownNameError("delegate of executorch", self.delegate, sorted(DELEGATES))
+
+    def why_not(self) -> str | None:
+        """Return that the library is missing. See the base class."""
+        if find_spec("executorch") is None:
+            return "executorch is not installed; install the extra s2search[executorch]"
+        return DELEGATES[self.delegate].why_not()
+
+    def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
+        """Write the program. See the base class."""
+        from s2search.exporters.executorch.delegates import placement
+        from s2search.exporters.executorch.graph import decompositions_for_executorch, with_views
+        from s2search.exporters.executorch.program import joined, share_constants
+        from s2search.exporters.functions import trace_functions
+        from s2search.mil.library import quiet
+
+        delegate, further = DELEGATES[self.delegate], 2 * len(steps.functions)
+        traced = trace_functions(steps, decompositions_for_executorch(), progress, further=further)
+        begun = len({function == "first" for function in traced})
+        lowered: dict[str, ExportedProgram] = {}
+        with quiet():
+            from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+            for done, function in enumerate(tuple(traced)):
+                progress(begun + done, begun + further, f"delegating {function} to {self.delegate}")
+                program = constant_prop_pass(with_views(traced.pop(function)))
+                lowered[function] = delegate.lowered(function, program)
+                share_constants(lowered.values())
+            placed = sum((placement(program.graph_module) for program in lowered.values()), Counter[str]())
+            progress(begun + len(lowered), begun + further, f"writing {_FILE}")
+            with (folder / _FILE).open("wb") as file:
+                joined(lowered).write_to_file(file)
+        progress(begun + further, begun + further, "")
+        facts = {name: version(name) for name in ("torch", "executorch")}
+        for place, count in sorted(placed.items()):
+            facts[f"operations_{self.delegate if place == 'xnnpack' else place}"] = str(count)
+        return Written(files=dict.fromkeys(steps.functions, _FILE), facts=facts)
+
+    def open(self, package: Package) -> Runtime:
+        """Load the program. See the base class."""
+        if problem := self.why_not():
+            raise InputError(problem)
+        if problem := DELEGATES[self.delegate].why_not_run():
+            raise InputError(problem)
+        return ExecuTorchPackage(package)
+
+
+class ExecuTorchPackage(Runtime):
+    """A loaded program; each method is loaded when it is first called."""
+
+    def __init__(self, package: Package) -> None:
+        from s2search.mil.library import quiet
+
+        with quiet():
+            from executorch.runtime import Runtime as Library
+
+        self._package = package
+        path = package.folder / _FILE
+        try:
+            self._program = Library.get().load_program(path)
+        except RuntimeError as error:
+            problem = str(error).splitlines()[0]
+            raise InputError(f"ExecuTorch cannot load {str(path)!r}: {problem}", remedy="export it again") from error
+        self._methods: dict[str, Any] = {}
+
+    def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run a function. See the base class."""
+        import torch
+
+        spec = self._package.manifest.function(function)
+        if function not in self._methods:
+            self._methods[function] = self._program.load_method(function)
+        outputs = self._methods[function].execute([torch.from_numpy(inputs[one.name]) for one in spec.inputs])
+        return {one.name: tensor.numpy().copy() for one, tensor in zip(spec.outputs, outputs, strict=True)}

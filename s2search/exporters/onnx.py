@@ -1,0 +1,190 @@
+"""onnx: a package for ONNX Runtime, float32. Each function is a graph; all of them share one file of weights.
+
+    first.onnx denoise.onnx commit.onnx advance.onnx    graphs, with the model's and the plan's digest as metadata
+    weights.bin                                         all weights, one after another (ONNX external data)
+
+Weights keep the names of the model's, under `model.`, and their shapes; only the depthwise convolutions of LCHA are
+rewritten (`BandedConv2d`). Small constants are folded, weights are not: what is stored can be compared with the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+from s2search.errors import InputError
+from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.package import Package, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from s2search.exporters.step import Steps
+
+_MODULES = ("onnx", "onnxruntime", "onnxscript")
+WEIGHTS = "weights.bin"
+_ALIGNMENT = 4096  # pages: so that a runtime can map the file
+_LEAST_EXTERNAL_BYTES = 1024
+_OPSETS = range(18, 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onnx(Exporter):
+    """Exports ONNX graphs, and runs them in ONNX Runtime on this machine's processor.
+
+    Attributes:
+        opset: Version of ONNX's default operator set.
+    """
+
+    name: ClassVar[str] = "onnx"
+
+    opset: int = 20
+
+    def __post_init__(self) -> None:
+        if self.opset not in _OPSETS:
+            raise InputError(f"opset is {self.opset}", allowed=f"{_OPSETS[0]} to {_OPSETS[-1]}")
+
+    def why_not(self) -> str | None:
+        """Return which library is missing. See the base class."""
+        missing = [name for name in _MODULES if find_spec(name) is None]
+        return f"{missing[0]} is not installed; install the extra s2search[onnxruntime]" if missing else None
+
+    def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
+        """Write graphs and weights. See the base class."""
+        from s2search.exporters.functions import trace_functions
+        from s2search.exporters.graph import decompositions_of_attention
+        from s2search.mil.library import quiet
+
+        programs = trace_functions(steps, decompositions_of_attention(), progress, further=4)
+        with quiet(), (folder / WEIGHTS).open("wb") as file:
+            weights = StoredWeights(file, folder)
+            for done, (function, program) in enumerate(programs.items()):
+                progress(2 + done, 2 + len(programs), f"writing {function}")
+                config = steps.model.config
+                digests = {"s2search.model": config.digest, "s2search.planner.plan": config.plan_digest or "none"}
+                names = steps.inputs(function), steps.outputs(function)
+                write_graph(program, weights, f"{function}.onnx", *names, digests, opset=self.opset)
+        progress(6, 6, "")
+        facts = {"opset": str(self.opset), **{name: version(name) for name in ("torch", *_MODULES)}}
+        return Written(files={function: f"{function}.onnx" for function in programs}, facts=facts)
+
+    def open(self, package: Package) -> Runtime:
+        """Load the package in ONNX Runtime. See the base class."""
+        if problem := self.why_not():
+            raise InputError(problem)
+        return OnnxPackage(package)
+
+
+def write_graph(
+    program: Any,
+    weights: StoredWeights,
+    file: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+    *,
+    opset: int = 20,
+) -> None:
+    """Write one graph beside the file of weights.
+
+    Args:
+        program: The function; of its weights those under `model.` are kept as they are.
+        weights: Where its weights go.
+        file: Name of the graph.
+        inputs: What its inputs are called, in their order.
+        outputs: The same of its outputs.
+        metadata: What the graph says of itself.
+        opset: Version of ONNX's default operator set.
+    """
+    import onnx_ir
+    import torch
+    from onnxscript import optimizer
+
+    exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
+    assert exported is not None
+    model = exported.model
+    optimizer.fold_constants(
+        model, onnx_shape_inference=False, should_fold=lambda node: False if _reads_weights(node) else None
+    )
+    optimizer.remove_unused_nodes(model)
+    for values, names in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
+        for value, name in zip(values, names, strict=True):
+            value.name = name
+    for value in model.graph.initializers.values():
+        value.const_value = weights.stored(value.const_value)
+    for node in model.graph:  # where in the code it came from: paths of this machine
+        node.metadata_props.clear()
+    model.producer_name = "s2search"
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata)
+    onnx_ir.save(model, weights.folder / file)
+
+
+class OnnxPackage(Runtime):
+    """ONNX Runtime's sessions, each made when its function is first called; 0 threads: as many as it likes."""
+
+    def __init__(self, package: Package, *, threads: int = 0) -> None:
+        self._package, self._threads = package, threads
+        self._sessions: dict[str, Any] = {}
+
+    def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run a function. See the base class."""
+        spec = self._package.manifest.function(function)
+        if function not in self._sessions:
+            self._sessions[function] = self._session(spec.file)
+        names = [one.name for one in spec.outputs]
+        outputs = self._sessions[function].run(names, {one.name: inputs[one.name] for one in spec.inputs})
+        return dict(zip(names, outputs, strict=True))
+
+    def _session(self, file: str) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 3, self._threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = self._package.folder / file
+        try:
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors share no base
+            problem = str(error).splitlines()[0]
+            raise InputError(f"ONNX Runtime cannot load {str(path)!r}: {problem}", remedy="export it again") from error
+
+
+class StoredWeights:
+    """The file of weights: what several graphs hold is written once."""
+
+    def __init__(self, file: BinaryIO, folder: Path) -> None:
+        self._file, self.folder = file, folder
+        self._places: dict[Any, int] = {}
+
+    def stored(self, tensor: Any) -> Any:
+        """Return a tensor that lies in the file, or the tensor itself where it is small."""
+        import onnx_ir
+
+        if tensor.nbytes < _LEAST_EXTERNAL_BYTES:
+            return tensor
+        array = tensor.numpy()
+        named = tensor.name.startswith("model.")  # is the same in all graphs
+        key = (tensor.name if named else hashlib.sha256(array.tobytes()).digest(), array.shape, str(array.dtype))
+        if key not in self._places:
+            self._file.seek(-(-self._file.tell() // _ALIGNMENT) * _ALIGNMENT)
+            self._places[key] = self._file.tell()
+            self._file.write(memoryview(array.reshape(-1)).cast("B"))
+        return onnx_ir.ExternalTensor(
+            WEIGHTS,
+            self._places[key],
+            tensor.nbytes,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name,
+            base_dir=self.folder,
+        )
+
+
+def _reads_weights(node: Any) -> bool:
+    return any(value is not None and (value.name or "").startswith("model.") for value in node.inputs)

@@ -1,0 +1,280 @@
+"""A package: a folder with everything that a runtime needs to stream a model, and what it was made from.
+
+    manifest.json   what is in it (`Manifest`)
+    source/         the weights that it was made from, as `save_pretrained` writes them; verification compares with them
+    ...             the runtime's own files, named in the manifest
+
+A package is written all or nothing. Its functions are those of `s2search/exporters/step.py`, whose names and shapes the
+manifest repeats. Reading a package unpickles nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
+
+import msgspec
+
+from s2search import registry
+from s2search.block import Precision, Stream, Window
+from s2search.document import read_json, write_text
+from s2search.errors import CheckError, InputError
+from s2search.network.config import ModelConfig
+from s2search.preset import video_size
+
+SCHEMA: Literal["s2search.package/1"] = "s2search.package/1"
+MANIFEST, SOURCE = "manifest.json", "source"
+WEIGHT_FILES = ("weights.bin", "weight.bin")  # of runtimes that keep weights apart from graphs
+NEW = "new_"  # before the name of a state that a function returns
+
+#: Called with what is done, what there is to do, and what comes next.
+Progress = Callable[[int, int, str], Any]
+_BLOCK_BYTES = 2**24  # read at a time for a digest
+_MEGABYTE = 10**6
+
+NumberType = Literal["float16", "float32", "int32"]
+_BYTES_OF = {"float16": 2, "float32": 4, "int32": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a function."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: NumberType
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its numbers."""
+        return math.prod(self.shape) * _BYTES_OF[self.dtype]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionSpec:
+    """A function: its inputs and outputs in their order, and the file that holds it."""
+
+    name: str
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A file by its path inside the package, with forward slashes."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Bytes of weights and of streaming state: as the formulas of the blocks say, and as they are.
+
+    `weight_bytes` are those of the runtime's own files, graphs included.
+    """
+
+    predicted_weight_bytes: int
+    weight_bytes: int
+    predicted_state_bytes: int
+    state_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a package is; the content of its manifest.json.
+
+    Attributes:
+        schema: Of the file.
+        exporter: Name of the exporter plugin, which also runs it.
+        options: The exporter's options that are not the defaults, as people write them.
+        facts: What the exporter says of its work: versions, opset.
+        model: Sizes and layout.
+        model_digest: The model's digest, which its weights carry too.
+        plan_digest: The plan that the model was realized from; null for a preset's own layout.
+        grid: Token rows and columns.
+        chunk_frames: Latent frames of a chunk.
+        window: Past frames that softmax attention sees.
+        precision: Of weights and activations, as latency tables name it.
+        functions: What can be run.
+        states: Inputs that are the streaming state, in their order; a function that changes x returns `new_x`.
+        held: Those of them that the runtime keeps by itself; see `s2search/exporters/stateful.py`.
+        sizes: Predicted and actual.
+        files: All files but the manifest itself.
+    """
+
+    schema: Literal["s2search.package/1"] = SCHEMA
+    exporter: str
+    options: str
+    facts: dict[str, str]
+    model: ModelConfig
+    model_digest: str
+    plan_digest: str | None
+    grid: tuple[int, int]
+    chunk_frames: int
+    window: Window
+    precision: str
+    functions: tuple[FunctionSpec, ...]
+    states: tuple[TensorSpec, ...]
+    sizes: Sizes
+    files: tuple[FileEntry, ...]
+    held: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.model_digest != self.model.digest or self.plan_digest != self.model.plan_digest:
+            raise InputError(
+                f"the package names the model {self.model_digest[:19]}, and its config is {self.model.digest[:19]}",
+                remedy="export it again",
+            )
+        for file in self.files:
+            path = PurePosixPath(file.path)
+            if path.is_absolute() or ".." in path.parts:
+                raise InputError(f"the package names a file outside of it: {file.path!r}", remedy="do not use it")
+
+    @property
+    def exporter_text(self) -> str:
+        """The exporter as it is written on a command line."""
+        return f"{self.exporter}[{self.options}]" if self.options else self.exporter
+
+    def function(self, name: str) -> FunctionSpec:
+        """Return a function by name.
+
+        Raises:
+            InputError: There is none of that name.
+        """
+        found = {function.name: function for function in self.functions}
+        if name not in found:
+            raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
+        return found[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A package's folder and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a package's manifest; its files are not looked at: see `check_files`.
+
+        Raises:
+            InputError: There is none, or it is not one.
+        """
+        if not Path(folder).is_dir():
+            raise InputError(f"there is no package {str(folder)!r}", remedy="name a folder that s2search export wrote")
+        manifest = read_json(Path(folder, MANIFEST), Manifest, what="package manifest")
+        return cls(folder=Path(folder), manifest=manifest)
+
+    @property
+    def source(self) -> Path:
+        """The folder of the weights that it was made from: `S2DiT.from_pretrained` reads it."""
+        return self.folder / SOURCE
+
+    def check_files(self) -> None:
+        """Raise unless all files are there as they were written.
+
+        Raises:
+            CheckError: It names the first that is not.
+        """
+        for entry in self.manifest.files:
+            path = self.folder / entry.path
+            problem = "missing" if not path.is_file() else "" if _sha256(path) == entry.sha256 else "changed"
+            if problem:
+                raise CheckError(
+                    f"{entry.path!r} in the package {str(self.folder)!r} is {problem}",
+                    remedy="export it again",
+                    path=entry.path,
+                )
+
+
+def _quiet(done: int, total: int, label: str) -> None:
+    pass
+
+
+def write_manifest(folder: Path, manifest: Manifest, progress: Progress = _quiet) -> Package:
+    """Write the manifest of a folder whose other files are written: list them, and weigh what is not the source."""
+    files = file_entries(folder, progress)
+    weight_bytes = sum(file.bytes for file in files if PurePosixPath(file.path).parts[0] != SOURCE)
+    sizes = dataclasses.replace(manifest.sizes, weight_bytes=weight_bytes)
+    manifest = dataclasses.replace(manifest, files=files, sizes=sizes)
+    write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
+    return Package(folder=folder, manifest=manifest)
+
+
+def file_entries(folder: Path, progress: Progress = _quiet) -> tuple[FileEntry, ...]:
+    """Return all files of a package but its manifest, with their digests; progress is counted in MB."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST]
+    total, entries, before = sum(path.stat().st_size for path in paths), list[FileEntry](), 0
+
+    def show(label: str, done: int) -> None:
+        progress(done // _MEGABYTE, total // _MEGABYTE, label)
+
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        digest = _sha256(path, partial(show, f"MB: digest of {name}"), before)
+        entries.append(FileEntry(path=name, bytes=path.stat().st_size, sha256=digest))
+        before += entries[-1].bytes
+    show("", total)
+    return tuple(entries)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to write to, which becomes `out` when all went well and is removed when not.
+
+    Raises:
+        InputError: There is something at `out`, or it cannot be written there.
+    """
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise InputError(f"{str(out)!r} exists", remedy="name another folder, or remove it")
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written: {error.strerror}", remedy="choose another path") from error
+    try:
+        yield partial
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def predicted_sizes(config: ModelConfig, grid: tuple[int, int], frames: int, slots: int, precision: str) -> Sizes:
+    """Return what the formulas of the blocks say of a model that streams with so many past frames."""
+    shape = config.preset.shape(video_size(*grid), "stream", frames=frames)
+    shape = dataclasses.replace(shape, context_frames=slots)
+    stored = Precision.named(precision)
+    blocks = [registry.create("blocks", label) for label in config.layout]
+    parts = ["stem", "head"] + (["down", "up"] if Stream.LOW in {block.stream for block in blocks} else [])
+    everything = [*blocks, *(registry.create("parts", name) for name in parts)]
+    return Sizes(
+        predicted_weight_bytes=sum(stored.weight_bytes(part.parameters(shape)) for part in everything),
+        weight_bytes=0,
+        predicted_state_bytes=sum(block.state_bytes(shape, stored) for block in blocks),
+        state_bytes=0,
+    )
+
+
+def _sha256(path: Path, show: Callable[[int], None] = lambda done: None, before: int = 0) -> str:
+    """Return a file's digest, and tell after every block how much was read, and `before` it."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        show(before)
+        while block := file.read(_BLOCK_BYTES):
+            found.update(block)
+            show(before + file.tell())
+    return f"sha256:{found.hexdigest()}"

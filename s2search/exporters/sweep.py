@@ -1,0 +1,245 @@
+"""The sensitivity sweep: what each precision of each part costs, one at a time, in noise of the velocity.
+
+Every figure is on disk before the next one begins, in a journal beside the result, so the same command goes on where
+the last one stopped, however it did. The last figures are of drawn mixtures: they test the law that noise powers of
+parts add up, by which precisions are chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from torch import Tensor
+
+from s2search.document import check_writable
+from s2search.errors import InputError
+from s2search.exporters.quantised import (
+    Ranges,
+    Recording,
+    calibrate,
+    matrices,
+    part_bytes,
+    quantised,
+    record,
+    rest_bytes,
+    weights_digest,
+)
+from s2search.exporters.step import StepShape
+from s2search.network.network import S2DiT
+from s2search.precision.documents import Choice, Mixture, Palette, PartChoices, Sensitivity, noise_db
+from s2search.precision.part import PartPrecision, parts_in_order
+
+#: What is on offer unless the user says otherwise.
+PRECISIONS = ("float16", "w8a16", "w8a8", "w6a16", "w6a8", "w4a16", "w4a8")
+
+#: Called with figures done, figures to find, and what comes next.
+Progress = Callable[[int, int, str], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What to find out.
+
+    Attributes:
+        grid: Token rows and columns.
+        precisions: On offer for every part.
+        palette: How tables are found.
+        chunks: Of the stream that is compared.
+        seed: Of its inputs, and of the mixtures.
+        mixtures: How many drawn assignments test the law.
+    """
+
+    grid: tuple[int, int]
+    precisions: tuple[str, ...] = PRECISIONS
+    palette: Palette = "kmeans"
+    chunks: int = 4
+    seed: int = 0
+    mixtures: int = 8
+
+    def __post_init__(self) -> None:
+        for label in self.precisions:
+            PartPrecision.parse(label)
+        if not self.precisions or len({*self.precisions}) < len(self.precisions):
+            raise InputError(
+                f"the precisions on offer are {', '.join(self.precisions) or 'none'}",
+                allowed="at least one, each once",
+                remedy="correct --precision",
+            )
+        if self.chunks < 1 or self.mixtures < 0:
+            raise InputError(
+                f"{self.chunks} chunks and {self.mixtures} mixtures",
+                allowed="at least 1 chunk and 0 mixtures",
+                remedy="correct the options",
+            )
+
+
+def sweep(model: S2DiT, asked: Sweep, out: Path, progress: Progress = lambda done, total, label: None) -> Sensitivity:
+    """Measure the sensitivity of every part, and write it.
+
+    Args:
+        model: In float32, in evaluation mode. It is left as it is.
+        asked: What to find out.
+        out: The file to write. A journal of a sweep that was stopped stands beside it, and is gone at the end.
+        progress: Called before every figure.
+
+    Raises:
+        InputError: It cannot be written there, or the journal there is that of another sweep.
+    """
+    check_writable(out)
+    preset = model.config.preset
+    shape = StepShape(grid=asked.grid, frames=preset.chunk_frames, window=preset.window)
+    parts = parts_in_order(matrices(model))
+    singles = {f"{part} {label}": {part: label} for part in parts for label in asked.precisions}
+    trials = singles | {f"mixture {i}": drawn for i, drawn in enumerate(_drawn(parts, asked))}
+    with _journal(journal_path(out), _heading(model, asked)) as journal:
+        figures = _Figures(model, asked, shape)
+        for done, (key, trial) in enumerate(trials.items()):
+            progress(done, len(trials), key)
+            if key not in journal.noise:
+                journal.append(key, figures.noise(trial))
+        progress(len(trials), len(trials), "")
+        found = _sensitivity(model, asked, shape, parts, journal.noise)
+        found.save(out)
+        journal_path(out).unlink()
+    return found
+
+
+def journal_path(out: Path) -> Path:
+    """Return where the journal of a sweep is."""
+    return out.with_name(f"{out.name}.journal")
+
+
+class _Figures:
+    """Finds figures; what all of them need is computed when the first is asked for."""
+
+    def __init__(self, model: S2DiT, asked: Sweep, shape: StepShape) -> None:
+        self._model, self._asked, self._shape = model, asked, shape
+        self._recording: Recording | None = None
+        self._ranges: Ranges = {}
+        self._rounded: dict[Any, Tensor] = {}
+
+    def noise(self, parts: Mapping[str, str]) -> float:
+        """Return the noise of an assignment; parts that it leaves out are exact."""
+        if self._recording is None:
+            self._recording = record(self._model, self._shape, chunks=self._asked.chunks, seed=self._asked.seed)
+            self._ranges = calibrate(self._model, self._shape)
+        precisions = {part: PartPrecision.parse(label) for part, label in parts.items()}
+        with quantised(self._model, precisions, self._asked.palette, self._ranges, self._rounded):
+            return self._recording.noise(self._model)
+
+
+def _drawn(parts: tuple[str, ...], asked: Sweep) -> Iterator[dict[str, str]]:
+    """Yield mixtures: every part's precision drawn by itself."""
+    rng = np.random.default_rng(asked.seed)
+    for _ in range(asked.mixtures):
+        yield {part: asked.precisions[rng.integers(len(asked.precisions))] for part in parts}
+
+
+def _sensitivity(
+    model: S2DiT, asked: Sweep, shape: StepShape, parts: tuple[str, ...], noise: Mapping[str, float]
+) -> Sensitivity:
+    blocks = {f"layers.{i}": label for i, label in enumerate(model.config.layout)}
+    offers = tuple(
+        PartChoices(
+            part=part,
+            block=blocks.get(part, ""),
+            choices=tuple(
+                Choice(
+                    precision=label,
+                    bytes=part_bytes(model, part, PartPrecision.parse(label)),
+                    noise=noise[f"{part} {label}"],
+                )
+                for label in asked.precisions
+            ),
+        )
+        for part in parts
+    )
+    return Sensitivity(
+        model_digest=model.config.digest,
+        plan_digest=model.config.plan_digest,
+        weights_digest=weights_digest(model),
+        grid=asked.grid,
+        chunks=asked.chunks,
+        seed=asked.seed,
+        palette=asked.palette,
+        rest_bytes=rest_bytes(model, shape.frames),
+        parts=offers,
+        mixtures=tuple(
+            Mixture(
+                parts=drawn,
+                predicted_db=noise_db(sum(noise[f"{part} {label}"] for part, label in drawn.items())),
+                measured_db=noise_db(noise[f"mixture {i}"]),
+            )
+            for i, drawn in enumerate(_drawn(parts, asked))
+        ),
+    )
+
+
+class _Figure(msgspec.Struct, frozen=True):
+    key: str
+    noise: float
+
+
+class _Journal:
+    """The figures found so far, by key; one JSON line each, synced."""
+
+    def __init__(self, file: FileIO, noise: dict[str, float]) -> None:
+        self._file, self.noise = file, noise
+
+    def append(self, key: str, noise: float) -> None:
+        _write_line(self._file, msgspec.json.encode(_Figure(key, noise)))
+        self.noise[key] = noise
+
+
+@contextmanager
+def _journal(path: Path, heading: dict[str, Any]) -> Iterator[_Journal]:
+    """Make a journal, or go on with it; no other process can meanwhile."""
+    with FileIO(path, "a+") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = f"another process is sweeping into {str(path)!r}"
+            raise InputError(problem, remedy="let it finish, or stop it") from None
+        first = msgspec.json.encode(heading)
+        file.seek(0)
+        content = file.readall() or b""
+        whole = content[: content.rfind(b"\n") + 1]
+        file.truncate(len(whole))  # a torn last line
+        head, *lines = whole.splitlines() or [first]
+        if head != first:
+            raise InputError(
+                f"{str(path)!r} belongs to another sweep", remedy="repeat the command that began it, or remove the file"
+            )
+        try:
+            figures = [msgspec.json.decode(line, type=_Figure) for line in lines]
+        except msgspec.DecodeError as error:
+            raise InputError(f"{str(path)!r} is damaged: {error}", remedy="remove it, and sweep again") from error
+        if not whole:
+            _write_line(file, first)
+        yield _Journal(file, {figure.key: figure.noise for figure in figures})
+
+
+def _write_line(file: FileIO, line: bytes) -> None:
+    left = line + b"\n"
+    while left:
+        left = left[file.write(left) :]
+    os.fsync(file.fileno())
+
+
+def _heading(model: S2DiT, asked: Sweep) -> dict[str, Any]:
+    """Return what two sweeps must have in common to share a journal."""
+    return {
+        "model": model.config.digest,
+        "weights": weights_digest(model),
+        "sweep": msgspec.to_builtins(dataclasses.asdict(asked)),
+    }

@@ -1,0 +1,196 @@
+"""The protocol of a measurement: what makes ratios between rows hold, and what survives an interruption.
+
+All items are prepared once, called until they are warm, and stay ready. Every round times each of them in a fresh
+order, so that a drift of the machine falls on all rows alike; a sentinel, the first block, is timed again between them,
+so that the drift is known and can be taken out (`correction`). Items of short calls are also sampled with twice the
+repetitions, which tells what starting a sample costs. Every sample is on disk before the next one begins
+(samples.jsonl); the same command goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+from s2search.errors import InputError
+from s2search.measurement.base import Item, Prepared, Profiler
+from s2search.measurement.samples import Campaign, Journal, Protocol, Ready, Sample, open_journal
+from s2search.measurement.schedule import Slot, expected_samples, schedule
+from s2search.measurement.tabulate import tabulate
+from s2search.measurement.warm_up import warm_up
+from s2search.preset import video_size
+from s2search.tables.table import LatencyTable, refuse_existing
+
+#: Is told how many samples are done, of how many, and what comes next.
+Progress = Callable[[int, int, str], None]
+Clock = Callable[[], datetime]
+
+_LEAST_CALL_MS = 0.001  # a call that seems shorter is below the resolution of the timer
+
+
+def utc_now() -> datetime:
+    """Return the time, for `Sample.at`."""
+    return datetime.now(UTC)
+
+
+def measure(
+    profiler: Profiler,
+    items: Sequence[Item],
+    out: str | os.PathLike[str],
+    *,
+    preset: str,
+    protocol: Protocol | None = None,
+    progress: Progress = lambda done, total, label: None,
+    clock: Clock = utc_now,
+) -> LatencyTable:
+    """Measure a table into a folder: samples.jsonl while it runs, table.csv and card.json at the end.
+
+    Args:
+        profiler: What times one call.
+        items: What to time; see `campaign_items`.
+        out: The table's folder, whose name becomes the table's. If it holds an unfinished campaign of the same
+            configuration, that one is finished.
+        preset: The model's name, for the card.
+        protocol: Rounds, seed and so on.
+        progress: Called before every preparation and every sample, and at the end.
+        clock: The time of day.
+
+    Raises:
+        InputError: The profiler cannot run here, or the folder holds another campaign.
+        TableError: The folder already holds a finished table.
+    """
+    folder, protocol = Path(out), protocol or Protocol()
+    if reason := profiler.why_not():
+        raise InputError(f"the profiler {profiler.name!r} cannot run here: {reason}", profiler=profiler.name)
+    _refuse_finished(folder)
+    campaign = _campaign(profiler, items, preset, protocol)
+    with open_journal(folder / "samples.jsonl", campaign) as journal:
+        slots = schedule(items, journal, protocol)
+        _check_samples(journal, slots)
+        first = next(slots, None) if journal.samples else None
+        if first or not journal.samples:
+            left = slots if first is None else chain([first], slots)
+            with profiler.session():
+                _run(profiler, items, left, journal, protocol, progress, clock)
+        progress(len(journal.samples), len(journal.samples), "done")
+        table = tabulate(folder.resolve().name, profiler, campaign, items, journal)
+        _save(table, folder)
+    return table
+
+
+def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: Protocol) -> Campaign:
+    keys = [item.key for item in items]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise InputError(f"the item {twice!r} is named twice", remedy="name it once")
+    if not any(item.role in ("block", "commit") for item in items):
+        raise InputError(
+            "there is no block to measure", remedy="name at least one candidate, and the role block or commit"
+        )
+    if untimed := next((item for item in items if item.role not in profiler.roles()), None):
+        raise InputError(
+            f"the profiler {profiler.name!r} cannot time {untimed.key!r}",
+            allowed=f"roles: {', '.join(profiler.roles())}",
+            remedy=f"leave the role {untimed.role} out",
+            item=untimed,
+        )
+    return Campaign(
+        code_version=f"s2search {version('s2search')}",
+        preset=preset,
+        profiler={"name": profiler.name, **dataclasses.asdict(profiler)},  # type: ignore[call-overload]
+        device=profiler.device(),
+        protocol=protocol,
+        items=[_description(item) for item in items],
+    )
+
+
+def _description(item: Item) -> dict[str, object]:
+    video = video_size(item.shape.height, item.shape.width)
+    return {"key": item.key, "role": item.role, "video": video, **dataclasses.asdict(item.shape)}
+
+
+def _check_samples(journal: Journal, slots: Iterator[Slot]) -> None:
+    """Make sure that the samples on disk are the beginning of the schedule."""
+    for number, sample in enumerate(journal.samples):
+        slot = next(slots, None)
+        if slot is None or not slot.holds(sample):
+            raise InputError(
+                f"sample {number + 1} of {str(journal.path)!r} ({sample.name}, round {sample.round}) is out of order",
+                remedy="restore the file, or choose another folder",
+            )
+
+
+def _run(
+    profiler: Profiler,
+    items: Sequence[Item],
+    slots: Iterator[Slot],
+    journal: Journal,
+    protocol: Protocol,
+    progress: Progress,
+    clock: Clock,
+) -> None:
+    prepared = {}
+    for item in items:
+        progress(len(journal.samples), expected_samples(items, journal, protocol), f"preparing {item.key}")
+        prepared[item.key] = warmed_up(profiler.prepare(item), item.key, journal, protocol)
+    for slot in slots:
+        progress(len(journal.samples), expected_samples(items, journal, protocol), slot.item.key)
+        repetitions = journal.ready[slot.item.key].repetitions
+        if slot.then is not None:
+            ms = profiler.time_pair_ms(prepared[slot.item.key], prepared[slot.then.key], repetitions)
+        else:
+            ms = prepared[slot.item.key].time_ms((1 + slot.double) * repetitions)
+        journal.append(
+            Sample(
+                round=slot.round,
+                item=slot.item.key,
+                sentinel=slot.sentinel,
+                ms=ms,
+                at=clock().isoformat(timespec="milliseconds"),
+                double=slot.double,
+                then=slot.then.key if slot.then else "",
+                conditions=dict(profiler.conditions()) if slot.sentinel else {},
+            )
+        )
+
+
+def warmed_up(prepared: Prepared, key: str, journal: Journal, protocol: Protocol) -> Prepared:
+    """Warm up what was prepared; the first time, note its bytes and how often a sample repeats its call."""
+    warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
+    if key not in journal.ready:
+        repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
+        journal.append(
+            Ready(
+                item=key,
+                memory=prepared.memory(),
+                repetitions=max(1, repetitions),
+                warm_ups=warm.calls,
+                settled=warm.settled,
+                placement=dict(prepared.placement()),
+            )
+        )
+    return prepared
+
+
+def _refuse_finished(folder: Path) -> None:
+    """Raise if the folder holds a table; what a process left that died while saving one is no table yet."""
+    if (folder / "card.json").exists() or not (folder / "samples.jsonl").exists():
+        refuse_existing(folder)
+
+
+def _save(table: LatencyTable, folder: Path) -> None:
+    rows = folder / "table.csv"
+    if rows.exists() and rows.read_text(encoding="utf-8") == table.to_csv():
+        rows.unlink()  # saved by a process that died before it saved the card
+    try:
+        table.save(folder)
+    except OSError as error:
+        raise InputError(
+            f"the table cannot be written to {str(folder)!r}: {error.strerror}",
+            remedy="make room; the same command then writes it from the samples",
+        ) from error

@@ -1,0 +1,147 @@
+"""coreml: Core ML on this Mac, through coremltools' predict.
+
+It runs on macOS only, and was tested against coremltools' real interface with a fake of the framework behind it: no
+number of it has been seen. A phone is measured by the phone kit, not by this.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+import time
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from s2search.exporters.coreml.form import Layout, StateKeeper
+from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.measurement.host import chip
+from s2search.tables.row import ROLES, Role
+
+if TYPE_CHECKING:
+    from s2search.measurement.coreml_item import CoreMLItem
+
+_UNITS = {"neural_engine": "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "all": "ALL"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreML(Profiler):
+    """Times Core ML programs on this Mac, weights and activations in float16, in the form that is exported.
+
+    Attributes:
+        compute_unit: What Core ML may use beside the CPU; what it does use is the table's `placement`.
+        layout: `bc1s`: channels before tokens, or that of the blocks; that of the package that is to be shipped.
+        state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
+    """
+
+    name: ClassVar[str] = "coreml"
+    method: ClassVar[str] = (
+        "the exporter's own conversion of every item (iOS 18), perf_counter around each sample of MLModel.predict, "
+        "copies of inputs and outputs included, states of Core ML made before and full of zeros at first; weights: "
+        "weight.bin of the package; peak: of the program, as if every operation's result were written out"
+    )
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
+
+    compute_unit: Literal["neural_engine", "gpu", "cpu", "all"] = "neural_engine"
+    layout: Layout = "bc1s"
+    state: StateKeeper = "core_ml"
+
+    def why_not(self) -> str | None:
+        """Return why this machine cannot run it. See the base class."""
+        if platform.system() != "Darwin":
+            return f"Core ML does not run on {platform.system()}; it needs a Mac"
+        if find_spec("coremltools") is None:
+            return "coremltools is not installed; reinstall s2search"
+        return None
+
+    def roles(self) -> tuple[Role, ...]:
+        """Return all roles. See the base class."""
+        return ROLES
+
+    def device(self) -> Device:
+        """Return the Mac's facts. See the base class."""
+        return Device(
+            device=f"Mac {platform.machine()}",
+            chip=chip(),
+            os=f"macOS {platform.mac_ver()[0]}",
+            runtime="Core ML",
+            runtime_version=f"coremltools {version('coremltools')}",
+            threads=None,
+            power_mode="not stated",
+            precision="float16",
+            compute_unit=self.compute_unit,
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Change nothing: Core ML schedules its own work. See the base class."""
+        yield
+
+    def prepare(self, item: Item) -> Prepared:
+        """Convert the item and load it. See the base class."""
+        from s2search.measurement.coreml_item import convert_item
+
+        converted = convert_item(item, self.layout).kept_by(self.state)
+        return CoreMLProgram(converted, _UNITS[self.compute_unit])
+
+
+class CoreMLProgram(Prepared):
+    """A converted and loaded program with its inputs by name, and a state where Core ML keeps one."""
+
+    def __init__(self, converted: CoreMLItem, units: str) -> None:
+        from s2search.mil.library import load_coremltools, quiet_coremltools
+
+        self._state_bytes, self._peak_bytes = converted.state_bytes, converted.peak_bytes
+        folder = tempfile.mkdtemp(prefix="s2search.")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._package = Path(folder, "item.mlpackage")
+        ct = load_coremltools()
+        with quiet_coremltools():
+            converted.model.save(str(self._package))
+            self._model = ct.models.MLModel(str(self._package), compute_units=ct.ComputeUnit[units])
+        self._inputs = {name: tensor.numpy() for name, tensor in converted.inputs.items()}
+        self._state = self._model.make_state() if converted.states else None
+
+    def time_ms(self, repetitions: int) -> float:
+        """Predict `repetitions` times. See the base class."""
+        predict, inputs, state = self._model.predict, self._inputs, self._state
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            predict(inputs, state)
+        return 1000 * (time.perf_counter() - start) / repetitions
+
+    def output(self) -> Any:
+        """Return the first output of a call, a NumPy array. States of Core ML's own are as the last call left them."""
+        outputs = self._model.predict(self._inputs, self._state)
+        return outputs[self._model.get_spec().description.output[0].name]
+
+    def memory(self) -> Memory:
+        """Return bytes of the package's weights, the state and, at most, activations. See the base class."""
+        weights = sum(file.stat().st_size for file in self._package.rglob("weight.bin"))
+        return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=self._peak_bytes)
+
+    def placement(self) -> Mapping[str, int]:
+        """Count operations by the unit that Core ML's compute plan prefers for them."""
+        from s2search.mil.library import quiet_coremltools
+
+        with quiet_coremltools():
+            from coremltools.models.compute_plan import MLComputePlan
+
+        plan = MLComputePlan.load_from_path(
+            path=self._model.get_compiled_model_path(), compute_units=self._model.compute_unit
+        )
+        units: Counter[str] = Counter()
+        for operation in plan.model_structure.program.functions["main"].block.operations:
+            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+            if usage is not None:
+                units[
+                    type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
+                ] += 1
+        return dict(units)

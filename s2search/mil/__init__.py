@@ -1,0 +1,1 @@
+"""Core ML programs, read and run without Core ML."""

@@ -1,0 +1,44 @@
+"""The doors to coremltools and its like: what they say on the way is nothing that a user of s2search can heed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+
+def load_coremltools() -> Any:
+    """Import coremltools without what it says about torch's version, and about not being on a Mac."""
+    with quiet_coremltools():
+        import coremltools
+    return coremltools
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings and log lines of torch and of converters, which nothing here can heed; errors are raised."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextlib.contextmanager
+def quiet_coremltools() -> Iterator[None]:
+    """Silence progress bars and advice of coremltools and what it imports; errors are raised, not printed."""
+    from tqdm import tqdm  # type: ignore[import-untyped]  # comes with coremltools
+
+    shown = tqdm.__init__
+    tqdm.__init__ = functools.partialmethod(shown, disable=True)
+    try:
+        with quiet():
+            yield
+    finally:
+        tqdm.__init__ = shown

@@ -1,0 +1,96 @@
+"""Where a command's model comes from: saved weights, or a plan, a layout or a preset with random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from s2search.errors import InputError
+from s2search.network.network import S2DiT, realize
+from s2search.network.random_weights import RandomS2DiT
+from s2search.planner.plan import Plan
+from s2search.preset import Preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """What a command line says of its model.
+
+    Attributes:
+        weights: A folder that save_pretrained wrote.
+        preset: Model size, or a TOML file of sizes; instead of weights.
+        plan: The plan to realize, or that the weights must belong to.
+        layout: The layout to realize.
+        random_weights: That the weights are random must be said.
+        seed: Of random weights.
+
+    Raises:
+        InputError: The options contradict each other, or do not name a model.
+    """
+
+    weights: Path | None = None
+    preset: str | None = None
+    plan: Path | None = None
+    layout: str | None = None
+    random_weights: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            beside = {"--preset": self.preset, "--layout": self.layout, "--random-weights": self.random_weights}
+            for option, value in beside.items():
+                if value:
+                    raise InputError(
+                        f"{option} is given beside the weights {str(self.weights)!r}", remedy="leave out one"
+                    )
+            if not self.weights.is_dir():
+                raise InputError(
+                    f"there is no folder of weights {str(self.weights)!r}", remedy="name what save_pretrained wrote"
+                )
+        elif self.preset is None or not self.random_weights:
+            raise InputError(
+                "there are no weights",
+                allowed="a folder of weights, or --preset NAME --random-weights",
+                remedy="name one of them",
+            )
+        if self.plan is not None and self.layout is not None:
+            raise InputError("--plan and --layout are both given", remedy="leave out one")
+
+
+def load_model(source: ModelSource) -> S2DiT:
+    """Load the weights, or realize a plan, a layout or a preset with random ones; in evaluation mode.
+
+    Raises:
+        InputError: A file is missing, or does not fit.
+        CheckError: The weights belong to another plan.
+    """
+    plan = None if source.plan is None else Plan.load(source.plan)
+    if source.weights is not None:
+        return S2DiT.from_pretrained(source.weights, plan=plan)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(source.seed)
+        return _realized(source, plan).eval()
+
+
+def open_model(source: ModelSource) -> S2DiT:
+    """Return the same model to be saved or exported: without its weights in memory.
+
+    Those of a folder are mapped, random ones are drawn when they are written.
+
+    Raises:
+        InputError: A file is missing, or does not fit.
+        CheckError: The weights belong to another plan.
+    """
+    plan = None if source.plan is None else Plan.load(source.plan)
+    if source.weights is not None:
+        return S2DiT.from_pretrained(source.weights, plan=plan, mapped=True)
+    with torch.device("meta"):
+        config = _realized(source, plan).config
+    return RandomS2DiT(config, plan=plan, seed=source.seed)
+
+
+def _realized(source: ModelSource, plan: Plan | None) -> S2DiT:
+    sizes = Preset.named(source.preset or "")
+    return S2DiT.from_preset(sizes, source.layout or "") if plan is None else realize(plan, sizes)

@@ -1,0 +1,166 @@
+"""Evidence: what a latency model predicts for every part of a space, and the search problem that follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from s2search.block import Stream
+from s2search.errors import MissingRowError, TableError
+from s2search.latency.base import Estimate, LatencyModel
+from s2search.score.base import Score
+from s2search.solver.problem import Int, Problem
+from s2search.solver.spread import Spread
+from s2search.space import Space
+from s2search.tables.table import LatencyTable, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a latency model predicts for everything that a layout can contain.
+
+    `fixed` are the parts that every layout pays once (stem, head, buffers). `down` and `up` are the switches between
+    the streams; None where no candidate runs in the low-resolution stream. `fixed_parts` names the fixed ones.
+    """
+
+    block_C: tuple[Estimate, ...]
+    fixed: tuple[Estimate, ...]
+    down: Estimate | None
+    up: Estimate | None
+    fixed_parts: tuple[str, ...] = ()
+
+    @classmethod
+    def gather(cls, table: LatencyTable, scope: Scope, space: Space, model: LatencyModel) -> Evidence:
+        """Ask a latency model for every part of a space.
+
+        Raises:
+            MissingRowError: The table has no grounds for one of them.
+        """
+        fixed = dict.fromkeys(row.part for row in table.in_scope(scope, any_grid=True) if row.role == "fixed")
+        for part in ("stem", "head"):
+            if part not in fixed:
+                raise MissingRowError(
+                    f"the table {table.name!r} has no fixed row for the {part} at {scope}",
+                    remedy="measure it: every layout pays for it",
+                )
+        switches = any(block.stream != Stream.HIGH for block in space.candidates)
+        return cls(
+            block_C=tuple(model.predict(table, scope, b.name, b.options_text) for b in space.candidates),
+            fixed=tuple(model.predict(table, scope, part) for part in fixed),
+            down=model.predict(table, scope, "down") if switches else None,
+            up=model.predict(table, scope, "up") if switches else None,
+            fixed_parts=tuple(fixed),
+        )
+
+    def parts(self, space: Space) -> dict[str, Estimate]:
+        """Return every estimate by the name of its part: the candidates' labels, the fixed parts, the switches."""
+        named = {block.label: estimate for block, estimate in zip(space.candidates, self.block_C, strict=True)}
+        named |= dict(zip(self.fixed_parts, self.fixed, strict=True))
+        return named | {name: one for name, one in (("down", self.down), ("up", self.up)) if one is not None}
+
+    def with_latency(self, part: str, latency_us: int, space: Space) -> Evidence:
+        """Return the same evidence with another latency of one part, named as in `parts`."""
+        changed = {
+            name: _retimed(estimate, latency_us) if name == part else estimate
+            for name, estimate in self.parts(space).items()
+        }
+        return dataclasses.replace(
+            self,
+            block_C=tuple(changed[block.label] for block in space.candidates),
+            fixed=tuple(changed[name] for name in self.fixed_parts),
+            down=changed.get("down"),
+            up=changed.get("up"),
+        )
+
+    @property
+    def shared(self) -> tuple[Estimate, ...]:
+        """Everything that is in memory whatever the layout: the fixed parts and the two switches."""
+        return self.fixed + tuple(switch for switch in (self.down, self.up) if switch is not None)
+
+    def pose(self, space: Space, score: Score, *, latency_budget_us: int, memory_budget_bytes: int) -> Problem:
+        """Return the search problem: the same costs at every layer, the score's own values.
+
+        One `down` and one `up` serve all switches of a layout, so their weights are fixed bytes. The peaks of fixed
+        parts and switches are a floor under every layer's peak.
+        """
+        cost_C = [estimate.cost for estimate in self.block_C]
+        floor_bytes = max(estimate.cost.peak_bytes for estimate in self.shared)
+        switch_us_SS = np.zeros((len(Stream), len(Stream)), np.int64)
+        if self.down and self.up:
+            switch_us_SS[Stream.HIGH, Stream.LOW] = self.down.cost.latency_us
+            switch_us_SS[Stream.LOW, Stream.HIGH] = self.up.cost.latency_us
+        return Problem(
+            score_LC=score.score_LC(space),
+            latency_us_LC=_every_layer([cost.latency_us for cost in cost_C], space.depth),
+            memory_bytes_LC=_every_layer([cost.memory_bytes for cost in cost_C], space.depth),
+            peak_bytes_LC=_every_layer([max(cost.peak_bytes, floor_bytes) for cost in cost_C], space.depth),
+            allowed_LC=np.ones((space.depth, len(cost_C)), np.bool_),
+            stream_C=np.array([int(block.stream) for block in space.candidates], np.int64),
+            switch_us_SS=switch_us_SS,
+            fixed_us=sum(estimate.cost.latency_us for estimate in self.fixed),
+            fixed_bytes=sum(estimate.cost.memory_bytes for estimate in self.shared),
+            latency_budget_us=latency_budget_us,
+            memory_budget_bytes=memory_budget_bytes,
+            group_size=space.group_size,
+        )
+
+    def latency_std_us(self, problem: Problem, choice_L: Sequence[int]) -> float | None:
+        """Return the standard deviation of a layout's latency if all rows err together: the sum of their own.
+
+        None where a row that the layout uses states no spread.
+        """
+        streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
+        used = [*self.fixed, *(self.block_C[c] for c in choice_L)]
+        for before, after in pairwise(streams):
+            switch = self.down if before < after else self.up if before > after else None
+            used += [switch] if switch is not None else []
+        spreads = [estimate.latency_std_us for estimate in used]
+        return None if None in spreads else float(sum(spread for spread in spreads if spread is not None))
+
+    def spread(self, table: LatencyTable, space: Space) -> Spread:
+        """Return how the latencies of a problem vary: timings' own deviations, and the common factor of the table.
+
+        Raises:
+            TableError: A latency has no spread of timings behind it: none is stated, or it was derived or estimated,
+                and what is stated is the error of that arithmetic, which repetitions do not average out.
+        """
+        for label, estimate in self._labelled(space):
+            derived = estimate.provenance in ("derived", "estimated") and estimate.cost.latency_us > 0
+            if derived or estimate.latency_std_us is None:
+                why = f"its latency is {estimate.provenance}" if derived else "it states none"
+                raise TableError(
+                    f"the table {table.name!r} has no spread of timings for {label}: {why}",
+                    remedy="measure it on the device (s2search measure), name a table that was, or leave the "
+                    "confidence out",
+                )
+        switch_std_us_SS = np.zeros((len(Stream), len(Stream)))
+        switch_std_us_SS[Stream.HIGH, Stream.LOW] = _std_us(self.down)
+        switch_std_us_SS[Stream.LOW, Stream.HIGH] = _std_us(self.up)
+        return Spread(
+            std_us_LC=np.tile([_std_us(estimate) for estimate in self.block_C], (space.depth, 1)),
+            switch_std_us_SS=switch_std_us_SS,
+            fixed_std_us=math.hypot(*(_std_us(estimate) for estimate in self.fixed)),
+            common_relative=table.card.common_std_relative or 0.0,
+        )
+
+    def _labelled(self, space: Space) -> list[tuple[str, Estimate]]:
+        named = [(repr(block.label), e) for block, e in zip(space.candidates, self.block_C, strict=True)]
+        named += [("a fixed part", estimate) for estimate in self.fixed]
+        return named + [("a switch", estimate) for estimate in (self.down, self.up) if estimate is not None]
+
+
+def _retimed(estimate: Estimate, latency_us: int) -> Estimate:
+    return dataclasses.replace(estimate, cost=dataclasses.replace(estimate.cost, latency_us=latency_us))
+
+
+def _std_us(estimate: Estimate | None) -> float:
+    return 0.0 if estimate is None else estimate.latency_std_us or 0.0
+
+
+def _every_layer(values_C: list[int], depth: int) -> Int:
+    return np.tile(np.array(values_C, np.int64), (depth, 1))

@@ -1,0 +1,94 @@
+"""Infeasibility: that no layout fits, as a document for programs (JSON, schema `s2search.infeasible/1`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from s2search.errors import InfeasibleError
+from s2search.planner.request import Request
+from s2search.solver.problem import UNLIMITED
+
+_Unit = Literal["us", "bytes", ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitAnswer:
+    """One limit: what was asked, and the least that would do if all others stayed (null: nothing would).
+
+    Both are in `unit`: microseconds, bytes, or empty for plain numbers.
+    """
+
+    name: str
+    unit: _Unit
+    asked: int
+    would_do: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestAnswer:
+    """The layout that the least relaxation in proportion would let in."""
+
+    layout: tuple[str, ...]
+    written: str
+    latency_us: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infeasible:
+    """Why no layout fits: the line for people, the limits, the least of any layout, and the nearest one.
+
+    `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses.
+    """
+
+    schema: Literal["s2search.infeasible/1"] = "s2search.infeasible/1"
+    message: str
+    confidence: float | None
+    limits: tuple[LimitAnswer, ...]
+    least_latency_us: int | None
+    least_memory_bytes: int | None
+    nearest: NearestAnswer | None
+
+    def to_json(self) -> str:
+        """Return indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
+
+def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
+    """Return what a solver's error says of a request."""
+    would_do = error.fields.get("relaxations", {})
+    if "least_quantile_us" in error.fields:
+        would_do = {"latency": error.fields["least_quantile_us"]}
+    units: dict[str, _Unit] = {"us": "us", "bytes": "bytes"}
+    return Infeasible(
+        message=str(error),
+        confidence=request.confidence,
+        limits=tuple(
+            LimitAnswer(
+                name=request.write_limit(resource.name),
+                unit=units.get(resource.unit, ""),
+                asked=resource.limit + resource.fixed,
+                would_do=would_do.get(resource.name),
+            )
+            for resource in request.problem.resources
+            if resource.limit < UNLIMITED // 2
+        ),
+        least_latency_us=error.fields.get("least_latency_us"),
+        least_memory_bytes=error.fields.get("least_memory_bytes"),
+        nearest=_nearest(request, error.fields.get("nearest_L")),
+    )
+
+
+def _nearest(request: Request, choice_L: tuple[int, ...] | None) -> NearestAnswer | None:
+    if choice_L is None:
+        return None
+    price = request.problem.price(choice_L)
+    return NearestAnswer(
+        layout=tuple(request.space.candidates[c].label for c in choice_L),
+        written=request.space.write_layout(choice_L),
+        latency_us=price.latency_us,
+        memory_bytes=price.total_bytes,
+    )

@@ -1,0 +1,195 @@
+"""Request: what is asked of the search. The devices with their budgets, the layouts that may be chosen, and a score."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from s2search.cost import Budget, CommitPolicy, tightest
+from s2search.errors import InputError, TableError
+from s2search.latency.base import LatencyModel
+from s2search.planner.constraints import Constraints
+from s2search.planner.evidence import Evidence
+from s2search.score.base import Score
+from s2search.solver.problem import UNLIMITED, Device, Problem
+from s2search.solver.spread import Spread, check_confidence
+from s2search.space import Space
+from s2search.tables.table import LatencyTable, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A device that the layout is to run on: its table, the rows that count, and what may be spent there.
+
+    `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes.
+
+    Raises:
+        InputError: Two budgets of one kind, or an `fps` budget on a table without a pipeline part.
+    """
+
+    table: LatencyTable
+    scope: Scope
+    budgets: tuple[Budget, ...] = ()
+    commit: CommitPolicy = "reuse_last"
+
+    def __post_init__(self) -> None:
+        for kind, count in Counter(budget.kind for budget in self.budgets).items():
+            if count > 1:
+                texts = " and ".join(budget.text for budget in self.budgets if budget.kind == kind)
+                raise InputError(f"there are {count} {kind} budgets: {texts}", remedy="keep one of them")
+        if self.rate and self.scope.scenario != "stream":
+            raise InputError(
+                f"{self.rate.text} is a rate of streaming, and the scenario is {self.scope.scenario!r}",
+                remedy="use --scenario stream, or give a latency budget such as 535ms",
+            )
+        if self.rate and self.table.card.pipeline is None:
+            raise TableError(
+                f"the table {self.table.name!r} has no pipeline part (text encoder, decoder, steps), "
+                f"so {self.rate.text} says nothing about one forward pass",
+                remedy="give a latency budget such as 260ms, or add the pipeline to the table's card",
+            )
+
+    @property
+    def rate(self) -> Budget | None:
+        """The `fps` budget, if there is one."""
+        return next((budget for budget in self.budgets if budget.kind == "rate"), None)
+
+    @property
+    def latency_budget_us(self) -> int | None:
+        """The tighter of the latency budget and what the rate leaves for one forward pass; None without either."""
+        limits = [int(budget.amount) for budget in self.budgets if budget.kind == "latency"]
+        if self.rate and self.table.card.pipeline:
+            limits.append(self.table.card.pipeline.forward_budget_us(self.rate.amount, self.commit))
+        return tightest(limits)
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        """The memory budget; None without one."""
+        return tightest(int(budget.amount) for budget in self.budgets if budget.kind == "memory")
+
+    def pose(self, evidence: Evidence, space: Space, score: Score) -> Problem:
+        """Return the search on this device alone as integer arrays."""
+        latency, memory = self.latency_budget_us, self.memory_budget_bytes
+        return evidence.pose(
+            space,
+            score,
+            latency_budget_us=UNLIMITED if latency is None else latency,
+            memory_budget_bytes=UNLIMITED if memory is None else memory,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked: the device, the layouts that may be chosen, the score, the budgets, and the constraints.
+
+    `table`, `scope` and `budgets` are those of the first device, whose latency breaks ties. The budgets of every
+    device in `further` must hold as well. `confidence`, where given, is the probability with which the first device's
+    latency budget must hold.
+
+    Raises:
+        InputError: A confidence outside 0.5 to 1 or without a latency budget, what `Target` and `Constraints.check`
+            refuse, a device twice, or devices with other shapes.
+    """
+
+    table: LatencyTable
+    scope: Scope
+    space: Space
+    latency_model: LatencyModel
+    score: Score
+    budgets: tuple[Budget, ...] = ()
+    commit: CommitPolicy = "reuse_last"
+    constraints: Constraints = dataclasses.field(default_factory=Constraints)
+    further: tuple[Target, ...] = ()
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None:
+            check_confidence(self.confidence)
+            if self.latency_budget_us is None:
+                raise InputError(
+                    f"there is no latency budget to keep with confidence {self.confidence}",
+                    remedy="give one, such as --budget 260ms",
+                )
+        first, *further = self.targets
+        for i, target in enumerate(further, start=1):
+            if target.table.name in [other.table.name for other in self.targets[:i]]:
+                raise InputError(f"the table {target.table.name!r} is given twice", remedy="give each device once")
+            for field in dataclasses.fields(first.scope.shape):
+                here, there = getattr(first.scope.shape, field.name), getattr(target.scope.shape, field.name)
+                if here != there:
+                    raise InputError(
+                        f"{first.table.name!r} has {field.name} {here} and {target.table.name!r} has {there}: "
+                        "they were made for different models or videos",
+                        remedy="give tables of one model and one video",
+                    )
+        self.constraints.check(self.space)
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """All devices, the first one first."""
+        first = Target(table=self.table, scope=self.scope, budgets=self.budgets, commit=self.commit)
+        return (first, *self.further)
+
+    @cached_property
+    def evidences(self) -> tuple[Evidence, ...]:
+        """What the latency model predicts for every part, by device."""
+        return tuple(
+            Evidence.gather(target.table, target.scope, self.space, self.latency_model) for target in self.targets
+        )
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the latency model predicts for every part on the first device."""
+        return self.evidences[0]
+
+    @property
+    def latency_budget_us(self) -> int | None:
+        """The latency budget of the first device; see `Target`."""
+        return self.targets[0].latency_budget_us
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        """The memory budget of the first device; None without one."""
+        return self.targets[0].memory_budget_bytes
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The search as integer arrays."""
+        return self.pose(self.evidences)
+
+    def pose(self, evidences: Sequence[Evidence]) -> Problem:
+        """Return the same search on other evidence, by device."""
+        first, *further = (
+            target.pose(evidence, self.space, self.score)
+            for target, evidence in zip(self.targets, evidences, strict=True)
+        )
+        devices = (_device(target, alone) for target, alone in zip(self.further, further, strict=True))
+        return dataclasses.replace(self.constraints.put_on(first, self.space), devices=tuple(devices))
+
+    @cached_property
+    def spread(self) -> Spread:
+        """How the latencies of `problem` vary.
+
+        Raises:
+            TableError: The table states no spread of timings.
+        """
+        return self.evidence.spread(self.table, self.space)
+
+    def write_limit(self, name: str) -> str:
+        """Return the name of one of the problem's resources with candidates by their labels."""
+        return re.sub(r"candidate (\d+)$", lambda match: self.space.candidates[int(match[1])].label, name)
+
+    def admits(self, choice_L: Sequence[int]) -> bool:
+        """Tell whether the problem admits a layout, with the confidence asked for."""
+        if self.confidence is None:
+            return self.problem.admits(choice_L)
+        return self.spread.keeps(self.problem, choice_L, self.confidence)
+
+
+def _device(target: Target, alone: Problem) -> Device:
+    fields = (field.name for field in dataclasses.fields(Device) if field.name != "name")
+    return Device(name=target.table.name, **{name: getattr(alone, name) for name in fields})

@@ -1,0 +1,1 @@
+"""How `dynamic` works: a graph of choices, bounds from prices, labels from both ends."""

@@ -1,0 +1,221 @@
+"""Lagrangian bounds: what the rest of a layout can score at most, given what is left of every resource.
+
+With a price per unit the limits become part of the score, and a backward pass over (layer, stream) gives the best
+priced score of any completion. For every set of prices, priced completion + prices x what is left of the resources is
+at least what a completion can score within them (source: Fisher, "The Lagrangian Relaxation Method for Solving Integer
+Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are searched;
+some of their neighbours are kept, since further on other prices bound better.
+
+Axes:  L layers  C candidates  S streams  R resources  K cases  P price sets
+(in the search of prices: A shares  B sizes  D drawn  E elite)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph
+
+Float = NDArray[np.float64]
+
+_SHARES, _SIZES, _OCTAVES = 21, 25, 9.0  # of the first grid: proportions of prices, and how large they are
+_ELITE, _DRAWN, _ROUNDS, _WIDER = 16, 64, 10, 1.5
+_NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
+_FORBIDDEN = -1e30
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dual:
+    """Upper bounds on completions, for some sets of prices per case, the best set first.
+
+    `completion_LKPS` is the best priced score from each layer and stream to the head. `bound_K` is the least upper
+    bound on any whole layout. Both include a margin for rounding; `margin_K` is that of the best set.
+    """
+
+    price_KPR: Float
+    completion_LKPS: Float
+    bound_K: Float
+    margin_K: Float
+
+    def bound_N(self, layer: int, case_N: NDArray[np.int64], stream_N: NDArray[np.int64], left_RN: Float) -> Float:
+        """Return the most that completions after a layer can score, for labels with these amounts left."""
+        if len(self.price_KPR) == 1:
+            bound_PN = _priced(self.price_KPR[0], left_RN)
+            bound_PN += self.completion_LKPS[layer, 0][:, stream_N]
+            return np.asarray(bound_PN.min(axis=0))
+        bound_NP = np.einsum("npr,rn->np", self.price_KPR[case_N], left_RN)
+        bound_NP += self.completion_LKPS[layer, case_N, :, stream_N]
+        return np.asarray(bound_NP.min(axis=1))
+
+    @classmethod
+    def joined(cls, duals: Sequence[Dual]) -> Dual:
+        """Return the bounds of several cases side by side."""
+        return cls(
+            price_KPR=np.concatenate([dual.price_KPR for dual in duals]),
+            completion_LKPS=np.concatenate([dual.completion_LKPS for dual in duals], axis=1),
+            bound_K=np.concatenate([dual.bound_K for dual in duals]),
+            margin_K=np.concatenate([dual.margin_K for dual in duals]),
+        )
+
+    def take(self, index_K: NDArray[np.intp] | Sequence[int]) -> Dual:
+        """Return the bounds of some of the cases."""
+        return dataclasses.replace(
+            self,
+            price_KPR=self.price_KPR[index_K],
+            completion_LKPS=self.completion_LKPS[:, index_K],
+            bound_K=self.bound_K[index_K],
+            margin_K=self.margin_K[index_K],
+        )
+
+
+def lagrangian_dual(graph: Graph, cases: Cases) -> Dual:
+    """Return bounds from the stem on; for those from the head on see `at_prices`."""
+    price_KPR = _search_prices(graph, cases)
+    return at_prices(graph, cases, price_KPR)
+
+
+def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
+    """Return the bounds that given prices imply."""
+    completion_LKPS = _completions(graph, cases, price_KPR, every_layer=True)
+    left_KP = _left(cases, price_KPR)
+    # what is summed may be far larger than the sum: the margin goes by the largest of the summands
+    largest_KP = np.abs(completion_LKPS).max(axis=(0, 3), where=completion_LKPS > _FORBIDDEN / 2, initial=0)
+    largest_KP += np.abs(graph.score_LC).max(axis=1).sum() + left_KP
+    margin_KP = 1e-3 + 1e-12 * largest_KP
+    completion_LKPS += margin_KP[:, :, None]
+    return Dual(
+        price_KPR=price_KPR,
+        completion_LKPS=completion_LKPS,
+        bound_K=(completion_LKPS[0, :, :, graph.first_stream] + left_KP).min(axis=1),
+        margin_K=margin_KP[:, 0],
+    )
+
+
+def _search_prices(graph: Graph, cases: Cases) -> Float:
+    """Return the price sets with the least bounds, and others near them, the best first: (K, P, R).
+
+    The bound is convex in the prices, but steep across and flat along what resources have in common. The best of a grid
+    are replaced, round by round, by better ones among points drawn around the best with the covariance of all.
+    """
+    limited = np.flatnonzero((cases.limit_KR < BOUNDLESS).any(axis=0))
+    unit_R = _units(graph, limited)
+    price_KER, bound_KE = _best_of_grid(graph, cases, unit_R, limited)
+    normal_DR = np.random.default_rng(0).normal(size=(_DRAWN, len(limited)))  # the same in every round
+    for _ in range(_ROUNDS):
+        relative_KER = price_KER[:, :, limited] / unit_R[limited]
+        from_mean_KER = relative_KER - relative_KER.mean(axis=1, keepdims=True)
+        covariance_KRR = np.einsum("ker,kes->krs", from_mean_KER, from_mean_KER) / price_KER.shape[1]
+        least_K = 1e-12 * np.trace(covariance_KRR, axis1=1, axis2=2) + 1e-30
+        root_KRR = np.linalg.cholesky(covariance_KRR + least_K[:, None, None] * np.eye(len(limited)))
+        drawn_KDR = np.zeros((len(cases), _DRAWN, len(unit_R)))
+        around_KDR = relative_KER[:, :1] + _WIDER * np.einsum("dr,ksr->kds", normal_DR, root_KRR)
+        drawn_KDR[:, :, limited] = np.maximum(around_KDR, 0) * unit_R[limited]
+        all_KPR = np.concatenate([price_KER, drawn_KDR], axis=1)
+        all_KP = np.concatenate([bound_KE, _bounds_at(graph, cases, drawn_KDR)], axis=1)
+        order_KE = np.argsort(all_KP, axis=1, kind="stable")[:, :_ELITE]
+        price_KER = np.take_along_axis(all_KPR, order_KE[:, :, None], axis=1)
+        bound_KE = np.take_along_axis(all_KP, order_KE, axis=1)
+    best_KR = np.where(cases.limit_KR >= BOUNDLESS, 0.0, price_KER[:, 0])
+    return best_KR[:, None] * _factors(len(unit_R), limited)
+
+
+def _best_of_grid(graph: Graph, cases: Cases, unit_R: Float, limited: NDArray[np.intp]) -> tuple[Float, Float]:
+    """Return no prices, and the best size of each of the best shares of prices, the best first, with their bounds."""
+    share_AR = np.zeros((1, len(unit_R)))
+    if len(limited):
+        share_AR = np.zeros((len(parts := _parts(len(limited))), len(unit_R)))
+        share_AR[:, limited] = parts * unit_R[limited]
+    price_PR = (share_AR[:, None] * 2.0 ** np.linspace(-_OCTAVES, _OCTAVES, _SIZES)[:, None]).reshape(-1, len(unit_R))
+    bound_KP = _bounds_at(graph, cases, price_PR[None])
+    bound_KAB = bound_KP.reshape(len(cases), -1, _SIZES)
+    shares_KE = np.argsort(bound_KAB.min(axis=2), axis=1, kind="stable")[:, :_ELITE]
+    at_KE = shares_KE * _SIZES + np.take_along_axis(bound_KAB.argmin(axis=2), shares_KE, axis=1)
+    none_K1R = np.zeros((len(cases), 1, len(unit_R)))
+    price_KER = np.concatenate([none_K1R, price_PR[at_KE]], axis=1)
+    bound_KE = np.concatenate([_bounds_at(graph, cases, none_K1R), np.take_along_axis(bound_KP, at_KE, axis=1)], axis=1)
+    order_KE = np.argsort(bound_KE, axis=1, kind="stable")
+    return np.take_along_axis(price_KER, order_KE[:, :, None], axis=1), np.take_along_axis(bound_KE, order_KE, axis=1)
+
+
+def _parts(resources: int) -> Float:
+    """Return shares of so many prices that sum to one: evenly spaced, as many as a grid can bear."""
+    steps = max(n for n in range(1, _SHARES) if math.comb(n + resources - 1, n) <= _SHARES or n == 1)
+    counts = itertools.combinations_with_replacement(range(resources), steps)
+    return np.array([np.bincount(count, minlength=resources) for count in counts]) / steps
+
+
+def _factors(resources: int, limited: NDArray[np.intp]) -> Float:
+    """Return multiples of the best prices that bound well further on: one moved, all, or two against each other."""
+    unit_RR = np.eye(resources)
+    ways = [unit_RR[r] for r in limited]
+    if len(limited) > 1:
+        ways += [unit_RR[limited].sum(axis=0), unit_RR[limited[0]] - unit_RR[limited[1]]]
+    return np.stack([np.ones(resources), *(factor**way_R for way_R in ways for factor in _NEAR)])
+
+
+def _bounds_at(graph: Graph, cases: Cases, price_KPR: Float) -> Float:
+    """Return the bounds of each case at prices of its own, or at those of the only row."""
+    if len(price_KPR) == len(cases):
+        price_KPR = np.where((cases.limit_KR >= BOUNDLESS)[:, None], 0.0, price_KPR)
+        return _completions(graph, cases, price_KPR)[0, :, :, graph.first_stream] + _left(cases, price_KPR)
+    masks = np.arange(len(cases.allowed_MLC))
+    each = dataclasses.replace(cases, limit_KR=cases.limit_KR[: len(masks)], mask_K=masks)
+    completion_MP = _completions(graph, each, np.repeat(price_KPR, len(masks), axis=0))[0, :, :, graph.first_stream]
+    bound_KP: Float = completion_MP[cases.mask_K] + _priced(cases.limit_KR.astype(np.float64), price_KPR[0].T)
+    return bound_KP
+
+
+def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: bool = False) -> Float:
+    """Return the best priced score from each layer (or only the first) and stream to the head, by one backward pass."""
+    (k, p, _), streams, candidates = price_KPR.shape, len(graph.follows_SS), len(graph.stream_C)
+    price_RQ = np.ascontiguousarray(price_KPR.reshape(k * p, -1).T)
+    switch_SSQ = np.tensordot(-graph.switch_RSS.astype(np.float64), price_RQ, axes=(0, 0))
+    switch_SSQ += graph.switch_score_SS[:, :, None]
+    switch_SSQ[~graph.follows_SS] = _FORBIDDEN
+    switch_SCQ = switch_SSQ[:, graph.stream_C]
+    now_SQ, sum_SCQ = switch_SSQ[:, graph.last_stream], np.empty_like(switch_SCQ)
+    use_LCR = graph.use_RLC.transpose(1, 2, 0).astype(np.float64)
+    found = [now_SQ]
+    for layer in reversed(range(graph.layers)):
+        into_CQ = graph.score_LC[layer][:, None] - _priced(use_LCR[layer], price_RQ)
+        into_CQ += now_SQ[graph.stream_C]
+        allowed_CK = cases.allowed_MLC[cases.mask_K, layer].T
+        if not allowed_CK.all():
+            into_CQ.reshape(candidates, k, p)[~allowed_CK] = _FORBIDDEN
+        now_SQ = np.add(into_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
+        np.maximum(now_SQ, _FORBIDDEN, out=now_SQ)
+        if every_layer:
+            found.append(now_SQ)
+    found = found[::-1] if every_layer else [now_SQ]
+    return np.stack(found).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+
+
+def _priced(left_MR: Float, right_RN: Float) -> Float:
+    """Return the product of two matrices with few resources; BLAS would start threads for it, which costs more."""
+    product_MN: Float = left_MR[:, :1] * right_RN[0]
+    for r in range(1, len(right_RN)):
+        product_MN += left_MR[:, r : r + 1] * right_RN[r]
+    return product_MN
+
+
+def _left(cases: Cases, price_KPR: Float) -> Float:
+    """Return the price of all limits; an unlimited resource has price 0."""
+    left_KP: Float = np.einsum("kpr,kr->kp", price_KPR, cases.limit_KR.astype(np.float64))
+    return left_KP
+
+
+def _units(graph: Graph, limited: NDArray[np.intp]) -> Float:
+    """Return per resource the price at which the whole range of scores buys the whole range of use."""
+    unit_R = np.zeros(len(graph.use_RLC))
+    spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + np.ptp(graph.switch_score_SS)), 1.0)
+    for r in limited:
+        used = float(np.ptp(graph.use_RLC[r], axis=1).sum() + np.ptp(graph.switch_RSS[r]))
+        unit_R[r] = spread / max(used, 1.0)
+    return unit_R

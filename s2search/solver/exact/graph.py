@@ -1,0 +1,198 @@
+"""The search as a layered graph: what every choice scores and uses, and what every step between streams does.
+
+Choosing a layout is a longest path with resource constraints: one node per (layer, stream), one arc per candidate.
+A `Case` set asks the same graph under several limits at once; a sweep answers them side by side.
+
+Axes:  L layers  C candidates  S streams  R resources  K cases  M masks of allowed candidates
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.solver.problem import UNLIMITED, Int, Problem, Resource
+
+#: The limit of a resource that there is enough of, and what it takes to go where no way leads.
+BOUNDLESS, NEVER = 2**58, 2**60
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """Scores (fixed-point) and resource use of layers and stream changes.
+
+    The first resource is latency: of equal scores the faster layout wins. `follows_SS` says which stream may come after
+    which. `peak_RLC` is not summed: the largest of a layout counts against the limit, see `Spans`.
+    """
+
+    score_LC: Int
+    use_RLC: Int
+    peak_RLC: Int
+    allowed_LC: NDArray[np.bool_]
+    stream_C: Int
+    switch_score_SS: Int
+    switch_RSS: Int
+    follows_SS: NDArray[np.bool_]
+    first_stream: int
+    last_stream: int
+
+    @classmethod
+    def of(cls, problem: Problem) -> tuple[Graph, Int]:
+        """Return the graph of a problem, and the limit of each of its `limited_resources`."""
+        resources = limited_resources(problem)
+        limit_R = np.array([min(r.limit, BOUNDLESS) for r in resources], np.int64)
+        return cls.of_resources(problem, resources), limit_R
+
+    @classmethod
+    def of_resources(cls, problem: Problem, resources: Sequence[Resource]) -> Graph:
+        """Return the graph of a problem in which only some resources count."""
+        return cls(
+            score_LC=problem.fixed_point_score_LC,
+            use_RLC=np.stack([r.use_LC for r in resources]).astype(np.int64),
+            peak_RLC=np.stack([r.peak_LC for r in resources]).astype(np.int64),
+            allowed_LC=problem.allowed_LC,
+            stream_C=problem.stream_C,
+            switch_score_SS=np.zeros_like(problem.switch_us_SS),
+            switch_RSS=np.stack([r.switch_SS for r in resources]).astype(np.int64),
+            follows_SS=np.ones(problem.switch_us_SS.shape, np.bool_),
+            first_stream=problem.first_stream,
+            last_stream=problem.last_stream,
+        )
+
+    @property
+    def layers(self) -> int:
+        """How many layers."""
+        return len(self.score_LC)
+
+    @cached_property
+    def backwards(self) -> Graph:
+        """The same graph walked from the head to the stem."""
+        return dataclasses.replace(
+            self,
+            score_LC=self.score_LC[::-1],
+            use_RLC=self.use_RLC[:, ::-1],
+            peak_RLC=self.peak_RLC[:, ::-1],
+            allowed_LC=self.allowed_LC[::-1],
+            switch_score_SS=self.switch_score_SS.T,
+            switch_RSS=self.switch_RSS.transpose(0, 2, 1),
+            follows_SS=self.follows_SS.T,
+            first_stream=self.last_stream,
+            last_stream=self.first_stream,
+        )
+
+    def minimizing(self, r: int, allowed_LC: NDArray[np.bool_]) -> Graph:
+        """Return the graph of some candidates whose best layout uses least of a resource; its peaks no longer count."""
+        peak_RLC = self.peak_RLC.copy()
+        peak_RLC[r] = 0
+        return dataclasses.replace(
+            self,
+            score_LC=-self.use_RLC[r],
+            switch_score_SS=-self.switch_RSS[r],
+            peak_RLC=peak_RLC,
+            allowed_LC=allowed_LC,
+        )
+
+    def reduced(self, limit_KR: Int) -> tuple[Graph, Int, Int]:
+        """Return the same search with the least use of every layer taken off, from the limits too, and their sums.
+
+        Priced, a large part that all layouts share would cost the bounds their precision; so would a limit that no
+        layout reaches, which becomes `BOUNDLESS`.
+        """
+        least_RL = self.use_RLC.min(axis=2, where=self.allowed_LC, initial=NEVER)
+        least_RL[:, ~self.allowed_LC.any(axis=1)] = 0
+        reduced = dataclasses.replace(self, use_RLC=np.maximum(self.use_RLC - least_RL[:, :, None], 0))
+        most_R = reduced.use_RLC.max(axis=2, where=self.allowed_LC, initial=0).sum(axis=1)
+        most_R += self.switch_RSS.max(axis=(1, 2)) * (self.layers + 1)
+        most_R += self.peak_RLC.max(axis=(1, 2), where=self.allowed_LC, initial=0)
+        least_R = least_RL.sum(axis=1)
+        left_KR = limit_KR - least_R
+        return reduced, np.where((limit_KR >= BOUNDLESS) | (left_KR >= most_R), BOUNDLESS, left_KR), least_R
+
+    def ordered(self) -> Graph:
+        """Return an equivalent graph in which equal blocks stand together; the graph itself where layers differ.
+
+        If all layers cost and score the same and staying in a stream is free, some best layout has all blocks of the
+        first stream first and every candidate in one run: of all orders it changes streams least. Each candidate
+        becomes a stream of its own, from which only later candidates can be reached.
+        """
+        if not self._symmetric:
+            return self
+        candidates = len(self.stream_C)
+        order = np.lexsort((np.arange(candidates), self.stream_C != self.first_stream))
+        rank_C = np.argsort(order)
+        start, end = candidates, candidates + 1
+        stream_S = np.append(self.stream_C, [self.first_stream, self.last_stream])
+        follows_SS = np.ones((candidates + 2, candidates + 2), np.bool_)
+        follows_SS[:candidates, :candidates] = rank_C[:, None] <= rank_C[None, :]
+        return dataclasses.replace(
+            self,
+            stream_C=np.arange(candidates),
+            switch_score_SS=self.switch_score_SS[np.ix_(stream_S, stream_S)],
+            switch_RSS=self.switch_RSS[:, stream_S[:, None], stream_S[None, :]],
+            follows_SS=follows_SS,
+            first_stream=start,
+            last_stream=end,
+        )
+
+    @cached_property
+    def _symmetric(self) -> bool:
+        per_layer = (self.score_LC, self.allowed_LC, *self.use_RLC, *self.peak_RLC)
+        identical = all((values_LC == values_LC[0]).all() for values_LC in per_layer)
+        staying = np.diagonal(self.switch_RSS, axis1=1, axis2=2).any() or np.diagonal(self.switch_score_SS).any()
+        return identical and not staying and len(self.follows_SS) <= 2 and bool(self.follows_SS.all())
+
+    def spent_R(self, choice_L: Sequence[int]) -> Int:
+        """Return what a layout uses of every resource, peaks apart."""
+        streams = np.array([self.first_stream, *self.stream_C[list(choice_L)], self.last_stream])
+        layers_R = self.use_RLC[:, np.arange(self.layers), list(choice_L)].sum(axis=1)
+        spent_R: Int = layers_R + self.switch_RSS[:, streams[:-1], streams[1:]].sum(axis=1)
+        return spent_R
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cases:
+    """Limits under which one graph is searched, side by side; case k may use the candidates of mask `mask_K[k]`."""
+
+    limit_KR: Int
+    mask_K: Int
+    allowed_MLC: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.mask_K)
+
+    @cached_property
+    def backwards(self) -> Cases:
+        """The same cases of the graph walked from its head."""
+        return dataclasses.replace(self, allowed_MLC=self.allowed_MLC[:, ::-1])
+
+    def take(self, index_K: NDArray[np.intp] | Sequence[int]) -> Cases:
+        """Return some of the cases."""
+        return dataclasses.replace(self, limit_KR=self.limit_KR[index_K], mask_K=self.mask_K[index_K])
+
+
+def limited_resources(problem: Problem) -> list[Resource]:
+    """Return latency, by which ties are broken, and every other resource that has a limit."""
+    latency, *others = problem.resources
+    return [latency, *(r for r in others if r.limit < UNLIMITED // 2)]
+
+
+def least_to_go(graph: Graph, allowed_LC: NDArray[np.bool_]) -> Int:
+    """Return the least use of each resource, each for itself, from every layer and stream to the head: (L + 1, R, S).
+
+    `NEVER` or more where the head cannot be reached.
+    """
+    resources, streams = len(graph.use_RLC), len(graph.follows_SS)
+    switch_RSS = np.where(graph.follows_SS, graph.switch_RSS, NEVER)
+    to_go_LRS = np.empty((graph.layers + 1, resources, streams), np.int64)
+    to_go_LRS[graph.layers] = switch_RSS[:, :, graph.last_stream]
+    for layer in reversed(range(graph.layers)):
+        choices = np.flatnonzero(allowed_LC[layer])
+        here_RC = graph.use_RLC[:, layer, choices] + to_go_LRS[layer + 1][:, graph.stream_C[choices]]
+        into_RSC = switch_RSS[:, :, graph.stream_C[choices]] + here_RC[:, None]
+        to_go_LRS[layer] = into_RSC.min(axis=2, initial=NEVER)
+    return to_go_LRS

@@ -1,0 +1,381 @@
+"""Search: exact answers for one graph under one or many sets of limits, by sweeps that reach further until they prove.
+
+A first sweep keeps few labels and finds some layout. The next ones look for layouts that score more than the upper
+bound less a reach: whatever is found there is the best of all, and where nothing is, the bound falls and the reach is
+doubled. Activation peaks are searched in spans: the relaxation of a whole span (peaks up to its highest level, the
+limit less its lowest) is swept first, and the span is halved only where that does not settle it.
+
+Axes:  L layers  C candidates  R resources  K cases
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.errors import CheckError
+from s2search.solver.exact.dual import Dual, at_prices, lagrangian_dual
+from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph
+from s2search.solver.exact.joining import Found, join
+from s2search.solver.exact.labels import NOTHING, Best, Walk
+from s2search.solver.problem import Int
+
+#: How many labels a layer may keep: before another solver is quicker, and before memory runs out.
+MOST_LABELS, ALL_LABELS = 65_536, 262_144
+#: How many labels all sweeps together may keep before another solver is quicker.
+MOST_IN_ALL = 2_000_000
+
+_FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
+_AMONG_MANY = 16  # the first width where many cases find layouts for one another
+_FEW_LEVELS = 8  # of peaks, that are searched one by one
+_FEW_KEPT = 64  # labels per layer
+_FIRST_REACH, _FURTHER, _MUCH_FURTHER = (
+    1 / 32,
+    2,
+    6,
+)  # of the distance between the bound and the best layout of the first sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The best layout found under one set of limits, None where there is none, and what no layout scores above.
+
+    `settled` is false where the labels ran out before the bound was proven to be within the slack of the score; `tied`
+    is true where labels were cut that may lead to an equal score in less time.
+    """
+
+    layout: tuple[int, ...] | None
+    score: int
+    latency: int
+    bound: int
+    settled: bool
+    tied: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Span:
+    """Part of case k: levels of peaks, from and to, per resource; how its next sweep is to be.
+
+    The sweep may keep `width` labels per layer, and looks for layouts that score within `reach` of `root`, which no
+    layout of the span scores above; None for any layout.
+    """
+
+    k: int
+    levels: tuple[tuple[int, int], ...]
+    width: int
+    reach: int | None = None
+    root: int = -NOTHING
+    bounds: tuple[Dual, Dual] | None = None
+
+    @property
+    def aim(self) -> int:
+        """The score that the next sweep looks for."""
+        return self.root if self.reach is None else self.root - self.reach
+
+    def floor(self, root: int) -> int:
+        """Return what a layout must score to be looked for, given a bound on all of them."""
+        return NOTHING if self.reach is None else max(root - self.reach, NOTHING)
+
+    @property
+    def one_level(self) -> bool:
+        """Whether nothing is relaxed."""
+        return all(low == high for low, high in self.levels)
+
+    def halves(self) -> list[_Span]:
+        """Return the span in two, split where it has most levels."""
+        r = max(range(len(self.levels)), key=lambda r: self.levels[r][1] - self.levels[r][0])
+        low, high = self.levels[r]
+        middle = (low + high) // 2
+        parts = ((low, middle), (middle + 1, high))
+        return [
+            dataclasses.replace(self, levels=(*self.levels[:r], part, *self.levels[r + 1 :]), bounds=None)
+            for part in parts
+        ]
+
+
+def search(
+    graph: Graph,
+    limit_KR: Int,
+    *,
+    most_labels: int = MOST_LABELS,
+    most_in_all: int | None = None,
+    slack: float = 0.0,
+    feasible: bool = False,
+) -> list[Answer]:
+    """Return the best layout under each set of limits.
+
+    Args:
+        graph: Scores and uses.
+        limit_KR: The limits, `BOUNDLESS` for none.
+        most_labels: How many partial layouts may be kept per layer and case.
+        most_in_all: After how many, over all sweeps, none may keep more; by default as many as one sweep can keep.
+        slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
+        feasible: Whether some layout is known to fit, so that it need not be asked.
+    """
+    most_in_all = most_in_all or most_labels * graph.layers * len(limit_KR)
+    return _Search(graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible).run()
+
+
+def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]] | None:
+    """Return the least that any layout uses of a resource, peaks included, within all other limits, and that layout.
+
+    None where no layout keeps the other limits.
+
+    Raises:
+        CheckError: The labels ran out before the least was proven.
+    """
+    graph, (limit_R,), least_R = graph.reduced(limit_R[None])
+    best: tuple[int, tuple[int, ...]] | None = None
+    for level in np.unique(graph.peak_RLC[r][graph.allowed_LC]):
+        allowed_LC = graph.allowed_LC & (graph.peak_RLC[r] <= level)
+        limit_now_R = limit_R.copy()
+        limit_now_R[r] = BOUNDLESS if best is None else best[0] - level - 1
+        if not allowed_LC.any(axis=1).all():
+            continue
+        (answer,) = search(graph.minimizing(r, allowed_LC), limit_now_R[None], most_labels=ALL_LABELS, feasible=True)
+        if not answer.settled:
+            raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
+        if answer.layout is not None:
+            best = int(level) - answer.score, answer.layout
+    return None if best is None else (best[0] + int(least_R[r]), best[1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sweep:
+    """What one pass found, per case.
+
+    `found_K` holds layouts that beat the best known. `cut_K` is the largest bound (fixed-point score) among labels that
+    were cut: no layout that was not looked at scores above it; `NOTHING` where nothing was cut. `kept` counts labels.
+    """
+
+    found_K: list[Found]
+    cut_K: Int
+    kept: int
+
+
+def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width: int, best: Best) -> Sweep:
+    """Walk from both ends until the walks meet, and join their labels; look for layouts that beat the best known."""
+    walks = forward, backward = (
+        Walk(graph, cases, dual, best),
+        Walk(graph.backwards, cases.backwards, backward_dual, best),
+    )
+    while forward.walked + backward.walked < graph.layers and all(len(walk.labels) for walk in walks):
+        min(walks, key=lambda walk: (len(walk.labels), walk.walked)).step(width)
+    kept = sum(len(labels) for walk in walks for labels in walk.layers)
+    return Sweep(found_K=join(forward, backward), cut_K=np.maximum(forward.cut_K, backward.cut_K), kept=kept)
+
+
+class _Search:
+    def __init__(
+        self, graph: Graph, limit_KR: Int, most_labels: int, most_in_all: int, slack: float, *, feasible: bool
+    ) -> None:
+        self.graph, self.limit_KR, self.least_R = graph.reduced(limit_KR)
+        self.most_labels, self.most_in_all, self.slack = most_labels, most_in_all, slack
+        self.feasible = feasible
+        self.kept = 0
+        self.tied_K = np.zeros(len(limit_KR), np.bool_)
+        self.may_fit_K: dict[int, bool] = {}
+        self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
+        self.best = Best.none(len(limit_KR))
+        self.bound_K = np.full(len(limit_KR), NOTHING)
+        self.settled_K = np.ones(len(limit_KR), np.bool_)
+        self.levels_R = [np.unique(peak_LC[graph.allowed_LC]) for peak_LC in graph.peak_RLC]
+
+    def run(self) -> list[Answer]:
+        """Return the answers."""
+        spans = [span for k in range(len(self.limit_KR)) for span in self._spans(k)]
+        if len(self.limit_KR) == 1:
+            spans = self._bounded(spans)
+        while spans:
+            if len(self.limit_KR) > 1:
+                spans = self._after(spans)
+                continue
+            spans.sort(key=lambda span: span.aim)  # what the most promising span finds spares the others work
+            spans += self._after([spans.pop()])
+        bound_K = np.maximum(self.bound_K, self.best.score_K)
+        return [
+            Answer(layout=layout, score=score, latency=latency, bound=bound, settled=settled, tied=tied)
+            for layout, score, latency, bound, settled, tied in zip(
+                self.layout_K,
+                self.best.score_K.tolist(),
+                (self.best.latency_K + self.least_R[0]).tolist(),
+                bound_K.tolist(),
+                self.settled_K.tolist(),
+                self.tied_K.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _spans(self, k: int) -> list[_Span]:
+        """Return the levels of peaks that fit the limits: one by one where they are few, otherwise all at once."""
+        most_R = [int(np.searchsorted(levels, self.limit_KR[k, r], "right")) for r, levels in enumerate(self.levels_R)]
+        if len(self.limit_KR) > 1 or math.prod(most_R) > _FEW_LEVELS:
+            width = min(_FIRST_WIDTH if len(self.limit_KR) == 1 else _AMONG_MANY, self.most_labels)
+            return [_Span(k=k, levels=tuple((0, most - 1) for most in most_R), width=width)] if min(most_R) else []
+        width = min(_FIRST_WIDTH, self.most_labels)
+        each = itertools.product(*(range(most) for most in most_R))
+        return [_Span(k=k, levels=tuple((at, at) for at in levels), width=width) for levels in each]
+
+    def _bounded(self, spans: list[_Span]) -> list[_Span]:
+        """Return the spans in which every layer has a candidate, with the bound on their layouts."""
+        spans, cases = self._relaxed(spans)
+        if not spans:
+            return []
+        dual, backward_dual = self._duals(spans, cases)
+        root_K = np.minimum(np.floor(dual.bound_K), 2.0**61).astype(np.int64)
+        return [
+            dataclasses.replace(span, root=int(root), bounds=(dual.take([i]), backward_dual.take([i])))
+            for i, (span, root) in enumerate(zip(spans, root_K, strict=True))
+        ]
+
+    def _after(self, spans: list[_Span]) -> list[_Span]:
+        """Sweep some spans, and return what is left to do about them."""
+        left: list[_Span] = []
+        for width in sorted({span.width for span in spans}):
+            left += self._swept([span for span in spans if span.width == width], width)
+        return left
+
+    def _swept(self, spans: list[_Span], width: int) -> list[_Span]:
+        spans, cases = self._relaxed(spans)
+        if not spans:
+            return []
+        dual, backward_dual = self._duals(spans, cases)
+        of_K = np.array([span.k for span in spans])
+        root_K = np.minimum(np.floor(dual.bound_K), [float(span.root) for span in spans]).astype(np.int64)
+        worth_K, latency_K = self._worth_beating_K()[of_K], self.best.latency_K[of_K]
+        open_K = np.flatnonzero(root_K >= worth_K)
+        np.maximum.at(self.bound_K, of_K[root_K < worth_K], root_K[root_K < worth_K])
+        if not open_K.size:
+            return []
+        spans, cases, root_K, worth_K = [spans[i] for i in open_K], cases.take(open_K), root_K[open_K], worth_K[open_K]
+        dual, backward_dual = dual.take(open_K), backward_dual.take(open_K)
+        floor_K = np.array([s.floor(int(root)) for s, root in zip(spans, root_K, strict=True)])
+        known = Best(
+            score_K=np.maximum(worth_K, floor_K),
+            latency_K=np.where(floor_K > worth_K, -NOTHING, latency_K[open_K]),
+        )
+        found = sweep(self.graph, cases, dual, backward_dual, width=width, best=known)
+        self.kept += found.kept
+        admitted = [self._improve(span.k, layout) for span, layout in zip(spans, found.found_K, strict=True)]
+        left: list[_Span] = []
+        for i, span in enumerate(spans):
+            looked_at = max(int(known.score_K[i]), found.found_K[i].score, int(found.cut_K[i]))
+            span = dataclasses.replace(
+                span, root=min(int(root_K[i]), looked_at), bounds=(dual.take([i]), backward_dual.take([i]))
+            )
+            if not admitted[i] or span.root > self._worth_beating_K()[span.k]:
+                left += self._go_on(
+                    span,
+                    looked=int(root_K[i]),
+                    admitted=admitted[i],
+                    cut=int(found.cut_K[i]) > NOTHING,
+                    few=found.kept < _FEW_KEPT * self.graph.layers * len(spans),
+                )
+            else:
+                self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
+                self.tied_K[span.k] |= bool(found.cut_K[i] >= self.best.score_K[span.k])
+        return left
+
+    def _go_on(self, span: _Span, *, looked: int, admitted: bool, cut: bool, few: bool) -> list[_Span]:
+        """Return what to sweep next where a sweep did not settle a span.
+
+        Args:
+            span: The span, with what is known now.
+            looked: The bound from which the sweep looked down.
+            admitted: Whether the layout that it found, if any, keeps the limits.
+            cut: Whether it had to cut labels.
+            few: Whether it kept so few labels that it could have looked much further.
+        """
+        if self.layout_K[span.k] is None and not self.feasible and admitted and not self._anything_fits(span.k):
+            return []  # without a layout no bound drops a label: more labels would only cost time
+        if not admitted and not span.one_level:
+            return span.halves()
+        if self.kept > self.most_in_all:
+            return self._unsettled(span)
+        if span.reach is None:
+            known = self.best.score_K[span.k]
+            distance = span.root - known if known > NOTHING else int(np.ptp(self.graph.score_LC, axis=1).max())
+            reach = max(int(distance * _FIRST_REACH), looked - span.root, 1)
+            return [dataclasses.replace(span, width=min(_WIDTH, self.most_labels), reach=reach)]
+        if not cut:
+            return [dataclasses.replace(span, reach=self._further(span, few=few))]
+        if not span.one_level:
+            return span.halves()
+        if span.width >= self.most_labels:
+            return self._unsettled(span)
+        return [dataclasses.replace(span, width=min(span.width * _WIDER, self.most_labels))]
+
+    def _unsettled(self, span: _Span) -> list[_Span]:
+        self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
+        self.settled_K[span.k] = False
+        return []
+
+    def _further(self, span: _Span, *, few: bool) -> int:
+        """Return how far below the bound to look next: some times as far, or to the best layout if that is near."""
+        reach = (_MUCH_FURTHER if few else _FURTHER) * (span.reach or 0)
+        distance = span.root - int(self._worth_beating_K()[span.k])
+        return distance if reach < distance < 1.5 * reach else reach
+
+    def _relaxed(self, spans: list[_Span]) -> tuple[list[_Span], Cases]:
+        """Return the spans in which every layer has a candidate, as cases whose peaks may be forgotten."""
+        masks: dict[tuple[int, ...], int] = {}
+        allowed: list[NDArray[np.bool_]] = []
+        kept, mask, limits = [], [], []
+        for span in spans:
+            highest = tuple(high for _, high in span.levels)
+            if highest not in masks:
+                allowed_LC = self.graph.allowed_LC.copy()
+                for levels, high, peak_LC in zip(self.levels_R, highest, self.graph.peak_RLC, strict=True):
+                    allowed_LC &= peak_LC <= levels[high]
+                masks[highest] = len(allowed)
+                allowed.append(allowed_LC)
+            if allowed[masks[highest]].any(axis=1).all():
+                kept.append(span)
+                mask.append(masks[highest])
+                least_R = [levels[low] for levels, (low, _) in zip(self.levels_R, span.levels, strict=True)]
+                limit_R = self.limit_KR[span.k]
+                limits.append(np.where(limit_R >= BOUNDLESS, BOUNDLESS, limit_R - least_R))
+        return kept, Cases(
+            limit_KR=np.array(limits, np.int64), mask_K=np.array(mask, np.int64), allowed_MLC=np.array(allowed)
+        )
+
+    def _duals(self, spans: list[_Span], cases: Cases) -> tuple[Dual, Dual]:
+        """Return the bounds from both ends, those of earlier sweeps where there are some."""
+        if all(span.bounds for span in spans):
+            both = [Dual.joined([span.bounds[end] for span in spans if span.bounds]) for end in range(2)]
+            return both[0], both[1]
+        dual = lagrangian_dual(self.graph, cases)
+        return dual, at_prices(self.graph.backwards, cases.backwards, dual.price_KPR)
+
+    def _worth_beating_K(self) -> Int:
+        """Return the score that a layout must beat to matter: the best known and the slack above it."""
+        slack_K = np.where(self.best.score_K > NOTHING, np.abs(self.best.score_K), 0) * self.slack
+        return self.best.score_K + np.floor(slack_K).astype(np.int64)
+
+    def _improve(self, k: int, found: Found) -> bool:
+        """Take a better layout over; False where a relaxation found one that is over a limit."""
+        if found.layout is None:
+            return True
+        graph, layout = self.graph, found.layout
+        used_R = graph.spent_R(layout) + graph.peak_RLC[:, np.arange(graph.layers), list(layout)].max(axis=1)
+        for other in np.flatnonzero((used_R <= self.limit_KR).all(axis=1)):
+            rank = (found.score, -found.latency)
+            if rank > (self.best.score_K[other], -self.best.latency_K[other]):
+                self.best.score_K[other], self.best.latency_K[other] = found.score, found.latency
+                self.layout_K[other] = layout
+        return bool((used_R <= self.limit_KR[k]).all())
+
+    def _anything_fits(self, k: int) -> bool:
+        """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
+        if k not in self.may_fit_K:
+            try:
+                least = least_use(self.graph, self.limit_KR[k], 0)
+                self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
+            except CheckError:
+                self.may_fit_K[k] = True
+        return self.may_fit_K[k]

@@ -1,0 +1,1 @@
+"""What else is asked of a solved problem: ties, prices, swaps, confidence, why nothing fits."""

@@ -1,0 +1,1 @@
+"""Latency tables: rows, card, and what is done with whole tables."""

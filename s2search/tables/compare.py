@@ -1,0 +1,273 @@
+"""What two tables say of the same parts: ratios with their uncertainty, and what differs beyond it.
+
+The relative standard error of a latency is that of a median of n timings, 1.2533 s / (m sqrt n) (the normal's
+asymptotic value), where s is what 10th and 90th percentile say (they are 2.563 s apart; outliers do not move them),
+else the stated deviation; n is 1 where a spread is stated and the number of timings is not. What all latencies of a
+table share from run to run (`common_std_relative`) is added. A ratio's relative error is the root of the sum of both
+squares. A row differs where its log ratio is further from 0 than the errors explain, at 95 % for *all* rows
+together (Bonferroni), by Student's t: a deviation from n timings is itself uncertain, with n - 1 degrees of freedom,
+from deciles with 0.63 (n - 1), and those of both tables together by Welch and Satterthwaite.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import msgspec
+
+from s2search.errors import TableError
+from s2search.tables.foreign import PLACES, ImportedTable
+from s2search.tables.row import Row
+from s2search.tables.table import LatencyTable
+
+_CONFIDENCE = 0.95
+_MEDIAN = math.sqrt(math.pi / 2)
+_DECILES = 2 * NormalDist().inv_cdf(0.9)
+#: 1 / (2 v), where v / n is the relative variance of a deviation taken from deciles of n normal timings.
+_DECILES_TELL = 0.63
+_LEAST_RANKED = 3
+
+Table = LatencyTable | ImportedTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One latency of a table: what it is of, milliseconds, and how sure it is; null where that is not known."""
+
+    about: Mapping[str, str]
+    latency_ms: float
+    error: Error | None
+
+
+@dataclass(frozen=True)
+class Error:
+    """A relative standard error, and the degrees of freedom that it was estimated with."""
+
+    relative: float
+    freedom: float = math.inf
+
+    def with_(self, other: Error) -> Error:
+        """Return the error of a product or ratio of two independent numbers (Satterthwaite 1946, Welch 1947)."""
+        total = math.hypot(self.relative, other.relative)
+        spent = sum(one.relative**4 / one.freedom for one in (self, other))
+        return Error(total, total**4 / spent if spent > 0 else math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRow:
+    """One part in both tables. `ratio` is after over before; null where one of them takes no time or less.
+
+    `ratio_std` is the ratio's standard error, null where a table states no spread of timings; `differs` is null then
+    too.
+    """
+
+    part: str
+    before_ms: float
+    after_ms: float
+    ratio: float | None
+    ratio_std: float | None
+    differs: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two tables, row by row.
+
+    Attributes:
+        before: The first table, by name and digest.
+        after: The second one.
+        rows: Parts in both, in the order of the first.
+        only_before: Parts that only the first has.
+        only_after: Parts that only the second has.
+        ratio: Geometric mean of the ratios; null without any.
+        spearman: Rank correlation of the latencies in both; null for fewer than three rows, or equal latencies.
+        card: Fields of the cards that differ: name -> (before, after).
+    """
+
+    before: TableName
+    after: TableName
+    rows: list[ComparedRow]
+    only_before: list[str]
+    only_after: list[str]
+    ratio: float | None
+    spearman: float | None
+    card: dict[str, tuple[str, str]]
+    schema: Literal["s2search.table_comparison/1"] = "s2search.table_comparison/1"
+
+    def to_json(self) -> str:
+        """Return the comparison as JSON, indented, with a final newline."""
+        return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableName:
+    """A table by its name and digest."""
+
+    name: str
+    digest: str
+
+
+def compare(before: Table, after: Table) -> Comparison:
+    """Compare two tables of one kind, by what both say of the same part.
+
+    Device, runtime, precision and compute unit tell rows apart only where they must: two tables of a device each are
+    compared part by part, and `card` says where those places differ.
+
+    Raises:
+        TableError: One holds parts of this project, and the other what somebody else measured.
+
+    >>> from s2search.tables.table import open_table
+    >>> found = compare(open_table("amd-epyc"), open_table("amd-epyc"))
+    >>> found.ratio, any(row.differs for row in found.rows)
+    (1.0, False)
+    """
+    if type(before) is not type(after):
+        theirs = before if isinstance(before, ImportedTable) else after
+        raise TableError(f"{theirs.name!r} is imported and the other table is not", remedy="compare tables of one kind")
+    first, second, places = _by_part(before, after)
+    pairs = [(part, timing, second[part]) for part, timing in first.items() if part in second]
+    doubt = (1 - _CONFIDENCE) / 2 / max(1, len(pairs))
+    rows = [_compared(part, a, b, doubt) for part, a, b in pairs]
+    cards = _card_differences(before, after)
+    logs = [math.log(row.ratio) for row in rows if row.ratio is not None]
+    return Comparison(
+        before=TableName(name=before.name, digest=before.digest),
+        after=TableName(name=after.name, digest=after.digest),
+        rows=rows,
+        only_before=[part for part in first if part not in second],
+        only_after=[part for part in second if part not in first],
+        ratio=math.exp(math.fsum(logs) / len(logs)) if logs else None,
+        spearman=_spearman([row.before_ms for row in rows], [row.after_ms for row in rows]),
+        card=cards | {f"{place} of rows": values for place, values in places.items() if cards.get(place) != values},
+    )
+
+
+def timings(table: Table) -> list[Timing]:
+    """Return the latencies of a table; rows of memory alone have none."""
+    if isinstance(table, LatencyTable):
+        common = table.card.common_std_relative or 0.0
+        return [
+            Timing(about=_about(row), latency_ms=row.latency_ms, error=_error_of(row, common)) for row in table.rows
+        ]
+    found = []
+    for row in table.rows:
+        if row.latency_ms is not None:
+            told = {"part": row.part} | table.about(row) | table.place(row)
+            about = {name: cell for name, cell in told.items() if name not in table.card.facts}
+            error = _error(row.latency_ms, row.latency_std_ms, row.samples or 1)
+            found.append(Timing(about=about, latency_ms=row.latency_ms, error=error))
+    return found
+
+
+def _about(row: Row) -> dict[str, str]:
+    """Return what tells a row of ours from others, as text."""
+    return {"part": row.label, "scenario": row.scenario, "tokens": row.shape.grid} | {
+        field: str(getattr(row, field))
+        for field in (
+            *("context_frames", "channels", "heads", "feed_forward", "text_tokens", "text_channels"),
+            *("precision", "compute_unit"),
+        )
+    }
+
+
+def _error_of(row: Row, common: float) -> Error | None:
+    if row.latency_provenance != "measured":
+        return None  # the deviation of a derived latency is no spread of timings
+    if row.latency_p10_ms is not None and row.latency_p90_ms is not None:
+        std_ms: float | None = (row.latency_p90_ms - row.latency_p10_ms) / _DECILES
+        own = _error(row.latency_ms, std_ms, row.samples, efficiency=_DECILES_TELL)
+    else:
+        own = _error(row.latency_ms, row.latency_std_ms, row.samples)
+    return None if own is None else own.with_(Error(common))
+
+
+def _error(latency_ms: float, std_ms: float | None, samples: int, efficiency: float = 1.0) -> Error | None:
+    if std_ms is None or latency_ms <= 0:
+        return None
+    if samples <= 1:
+        return Error(std_ms / latency_ms)  # of how many timings is not known
+    return Error(_MEDIAN * std_ms / math.sqrt(samples) / latency_ms, efficiency * (samples - 1))
+
+
+def _by_part(before: Table, after: Table) -> tuple[dict[str, Timing], dict[str, Timing], dict[str, tuple[str, str]]]:
+    """Return the latencies of both by what they are of, and the places that those names leave out and that differ.
+
+    Left out is what is the same throughout both tables, and each place without which all names still differ.
+    """
+    tables = timings(before), timings(after)
+    fields = dict.fromkeys(field for found in tables for timing in found for field in timing.about if field != "part")
+    values = {field: [{timing.about.get(field, "") for timing in found} for found in tables] for field in fields}
+    hidden = {field for field, (here, there) in values.items() if here == there and len(here) == 1}
+    for place in PLACES:
+        if all(len({_name(timing.about, hidden | {place}) for timing in found}) == len(found) for found in tables):
+            hidden.add(place)
+    first, second = ({_name(timing.about, hidden): timing for timing in found} for found in tables)
+    differing = {
+        field: (", ".join(sorted(values[field][0])), ", ".join(sorted(values[field][1])))
+        for field in PLACES
+        if field in hidden and values.get(field) and values[field][0] != values[field][1]
+    }
+    return first, second, differing
+
+
+_UNNAMED = ("scenario", "tokens", *PLACES)
+
+
+def _name(about: Mapping[str, str], alike: set[str]) -> str:
+    kept = ((field, value) for field, value in about.items() if field not in alike and field != "part" and value)
+    return ", ".join((about["part"], *(value if field in _UNNAMED else f"{field} {value}" for field, value in kept)))
+
+
+def _compared(part: str, before: Timing, after: Timing, doubt: float) -> ComparedRow:
+    ratio = after.latency_ms / before.latency_ms if before.latency_ms > 0 < after.latency_ms else None
+    error = before.error.with_(after.error) if ratio is not None and before.error and after.error else None
+    differs = None
+    if ratio is not None and error is not None:
+        differs = abs(math.log(ratio)) > error.relative * _bound(error, doubt)
+    return ComparedRow(
+        part=part,
+        before_ms=before.latency_ms,
+        after_ms=after.latency_ms,
+        ratio=ratio,
+        ratio_std=None if ratio is None or error is None else ratio * error.relative,
+        differs=differs,
+    )
+
+
+def _bound(error: Error, doubt: float) -> float:
+    """Return how many standard errors a difference must have to be doubted so little."""
+    from scipy.stats import t
+
+    return float(t.isf(doubt, error.freedom))
+
+
+def _spearman(before: Sequence[float], after: Sequence[float]) -> float | None:
+    """Return the rank correlation, or null where there are too few rows, or none to tell apart."""
+    if len(before) < _LEAST_RANKED or len(set(before)) == 1 or len(set(after)) == 1:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(before, after).statistic)
+
+
+def _card_differences(before: Table, after: Table) -> dict[str, tuple[str, str]]:
+    """Return what the cards say differently; what is nested by its path, such as `protocol.rounds`."""
+    first, second = (dict(_leaves("", dataclasses.asdict(table.card))) for table in (before, after))
+    return {
+        field: (first.get(field, "none"), second.get(field, "none"))
+        for field in dict.fromkeys((*first, *second))
+        if first.get(field) != second.get(field)
+    }
+
+
+def _leaves(path: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [leaf for key, inner in value.items() for leaf in _leaves(f"{path}.{key}" if path else str(key), inner)]
+    if value is None:
+        return []
+    return [(path, value if isinstance(value, str) else msgspec.json.encode(value).decode())]

@@ -1,0 +1,302 @@
+"""LatencyTable: rows of latency and memory for one device, with the card that says where they come from.
+
+On disk a table is a folder `<device>.<runtime>.<precision>/` with `table.csv` (one row per part x shape x options x
+precision x compute unit) and `card.json` (the device, the runtime, the protocol, the provenance). Latencies are in
+milliseconds, memory in bytes. `latency_tables/schema.json` is the JSON schema of both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from s2search import registry
+from s2search.block import Scenario, Shape
+from s2search.document import read_json
+from s2search.errors import TableError, UnknownNameError
+from s2search.preset import video_size
+from s2search.tables.card import SCHEMA, Card
+from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyTable:
+    """Rows and card of one device, checked. The name is that of its folder.
+
+    >>> table = open_table("iphone-16-pro-max.coreml.w4a8")
+    >>> table.card.provenance.kind
+    'derived'
+    >>> [row.latency_ms for row in table.rows if row.label == "lcha"]
+    [15.675, 32.142]
+    """
+
+    name: str
+    card: Card
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise TableError(f"the table {self.name!r} has no rows", remedy="measure at least one block")
+        seen: dict[tuple[object, ...], int] = {}
+        for number, row in enumerate(self.rows, start=2):
+            if row.key in seen:
+                raise TableError(
+                    f"lines {seen[row.key]} and {number} of the table {self.name!r} both give {row.label} "
+                    f"({row.scenario}, {row.shape.grid}, {row.precision}, {row.compute_unit})",
+                    remedy="keep one of them",
+                )
+            seen[row.key] = number
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of card and rows, independent of file formatting, row order and the table's name."""
+        # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
+        rows = sorted(msgspec.json.encode(stated_cells(row), order="sorted") for row in self.rows)
+        card = dataclasses.asdict(self.card)
+        if card["common_std_relative"] is None:
+            del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
+        content = hashlib.sha256(msgspec.json.encode(card, order="sorted"))
+        for row in rows:
+            content.update(b"\n" + row)
+        return f"sha256:{content.hexdigest()}"
+
+    def scope(
+        self,
+        scenario: Scenario,
+        *,
+        video: tuple[int, int] | None = None,
+        precision: str | None = None,
+        compute_unit: str | None = None,
+    ) -> Scope:
+        """Settle which rows belong together: one shape, precision and compute unit.
+
+        Args:
+            scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
+            video: Token rows and columns of a latent frame; needed only where the table holds several.
+            precision: Needed only where the table holds several.
+            compute_unit: Needed only where the table holds several.
+
+        Raises:
+            MissingRowError, TableError: The table has no such rows, or more than one possibility is left.
+        """
+        blocks = [row for row in self.rows if row.role == "block"]
+        rows = self._only(blocks, "scenario", scenario)
+        rows = self._only(rows, "precision", precision)
+        rows = self._only(rows, "compute_unit", compute_unit)
+        models = {_without_grid(row.shape) for row in rows}
+        if len(models) > 1:
+            raise TableError(
+                f"the {scenario} rows of {self.name!r} belong to {len(models)} models or chunk lengths",
+                remedy="keep one model per table",
+            )
+        grids = sorted({(row.height, row.width) for row in rows})
+        if video is None and len(grids) > 1:
+            sizes = ", ".join(video_size(*grid) for grid in grids)
+            raise TableError(
+                f"the {scenario} rows of {self.name!r} hold {len(grids)} video sizes: {sizes}",
+                remedy=f"choose one, for example --video {video_size(*grids[0])}",
+            )
+        height, width = video or grids[0]
+        return Scope(
+            scenario=scenario,
+            shape=dataclasses.replace(rows[0].shape, height=height, width=width),
+            precision=rows[0].precision,
+            compute_unit=rows[0].compute_unit,
+        )
+
+    def _only(self, rows: list[Row], field: str, value: str | None) -> list[Row]:
+        """Keep the rows with a value; without one, insist that there is just one value."""
+        there = sorted({getattr(row, field) for row in rows})
+        option = f"--{field.replace('_', '-')}"
+        if value is None:
+            if len(there) > 1:
+                raise TableError(
+                    f"the table {self.name!r} holds {len(there)} values of {field}: {', '.join(there)}",
+                    remedy=f"choose one with {option}",
+                )
+            return rows
+        if value not in there:
+            raise TableError(
+                f"the table {self.name!r} has no rows with {field} {value!r}",
+                allowed=f"it has: {', '.join(there) or 'none'}",
+                remedy=f"choose one of these with {option}, or measure the rows that are missing",
+            )
+        return [row for row in rows if getattr(row, field) == value]
+
+    def in_scope(self, scope: Scope, *, any_grid: bool = False) -> list[Row]:
+        """Return what a forward pass of one scope is made of; with `any_grid`, of every video size beside it."""
+        return [row for row in self._in_scope(scope, any_grid=any_grid) if row.role != "commit"]
+
+    def commits_in_scope(self, scope: Scope) -> list[Row]:
+        """Return the rows of one scope that say what committing a chunk takes; a table may have none."""
+        return [row for row in self._in_scope(scope, any_grid=False) if row.role == "commit"]
+
+    def _in_scope(self, scope: Scope, *, any_grid: bool) -> list[Row]:
+        return [
+            row
+            for row in self.rows
+            if (row.scenario, row.precision, row.compute_unit) == (scope.scenario, scope.precision, scope.compute_unit)
+            and _without_grid(row.shape) == _without_grid(scope.shape)
+            and (any_grid or row.shape == scope.shape)
+        ]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> LatencyTable:
+        """Read a table's folder.
+
+        Raises:
+            TableError: A file is missing or malformed; the message names the file, the line and the value.
+        """
+        path = Path(folder)
+        return cls(
+            name=path.resolve().name,
+            card=read_json(path / "card.json", Card, what=f"card of schema {SCHEMA}", error=TableError),
+            rows=parse_rows(read_text(path / "table.csv"), where=str(path / "table.csv")),
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the table's folder, all or nothing.
+
+        Raises:
+            TableError: The folder already holds a table; nothing is overwritten.
+        """
+        write_folder(Path(folder), self.card, self.to_csv())
+
+    def to_csv(self) -> str:
+        """Return `table.csv` as text; null stands as an empty cell."""
+        return rows_as_csv(self.rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a data frame, one column per field of `Row`."""
+        import pandas as pd
+
+        return pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=list(COLUMNS))
+
+    @classmethod
+    def from_pandas(cls, name: str, card: Card, frame: pd.DataFrame) -> LatencyTable:
+        """Check a data frame with the columns of `Row` and make it a table; missing values become null."""
+        text = frame.to_csv(index=False)
+        return cls(name=name, card=card, rows=parse_rows(text, where=f"the data frame {name!r}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What all rows behind one plan share: scenario, shape, precision, compute unit."""
+
+    scenario: Scenario
+    shape: Shape
+    precision: str
+    compute_unit: str
+
+    def __str__(self) -> str:
+        video = video_size(self.shape.height, self.shape.width)
+        return f"{self.scenario}, {video}, {self.shape.frames} latent frames, {self.precision}, {self.compute_unit}"
+
+
+def open_table(name_or_folder: str) -> LatencyTable:
+    """Load a table by its installed name, by the first words of that name, or by its folder.
+
+    Raises:
+        UnknownNameError: There is no such table and no such folder.
+        TableError: The folder does not hold a valid table.
+    """
+    if name_or_folder and (os.sep in name_or_folder or Path(name_or_folder).is_dir()):
+        if not Path(name_or_folder).is_dir():
+            raise TableError(f"there is no table folder {name_or_folder!r}", remedy="check the path")
+        return LatencyTable.load(name_or_folder)
+    tables = installed_tables()
+    matches = [name for name in tables if name == name_or_folder or name.startswith(name_or_folder + ".")]
+    if len(matches) != 1:
+        raise UnknownNameError("table", name_or_folder, tables)
+    return LatencyTable.load(tables[matches[0]])
+
+
+def installed_tables() -> dict[str, Path]:
+    """Return every table that an installed distribution ships: name -> folder."""
+    found = {}
+    for name in registry.installed("tables"):
+        for root in _roots(registry.load("tables", name)):
+            found.update({card.parent.name: card.parent for card in sorted(root.glob("*/card.json"))})
+    return found
+
+
+def write_folder(folder: Path, card: object, rows: str) -> None:
+    """Write `table.csv` and `card.json`, all or nothing.
+
+    Raises:
+        TableError: The folder already holds a table, or cannot be written.
+    """
+    refuse_existing(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            new_card, new_rows = Path(scratch, "card.json"), Path(scratch, "table.csv")
+            new_card.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+            new_rows.write_text(rows, encoding="utf-8", newline="")
+            shutil.move(new_rows, folder / "table.csv")
+            shutil.move(new_card, folder / "card.json")  # last: a folder with a card is a whole table
+    except OSError as error:
+        raise TableError(
+            f"the table's folder {str(folder)!r} cannot be written: {error.strerror}",
+            remedy="make room, or choose another folder",
+        ) from error
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise if a folder already holds a table."""
+    if (folder / "card.json").exists() or (folder / "table.csv").exists():
+        raise TableError(
+            f"the folder {str(folder)!r} already holds a table", remedy="choose another folder, or move it away"
+        )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of `card.json` and of a row of `table.csv`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        "card": msgspec.json.schema(Card),
+        "row": msgspec.json.schema(Row),
+    }
+
+
+def _roots(collection: Any) -> Iterable[Path]:
+    """Return the folders of a collection of tables: a folder, or a package that holds them."""
+    root = collection if isinstance(collection, Path) else files(collection)
+    return [Path(str(entry)).parent for entry in root.iterdir() if entry.name == "schema.json"] or [Path(str(root))]
+
+
+def _without_grid(shape: Shape) -> Shape:
+    return dataclasses.replace(shape, height=1, width=1)
+
+
+def read_text(path: Path) -> str:
+    """Read a file as UTF-8, with or without a byte-order mark.
+
+    Raises:
+        TableError: It is not there, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise TableError(
+            f"there is no file {str(path)!r}", remedy="a table folder holds table.csv and card.json"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{str(path)!r} cannot be read: {error}", remedy="check the file") from error

@@ -1,0 +1,137 @@
+"""The network that layout search trains: both candidates at every layer, routed by a mask that can be learned.
+
+Axes: M groups of equal layers; the others as in network.py
+
+Source: S2DiT, section 3 (streams y_L and y_S, long skip, Gumbel-softmax with a straight-through estimator); Jang et
+al., "Categorical Reparameterization with Gumbel-Softmax" (2017).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from s2search import registry
+from s2search.block import Stream
+from s2search.errors import InputError
+from s2search.network.config import ModelConfig
+from s2search.network.network import S2DiT
+from s2search.preset import Preset
+
+
+class Supernet(nn.Module):
+    """One high-resolution and one low-resolution candidate per layer, and a mask m_n that mixes them.
+
+    With a hard mask (1 high, 0 low) the result is that of the static network of `extract`. With a soft one both streams
+    run at every layer. What the paper leaves open: before its first layer the low stream is the stem's output brought
+    down, and the skip buffer is empty.
+    """
+
+    def __init__(self, preset: Preset, *, high: str = "lcha", low: str = "ssa", group_size: int = 1) -> None:
+        super().__init__()
+        candidates = registry.create("blocks", high), registry.create("blocks", low)
+        for block, stream in zip(candidates, Stream, strict=True):
+            if block.stream is not stream:
+                raise InputError(
+                    f"the candidate {block.label!r} runs in the {Stream(block.stream).name.lower()} stream",
+                    allowed="one of the high stream and one of the low stream",
+                )
+        if preset.depth % group_size:
+            raise InputError(
+                f"a depth of {preset.depth} does not divide into groups of {group_size}", remedy="choose a divisor"
+            )
+        self.preset, self.group_size = preset, group_size
+        self.labels = (candidates[0].label, candidates[1].label)
+        self.high, self.low = (
+            S2DiT(ModelConfig(preset=preset, layout=(label,) * preset.depth)) for label in self.labels
+        )
+        self.high.down, self.high.up = self.low.down, self.low.up
+        self.low.stem, self.low.head = self.high.stem, self.high.head
+
+    @property
+    def groups(self) -> int:
+        """How many groups of equal layers, M."""
+        return self.preset.depth // self.group_size
+
+    def forward(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, mask_M: Tensor) -> Tensor:
+        """Return the velocity of a whole clip, bidirectionally, as `S2DiT.forward` does without a state.
+
+        Args:
+            latents_BCTYX: Noisy latents.
+            s_BT: Noise levels.
+            text_BSE: Text tokens.
+            mask_M: How much of each group is high-resolution, 0 to 1.
+        """
+        x_BTHWD, modulation_BT6D, time_BTD = self.high.stem(latents_BCTYX, s_BT)
+        height, width = x_BTHWD.shape[2:4]
+
+        def up(y: Tensor) -> Tensor:
+            return self.high.up(y, height, width)  # type: ignore[no-any-return]
+
+        y_high, y_low, skip = x_BTHWD, self.high.down(x_BTHWD), torch.zeros_like(x_BTHWD)
+        before = torch.ones_like(mask_M[0])
+        for layer, m in enumerate(mask_M.repeat_interleave(self.group_size)):
+            u, d = (m - before).clamp_min(0), (before - m).clamp_min(0)
+            in_high = (1 - u) * y_high + u * (up(y_low) + skip)
+            in_low = (1 - d) * y_low + d * self.high.down(y_high)
+            skip = d * y_high + (1 - d) * skip
+            out_high = self.high.layers[layer](in_high, modulation_BT6D, text_BSE)
+            out_low = self.low.layers[layer](in_low, modulation_BT6D, text_BSE)
+            y_high, y_low = m * out_high + (1 - m) * y_high, (1 - m) * out_low + m * y_low
+            before = m
+        velocity_BCTYX: Tensor = self.high.head(before * y_high + (1 - before) * up(y_low), time_BTD)
+        return velocity_BCTYX
+
+    def extract(self, mask_M: Tensor) -> S2DiT:
+        """Return the static network of a hard mask; it shares this one's parameters.
+
+        Raises:
+            InputError: The mask is soft, or has another length.
+        """
+        if mask_M.shape != (self.groups,) or not ((mask_M == 0) | (mask_M == 1)).all():
+            raise InputError(f"the mask {mask_M.tolist()} is not one 0 or 1 for each of {self.groups} groups")
+        high_L = mask_M.bool().repeat_interleave(self.group_size).tolist()
+        layout = tuple(self.labels[0] if high else self.labels[1] for high in high_L)
+        with torch.device("meta"):
+            network = S2DiT(ModelConfig(preset=self.preset, layout=layout))
+        network.stem, network.head = self.high.stem, self.high.head
+        network.layers = nn.ModuleList(
+            (self.high if high else self.low).layers[layer] for layer, high in enumerate(high_L)
+        )
+        if not all(high_L):
+            network.down, network.up = self.high.down, self.high.up
+        return network
+
+
+def sample_mask(logits_M: Tensor, high: int, *, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a hard mask with exactly so many high groups; its gradient is that of the soft one (straight-through).
+
+    The `high` groups with the largest Gumbel-perturbed logits are 1. The soft mask is a sigmoid around the middle
+    between the last one taken and the first one left.
+
+    Args:
+        logits_M: How much each group leans to the high stream.
+        high: Groups of the high stream, 0 to M: stage 1's count.
+        temperature: Above 0; lower is closer to the hard mask.
+        generator: Of the noise.
+
+    >>> sample_mask(torch.tensor([9.0, -9.0, 9.0]), 2, temperature=1.0).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    groups = len(logits_M)
+    if not 0 <= high <= groups or not temperature > 0:
+        raise InputError(
+            f"a mask of {high} of {groups} groups at temperature {temperature:g}",
+            allowed=f"0 to {groups} groups, a temperature above 0",
+        )
+    uniform_M = torch.rand(groups, generator=generator, dtype=torch.float64).to(logits_M)
+    uniform_M = uniform_M.clamp(torch.finfo(logits_M.dtype).tiny, 1 - torch.finfo(logits_M.dtype).eps)
+    leaning_M = logits_M + uniform_M.log() - torch.log1p(-uniform_M)  # the difference of two Gumbel variables
+    order_M = leaning_M.argsort(descending=True)
+    hard_M = torch.zeros_like(logits_M)
+    hard_M[order_M[:high]] = 1
+    if high in (0, groups):
+        return hard_M
+    middle = (leaning_M[order_M[high - 1]] + leaning_M[order_M[high]]).detach() / 2
+    soft_M = torch.sigmoid((leaning_M - middle) / temperature)
+    return hard_M + (soft_M - soft_M.detach())

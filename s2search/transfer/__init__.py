@@ -1,0 +1,1 @@
+"""A new phone's table from another's and a few timings."""

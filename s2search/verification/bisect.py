@@ -1,0 +1,109 @@
+"""Where a package first differs from its source: the first block, and in it the first operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from s2search.decibels import parity_db
+from s2search.errors import CheckError
+from s2search.exporters.step import FunctionName
+from s2search.verification.inspectors.taps import Taps, open_taps
+from s2search.verification.opened import CannotRunError, Subject
+from s2search.verification.reference import Operation, Reference
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where, and why one can say so; `where` is empty where one cannot."""
+
+    where: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """One function of a package beside the source's, for the same inputs."""
+
+    reference: Reference
+    taps: Taps
+    inputs: Mapping[str, NDArray[Any]]
+
+    def blocks_db(self) -> dict[str, float]:
+        """Return the parity of the last value of every block that both have."""
+        ends = self.ends()
+        found = self.parity_db(ends.values())
+        return {block: found[end.name] for block, end in ends.items()}
+
+    def ends(self) -> dict[str, Operation]:
+        """Return the last operation of every block that both have."""
+        known = self.taps.names()
+        ends = {
+            block: next((one for one in reversed(operations) if one.name in known), None)
+            for block, operations in self.reference.blocks.items()
+        }
+        return {block: end for block, end in ends.items() if end}
+
+    def parity_db(self, operations: Iterable[Operation]) -> dict[str, float]:
+        """Return the parity of operations that both have, by name and in their order."""
+        known = self.taps.names()
+        names = [operation.name for operation in operations if operation.name in known]
+        if not names:
+            return {}
+        expected = self.reference.values(self.inputs, set(names))
+        got = self.taps.run(self.inputs, set(names))
+        return {name: parity_db(expected[name], got[name]) for name in names}
+
+    def first_below(self, operations: Iterable[Operation], least_db: float) -> tuple[Operation, float] | None:
+        """Return the first operation with less parity, and what it has."""
+        by_name = {operation.name: operation for operation in operations}
+        found = self.parity_db(by_name.values())
+        name = next((name for name, value in found.items() if value < least_db), None)
+        return None if name is None else (by_name[name], found[name])
+
+
+def look_inside(subject: Subject, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Inside:
+    """Open a function of the package beside the source's.
+
+    Raises:
+        CannotRunError: The runtime runs it as a whole, or the two graphs share no value.
+    """
+    taps = open_taps(subject, function)
+    subject.say(f"tracing the source's {function}")
+    reference = Reference(function=function, steps=subject.steps, program=taps.program())
+    shared = sum(operation.name in taps.names() for operation in reference.operations)
+    if shared < len(reference.operations) / 4:
+        raise CannotRunError(f"{shared} of {len(reference.operations)} operations of {function!r} have their names")
+    return Inside(reference=reference, taps=taps, inputs=inputs)
+
+
+def first_difference(
+    subject: Subject, function: FunctionName, inputs: Mapping[str, NDArray[Any]], least_db: float
+) -> Place:
+    """Find the first operation of a function, in the order in which they run, with less parity than asked for.
+
+    The end of every block is looked at first, then every operation of the first block whose end differs. Where no end
+    does, as with what only the state sees, every operation of every block is.
+    """
+    try:
+        inside = look_inside(subject, function, inputs)
+        blocks_db = inside.blocks_db()
+        blocks = inside.reference.blocks
+        first = next((block for block, value in blocks_db.items() if value < least_db), None)
+        for block in [first] if first else blocks:
+            subject.say(f"looking into {block}")
+            if found := inside.first_below(blocks[block], least_db):
+                operation, value = found
+                return Place(
+                    where=operation.place,
+                    why=f"the first operation of {function!r} below {least_db:g} dB, in {block}: {value:.1f} dB",
+                )
+    except (CannotRunError, CheckError) as error:
+        return Place(where="", why=f"cannot say where: {error}")
+    if first:
+        return Place(where=first, why=f"the first block of {function!r} below {least_db:g} dB; no operation alone is")
+    return Place(where="", why=f"every operation of {function!r} alone has {least_db:g} dB")

@@ -1,0 +1,76 @@
+"""What a check is, and how it becomes results."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from s2search.errors import S2SearchError
+from s2search.verification.opened import CannotRunError, Subject
+from s2search.verification.result import Bound, CheckResult, judged, not_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(abc.ABC):
+    """Looks at one side of a package. Its fields are its thresholds.
+
+    `run` yields one result or several. It raises `CannotRunError` where it cannot look, and `S2SearchError` where what
+    it looks at is broken.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = ""
+    bound: ClassVar[Bound] = "at most"
+    required: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def run(self, subject: Subject) -> Iterator[CheckResult]:
+        """Yield results, the one that tells most about the rest first."""
+
+    def judge(
+        self,
+        subject: Subject,
+        value: float,
+        threshold: float,
+        *,
+        of: str = "",
+        where: str = "",
+        why: str = "",
+        parts: dict[str, float] | None = None,
+    ) -> CheckResult:
+        """Return the result of holding a figure against the user's threshold, or this one."""
+        name = f"{self.name}.{of}" if of else self.name
+        asked = subject.options.thresholds
+        threshold = asked.get(name, asked.get(self.name, threshold))
+        return judged(
+            name,
+            value,
+            threshold,
+            self.bound,
+            unit=self.unit,
+            required=self.required,
+            where=where,
+            why=why,
+            parts=parts,
+        )
+
+
+def results(check: Check, subject: Subject) -> tuple[CheckResult, ...]:
+    """Run a check. What it raises becomes a result; a check that looked at nothing has not run."""
+    found: list[CheckResult] = []
+    try:
+        found.extend(check.run(subject))
+    except CannotRunError as error:
+        found.append(not_run(check.name, _line(error), required=check.required))
+    except S2SearchError as error:
+        where = str(error.fields.get("path") or error.fields.get("function") or "")
+        found.append(
+            CheckResult(name=check.name, status="failed", required=check.required, where=where, why=_line(error))
+        )
+    return tuple(found) or (not_run(check.name, "there was nothing to look at", required=check.required),)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

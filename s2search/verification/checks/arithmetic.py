@@ -1,0 +1,112 @@
+"""What a stream of the plan costs on its target: both commit policies and the codec, every number with its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from s2search.cost import COMMIT_POLICIES, CommitPolicy
+from s2search.errors import S2SearchError
+from s2search.planner.plan import Plan
+from s2search.tables.card import ProvenanceKind
+from s2search.tables.table import LatencyTable, open_table
+from s2search.verification.check import Check
+from s2search.verification.opened import CannotRunError, Subject
+from s2search.verification.result import Bound, CheckResult
+
+_WEAKER: tuple[ProvenanceKind, ...] = ("measured", "published", "derived", "estimated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic(Check):
+    """Pixel frames per second of the plan's own numbers, held against the rate that it was asked for.
+
+    Nothing is timed here. A sum of numbers is as weak as its weakest.
+    """
+
+    name: ClassVar[str] = "arithmetic"
+    unit: ClassVar[str] = "FPS"
+    bound: ClassVar[Bound] = "at least"
+    required: ClassVar[bool] = False
+
+    def run(self, subject: Subject) -> Iterator[CheckResult]:
+        """Price both policies. See the base class."""
+        plan = plan_of(subject)
+        table = table_of(plan, subject.options.table)
+        if table.card.pipeline is None:
+            raise CannotRunError(f"the table {plan.provenance.table} does not say what text and codec take")
+        for policy in COMMIT_POLICIES:
+            yield self._of(subject, plan, table, policy)
+
+    def _of(self, subject: Subject, plan: Plan, table: LatencyTable, policy: CommitPolicy) -> CheckResult:
+        pipeline = table.card.pipeline
+        assert pipeline is not None
+        forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
+        passes, kind = pipeline.forwards(policy), weakest([block.provenance for block in plan.blocks.values()])
+        codec, rest = _kind_of_codec(table), table.card.provenance.kind
+        chunk_us = pipeline.chunk_us(round(1000 * forward_ms), policy) + round(1000 * (commit_ms or 0))
+        committing = "" if commit_ms is None else f" + committing {commit_ms:.1f} ms ({rest})"
+        why = (
+            f"{passes} passes of {forward_ms:.1f} ms ({kind}){committing} + text {pipeline.text_ms:g} ms ({rest}) + "
+            f"decoder {pipeline.decoder_ms:g} ms ({codec}) = {chunk_us / 1000:.1f} ms for {pipeline.chunk_frames} "
+            f"frames ({weakest([kind, codec, rest])})"
+        )
+        if commit_ms is None:
+            why += "; what committing takes is not in the table"
+        if policy == "clean_pass":
+            why += "; the clean pass is counted as a whole one, which is an upper limit"
+        fps = 1e6 * pipeline.chunk_frames / chunk_us
+        asked = plan.rate.budget if plan.rate and policy == plan.commit else None
+        if asked is None:
+            return CheckResult(
+                name=f"{self.name}.{policy}", status="passed", required=False, value=fps, unit=self.unit, why=why
+            )
+        return self.judge(subject, fps, asked, of=policy, why=why)
+
+
+def plan_of(subject: Subject) -> Plan:
+    """Return the plan that the package's model was realized from.
+
+    Raises:
+        CannotRunError: There is none.
+    """
+    if subject.source.plan is None:
+        raise CannotRunError("the model has a preset's own layout and no plan; export what a plan was realized to")
+    return subject.source.plan
+
+
+def table_of(plan: Plan, named: str | None = None) -> LatencyTable:
+    """Return the table that a plan was made on.
+
+    Args:
+        plan: It has the table's name and digest.
+        named: Where the table is, if it is not installed.
+
+    Raises:
+        CannotRunError: It cannot be opened, or is no longer what it was.
+    """
+    try:
+        table = open_table(named or plan.provenance.table)
+    except S2SearchError as error:
+        raise CannotRunError(f"the plan's table cannot be opened: {error}; name it with --table") from error
+    if table.digest != plan.provenance.table_digest:
+        raise CannotRunError(
+            f"the table {table.name} is {table.digest[:19]}, and the plan was made on "
+            f"{plan.provenance.table_digest[:19]}; plan again"
+        )
+    return table
+
+
+def weakest(kinds: list[ProvenanceKind]) -> ProvenanceKind:
+    """Return the kind of a number that was made of numbers of these kinds.
+
+    >>> weakest(["measured", "derived", "published"])
+    'derived'
+    """
+    return max(kinds, key=_WEAKER.index, default="estimated")
+
+
+def _kind_of_codec(table: LatencyTable) -> ProvenanceKind:
+    rows = [row.latency_provenance for row in table.rows if row.part == "codec"]
+    return weakest(rows) if rows else table.card.provenance.kind

@@ -1,0 +1,53 @@
+"""Bytes of weights and of streaming state: as the formulas of the blocks foretold, and as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+from s2search.exporters.package import SOURCE, WEIGHT_FILES
+from s2search.exporters.step import PAST_BIAS
+from s2search.verification.check import Check
+from s2search.verification.opened import CannotRunError, Subject
+from s2search.verification.result import CheckResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes(Check):
+    """The state takes the bytes that the plan counted, and the files of weights about those of its weights.
+
+    Only the state is required: a small model's files are mostly graph, and tables of rotary embeddings.
+
+    Attributes:
+        state_percent: The most that the state may miss its prediction by.
+        weights_percent: The same for weights.
+    """
+
+    name: ClassVar[str] = "sizes"
+    unit: ClassVar[str] = "% off"
+
+    state_percent: float = 1.0
+    weights_percent: float = 25.0
+
+    def run(self, subject: Subject) -> Iterator[CheckResult]:
+        """Count again what the manifest says. See the base class."""
+        manifest = subject.package.manifest
+        sizes = manifest.sizes
+        state = sum(spec.bytes for spec in manifest.states if spec.name != PAST_BIAS)
+        yield self._of(subject, "state", state, sizes.predicted_state_bytes, self.state_percent)
+        own = [path for file in manifest.files if (path := PurePosixPath(file.path)).parts[0] != SOURCE]
+        apart = [path for path in own if path.name in WEIGHT_FILES]
+        try:
+            weights = sum((subject.package.folder / path).stat().st_size for path in apart or own)
+        except OSError as error:
+            raise CannotRunError(f"a file of the package cannot be weighed: {error.strerror}") from error
+        files = self._of(subject, "weights", weights, sizes.predicted_weight_bytes, self.weights_percent)
+        yield replace(files, required=False, why=files.why if apart else f"{files.why}; graphs included")
+
+    def _of(self, subject: Subject, of: str, actual: int, predicted: int, threshold: float) -> CheckResult:
+        off = 100 * abs(actual - predicted) / max(predicted, 1) if actual != predicted else 0.0
+        why = f"{actual:,} bytes, {predicted:,} predicted"
+        parts = {"actual": float(actual), "predicted": float(predicted)}
+        return self.judge(subject, off, threshold, of=of, why=why, parts=parts)

@@ -1,0 +1,113 @@
+"""Whether the states that a runtime keeps by itself are those of the stream: one state serves every function.
+
+An application makes one state and hands it to every call; `run` copies states in and out. Both must see the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from s2search.exporters.component.package import PartManifest
+from s2search.exporters.package import NEW, FunctionSpec, Manifest
+from s2search.exporters.stateful import Arrays, HoldingRuntime
+from s2search.exporters.step import MASKED, PAST_BIAS
+from s2search.mil.function import Function
+from s2search.mil.program import Program
+from s2search.verification.check import Check
+from s2search.verification.opened import Subject
+from s2search.verification.result import CheckResult, not_run
+
+_CHUNKS = ("advance", "commit", "advance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldStates(Check):
+    """The program declares, reads and writes its states as the manifest says, and one state carries a stream.
+
+    `form`: every function with a past declares the same states, in one order; it reads each before it writes any; it
+    writes those whose new value it returns, once, and no other. `kept`: over three chunks, every output and every state
+    is the same number by number whether one state stays in the runtime or all are copied in and out.
+    """
+
+    name: ClassVar[str] = "state"
+    unit: ClassVar[str] = "faults"
+
+    def run(self, subject: Subject) -> Iterator[CheckResult]:
+        """Read the program, then run it. See the base class."""
+        manifest = subject.package.manifest
+        if not manifest.held:
+            yield not_run(self.name, "the state is passed in and out: the runtime keeps none", required=False)
+            return
+        faults = [
+            fault
+            for spec in manifest.functions
+            for fault in form_faults(Program.load(subject.package.folder / spec.file).function(spec.name), manifest)
+        ]
+        yield self._of(subject, "form", faults)
+        assert isinstance(subject.runtime, HoldingRuntime)
+        yield self._of(subject, "kept", list(_kept_faults(subject, subject.runtime)))
+
+    def _of(self, subject: Subject, of: str, faults: list[str]) -> CheckResult:
+        why = f"also: {'; '.join(faults[1:4])}" if len(faults) > 1 else ""
+        return self.judge(subject, len(faults), 0, of=of, where=next(iter(faults), ""), why=why)
+
+
+def form_faults(function: Function, manifest: Manifest | PartManifest) -> list[str]:
+    """Return in what a function's use of states is not what the manifest says."""
+    spec = manifest.function(function.name)
+    expected = _declared(spec, manifest)
+    declared = [(state.name, str(state.type)) for state in function.states]
+    faults = [] if declared == expected else [f"{function.name} declares {declared}, and not {expected}"]
+    uses = [
+        (operation.type, str(operation.inputs["input"][0]))
+        for operation in function.operations
+        if operation.type in ("read_state", "write_state")
+    ]
+    written = Counter(name for kind, name in uses if kind == "write_state")
+    wanted = {name for name in manifest.held if NEW + name in {one.name for one in spec.outputs}}
+    faults += [f"{function.name} writes {name}" for name in sorted(written.keys() - wanted)]
+    faults += [f"{function.name} does not write {name}" for name in sorted(wanted - written.keys())]
+    faults += [f"{function.name} writes {name} {count} times" for name, count in written.items() if count > 1]
+    kinds = [kind for kind, _ in uses]
+    if kinds != sorted(kinds):  # reads come first in the alphabet too
+        faults.append(f"{function.name} reads a state after it wrote one")
+    return faults
+
+
+def _declared(spec: FunctionSpec, manifest: Manifest | PartManifest) -> list[tuple[str, str]]:
+    taken = {one.name.removeprefix(NEW): one for one in (*spec.outputs, *spec.inputs)}
+    return [
+        (name, f"{taken[name].dtype} {'x'.join(map(str, taken[name].shape))}")
+        for name in manifest.held
+        if name in taken
+    ]
+
+
+def _kept_faults(subject: Subject, runtime: HoldingRuntime) -> Iterator[str]:
+    """Yield what differs between a state that stays in the runtime and states that are copied."""
+    manifest = subject.package.manifest
+    copied: Arrays = {
+        one.name: np.full(one.shape, MASKED if one.name == PAST_BIAS else 0, one.dtype) for one in manifest.states
+    }
+    kept = runtime.make_state("denoise")
+    for chunk, last in enumerate(_CHUNKS):
+        example = subject.steps.example("first", seed=subject.options.seed + chunk)
+        for function in ("denoise", last):
+            subject.say(f"one state for all functions: {function}, chunk {chunk}")
+            spec = manifest.function(function)
+            given = {
+                one.name: example[one.name].numpy().astype(one.dtype) for one in spec.inputs if one.name in example
+            }
+            wanted = runtime.run(function, given | copied)
+            plain = {name: x for name, x in copied.items() if name not in manifest.held}
+            got = runtime.call(function, given | plain, kept)
+            copied |= {name: wanted[NEW + name] for name in copied if NEW + name in wanted}
+            found = got | {name: kept.read_state(name).reshape(copied[name].shape) for name in manifest.held}
+            for name, array in found.items():
+                if not np.array_equal(array, (wanted | copied)[name]):
+                    yield f"{name} after {function} of chunk {chunk}"

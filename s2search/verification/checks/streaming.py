@@ -1,0 +1,145 @@
+"""Whether errors grow as a stream goes on: chunk after chunk, each with the state that the chunks before it left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from s2search.cost import COMMIT_POLICIES, CommitPolicy
+from s2search.decibels import least_db, parity_db
+from s2search.errors import CheckError, S2SearchError
+from s2search.exporters.streamed import PackagedModel
+from s2search.mil.evaluator import Mode
+from s2search.network.flow import few_step_schedule
+from s2search.network.network import LayerStates, S2DiT
+from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.state import StreamState
+from s2search.verification.check import Check
+from s2search.verification.opened import Subject
+from s2search.verification.result import Bound, CheckResult
+
+_NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
+#: By precision, after the last chunk and at every chunk before it.
+LEAST_DB = {"float32": 40.0, "float16": 40.0, "compressed": 25.0}
+_OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming(Check):
+    """Velocities of every chunk are near the source's, for both commit policies.
+
+    Teacher forcing: source and package read and commit the same latents, which the source made, each into its own
+    state. What is left is the error of the package and of its state, and no divergence of two streams. How far two free
+    streams from the same noise come apart is a result of its own, and not required.
+
+    Where the evaluator runs the package, all of that is in float16. Its other modes run one pass a chunk, and are not
+    required.
+    """
+
+    name: ClassVar[str] = "stream"
+    unit: ClassVar[str] = "dB"
+    bound: ClassVar[Bound] = "at least"
+
+    def run(self, subject: Subject) -> Iterator[CheckResult]:
+        """Stream. See the base class."""
+        packaged, mode = PackagedModel(subject.package, subject.runtime), subject.mode
+        for policy in COMMIT_POLICIES:
+            if {"denoise", _NEEDS[policy]} <= set(subject.functions()):
+                pair = Pair(subject.source, packaged)
+                list(_streamed(subject, pair, policy, f"stream, {policy}"))
+                yield self._result(subject, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
+        if {"denoise", "advance"} <= set(subject.functions()):
+            for other in _OTHER_MODES if subject.evaluated else ():
+                yield self._result(subject, other, one_pass_db(subject, other), other, required=False)
+            free = _streamed(subject, packaged, "reuse_last", "free stream")
+            wanted = _streamed(subject, subject.source, "reuse_last", "free stream")
+            parts = [parity_db(a.numpy(), b.numpy()) for a, b in zip(wanted, free, strict=True)]
+            yield self._result(subject, "free_running", parts, mode, required=False)
+
+    def _result(self, subject: Subject, of: str, chunks_db: list[float], mode: str, *, required: bool) -> CheckResult:
+        parts = {f"chunk {chunk}": value for chunk, value in enumerate(chunks_db)}
+        worst = min(parts, key=lambda chunk: parts[chunk])
+        how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
+        why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
+        least = least_db(LEAST_DB, subject.package.manifest.precision)
+        result = self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
+        if result.status == "failed" and result.threshold is not None:
+            first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
+            result = replace(result, where=f"{first} is the first below")
+        return replace(result, required=required, mode=mode)
+
+
+def one_pass_db(subject: Subject, mode: Mode) -> list[float]:
+    """Return the parity of every chunk of a stream that asks a package once a chunk, in a mode of the evaluator."""
+    pair = Pair(subject.source, PackagedModel(subject.package, subject.evaluator(mode)))
+    list(_streamed(subject, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
+    return pair.chunks_db(1)
+
+
+class Pair:
+    """Two models as one, for `FewStepSampler`: both are asked the same, and the teacher's answer goes on.
+
+    A state is the pair of their states.
+    """
+
+    def __init__(self, teacher: S2DiT, pupil: PackagedModel) -> None:
+        self.config, self._teacher, self._pupil = teacher.config, teacher, pupil
+        self._velocities: list[tuple[Tensor, Tensor]] = []
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the teacher's: latents are float32, in the processor's memory."""
+        return self._teacher.parameters()
+
+    def initial_state(self, *sizes: Any, **options: Any) -> LayerStates:
+        """Return both empty states."""
+        return (self._teacher.initial_state(*sizes, **options), self._pupil.initial_state(*sizes, **options))
+
+    def __call__(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> Tensor:
+        """Return the teacher's velocity, and keep both."""
+        velocity_BCTYX: Tensor = self._teacher(latents_BCTYX, s_BT, text_BSE, state[0])
+        self._velocities.append((velocity_BCTYX, self._pupil(latents_BCTYX, s_BT, text_BSE, state[1])))
+        return velocity_BCTYX
+
+    def commit(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> LayerStates:
+        """Return both states with the same chunk added."""
+        inputs = (latents_BCTYX, s_BT, text_BSE)
+        return (self._teacher.commit(*inputs, state[0]), self._pupil.commit(*inputs, state[1]))
+
+    def advance(
+        self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
+    ) -> tuple[Tensor, LayerStates]:
+        """Return the teacher's velocity, keep both, and return both states with the same chunk added."""
+        wanted_BCTYX, left = self._teacher.advance(latents_BCTYX, s_BT, text_BSE, state[0])
+        got_BCTYX, right = self._pupil.advance(latents_BCTYX, s_BT, text_BSE, state[1])
+        self._velocities.append((wanted_BCTYX, got_BCTYX))
+        return wanted_BCTYX, (left, right)
+
+    def chunks_db(self, passes: int) -> list[float]:
+        """Return the signal-to-noise ratio of all velocities of every chunk, each of so many passes."""
+        chunks = [self._velocities[i : i + passes] for i in range(0, len(self._velocities), passes)]
+        sides = [[torch.stack(side).numpy() for side in zip(*chunk, strict=True)] for chunk in chunks]
+        return [parity_db(wanted, got) for wanted, got in sides]
+
+
+def _streamed(
+    subject: Subject, model: Any, policy: CommitPolicy, label: str, schedule: tuple[float, ...] = few_step_schedule()
+) -> Iterator[Tensor]:
+    """Yield clean latents of chunk after chunk, from noise and text that depend on the seed alone."""
+    manifest, options = subject.package.manifest, subject.options
+    sampler, preset = FewStepSampler(commit=policy, schedule=schedule), manifest.model.preset
+    generator = torch.Generator().manual_seed(options.seed)
+    text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
+    state = StreamState.start(model, manifest.grid, seed=options.seed, window=manifest.window)
+    for chunk in range(options.chunks):
+        subject.say(f"{label}, chunk {chunk + 1} of {options.chunks}")
+        try:
+            latents_BCTYX, state = sampler.next_chunk(model, text_BSE, state, frames=manifest.chunk_frames)
+        except S2SearchError:
+            raise
+        except Exception as error:  # errors of runtimes share no base
+            raise CheckError(f"chunk {chunk} of the stream fails: {error}", path=f"chunk {chunk}") from error
+        yield latents_BCTYX

@@ -1,0 +1,121 @@
+"""Whether the package of a text encoder or a decoder gives what its source gives: prompt by prompt, chunk by chunk."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from s2search.decibels import parity_db
+from s2search.errors import S2SearchError
+from s2search.exporters.component.modules import DecoderPart, TextPart
+from s2search.exporters.component.package import PartPackage, source_digest
+from s2search.verification.component_weights import check_weights
+from s2search.verification.decoder_stream import DecoderStream, check_state, open_part_runtime, random_latents
+from s2search.verification.result import CheckResult, Verification, judged, keeps_promise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: What is encoded: nothing, words, more words than a prompt holds.
+PROMPTS = ("", "a cat", "a dog and a cat", "cat " * 200)
+#: Of packages by their precision; all others have fewer bits.
+LEAST_DB = {"float32": 90.0, "float16": 40.0, "w8a16": 25.0}
+LEAST_COMPRESSED_DB = 20.0
+
+Progress = Callable[[int, int, str], Any]
+
+
+def verify_part(
+    folder: Path, *, chunks: int = 16, seed: int = 0, progress: Progress = lambda done, total, label: None
+) -> Verification:
+    """Check the package of a part against its source.
+
+    Args:
+        folder: What `export_part` wrote. Nothing in it is changed.
+        chunks: Of a decoder's stream.
+        seed: Of its latents.
+        progress: Called as the work goes on.
+
+    Raises:
+        InputError: The folder holds no such package.
+    """
+    package, found = PartPackage.load(folder), list[CheckResult]()
+    manifest = package.manifest
+    pairs = chunks if manifest.part == "decoder" else len(PROMPTS)
+    steps, done = pairs + 4, count()
+
+    def say(label: str) -> None:
+        progress(next(done), steps, label)
+
+    looks: dict[str, Callable[[], CheckResult]] = {
+        "files": lambda: _files(package),
+        "weights": lambda: check_weights(package, package.open_source().model),
+        "state": lambda: check_state(package, seed),
+        "parity": lambda: _parity(package, chunks, seed, say),
+    }
+    for name, look in looks.items():
+        say(name)
+        try:
+            found.append(look())
+        except S2SearchError as error:
+            found.append(CheckResult(name=name, status="failed", why=" ".join(str(error).split())))
+    progress(steps, steps, "")
+    evaluated = manifest.exporter == "coreml" and sys.platform != "darwin"
+    return Verification(
+        passed=keeps_promise(found),
+        package=str(folder),
+        exporter=f"{manifest.part} of {manifest.plugin}, {manifest.exporter}",
+        precision=manifest.precision,
+        model_digest=manifest.source_digest,
+        plan_digest=None,
+        environment={
+            "runtime": "the evaluator, in place of Core ML" if evaluated else manifest.exporter,
+            "platform": platform.platform(),
+            "torch": version("torch"),
+        },
+        checks=tuple(found),
+    )
+
+
+def _files(package: PartPackage) -> CheckResult:
+    package.check_files()
+    stated, digest = package.manifest.source_digest, source_digest(package.source)
+    why = f"{len(package.manifest.files)} files have their digests"
+    return judged("files", float(stated != digest), 0, "at most", unit="files changed", why=why)
+
+
+def _parity(package: PartPackage, chunks: int, seed: int, say: Callable[[str], None]) -> CheckResult:
+    part, parts = package.open_source(), dict[str, float]()
+    pairs = _texts(package, part) if isinstance(part, TextPart) else _chunks(package, part, chunks, seed)
+    for label, wanted, got in pairs:
+        parts[label] = parity_db(wanted, got)
+        say(label)
+    worst = min(parts, key=lambda label: parts[label])
+    least = LEAST_DB.get(package.manifest.precision, LEAST_COMPRESSED_DB)
+    return judged("parity", parts[worst], least, "at least", unit="dB", where=worst, parts=parts)
+
+
+def _texts(package: PartPackage, part: TextPart) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    runtime = open_part_runtime(package)
+    for prompt in PROMPTS:
+        with torch.no_grad():
+            wanted_BSE = part.encoder.encode([prompt])
+        got = runtime.run("encode", {"ids": part.ids(prompt).numpy()})
+        yield repr(prompt[:20]), wanted_BSE.numpy(), got["text"]
+
+
+def _chunks(
+    package: PartPackage, part: DecoderPart, chunks: int, seed: int
+) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Decode one stream by the codec and by the package, each with the cache that it made itself."""
+    stream, cache = DecoderStream(package), None
+    for chunk, latents_BCTYX in enumerate(random_latents(package, chunks, seed)):
+        wanted_BCTYX, cache = part.codec.decode(torch.from_numpy(latents_BCTYX), cache)
+        yield f"chunk {chunk}", wanted_BCTYX.numpy(), stream.decode(latents_BCTYX)

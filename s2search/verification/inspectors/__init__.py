@@ -1,0 +1,1 @@
+"""How a package is looked into, one file per exporter."""

@@ -1,0 +1,111 @@
+"""A Core ML package that runs without Core ML: its functions through the evaluator.
+
+What Core ML itself computes only a Mac or a phone can say; that the program is the source's can be said here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from s2search.exporters.package import Package
+from s2search.exporters.stateful import Arrays, HeldState, HoldingRuntime
+from s2search.mil.evaluator import Evaluator, Mode, Watch
+from s2search.mil.heap import give_large_arrays_back
+from s2search.mil.program import Program
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class EvaluatedState:
+    """What Core ML would keep between calls."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self.values = dict(values)
+
+    def read_state(self, name: str) -> NDArray[Any]:
+        """Return a copy of a state's value, float16."""
+        array: NDArray[Any] = self.values[name].numpy().astype("float16")
+        return array
+
+    def write_state(self, name: str, value: NDArray[Any]) -> None:
+        """Set a state's value."""
+        self.values[name] = torch.from_numpy(value.astype("float16").astype("float32"))
+
+
+class EvaluatedCoreML(HoldingRuntime):
+    """Runs functions of a Core ML package in a chosen arithmetic.
+
+    Args:
+        package: Of the exporter `coreml`.
+        mode: See `Evaluator`: `float16` rounds what every operation returns, as float16 memory does.
+
+    Raises:
+        InputError: The program cannot be read, or has operations without cover.
+    """
+
+    def __init__(self, package: Package, mode: Mode = "float16") -> None:
+        super().__init__(package)
+        give_large_arrays_back()
+        files = {function.file for function in package.manifest.functions}
+        self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
+        self.mode = mode
+        self._evaluators: dict[str, Evaluator] = {}
+
+    def in_mode(self, mode: Mode) -> EvaluatedCoreML:
+        """Return the same package, read once, in another arithmetic."""
+        other = copy.copy(self)
+        other.mode, other._evaluators = mode, {}
+        return other
+
+    def evaluator(self, function: str) -> Evaluator:
+        """Return the evaluator of a function."""
+        if function not in self._evaluators:
+            program = self.programs[self._package.manifest.function(function).file]
+            self._evaluators[function] = Evaluator(program, function, self.mode)
+        return self._evaluators[function]
+
+    def make_state(self, function: str) -> EvaluatedState:
+        """Return the zeros of a function's states. See the base class."""
+        return EvaluatedState(self.evaluator(function).initial_state())
+
+    def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
+        """Evaluate. See the base class."""
+        return self._evaluated(function, inputs, state, (), None)
+
+    def watched(
+        self,
+        function: str,
+        inputs: Mapping[str, NDArray[Any]],
+        watch: Sequence[Watch],
+        forced: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Run a function, states among its inputs, and show every step; what is forced replaces computed values."""
+        manifest = self._package.manifest
+        given = {one.name: inputs[one.name] for one in manifest.function(function).inputs}
+        state = self.make_state(function)
+        for name in manifest.held:
+            if name in given:
+                state.write_state(name, given.pop(name))
+        self._evaluated(function, given, state, watch, forced)
+
+    def _evaluated(
+        self,
+        function: str,
+        inputs: Mapping[str, NDArray[Any]],
+        state: HeldState | None,
+        watch: Sequence[Watch],
+        forced: Mapping[str, Tensor] | None,
+    ) -> Arrays:
+        values = state.values if isinstance(state, EvaluatedState) else None
+        with torch.no_grad():
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            result = self.evaluator(function).run(tensors, values, watch=watch, forced=forced)
+        if values is not None:
+            values.update(result.state)
+        return {one.name: result.outputs[one.name].numpy().astype(one.dtype) for one in self.returned(function)}

@@ -1,0 +1,223 @@
+"""What is being verified: the package, the source that it was made from, and its runtime. Each is loaded once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from s2search.errors import CheckError, InputError, S2SearchError
+from s2search.exporters.base import Exporter, Runtime, exporter_of
+from s2search.exporters.functions import trace_function
+from s2search.exporters.graph import decompositions, decompositions_of_attention
+from s2search.exporters.package import Package
+from s2search.exporters.step import FunctionName, Steps, StepShape
+from s2search.mil.evaluator import Mode
+from s2search.mil.library import quiet
+from s2search.network.network import S2DiT
+from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays = dict[str, "NDArray[Any]"]
+
+
+class CannotRunError(Exception):
+    """A check cannot run here: why, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may ask for.
+
+    Attributes:
+        chunks: How long the stream is.
+        thresholds: Instead of the checks' own, by the check's name.
+        measure: Also time the package.
+        seed: Of all inputs.
+        table: The plan's table, a name or a folder; by default the installed one of the plan's name.
+    """
+
+    chunks: int = 16
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    measure: bool = False
+    seed: int = 0
+    table: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunks < 1:
+            raise InputError(f"a stream of {self.chunks} chunks", allowed="at least 1", remedy="correct --chunks")
+
+
+class Subject:
+    """A package under verification.
+
+    Attributes:
+        package: Its folder and manifest.
+        options: What was asked for.
+        say: Called with what is being done, for people who wait.
+    """
+
+    def __init__(
+        self, package: Package, options: Options | None = None, say: Callable[[str], Any] = lambda label: None
+    ) -> None:
+        self.package, self.options, self.say = package, options or Options(), say
+        self._evaluators: dict[Mode, EvaluatedCoreML] = {}
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        """What wrote the package, with its options."""
+        return exporter_of(self.package)
+
+    @cached_property
+    def source(self) -> S2DiT:
+        """The model that the package was made from, in float32; its weights stay in their file.
+
+        Raises:
+            CannotRunError: It cannot be loaded, or is another model than the manifest names.
+        """
+        try:
+            model = S2DiT.from_pretrained(self.package.source, dtype=torch.float32, mapped=True)
+        except S2SearchError as error:
+            raise CannotRunError(f"the source cannot be loaded: {error}") from error
+        if model.config.digest != self.package.manifest.model_digest:
+            raise CannotRunError(
+                f"the source is the model {model.config.digest[:19]}, "
+                f"and the manifest names {self.package.manifest.model_digest[:19]}"
+            )
+        return model.requires_grad_(False)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The source's functions at the package's shape.
+
+        Raises:
+            CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
+        """
+        manifest = self.package.manifest
+        try:
+            shape = StepShape(grid=manifest.grid, frames=manifest.chunk_frames, window=manifest.window)
+            return Steps(self.source, shape)
+        except InputError as error:
+            raise CannotRunError(f"the manifest's shape fits no step: {error}") from error
+
+    @cached_property
+    def exported(self) -> Steps:
+        """The same functions in the layout of the package.
+
+        Raises:
+            CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
+        """
+        return self.exporter.steps(self.source, self.steps.shape)
+
+    @cached_property
+    def programs(self) -> dict[FunctionName, ExportedProgram]:
+        """The source's functions as graphs, traced as the exporter traces them when one is first asked for."""
+        return _Programs(self)
+
+    @cached_property
+    def graphs(self) -> dict[FunctionName, ExportedProgram]:
+        """The source's functions as graphs with the package's names of values, those that were asked for."""
+        return {}
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The package, loaded; its digests are not looked at.
+
+        Raises:
+            CannotRunError: There is no such runtime here.
+        """
+        try:
+            return self.evaluator() if self.evaluated else self.exporter.open(self.package)
+        except InputError as error:
+            raise CannotRunError(str(error)) from error
+
+    def evaluator(self, mode: Mode = "float16") -> EvaluatedCoreML:
+        """Return a Core ML package in an arithmetic of the evaluator. Its program is read once.
+
+        Raises:
+            InputError: The program cannot be read, or has operations without cover.
+        """
+        if mode not in self._evaluators:
+            first = next(iter(self._evaluators.values()), None)
+            self._evaluators[mode] = first.in_mode(mode) if first else EvaluatedCoreML(self.package, mode)
+        return self._evaluators[mode]
+
+    @property
+    def mode(self) -> str:
+        """The arithmetic of `runtime` where it is the evaluator; else empty."""
+        return "float16" if self.evaluated else ""
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the evaluator stands in for the runtime: Core ML runs on a Mac only."""
+        return self.package.manifest.exporter == "coreml" and sys.platform != "darwin"
+
+    def functions(self) -> tuple[FunctionName, ...]:
+        """Return the functions that the package has."""
+        return tuple(function.name for function in self.package.manifest.functions)  # type: ignore[misc]
+
+    def inputs(self, function: FunctionName) -> Arrays:
+        """Return inputs of a function in the types that the package takes: random ones, with a state that was left.
+
+        Raises:
+            CannotRunError: The source takes inputs of other names or shapes than the manifest states.
+        """
+        example = self.exported.example(function, seed=self.options.seed)
+        # Other latents than those that the state saw: else a state that is never written would look right.
+        example |= self.exported.example("first", seed=self.options.seed + 1)
+        specs = self.package.manifest.function(function).inputs
+        stated = {spec.name: tuple(spec.shape) for spec in specs}
+        if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
+            name = next(iter(sorted(stated.items() ^ taken.items())))[0]
+            raise CannotRunError(f"the manifest states {name!r} of {function!r} otherwise than the source has it")
+        return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
+
+    def run_source(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""
+        given = self.exported.to_source(inputs)
+        tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
+        with torch.no_grad():
+            outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
+        named = zip(self.steps.outputs(function), outputs, strict=True)
+        return self.exported.from_source({name: x.numpy() for name, x in named})
+
+    def run_package(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Return what the package gives.
+
+        Raises:
+            CannotRunError: There is no such runtime here.
+            CheckError: The runtime refuses the package or the call.
+        """
+        runtime = self.runtime
+        try:
+            return runtime.run(function, inputs)
+        except S2SearchError:
+            raise
+        except Exception as error:  # errors of runtimes share no base
+            raise CheckError(f"the runtime fails in {function!r}: {error}", function=function) from error
+
+
+class _Programs(dict[FunctionName, ExportedProgram]):
+    """Functions of a source, each traced when it is first asked for."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__()
+        self._subject = subject
+
+    def __missing__(self, function: FunctionName) -> ExportedProgram:
+        fused = self._subject.package.manifest.exporter in ("coreml", "torch_program")
+        taken_apart = decompositions() if fused else decompositions_of_attention()
+        self._subject.say(f"tracing the source's {function}")
+        with quiet():
+            self.update(
+                trace_function(self._subject.exported, "first" if function == "first" else "advance", taken_apart)
+            )
+        return self[function]

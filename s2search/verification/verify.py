@@ -1,0 +1,112 @@
+"""Verification of a package: all checks in order."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from s2search.errors import UnknownNameError
+from s2search.exporters.package import Package
+from s2search.verification.check import Check, results
+from s2search.verification.checks.activations import Activations
+from s2search.verification.checks.arithmetic import Arithmetic
+from s2search.verification.checks.blocks import Blocks
+from s2search.verification.checks.files import Files
+from s2search.verification.checks.latency import Latency
+from s2search.verification.checks.loading import Loading
+from s2search.verification.checks.operations import Lint
+from s2search.verification.checks.parity import Parity
+from s2search.verification.checks.placement import Placement
+from s2search.verification.checks.sizes import Sizes
+from s2search.verification.checks.state import HeldStates
+from s2search.verification.checks.streaming import Streaming
+from s2search.verification.checks.weights import Weights
+from s2search.verification.opened import Options, Subject
+from s2search.verification.result import CheckResult, Verification, keeps_promise
+
+CHECKS: tuple[Check, ...] = (
+    Files(),
+    Weights(),
+    Parity(),
+    Blocks(),
+    Streaming(),
+    HeldStates(),
+    Activations(),
+    Lint(),
+    Sizes(),
+    Loading(),
+    Placement(),
+    Latency(),
+    Arithmetic(),
+)
+_LIBRARIES = ("s2search", "torch", "numpy", "onnxruntime", "executorch", "coremltools")
+
+#: Called with checks done, checks to do, and what is being done.
+Progress = Callable[[int, int, str], Any]
+
+
+def verify(
+    folder: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    checks: tuple[Check, ...] = CHECKS,
+    progress: Progress = lambda done, total, label: None,
+) -> Verification:
+    """Check a package against its source and its promises.
+
+    Args:
+        folder: What `s2search export` wrote. Nothing in it is changed.
+        options: What was asked for.
+        checks: What to look at, in this order.
+        progress: Called as the work goes on.
+
+    Raises:
+        InputError: The folder holds no package, or a threshold is for no check.
+    """
+    package, options = Package.load(folder), options or Options()
+    known = sorted(check.name for check in checks if check.unit)
+    for name in options.thresholds:
+        if name.partition(".")[0] not in known:
+            raise UnknownNameError("check with a threshold", name, known)
+    return inspect(Subject(package, options), checks, progress)
+
+
+def inspect(subject: Subject, checks: tuple[Check, ...], progress: Progress) -> Verification:
+    """Run checks on a package that is loaded."""
+    found: list[CheckResult] = []
+    for done, check in enumerate(checks):
+        subject.say = partial(progress, done, len(checks))
+        subject.say(check.name)
+        found += results(check, subject)
+    progress(len(checks), len(checks), "")
+    manifest = subject.package.manifest
+    return Verification(
+        passed=keeps_promise(found),
+        package=str(subject.package.folder),
+        exporter=manifest.exporter_text,
+        precision=manifest.precision,
+        model_digest=manifest.model_digest,
+        plan_digest=manifest.plan_digest,
+        environment=_environment(subject),
+        checks=tuple(found),
+    )
+
+
+def _environment(subject: Subject) -> dict[str, str]:
+    runtime = "the evaluator, in place of Core ML" if subject.evaluated else subject.package.manifest.exporter
+    found = {
+        "runtime": runtime,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
