@@ -10,7 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measure": ("measure --out mine", "measure --out mine --profiler onnxruntime --role block --rounds 60"),
     "stream": (
         "stream --preset s2dit-tiny --random-weights --out video.mp4",
-        "stream weights --prompt 'a cat' --prompt-at '4:a dog' --out video.mp4",
+        "stream weights --prompt 'a cat' --prompt-at '4:a dog' --out a.mp4",
     ),
     "sensitivity": ("sensitivity weights --out sensitivity.json",),
     "export": (
