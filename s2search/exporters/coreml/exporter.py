@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import NumberType, Package, Progress
 from s2search.exporters.stateful import Arrays, HeldState, HoldingRuntime
@@ -98,8 +98,9 @@ class CoreML(Exporter):
         return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
     def why_not(self) -> str | None:
-        """Return None: coremltools is always there. See the base class."""
-        return None
+        """Return which library is missing. See the base class."""
+        missing = missing_extra("coremltools", "torch")
+        return str(missing) if missing else None
 
     def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
         """Return the precision of every part of a model.

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.errors import InputError, UnknownNameError
+from s2search.errors import InputError, UnknownNameError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.executorch.delegates import DELEGATES
 from s2search.exporters.package import Package, Progress
@@ -48,8 +47,8 @@ class ExecuTorch(Exporter):
 
     def why_not(self) -> str | None:
         """Return that the library is missing. See the base class."""
-        if find_spec("executorch") is None:
-            return "executorch is not installed; install the extra s2search[executorch]"
+        if missing := missing_extra("executorch", "torch"):
+            return str(missing)
         return DELEGATES[self.delegate].why_not()
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
