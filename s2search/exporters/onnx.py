@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from s2search.errors import InputError
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -40,8 +40,6 @@ class Onnx(Exporter):
     Attributes:
         opset: Version of ONNX's default operator set.
     """
-
-    name: ClassVar[str] = "onnx"
 
     opset: int = 20
 

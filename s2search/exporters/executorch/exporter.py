@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from s2search.errors import InputError, UnknownNameError
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -37,8 +37,6 @@ class ExecuTorch(Exporter):
     Attributes:
         delegate: What computes: `xnnpack` here; `coreml` on Apple's devices, `qnn` on Qualcomm's.
     """
-
-    name: ClassVar[str] = "executorch"
 
     delegate: str = "xnnpack"
 
