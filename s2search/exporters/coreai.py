@@ -19,7 +19,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -38,8 +38,6 @@ _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
 @dataclass(frozen=True, kw_only=True)
 class CoreAI(Exporter):
     """Exports Core AI assets, and runs them in Core AI's runtime on this machine's processor."""
-
-    name: ClassVar[str] = "coreai"
 
     def why_not(self) -> str | None:
         """Return which library is missing. See the base class."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -39,8 +39,6 @@ class Onnx(Exporter):
     Attributes:
         opset: Version of ONNX's default operator set.
     """
-
-    name: ClassVar[str] = "onnx"
 
     opset: int = 20
 

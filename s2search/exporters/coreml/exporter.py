@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -61,8 +61,6 @@ class CoreML(Exporter):
         layout: `bc1s`: channels before tokens, or that of the blocks.
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
-
-    name: ClassVar[str] = "coreml"
 
     bits: Literal[16, 8, 6, 4] = 16
     group: int = 0

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from s2search.errors import InputError, UnknownNameError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -36,8 +36,6 @@ class ExecuTorch(Exporter):
     Attributes:
         delegate: What computes: `xnnpack` here; `coreml` on Apple's devices, `qnn` on Qualcomm's.
     """
-
-    name: ClassVar[str] = "executorch"
 
     delegate: str = "xnnpack"
 
