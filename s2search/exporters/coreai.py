@@ -68,7 +68,7 @@ class CoreAI(Exporter):
             progress(3, 4, f"writing {_FILE}")
             metadata = AIModelAssetMetadata()
             metadata.set_custom("s2search.model", config.digest)
-            metadata.set_custom("s2search.planner.plan", config.plan_digest or "none")
+            metadata.set_custom("s2search.plan", config.plan_digest or "none")
             converted.save_asset(folder / _FILE, metadata)
         progress(4, 4, "")
         return Written(files=dict.fromkeys(programs, _FILE), facts={name: version(name) for name in _LIBRARIES})

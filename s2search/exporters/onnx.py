@@ -66,7 +66,7 @@ class Onnx(Exporter):
             for done, (function, program) in enumerate(programs.items()):
                 progress(2 + done, 2 + len(programs), f"writing {function}")
                 config = steps.model.config
-                digests = {"s2search.model": config.digest, "s2search.planner.plan": config.plan_digest or "none"}
+                digests = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
                 names = steps.inputs(function), steps.outputs(function)
                 write_graph(program, weights, f"{function}.onnx", *names, digests, opset=self.opset)
         progress(6, 6, "")

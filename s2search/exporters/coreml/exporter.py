@@ -173,7 +173,7 @@ class CoreML(Exporter):
             add_parts(several.specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
             hold_states(several.specification, held)
             config = steps.model.config
-            metadata = {"s2search.model": config.digest, "s2search.planner.plan": config.plan_digest or "none"}
+            metadata = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
             several.save(folder / _FILE, default=_DEFAULT, metadata=metadata)
         if self._plan is not None:
             self._plan.save(folder / Path(self.mixed).name)

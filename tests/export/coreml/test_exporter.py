@@ -186,7 +186,7 @@ def test_a_layer_without_a_twin_keeps_its_layout_and_the_package_says_so(tmp_pat
 def test_the_digests_of_model_and_plan_are_in_the_metadata(package, spec):
     found = dict(spec.description.metadata.userDefined)
     assert found["s2search.model"] == package.manifest.model_digest
-    assert found["s2search.planner.plan"] == "none"
+    assert found["s2search.plan"] == "none"
 
 
 def test_here_it_says_where_it_runs(package):
