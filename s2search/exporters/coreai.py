@@ -37,7 +37,7 @@ _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreAI(Exporter):
+class CoreAIExporter(Exporter):
     """Exports Core AI assets, and runs them in Core AI's runtime on this machine's processor."""
 
     name: ClassVar[str] = "coreai"
@@ -77,10 +77,10 @@ class CoreAI(Exporter):
         """Compile the asset for this processor, and load it. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
-        return CoreAIPackage(package)
+        return LoadedCoreAI(package)
 
 
-class CoreAIPackage(Runtime):
+class LoadedCoreAI(Runtime):
     """A loaded asset. Core AI answers from an event loop; here that is a thread of its own, so that any caller may ask.
 
     Raises:

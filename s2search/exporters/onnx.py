@@ -34,7 +34,7 @@ _OPSETS = range(18, 24)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Onnx(Exporter):
+class OnnxExporter(Exporter):
     """Exports ONNX graphs, and runs them in ONNX Runtime on this machine's processor.
 
     Attributes:
@@ -77,7 +77,7 @@ class Onnx(Exporter):
         """Load the package in ONNX Runtime. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
-        return OnnxPackage(package)
+        return LoadedOnnx(package)
 
 
 def write_graph(
@@ -125,7 +125,7 @@ def write_graph(
     onnx_ir.save(model, weights.folder / file)
 
 
-class OnnxPackage(Runtime):
+class LoadedOnnx(Runtime):
     """ONNX Runtime's sessions, each made when its function is first called; 0 threads: as many as it likes."""
 
     def __init__(self, package: Package, *, threads: int = 0) -> None:

@@ -48,19 +48,18 @@ class PackageBench(Bench):
 
     def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:
         """Load a package, which has its grid, with inputs. See the base class."""
-        from s2search.verification.opened import Options
-        from s2search.verification.opened import Subject as Verified
+        from s2search.verification.opened import Opened
 
         package = Package.load(folder)
         package.check_files()
-        inputs = Verified(package, Options()).inputs("denoise")
+        inputs = Opened(package).inputs("denoise")
         return DenoisingStep(package, self._runtime(package), inputs)
 
     def _runtime(self, package: Package) -> Runtime:
         if self.exporter == "onnx":
-            from s2search.exporters.onnx import OnnxPackage
+            from s2search.exporters.onnx import LoadedOnnx
 
-            return OnnxPackage(package, threads=getattr(self.profiler, "threads", 1))
+            return LoadedOnnx(package, threads=getattr(self.profiler, "threads", 1))
         runtime: Runtime = registry.create("exporters", self.exporter).open(package)
         return runtime
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from s2search.exporters.component.package import PartPackage
-from s2search.exporters.onnx import OnnxPackage
+from s2search.exporters.onnx import LoadedOnnx
 from s2search.exporters.package import NEW
-from s2search.exporters.stateful import HoldingRuntime
+from s2search.exporters.stateful import StatefulRuntime
 from s2search.mil.program import Program
 from s2search.verification.checks.state import form_faults
 from s2search.verification.result import CheckResult, judged, not_run
@@ -33,7 +33,7 @@ class DecoderStream:
 
     def __init__(self, package: PartPackage) -> None:
         self._manifest, self._runtime = package.manifest, open_part_runtime(package)
-        self._state = self._runtime.make_state("first") if isinstance(self._runtime, HoldingRuntime) else None
+        self._state = self._runtime.make_state("first") if isinstance(self._runtime, StatefulRuntime) else None
         self._cache: dict[str, NDArray[Any]] = {}
         self._function = "first"
 
@@ -42,7 +42,7 @@ class DecoderStream:
         inputs = {"latents": latents_BCTYX} | self._cache
         taken = [one for one in self._manifest.function(self._function).inputs if one.name not in self._manifest.held]
         given = {one.name: np.ascontiguousarray(inputs[one.name], one.dtype) for one in taken}
-        if isinstance(self._runtime, HoldingRuntime):
+        if isinstance(self._runtime, StatefulRuntime):
             outputs = self._runtime.call(self._function, given, self._state if self._manifest.held else None)
         else:
             outputs = self._runtime.run(self._function, given)
@@ -65,10 +65,10 @@ def random_latents(package: PartPackage, chunks: int, seed: int) -> Iterator[NDA
 def open_part_runtime(package: PartPackage) -> Runtime:
     """Return the runtime of a part's package: ONNX Runtime, or the evaluator in place of Core ML."""
     if package.manifest.exporter == "onnx":
-        return OnnxPackage(package)
-    from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+        return LoadedOnnx(package)
+    from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 
-    return EvaluatedCoreML(package)
+    return EmulatedCoreML(package)
 
 
 def check_state(package: PartPackage, seed: int) -> CheckResult:

@@ -21,7 +21,7 @@ from s2search.exporters.step import FunctionName, Steps, StepShape
 from s2search.mil.evaluator import Mode
 from s2search.mil.library import quiet
 from s2search.network.network import S2DiT
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class Options:
             raise InputError(f"a stream of {self.chunks} chunks", allowed="at least 1", remedy="correct --chunks")
 
 
-class Subject:
+class Opened:
     """A package under verification.
 
     Attributes:
@@ -69,7 +69,7 @@ class Subject:
         self, package: Package, options: Options | None = None, say: Callable[[str], Any] = lambda label: None
     ) -> None:
         self.package, self.options, self.say = package, options or Options(), say
-        self._evaluators: dict[Mode, EvaluatedCoreML] = {}
+        self._evaluators: dict[Mode, EmulatedCoreML] = {}
 
     @cached_property
     def exporter(self) -> Exporter:
@@ -139,7 +139,7 @@ class Subject:
         except InputError as error:
             raise CannotRunError(str(error)) from error
 
-    def evaluator(self, mode: Mode = "float16") -> EvaluatedCoreML:
+    def evaluator(self, mode: Mode = "float16") -> EmulatedCoreML:
         """Return a Core ML package in an arithmetic of the evaluator. Its program is read once.
 
         Raises:
@@ -147,7 +147,7 @@ class Subject:
         """
         if mode not in self._evaluators:
             first = next(iter(self._evaluators.values()), None)
-            self._evaluators[mode] = first.in_mode(mode) if first else EvaluatedCoreML(self.package, mode)
+            self._evaluators[mode] = first.in_mode(mode) if first else EmulatedCoreML(self.package, mode)
         return self._evaluators[mode]
 
     @property
@@ -208,16 +208,16 @@ class Subject:
 class _Programs(dict[FunctionName, ExportedProgram]):
     """Functions of a source, each traced when it is first asked for."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, opened: Opened) -> None:
         super().__init__()
-        self._subject = subject
+        self._opened = opened
 
     def __missing__(self, function: FunctionName) -> ExportedProgram:
-        fused = self._subject.package.manifest.exporter in ("coreml", "torch_program")
+        fused = self._opened.package.manifest.exporter in ("coreml", "torch_program")
         taken_apart = decompositions() if fused else decompositions_of_attention()
-        self._subject.say(f"tracing the source's {function}")
+        self._opened.say(f"tracing the source's {function}")
         with quiet():
             self.update(
-                trace_function(self._subject.exported, "first" if function == "first" else "advance", taken_apart)
+                trace_function(self._opened.exported, "first" if function == "first" else "advance", taken_apart)
             )
         return self[function]

@@ -21,7 +21,7 @@ from s2search.verification.check import Check
 from s2search.verification.inspectors.executorch import digest_of
 from s2search.verification.inspectors.stored import stored_tensors
 from s2search.verification.inspectors.stored_tensor import PREFIX, StoredTensor
-from s2search.verification.opened import Subject
+from s2search.verification.opened import Opened
 from s2search.verification.reference import folded
 from s2search.verification.result import CheckResult
 
@@ -38,7 +38,7 @@ _MOST = 0.5  # of the numbers of a weight: a constant with more of them is a cop
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights(Check):
+class WeightsCheck(Check):
     """Every tensor of the source is stored, and every stored tensor of that name has its numbers.
 
     Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; of a table's
@@ -48,18 +48,18 @@ class Weights(Check):
     name: ClassVar[str] = "weights"
     unit: ClassVar[str] = "tensors differ"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Compare. See the base class."""
-        manifest = subject.package.manifest
+        manifest = opened.package.manifest
         contents = manifest.exporter in _NAMED_BY_CONTENT
-        expected = Expected(subject.source, subject.exported.stored, manifest.chunk_frames, contents=contents)
+        expected = Expected(opened.source, opened.exported.stored, manifest.chunk_frames, contents=contents)
         stored: set[str] = set()
         differing: dict[str, str] = {}
         furthest: dict[str, float] = {}
         others: list[StoredTensor] = []
         shares = manifest.exporter in _SHARING
         digests: set[bytes] = set()
-        for tensor in stored_tensors(subject.package):
+        for tensor in stored_tensors(opened.package):
             names = expected.source_names(tensor.name)
             if not names:
                 others.append(tensor)
@@ -78,11 +78,11 @@ class Weights(Check):
             wanted = expected.tensors[name].detach().numpy()
             if shares and (changes_nothing(wanted) or half_digest(wanted) in digests):
                 continue
-            if not _is_folded(subject, name, expected.tensors[name], constants):
+            if not _is_folded(opened, name, expected.tensors[name], constants):
                 differing[name] = harmed(expected.tensors[name], others)
         differing = {name: differing[name] for name in expected.tensors if name in differing}
         yield self.judge(
-            subject,
+            opened,
             len(differing),
             0,
             where=next(iter(differing), ""),
@@ -210,18 +210,18 @@ def half_digest(numbers: NDArray[Any]) -> bytes:
     return hashlib.blake2b(halves.data, person=str(numbers.shape)[:16].encode()).digest()
 
 
-def _is_folded(subject: Subject, name: str, weight: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
+def _is_folded(opened: Opened, name: str, weight: torch.Tensor, stored: list[NDArray[Any]]) -> bool:
     """Return whether a converter stored what follows from a weight: its rows, or all that is read of it.
 
     Converters compute with constants before they store them. What is as large as the weight must be there, or all rows.
     """
-    if subject.package.manifest.exporter not in _FOLDING:
+    if opened.package.manifest.exporter not in _FOLDING:
         return False
-    if weight.ndim > 1 and _rows_are_stored(weight, stored, subject.source):
+    if weight.ndim > 1 and _rows_are_stored(weight, stored, opened.source):
         return True
     if _is_among(torch.sigmoid(weight), stored):  # of a gate: what most converters fold, found without a trace
         return True
-    whole = (x for x in folded(subject.programs["advance"], name) if x.shape == weight.shape)
+    whole = (x for x in folded(opened.programs["advance"], name) if x.shape == weight.shape)
     return any(_is_among(x, stored) for x in whole)
 
 

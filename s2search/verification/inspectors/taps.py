@@ -12,11 +12,11 @@ from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
 from s2search.mil.library import quiet
-from s2search.mil.watch import Taps as Kept
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+from s2search.mil.watch import KeptValues
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from s2search.verification.inspectors.stored import read_onnx
 from s2search.verification.inspectors.stored_tensor import PREFIX
-from s2search.verification.opened import CannotRunError, Subject
+from s2search.verification.opened import CannotRunError, Opened
 from s2search.verification.reference import Reference, block_of, places, turns
 
 if TYPE_CHECKING:
@@ -50,23 +50,23 @@ class Taps(abc.ABC):
 class OnnxTaps(Taps):
     """A graph with more outputs. Where a runtime would fuse over a value that is looked at, it then does not."""
 
-    def __init__(self, subject: Subject, function: FunctionName) -> None:
-        self._subject, self._function = subject, function
-        self._folder = subject.package.folder
-        self._model = read_onnx(subject.package, subject.package.manifest.function(function).file)
+    def __init__(self, opened: Opened, function: FunctionName) -> None:
+        self._opened, self._function = opened, function
+        self._folder = opened.package.folder
+        self._model = read_onnx(opened.package, opened.package.manifest.function(function).file)
         self._constants = {tensor.name: tensor for tensor in self._model.graph.initializer}
 
     def program(self) -> ExportedProgram:
         """Return what torch makes ONNX of: it takes more operators apart, and names values anew. See the base class."""
-        if self._function not in self._subject.graphs:
-            opset = getattr(self._subject.exporter, "opset", None)
-            program = self._subject.programs[self._function]
+        if self._function not in self._opened.graphs:
+            opset = getattr(self._opened.exporter, "opset", None)
+            program = self._opened.programs[self._function]
             with quiet():
                 made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
             assert made is not None
             assert made.exported_program is not None
-            self._subject.graphs[self._function] = made.exported_program
-        return self._subject.graphs[self._function]
+            self._opened.graphs[self._function] = made.exported_program
+        return self._opened.graphs[self._function]
 
     def names(self) -> frozenset[str]:
         """Return all outputs of nodes, and constants that were computed when the package was made."""
@@ -117,9 +117,9 @@ _RENUMBERED = ("linear", "transpose", "matmul", "reshape", "concat")
 class CoreMLTaps(Taps):
     """The values of a Core ML program in the evaluator. Converters add endings to names, and fuse some values away."""
 
-    def __init__(self, subject: Subject, function: FunctionName) -> None:
-        self._subject, self._function = subject, function
-        self._runtime = subject.evaluator()
+    def __init__(self, opened: Opened, function: FunctionName) -> None:
+        self._opened, self._function = opened, function
+        self._runtime = opened.evaluator()
         operations = self._runtime.evaluator(function).function.operations
         named = [one for one in operations if one.type not in _RENUMBERED]
         outputs = [output.name for operation in named for output in operation.outputs]
@@ -127,7 +127,7 @@ class CoreMLTaps(Taps):
 
     def program(self) -> ExportedProgram:
         """Return what was converted. See the base class."""
-        return self._subject.programs[self._function]
+        return self._opened.programs[self._function]
 
     def names(self) -> frozenset[str]:
         """Return all outputs of operations, without endings. See the base class."""
@@ -142,16 +142,16 @@ class CoreMLTaps(Taps):
     ) -> dict[str, NDArray[Any]]:
         """Return values, each computed from the given ones of those before it, in an arithmetic of the evaluator."""
         forced = {self._names[name]: torch.from_numpy(array) for name, array in given.items()}
-        return self._kept(self._subject.evaluator(mode), inputs, set(given), forced)
+        return self._kept(self._opened.evaluator(mode), inputs, set(given), forced)
 
     def _kept(
         self,
-        runtime: EvaluatedCoreML,
+        runtime: EmulatedCoreML,
         inputs: Mapping[str, NDArray[Any]],
         names: set[str],
         forced: Mapping[str, torch.Tensor] | None,
     ) -> dict[str, NDArray[Any]]:
-        kept = Kept(runtime.evaluator(self._function).function, (self._names[name] for name in names))
+        kept = KeptValues(runtime.evaluator(self._function).function, (self._names[name] for name in names))
         runtime.watched(self._function, inputs, [kept], forced)
         return {name: kept.values[self._names[name]].numpy() for name in names}
 
@@ -159,20 +159,20 @@ class CoreMLTaps(Taps):
 class TorchTaps(Taps):
     """A saved program of torch, run operation by operation. `denoise` is a part of `advance`."""
 
-    def __init__(self, subject: Subject, function: FunctionName) -> None:
-        from s2search.exporters.torch_program import TorchPackage
+    def __init__(self, opened: Opened, function: FunctionName) -> None:
+        from s2search.exporters.torch_program import LoadedTorchProgram
 
-        file = subject.package.manifest.function(function).file
+        file = opened.package.manifest.function(function).file
         whole = file.partition(".")[0]
-        self._subject, self._whole = subject, function if whole == function else whole
-        runtime = subject.runtime
-        assert isinstance(runtime, TorchPackage)
+        self._opened, self._whole = opened, function if whole == function else whole
+        runtime = opened.runtime
+        assert isinstance(runtime, LoadedTorchProgram)
         program = runtime.program(file)
-        self._reference = Reference(function=function, steps=subject.steps, program=program)
+        self._reference = Reference(function=function, steps=opened.steps, program=program)
 
     def program(self) -> ExportedProgram:
         """Return the source's function, or the one that it is a part of. See the base class."""
-        return self._subject.programs[self._whole]  # type: ignore[index]
+        return self._opened.programs[self._whole]  # type: ignore[index]
 
     def names(self) -> frozenset[str]:
         """Return all operations. See the base class."""
@@ -208,21 +208,21 @@ def tails(names: Sequence[str], reads: Sequence[Sequence[str]]) -> dict[str, tup
     return {block: tuple(tail) for block, tail in found.items()}
 
 
-def open_taps(subject: Subject, function: FunctionName) -> Taps:
+def open_taps(opened: Opened, function: FunctionName) -> Taps:
     """Return the inside of a function.
 
     Raises:
         CannotRunError: The runtime runs it as a whole.
     """
-    exporter = subject.package.manifest.exporter
+    exporter = opened.package.manifest.exporter
     if exporter not in TAPS:
         raise CannotRunError(
             f"packages of {exporter!r} run as a whole: nothing inside can be looked at; it can in: {', '.join(TAPS)}"
         )
-    return TAPS[exporter](subject, function)
+    return TAPS[exporter](opened, function)
 
 
-TAPS: dict[str, Callable[[Subject, FunctionName], Taps]] = {
+TAPS: dict[str, Callable[[Opened, FunctionName], Taps]] = {
     "onnx": OnnxTaps,
     "coreml": CoreMLTaps,
     "torch_program": TorchTaps,
