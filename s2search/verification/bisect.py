@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from s2search.decibels import parity_db
 from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
-from s2search.verification.inspectors.taps import Taps, open_taps
-from s2search.verification.opened import CannotRunError, Opened
+from s2search.verification.inspectors.taps import Taps
+from s2search.verification.opened import Opened
 from s2search.verification.reference import Reference, SourceOperation
+from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def look_inside(opened: Opened, function: FunctionName, inputs: Mapping[str, NDA
     Raises:
         CannotRunError: The runtime runs it as a whole, or the two graphs share no value.
     """
-    taps = open_taps(opened, function)
+    taps = opened.inspector.inside(opened, function)
     opened.say(f"tracing the source's {function}")
     reference = Reference(function=function, steps=opened.steps, program=taps.program())
     shared = sum(operation.name in taps.names() for operation in reference.operations)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from s2search.errors import S2SearchError
-from s2search.verification.opened import CannotRunError, Opened
-from s2search.verification.result import Bound, CheckResult, judged, not_run
+from s2search.verification.opened import Opened
+from s2search.verification.result import Bound, CannotRunError, CheckResult, NotOfferedError, judged, not_run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check(abc.ABC):
     """Looks at one side of a package. Its fields are its thresholds.
 
-    `run` yields one result or several. It raises `CannotRunError` where it cannot look, and `S2SearchError` where what
-    it looks at is broken.
+    `run` yields one result or several. It raises `CannotRunError` where it cannot look (`NotOfferedError` where nobody
+    offers to), and `S2SearchError` where what it looks at is broken.
     """
 
     name: ClassVar[str]
@@ -63,7 +63,8 @@ def results(check: Check, opened: Opened) -> tuple[CheckResult, ...]:
     try:
         found.extend(check.run(opened))
     except CannotRunError as error:
-        found.append(not_run(check.name, _line(error), required=check.required))
+        required = check.required and not isinstance(error, NotOfferedError)
+        found.append(not_run(check.name, _line(error), required=required))
     except S2SearchError as error:
         where = str(error.fields.get("path") or error.fields.get("function") or "")
         found.append(

@@ -43,7 +43,7 @@ CHECKS: tuple[Check, ...] = (
     LatencyCheck(),
     ArithmeticCheck(),
 )
-_LIBRARIES = ("s2search", "torch", "numpy", "onnxruntime", "executorch", "coremltools")
+_DISTRIBUTIONS = ("s2search", "torch", "numpy")
 
 #: Called with checks done, checks to do, and what is being done.
 Progress = Callable[[int, int, str], Any]
@@ -97,14 +97,13 @@ def inspect(opened: Opened, checks: tuple[Check, ...], progress: Progress) -> Ve
 
 
 def _environment(opened: Opened) -> dict[str, str]:
-    runtime = "the evaluator, in place of Core ML" if opened.evaluated else opened.package.manifest.exporter
     found = {
-        "runtime": runtime,
+        "runtime": opened.emulation.told if opened.emulation else opened.package.manifest.exporter,
         "platform": platform.platform(),
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    for name in _LIBRARIES:
+    for name in (*_DISTRIBUTIONS, *opened.inspector.distributions):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

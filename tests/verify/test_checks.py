@@ -9,8 +9,9 @@ from s2search.verification.check import results
 from s2search.verification.checks.activations import SourceWatch
 from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.checks.latency import LatencyCheck
-from s2search.verification.checks.operations import LintCheck, convolutions
+from s2search.verification.checks.operations import LintCheck
 from s2search.verification.checks.sizes import SizesCheck
+from s2search.verification.inspectors.onnx import convolutions
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 

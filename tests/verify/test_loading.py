@@ -12,6 +12,7 @@ from s2search.network.config import ModelConfig
 from s2search.preset import PRESETS
 from s2search.verification.check import results
 from s2search.verification.checks.loading import LoadingCheck
+from s2search.verification.inspectors.coreml import CoreMLInspector
 from s2search.verification.load_probe import resident_bytes
 from s2search.verification.opened import Options
 
@@ -34,10 +35,10 @@ MANIFEST = Manifest(
 )
 
 
-def loaded(*, measure=True, evaluated=False, folder="nowhere"):
+def loaded(*, measure=True, emulation=None, folder="nowhere"):
     package = SimpleNamespace(manifest=MANIFEST, folder=folder)
     return SimpleNamespace(
-        package=package, options=Options(measure=measure), evaluated=evaluated, say=lambda label: None
+        package=package, options=Options(measure=measure), emulation=emulation, say=lambda label: None
     )
 
 
@@ -71,7 +72,7 @@ def test_every_figure_is_reported_and_none_is_required():
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"evaluated": True}, "only a Mac compiles and loads Core ML packages"),
+        ({"emulation": CoreMLInspector().emulation()}, "only a Mac compiles and loads Core ML packages"),
         ({"measure": False}, "not asked for; give --measure"),
     ],
 )

@@ -14,7 +14,8 @@ from s2search.testing.exporters import GRID, tiny_model
 from s2search.verification.check import results
 from s2search.verification.checks.files import FilesCheck
 from s2search.verification.checks.weights import WeightsCheck
-from s2search.verification.inspectors.executorch import digest_of, executorch_tensors
+from s2search.verification.inspectors.executorch import ExecuTorchInspector
+from s2search.verification.inspectors.stored_tensor import digest_of
 from s2search.verification.opened import Opened, Options
 from s2search.verification.verify import verify
 
@@ -59,7 +60,7 @@ def test_a_whole_package_is_verified(exported, tmp_path):
 
 
 def test_every_constant_of_xnnpack_has_the_name_of_its_numbers(exported):
-    named = [one for one in executorch_tensors(Package.load(exported)) if one.values.size > 256]
+    named = [one for one in ExecuTorchInspector().stored_tensors(Package.load(exported)) if one.values.size > 256]
     assert len(named) > 20
     assert all(one.name == digest_of(one.values) for one in named)
 

@@ -1,7 +1,7 @@
 """How large numbers become on their way, and the first operation that gives one that is not finite.
 
 The source says it: every operation of one pass is watched, in the package's own precision. That is an estimate of the
-package; for Core ML the evaluator also watches the program itself.
+package; where its inspector can watch the package itself, that is judged too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from s2search.exporters.step import FunctionName, Steps
-from s2search.mil.watch import Peaks
 from s2search.network.network import S2DiT
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
@@ -40,8 +39,10 @@ class ActivationsCheck(Check):
         yield self._of_source(opened, function, dtype)
         if dtype != torch.float16:  # what a shorter type would do, before somebody exports it
             yield replace(self._of_source(opened, function, torch.float16), required=False)
-        if opened.package.manifest.exporter == "coreml":
-            yield self._of_program(opened, function)
+        if largest := opened.inspector.largest(opened, function):
+            limit = float(torch.finfo(torch.float16).max)
+            found = self._judged(opened, "program", largest.value, limit, largest.where, largest.why)
+            yield replace(found, mode=largest.mode)
 
     def _of_source(self, opened: Opened, function: FunctionName, dtype: torch.dtype) -> CheckResult:
         watch = SourceWatch()
@@ -57,17 +58,6 @@ class ActivationsCheck(Check):
             why += f"; the first operation that is not finite: {watch.first_non_finite}"
         limit = float(torch.finfo(dtype).max)
         return self._judged(opened, f"source_{name}", watch.largest, limit, watch.first_non_finite or watch.at, why)
-
-    def _of_program(self, opened: Opened, function: FunctionName) -> CheckResult:
-        runtime, peaks = opened.evaluator("float32"), Peaks()
-        runtime.watched(function, opened.inputs(function), [peaks])
-        largest, bad = peaks.largest, peaks.first_non_finite
-        at = bad or largest
-        where = "" if at is None else f"{at.operation.type} ({at.operation.name})"
-        limit = float(torch.finfo(torch.float16).max)
-        why = "the program in the evaluator, nothing rounded"
-        found = self._judged(opened, "program", largest.largest if largest else 0.0, limit, where, why)
-        return replace(found, mode="float32")
 
     def _judged(self, opened: Opened, of: str, largest: float, limit: float, where: str, why: str) -> CheckResult:
         if math.isfinite(largest):

@@ -12,8 +12,8 @@ from s2search.planner.plan import Plan
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.table import LatencyTable, open_table
 from s2search.verification.check import Check
-from s2search.verification.opened import CannotRunError, Opened
-from s2search.verification.result import Bound, CheckResult
+from s2search.verification.opened import Opened
+from s2search.verification.result import Bound, CannotRunError, CheckResult
 
 _WEAKER: tuple[ProvenanceKind, ...] = ("measured", "published", "derived", "estimated")
 

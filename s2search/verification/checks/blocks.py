@@ -15,10 +15,10 @@ from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
 from s2search.verification.bisect import Inside, look_inside
 from s2search.verification.check import Check
-from s2search.verification.inspectors.taps import TAPS, CoreMLTaps, Taps, open_taps
-from s2search.verification.opened import CannotRunError, Opened
+from s2search.verification.inspectors.taps import Taps
+from s2search.verification.opened import Opened
 from s2search.verification.reference import block_of
-from s2search.verification.result import Bound, CheckResult, not_run
+from s2search.verification.result import Bound, CannotRunError, CheckResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 LEAST_DB = {"float32": 90.0, "float16": 60.0, "compressed": 20.0}
 _TAIL = 12  # values of the right size at the end of a block, among which its output is
 _SAME_DB = 80.0  # two orders of sums in float32
-_MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlocksCheck(Check):
     """The output of every block is near enough to the source's.
 
-    In a Core ML package every block alone is looked at: it starts from the source's values, rounded as the mode rounds.
-    Float16 is required; the other modes say what the weights alone lose, and what an accelerator may that also
-    accumulates in float16. In other packages all blocks before it are the package's own, so a block's figure has their
-    errors too. It is listed as not run for runtimes that do not let one look inside.
+    Where the package's side has arithmetics (Core ML's has), every block alone is looked at: it starts from the
+    source's values, rounded as the mode rounds. Float16 is required; the other modes say what the weights alone lose,
+    and what an accelerator may that also accumulates in float16. In other packages all blocks before it are the
+    package's own, so a block's figure has their errors too. It is listed as not run for runtimes that do not let one
+    look inside.
     """
 
     name: ClassVar[str] = "blocks"
@@ -46,19 +46,16 @@ class BlocksCheck(Check):
 
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Look inside. See the base class."""
-        manifest = opened.package.manifest
         function = "denoise" if "denoise" in opened.functions() else opened.functions()[0]
-        if manifest.exporter not in TAPS:
-            yield not_run(self.name, f"packages of {manifest.exporter!r} run as a whole", required=False)
-            return
-        inputs, taps = opened.inputs(function), open_taps(opened, function)
+        taps = opened.inspector.inside(opened, function)
+        inputs = opened.inputs(function)
         tails = taps.tails()
-        if isinstance(taps, CoreMLTaps):
+        if taps.modes:
             inside = look_inside(opened, function, inputs)
             ends = ends_of_blocks(opened, inside)
-            for mode in _MODES:
+            for mode in taps.modes:
                 opened.say(f"blocks in {mode}")
-                parts = blocks_alone_db(inside, taps, ends, mode)
+                parts = blocks_alone_db(inside, ends, mode)
                 found = self._result(opened, parts, mode, f"{function!r}, each alone")
                 yield replace(found, required=mode == "float16", mode=mode)
         elif tails is None:
@@ -74,19 +71,16 @@ class BlocksCheck(Check):
         return self.judge(opened, parts[worst], least, of=of, where=worst, why=why, parts=parts)
 
 
-def blocks_alone_db(
-    inside: Inside, taps: CoreMLTaps, ends: Mapping[str, Mapping[str, NDArray[Any]]], mode: Mode
-) -> dict[str, float]:
+def blocks_alone_db(inside: Inside, ends: Mapping[str, Mapping[str, NDArray[Any]]], mode: Mode) -> dict[str, float]:
     """Return the parity of every block that starts from the source's values, decibels.
 
     Args:
         inside: The function.
-        taps: The package's side of it.
         ends: See `ends_of_blocks`.
-        mode: The evaluator's arithmetic.
+        mode: One of the package's side.
     """
     wanted = {name: array for values in ends.values() for name, array in values.items()}
-    got = taps.alone(inside.inputs, wanted, mode)
+    got = inside.taps.alone(inside.inputs, wanted, mode)
     return {block: min(parity_db(wanted[name], got[name]) for name in names) for block, names in ends.items()}
 
 

@@ -11,11 +11,8 @@ from typing import ClassVar
 from s2search.preset import video_size
 from s2search.verification.check import Check
 from s2search.verification.checks.arithmetic import plan_of, table_of
-from s2search.verification.opened import CannotRunError, Opened
-from s2search.verification.result import CheckResult
-
-#: The runtimes that tables name.
-RUNTIMES = {"onnx": "ONNX Runtime CPU", "executorch": "ExecuTorch XNNPACK", "torch_program": "torch CPU"}
+from s2search.verification.opened import Opened
+from s2search.verification.result import CannotRunError, CheckResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class LatencyCheck(Check):
         manifest, plan = opened.package.manifest, plan_of(opened)
         card = table_of(plan, opened.options.table).card
         for what, planned, packaged in (
-            ("runtime", card.runtime, RUNTIMES.get(manifest.exporter, "one that no table names")),
+            ("runtime", card.runtime, opened.inspector.table_runtime or "one that no table names"),
             ("video", plan.video, video_size(*manifest.grid)),
             ("precision", plan.precision, manifest.precision),
             ("scenario", plan.scenario, "stream"),

@@ -14,8 +14,8 @@ from s2search.cost import format_bytes
 from s2search.exporters.memory import predicted_memory_bytes
 from s2search.exporters.package import Package
 from s2search.verification.check import Check
-from s2search.verification.opened import CannotRunError, Opened
-from s2search.verification.result import CheckResult
+from s2search.verification.opened import Opened
+from s2search.verification.result import CannotRunError, CheckResult
 
 _LONGEST_S = 1800.0
 _SECONDS = {
@@ -63,8 +63,8 @@ class LoadingCheck(Check):
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Load it. See the base class."""
         package = opened.package
-        if opened.evaluated:
-            raise CannotRunError("only a Mac compiles and loads Core ML packages")
+        if opened.emulation:
+            raise CannotRunError(opened.emulation.why)
         if not opened.options.measure:
             raise CannotRunError("not asked for; give --measure")
         opened.say("loading the package in a process of its own")

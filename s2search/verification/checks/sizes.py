@@ -10,8 +10,8 @@ from typing import ClassVar
 from s2search.exporters.package import SOURCE, WEIGHT_FILES
 from s2search.exporters.step import PAST_BIAS
 from s2search.verification.check import Check
-from s2search.verification.opened import CannotRunError, Opened
-from s2search.verification.result import CheckResult
+from s2search.verification.opened import Opened
+from s2search.verification.result import CannotRunError, CheckResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,19 +5,15 @@ An application makes one state and hands it to every call; `run` copies states i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from s2search.exporters.component.package import PartManifest
-from s2search.exporters.package import NEW, FunctionSpec, Manifest
+from s2search.exporters.package import NEW
 from s2search.exporters.stateful import Arrays, StatefulRuntime
 from s2search.exporters.step import MASKED, PAST_BIAS
-from s2search.mil.function import Function
-from s2search.mil.program import Program
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult, not_run
@@ -43,49 +39,13 @@ class StateCheck(Check):
         if not manifest.held:
             yield not_run(self.name, "the state is passed in and out: the runtime keeps none", required=False)
             return
-        faults = [
-            fault
-            for spec in manifest.functions
-            for fault in form_faults(Program.load(opened.package.folder / spec.file).function(spec.name), manifest)
-        ]
-        yield self._of(opened, "form", faults)
+        yield self._of(opened, "form", opened.inspector.state_faults(opened.package))
         assert isinstance(opened.runtime, StatefulRuntime)
         yield self._of(opened, "kept", list(_kept_faults(opened, opened.runtime)))
 
     def _of(self, opened: Opened, of: str, faults: list[str]) -> CheckResult:
         why = f"also: {'; '.join(faults[1:4])}" if len(faults) > 1 else ""
         return self.judge(opened, len(faults), 0, of=of, where=next(iter(faults), ""), why=why)
-
-
-def form_faults(function: Function, manifest: Manifest | PartManifest) -> list[str]:
-    """Return in what a function's use of states is not what the manifest says."""
-    spec = manifest.function(function.name)
-    expected = _declared(spec, manifest)
-    declared = [(state.name, str(state.type)) for state in function.states]
-    faults = [] if declared == expected else [f"{function.name} declares {declared}, and not {expected}"]
-    uses = [
-        (operation.type, str(operation.inputs["input"][0]))
-        for operation in function.operations
-        if operation.type in ("read_state", "write_state")
-    ]
-    written = Counter(name for kind, name in uses if kind == "write_state")
-    wanted = {name for name in manifest.held if NEW + name in {one.name for one in spec.outputs}}
-    faults += [f"{function.name} writes {name}" for name in sorted(written.keys() - wanted)]
-    faults += [f"{function.name} does not write {name}" for name in sorted(wanted - written.keys())]
-    faults += [f"{function.name} writes {name} {count} times" for name, count in written.items() if count > 1]
-    kinds = [kind for kind, _ in uses]
-    if kinds != sorted(kinds):  # reads come first in the alphabet too
-        faults.append(f"{function.name} reads a state after it wrote one")
-    return faults
-
-
-def _declared(spec: FunctionSpec, manifest: Manifest | PartManifest) -> list[tuple[str, str]]:
-    taken = {one.name.removeprefix(NEW): one for one in (*spec.outputs, *spec.inputs)}
-    return [
-        (name, f"{taken[name].dtype} {'x'.join(map(str, taken[name].shape))}")
-        for name in manifest.held
-        if name in taken
-    ]
 
 
 def _kept_faults(opened: Opened, runtime: StatefulRuntime) -> Iterator[str]:

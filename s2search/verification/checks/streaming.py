@@ -25,7 +25,6 @@ from s2search.verification.result import Bound, CheckResult
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: By precision, after the last chunk and at every chunk before it.
 LEAST_DB = {"float32": 40.0, "float16": 40.0, "compressed": 25.0}
-_OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +35,8 @@ class StreamingCheck(Check):
     state. What is left is the error of the package and of its state, and no divergence of two streams. How far two free
     streams from the same noise come apart is a result of its own, and not required.
 
-    Where the evaluator runs the package, all of that is in float16. Its other modes run one pass a chunk, and are not
-    required.
+    Where something stands in for the runtime, all of that is in its own arithmetic. Its others run one pass a chunk,
+    and are not required.
     """
 
     name: ClassVar[str] = "stream"
@@ -53,7 +52,7 @@ class StreamingCheck(Check):
                 list(_streamed(opened, pair, policy, f"stream, {policy}"))
                 yield self._result(opened, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
         if {"denoise", "advance"} <= set(opened.functions()):
-            for other in _OTHER_MODES if opened.evaluated else ():
+            for other in opened.emulation.others if opened.emulation else ():
                 yield self._result(opened, other, one_pass_db(opened, other), other, required=False)
             free = _streamed(opened, packaged, "reuse_last", "free stream")
             wanted = _streamed(opened, opened.source, "reuse_last", "free stream")
@@ -74,8 +73,8 @@ class StreamingCheck(Check):
 
 
 def one_pass_db(opened: Opened, mode: Mode) -> list[float]:
-    """Return the parity of every chunk of a stream that asks a package once a chunk, in a mode of the evaluator."""
-    pair = Pair(opened.source, StreamedPackage(opened.package, opened.evaluator(mode)))
+    """Return the parity of every chunk of a stream of one pass a chunk, in an arithmetic of what runs it here."""
+    pair = Pair(opened.source, StreamedPackage(opened.package, opened.inspector.in_mode(opened, mode)))
     list(_streamed(opened, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
     return pair.chunks_db(1)
 

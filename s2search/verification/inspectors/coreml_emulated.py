@@ -56,12 +56,14 @@ class EmulatedCoreML(StatefulRuntime):
         self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
+        self._in_modes: dict[Mode, EmulatedCoreML] = {mode: self}
 
     def in_mode(self, mode: Mode) -> EmulatedCoreML:
         """Return the same package, read once, in another arithmetic."""
-        other = copy.copy(self)
-        other.mode, other._evaluators = mode, {}
-        return other
+        if mode not in self._in_modes:
+            other = self._in_modes[mode] = copy.copy(self)
+            other.mode, other._evaluators = mode, {}
+        return self._in_modes[mode]
 
     def evaluator(self, function: str) -> Evaluator:
         """Return the evaluator of a function."""

@@ -24,7 +24,8 @@ from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 from s2search.verification.components import verify_part
-from s2search.verification.decoder_stream import DecoderStream, open_part_runtime
+from s2search.verification.decoder_stream import DecoderStream
+from s2search.verification.inspectors.base import inspector_of
 from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from tests.text import tiny
 
@@ -171,7 +172,7 @@ def test_prompts_become_the_pipelines_frames_through_three_packages(folders, tmp
     ids_BS = open_part(*registry.parse(folders["clip"])).ids("a cat").numpy()
     texts = [
         encoder.load(torch.device("cpu"), torch.float32).encode(["a cat"]),
-        torch.from_numpy(open_part_runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
+        torch.from_numpy(inspector_of(text).runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
     ]
     states = [StreamState.start(one, GRID, window=step.manifest.window) for one in (model, packaged)]
     codec, cache = registry.create("codecs", folders["wan"]).load(), None

@@ -24,7 +24,7 @@ from s2search.network.network import S2DiT
 from s2search.precision.documents import Choice, PrecisionPlan, noise_db
 from s2search.precision.part import PartPrecision
 from s2search.preset import Preset
-from s2search.verification.checks.weights import difference
+from s2search.verification.expected import difference
 from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from s2search.verification.inspectors.stored_tensor import StoredTensor
 

@@ -15,7 +15,7 @@ from s2search.exporters.coreml.state import hold_states
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.mil.program import Program
-from s2search.verification.checks.state import form_faults
+from s2search.verification.inspectors.coreml import CoreMLInspector
 from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from tests.export.held_program import FILE, FUNCTIONS, HELD, SHAPES, edit, make_package, taken
 from tests.mil.programs import builder, save
@@ -203,8 +203,7 @@ def test_a_state_that_stays_is_a_state_that_is_copied_and_can_be_forked(package,
 
 
 def faults(package):
-    program = Program.load(package.folder / FILE)
-    return [fault for name in FUNCTIONS for fault in form_faults(program.function(name), package.manifest)]
+    return CoreMLInspector().state_faults(package)
 
 
 def test_a_whole_program_has_no_faults(package, plain):
