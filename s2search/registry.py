@@ -36,6 +36,7 @@ FAMILIES = {
     "texts": "text encoder",
     "codecs": "codec",
     "exporters": "exporter",
+    "inspectors": "inspector",
 }
 
 _SCALARS = (bool, int, float, str, type(None))

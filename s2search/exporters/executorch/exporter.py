@@ -30,7 +30,7 @@ _FILE = "model.pte"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExecuTorch(Exporter):
+class ExecuTorchExporter(Exporter):
     """Exports ExecuTorch programs, and runs them in its Python runtime on this machine's processor.
 
     Attributes:
@@ -85,10 +85,10 @@ class ExecuTorch(Exporter):
             raise InputError(problem)
         if problem := DELEGATES[self.delegate].why_not_run():
             raise InputError(problem)
-        return ExecuTorchPackage(package)
+        return LoadedExecuTorch(package)
 
 
-class ExecuTorchPackage(Runtime):
+class LoadedExecuTorch(Runtime):
     """A loaded program; each method is loaded when it is first called."""
 
     def __init__(self, package: Package) -> None:
