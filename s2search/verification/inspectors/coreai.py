@@ -36,7 +36,6 @@ _USE = re.compile(r"dense_resource<(\w+)> : tensor<([0-9x]*)xf32>")
 class CoreAIInspector(Inspector):
     """Looks into assets."""
 
-    name: ClassVar[str] = "coreai"
     library: ClassVar[str] = "coreai.runtime"
     distributions: ClassVar[tuple[str, ...]] = ("coreai-core",)
 

@@ -43,7 +43,6 @@ _HEADER_BYTES = 64
 class ExecuTorchInspector(Inspector):
     """Looks into programs."""
 
-    name: ClassVar[str] = "executorch"
     table_runtime: ClassVar[str] = "ExecuTorch XNNPACK"
     profiler: ClassVar[str] = "executorch"
     library: ClassVar[str] = "executorch.runtime"

@@ -38,7 +38,6 @@ _PROCESSOR = "CPUExecutionProvider"
 class OnnxInspector(Inspector):
     """Looks into graphs; ONNX Runtime gives more outputs where it is asked to."""
 
-    name: ClassVar[str] = "onnx"
     table_runtime: ClassVar[str] = "ONNX Runtime CPU"
     profiler: ClassVar[str] = "onnxruntime"
     library: ClassVar[str] = "onnxruntime"
