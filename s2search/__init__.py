@@ -116,13 +116,17 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used."""
     if name == "__version__":
-        from importlib.metadata import version
+        from s2search.registry import own_version
 
-        found: Any = version("s2search")
+        found: Any = own_version()
     elif name in _HOME_OF:
         from importlib import import_module
 
+        from s2search.errors import extras_named
+
         found = getattr(import_module(f"s2search.{_HOME_OF[name]}"), name)
+        if _HOME_OF[name].startswith("api."):
+            found = extras_named()(found)  # what an extra brings and is missing is one line that names the extra
     else:
         raise AttributeError(f"module 's2search' has no attribute {name!r}")
     globals()[name] = found

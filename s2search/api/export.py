@@ -72,6 +72,6 @@ def _export_part(part: str, exporter: str | Exporter, out: Path, grid: tuple[int
     from s2search.exporters.component.package import export_part
     from s2search.report.progress import progress_bar
 
-    written = exporter if isinstance(exporter, str) else f"{exporter.name}[{exporter.options_text}]"
+    written = exporter if isinstance(exporter, str) else exporter.label
     with progress_bar("exporting") as progress:
         return export_part(part, written, out, progress, grid=grid)

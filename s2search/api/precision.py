@@ -49,10 +49,10 @@ def sensitivity(
         mixtures: Drawn assignments that test whether figures add up.
         seed: Of inputs, mixtures and random weights.
     """
-    from s2search.exporters.sweep import PRECISIONS, Sweep, sweep
+    from s2search.exporters.sweep import PRECISIONS, PrecisionSweep, sweep
     from s2search.report.progress import progress_bar
 
-    asked = Sweep(
+    asked = PrecisionSweep(
         grid=token_grid(video),
         precisions=texts_of(precision) or PRECISIONS,
         palette=palette,

@@ -71,7 +71,10 @@ def say_json(text: str) -> None:
 def check_outputs(out: Path | None, *pictures: Path | None) -> None:
     """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
     from s2search.document import check_writable
+    from s2search.errors import require
 
+    if any(pictures):
+        require("matplotlib")
     for path in (out, *pictures):
         if path is not None:
             check_writable(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, overload
 
 from s2search.cost import Budget, format_us
 from s2search.document import write_text
-from s2search.errors import InfeasibleError, InputError
+from s2search.errors import InfeasibleError, InputError, extras_named
 from s2search.planner.plan import Plan
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Frontier(Sequence[Plan]):
             )
         return within[-1]
 
+    @extras_named()
     def to_pandas(self) -> pd.DataFrame:
         """Return one line per plan, with the columns of `save`."""
         import pandas as pd

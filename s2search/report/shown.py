@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 
+from s2search.errors import extras_named
 from s2search.report import notebook, terminal
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def plan_html(plan: Plan) -> str:
     return notebook.plan_html(plan)
 
 
+@extras_named()
 def plot_plan(plan: Plan, ax: Axes | None) -> Axes:
     """Draw a plan."""
     from s2search.report import figures
@@ -62,6 +64,7 @@ def front_html(front: Frontier) -> str:
     return notebook.front_html(front)
 
 
+@extras_named()
 def plot_front(front: Frontier, ax: Axes | None, *, label: str) -> Axes:
     """Draw a front."""
     from s2search.report import figures
@@ -81,6 +84,7 @@ def table_html(table: LatencyTable) -> str:
     return notebook.table_html(table)
 
 
+@extras_named()
 def plot_table(table: LatencyTable, ax: Axes | None) -> Axes:
     """Draw a table."""
     from s2search.report import table_figure
