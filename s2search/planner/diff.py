@@ -110,6 +110,11 @@ class Difference:
 
         return shown.plain(self)
 
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
+
 
 def difference(before: Plan, after: Plan) -> Difference:
     """Compare two plans; a plan and itself have an empty difference."""

@@ -6,6 +6,7 @@ The import contracts let the rooms below reach up to this module alone, and only
 from __future__ import annotations
 
 import io
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -20,16 +21,29 @@ if TYPE_CHECKING:
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
     from s2search.tables.table import LatencyTable
+    from s2search.verification.result import Verification
 
 _PLAIN_COLUMNS = 80
 
 
 def plain(value: Any) -> str:
     """Return what a value shows in a terminal, as text without colours."""
-    console = Console(file=io.StringIO(), width=_PLAIN_COLUMNS, color_system=None, highlight=False, markup=False)
+    console = Console(
+        file=io.StringIO(),
+        width=_PLAIN_COLUMNS,
+        color_system=None,
+        highlight=False,
+        markup=False,
+        force_jupyter=False,  # in a notebook this text is a string too, and no output of its own
+    )
     with console.capture() as shown:
         console.print(value)
     return "\n".join(line.rstrip() for line in shown.get().splitlines()).rstrip("\n")
+
+
+def text_html(value: Any) -> str:
+    """Return for a notebook what a value shows in a terminal."""
+    return f'<pre style="overflow:auto;background:none;color:inherit">{escape(plain(value))}</pre>'
 
 
 def plan_text(plan: Plan) -> RenderableType:
@@ -97,3 +111,10 @@ def difference_text(found: Difference) -> RenderableType:
     from s2search.report.difference import facts_text
 
     return facts_text(found)
+
+
+def verification_text(found: Verification) -> RenderableType:
+    """Return a verification for the terminal."""
+    from s2search.report import verification
+
+    return verification.verification_text(found)

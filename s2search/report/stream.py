@@ -116,6 +116,16 @@ class StreamReport:
     def __rich__(self) -> RenderableType:
         return stream_text(self)
 
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
+
     def __repr__(self) -> str:
         return f"<StreamReport: {self.frames} frames in {self.chunks} chunks to {self.out}>"
 

@@ -10,11 +10,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from s2search.document import write_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SCHEMA: Literal["s2search.verification/1"] = "s2search.verification/1"
 REPORT = "report.json"
@@ -97,6 +100,21 @@ class Verification:
     def save(self, path: Path) -> None:
         """Write it as JSON, all or nothing."""
         write_text(path, self.to_json())
+
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.verification_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
 
 
 def keeps_promise(checks: Iterable[CheckResult]) -> bool:
