@@ -185,7 +185,7 @@ class Stranger(torch.nn.Module):
 def test_a_part_without_a_twin_is_refused():
     model = make_model("lcha", 2)
     model.parts["stem"] = dataclasses.make_dataclass("Strange", [], bases=(OneForm, Stem), frozen=True)()
-    with pytest.raises(InputError, match=r"'stem' has no layout with channels first; .* export with layout=blocks"):
+    with pytest.raises(InputError, match=r"'strange' has no layout with channels first; .* export with layout=blocks"):
         ChannelsFirstSteps(model, StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
 
 

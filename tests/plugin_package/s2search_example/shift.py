@@ -28,7 +28,6 @@ class Shift(LayerBlock):
     Source: Peng et al., "RWKV" (2023), section 3.1 (token shift), here over frames.
     """
 
-    name: ClassVar[str] = "shift"
     symbol: ClassVar[str] = "H"
     stream: ClassVar[Stream] = Stream.LOW
 
