@@ -43,7 +43,6 @@ class Wan(Codec):
             `vae` of a Wan checkpoint for diffusers is; the checkpoint's own folder will do.
     """
 
-    name: ClassVar[str] = "wan"
     statement: ClassVar[str] = "Wan's causal autoencoder, weights from a folder, by diffusers"
 
     folder: str

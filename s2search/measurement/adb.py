@@ -39,7 +39,6 @@ class Adb(Profiler):
         threads: CPU threads.
     """
 
-    name: ClassVar[str] = "adb"
     method: ClassVar[str] = (
         "one process on the phone per sample, its first 3 calls left out, times as the tool's own clock prints them; "
         "weights: bytes of the file; peak: the formula, not measured"

@@ -41,7 +41,6 @@ class CoreML(Profiler):
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
-    name: ClassVar[str] = "coreml"
     method: ClassVar[str] = (
         "the exporter's own conversion of every item (iOS 18), perf_counter around each sample of MLModel.predict, "
         "copies of inputs and outputs included, states of Core ML made before and full of zeros at first; weights: "

@@ -31,7 +31,6 @@ class ExecuTorch(Profiler):
         pin: Keep the process on as many cores as it has threads.
     """
 
-    name: ClassVar[str] = "executorch"
     method: ClassVar[str] = (
         "torch.export, constants folded, XNNPACK partitioner, perf_counter around each sample of Method.execute, which "
         "copies its output; depthwise Conv3d as one grouped Conv2d, attention and GELU written out; weights: the .pte "

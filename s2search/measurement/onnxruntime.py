@@ -37,7 +37,6 @@ class OnnxRuntime(Profiler):
         pin: Keep the process on as many cores as it has threads.
     """
 
-    name: ClassVar[str] = "onnxruntime"
     method: ClassVar[str] = (
         "torch.onnx export (dynamo), all graph optimisations, perf_counter around each sample, inputs bound once; "
         "weights: initialisers of the exported graph; peak: the formula of the block, not measured"

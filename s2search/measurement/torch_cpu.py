@@ -33,7 +33,6 @@ class TorchCpu(Profiler):
         dtype: Of weights and activations.
     """
 
-    name: ClassVar[str] = "torch_cpu"
     method: ClassVar[str] = (
         "eager calls under inference_mode, perf_counter around each sample; "
         "peak: storages that the operators of one call keep alive, without kernels' own workspace"

@@ -31,7 +31,6 @@ class TorchCuda(Profiler):
         compile: Compile every item with torch.compile (one whole graph, static shapes, default mode).
     """
 
-    name: ClassVar[str] = "torch_cuda"
     method: ClassVar[str] = (
         "CUDA events around each sample; peak: the allocator's maximum over one eager call, with its rounding and the "
         "kernels' workspace"

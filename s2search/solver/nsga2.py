@@ -90,27 +90,26 @@ class Nsga2(Solver):
                 remedy="give nsga2 more trials, or use --solver dynamic, which tells whether there is one",
             )
         bound = unconstrained_bound(grouped) / FIXED_POINT if score is None else math.inf
-        return [_solution(problem, _unfold(choice_G, size), value, bound) for choice_G, value in found]
+        return [self._solution(problem, _unfold(choice_G, size), value, bound) for choice_G, value in found]
 
     def _choose(self, problem: Problem) -> Choice:
         """Return the best layout found; see the base class."""
         best = self.front(problem)[-1]
         return Choice(choice_L=best.choice_L, upper_bound=unconstrained_bound(problem))
 
+    def _solution(self, problem: Problem, choice_L: tuple[int, ...], score: float, bound: float) -> Solution:
+        price = problem.price(choice_L)
+        return Solution(
+            choice_L=choice_L,
+            score=score,
+            latency_us=price.latency_us,
+            memory_bytes=price.memory_bytes,
+            peak_bytes=price.peak_bytes,
+            upper_bound=bound,
+            optimal=score == bound,
+            method=self.name,
+        )
+
 
 def _unfold(choice_G: tuple[int, ...], size: int) -> tuple[int, ...]:
     return tuple(c for c in choice_G for _ in range(size))
-
-
-def _solution(problem: Problem, choice_L: tuple[int, ...], score: float, bound: float) -> Solution:
-    price = problem.price(choice_L)
-    return Solution(
-        choice_L=choice_L,
-        score=score,
-        latency_us=price.latency_us,
-        memory_bytes=price.memory_bytes,
-        peak_bytes=price.peak_bytes,
-        upper_bound=bound,
-        optimal=score == bound,
-        method="nsga2",
-    )
