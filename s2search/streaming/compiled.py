@@ -71,7 +71,9 @@ class Compiled:
         """
         fixed = self._compile or self._capture is not None
         if fixed and (window or self.config.preset.window).frames is None:
-            raise InputError("a compiled model has no window without end", remedy="set a window, or do not compile")
+            raise InputError(
+                "a compiled model cannot have an unlimited window", remedy="set a window, or do not compile"
+            )
         state: LayerStates = self._network.initial_state(*arguments, window=window, **options)
         return state
 
