@@ -51,7 +51,6 @@ def test_depth_and_candidates_are_those_asked_for(words):
     assert done.exception is None, done.exception
     for one in json.loads(done.stdout)["layouts"]:
         assert set(one["layout"]) <= set("LS2345")
-    assert cli_recalibrate.recalibrate.__doc__
 
 
 def test_a_report_fits_80_columns_and_says_when_nothing_is_gained(tmp_path):
