@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2search.cli.main import main
 from s2search.codec.video import read_video
 from tests.conftest import Outcome
 
@@ -100,21 +99,12 @@ def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) 
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
 def test_bad_input_gives_one_line_and_leaves_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    line: str,
+    s2search: Run, tmp_path: Path, words: tuple[str, ...], line: str
 ) -> None:
-    """In this process: importing torch anew for every line would take minutes."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["s2search", *words])
-    with pytest.raises(SystemExit) as left:
-        main()
-    printed = capsys.readouterr().err
-    assert left.value.code == 2
-    assert len(printed.splitlines()) == 1, printed
-    assert line in printed
+    done = s2search(*words)
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1, done.err
+    assert line in done.err
     assert list(tmp_path.iterdir()) == []
 
 
