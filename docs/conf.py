@@ -29,6 +29,8 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
+highlight_language = "none"  # a block without a language is what a command printed
+
 html_theme = "furo"
 html_title = "s2search"
 html_static_path = ["_static"]

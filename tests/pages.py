@@ -3,7 +3,7 @@
 A comment right above a block says what the block is, and shows in no rendering:
 
     <!-- slow -->                          a console block of minutes: run by `make slow`
-    <!-- mac -->                           a console block for a Mac with a phone: run against imitations of both
+    <!-- mac -->                           the same for a Mac with a phone: run against imitations of both
     <!-- elsewhere: a GPU -->              a block that needs what is not here, and is not run
     <!-- prints -->                        what the block above prints
     <!-- prints from "a" before "b" -->    of it, from the first line that begins with a to the one that begins with b
@@ -97,7 +97,7 @@ class Reader:
                 if ran:
                     found.append(Printed(block, _cut(printed, match["first"], match["end"])))
             elif block.language in ("console", "python"):
-                ran = (slow or block.mark != "slow") and not block.mark.startswith("elsewhere")
+                ran = (slow or block.mark not in ("slow", "mac")) and not block.mark.startswith("elsewhere")
                 if ran:
                     printed = self._run(block)
         return found
