@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from s2search.errors import InputError, UnknownNameError
+from s2search.registry import Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -184,26 +185,13 @@ _KNOWN = (
 PRECISIONS = {precision.name: precision for precision in _KNOWN}
 
 
-class Part(ABC):
+class Part(Plugin, ABC):
     """A piece of the model with a cost. Subclasses are frozen keyword-only dataclasses; their fields are options."""
-
-    name: ClassVar[str]
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that differ from their defaults: they tell one table row from another."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {f.name: getattr(self, f.name) for f in fields if getattr(self, f.name) != f.default}
-
-    @property
-    def options_text(self) -> str:
-        """The options as they stand in a table: `gate=false,rope_order=post`; empty for the defaults."""
-        return ",".join(f"{key}={_option_text(value)}" for key, value in sorted(self.options.items()))
-
-    @property
-    def label(self) -> str:
-        """The part as people write it: its name, and its options where they are not the defaults."""
-        return f"{self.name}[{self.options_text}]" if self.options else self.name
+        """The options that differ from their defaults, by name: so they tell one table row from another."""
+        return dict(sorted(super().options.items()))
 
     @abstractmethod
     def parameters(self, shape: Shape) -> Parameters:
@@ -308,7 +296,3 @@ class LinearState:
                     allowed="float32 or wider: shorter sums drift without limit",
                     remedy="convert keys, values and tails only",
                 )
-
-
-def _option_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from s2search.errors import InputError
 from s2search.preset import LATENT_CHANNELS
+from s2search.registry import Plugin
 
 if TYPE_CHECKING:
     import torch
@@ -215,10 +216,9 @@ class LoadedCodec(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codec(abc.ABC):
+class Codec(Plugin, abc.ABC):
     """Configuration of a codec; making one loads nothing."""
 
-    name: ClassVar[str]
     #: What it is and where its weights or constants come from: one line.
     statement: ClassVar[str]
 

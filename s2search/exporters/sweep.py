@@ -47,7 +47,7 @@ Progress = Callable[[int, int, str], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class PrecisionSweep:
     """What to find out.
 
     Attributes:
@@ -83,7 +83,9 @@ class Sweep:
             )
 
 
-def sweep(model: S2DiT, asked: Sweep, out: Path, progress: Progress = lambda done, total, label: None) -> Sensitivity:
+def sweep(
+    model: S2DiT, asked: PrecisionSweep, out: Path, progress: Progress = lambda done, total, label: None
+) -> Sensitivity:
     """Measure the sensitivity of every part, and write it.
 
     Args:
@@ -122,7 +124,7 @@ def journal_path(out: Path) -> Path:
 class _Figures:
     """Finds figures; what all of them need is computed when the first is asked for."""
 
-    def __init__(self, model: S2DiT, asked: Sweep, shape: StepShape) -> None:
+    def __init__(self, model: S2DiT, asked: PrecisionSweep, shape: StepShape) -> None:
         self._model, self._asked, self._shape = model, asked, shape
         self._recording: Recording | None = None
         self._ranges: Ranges = {}
@@ -138,7 +140,7 @@ class _Figures:
             return self._recording.noise(self._model)
 
 
-def _drawn(parts: tuple[str, ...], asked: Sweep) -> Iterator[dict[str, str]]:
+def _drawn(parts: tuple[str, ...], asked: PrecisionSweep) -> Iterator[dict[str, str]]:
     """Yield mixtures: every part's precision drawn by itself."""
     rng = np.random.default_rng(asked.seed)
     for _ in range(asked.mixtures):
@@ -146,7 +148,7 @@ def _drawn(parts: tuple[str, ...], asked: Sweep) -> Iterator[dict[str, str]]:
 
 
 def _sensitivity(
-    model: S2DiT, asked: Sweep, shape: StepShape, parts: tuple[str, ...], noise: Mapping[str, float]
+    model: S2DiT, asked: PrecisionSweep, shape: StepShape, parts: tuple[str, ...], noise: Mapping[str, float]
 ) -> Sensitivity:
     blocks = {f"layers.{i}": label for i, label in enumerate(model.config.layout)}
     offers = tuple(
@@ -236,7 +238,7 @@ def _write_line(file: FileIO, line: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def _heading(model: S2DiT, asked: Sweep) -> dict[str, Any]:
+def _heading(model: S2DiT, asked: PrecisionSweep) -> dict[str, Any]:
     """Return what two sweeps must have in common to share a journal."""
     return {
         "model": model.config.digest,

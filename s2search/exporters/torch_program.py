@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from s2search.errors import CheckError, InputError
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -44,10 +44,8 @@ _OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchProgram(Exporter):
+class TorchProgramExporter(Exporter):
     """Exports programs of ATen operators, and runs them in torch on the processor."""
-
-    name: ClassVar[str] = "torch_program"
 
     def why_not(self) -> str | None:
         """Return None: torch is always there. See the base class."""
@@ -78,10 +76,10 @@ class TorchProgram(Exporter):
 
     def open(self, package: Package) -> Runtime:
         """Search the package's programs and load them. See the base class."""
-        return TorchPackage(package)
+        return LoadedTorchProgram(package)
 
 
-class TorchPackage(Runtime):
+class LoadedTorchProgram(Runtime):
     """Loaded programs; each is loaded when it is first called."""
 
     def __init__(self, package: Package) -> None:

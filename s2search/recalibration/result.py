@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from s2search.recalibration.attribution import Attribution
-from s2search.recalibration.correction import Correction
+from s2search.recalibration.correction import TableCorrection
 
 SCHEMA = "s2search.recalibration/1"
 GOAL, GOAL_LAYOUTS = 0.05, 20
@@ -84,7 +84,7 @@ class Recalibration:
     chip: str
     scope: str
     date: str
-    correction: Correction
+    correction: TableCorrection
     cross_validated: Mapping[str, float]
     fitted: Errors
     held_out: Errors

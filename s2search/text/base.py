@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
+
+from s2search.registry import Plugin
 
 if TYPE_CHECKING:
     import torch
@@ -31,14 +33,8 @@ class LoadedText(abc.ABC):
         """Return text_BSE, on the device and in the dtype that were asked for."""
 
 
-class TextEncoder(abc.ABC):
-    """Makes tokens of prompts.
-
-    Attributes:
-        name: Its entry point's name.
-    """
-
-    name: ClassVar[str]
+class TextEncoder(Plugin, abc.ABC):
+    """Makes tokens of prompts."""
 
     @property
     @abc.abstractmethod

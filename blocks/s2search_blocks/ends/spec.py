@@ -7,7 +7,7 @@ adaLN shared by all layers follow from 1.8 B parameters at width 2048.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from s2search.block import Parameters, Part, Precision, Shape
 from s2search_blocks.layer.spec import exact_bytes, linear_flops
@@ -23,8 +23,6 @@ TIME_CHANNELS = 256
 @dataclass(frozen=True, kw_only=True)
 class Stem(Part):
     """Embeds latents and the flow time; the built module is `s2search_blocks.ends.module.Embed`."""
-
-    name: ClassVar[str] = "stem"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count patch embedding, time network and shared adaLN."""
@@ -57,8 +55,6 @@ class Stem(Part):
 @dataclass(frozen=True, kw_only=True)
 class Head(Part):
     """Predicts the velocity of every latent; the built module is `s2search_blocks.ends.module.Unembed`."""
-
-    name: ClassVar[str] = "head"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count the modulation table and the projection to patches."""

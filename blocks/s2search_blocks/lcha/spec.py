@@ -37,7 +37,6 @@ class LCHA(LayerBlock):
     'lcha[gate=false,rope_order=post]'
     """
 
-    name: ClassVar[str] = "lcha"
     symbol: ClassVar[str] = "L"
     stream: ClassVar[Stream] = Stream.HIGH
     kernel: ClassVar[tuple[int, int, int]] = (3, 3, 3)  # frames, rows, columns

@@ -7,7 +7,7 @@ our choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from s2search.block import Parameters, Part, Precision, Shape
 from s2search_blocks.layer.spec import linear_flops
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Down(Part):
     """High to low: the four tokens of a cell become one. The built module is `Downsample` (`module.py`)."""
-
-    name: ClassVar[str] = "down"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count one linear layer from 4 D to D."""
@@ -50,8 +48,6 @@ class Down(Part):
 @dataclass(frozen=True, kw_only=True)
 class Up(Part):
     """Low to high: one token becomes the four of its cell. The built module is `Upsample` (`module.py`)."""
-
-    name: ClassVar[str] = "up"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count one linear layer from D to 4 D."""
