@@ -33,10 +33,10 @@ def export(
 
     Args:
         exporter: `onnx`, `executorch`, `coreml[bits=4]` ..., or the exporter itself.
-        out: The package's folder; nothing may be there.
+        out: The package's folder; it must not exist yet.
         weights: A folder that save_pretrained wrote, or a model.
         preset: Model size, a TOML file of sizes, or the sizes; without weights.
-        random_weights: Untrained: to try a runtime before a model exists.
+        random_weights: Untrained weights: to try a runtime before there is a model.
         plan: Realize this plan (a JSON file, or the plan) at the preset's sizes.
         layout: Realize this layout: `L4S4`.
         video: Video size.
@@ -65,7 +65,9 @@ def _refuse_beside_part(options: dict[str, object]) -> None:
     """Refuse what is for a streaming step only, which would be lost in silence."""
     for name, value in options.items():
         if value:
-            raise InputError(f"{name} is given beside --part, which has no such model", remedy="leave one of them out")
+            raise InputError(
+                f"{name} cannot be combined with --part, which has no such model", remedy="leave one of them out"
+            )
 
 
 def _export_part(part: str, exporter: str | Exporter, out: Path, grid: tuple[int, int]) -> Package:

@@ -105,5 +105,5 @@ def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | Late
     from s2search.kit.shots import choose_items
 
     if known and shots is None:
-        raise InputError("there are known tables and no --shots", remedy="say how many blocks to time, or drop --known")
+        raise InputError("--known is given without --shots", remedy="say how many blocks to time, or drop --known")
     return None if shots is None else choose_items(items, shots, [table_of(name) for name in known])

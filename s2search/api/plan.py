@@ -82,7 +82,9 @@ def plan(
     {'lcha': 13, 'ssa': 15}
     """
     if near is not None and layout is not None:
-        raise InputError(f"--near {near:g} needs a search, and --layout asks for none", remedy="leave out one of them")
+        raise InputError(
+            f"--near {near:g} needs a search, and --layout does not search", remedy="leave out one of them"
+        )
     request = request_of(
         table,
         Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit),

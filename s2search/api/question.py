@@ -100,7 +100,7 @@ def _targets(table: Devices, common: tuple[Budget, ...], where: Where) -> list[T
     if common and len(named) > 1:
         raise InputError(
             f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
-            remedy=f"write it behind the table, such as --table {_name(named[0][0])}:{common[0].text}",
+            remedy=f"write it after the table, such as --table {_name(named[0][0])}:{common[0].text}",
         )
     video = token_grid(where.video) if where.video else None
     targets: list[Target] = []

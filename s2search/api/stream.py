@@ -63,7 +63,7 @@ def stream(
         out: The video file: .mp4.
         weights: A folder that save_pretrained wrote, or a model.
         preset: Model size, a TOML file of sizes, or the sizes; without weights.
-        random_weights: Untrained: to time a model before it exists.
+        random_weights: Untrained weights: to time a model before it is trained.
         plan: Realize this plan (a JSON file, or the plan) at the preset's sizes.
         layout: Realize this layout: `L4S4`.
         prompt: What to show.
@@ -152,7 +152,7 @@ def read_prompts(first: str, later: Texts | Mapping[int, str] = ()) -> Prompts:
 def _from_chunk(text: str) -> tuple[int, str]:
     match = re.fullmatch(r"\s*(\d+)\s*:\s*(.*)", text, re.DOTALL)
     if match is None:
-        raise InputError(f"--prompt-at {text!r} names no chunk", remedy="write for example '4:a dog'")
+        raise InputError(f"--prompt-at {text!r} does not name a chunk", remedy="write for example '4:a dog'")
     return int(match[1]), match[2]
 
 

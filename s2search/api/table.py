@@ -121,4 +121,4 @@ def table_transfer(
 def _refuse_folder(out: Path) -> None:
     """Refuse a folder that is there, before anything is computed."""
     if out.exists() or out.is_symlink():
-        raise InputError(f"{str(out)!r} is there already", remedy="choose another folder, or move it away")
+        raise InputError(f"{str(out)!r} already exists", remedy="choose another folder, or move it away")

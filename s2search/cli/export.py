@@ -13,16 +13,16 @@ from s2search.cli.options import LayoutOption, PlanOption, PresetOption, VideoOp
 
 def export(
     exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreai, coreml[bits=4].")],
-    out: Annotated[Path, typer.Option(help="The package's folder; nothing may be there.")],
+    out: Annotated[Path, typer.Option(help="The package's folder; it must not exist yet.")],
     weights: WeightsArgument = None,
     preset: PresetOption = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained: to try a runtime before a model exists.")
+        bool, typer.Option("--random-weights", help="Untrained weights: to try a runtime before there is a model.")
     ] = False,
     plan: PlanOption = None,
     layout: LayoutOption = None,
     video: VideoOption = "256x144",
-    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     part: Annotated[
         str | None, typer.Option(help="Instead of the step: clip[folder=DIR], wan[folder=DIR] or dct (its decoder).")
     ] = None,

@@ -31,7 +31,7 @@ SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhausti
 CountOption = Annotated[list[str] | None, typer.Option(help="Layers of a block: ssa=16 or ssa=10..14. Repeatable.")]
 FirstOption = Annotated[str | None, typer.Option(help="Blocks of the first layers: lcha*2.")]
 LastOption = Annotated[str | None, typer.Option(help="Blocks of the last layers: lcha*2.")]
-SwitchesOption = Annotated[int | None, typer.Option(help="The most changes between the two resolutions.")]
+SwitchesOption = Annotated[int | None, typer.Option(help="Maximum number of changes between the two resolutions.")]
 
 
 @plan_app.callback(invoke_without_command=True)
@@ -57,8 +57,12 @@ def plan(
     last: LastOption = None,
     max_switches: SwitchesOption = None,
     like: Annotated[Path | None, typer.Option(help="Stay near this plan: a JSON file. With --max-changes.")] = None,
-    max_changes: Annotated[int | None, typer.Option(help="The most layers that may differ from --like.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Keep the latency budget this surely: 0.95.")] = None,
+    max_changes: Annotated[
+        int | None, typer.Option(help="Maximum number of layers that may differ from --like.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Keep the latency budget with this probability: 0.95.")
+    ] = None,
     near: Annotated[
         float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
     ] = None,
@@ -150,6 +154,6 @@ def _refuse_options(context: typer.Context) -> None:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(
-                f"{parameter.opts[0]} stands before {context.invoked_subcommand!r}, which does not use it",
+                f"{parameter.opts[0]} is given before {context.invoked_subcommand!r}, which does not use it",
                 remedy=f"leave it out; see s2search plan {context.invoked_subcommand} --help",
             )

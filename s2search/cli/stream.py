@@ -18,7 +18,7 @@ def stream(
     weights: WeightsArgument = None,
     preset: PresetOption = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained: to time a model before it exists.")
+        bool, typer.Option("--random-weights", help="Untrained weights: to time a model before it is trained.")
     ] = False,
     plan: PlanOption = None,
     layout: LayoutOption = None,
@@ -31,8 +31,10 @@ def stream(
     fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 16.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising passes per chunk.")] = 4,
     shift: Annotated[float, typer.Option(help="How far noise levels are pushed towards 1.")] = 5.0,
-    commit: Annotated[CommitPolicy, typer.Option(help="As the model was trained.")] = "reuse_last",
-    seed: Annotated[int, typer.Option(help="Of the noise, and of random weights.")] = 0,
+    commit: Annotated[
+        CommitPolicy, typer.Option(help="Who writes the state; choose as the model was trained.")
+    ] = "reuse_last",
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of random weights.")] = 0,
     text: Annotated[
         str | None,
         typer.Option(help="Text encoder: clip[folder=FOLDER], hashing.", show_default="hashing, as wide as the model"),
@@ -43,7 +45,9 @@ def stream(
         bool, typer.Option("--compile", help="torch.compile the layers first; on a GPU also CUDA graphs.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the model.")] = "float32",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the model.")
+    ] = "float32",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="as many as cores")
     ] = None,
