@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s2search.api.question import Devices, Where, request_of
+from s2search.api.question import GivenTables, Where, request_of
 from s2search.api.values import Blocks, Budgets, PathText, Texts, solver_of
 from s2search.block import Scenario
 from s2search.latency.base import LatencyModel
@@ -15,7 +15,7 @@ from s2search.tables.table import DEFAULT_TABLE
 
 
 def frontier(
-    table: Devices = DEFAULT_TABLE,
+    table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
     depth: int = 28,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s2search.api.question import Devices, Where, request_of
+from s2search.api.question import GivenTables, Where, request_of
 from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of
 from s2search.block import Scenario
 from s2search.cost import CommitPolicy
@@ -20,7 +20,7 @@ from s2search.tables.table import DEFAULT_TABLE
 
 
 def plan(
-    table: Devices = DEFAULT_TABLE,
+    table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
     depth: int = 28,
@@ -114,7 +114,7 @@ def plan(
 
 def price(
     layout: str,
-    table: Devices = DEFAULT_TABLE,
+    table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
     group_size: int = 1,

@@ -34,9 +34,9 @@ from s2search.space import Space
 from s2search.tables.table import LatencyTable
 
 #: A table, or a table with budgets of its own.
-Device = PathText | LatencyTable | tuple[PathText | LatencyTable, Budgets]
+GivenTable = PathText | LatencyTable | tuple[PathText | LatencyTable, Budgets]
 #: One device, or several: one layout for all of them.
-Devices = Device | Sequence[Device]
+GivenTables = GivenTable | Sequence[GivenTable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Where:
 
 
 def request_of(
-    table: Devices,
+    table: GivenTables,
     where: Where,
     *,
     depth: int,
@@ -94,7 +94,7 @@ def request_of(
     )
 
 
-def _targets(table: Devices, common: tuple[Budget, ...], where: Where) -> list[Target]:
+def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where) -> list[Target]:
     """Return the tables with their budgets; those that are common belong to the only table."""
     named = [_table_and_budgets(device) for device in _several(table)]
     if common and len(named) > 1:
@@ -117,7 +117,7 @@ def _targets(table: Devices, common: tuple[Budget, ...], where: Where) -> list[T
     return targets
 
 
-def _several(table: Devices) -> Sequence[Device]:
+def _several(table: GivenTables) -> Sequence[GivenTable]:
     one = isinstance(table, str | os.PathLike | LatencyTable | tuple)
     return [table] if one else list(table)  # type: ignore[list-item, arg-type]  # what is left is a sequence
 
@@ -127,7 +127,7 @@ def _offered(wanted: str | None, offered: set[str], *, first: bool) -> str | Non
     return wanted if first or wanted in offered else None
 
 
-def _table_and_budgets(device: Device) -> tuple[PathText | LatencyTable, tuple[Budget, ...]]:
+def _table_and_budgets(device: GivenTable) -> tuple[PathText | LatencyTable, tuple[Budget, ...]]:
     """Split `NAME:260ms,1.1GB` at its last colon; a colon that no quantity follows belongs to the name."""
     if isinstance(device, tuple):
         return device[0], budgets_of(device[1])
