@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from s2search.cli import recalibrate as cli_recalibrate
 from s2search.cli.main import app
 from s2search.recalibration import recalibrate as module
 from s2search.recalibration.version import correction_text
