@@ -8,7 +8,7 @@ from s2search_blocks.lcha import module as lcha_module
 from s2search_blocks.softmax import module as softmax_attention_module
 
 from s2search.block import Window
-from s2search.network import network
+from s2search.network import network, walk
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from tests.stream.naive_network import teacher_forced
@@ -201,13 +201,7 @@ def mutate_sums(monkeypatch):
 
 def mutate_skip(monkeypatch):
     """The long skip is not added where the low stream comes up."""
-    enter = network.Route.enter
-
-    def without_skip(self, stream):
-        self._skip_BTHWD = torch.zeros_like(self._skip_BTHWD) if stream == 0 else self._skip_BTHWD
-        return enter(self, stream)
-
-    monkeypatch.setattr(network.Route, "enter", without_skip)
+    monkeypatch.setattr(walk.Route, "_risen", lambda self: self._network.raised(self._low, self._size))
 
 
 @pytest.mark.parametrize(
