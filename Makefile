@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: demo test slow bench lint notebooks clean
+.PHONY: demo test slow bench lint docs notebooks clean
 
-demo: .venv/installed  ## plan 10 frames per second on the shipped iPhone table, and draw it
+demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and draw it
 	@mkdir -p $(DEMO)
 	$(BIN)/s2search plan --budget 10fps --out $(DEMO)/plan.json --figure $(DEMO)/plan.png
 	@echo "picture: $(DEMO)/plan.png   plan: $(DEMO)/plan.json"
@@ -26,12 +26,25 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: .venv/installed  ## the pages as HTML; every warning, such as a broken link, is an error
+	$(BIN)/sphinx-build -q -W --keep-going -n -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 notebooks: .venv/installed  ## execute them all, in place
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
-.venv/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,video]'
+# Bytecode is left to the first import: compiling all of it takes a third of the time of a small installation.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/core: $(BIN)/python pyproject.toml constraints.txt  ## the core and the pictures
+	$(INSTALL) -e '.[figures]'
+	@touch $@
+
+.venv/installed: $(BIN)/python pyproject.toml constraints.txt  ## everything
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 clean:

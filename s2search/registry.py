@@ -1,24 +1,28 @@
 """Plugins are found by entry point: group -> name -> class.
 
 Nothing is registered by importing it: the built-in blocks, tables, solvers and profilers enter through the same
-door as a third party's. A plugin is a frozen keyword-only dataclass; its constructor is its configuration, and from
-the command line it is written `name` or `name[option=value,...]`.
+door as a third party's. A plugin is a frozen keyword-only dataclass that extends its family's base, and every base
+extends `Plugin`; its constructor is its configuration, and it is written `name` or `name[option=value,...]`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import sys
+import tomllib
 import types
 import typing
 from collections.abc import Hashable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from importlib import metadata
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 
-from s2search.errors import InputError, PluginError, UnknownNameError
+from s2search.errors import InputError, PluginError, UnknownNameError, extras_named
 
 FAMILIES = {
     "blocks": "block",
@@ -39,6 +43,66 @@ _SCALARS = (bool, int, float, str, type(None))
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
 
 
+class _InstalledName:
+    """Reads as the name of the entry point behind the class that it is asked of."""
+
+    def __get__(self, plugin: object, cls: type) -> str:
+        return _installed_name(typing.cast(Hashable, cls))
+
+
+class Plugin:
+    """What every plugin can say of itself, however it was made.
+
+    Attributes:
+        name: Its entry point's, also where Python made it from the class. A class that no distribution offers has its
+            own name in small letters, and may state another.
+
+    >>> plugin = create("latency_models", "transfer[known=a+b]")
+    >>> plugin.name, plugin.options_text, plugin.label
+    ('transfer', 'known=a+b', 'transfer[known=a+b]')
+    >>> create("solvers", "dynamic[hand_over_s=30]").label
+    'dynamic'
+    """
+
+    name: ClassVar[str] = _InstalledName()  # type: ignore[assignment]  # it is a str wherever it is read
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their defaults; without those that `repr` hides, such as a password."""
+        fields = [field for field in dataclasses.fields(self) if field.init and field.repr]  # type: ignore[arg-type]
+        found = {field.name: (getattr(self, field.name), _default(field)) for field in fields}
+        return {name: value for name, (value, default) in found.items() if value != default}
+
+    @property
+    def options_text(self) -> str:
+        """The options as people write them, such as `gate=false,rope_order=post`; empty for the defaults."""
+        return ",".join(f"{name}={_as_option(value)}" for name, value in self.options.items())
+
+    @property
+    def label(self) -> str:
+        """The plugin as people write it: its name, with the options that are not the defaults."""
+        return f"{self.name}[{text}]" if (text := self.options_text) else self.name
+
+
+@cache
+def _installed_name(cls: Hashable) -> str:
+    """Return the name of a class's entry point, else its own in small letters. Nothing is imported to find it."""
+    own = typing.cast(type, cls)
+    for entry in _entries():
+        if entry.attr == own.__qualname__:
+            shown_by = getattr(sys.modules.get(entry.module), entry.attr, None)
+            if entry.module == own.__module__ or shown_by is own:
+                return entry.name
+    return own.__name__.lower()
+
+
+@cache
+def _entries() -> tuple[EntryPoint, ...]:
+    found = metadata.entry_points()  # once: it reads the metadata of every installed distribution
+    groups = [f"s2search.{family}" for family in FAMILIES]
+    return tuple(entry for group in groups for entry in (*found.select(group=group), *_of_checkout(group)))
+
+
 @cache
 def installed(group: str) -> dict[str, EntryPoint]:
     """Return the entry points of one family by name, for example `installed("solvers")`.
@@ -47,7 +111,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
         PluginError: Two distributions offer the same name; neither may win by chance.
     """
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=f"s2search.{group}"):
+    for entry in (entry for entry in _entries() if entry.group == f"s2search.{group}"):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise PluginError(
@@ -63,13 +127,15 @@ def load(group: str, name: str) -> Any:
 
     Raises:
         UnknownNameError: No such name is installed.
+        MissingExtraError: It needs a library that comes with an extra.
         PluginError: It is installed but cannot be imported.
     """
     entries = installed(group)
     if name not in entries:
         raise UnknownNameError(FAMILIES[group], name, entries)
     try:
-        return entries[name].load()
+        with extras_named():
+            return entries[name].load()
     except (ImportError, AttributeError) as error:
         raise PluginError(
             f"the {FAMILIES[group]} {name!r} ({entries[name].value}) cannot be loaded: {error}",
@@ -126,14 +192,41 @@ def build(cls: type[Any], options: dict[str, Any], *, described_as: str) -> Any:
     for key, field in known.items():
         if key not in options and _default(field) is dataclasses.MISSING:
             raise InputError(
-                f"{described_as} cannot do without the option {key!r}",
+                f"{described_as} needs the option {key!r}",
                 allowed=f"allowed: {_allowed(hints[key])}",
-                remedy=f"write [{key}=...] behind its name",
+                remedy=f"write [{key}=...] after its name",
             )
     try:
         return msgspec.convert(options, cls, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"{described_as} cannot take {options}: {error}", remedy="correct the option") from error
+
+
+def own_version() -> str:
+    """Return the version of s2search, installed or not."""
+    checkout = _checkout()
+    return metadata.version("s2search") if checkout is None else str(checkout["version"])
+
+
+@cache
+def _checkout() -> dict[str, Any] | None:
+    """Return the project that pyproject.toml describes, where s2search runs from a checkout that is not installed.
+
+    Then there is no metadata to ask, and `PYTHONPATH=CHECKOUT` suffices: what the wheel would declare is read from
+    where the wheel would get it.
+    """
+    try:
+        metadata.distribution("s2search")
+    except metadata.PackageNotFoundError:
+        root = Path(__file__).parents[1]
+        sys.path.append(str(root / "blocks"))
+        return typing.cast(dict[str, Any], tomllib.loads((root / "pyproject.toml").read_text())["project"])
+    return None
+
+
+def _of_checkout(group: str) -> list[EntryPoint]:
+    declared = (_checkout() or {}).get("entry-points", {}).get(f"s2search.{group}", {})
+    return [EntryPoint(name, value, f"s2search.{group}") for name, value in declared.items()]
 
 
 def _check(value: Any, field: dataclasses.Field[Any], hint: Any, described_as: str) -> None:
@@ -176,7 +269,12 @@ def _allowed(hint: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    """Return a value as people write it in an option."""
+    """Return a value as it stands in a sentence."""
+    return repr(value) if value == "" else _as_option(value)
+
+
+def _as_option(value: Any) -> str:
+    """Return a value as people write it in an option; the inverse of what `build` reads."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(value) if value == "" else str(value)
+    return str(value)

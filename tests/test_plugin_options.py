@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import types
 import typing
+from importlib.metadata import EntryPoint
 from typing import Literal
 
 import pytest
 
 from s2search import registry
 from s2search.errors import InputError, UnknownNameError
+from s2search.registry import Plugin
+from s2search.solver.dynamic import Dynamic
 
 _OF_TYPE = {bool: "true or false", int: "an integer", float: "a number"}
 
@@ -88,7 +93,7 @@ def test_an_option_that_there_is_not_is_told_all_that_there_are(family, name, pl
         (
             "latency_models",
             "roofline[tops=35]",
-            "latency model 'roofline' cannot do without the option 'gbps'; allowed: a number; write [gbps=...] behind",
+            "latency model 'roofline' needs the option 'gbps'; allowed: a number; write [gbps=...] after",
         ),
     ],
 )
@@ -99,3 +104,64 @@ def test_the_line_says_what_to_write(family, text, line):
 def test_null_and_numbers_are_read_from_text():
     assert registry.create("blocks", "lcha[linear_head_dim=null,decay=0.5]").linear_head_dim is None
     assert registry.create("exporters", "coreml[bits=4,group=32]").bits == 4
+
+
+@pytest.mark.parametrize(("family", "name", "plugin"), list(classes()))
+def test_an_installed_class_knows_its_name_without_being_made_by_it(family, name, plugin):
+    assert plugin.name == name
+    assert "name" not in vars(plugin), "the entry point names it"
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("blocks", "lcha[gate=false,rope_order=post]"),
+        ("latency_models", "lookup"),
+        ("latency_models", "transfer[known=a+b]"),
+        ("latency_models", "roofline[tops=35.0,gbps=60.5]"),
+        ("scores", "published"),
+        ("solvers", "dynamic[most_labels=10]"),
+        ("solvers", "nsga2[trials=50,study=mine]"),
+        ("profilers", "torch_cuda[dtype=float16,graph=false]"),
+        ("readers", "hat[device=a phone]"),
+        ("texts", "clip[folder=x]"),
+        ("codecs", "wan[folder=x]"),
+        ("exporters", "coreml[bits=4,group=32]"),
+    ],
+)
+def test_a_label_is_what_one_writes_to_get_the_same_again(family, text):
+    made = registry.create(family, text)
+    assert made.label == text
+    assert registry.create(family, made.label) == made
+
+
+def test_options_of_a_block_are_sorted_so_that_a_row_has_one_label():
+    assert registry.create("blocks", "lcha[rope_order=post,gate=false]").label == "lcha[gate=false,rope_order=post]"
+
+
+def test_a_label_shows_no_password_and_no_default():
+    searching = registry.create("solvers", "nsga2[storage=sqlite:///secret.db,seed=0,population=20]")
+    assert searching.label == "nsga2[population=20]"
+
+
+def test_a_class_that_nobody_offers_has_its_own_name_or_the_one_that_it_states():
+    class Quicker(Dynamic):
+        """Extends an installed one, which does not make it that."""
+
+    class Named(Dynamic):
+        name = "slower"
+
+    assert (Quicker.name, Quicker().name, Named().label) == ("quicker", "quicker", "slower")
+
+
+def test_a_class_that_another_module_shows_has_the_name_of_that_entry_point(monkeypatch):
+    class Thing(Plugin):
+        """Defined here, offered as `somebodys_plugins:Thing`."""
+
+    Thing.__qualname__ = "Thing"
+    shop = types.ModuleType("somebodys_plugins")
+    offered = EntryPoint(name="gadget", value="somebodys_plugins:Thing", group="s2search.solvers")
+    monkeypatch.setitem(sys.modules, "somebodys_plugins", shop)
+    monkeypatch.setattr(registry, "_entries", lambda: (offered,))
+    shop.Thing = type("Thing", (Plugin,), {"__module__": "elsewhere", "__qualname__": "Thing"})
+    assert (shop.Thing.name, Thing.name) == ("gadget", "thing")

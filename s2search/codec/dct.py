@@ -60,7 +60,6 @@ CHANNELS: tuple[tuple[int, int, int, int, float, float], ...] = (
 class DCT(Codec):
     """The 16 strongest cosines of each block."""
 
-    name: ClassVar[str] = "dct"
     statement: ClassVar[str] = "16 cosines of 4x8x8 blocks, fixed; chosen and normalised on three real clips"
 
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.document import check_writable
-from s2search.errors import InputError, UnknownNameError
+from s2search.errors import InputError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_video(path: str | Path, *, frames: int | None = None, start: int = 0, s
     if not read or (frames is not None and len(read) < frames):
         count = sum(1 for _ in iterate_video(path)) if start else len(read)
         raise InputError(
-            f"{str(path)!r} has {count} frames, and {frames or 'some'} from frame {start} were asked",
+            f"{str(path)!r} has {count} frames, and {frames or 'some'} from frame {start} were asked for",
             remedy="ask for fewer",
             frames=count,
         )
@@ -144,7 +144,7 @@ class VideoWriter:
         self.path = Path(path)
         check_writable(self.path)
         if self.path.suffix.lower() != ".mp4":
-            raise InputError(f"{str(path)!r} is not named as MP4", remedy="let the name end in .mp4")
+            raise InputError(f"{str(path)!r} is not the name of an MP4 file", remedy="use a name that ends in .mp4")
         if not 0 < fps <= 1000:
             raise InputError(f"fps is {fps}", allowed="above 0, at most 1000", remedy="correct the frame rate")
         self.encoder = _encoder(encoder)
@@ -278,13 +278,12 @@ def _encoder(asked: str | None) -> str:
     raise InputError(
         f"FFmpeg has no encoder called {asked or ' or '.join(ENCODERS)!r}",
         allowed=f"encoders tried: {', '.join(ENCODERS)}",
-        remedy="install the extra s2search[video], whose PyAV has libx264",
+        remedy="pip install 's2search[video]', whose PyAV has libx264",
     )
 
 
 def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("PyAV is not installed", remedy="install the extra s2search[video]") from error
+    require("av")
+    import av
+
     return av

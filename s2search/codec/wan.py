@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
-from s2search.errors import InputError
+from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class Wan(Codec):
             `vae` of a Wan checkpoint for diffusers is; the checkpoint's own folder will do.
     """
 
-    name: ClassVar[str] = "wan"
     statement: ClassVar[str] = "Wan's causal autoencoder, weights from a folder, by diffusers"
 
     folder: str
@@ -73,7 +72,7 @@ class Wan(Codec):
             if (place / "config.json").is_file():
                 return place
         raise InputError(
-            f"{self.folder!r} is no folder with config.json",
+            f"{self.folder!r} is not a folder with config.json",
             allowed="what save_pretrained wrote, or a Wan checkpoint for diffusers",
             remedy="write wan[folder=FOLDER]",
         )
@@ -198,14 +197,14 @@ def _autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     """Return diffusers' module with every weight from the folder.
 
     Raises:
-        InputError: diffusers is not installed, or the weights are not those of the config.
+        MissingExtraError: diffusers is not installed.
+        InputError: The weights are not those of the config.
     """
+    require("diffusers")
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # what libraries beside diffusers say of each other, on standard error
     try:
         from diffusers import AutoencoderKLWan
-    except ImportError as error:
-        raise InputError("diffusers is not installed", remedy="install the extra s2search[video]") from error
     finally:
         logging.disable(level)
     if (folder / _INDEX).exists():

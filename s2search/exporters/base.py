@@ -10,7 +10,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from s2search import registry
 from s2search.block import Window
@@ -50,25 +50,13 @@ class Runtime(abc.ABC):
         """
 
 
-class Exporter(abc.ABC):
+class Exporter(registry.Plugin, abc.ABC):
     """Writes and runs packages for one runtime. Subclasses are frozen keyword-only dataclasses."""
-
-    name: ClassVar[str]
 
     @property
     def precision(self) -> str:
         """Of weights and activations, as latency tables name it."""
         return "float32"
-
-    @property
-    def options_text(self) -> str:
-        """The options that are not the defaults, as people write them."""
-        found = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        return ",".join(
-            f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-            for name, (value, default) in found.items()
-            if value != default
-        )
 
     @abc.abstractmethod
     def why_not(self) -> str | None:

@@ -18,11 +18,10 @@ import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
 
@@ -40,12 +39,10 @@ _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
 class CoreAIExporter(Exporter):
     """Exports Core AI assets, and runs them in Core AI's runtime on this machine's processor."""
 
-    name: ClassVar[str] = "coreai"
-
     def why_not(self) -> str | None:
         """Return which library is missing. See the base class."""
-        missing = [name for name in _MODULES if find_spec(name) is None]
-        return f"{missing[0]} is not installed; install the extra s2search[coreai]" if missing else None
+        missing = missing_extra(*_MODULES, "torch")
+        return str(missing) if missing else None
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the asset. See the base class."""

@@ -13,11 +13,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
 
@@ -42,8 +41,6 @@ class OnnxExporter(Exporter):
         opset: Version of ONNX's default operator set.
     """
 
-    name: ClassVar[str] = "onnx"
-
     opset: int = 20
 
     def __post_init__(self) -> None:
@@ -52,8 +49,8 @@ class OnnxExporter(Exporter):
 
     def why_not(self) -> str | None:
         """Return which library is missing. See the base class."""
-        missing = [name for name in _MODULES if find_spec(name) is None]
-        return f"{missing[0]} is not installed; install the extra s2search[onnxruntime]" if missing else None
+        missing = missing_extra(*_MODULES, "torch")
+        return str(missing) if missing else None
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write graphs and weights. See the base class."""

@@ -220,7 +220,8 @@ def _journal(path: Path, heading: dict[str, Any]) -> Iterator[_Journal]:
         head, *lines = whole.splitlines() or [first]
         if head != first:
             raise InputError(
-                f"{str(path)!r} belongs to another sweep", remedy="repeat the command that began it, or remove the file"
+                f"{str(path)!r} belongs to another sweep",
+                remedy="repeat the command that started it, or remove the file",
             )
         try:
             figures = [msgspec.json.decode(line, type=_Figure) for line in lines]

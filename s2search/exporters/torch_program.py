@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from s2search.errors import CheckError, InputError
 from s2search.exporters.base import Exporter, Runtime, Written
@@ -46,8 +46,6 @@ _OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
 @dataclass(frozen=True, kw_only=True)
 class TorchProgramExporter(Exporter):
     """Exports programs of ATen operators, and runs them in torch on the processor."""
-
-    name: ClassVar[str] = "torch_program"
 
     def why_not(self) -> str | None:
         """Return None: torch is always there. See the base class."""

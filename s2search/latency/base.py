@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from s2search.cost import Cost
+from s2search.registry import Plugin
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.table import LatencyTable, Scope
 
@@ -29,7 +30,7 @@ class Estimate:
     bytes_provenance: ProvenanceKind
 
 
-class LatencyModel(ABC):
+class LatencyModel(Plugin, ABC):
     """Predicts what a part costs in one scope of a table."""
 
     @abstractmethod

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from s2search.block import Part, Scenario, Shape
+from s2search.registry import Plugin
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.row import Role
 
@@ -111,17 +112,15 @@ class Prepared(ABC):
         return {}
 
 
-class Profiler(ABC):
+class Profiler(Plugin, ABC):
     """Times items on one device.
 
     Attributes:
-        name: Its entry point's name.
         method: One line for the table's card: how time and bytes are taken, and what they leave out.
         measures: What it measures itself; the rest is computed from formulas or left out.
         provenance: What its rows are: `measured`, unless it plays somebody else's.
     """
 
-    name: ClassVar[str]
     method: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]] = ("latency",)
     provenance: ClassVar[ProvenanceKind] = "measured"

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from s2search.errors import missing_extra
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip
@@ -41,7 +41,6 @@ class CoreML(Profiler):
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
-    name: ClassVar[str] = "coreml"
     method: ClassVar[str] = (
         "the exporter's own conversion of every item (iOS 18), perf_counter around each sample of MLModel.predict, "
         "copies of inputs and outputs included, states of Core ML made before and full of zeros at first; weights: "
@@ -57,9 +56,8 @@ class CoreML(Profiler):
         """Return why this machine cannot run it. See the base class."""
         if platform.system() != "Darwin":
             return f"Core ML does not run on {platform.system()}; it needs a Mac"
-        if find_spec("coremltools") is None:
-            return "coremltools is not installed; reinstall s2search"
-        return None
+        missing = missing_extra("coremltools")
+        return str(missing) if missing else None
 
     def roles(self) -> tuple[Role, ...]:
         """Return all roles. See the base class."""

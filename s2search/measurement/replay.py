@@ -32,7 +32,6 @@ class Replay(Profiler):
         seed: Of the noise.
     """
 
-    name: ClassVar[str] = "replay"
     method: ClassVar[str] = "no measurement: rows of a recorded table, scattered as they were recorded, times a drift"
     measures: ClassVar[tuple[Measure, ...]] = ("latency", "peak_memory")
     provenance: ClassVar[ProvenanceKind] = "derived"

@@ -67,7 +67,7 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min)\s*", text)
     seconds = float(match[1]) * (1 if match[2] == "s" else 60) if match else 0.0
     if not seconds > 0:
-        raise InputError(f"{text!r} is no duration", allowed="such as 90s or 5m", remedy="correct it")
+        raise InputError(f"{text!r} is not a duration", allowed="such as 90s or 5m", remedy="correct it")
     return seconds
 
 
@@ -189,7 +189,7 @@ def open_journal(path: Path, campaign: Campaign) -> Iterator[Journal]:
         if lines and (difference := _first_difference(_plain(lines[0]), _plain(campaign))):
             raise InputError(
                 f"{str(path)!r} belongs to another campaign: {difference}",
-                remedy="repeat the command that began it, or choose another folder",
+                remedy="repeat the command that started it, or choose another folder",
                 difference=difference,
             )
         journal = Journal(path, file, lines[1:], _plain(campaign)["protocol"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from s2search.block import Stream
 from s2search.cost import COMMIT_POLICIES
@@ -21,6 +20,7 @@ from s2search.planner.plan import (
 )
 from s2search.planner.request import Request, Target
 from s2search.preset import video_size
+from s2search.registry import own_version
 from s2search.solver.base import Solution
 from s2search.solver.problem import Problem
 from s2search.space import Space
@@ -195,5 +195,5 @@ def _origin(request: Request, method: str) -> Origin:
         score_digest=request.score.digest,
         score_statement=request.score.statement,
         solver=method,
-        s2search=version("s2search"),
+        s2search=own_version(),
     )

@@ -38,7 +38,6 @@ _LAYERS = ("total", "npu", "gpu", "cpu")
 class AIHub(Reader):
     """Reads `perf.yaml`."""
 
-    name: ClassVar[str] = "aihub"
     statement: ClassVar[str] = "published by Qualcomm AI Hub: components of models, profiled on its devices"
 
     def parse(self, content: bytes) -> Reading:

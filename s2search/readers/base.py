@@ -15,12 +15,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.readers.strict import MOST_BYTES
+from s2search.registry import Plugin, own_version
 from s2search.tables.card import Provenance
 from s2search.tables.foreign import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 
@@ -47,7 +47,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader(abc.ABC):
+class Reader(Plugin, abc.ABC):
     """Reads one format.
 
     Args:
@@ -59,7 +59,6 @@ class Reader(abc.ABC):
         origin: Where the file was published: an address, a repository and a commit.
     """
 
-    name: ClassVar[str]
     #: Whose numbers these are, and who counted or timed what: one sentence for the card.
     statement: ClassVar[str]
 
@@ -128,7 +127,7 @@ class Reader(abc.ABC):
             precision=stated["precision"],
             compute_unit=stated["compute_unit"],
             date=stated["date"],
-            code_version=f"s2search {version('s2search')}",
+            code_version=f"s2search {own_version()}",
             provenance=Provenance(kind="published", source=self.origin or NOT_STATED, statement=self.statement),
             sources=[Source(file=file, format=self.name, digest=digest, origin=self.origin or NOT_STATED)],
             told=told,
@@ -146,7 +145,7 @@ def few(columns: Sequence[str]) -> list[str]:
         TableError: They are more than any format has.
     """
     if len(columns) > _MOST_COLUMNS:
-        raise TableError(f"it speaks of {len(columns):,} different things", allowed=f"at most {_MOST_COLUMNS}")
+        raise TableError(f"it states {len(columns):,} different facts", allowed=f"at most {_MOST_COLUMNS}")
     return list(columns)
 
 

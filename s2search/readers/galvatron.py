@@ -56,7 +56,6 @@ _MEMORY_COLUMNS = {
 class Galvatron(Reader):
     """Reads computation and memory profiles. A `galvatron_config` is a plan and is refused."""
 
-    name: ClassVar[str] = "galvatron"
     statement: ClassVar[str] = "published by Galvatron: transformer models of few layers, profiled by its authors"
 
     def parse(self, content: bytes) -> Reading:

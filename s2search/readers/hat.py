@@ -26,7 +26,6 @@ _TIMES = ("latency_mean_encoder", "latency_mean_decoder", "latency_std_encoder",
 class HAT(Reader):
     """Reads HAT's latency data sets."""
 
-    name: ClassVar[str] = "hat"
     statement: ClassVar[str] = "published by HAT: encoders and decoders of whole layouts, timed by its authors"
 
     def parse(self, content: bytes) -> Reading:

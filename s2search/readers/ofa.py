@@ -15,7 +15,6 @@ from s2search.readers.keyed_operations import KeyedOperations
 class OFA(KeyedOperations):
     """Reads OFA's lookup tables."""
 
-    name: ClassVar[str] = "ofa"
     statement: ClassVar[str] = "published by OFA: single operations, timed by its authors"
     spread: ClassVar[str] = "std"
     spread_is: ClassVar[str] = "the source's std, in milliseconds"

@@ -19,7 +19,6 @@ from s2search.readers.keyed_operations import KeyedOperations
 class ProxylessNAS(KeyedOperations):
     """Reads ProxylessNAS's lookup table."""
 
-    name: ClassVar[str] = "proxylessnas"
     statement: ClassVar[str] = "published by ProxylessNAS: single operations, timed by its authors"
     spread: ClassVar[str] = "var"
     spread_is: ClassVar[str] = "the root of the source's var, a variance in square milliseconds"

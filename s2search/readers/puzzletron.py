@@ -35,7 +35,6 @@ _OWN = {
 class Puzzletron(Reader):
     """Reads `subblock_stats.json`."""
 
-    name: ClassVar[str] = "puzzletron"
     statement: ClassVar[str] = "made with Puzzletron: subblocks of a language model, memory computed by it"
 
     def parse(self, content: bytes) -> Reading:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from s2search.errors import TableError
+from s2search.errors import TableError, require
 from s2search.tables.foreign import finite, whole
 
 MOST_BYTES = 32 * 2**20
@@ -48,6 +48,7 @@ def read_yaml(text: str) -> Any:
         TableError: It is no YAML, or has tags, anchors, aliases, keys that stand twice or are no text, several
             documents, or more than 32 levels.
     """
+    require("yaml")
     import yaml
 
     if len(text) > _MOST_YAML:
@@ -58,7 +59,7 @@ def read_yaml(text: str) -> Any:
         for event in yaml.parse(text, Loader=loader):
             builder.take(event)
     except (yaml.YAMLError, ValueError) as error:
-        raise TableError(f"it is no YAML: {str(error)[:200]}", remedy=_CORRECT) from error
+        raise TableError(f"it is not YAML: {str(error)[:200]}", remedy=_CORRECT) from error
     return builder.document
 
 
@@ -76,7 +77,7 @@ def read_json(text: str) -> Any:
     except RecursionError as error:
         raise TableError("it is nested too deeply", remedy=_CORRECT) from error
     except ValueError as error:
-        raise TableError(f"it is no JSON: {error}", remedy=_CORRECT) from error
+        raise TableError(f"it is not JSON: {error}", remedy=_CORRECT) from error
 
 
 def read_csv(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -90,7 +91,7 @@ def read_csv(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
         header = next(reader, [])
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise TableError(f"it is no CSV: {error}", remedy=_CORRECT) from error
+        raise TableError(f"it is not CSV: {error}", remedy=_CORRECT) from error
     if (twice := first_repeated(header)) is not None:
         raise TableError(f"it has the column {twice[:60]!r} twice", remedy=_CORRECT)
     for number, cells in lines:
@@ -227,7 +228,7 @@ class _Builder:
         elif self._keys[-1] is not None:
             self._open[-1][self._keys[-1]], self._keys[-1] = value, None
         elif not isinstance(value, str):
-            _complain(event, "a key that is no text", _CORRECT)
+            _complain(event, "a key that is not text", _CORRECT)
         elif value in self._open[-1]:
             _complain(event, f"the key {value[:60]!r} a second time", "keep one of them")
         else:

@@ -40,7 +40,6 @@ _COLUMNS = {
 class TFNAS(Reader):
     """Reads TF-NAS's latency tables."""
 
-    name: ClassVar[str] = "tfnas"
     statement: ClassVar[str] = "published by TF-NAS: single blocks, timed by its authors"
 
     def parse(self, content: bytes) -> Reading:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import version
 from typing import Any
 
 from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.result import Recalibration
+from s2search.registry import own_version
 from s2search.tables.card import Provenance
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, Scope
@@ -37,7 +37,7 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
     card = dataclasses.replace(
         old.card,
         date=found.date,
-        code_version=f"s2search {version('s2search')}",
+        code_version=f"s2search {own_version()}",
         provenance=provenance,
         protocol={
             **old.card.protocol,

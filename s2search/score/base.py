@@ -13,14 +13,13 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.registry import Plugin
 from s2search.space import Space
 
 
-class Score(ABC):
+class Score(Plugin, ABC):
     """Ranks candidates, layer by layer."""
 
-    #: The name that plans record.
-    name: str
     #: One sentence for people: where the numbers come from, and what they cannot tell.
     statement: str
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ class ScoreFile(Score):
     """
 
     schema: Literal["s2search.score/1"]
-    name: str
+    name: str = field()  # type: ignore[misc]  # of the file: it has no entry point
     statement: str
     scores: dict[str, float | list[float]]
 
@@ -50,6 +50,11 @@ class ScoreFile(Score):
             ScoreError: The file is missing, is not JSON of the schema, or holds a value that is not finite.
         """
         return read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """None: the numbers of a file are known by its name and its digest."""
+        return {}
 
     @property
     def digest(self) -> str:

@@ -29,7 +29,6 @@ class Published(Score):
     array([-0.259, -0.269])
     """
 
-    name = "published"
     statement = (
         "eval loss of single-type models, position-free: it ranks block types, not layouts, and cannot know that the "
         "published sandwich (.256) beats LCHA alone (.259)"
@@ -45,7 +44,7 @@ class Published(Score):
         for block in space.candidates:
             if block.label not in EVAL_LOSS:
                 raise ScoreError(
-                    f"the score 'published' has no value for {block.label!r}",
+                    f"the score {self.name!r} has no value for {block.label!r}",
                     allowed=f"it has: {', '.join(EVAL_LOSS)}",
                     remedy="choose among these candidates, or give --score FILE",
                 )

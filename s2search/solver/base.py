@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from s2search.errors import CheckError
+from s2search.registry import Plugin
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.questions.infeasible import explain_infeasible
 
@@ -48,7 +49,7 @@ class Solution:
     method: str
 
 
-class Solver(ABC):
+class Solver(Plugin, ABC):
     """Finds the best layout that a problem admits."""
 
     def solve(self, problem: Problem) -> Solution:
@@ -65,7 +66,7 @@ class Solver(ABC):
         price = problem.price(choice_L)
         if not problem.admits(choice_L):
             raise CheckError(
-                f"{type(self).__name__} chose a layout of {price.latency_us} us and {price.total_bytes} bytes, "
+                f"the solver {self.name!r} chose a layout of {price.latency_us} us and {price.total_bytes} bytes, "
                 f"outside the budgets {problem.latency_budget_us} us and {problem.memory_budget_bytes} bytes",
                 remedy="report this as a bug of the solver",
             )
@@ -77,7 +78,7 @@ class Solver(ABC):
             peak_bytes=price.peak_bytes,
             upper_bound=answer.upper_bound / FIXED_POINT,
             optimal=price.fixed_point_score == answer.upper_bound,
-            method=answer.method or type(self).__name__.lower(),
+            method=answer.method or self.name,
         )
 
     @abstractmethod

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from s2search.errors import CheckError, InputError
+from s2search.errors import CheckError, InputError, require
 from s2search.solver.base import Choice, Solution, Solver, unconstrained_bound
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.questions.infeasible import anything_fits, explain_infeasible
@@ -68,8 +68,10 @@ class Nsga2(Solver):
         Raises:
             InfeasibleError: No layout meets the budgets.
             CheckError: No layout was found, although there may be one; or the storage holds another search.
+            MissingExtraError: optuna is not installed.
             InputError: The storage cannot be used, or the score is not a finite number.
         """
+        require("optuna")
         from s2search.solver.nsga2_study import evolve
 
         if score is not None and self.storage is not None and self.study is None:
@@ -88,27 +90,26 @@ class Nsga2(Solver):
                 remedy="give nsga2 more trials, or use --solver dynamic, which tells whether there is one",
             )
         bound = unconstrained_bound(grouped) / FIXED_POINT if score is None else math.inf
-        return [_solution(problem, _unfold(choice_G, size), value, bound) for choice_G, value in found]
+        return [self._solution(problem, _unfold(choice_G, size), value, bound) for choice_G, value in found]
 
     def _choose(self, problem: Problem) -> Choice:
         """Return the best layout found; see the base class."""
         best = self.front(problem)[-1]
         return Choice(choice_L=best.choice_L, upper_bound=unconstrained_bound(problem))
 
+    def _solution(self, problem: Problem, choice_L: tuple[int, ...], score: float, bound: float) -> Solution:
+        price = problem.price(choice_L)
+        return Solution(
+            choice_L=choice_L,
+            score=score,
+            latency_us=price.latency_us,
+            memory_bytes=price.memory_bytes,
+            peak_bytes=price.peak_bytes,
+            upper_bound=bound,
+            optimal=score == bound,
+            method=self.name,
+        )
+
 
 def _unfold(choice_G: tuple[int, ...], size: int) -> tuple[int, ...]:
     return tuple(c for c in choice_G for _ in range(size))
-
-
-def _solution(problem: Problem, choice_L: tuple[int, ...], score: float, bound: float) -> Solution:
-    price = problem.price(choice_L)
-    return Solution(
-        choice_L=choice_L,
-        score=score,
-        latency_us=price.latency_us,
-        memory_bytes=price.memory_bytes,
-        peak_bytes=price.peak_bytes,
-        upper_bound=bound,
-        optimal=score == bound,
-        method="nsga2",
-    )

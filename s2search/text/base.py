@@ -21,9 +21,10 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from s2search.errors import InputError
+from s2search.registry import Plugin
 
 if TYPE_CHECKING:
     import torch
@@ -60,14 +61,8 @@ class TextComponent:
         return self.module.get_submodule("model")
 
 
-class TextEncoder(abc.ABC):
-    """Makes tokens of prompts.
-
-    Attributes:
-        name: Its entry point's name.
-    """
-
-    name: ClassVar[str]
+class TextEncoder(Plugin, abc.ABC):
+    """Makes tokens of prompts."""
 
     @property
     @abc.abstractmethod

@@ -22,7 +22,6 @@ class CLIP(PretrainedText):
     Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021).
     """
 
-    name: ClassVar[str] = "clip"
     example: ClassVar[str] = "openai/clip-vit-large-patch14"
     model_types: ClassVar[tuple[str, ...]] = ("clip", "clip_text_model")
     tokenizer_files: ClassVar[tuple[tuple[str, ...], ...]] = (("vocab.json", "merges.txt"), ("tokenizer.json",))

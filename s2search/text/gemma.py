@@ -27,7 +27,6 @@ class Gemma(PretrainedText):
     Source: Gemma Team, "Gemma 3 Technical Report" (2025), arXiv 2503.19786.
     """
 
-    name: ClassVar[str] = "gemma"
     example: ClassVar[str] = "google/gemma-3-4b-it"
     model_types: ClassVar[tuple[str, ...]] = ("gemma3", "gemma3_text")
     tokenizer_files: ClassVar[tuple[tuple[str, ...], ...]] = (("tokenizer.json",),)

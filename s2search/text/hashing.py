@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import shake_256
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,6 @@ class Hashing(TextEncoder):
         channels: Width of a token.
         tokens: Tokens of a prompt, with its begin and end mark.
     """
-
-    name: ClassVar[str] = "hashing"
 
     channels: int = 768
     tokens: int = 77

@@ -7,9 +7,9 @@ adaLN shared by all layers follow from 1.8 B parameters at width 2048.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from s2search.block import Parameters, Part, Precision, Shape
+from s2search.block import Parameters, Part, Precision, Shape, Window
 from s2search_blocks.layer.spec import exact_bytes, linear_flops
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ TIME_CHANNELS = 256
 @dataclass(frozen=True, kw_only=True)
 class Stem(Part):
     """Embeds latents and the flow time; the built module is `s2search_blocks.ends.module.Embed`."""
-
-    name: ClassVar[str] = "stem"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count patch embedding, time network and shared adaLN."""
@@ -53,12 +51,16 @@ class Stem(Part):
 
         return Embed(shape, patch_channels=PATCH_CHANNELS, time_channels=TIME_CHANNELS)
 
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.ends.channels_first import ChannelsFirstEmbed
+
+        return ChannelsFirstEmbed(module)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Part):
     """Predicts the velocity of every latent; the built module is `s2search_blocks.ends.module.Unembed`."""
-
-    name: ClassVar[str] = "head"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count the modulation table and the projection to patches."""
@@ -80,3 +82,9 @@ class Head(Part):
         from s2search_blocks.ends.module import Unembed
 
         return Unembed(shape, patch_channels=PATCH_CHANNELS)
+
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.ends.channels_first import ChannelsFirstUnembed
+
+        return ChannelsFirstUnembed(module, frames, grid)

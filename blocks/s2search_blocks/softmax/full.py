@@ -16,7 +16,6 @@ from s2search_blocks.softmax.spec import SoftmaxBlock
 class FullAttention(SoftmaxBlock):
     """Every high-resolution token attends to every other one in the window."""
 
-    name: ClassVar[str] = "full"
     symbol: ClassVar[str] = "F"
     stream: ClassVar[Stream] = Stream.HIGH
     key_stride: ClassVar[int] = 1

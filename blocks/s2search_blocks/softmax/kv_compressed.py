@@ -16,7 +16,6 @@ from s2search_blocks.softmax.spec import SoftmaxBlock
 class KVCompressedAttention(SoftmaxBlock):
     """Every high-resolution token attends to every cell in the window."""
 
-    name: ClassVar[str] = "kv_compressed"
     symbol: ClassVar[str] = "K"
     stream: ClassVar[Stream] = Stream.HIGH
     key_stride: ClassVar[int] = 2

@@ -19,7 +19,6 @@ class SSA(SoftmaxBlock):
     The switch before the first of consecutive SSA layers strides the grid; the block itself keeps it.
     """
 
-    name: ClassVar[str] = "ssa"
     symbol: ClassVar[str] = "S"
     stream: ClassVar[Stream] = Stream.LOW
     key_stride: ClassVar[int] = 2

@@ -7,9 +7,9 @@ our choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from s2search.block import Parameters, Part, Precision, Shape
+from s2search.block import Parameters, Part, Precision, Shape, Window
 from s2search_blocks.layer.spec import linear_flops
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Down(Part):
     """High to low: the four tokens of a cell become one. The built module is `Downsample` (`module.py`)."""
-
-    name: ClassVar[str] = "down"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count one linear layer from 4 D to D."""
@@ -46,12 +44,16 @@ class Down(Part):
 
         return Downsample(shape.channels)
 
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.switches.channels_first import ChannelsFirstDownsample
+
+        return ChannelsFirstDownsample(module, frames, grid)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Up(Part):
     """Low to high: one token becomes the four of its cell. The built module is `Upsample` (`module.py`)."""
-
-    name: ClassVar[str] = "up"
 
     def parameters(self, shape: Shape) -> Parameters:
         """Count one linear layer from D to 4 D."""
@@ -74,3 +76,9 @@ class Up(Part):
         from s2search_blocks.switches.module import Upsample
 
         return Upsample(shape.channels)
+
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.switches.channels_first import ChannelsFirstUpsample
+
+        return ChannelsFirstUpsample(module, frames, grid)

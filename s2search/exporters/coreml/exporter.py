@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import NumberType, Package, Progress
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
@@ -63,8 +63,6 @@ class CoreMLExporter(Exporter):
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
 
-    name: ClassVar[str] = "coreml"
-
     bits: Literal[16, 8, 6, 4] = 16
     group: int = 0
     activations: Literal[16, 8] = 16
@@ -76,7 +74,7 @@ class CoreMLExporter(Exporter):
     def __post_init__(self) -> None:
         if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
             raise InputError(
-                f"mixed={self.mixed} stands beside other options of precision",
+                f"mixed={self.mixed} is combined with other options of precision",
                 remedy="leave them out: the file has them",
             )
         if self.group < 0 or (self.bits == 16 and (self.group or self.activations < 16)):
@@ -99,8 +97,9 @@ class CoreMLExporter(Exporter):
         return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
     def why_not(self) -> str | None:
-        """Return None: coremltools is always there. See the base class."""
-        return None
+        """Return which library is missing. See the base class."""
+        missing = missing_extra("coremltools", "torch")
+        return str(missing) if missing else None
 
     def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
         """Return the precision of every part of a model.

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from s2search.errors import InputError, UnknownNameError
+from s2search.errors import InputError, UnknownNameError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.executorch.delegates import DELEGATES
 from s2search.exporters.package import Package, Progress
@@ -38,8 +37,6 @@ class ExecuTorchExporter(Exporter):
         delegate: What computes: `xnnpack` here; `coreml` on Apple's devices, `qnn` on Qualcomm's.
     """
 
-    name: ClassVar[str] = "executorch"
-
     delegate: str = "xnnpack"
 
     def __post_init__(self) -> None:
@@ -48,8 +45,8 @@ class ExecuTorchExporter(Exporter):
 
     def why_not(self) -> str | None:
         """Return that the library is missing. See the base class."""
-        if find_spec("executorch") is None:
-            return "executorch is not installed; install the extra s2search[executorch]"
+        if missing := missing_extra("executorch", "torch"):
+            return str(missing)
         return DELEGATES[self.delegate].why_not()
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:

@@ -178,7 +178,7 @@ class _Search:
         solution = self.solver.solve(problem)
         if not solution.optimal:
             raise ProblemError(
-                f"the solver {type(self.solver).__name__.lower()} does not prove its answer, which a confidence needs",
+                f"the solver {self.solver.name!r} does not prove its answer, which a confidence needs",
                 remedy="use --solver dynamic",
             )
         return solution

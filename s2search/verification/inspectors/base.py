@@ -86,18 +86,16 @@ class Placed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspector:
+class Inspector(registry.Plugin):
     """Looks into the packages of one exporter.
 
     Attributes:
-        name: The exporter's.
         table_runtime: The runtime as cards of latency tables name it; empty where no table does.
         profiler: The profiler of the same runtime: for tables that it measured, `recalibrate` times packages.
         library: The module that is the runtime; what importing it takes is not counted as the package's.
         distributions: What else ran, for the versions in a report.
     """
 
-    name: ClassVar[str] = ""
     table_runtime: ClassVar[str] = ""
     profiler: ClassVar[str] = ""
     library: ClassVar[str] = ""

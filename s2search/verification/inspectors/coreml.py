@@ -51,7 +51,6 @@ _EMULATION = Emulation(
 class CoreMLInspector(Inspector):
     """Looks into Core ML programs."""
 
-    name: ClassVar[str] = "coreml"
     library: ClassVar[str] = "coremltools"
     distributions: ClassVar[tuple[str, ...]] = ("coremltools",)
 

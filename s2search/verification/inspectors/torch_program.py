@@ -33,7 +33,6 @@ _FLOAT32 = 7  # of torch's serialised programs
 class TorchProgramInspector(Inspector):
     """Looks into programs; nothing of their weights is loaded by torch, and nothing unpickled."""
 
-    name: ClassVar[str] = "torch_program"
     table_runtime: ClassVar[str] = "torch CPU"
     library: ClassVar[str] = "torch"
 

@@ -20,7 +20,6 @@ class Average(Codec):
         gain: Of latents over colours.
     """
 
-    name: ClassVar[str] = "average"
     statement: ClassVar[str] = "the mean colour of 4x8x8 blocks in three channels; the others are 0"
 
     gain: float = 1.0

@@ -76,8 +76,6 @@ class ListingRuntime(Runtime):
 class ListingInspector(Inspector):
     """Reads the weights, which have the names of the model's behind that of their function."""
 
-    name: ClassVar[str] = "listing"
-
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
         for name, tensor in load_file(package.folder / "weights.safetensors").items():
             _, _, weight = name.partition(".")
