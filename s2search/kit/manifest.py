@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.document import as_json
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.tables.row import Role
@@ -125,7 +127,7 @@ class KitRow(Strict, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The row as people write it."""
-        part = f"{self.part}[{self.options}]" if self.options else self.part
+        part = registry.label_of(self.part, self.options)
         part = f"{part} commit" if self.role == "commit" else part
         return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
 
@@ -192,7 +194,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """Return manifest.json."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        return as_json(self, indent=1).encode()
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:

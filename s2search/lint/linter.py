@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from s2search.document import read_json
+from s2search.document import as_json, read_json
 from s2search.errors import S2SearchError, TableError
 from s2search.lint.base import Finding, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
@@ -61,7 +61,7 @@ def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) ->
 
 def to_json(findings: list[Finding]) -> str:
     """Return findings as JSON text: an object with the one key `findings`."""
-    return msgspec.json.format(msgspec.json.encode({"findings": findings}), indent=2).decode() + "\n"
+    return as_json({"findings": findings})
 
 
 def _lint_folder(folder: Path) -> list[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,10 +177,6 @@ class Request:
             TableError: The table states no spread of timings.
         """
         return self.evidence.spread(self.table, self.space)
-
-    def write_limit(self, name: str) -> str:
-        """Return the name of one of the problem's resources with candidates by their labels."""
-        return re.sub(r"candidate (\d+)$", lambda match: self.space.candidates[int(match[1])].label, name)
 
     def admits(self, choice_L: Sequence[int]) -> bool:
         """Tell whether the problem admits a layout, with the confidence asked for."""

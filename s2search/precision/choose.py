@@ -87,13 +87,14 @@ def choose(sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: Lat
 def _solved(
     sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: LatencyOf | None, *, asked: str
 ) -> PrecisionPlan:
-    problem, labels_C = pose(sensitivity, wish, latency_of)
+    problem = pose(sensitivity, wish, latency_of)
     try:
         solution = solver.solve(problem)
     except InfeasibleError as error:
         raise _infeasible(sensitivity, wish, problem, solver) from error
     chosen = {
-        offer.part: offer.choice(labels_C[c]) for offer, c in zip(sensitivity.parts, solution.choice_L, strict=True)
+        offer.part: offer.choice(problem.label(c))
+        for offer, c in zip(sensitivity.parts, solution.choice_L, strict=True)
     }
     return PrecisionPlan(
         model_digest=sensitivity.model_digest,
@@ -109,8 +110,8 @@ def _solved(
     )
 
 
-def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = None) -> tuple[Problem, tuple[str, ...]]:
-    """Return the choice as integer arrays, and the precision of every candidate."""
+def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = None) -> Problem:
+    """Return the choice as integer arrays; the candidates are precisions."""
     labels_C = tuple(dict.fromkeys(choice.precision for offer in sensitivity.parts for choice in offer.choices))
     shape = (len(sensitivity.parts), len(labels_C))
     allowed_LC, bytes_LC, noise_LC = np.zeros(shape, np.bool_), np.zeros(shape, np.int64), np.zeros(shape)
@@ -142,7 +143,8 @@ def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = No
         latency_budget_us=UNLIMITED if wish.latency_us is None else wish.latency_us,
         memory_budget_bytes=UNLIMITED if wish.memory_bytes is None else wish.memory_bytes,
         limits=() if wish.least_db is None else (_noise(noise_LC, wish.least_db),),
-    ), labels_C
+        label_C=labels_C,
+    )
 
 
 def _noise(noise_LC: np.ndarray[tuple[int, ...], np.dtype[np.float64]], least_db: float) -> Resource:

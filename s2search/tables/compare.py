@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from s2search.document import Document
 from s2search.errors import TableError
 from s2search.tables.foreign import PLACES, ImportedTable
 from s2search.tables.row import Row
@@ -75,7 +76,7 @@ class ComparedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Document):
     """Two tables, row by row.
 
     Attributes:
@@ -98,10 +99,6 @@ class Comparison:
     spearman: float | None
     card: dict[str, tuple[str, str]]
     schema: Literal["s2search.table_comparison/1"] = "s2search.table_comparison/1"
-
-    def to_json(self) -> str:
-        """Return the comparison as JSON, indented, with a final newline."""
-        return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,12 +25,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import torch
 from torch import Tensor
 
 from s2search import registry
-from s2search.document import read_json, write_text
+from s2search.document import as_json, read_json, write_text
 from s2search.exporters.component.modules import CACHE, DecoderPart, Kind, Part, PartFunction, TextPart, open_part
 from s2search.exporters.component.writers import decompositions_for, held_names, part_exporter, write_part
 from s2search.exporters.graph import exported
@@ -173,7 +172,7 @@ def export_part(
             states=tuple(one for one in specs[-1].inputs if one.name.startswith(CACHE)),
             files=file_entries(folder, progress),
         )
-        write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
+        write_text(folder / MANIFEST, as_json(manifest, indent=1))
     progress(steps, steps, "")
     return PartPackage.load(out)
 
