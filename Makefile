@@ -5,7 +5,7 @@ DEMO := out/demo
 
 .PHONY: demo test slow bench lint notebooks clean
 
-demo: .venv/installed  ## plan 10 frames per second on the shipped iPhone table, and draw it
+demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and draw it
 	@mkdir -p $(DEMO)
 	$(BIN)/s2search plan --budget 10fps --out $(DEMO)/plan.json --figure $(DEMO)/plan.png
 	@echo "picture: $(DEMO)/plan.png   plan: $(DEMO)/plan.json"
@@ -29,9 +29,18 @@ lint: .venv/installed
 notebooks: .venv/installed  ## execute them all, in place
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
-.venv/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,video]'
+# Bytecode is left to the first import: compiling all of it takes a third of the time of a small installation.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/core: $(BIN)/python pyproject.toml constraints.txt  ## the core and the pictures
+	$(INSTALL) -e '.[figures]'
+	@touch $@
+
+.venv/installed: $(BIN)/python pyproject.toml constraints.txt  ## everything
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 clean:

@@ -6,10 +6,9 @@ arXiv 2601.12719 (2026).
 Importing this package loads neither torch nor coremltools.
 """
 
-from importlib.metadata import version
-
 from s2search.planner.plan import Plan
+from s2search.registry import own_version
 from s2search.tables.table import LatencyTable
 
 __all__ = ["LatencyTable", "Plan", "__version__"]
-__version__ = version("s2search")
+__version__ = own_version()

@@ -7,10 +7,26 @@ keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 _LONGEST = 4000
+
+#: What each extra of s2search brings, by the names under which it is imported.
+EXTRAS = {
+    "figures": ("matplotlib", "pandas"),
+    "search": ("optuna",),
+    "readers": ("yaml",),
+    "models": ("torch", "safetensors", "huggingface_hub"),
+    "coreml": ("coremltools",),
+    "onnxruntime": ("onnx", "onnxruntime", "onnxscript"),
+    "executorch": ("executorch",),
+    "coreai": ("coreai", "coreai_torch"),
+    "video": ("av", "diffusers", "transformers"),
+}
+_KNOWN_AS = {"av": "PyAV", "yaml": "PyYAML", "coreai": "coreai-core", "coreai_torch": "coreai-torch"}
 
 
 class S2SearchError(Exception):
@@ -68,15 +84,22 @@ class UnknownNameError(InputError):
 
 
 class MissingExtraError(InputError):
-    """A library that comes with an extra, and is not installed.
+    """A library that comes with an extra of s2search, and is not installed.
 
-    >>> str(MissingExtraError("diffusers", extra="video"))
-    'diffusers is not installed; install the extra s2search[video]'
+    Args:
+        module: The name under which the library is imported, one of `EXTRAS`.
+
+    >>> str(MissingExtraError("diffusers"))
+    "diffusers is not installed; install its extra: pip install 's2search[video]'"
     """
 
-    def __init__(self, library: str, *, extra: str) -> None:
+    def __init__(self, module: str) -> None:
+        library, extra = _KNOWN_AS.get(module, module), next(name for name in EXTRAS if module in EXTRAS[name])
         super().__init__(
-            f"{library} is not installed", remedy=f"install the extra s2search[{extra}]", library=library, extra=extra
+            f"{library} is not installed",
+            remedy=f"install its extra: pip install 's2search[{extra}]'",
+            library=library,
+            extra=extra,
         )
 
 
@@ -114,3 +137,39 @@ class CheckError(S2SearchError):
     """Something was checked and did not hold: a solver's own numbers, a file's digest."""
 
     exit_code = 1
+
+
+def missing_extra(*modules: str) -> MissingExtraError | None:
+    """Return the error for the first of these libraries that is not installed, or None where all of them are."""
+    return next((MissingExtraError(module) for module in modules if find_spec(module) is None), None)
+
+
+def require(*modules: str) -> None:
+    """Refuse to go on without the libraries of an extra, before anything is computed.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+    if error := missing_extra(*modules):
+        raise error
+
+
+@contextmanager
+def extras_named() -> Iterator[None]:
+    """Turn the failed import of an extra's library into the error that names the extra; also a decorator.
+
+    Heavy imports stay plain `import` statements where they are needed. Whoever answers to a user (a command, a function
+    of the Python API, the plugin registry) runs them inside this.
+
+    >>> with extras_named():
+    ...     raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+    Traceback (most recent call last):
+    s2search.errors.MissingExtraError: pandas is not installed; install its extra: pip install 's2search[figures]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # What an installed library itself fails to import is that library's own trouble, and keeps its traceback.
+        if error.name and any(error.name in modules for modules in EXTRAS.values()):
+            raise MissingExtraError(error.name) from error
+        raise

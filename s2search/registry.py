@@ -10,16 +10,19 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+import tomllib
 import types
 import typing
 from collections.abc import Hashable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib import metadata
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
-from s2search.errors import InputError, PluginError, UnknownNameError
+from s2search.errors import InputError, PluginError, UnknownNameError, extras_named
 
 FAMILIES = {
     "blocks": "block",
@@ -33,6 +36,7 @@ FAMILIES = {
     "texts": "text encoder",
     "codecs": "codec",
     "exporters": "exporter",
+    "inspectors": "inspector",
 }
 
 _SCALARS = (bool, int, float, str, type(None))
@@ -103,8 +107,9 @@ def _installed_name(cls: Hashable) -> str:
 
 @cache
 def _entries() -> tuple[EntryPoint, ...]:
-    found = entry_points()  # once: it reads the metadata of every installed distribution
-    return tuple(entry for family in FAMILIES for entry in found.select(group=f"s2search.{family}"))
+    found = metadata.entry_points()  # once: it reads the metadata of every installed distribution
+    groups = [f"s2search.{family}" for family in FAMILIES]
+    return tuple(entry for group in groups for entry in (*found.select(group=group), *_of_checkout(group)))
 
 
 @cache
@@ -131,13 +136,15 @@ def load(group: str, name: str) -> Any:
 
     Raises:
         UnknownNameError: No such name is installed.
+        MissingExtraError: It needs a library that comes with an extra.
         PluginError: It is installed but cannot be imported.
     """
     entries = installed(group)
     if name not in entries:
         raise UnknownNameError(FAMILIES[group], name, entries)
     try:
-        return entries[name].load()
+        with extras_named():
+            return entries[name].load()
     except (ImportError, AttributeError) as error:
         raise PluginError(
             f"the {FAMILIES[group]} {name!r} ({entries[name].value}) cannot be loaded: {error}",
@@ -202,6 +209,33 @@ def build(cls: type[Any], options: dict[str, Any], *, described_as: str) -> Any:
         return msgspec.convert(options, cls, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"{described_as} cannot take {options}: {error}", remedy="correct the option") from error
+
+
+def own_version() -> str:
+    """Return the version of s2search, installed or not."""
+    checkout = _checkout()
+    return metadata.version("s2search") if checkout is None else str(checkout["version"])
+
+
+@cache
+def _checkout() -> dict[str, Any] | None:
+    """Return the project that pyproject.toml describes, where s2search runs from a checkout that is not installed.
+
+    Then there is no metadata to ask, and `PYTHONPATH=CHECKOUT` suffices: what the wheel would declare is read from
+    where the wheel would get it.
+    """
+    try:
+        metadata.distribution("s2search")
+    except metadata.PackageNotFoundError:
+        root = Path(__file__).parents[1]
+        sys.path.append(str(root / "blocks"))
+        return typing.cast(dict[str, Any], tomllib.loads((root / "pyproject.toml").read_text())["project"])
+    return None
+
+
+def _of_checkout(group: str) -> list[EntryPoint]:
+    declared = (_checkout() or {}).get("entry-points", {}).get(f"s2search.{group}", {})
+    return [EntryPoint(name, value, f"s2search.{group}") for name, value in declared.items()]
 
 
 def _check(value: Any, field: dataclasses.Field[Any], hint: Any, described_as: str) -> None:

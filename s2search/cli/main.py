@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from io import TextIOWrapper
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,19 +21,36 @@ from s2search.cli.recalibrate import recalibrate
 from s2search.cli.stream import stream
 from s2search.cli.table import table_app
 from s2search.cli.verify import verify
-from s2search.errors import InputError, S2SearchError
+from s2search.errors import InputError, S2SearchError, extras_named
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate):
     app.command()(command)
 plan_app.command("precision")(plan_precision)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from s2search.registry import own_version
+
+        typer.echo(f"s2search {own_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def s2search(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Plan, measure, stream, export and verify video diffusion transformers for one device."""
 
 
 @app.command()
@@ -53,7 +70,8 @@ def main() -> None:
         if isinstance(output, TextIOWrapper):
             output.reconfigure(errors="replace")  # a terminal without Unicode shows ? rather than a traceback
     try:
-        code = app(standalone_mode=False)
+        with extras_named():
+            code = app(standalone_mode=False)
         if code == _INTERRUPTED:
             _fail(
                 "interrupted; nothing is lost: a measurement goes on when its command is repeated",

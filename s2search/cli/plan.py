@@ -186,7 +186,10 @@ def frontier(
 def _check_outputs(out: Path | None, *figures: Path | None) -> None:
     """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
     from s2search.document import check_writable
+    from s2search.errors import require
 
+    if any(figures):
+        require("matplotlib")
     for path in (out, *figures):
         if path is not None:
             check_writable(path)

@@ -42,13 +42,13 @@ def sensitivity(
     """Measure what each precision of each part of a model costs, in noise of the velocity."""
     from rich.console import Console
 
-    from s2search.exporters.sweep import PRECISIONS, Sweep, sweep
+    from s2search.exporters.sweep import PRECISIONS, PrecisionSweep, sweep
     from s2search.network.source import ModelSource, load_model
     from s2search.preset import token_grid
     from s2search.report.precision import sensitivity_text
     from s2search.report.progress import progress_bar
 
-    asked = Sweep(
+    asked = PrecisionSweep(
         grid=token_grid(video),
         precisions=tuple(precision or PRECISIONS),
         palette=palette.value,

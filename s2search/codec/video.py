@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.document import check_writable
-from s2search.errors import InputError
+from s2search.errors import InputError, require
 from s2search.preset import token_grid, video_size
 
 if TYPE_CHECKING:
@@ -257,13 +257,12 @@ def _encoder(asked: str | None) -> str:
     raise InputError(
         f"FFmpeg has no encoder called {asked or ' or '.join(ENCODERS)!r}",
         allowed=f"encoders tried: {', '.join(ENCODERS)}",
-        remedy="install the extra s2search[video], whose PyAV has libx264",
+        remedy="pip install 's2search[video]', whose PyAV has libx264",
     )
 
 
 def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("PyAV is not installed", remedy="install the extra s2search[video]") from error
+    require("av")
+    import av
+
     return av

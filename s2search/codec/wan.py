@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, LoadedCodec
-from s2search.errors import InputError
+from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
 
 if TYPE_CHECKING:
@@ -190,14 +190,14 @@ def _autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     """Return diffusers' module with every weight from the folder.
 
     Raises:
-        InputError: diffusers is not installed, or the weights are not those of the config.
+        MissingExtraError: diffusers is not installed.
+        InputError: The weights are not those of the config.
     """
+    require("diffusers")
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # what libraries beside diffusers say of each other, on standard error
     try:
         from diffusers import AutoencoderKLWan
-    except ImportError as error:
-        raise InputError("diffusers is not installed", remedy="install the extra s2search[video]") from error
     finally:
         logging.disable(level)
     if (folder / _INDEX).exists():

@@ -18,11 +18,10 @@ import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
 
@@ -37,13 +36,13 @@ _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreAI(Exporter):
+class CoreAIExporter(Exporter):
     """Exports Core AI assets, and runs them in Core AI's runtime on this machine's processor."""
 
     def why_not(self) -> str | None:
         """Return which library is missing. See the base class."""
-        missing = [name for name in _MODULES if find_spec(name) is None]
-        return f"{missing[0]} is not installed; install the extra s2search[coreai]" if missing else None
+        missing = missing_extra(*_MODULES, "torch")
+        return str(missing) if missing else None
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write the asset. See the base class."""
@@ -66,7 +65,7 @@ class CoreAI(Exporter):
             progress(3, 4, f"writing {_FILE}")
             metadata = AIModelAssetMetadata()
             metadata.set_custom("s2search.model", config.digest)
-            metadata.set_custom("s2search.planner.plan", config.plan_digest or "none")
+            metadata.set_custom("s2search.plan", config.plan_digest or "none")
             converted.save_asset(folder / _FILE, metadata)
         progress(4, 4, "")
         return Written(files=dict.fromkeys(programs, _FILE), facts={name: version(name) for name in _LIBRARIES})
@@ -75,10 +74,10 @@ class CoreAI(Exporter):
         """Compile the asset for this processor, and load it. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
-        return CoreAIPackage(package)
+        return LoadedCoreAI(package)
 
 
-class CoreAIPackage(Runtime):
+class LoadedCoreAI(Runtime):
     """A loaded asset. Core AI answers from an event loop; here that is a thread of its own, so that any caller may ask.
 
     Raises:

@@ -13,11 +13,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
 
@@ -34,7 +33,7 @@ _OPSETS = range(18, 24)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Onnx(Exporter):
+class OnnxExporter(Exporter):
     """Exports ONNX graphs, and runs them in ONNX Runtime on this machine's processor.
 
     Attributes:
@@ -49,8 +48,8 @@ class Onnx(Exporter):
 
     def why_not(self) -> str | None:
         """Return which library is missing. See the base class."""
-        missing = [name for name in _MODULES if find_spec(name) is None]
-        return f"{missing[0]} is not installed; install the extra s2search[onnxruntime]" if missing else None
+        missing = missing_extra(*_MODULES, "torch")
+        return str(missing) if missing else None
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         """Write graphs and weights. See the base class."""
@@ -64,7 +63,7 @@ class Onnx(Exporter):
             for done, (function, program) in enumerate(programs.items()):
                 progress(2 + done, 2 + len(programs), f"writing {function}")
                 config = steps.model.config
-                digests = {"s2search.model": config.digest, "s2search.planner.plan": config.plan_digest or "none"}
+                digests = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
                 names = steps.inputs(function), steps.outputs(function)
                 write_graph(program, weights, f"{function}.onnx", *names, digests, opset=self.opset)
         progress(6, 6, "")
@@ -75,7 +74,7 @@ class Onnx(Exporter):
         """Load the package in ONNX Runtime. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
-        return OnnxPackage(package)
+        return LoadedOnnx(package)
 
 
 def write_graph(
@@ -123,7 +122,7 @@ def write_graph(
     onnx_ir.save(model, weights.folder / file)
 
 
-class OnnxPackage(Runtime):
+class LoadedOnnx(Runtime):
     """ONNX Runtime's sessions, each made when its function is first called; 0 threads: as many as it likes."""
 
     def __init__(self, package: Package, *, threads: int = 0) -> None:

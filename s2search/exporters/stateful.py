@@ -30,7 +30,7 @@ class HeldState(Protocol):
         """Set a state's value."""
 
 
-class HoldingRuntime(Runtime):
+class StatefulRuntime(Runtime):
     """Runs the functions of a package that names states as held."""
 
     def __init__(self, package: Package) -> None:

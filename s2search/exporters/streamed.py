@@ -16,7 +16,7 @@ from s2search.exporters.step import MASKED, PAST_BIAS, VELOCITY
 from s2search.network.network import LayerStates
 
 
-class PackagedModel:
+class StreamedPackage:
     """Takes the place of `S2DiT` in a stream. A state is the tuple of the package's state tensors, in their order.
 
     Attributes:

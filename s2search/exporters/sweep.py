@@ -44,7 +44,7 @@ Progress = Callable[[int, int, str], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class PrecisionSweep:
     """What to find out.
 
     Attributes:
@@ -80,7 +80,9 @@ class Sweep:
             )
 
 
-def sweep(model: S2DiT, asked: Sweep, out: Path, progress: Progress = lambda done, total, label: None) -> Sensitivity:
+def sweep(
+    model: S2DiT, asked: PrecisionSweep, out: Path, progress: Progress = lambda done, total, label: None
+) -> Sensitivity:
     """Measure the sensitivity of every part, and write it.
 
     Args:
@@ -120,7 +122,7 @@ def journal_path(out: Path) -> Path:
 class _Figures:
     """Finds figures; what all of them need is computed when the first is asked for."""
 
-    def __init__(self, model: S2DiT, asked: Sweep, shape: StepShape) -> None:
+    def __init__(self, model: S2DiT, asked: PrecisionSweep, shape: StepShape) -> None:
         self._model, self._asked, self._shape = model, asked, shape
         self._recording: Recording | None = None
         self._ranges: Ranges = {}
@@ -136,7 +138,7 @@ class _Figures:
             return self._recording.noise(self._model)
 
 
-def _drawn(parts: tuple[str, ...], asked: Sweep) -> Iterator[dict[str, str]]:
+def _drawn(parts: tuple[str, ...], asked: PrecisionSweep) -> Iterator[dict[str, str]]:
     """Yield mixtures: every part's precision drawn by itself."""
     rng = np.random.default_rng(asked.seed)
     for _ in range(asked.mixtures):
@@ -144,7 +146,7 @@ def _drawn(parts: tuple[str, ...], asked: Sweep) -> Iterator[dict[str, str]]:
 
 
 def _sensitivity(
-    model: S2DiT, asked: Sweep, shape: StepShape, parts: tuple[str, ...], noise: Mapping[str, float]
+    model: S2DiT, asked: PrecisionSweep, shape: StepShape, parts: tuple[str, ...], noise: Mapping[str, float]
 ) -> Sensitivity:
     blocks = {f"layers.{i}": label for i, label in enumerate(model.config.layout)}
     offers = tuple(
@@ -190,7 +192,7 @@ class _Figure(msgspec.Struct, frozen=True):
     noise: float
 
 
-def _heading(model: S2DiT, asked: Sweep) -> dict[str, Any]:
+def _heading(model: S2DiT, asked: PrecisionSweep) -> dict[str, Any]:
     """Return what two sweeps must have in common to share a journal."""
     return {
         "model": model.config.digest,

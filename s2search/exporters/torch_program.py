@@ -44,7 +44,7 @@ _OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchProgram(Exporter):
+class TorchProgramExporter(Exporter):
     """Exports programs of ATen operators, and runs them in torch on the processor."""
 
     def why_not(self) -> str | None:
@@ -76,10 +76,10 @@ class TorchProgram(Exporter):
 
     def open(self, package: Package) -> Runtime:
         """Search the package's programs and load them. See the base class."""
-        return TorchPackage(package)
+        return LoadedTorchProgram(package)
 
 
-class TorchPackage(Runtime):
+class LoadedTorchProgram(Runtime):
     """Loaded programs; each is loaded when it is first called."""
 
     def __init__(self, package: Package) -> None:

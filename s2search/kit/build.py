@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import msgspec
 
 from s2search.document import write_text
-from s2search.errors import InputError
+from s2search.errors import InputError, require
 from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import (
     MANIFEST,
@@ -44,6 +44,7 @@ from s2search.kit.readme import readme
 from s2search.kit.shots import Choice
 from s2search.measurement.base import Item
 from s2search.measurement.schedule import sentinel_of
+from s2search.registry import own_version
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,9 +99,11 @@ def build(
         progress: Called before every package, and at the end.
 
     Raises:
+        MissingExtraError: coremltools or torch is not installed.
         InputError: The folder holds something else, or the disk is full.
         CheckError: A traced block does not give what the block gives.
     """
+    require("coremltools", "torch")
     if not any(item.role == "block" for item in items):
         raise InputError("there is no block to measure", remedy="name at least one candidate")
     form, protocol = form or Form(), protocol or KitProtocol()
@@ -238,7 +241,9 @@ def _made_of(item: Item, precision: KitPrecision, form: Form) -> dict[str, str]:
 
 
 def _converter() -> dict[str, str]:
-    return {name: version(name) for name in ("s2search", "coremltools", "torch")} | {"target": "iOS18"}
+    return (
+        {"s2search": own_version()} | {name: version(name) for name in ("coremltools", "torch")} | {"target": "iOS18"}
+    )
 
 
 def _manifest(
@@ -266,7 +271,7 @@ def _manifest(
     groups = grouped(rows, sentinel, resident_bytes, protocol.resident_bytes)
     packages = {note.package.digest: note.package for note in built.values()}
     return Manifest(
-        code_version=f"s2search {version('s2search')}",
+        code_version=f"s2search {own_version()}",
         preset=preset,
         converter=_converter(),
         layout=form.layout,

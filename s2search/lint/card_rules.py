@@ -6,12 +6,12 @@ import itertools
 import re
 import statistics
 from collections.abc import Iterator
-from importlib.metadata import version
 
 from s2search.lint.base import Complaint, Rule
 from s2search.lint.sheet import number
 from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
 from s2search.preset import PRESETS
+from s2search.registry import own_version
 from s2search.tables.row import Row
 
 _STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
@@ -98,11 +98,11 @@ def _synthetic(table: Suspect) -> Iterator[Complaint]:
 
 
 def _stale(table: Suspect) -> Iterator[Complaint]:
-    here = _release(version("s2search"))
+    here = _release(own_version())
     there = _release(table.card.code_version.removeprefix("s2search "))
     if table.card.code_version.startswith("s2search ") and here and there and there != here:
         age = "older" if there < here else "newer"
-        yield None, f"made by {table.card.code_version[:40]}, which is {age} than the installed {version('s2search')}"
+        yield None, f"made by {table.card.code_version[:40]}, which is {age} than the installed {own_version()}"
 
 
 def _contradictions(table: Suspect) -> Iterator[Complaint]:

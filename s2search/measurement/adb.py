@@ -14,11 +14,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.tables.row import ROLES, Role
@@ -60,8 +59,8 @@ class Adb(Profiler):
         """Return why there is no phone to measure. See the base class."""
         if shutil.which("adb") is None:
             return "adb is not on PATH; install Android's platform-tools, and connect a phone"
-        if self.tool == "executorch" and find_spec("executorch") is None:
-            return "executorch, which exports the items, is not installed; install the extra s2search[executorch]"
+        if self.tool == "executorch" and (missing := missing_extra("executorch")):
+            return str(missing)
         if not Path(self.runner).is_file():
             what = "executor_runner" if self.tool == "executorch" else "benchmark_model"
             return f"there is no {what} for the phone at {self.runner!r}; build or download it; give adb[runner=PATH]"

@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from s2search.measurement.schedule import Slot, expected_samples, schedule
 from s2search.measurement.tabulate import tabulate
 from s2search.measurement.warm_up import warm_up
 from s2search.preset import video_size
+from s2search.registry import own_version
 from s2search.tables.table import LatencyTable, refuse_existing
 
 #: Is told how many samples are done, of how many, and what comes next.
@@ -100,7 +100,7 @@ def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: 
             item=untimed,
         )
     return Campaign(
-        code_version=f"s2search {version('s2search')}",
+        code_version=f"s2search {own_version()}",
         preset=preset,
         profiler={"name": profiler.name, **dataclasses.asdict(profiler)},  # type: ignore[call-overload]
         device=profiler.device(),

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from s2search.errors import missing_extra
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip
@@ -56,9 +56,8 @@ class CoreML(Profiler):
         """Return why this machine cannot run it. See the base class."""
         if platform.system() != "Darwin":
             return f"Core ML does not run on {platform.system()}; it needs a Mac"
-        if find_spec("coremltools") is None:
-            return "coremltools is not installed; reinstall s2search"
-        return None
+        missing = missing_extra("coremltools")
+        return str(missing) if missing else None
 
     def roles(self) -> tuple[Role, ...]:
         """Return all roles. See the base class."""

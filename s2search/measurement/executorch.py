@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
 from s2search.tables.row import ROLES, Role
@@ -48,8 +47,8 @@ class ExecuTorch(Profiler):
 
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
-        if find_spec("executorch") is None:
-            return "executorch is not installed; install the extra s2search[executorch]"
+        if missing := missing_extra("executorch"):
+            return str(missing)
         if not _portable_lib()._is_available(_BACKEND):
             return f"this build of executorch lacks {_BACKEND}; install executorch from its own wheel"
         return why_no_cores(self.name, self.threads, pin=self.pin)

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
 from s2search.tables.row import ROLES, Role
@@ -54,8 +53,8 @@ class OnnxRuntime(Profiler):
 
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
-        if missing := [name for name in _MODULES if find_spec(name) is None]:
-            return f"{missing[0]} is not installed; install the extra s2search[onnxruntime]"
+        if missing := missing_extra(*_MODULES):
+            return str(missing)
         if self.provider == "cuda":
             import onnxruntime
 

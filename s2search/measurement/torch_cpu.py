@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
 from s2search.tables.row import ROLES, Role
@@ -50,7 +50,8 @@ class TorchCpu(Profiler):
 
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
-        return why_no_cores(self.name, self.threads, pin=self.pin)
+        missing = missing_extra("torch")
+        return str(missing) if missing else why_no_cores(self.name, self.threads, pin=self.pin)
 
     def roles(self) -> tuple[Role, ...]:
         """Return all roles. See the base class."""

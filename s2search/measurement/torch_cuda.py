@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.tables.row import ROLES, Role
 
@@ -44,6 +44,8 @@ class TorchCuda(Profiler):
 
     def why_not(self) -> str | None:
         """Return why this machine cannot run it. See the base class."""
+        if missing := missing_extra("torch"):
+            return str(missing)
         import torch
 
         if torch.version.cuda is None:

@@ -31,7 +31,7 @@ _Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class OperationStep:
     """One operation as it was computed; operations that unpack weights are no steps."""
 
     operation: Operation
@@ -48,7 +48,7 @@ class Result:
 
 
 #: Is shown every step of a run.
-Watch = Callable[[Step], None]
+Watch = Callable[[OperationStep], None]
 
 
 class Evaluator:
@@ -127,7 +127,7 @@ class Evaluator:
         inputs: Mapping[str, Tensor],
         state: Mapping[str, Tensor] | None = None,
         forced: Mapping[str, Tensor] | None = None,
-    ) -> Generator[Step, None, Result]:
+    ) -> Generator[OperationStep, None, Result]:
         """Yield the steps of a call, then return its result. Values are forgotten after their last use."""
         values = self._taken(self.function.inputs, inputs, "input")
         states = self._taken(self.function.states, self.initial_state() if state is None else state, "state")
@@ -171,12 +171,12 @@ class Evaluator:
             taken[named.name] = self._rounded(x.to(_torch_dtype(named.type)), named.type)
         return taken
 
-    def _step(self, operation: Operation, values: _Values, states: _Values) -> Step:
+    def _step(self, operation: Operation, values: _Values, states: _Values) -> OperationStep:
         try:
             if operation.type in STATE_OPERATIONS:
                 return self._state_step(operation, values, states)
             inputs = {name: [self._value(value, values) for value in given] for name, given in operation.inputs.items()}
-            return Step(operation=operation, inputs=inputs, outputs=self._computed(operation, inputs))
+            return OperationStep(operation=operation, inputs=inputs, outputs=self._computed(operation, inputs))
         except S2SearchError:
             raise
         except _COMPUTING_ERRORS as error:
@@ -187,21 +187,21 @@ class Evaluator:
                 operation=operation,
             ) from error
 
-    def _state_step(self, operation: Operation, values: _Values, states: _Values) -> Step:
+    def _state_step(self, operation: Operation, values: _Values, states: _Values) -> OperationStep:
         (name,) = operation.inputs["input"]
         if not isinstance(name, str) or name not in states:
             raise ValueError(f"{name} is no state")
         if operation.type == "read_state":
             (output,) = operation.outputs
             x = self._declared(states[name], output, operation)
-            return Step(operation=operation, inputs={}, outputs=(x,))
+            return OperationStep(operation=operation, inputs={}, outputs=(x,))
         (value,) = operation.inputs["data"]
         x = self._value(value, values)
         state = next(state for state in self.function.states if state.name == name)
         if not isinstance(x, Tensor) or operation.outputs:
             raise ValueError("it writes no numbers")
         states[name] = self._declared(x, state, operation)
-        return Step(operation=operation, inputs={"data": [x]}, outputs=())
+        return OperationStep(operation=operation, inputs={"data": [x]}, outputs=())
 
     def _computed(self, operation: Operation, inputs: Mapping[str, Sequence[Tensor | str]]) -> tuple[Tensor, ...]:
         compute = OPERATIONS[operation.type]

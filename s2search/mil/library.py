@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from s2search.errors import require
+
 
 def load_coremltools() -> Any:
     """Import coremltools without what it says about torch's version, and about not being on a Mac."""
@@ -33,6 +35,7 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_coremltools() -> Iterator[None]:
     """Silence progress bars and advice of coremltools and what it imports; errors are raised, not printed."""
+    require("coremltools")
     from tqdm import tqdm  # type: ignore[import-untyped]  # comes with coremltools
 
     shown = tqdm.__init__

@@ -15,7 +15,7 @@ _LARGEST_SOFTPLUS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class ProgramFinding:
     """One thing found, at an operation."""
 
     rule: Rule
@@ -23,7 +23,7 @@ class Finding:
     problem: str
 
 
-def lint(function: Function, peaks: Peaks | None = None) -> tuple[Finding, ...]:
+def lint(function: Function, peaks: Peaks | None = None) -> tuple[ProgramFinding, ...]:
     """Look at every operation that runs in a call; those that unpack weights run when a package is loaded.
 
     - no_cover: the evaluator cannot compute it.
@@ -38,7 +38,7 @@ def lint(function: Function, peaks: Peaks | None = None) -> tuple[Finding, ...]:
     return (*found, *_in_a_run(peaks)) if peaks else tuple(found)
 
 
-def _at_rest(operation: Operation, returned: tuple[str, ...]) -> Iterator[Finding]:
+def _at_rest(operation: Operation, returned: tuple[str, ...]) -> Iterator[ProgramFinding]:
     if not is_covered(operation):
         yield _finding("no_cover", operation, "the evaluator cannot compute it")
     rank = max((len(output.type.shape) for output in operation.outputs), default=0)
@@ -49,7 +49,7 @@ def _at_rest(operation: Operation, returned: tuple[str, ...]) -> Iterator[Findin
         yield _finding("conv_3d", operation, "it convolves over three axes")
 
 
-def _in_a_run(peaks: Peaks) -> Iterator[Finding]:
+def _in_a_run(peaks: Peaks) -> Iterator[ProgramFinding]:
     seen = set()
     for peak in peaks.peaks:
         name = peak.operation.name
@@ -58,5 +58,5 @@ def _in_a_run(peaks: Peaks) -> Iterator[Finding]:
             yield _finding("softplus_above_10", peak.operation, f"its input reaches {peak.largest_input:.4g}")
 
 
-def _finding(rule: Rule, operation: Operation, problem: str) -> Finding:
-    return Finding(rule=rule, operation=operation.name, problem=f"{operation.type}: {problem}")
+def _finding(rule: Rule, operation: Operation, problem: str) -> ProgramFinding:
+    return ProgramFinding(rule=rule, operation=operation.name, problem=f"{operation.type}: {problem}")

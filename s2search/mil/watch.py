@@ -10,7 +10,7 @@ from torch import Tensor
 
 from s2search.decibels import snr_db
 from s2search.errors import InputError, UnknownNameError
-from s2search.mil.evaluator import Evaluator, Result, Step
+from s2search.mil.evaluator import Evaluator, OperationStep, Result
 from s2search.mil.function import Function, Operation
 
 
@@ -32,7 +32,7 @@ class Peaks:
 
     peaks: list[Peak] = field(default_factory=list)
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: OperationStep) -> None:
         """Note one step."""
         read = [value for values in step.inputs.values() for value in values if isinstance(value, Tensor)]
         self.peaks.append(Peak(operation=step.operation, largest=_largest(step.outputs), largest_input=_largest(read)))
@@ -48,7 +48,7 @@ class Peaks:
         return next((peak for peak in self.peaks if not math.isfinite(peak.largest)), None)
 
 
-class Taps:
+class KeptValues:
     """Keeps values by their names; give it to `Evaluator.run(watch=...)`. A further run replaces them.
 
     Raises:
@@ -63,7 +63,7 @@ class Taps:
                 raise UnknownNameError("value of this program", name, known)
         self.values: dict[str, Tensor] = {}
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: OperationStep) -> None:
         """Keep what one step gave."""
         for output, x in zip(step.operation.outputs, step.outputs, strict=True):
             if output.name in self._names:
@@ -71,7 +71,7 @@ class Taps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parity:
+class OperationParity:
     """How near an operation's outputs come to those of the same name elsewhere: signal-to-noise ratio in decibels.
 
     It is infinite where they are equal, and minus infinity where one of them is not finite or has another shape.
@@ -82,14 +82,14 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ComparedRuns:
     """Two runs on the same inputs: parity by operation in the order of the tested one, and both results."""
 
-    parities: tuple[Parity, ...]
+    parities: tuple[OperationParity, ...]
     reference: Result
     tested: Result
 
-    def first_below(self, threshold_db: float) -> Parity | None:
+    def first_below(self, threshold_db: float) -> OperationParity | None:
         """Return the first operation whose parity is below a threshold."""
         return next((parity for parity in self.parities if parity.snr_db < threshold_db), None)
 
@@ -101,7 +101,7 @@ def compare(
     *,
     reference_state: Mapping[str, Tensor] | None = None,
     tested_state: Mapping[str, Tensor] | None = None,
-) -> Comparison:
+) -> ComparedRuns:
     """Run two programs, or one in two modes, side by side, and compare the values that both have by name.
 
     Neither run is kept whole: only values that one has computed and the other not yet.
@@ -123,10 +123,12 @@ def compare(
                 waiting.update({name: y for name, y in _named(next(iter(runs[0]))) if name in shared})
             pairs.append((waiting.pop(output.name), x))
         if pairs:
-            parities.append(Parity(operation=step.operation, snr_db=min(tensor_snr_db(*pair) for pair in pairs)))
+            parities.append(
+                OperationParity(operation=step.operation, snr_db=min(tensor_snr_db(*pair) for pair in pairs))
+            )
     for _ in runs[0]:
         pass
-    return Comparison(parities=tuple(parities), reference=runs[0].result, tested=runs[1].result)
+    return ComparedRuns(parities=tuple(parities), reference=runs[0].result, tested=runs[1].result)
 
 
 def tensor_snr_db(expected: Tensor, got: Tensor) -> float:
@@ -145,10 +147,10 @@ class _Run:
         self._steps = evaluator.steps(inputs, state)
         self.result: Result
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[OperationStep]:
         return self
 
-    def __next__(self) -> Step:
+    def __next__(self) -> OperationStep:
         try:
             return next(self._steps)
         except StopIteration as end:
@@ -162,7 +164,7 @@ def _value_names(function: Function) -> set[str]:
     return {output.name for operation in steps for output in operation.outputs}
 
 
-def _named(step: Step) -> Iterator[tuple[str, Tensor]]:
+def _named(step: OperationStep) -> Iterator[tuple[str, Tensor]]:
     for output, x in zip(step.operation.outputs, step.outputs, strict=True):
         yield output.name, x
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from s2search.block import Stream
 from s2search.cost import COMMIT_POLICIES
@@ -21,6 +20,7 @@ from s2search.planner.plan import (
 )
 from s2search.planner.request import Request, Target
 from s2search.preset import video_size
+from s2search.registry import own_version
 from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import Problem
 from s2search.space import Space
@@ -199,5 +199,5 @@ def _origin(request: Request, solver: Solver, best: Solution | None) -> Origin:
         score_statement=request.score.statement,
         solver="none" if best is None else best.method,
         solver_options=solver.options_text,
-        s2search=version("s2search"),
+        s2search=own_version(),
     )

@@ -15,13 +15,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.readers.strict import MOST_BYTES
-from s2search.registry import Plugin
+from s2search.registry import Plugin, own_version
 from s2search.tables.card import Provenance
 from s2search.tables.foreign import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 
@@ -128,7 +127,7 @@ class Reader(Plugin, abc.ABC):
             precision=stated["precision"],
             compute_unit=stated["compute_unit"],
             date=stated["date"],
-            code_version=f"s2search {version('s2search')}",
+            code_version=f"s2search {own_version()}",
             provenance=Provenance(kind="published", source=self.origin or NOT_STATED, statement=self.statement),
             sources=[Source(file=file, format=self.name, digest=digest, origin=self.origin or NOT_STATED)],
             told=told,

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from s2search.errors import TableError
+from s2search.errors import TableError, require
 from s2search.tables.foreign import finite, whole
 
 MOST_BYTES = 32 * 2**20
@@ -48,6 +48,7 @@ def read_yaml(text: str) -> Any:
         TableError: It is no YAML, or has tags, anchors, aliases, keys that stand twice or are no text, several
             documents, or more than 32 levels.
     """
+    require("yaml")
     import yaml
 
     if len(text) > _MOST_YAML:

@@ -41,7 +41,7 @@ _Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Correction:
+class TableCorrection:
     """What becomes of a table's rows: latency * factor + offset, milliseconds by the row's label."""
 
     kind: str = "none"
@@ -61,7 +61,7 @@ class Correction:
 class Fit:
     """The chosen correction, and the mean cross-validated relative error of all that were tried."""
 
-    correction: Correction
+    correction: TableCorrection
     error_of: Mapping[str, float]
 
 
@@ -110,10 +110,10 @@ def _cross_validated(kind: str, counts: Sequence[Mapping[str, int]], parts: Part
     return np.abs(errors)
 
 
-def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _Array) -> Correction:
+def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _Array) -> TableCorrection:
     """Fit one kind of correction: least squares of relative errors, within bounds."""
     if kind == "none":
-        return Correction()
+        return TableCorrection()
     from scipy.optimize import lsq_linear
 
     terms = _terms(kind, parts)
@@ -129,9 +129,9 @@ def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _A
         amount_NK[:, seen_K] / y_N[:, None], (y_N - predicted_N) / y_N, (least_K[seen_K], np.inf)
     ).x
     if kind == "factor":
-        return Correction(kind=kind, factor=1 + float(coefficient_K[0]))
+        return TableCorrection(kind=kind, factor=1 + float(coefficient_K[0]))
     offset_ms = {label: float(x) for term, x in zip(terms, coefficient_K, strict=True) for label in term}
-    return Correction(kind=kind, offset_ms=offset_ms)
+    return TableCorrection(kind=kind, offset_ms=offset_ms)
 
 
 def _terms(kind: str, parts: Parts) -> list[tuple[str, ...]]:

@@ -20,6 +20,9 @@ from s2search.recalibration.bench import Bench
 if TYPE_CHECKING:
     from s2search.network.network import S2DiT
 
+#: They call modules of torch, so whole models of torch are timed beside them.
+MODEL_PROFILERS = (TorchCpu.name, TorchCuda.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBench(Bench):

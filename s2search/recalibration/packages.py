@@ -48,21 +48,18 @@ class PackageBench(Bench):
 
     def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:
         """Load a package, which has its grid, with inputs. See the base class."""
-        from s2search.verification.opened import Options
-        from s2search.verification.opened import Subject as Verified
+        from s2search.verification.opened import Opened
 
         package = Package.load(folder)
         package.check_files()
-        inputs = Verified(package, Options()).inputs("denoise")
-        return DenoisingStep(package, self._runtime(package), inputs)
+        opened = Opened(package)
+        return DenoisingStep(package, opened.inspector.runtime_of(self.profiler, package), opened.inputs("denoise"))
 
-    def _runtime(self, package: Package) -> Runtime:
-        if self.exporter == "onnx":
-            from s2search.exporters.onnx import OnnxPackage
 
-            return OnnxPackage(package, threads=getattr(self.profiler, "threads", 1))
-        runtime: Runtime = registry.create("exporters", self.exporter).open(package)
-        return runtime
+def exporters_by_profiler() -> dict[str, str]:
+    """Return the exporter for the runtime of every profiler that has one, as inspectors say."""
+    inspectors = {exporter: registry.load("inspectors", exporter) for exporter in registry.installed("inspectors")}
+    return {one.profiler: exporter for exporter, one in inspectors.items() if one.profiler}
 
 
 class DenoisingStep(Prepared):

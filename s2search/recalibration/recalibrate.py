@@ -28,16 +28,13 @@ from s2search.preset import Preset
 from s2search.recalibration.attribution import Parts, attribute
 from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
-from s2search.recalibration.models import ModelBench
-from s2search.recalibration.packages import PackageBench
+from s2search.recalibration.models import MODEL_PROFILERS, ModelBench
+from s2search.recalibration.packages import PackageBench, exporters_by_profiler
 from s2search.recalibration.result import Errors, LayoutTime, Recalibration
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
 from s2search.recalibration.version import corrected_table, record
 from s2search.space import Space
 from s2search.tables.table import LatencyTable, Scope, refuse_existing
-
-#: The runtimes of this machine by their profilers' names, with the exporter of their packages; torch runs models.
-RUNTIMES = {"onnxruntime": "onnx", "executorch": "executorch", "torch_cpu": None, "torch_cuda": None}
 
 #: Begins a stage of the work, by its name.
 Stages = Callable[[str], AbstractContextManager[Progress]]
@@ -87,15 +84,17 @@ def bench_of(table: LatencyTable, runtime: str | None = None) -> Bench:
     """
     told = dict(table.card.protocol.get("profiler") or {})
     name = str(told.pop("name", "none that is stated"))
-    if name not in RUNTIMES or runtime not in (None, name):
+    exporters = exporters_by_profiler()
+    if name not in (*exporters, *MODEL_PROFILERS) or runtime not in (None, name):
         raise InputError(
             f"the table {table.name!r} was measured with {name}" + (f", not with {runtime}" if runtime else ""),
-            allowed=f"tables that s2search measured with one of: {', '.join(RUNTIMES)}",
+            allowed=f"tables that s2search measured with one of: {', '.join((*exporters, *MODEL_PROFILERS))}",
             remedy="measure a table with that runtime: s2search measure --profiler onnxruntime",
         )
     profiler = registry.build(registry.load("profilers", name), told, described_as=f"profiler {name!r}")
-    exporter = RUNTIMES[name]
-    return PackageBench(profiler=profiler, exporter=exporter) if exporter else ModelBench(profiler=profiler)
+    if name in MODEL_PROFILERS:
+        return ModelBench(profiler=profiler)
+    return PackageBench(profiler=profiler, exporter=exporters[name])
 
 
 def recalibrate(

@@ -10,7 +10,7 @@ from typing import Any
 
 from s2search.document import as_json
 from s2search.recalibration.attribution import Attribution
-from s2search.recalibration.correction import Correction
+from s2search.recalibration.correction import TableCorrection
 
 SCHEMA = "s2search.recalibration/1"
 GOAL, GOAL_LAYOUTS = 0.05, 20
@@ -83,7 +83,7 @@ class Recalibration:
     chip: str
     scope: str
     date: str
-    correction: Correction
+    correction: TableCorrection
     cross_validated: Mapping[str, float]
     fitted: Errors
     held_out: Errors

@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from s2search.measurement.base import Prepared, Profiler
 from s2search.measurement.campaign import Clock, Progress, utc_now, warmed_up
 from s2search.measurement.correction import ItemTimes, Timing, correct
 from s2search.measurement.samples import Campaign, Protocol, Sample, Samples, open_samples
+from s2search.registry import own_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def time_interleaved(
     if reason := profiler.why_not():
         raise InputError(f"the runtime {profiler.name!r} cannot run here: {reason}", profiler=profiler.name)
     campaign = Campaign(
-        code_version=f"s2search {version('s2search')}",
+        code_version=f"s2search {own_version()}",
         preset=preset,
         profiler={"name": profiler.name, **dataclasses.asdict(profiler)},  # type: ignore[call-overload]
         device=profiler.device(),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import version
 from typing import Any
 
-from s2search.recalibration.correction import Correction
+from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.result import Recalibration
+from s2search.registry import own_version
 from s2search.tables.card import Provenance
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, Scope
@@ -17,7 +17,7 @@ _MOVED = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms")
 _SCALED = ("latency_std_ms", "latency_error_ms")
 
 
-def corrected_table(table: LatencyTable, scope: Scope, correction: Correction, name: str) -> LatencyTable:
+def corrected_table(table: LatencyTable, scope: Scope, correction: TableCorrection, name: str) -> LatencyTable:
     """Return a table with the rows of one scope corrected; commits and other scopes stay as they are."""
     inside = {row.key for row in table.in_scope(scope)}
     rows = tuple(_corrected(row, correction) if row.key in inside else row for row in table.rows)
@@ -37,7 +37,7 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
     card = dataclasses.replace(
         old.card,
         date=found.date,
-        code_version=f"s2search {version('s2search')}",
+        code_version=f"s2search {own_version()}",
         provenance=provenance,
         protocol={
             **old.card.protocol,
@@ -51,7 +51,7 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
     return dataclasses.replace(new, card=card)
 
 
-def correction_text(correction: Correction) -> str:
+def correction_text(correction: TableCorrection) -> str:
     """Return a correction in one line.
 
     >>> correction_text(Correction(kind="hand_over", offset_ms={"lcha": 0.25, "ssa": 0.25}))
@@ -84,7 +84,7 @@ def _entry(old: LatencyTable, found: Recalibration) -> dict[str, Any]:
     }
 
 
-def _corrected(row: Row, correction: Correction) -> Row:
+def _corrected(row: Row, correction: TableCorrection) -> Row:
     offset_ms = correction.offset_ms.get(row.label, 0.0)
     if correction.factor == 1.0 and not offset_ms:
         return row

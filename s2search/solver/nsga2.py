@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from s2search.errors import CheckError, InputError
+from s2search.errors import CheckError, InputError, require
 from s2search.solver.base import Choice, Solution, Solver, unconstrained_bound
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.questions.infeasible import anything_fits, explain_infeasible
@@ -68,8 +68,10 @@ class Nsga2(Solver):
         Raises:
             InfeasibleError: No layout meets the budgets.
             CheckError: No layout was found, although there may be one; or the storage holds another search.
+            MissingExtraError: optuna is not installed.
             InputError: The storage cannot be used, or the score is not a finite number.
         """
+        require("optuna")
         from s2search.solver.nsga2_study import evolve
 
         if score is not None and self.storage is not None and self.study is None:

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from s2search.errors import InputError, MissingExtraError
+from s2search.errors import InputError, require
 from s2search.network.flow import few_step_schedule, guided
 
 #: velocity(x_BCTYX, s_BT, text_BSE) returns v_BCTYX; the noise levels s are float32, from 1 (noise) to 0.
@@ -115,8 +114,7 @@ class FullStepSampler:
 
     def _scheduler(self) -> Any:
         """Return diffusers' scheduler at its first step. It keeps state, so every clip gets its own."""
-        if find_spec("diffusers") is None:
-            raise MissingExtraError("diffusers", extra="video")
+        require("diffusers")
         import diffusers
 
         kind, options = _SOLVERS[self.solver]

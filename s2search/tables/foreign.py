@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from s2search.document import read_json
-from s2search.errors import S2SearchError, TableError
+from s2search.errors import S2SearchError, TableError, require
 from s2search.tables.card import Provenance
 from s2search.tables.table import LatencyTable, open_table, read_text, write_folder
 
@@ -235,6 +235,7 @@ class ImportedTable:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame; the source's own columns are text."""
+        require("pandas")
         import pandas as pd
 
         cells = [self.about(row) for row in self.rows]

@@ -24,7 +24,7 @@ import msgspec
 from s2search import registry
 from s2search.block import Scenario, Shape
 from s2search.document import as_json, read_json
-from s2search.errors import TableError, UnknownNameError
+from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import video_size
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
@@ -184,6 +184,7 @@ class LatencyTable:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame, one column per field of `Row`."""
+        require("pandas")
         import pandas as pd
 
         return pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=list(COLUMNS))

@@ -23,7 +23,7 @@ from s2search.errors import CheckError, InputError
 from s2search.exporters.base import Exporter, Runtime, exporter_of, open_runtime
 from s2search.exporters.package import SOURCE, Package
 from s2search.exporters.step import FUNCTIONS, MASKED, PAST_BIAS
-from s2search.exporters.streamed import PackagedModel
+from s2search.exporters.streamed import StreamedPackage
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.streaming.sampler import FewStepSampler
@@ -72,13 +72,13 @@ def check_exporter(
     _check_functions(package, runtime)
     found = {}
     for commit in COMMIT_POLICIES:
-        found[commit] = min(stream_snr_db(model, PackagedModel(package, runtime), commit=commit, chunks=chunks))
+        found[commit] = min(stream_snr_db(model, StreamedPackage(package, runtime), commit=commit, chunks=chunks))
         assert found[commit] >= least_snr_db, f"{commit}: a chunk comes within {found[commit]:.1f} dB only"
     _check_files(package)
     return found
 
 
-def stream_snr_db(model: S2DiT, packaged: PackagedModel, *, commit: CommitPolicy, chunks: int) -> Iterator[float]:
+def stream_snr_db(model: S2DiT, packaged: StreamedPackage, *, commit: CommitPolicy, chunks: int) -> Iterator[float]:
     """Stream a model and its package side by side, each from its own state, and yield each chunk's ratio, decibels."""
     preset, manifest = model.config.preset, packaged.package.manifest
     size = (1, preset.text_tokens, preset.text_channels)

@@ -13,11 +13,10 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.errors import InputError, MissingExtraError
+from s2search.errors import InputError, require
 from s2search.text.base import LoadedText, TextEncoder
 
 if TYPE_CHECKING:
@@ -83,8 +82,7 @@ class PretrainedText(TextEncoder):
 
     def _config(self) -> Any:
         """Return the text model's configuration, also from that of a model of text and pictures."""
-        if find_spec("transformers") is None:
-            raise MissingExtraError("transformers", extra="video")
+        require("transformers")
         folder = self._place("text_encoder")
         try:
             stored = json.loads((folder / "config.json").read_bytes())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from s2search.decibels import parity_db
 from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
-from s2search.verification.inspectors.taps import Taps, open_taps
-from s2search.verification.opened import CannotRunError, Subject
-from s2search.verification.reference import Operation, Reference
+from s2search.verification.inspectors.taps import Taps
+from s2search.verification.opened import Opened
+from s2search.verification.reference import Reference, SourceOperation
+from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Inside:
         found = self.parity_db(ends.values())
         return {block: found[end.name] for block, end in ends.items()}
 
-    def ends(self) -> dict[str, Operation]:
+    def ends(self) -> dict[str, SourceOperation]:
         """Return the last operation of every block that both have."""
         known = self.taps.names()
         ends = {
@@ -48,7 +49,7 @@ class Inside:
         }
         return {block: end for block, end in ends.items() if end}
 
-    def parity_db(self, operations: Iterable[Operation]) -> dict[str, float]:
+    def parity_db(self, operations: Iterable[SourceOperation]) -> dict[str, float]:
         """Return the parity of operations that both have, by name and in their order."""
         known = self.taps.names()
         names = [operation.name for operation in operations if operation.name in known]
@@ -58,7 +59,9 @@ class Inside:
         got = self.taps.run(self.inputs, set(names))
         return {name: parity_db(expected[name], got[name]) for name in names}
 
-    def first_below(self, operations: Iterable[Operation], least_db: float) -> tuple[Operation, float] | None:
+    def first_below(
+        self, operations: Iterable[SourceOperation], least_db: float
+    ) -> tuple[SourceOperation, float] | None:
         """Return the first operation with less parity, and what it has."""
         by_name = {operation.name: operation for operation in operations}
         found = self.parity_db(by_name.values())
@@ -66,15 +69,15 @@ class Inside:
         return None if name is None else (by_name[name], found[name])
 
 
-def look_inside(subject: Subject, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Inside:
+def look_inside(opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Inside:
     """Open a function of the package beside the source's.
 
     Raises:
         CannotRunError: The runtime runs it as a whole, or the two graphs share no value.
     """
-    taps = open_taps(subject, function)
-    subject.say(f"tracing the source's {function}")
-    reference = Reference(function=function, steps=subject.steps, program=taps.program())
+    taps = opened.inspector.inside(opened, function)
+    opened.say(f"tracing the source's {function}")
+    reference = Reference(function=function, steps=opened.steps, program=taps.program())
     shared = sum(operation.name in taps.names() for operation in reference.operations)
     if shared < len(reference.operations) / 4:
         raise CannotRunError(f"{shared} of {len(reference.operations)} operations of {function!r} have their names")
@@ -82,7 +85,7 @@ def look_inside(subject: Subject, function: FunctionName, inputs: Mapping[str, N
 
 
 def first_difference(
-    subject: Subject, function: FunctionName, inputs: Mapping[str, NDArray[Any]], least_db: float
+    opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]], least_db: float
 ) -> Place:
     """Find the first operation of a function, in the order in which they run, with less parity than asked for.
 
@@ -90,12 +93,12 @@ def first_difference(
     does, as with what only the state sees, every operation of every block is.
     """
     try:
-        inside = look_inside(subject, function, inputs)
+        inside = look_inside(opened, function, inputs)
         blocks_db = inside.blocks_db()
         blocks = inside.reference.blocks
         first = next((block for block, value in blocks_db.items() if value < least_db), None)
         for block in [first] if first else blocks:
-            subject.say(f"looking into {block}")
+            opened.say(f"looking into {block}")
             if found := inside.first_below(blocks[block], least_db):
                 operation, value = found
                 return Place(

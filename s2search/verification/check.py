@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from s2search.errors import S2SearchError
-from s2search.verification.opened import CannotRunError, Subject
-from s2search.verification.result import Bound, CheckResult, judged, not_run
+from s2search.verification.opened import Opened
+from s2search.verification.result import Bound, CannotRunError, CheckResult, NotOfferedError, judged, not_run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check(abc.ABC):
     """Looks at one side of a package. Its fields are its thresholds.
 
-    `run` yields one result or several. It raises `CannotRunError` where it cannot look, and `S2SearchError` where what
-    it looks at is broken.
+    `run` yields one result or several. It raises `CannotRunError` where it cannot look (`NotOfferedError` where nobody
+    offers to), and `S2SearchError` where what it looks at is broken.
     """
 
     name: ClassVar[str]
@@ -26,12 +26,12 @@ class Check(abc.ABC):
     required: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Yield results, the one that tells most about the rest first."""
 
     def judge(
         self,
-        subject: Subject,
+        opened: Opened,
         value: float,
         threshold: float,
         *,
@@ -42,7 +42,7 @@ class Check(abc.ABC):
     ) -> CheckResult:
         """Return the result of holding a figure against the user's threshold, or this one."""
         name = f"{self.name}.{of}" if of else self.name
-        asked = subject.options.thresholds
+        asked = opened.options.thresholds
         threshold = asked.get(name, asked.get(self.name, threshold))
         return judged(
             name,
@@ -57,13 +57,14 @@ class Check(abc.ABC):
         )
 
 
-def results(check: Check, subject: Subject) -> tuple[CheckResult, ...]:
+def results(check: Check, opened: Opened) -> tuple[CheckResult, ...]:
     """Run a check. What it raises becomes a result; a check that looked at nothing has not run."""
     found: list[CheckResult] = []
     try:
-        found.extend(check.run(subject))
+        found.extend(check.run(opened))
     except CannotRunError as error:
-        found.append(not_run(check.name, _line(error), required=check.required))
+        required = check.required and not isinstance(error, NotOfferedError)
+        found.append(not_run(check.name, _line(error), required=required))
     except S2SearchError as error:
         where = str(error.fields.get("path") or error.fields.get("function") or "")
         found.append(

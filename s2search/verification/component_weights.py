@@ -5,11 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from s2search.exporters.component.package import PartPackage
-from s2search.verification.checks.weights import Expected, changes_nothing, difference, half_digest, harmed, told
-from s2search.verification.inspectors.stored import stored_tensors
+from s2search.verification.expected import changes_nothing, difference, half_digest, harmed, told
+from s2search.verification.inspectors.base import inspector_of
 from s2search.verification.result import CheckResult, judged
-
-_FOLDING = ("coreml",)  # what few constants say is computed first, and what changes nothing is left out
 
 
 def check_weights(package: PartPackage, model: nn.Module) -> CheckResult:
@@ -25,12 +23,12 @@ def check_weights(package: PartPackage, model: nn.Module) -> CheckResult:
     Raises:
         CheckError: A file cannot be read.
     """
-    expected, folds = Expected(model, model, 1), package.manifest.exporter in _FOLDING
-    wanted = expected.tensors
-    stored = list(stored_tensors(package))
+    inspector = inspector_of(package)
+    expected = inspector.expects(model, model, 1)
+    wanted, stored = expected.tensors, list(inspector.stored_tensors(package))
     differing: dict[str, str] = {}
     # What graphs of ONNX share comes once; a function of Core ML has all that it uses.
-    files = dict.fromkeys(tensor.file if folds else "" for tensor in stored)
+    files = dict.fromkeys(tensor.file if expected.shares else "" for tensor in stored)
     for file in files:
         ours = [tensor for tensor in stored if tensor.file == file or not file]
         found: set[str] = set()
@@ -43,7 +41,7 @@ def check_weights(package: PartPackage, model: nn.Module) -> CheckResult:
         digests = {half_digest(tensor.values.ravel()) for tensor in ours}
         for name in wanted.keys() - found:
             numbers = wanted[name].detach().numpy()
-            if not (folds and (changes_nothing(numbers) or half_digest(numbers.ravel()) in digests)):
+            if not (expected.shares and (changes_nothing(numbers) or half_digest(numbers.ravel()) in digests)):
                 differing.setdefault(name, harmed(wanted[name], others))
     differing = {name: differing[name] for name in wanted if name in differing}
     beside = len({tensor.name for tensor in stored if not expected.source_names(tensor.name)})

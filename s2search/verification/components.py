@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import count
@@ -17,7 +16,8 @@ from s2search.errors import S2SearchError
 from s2search.exporters.component.modules import DecoderPart, TextPart
 from s2search.exporters.component.package import PartPackage, source_digest
 from s2search.verification.component_weights import check_weights
-from s2search.verification.decoder_stream import DecoderStream, check_state, open_part_runtime, random_latents
+from s2search.verification.decoder_stream import DecoderStream, check_state, random_latents
+from s2search.verification.inspectors.base import inspector_of
 from s2search.verification.result import CheckResult, Verification, judged, keeps_promise
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def verify_part(
         except S2SearchError as error:
             found.append(CheckResult(name=name, status="failed", why=" ".join(str(error).split())))
     progress(steps, steps, "")
-    evaluated = manifest.exporter == "coreml" and sys.platform != "darwin"
+    emulation = inspector_of(package).emulation()
     return Verification(
         passed=keeps_promise(found),
         package=str(folder),
@@ -76,7 +76,7 @@ def verify_part(
         model_digest=manifest.source_digest,
         plan_digest=None,
         environment={
-            "runtime": "the evaluator, in place of Core ML" if evaluated else manifest.exporter,
+            "runtime": emulation.told if emulation else manifest.exporter,
             "platform": platform.platform(),
             "torch": version("torch"),
         },
@@ -103,7 +103,7 @@ def _parity(package: PartPackage, chunks: int, seed: int, say: Callable[[str], N
 
 
 def _texts(package: PartPackage, part: TextPart) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    runtime = open_part_runtime(package)
+    runtime = inspector_of(package).runtime(package)
     for prompt in PROMPTS:
         with torch.no_grad():
             wanted_BSE = part.encoder.encode([prompt])

@@ -9,17 +9,13 @@ import numpy as np
 import torch
 
 from s2search.exporters.component.package import PartPackage
-from s2search.exporters.onnx import OnnxPackage
 from s2search.exporters.package import NEW
-from s2search.exporters.stateful import HoldingRuntime
-from s2search.mil.program import Program
-from s2search.verification.checks.state import form_faults
+from s2search.exporters.stateful import StatefulRuntime
+from s2search.verification.inspectors.base import inspector_of
 from s2search.verification.result import CheckResult, judged, not_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from s2search.exporters.base import Runtime
 
 
 class DecoderStream:
@@ -32,8 +28,8 @@ class DecoderStream:
     """
 
     def __init__(self, package: PartPackage) -> None:
-        self._manifest, self._runtime = package.manifest, open_part_runtime(package)
-        self._state = self._runtime.make_state("first") if isinstance(self._runtime, HoldingRuntime) else None
+        self._manifest, self._runtime = package.manifest, inspector_of(package).runtime(package)
+        self._state = self._runtime.make_state("first") if isinstance(self._runtime, StatefulRuntime) else None
         self._cache: dict[str, NDArray[Any]] = {}
         self._function = "first"
 
@@ -42,7 +38,7 @@ class DecoderStream:
         inputs = {"latents": latents_BCTYX} | self._cache
         taken = [one for one in self._manifest.function(self._function).inputs if one.name not in self._manifest.held]
         given = {one.name: np.ascontiguousarray(inputs[one.name], one.dtype) for one in taken}
-        if isinstance(self._runtime, HoldingRuntime):
+        if isinstance(self._runtime, StatefulRuntime):
             outputs = self._runtime.call(self._function, given, self._state if self._manifest.held else None)
         else:
             outputs = self._runtime.run(self._function, given)
@@ -62,15 +58,6 @@ def random_latents(package: PartPackage, chunks: int, seed: int) -> Iterator[NDA
         yield torch.randn(package.manifest.function("first").inputs[0].shape, generator=generator).numpy()
 
 
-def open_part_runtime(package: PartPackage) -> Runtime:
-    """Return the runtime of a part's package: ONNX Runtime, or the evaluator in place of Core ML."""
-    if package.manifest.exporter == "onnx":
-        return OnnxPackage(package)
-    from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
-
-    return EvaluatedCoreML(package)
-
-
 def check_state(package: PartPackage, seed: int) -> CheckResult:
     """Look at how a program uses states, and whether `first` begins a stream whatever a state holds.
 
@@ -80,8 +67,7 @@ def check_state(package: PartPackage, seed: int) -> CheckResult:
     manifest = package.manifest
     if not manifest.held:
         return not_run("state", "the runtime keeps none: a cache is passed in and out", required=False)
-    programs = (Program.load(package.folder / one.file).function(one.name) for one in manifest.functions)
-    faults = [fault for program in programs for fault in form_faults(program, manifest)]
+    faults = inspector_of(package).state_faults(package)
     latents_BCTYX, later_BCTYX = random_latents(package, 2, seed)
     stream = DecoderStream(package)
     wanted_BCTYX = stream.decode(latents_BCTYX)

@@ -18,29 +18,23 @@ from pathlib import Path
 
 import numpy as np
 
-from s2search.exporters.base import exporter_of
 from s2search.exporters.package import FunctionSpec, Package
+from s2search.verification.inspectors.base import inspector_of
 
-_LIBRARIES = {
-    "onnx": "onnxruntime",
-    "executorch": "executorch.runtime",
-    "torch_program": "torch",
-    "coreml": "coremltools",
-}
 _FIRST = "denoise"
 
 
 def probe(package: Package, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """Return seconds of loading and of calls, and bytes that loading and calling took."""
     manifest = package.manifest
-    exporter = exporter_of(package)
-    if library := _LIBRARIES.get(manifest.exporter):
-        importlib.import_module(library)
+    inspector = inspector_of(package)
+    if inspector.library:
+        importlib.import_module(inspector.library)
     names = [function.name for function in manifest.functions]
     function = manifest.function(_FIRST if _FIRST in names else names[0])
     inputs = _zeros(function)
     before, marks = resident_bytes(), [clock()]
-    runtime = exporter.open(package)
+    runtime = inspector.runtime(package)
     for _ in range(2):
         runtime.run(function.name, inputs)
         marks.append(clock())
@@ -49,17 +43,8 @@ def probe(package: Package, clock: Callable[[], float] = time.perf_counter) -> d
         "call_s": marks[2] - marks[1],
         "memory_bytes": float(resident_bytes() - before),
     }
-    if manifest.exporter == "coreml":
-        from s2search.exporters.coreml.loading import measure_loading
-
-        with tempfile.TemporaryDirectory() as folder:
-            loading = measure_loading(package.folder / function.file, function.name, Path(folder), clock)
-        found |= {
-            "compile_s": loading.compile_s,
-            "first_load_s": loading.first_load_s,
-            "load_s": loading.load_s,
-            "compiled_bytes": float(loading.compiled_bytes),
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        found |= inspector.loading(package, function.name, Path(folder), clock)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,22 +14,17 @@ from torch.export import ExportedProgram
 from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.exporters.base import Exporter, Runtime, exporter_of
 from s2search.exporters.functions import trace_function
-from s2search.exporters.graph import decompositions, decompositions_of_attention
 from s2search.exporters.package import Package
 from s2search.exporters.step import FunctionName, Steps, StepShape
-from s2search.mil.evaluator import Mode
 from s2search.mil.library import quiet
 from s2search.network.network import S2DiT
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+from s2search.verification.inspectors.base import Emulation, Inspector, inspector_of
+from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Arrays = dict[str, "NDArray[Any]"]
-
-
-class CannotRunError(Exception):
-    """A check cannot run here: why, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +50,7 @@ class Options:
             raise InputError(f"a stream of {self.chunks} chunks", allowed="at least 1", remedy="correct --chunks")
 
 
-class Subject:
+class Opened:
     """A package under verification.
 
     Attributes:
@@ -69,7 +63,13 @@ class Subject:
         self, package: Package, options: Options | None = None, say: Callable[[str], Any] = lambda label: None
     ) -> None:
         self.package, self.options, self.say = package, options or Options(), say
-        self._evaluators: dict[Mode, EvaluatedCoreML] = {}
+        #: What its inspector reads once and needs again, by names of its own.
+        self.kept: dict[str, Any] = {}
+
+    @cached_property
+    def inspector(self) -> Inspector:
+        """What knows packages of this exporter."""
+        return inspector_of(self.package)
 
     @cached_property
     def exporter(self) -> Exporter:
@@ -135,30 +135,19 @@ class Subject:
             CannotRunError: There is no such runtime here.
         """
         try:
-            return self.evaluator() if self.evaluated else self.exporter.open(self.package)
+            return self.inspector.runtime(self.package)
         except InputError as error:
             raise CannotRunError(str(error)) from error
 
-    def evaluator(self, mode: Mode = "float16") -> EvaluatedCoreML:
-        """Return a Core ML package in an arithmetic of the evaluator. Its program is read once.
-
-        Raises:
-            InputError: The program cannot be read, or has operations without cover.
-        """
-        if mode not in self._evaluators:
-            first = next(iter(self._evaluators.values()), None)
-            self._evaluators[mode] = first.in_mode(mode) if first else EvaluatedCoreML(self.package, mode)
-        return self._evaluators[mode]
+    @property
+    def emulation(self) -> Emulation | None:
+        """What stands in for the runtime on this machine."""
+        return self.inspector.emulation()
 
     @property
     def mode(self) -> str:
-        """The arithmetic of `runtime` where it is the evaluator; else empty."""
-        return "float16" if self.evaluated else ""
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether the evaluator stands in for the runtime: Core ML runs on a Mac only."""
-        return self.package.manifest.exporter == "coreml" and sys.platform != "darwin"
+        """The arithmetic of `runtime` where it stands in for another; else empty."""
+        return self.emulation.mode if self.emulation else ""
 
     def functions(self) -> tuple[FunctionName, ...]:
         """Return the functions that the package has."""
@@ -208,16 +197,15 @@ class Subject:
 class _Programs(dict[FunctionName, ExportedProgram]):
     """Functions of a source, each traced when it is first asked for."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, opened: Opened) -> None:
         super().__init__()
-        self._subject = subject
+        self._opened = opened
 
     def __missing__(self, function: FunctionName) -> ExportedProgram:
-        fused = self._subject.package.manifest.exporter in ("coreml", "torch_program")
-        taken_apart = decompositions() if fused else decompositions_of_attention()
-        self._subject.say(f"tracing the source's {function}")
+        taken_apart = self._opened.inspector.decompositions()
+        self._opened.say(f"tracing the source's {function}")
         with quiet():
             self.update(
-                trace_function(self._subject.exported, "first" if function == "first" else "advance", taken_apart)
+                trace_function(self._opened.exported, "first" if function == "first" else "advance", taken_apart)
             )
         return self[function]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operation:
+class SourceOperation:
     """One operation of the source.
 
     Attributes:
@@ -56,16 +56,16 @@ class Reference:
     program: ExportedProgram
 
     @cached_property
-    def operations(self) -> tuple[Operation, ...]:
+    def operations(self) -> tuple[SourceOperation, ...]:
         """All operations that give one tensor, in the order in which they run."""
         specs = self.program.graph_signature.input_specs
         weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
         return tuple(_operations([node for node in self.program.graph.nodes if node.op == "call_function"], weights))
 
     @cached_property
-    def blocks(self) -> dict[str, tuple[Operation, ...]]:
+    def blocks(self) -> dict[str, tuple[SourceOperation, ...]]:
         """The operations of every block, in the order in which blocks run; `down#2` is the second time."""
-        blocks: dict[str, list[Operation]] = {}
+        blocks: dict[str, list[SourceOperation]] = {}
         for operation, block in zip(self.operations, turns([one.block for one in self.operations]), strict=True):
             blocks.setdefault(block, []).append(operation)
         return {block: tuple(operations) for block, operations in blocks.items()}
@@ -120,12 +120,14 @@ def folded(program: ExportedProgram, weight: str) -> list[Tensor]:
     return [x for x in values.values() if isinstance(x, Tensor)]
 
 
-def _operations(nodes: list[fx.Node], weights: Mapping[str, str]) -> Iterator[Operation]:
+def _operations(nodes: list[fx.Node], weights: Mapping[str, str]) -> Iterator[SourceOperation]:
     reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in nodes]
     for node, place in zip(nodes, places(reads), strict=True):
         if isinstance(node.meta.get("val"), Tensor):
             target = getattr(node.target, "__name__", None) or str(node.target)
-            yield Operation(name=node.name, target=target.removesuffix(".default"), block=block_of(place), module=place)
+            yield SourceOperation(
+                name=node.name, target=target.removesuffix(".default"), block=block_of(place), module=place
+            )
 
 
 def places(reads: Sequence[Sequence[str]]) -> list[str]:

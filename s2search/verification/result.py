@@ -16,6 +16,15 @@ from s2search.document import Document
 SCHEMA: Literal["s2search.verification/1"] = "s2search.verification/1"
 REPORT = "report.json"
 
+
+class CannotRunError(Exception):
+    """A check cannot run here: why, in one line."""
+
+
+class NotOfferedError(CannotRunError):
+    """The package's inspector does not offer what a check asks for: it has not run, and is not required."""
+
+
 Status = Literal["passed", "failed", "not_run"]
 Bound = Literal["at least", "at most"]
 

@@ -12,38 +12,38 @@ from typing import Any
 from s2search.errors import UnknownNameError
 from s2search.exporters.package import Package
 from s2search.verification.check import Check, results
-from s2search.verification.checks.activations import Activations
-from s2search.verification.checks.arithmetic import Arithmetic
-from s2search.verification.checks.blocks import Blocks
-from s2search.verification.checks.files import Files
-from s2search.verification.checks.latency import Latency
-from s2search.verification.checks.loading import Loading
-from s2search.verification.checks.operations import Lint
-from s2search.verification.checks.parity import Parity
-from s2search.verification.checks.placement import Placement
-from s2search.verification.checks.sizes import Sizes
-from s2search.verification.checks.state import HeldStates
-from s2search.verification.checks.streaming import Streaming
-from s2search.verification.checks.weights import Weights
-from s2search.verification.opened import Options, Subject
+from s2search.verification.checks.activations import ActivationsCheck
+from s2search.verification.checks.arithmetic import ArithmeticCheck
+from s2search.verification.checks.blocks import BlocksCheck
+from s2search.verification.checks.files import FilesCheck
+from s2search.verification.checks.latency import LatencyCheck
+from s2search.verification.checks.loading import LoadingCheck
+from s2search.verification.checks.operations import LintCheck
+from s2search.verification.checks.parity import ParityCheck
+from s2search.verification.checks.placement import PlacementCheck
+from s2search.verification.checks.sizes import SizesCheck
+from s2search.verification.checks.state import StateCheck
+from s2search.verification.checks.streaming import StreamingCheck
+from s2search.verification.checks.weights import WeightsCheck
+from s2search.verification.opened import Opened, Options
 from s2search.verification.result import CheckResult, Verification, keeps_promise
 
 CHECKS: tuple[Check, ...] = (
-    Files(),
-    Weights(),
-    Parity(),
-    Blocks(),
-    Streaming(),
-    HeldStates(),
-    Activations(),
-    Lint(),
-    Sizes(),
-    Loading(),
-    Placement(),
-    Latency(),
-    Arithmetic(),
+    FilesCheck(),
+    WeightsCheck(),
+    ParityCheck(),
+    BlocksCheck(),
+    StreamingCheck(),
+    StateCheck(),
+    ActivationsCheck(),
+    LintCheck(),
+    SizesCheck(),
+    LoadingCheck(),
+    PlacementCheck(),
+    LatencyCheck(),
+    ArithmeticCheck(),
 )
-_LIBRARIES = ("s2search", "torch", "numpy", "onnxruntime", "executorch", "coremltools")
+_DISTRIBUTIONS = ("s2search", "torch", "numpy")
 
 #: Called with checks done, checks to do, and what is being done.
 Progress = Callable[[int, int, str], Any]
@@ -72,39 +72,38 @@ def verify(
     for name in options.thresholds:
         if name.partition(".")[0] not in known:
             raise UnknownNameError("check with a threshold", name, known)
-    return inspect(Subject(package, options), checks, progress)
+    return inspect(Opened(package, options), checks, progress)
 
 
-def inspect(subject: Subject, checks: tuple[Check, ...], progress: Progress) -> Verification:
+def inspect(opened: Opened, checks: tuple[Check, ...], progress: Progress) -> Verification:
     """Run checks on a package that is loaded."""
     found: list[CheckResult] = []
     for done, check in enumerate(checks):
-        subject.say = partial(progress, done, len(checks))
-        subject.say(check.name)
-        found += results(check, subject)
+        opened.say = partial(progress, done, len(checks))
+        opened.say(check.name)
+        found += results(check, opened)
     progress(len(checks), len(checks), "")
-    manifest = subject.package.manifest
+    manifest = opened.package.manifest
     return Verification(
         passed=keeps_promise(found),
-        package=str(subject.package.folder),
+        package=str(opened.package.folder),
         exporter=manifest.exporter_text,
         precision=manifest.precision,
         model_digest=manifest.model_digest,
         plan_digest=manifest.plan_digest,
-        environment=_environment(subject),
+        environment=_environment(opened),
         checks=tuple(found),
     )
 
 
-def _environment(subject: Subject) -> dict[str, str]:
-    runtime = "the evaluator, in place of Core ML" if subject.evaluated else subject.package.manifest.exporter
+def _environment(opened: Opened) -> dict[str, str]:
     found = {
-        "runtime": runtime,
+        "runtime": opened.emulation.told if opened.emulation else opened.package.manifest.exporter,
         "platform": platform.platform(),
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    for name in _LIBRARIES:
+    for name in (*_DISTRIBUTIONS, *opened.inspector.distributions):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -30,7 +30,7 @@ def test_the_streaming_state_of_the_published_model_is_182_6_megabytes():
 
 
 def test_specifications_do_not_load_torch():
-    specifications = "lcha ssa full_attention kv_compressed_attention ends switches"
+    specifications = "lcha.spec softmax.ssa softmax.full softmax.kv_compressed ends.spec switches.spec layer.spec"
     imports = "; ".join(f"import s2search_blocks.{name}" for name in specifications.split())
     code = f"{imports}; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -299,7 +299,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 def test_without_pyav_the_remedy_is_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert error_of(read_video, tmp_path / "clip.mp4").endswith(
-        "PyAV is not installed; install the extra s2search[video]"
+        "PyAV is not installed; install its extra: pip install 's2search[video]'"
     )
 
 

@@ -276,7 +276,7 @@ def test_without_a_folder_or_diffusers_the_remedy_is_named(folder, monkeypatch):
     with pytest.raises(InputError, match="cannot do without the option 'folder'"):
         registry.create("codecs", "wan")
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    assert line_of(folder) == "diffusers is not installed; install the extra s2search[video]"
+    assert line_of(folder) == "diffusers is not installed; install its extra: pip install 's2search[video]'"
 
 
 def test_naming_it_does_not_import_diffusers():

@@ -20,8 +20,8 @@ from s2search.errors import CheckError, InputError
 from s2search.exporters.base import open_runtime
 from s2search.exporters.package import Package, file_entries, new_folder
 from s2search.exporters.step import StepShape
-from s2search.exporters.streamed import PackagedModel
-from s2search.exporters.torch_program import TorchProgram, check_archive
+from s2search.exporters.streamed import StreamedPackage
+from s2search.exporters.torch_program import TorchProgramExporter, check_archive
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory, labels):
     def progress(done, total, label):
         labels.append(label)
 
-    return TorchProgram().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package", progress)
+    return TorchProgramExporter().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package", progress)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_missing_file_is_named(package):
 
 
 def test_a_stream_of_another_size_is_refused(package):
-    model = PackagedModel(package, open_runtime(package))
+    model = StreamedPackage(package, open_runtime(package))
     with pytest.raises(InputError, match=r"the package streams 1 video of 3x4 tokens with .*, not 2 of 3x4"):
         StreamState.start(model, GRID, batch=2)
     with pytest.raises(InputError, match="the package streams 1 video of 3x4"):
@@ -104,7 +104,7 @@ def test_a_stream_of_another_size_is_refused(package):
 
 
 def test_a_state_of_a_package_is_saved_and_goes_on(package, tmp_path):
-    model = PackagedModel(package, open_runtime(package))
+    model = StreamedPackage(package, open_runtime(package))
     state = StreamState.start(model, GRID)
     latents, s, text = torch.ones(1, 16, 3, 6, 8), torch.zeros(1, 1), torch.ones(1, 5, 8)
     state = state.after(model.commit(latents, s, text, state.layers))
@@ -155,7 +155,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path):
 
 def test_only_a_float32_model_on_the_processor_is_exported(tmp_path):
     with pytest.raises(InputError, match="the model is bfloat16 on cpu; float32 on the processor"):
-        TorchProgram().export(tiny_model("S").bfloat16(), GRID, tmp_path / "package")
+        TorchProgramExporter().export(tiny_model("S").bfloat16(), GRID, tmp_path / "package")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_program_that_could_run_code_is_refused_before_it_is_loaded(
     package = dataclasses.replace(made, folder=tmp_path)
     manifest = package.manifest.function("advance")
     with pytest.raises((CheckError, InputError)) as raised:
-        TorchProgram().open(package).run(
+        TorchProgramExporter().open(package).run(
             "advance", {one.name: np.zeros(one.shape, one.dtype) for one in manifest.inputs}
         )
     assert line in str(raised.value)

@@ -13,7 +13,7 @@ from s2search_blocks.pieces.rotary import tables
 
 from s2search.block import Window
 from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.package import predicted_sizes
 from s2search.exporters.quantised import grid_bytes, matrices
 from s2search.exporters.step import Steps, StepShape
@@ -36,7 +36,7 @@ def model():
 @pytest.mark.parametrize("activations", [16, 8])
 @pytest.mark.parametrize("bits", [16, 8, 6, 4])
 def test_the_planner_counts_every_weight_with_the_bits_that_the_package_stores(model, bits, activations):
-    exporter = CoreML(bits=bits, activations=activations if bits < 16 else 16)
+    exporter = CoreMLExporter(bits=bits, activations=activations if bits < 16 else 16)
     parts, linears = exporter.precisions(model), matrices(model)
     bits_of = {f"{name}.weight": parts[part_of(name)].weight_bits for name in linears}
     stored_bits = sum(bits_of.get(name, 16) * x.numel() for name, x in model.named_parameters())
@@ -47,7 +47,7 @@ def test_the_planner_counts_every_weight_with_the_bits_that_the_package_stores(m
 @pytest.mark.parametrize("bits", [16, 8, 6, 4])
 def test_what_a_package_holds_beside_its_weights_is_little(model, bits):
     """Headers, tables of palettes and of rotary embeddings, and depthwise kernels as bands: 1.1 % of all 28 layers."""
-    exporter, preset = CoreML(bits=bits), model.config.preset
+    exporter, preset = CoreMLExporter(bits=bits), model.config.preset
     shape = StepShape(grid=GRID, frames=preset.chunk_frames, window=preset.window)
     written = exporter.predicted_weight_bytes(SimpleNamespace(model=model, shape=shape))
     predicted = predicted_sizes(model.config, GRID, shape.frames, shape.slots, exporter.precision)

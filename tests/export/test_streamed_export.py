@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.functions import trace_functions
 from s2search.exporters.graph import decompositions
 from s2search.exporters.package import Package
@@ -36,7 +36,7 @@ def export(preset: str, exporter: str, out: Path) -> list[str]:
 
 
 def test_a_coreml_package_is_what_coremltools_writes_of_a_model_in_memory_bit_by_bit(tmp_path):
-    model, exporter = tiny_model("SLS"), CoreML(layout="blocks", state="plain")
+    model, exporter = tiny_model("SLS"), CoreMLExporter(layout="blocks", state="plain")
     package = exporter.export(model, GRID, tmp_path / "package")
     steps = Steps(model, StepShape(grid=GRID, frames=3, window=model.config.preset.window))
     coremltools = load_coremltools()

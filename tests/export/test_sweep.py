@@ -12,12 +12,12 @@ import torch
 
 from s2search.errors import InputError
 from s2search.exporters import sweep as sweeping
-from s2search.exporters.sweep import Sweep, journal_path, sweep
+from s2search.exporters.sweep import PrecisionSweep, journal_path, sweep
 from s2search.network.network import S2DiT
 from s2search.precision.documents import Sensitivity
 from s2search.preset import Preset
 
-ASKED = Sweep(grid=(2, 2), precisions=("float16", "w8a8", "w4a16"), palette="uniform", chunks=1, mixtures=3)
+ASKED = PrecisionSweep(grid=(2, 2), precisions=("float16", "w8a8", "w4a16"), palette="uniform", chunks=1, mixtures=3)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_journal_of_another_sweep_or_of_other_weights_is_refused(model, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         sweep(model, ASKED, out, stop)
-    other = Sweep(grid=(2, 2), precisions=("w4a16",), palette="uniform", chunks=1)
+    other = PrecisionSweep(grid=(2, 2), precisions=("w4a16",), palette="uniform", chunks=1)
     with pytest.raises(InputError, match="belongs to another sweep"):
         sweep(model, other, out)
     other = copy.deepcopy(model)
@@ -110,11 +110,11 @@ def test_what_cannot_be_swept_is_refused_before_it_begins(model, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         sweep(model, ASKED, tmp_path / "none" / "s.json")
     with pytest.raises(InputError, match="w5a16"):
-        Sweep(grid=(2, 2), precisions=("w5a16",))
+        PrecisionSweep(grid=(2, 2), precisions=("w5a16",))
     with pytest.raises(InputError, match="each once"):
-        Sweep(grid=(2, 2), precisions=("w4a16", "w4a16"))
+        PrecisionSweep(grid=(2, 2), precisions=("w4a16", "w4a16"))
     with pytest.raises(InputError, match="at least 1 chunk"):
-        Sweep(grid=(2, 2), chunks=0)
+        PrecisionSweep(grid=(2, 2), chunks=0)
 
 
 COMMAND = (

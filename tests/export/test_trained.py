@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.report.verification import verdict
 from s2search.verification.verify import verify
 from tests.export.overfitted import GRID, overfitted
@@ -18,7 +18,7 @@ def model():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exporter", [CoreML(), CoreML(bits=4)], ids=lambda one: one.precision)
+@pytest.mark.parametrize("exporter", [CoreMLExporter(), CoreMLExporter(bits=4)], ids=lambda one: one.precision)
 def test_a_trained_model_is_verified(model, exporter, tmp_path):
     package = exporter.export(model, GRID, tmp_path / "package")
     found = verify(package.folder)

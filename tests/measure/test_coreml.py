@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from coremltools.models import compute_plan
 
-from s2search.exporters.coreml.exporter import CoreML as Exporter
+from s2search.exporters.coreml.exporter import CoreMLExporter as Exporter
 from s2search.exporters.coreml.form import LAYOUTS, STATE_KEEPERS, Form
 from s2search.measurement.coreml import CoreML
 from s2search.measurement.step_call import step_call

@@ -1,3 +1,4 @@
+import sys
 import time
 
 import pytest
@@ -39,8 +40,9 @@ def test_it_keeps_the_contract_of_profilers():
 
 
 def test_without_the_extra_it_says_which_one(monkeypatch):
-    monkeypatch.setattr(executorch_xnnpack, "find_spec", lambda name: None)
-    assert ExecuTorch().why_not() == "executorch is not installed; install the extra s2search[executorch]"
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    line = "executorch is not installed; install its extra: pip install 's2search[executorch]'"
+    assert ExecuTorch().why_not() == line
 
 
 def test_the_pool_has_the_threads_that_the_session_asks_for():

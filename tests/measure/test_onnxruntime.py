@@ -1,10 +1,10 @@
 import dataclasses
+import sys
 
 import onnxruntime
 import pytest
 import torch
 
-from s2search.measurement import onnxruntime as onnx_runtime
 from s2search.measurement.onnxruntime import OnnxRuntime
 from s2search.measurement.torch_call import torch_call
 from s2search.registry import create
@@ -53,8 +53,9 @@ def test_it_comes_by_name_and_options():
 
 
 def test_without_the_extra_it_says_which_one(monkeypatch):
-    monkeypatch.setattr(onnx_runtime, "find_spec", lambda name: None if name == "onnxscript" else object())
-    assert OnnxRuntime().why_not() == "onnxscript is not installed; install the extra s2search[onnxruntime]"
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    line = "onnxscript is not installed; install its extra: pip install 's2search[onnxruntime]'"
+    assert OnnxRuntime().why_not() == line
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA")

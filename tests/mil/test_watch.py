@@ -7,7 +7,7 @@ import torch
 from s2search.errors import InputError, UnknownNameError
 from s2search.mil.evaluator import MODES, Evaluator
 from s2search.mil.lint import lint
-from s2search.mil.watch import Peaks, Taps, compare, tensor_snr_db
+from s2search.mil.watch import KeptValues, Peaks, compare, tensor_snr_db
 from tests.mil.programs import builder, load
 
 X = np.linspace(-1, 1, 24, dtype=np.float16).reshape(2, 12)
@@ -98,7 +98,7 @@ def test_a_float32_operation_of_a_float16_program_is_not_rounded(tmp_path):
 def test_float16_mode_rounds_every_value_and_float32_mode_none(tmp_path):
     program = load(tmp_path, chain(3), [X])
     for mode in MODES:
-        taps = Taps(program.function(), ["projected", "squashed", "scaled"])
+        taps = KeptValues(program.function(), ["projected", "squashed", "scaled"])
         Evaluator(program, mode=mode).run({"x": torch.from_numpy(X)}, watch=[taps])
         assert list(taps.values) == ["projected", "squashed", "scaled"]
         rounded = [torch.equal(x, x.half().float()) for x in taps.values.values()]
@@ -107,7 +107,7 @@ def test_float16_mode_rounds_every_value_and_float32_mode_none(tmp_path):
 
 def test_a_tap_gives_the_named_value(tmp_path):
     run = evaluator(tmp_path, chain(3))
-    taps = Taps(run.function, ["scaled"])
+    taps = KeptValues(run.function, ["scaled"])
     run.run({"x": torch.from_numpy(X)}, watch=[taps])
     expected = 3 * np.tanh(X.astype(np.float32) @ WEIGHT.astype(np.float32).T)
     np.testing.assert_allclose(taps.values["scaled"], expected, rtol=1e-5, atol=1e-6)
@@ -115,7 +115,7 @@ def test_a_tap_gives_the_named_value(tmp_path):
 
 def test_a_tap_of_an_unknown_value_is_refused(tmp_path):
     with pytest.raises(UnknownNameError, match=r"no value of this program is called 'squash' .*'squashed'"):
-        Taps(evaluator(tmp_path, chain(3)).function, ["squash"])
+        KeptValues(evaluator(tmp_path, chain(3)).function, ["squash"])
 
 
 def test_a_comparison_names_the_first_operation_that_differs(tmp_path):

@@ -8,7 +8,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from s2search.cli.main import app
-from s2search.cli.main import recalibrate as cli_recalibrate
 from s2search.recalibration import recalibrate as module
 from s2search.recalibration.version import correction_text
 from s2search.report.recalibration import recalibration_text
@@ -51,7 +50,6 @@ def test_depth_and_candidates_are_those_asked_for(words):
     assert done.exception is None, done.exception
     for one in json.loads(done.stdout)["layouts"]:
         assert set(one["layout"]) <= set("LS2345")
-    assert cli_recalibrate.recalibrate.__doc__
 
 
 def test_a_report_fits_80_columns_and_says_when_nothing_is_gained(tmp_path):

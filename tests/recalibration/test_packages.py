@@ -40,7 +40,8 @@ def test_a_package_is_written_once_and_timed(profiler, exporter, module, tmp_pat
 
 def test_a_session_gets_the_threads_of_the_profiler(monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    from s2search.exporters.onnx import OnnxPackage
+    from s2search.exporters.onnx import LoadedOnnx
+    from s2search.verification.inspectors.onnx import OnnxInspector
 
     seen = []
     monkeypatch.setattr(
@@ -54,6 +55,7 @@ def test_a_session_gets_the_threads_of_the_profiler(monkeypatch):
     bench = PackageBench(profiler=registry.create("profilers", "onnxruntime[threads=2,pin=false]"), exporter="onnx")
     from pathlib import Path
 
-    for runtime in (bench._runtime(Stub(Path("nowhere"))), OnnxPackage(Stub(Path("nowhere")))):
+    package = Stub(Path("nowhere"))
+    for runtime in (OnnxInspector().runtime_of(bench.profiler, package), LoadedOnnx(package)):
         runtime._session("denoise.onnx")
     assert seen == [2, 0]

@@ -15,7 +15,7 @@ from s2search import registry
 from s2search.exporters.package import Package, write_manifest
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.verification.opened import Options, Subject
+from s2search.verification.opened import Opened, Options
 
 GRID = (3, 4)  # 64x48
 
@@ -43,7 +43,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def traced(exported: Path) -> dict[str, Any]:
     """The source's graphs: tracing takes longest, and they are the same for every copy."""
-    return {"programs": Subject(Package.load(exported)).programs, "graphs": {}}
+    return {"programs": Opened(Package.load(exported)).programs, "graphs": {}}
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def package(exported: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def subject(traced: dict[str, Any]) -> Callable[[Path], Subject]:
+def subject(traced: dict[str, Any]) -> Callable[[Path], Opened]:
     """Make a folder the subject of checks, with a short stream."""
 
-    def opened(folder: Path, **options: Any) -> Subject:
-        subject = Subject(Package.load(folder), Options(**{"chunks": 3, **options}))
+    def opened(folder: Path, **options: Any) -> Opened:
+        subject = Opened(Package.load(folder), Options(**{"chunks": 3, **options}))
         subject.__dict__.update(traced)
         return subject
 

@@ -17,7 +17,7 @@ from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
 from s2search.tables.table import DEFAULT_TABLE, LatencyTable, installed_tables
 from s2search.verification.check import results
-from s2search.verification.checks.arithmetic import Arithmetic
+from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.opened import Options
 
 PHONE = LatencyTable.load(installed_tables()[DEFAULT_TABLE])
@@ -38,7 +38,7 @@ def planned(budget: str = "10fps", **choices: object) -> Plan:
 
 def arithmetic(plan: Plan | None, table: str | None = None, **thresholds: float) -> tuple:
     subject = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds, table=table))
-    return results(Arithmetic(), subject)  # type: ignore[arg-type]
+    return results(ArithmeticCheck(), subject)  # type: ignore[arg-type]
 
 
 def test_both_policies_are_priced_and_the_one_asked_for_is_held_to_the_rate():

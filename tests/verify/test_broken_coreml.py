@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.package import Package, write_manifest
 from s2search.verification.check import results
-from s2search.verification.checks.blocks import Blocks
-from s2search.verification.checks.parity import Parity
-from s2search.verification.checks.streaming import LEAST_DB, Streaming, one_pass_db
-from s2search.verification.checks.weights import Weights
-from s2search.verification.opened import Options, Subject
+from s2search.verification.checks.blocks import BlocksCheck
+from s2search.verification.checks.parity import ParityCheck
+from s2search.verification.checks.streaming import LEAST_DB, StreamingCheck, one_pass_db
+from s2search.verification.checks.weights import WeightsCheck
+from s2search.verification.opened import Opened, Options
 from tests.verify.conftest import GRID, make_model
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
@@ -27,13 +27,13 @@ WEIGHTS = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return CoreML().export(make_model(), GRID, tmp_path_factory.mktemp("coreml") / "package").folder
+    return CoreMLExporter().export(make_model(), GRID, tmp_path_factory.mktemp("coreml") / "package").folder
 
 
 @pytest.fixture(scope="module")
 def programs(exported):
     """The source's graphs: tracing takes longest, and they are the same for every copy."""
-    return Subject(Package.load(exported)).programs
+    return Opened(Package.load(exported)).programs
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def package(exported, tmp_path):
 @pytest.fixture
 def subject(programs):
     def opened(folder):
-        subject = Subject(Package.load(folder), Options(chunks=3))
+        subject = Opened(Package.load(folder), Options(chunks=3))
         subject.__dict__["programs"] = programs
         return subject
 
@@ -108,14 +108,14 @@ def bindings(block):
 
 def test_a_whole_package_passes(package, subject):
     opened = subject(package)
-    for check in (Weights(), Parity(), Blocks(), Streaming()):
+    for check in (WeightsCheck(), ParityCheck(), BlocksCheck(), StreamingCheck()):
         assert {result.status for result in results(check, opened)} == {"passed"}, check.name
 
 
 def test_one_changed_weight_is_named_though_all_digests_are_right(package, subject):
     stored(package, weight_name("layers.1.attention.query.weight"))[3, 5] *= np.float16(1.01)
     renew(package)
-    (found,) = results(Weights(), subject(package))
+    (found,) = results(WeightsCheck(), subject(package))
     assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.attention.query.weight")
     assert "1 of 1,024 numbers" in found.why
 
@@ -129,7 +129,7 @@ def test_a_weight_that_is_left_out_is_named(package, subject):
         put(block, [one for one in copies(block) if lost not in [x.name for x in one.outputs]])
 
     edit(package, change, "first", "denoise", "commit", "advance")
-    (found,) = results(Weights(), subject(package))
+    (found,) = results(WeightsCheck(), subject(package))
     assert (found.status, found.where) == ("failed", "layers.1.attention.query.bias")
     assert "is not stored" in found.why
 
@@ -140,9 +140,9 @@ def test_swapped_layers_are_named(package, subject):
         one[:], other[:] = other.copy(), one.copy()
     renew(package)
     opened = subject(package)
-    (found,) = results(Weights(), opened)
+    (found,) = results(WeightsCheck(), opened)
     assert (found.status, found.value, found.where) == ("failed", 8, "layers.1.attention.query.weight")
-    assert of(results(Blocks(), opened), "blocks.float16").where in ("layers.1", "layers.2")
+    assert of(results(BlocksCheck(), opened), "blocks.float16").where in ("layers.1", "layers.2")
 
 
 def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_right(package, subject):
@@ -154,10 +154,10 @@ def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_rig
 
     edit(package, change, "denoise")
     opened = subject(package)
-    found = of(results(Parity(), opened), "parity.denoise")
+    found = of(results(ParityCheck(), opened), "parity.denoise")
     assert (found.status, found.mode) == ("failed", "float16")
     assert found.where.startswith("layers.1")
-    blocks = of(results(Blocks(), opened), "blocks.float16")
+    blocks = of(results(BlocksCheck(), opened), "blocks.float16")
     assert (blocks.status, blocks.required) == ("failed", True)
     assert {block for block, value in blocks.parts.items() if value < 50} == {"layers.1", "layers.2"}
 
@@ -178,11 +178,11 @@ def test_a_dropped_state_is_named(package, subject):
 
     edit(package, change, "denoise", "commit", "advance")
     opened = subject(package)
-    assert results(Weights(), opened)[0].status == "passed"
-    found = results(Parity(), opened)
+    assert results(WeightsCheck(), opened)[0].status == "passed"
+    found = results(ParityCheck(), opened)
     assert of(found, "parity.first").status == "passed"
     assert of(found, "parity.denoise").where.startswith("layers.1.attention")
-    assert of(results(Blocks(), opened), "blocks.float16").where == "layers.1"
+    assert of(results(BlocksCheck(), opened), "blocks.float16").where == "layers.1"
     streamed = one_pass_db(opened, "float16")
     assert streamed[0] > LEAST_DB["float16"] > streamed[1]
 
@@ -194,7 +194,7 @@ def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_
 
     edit(package, change, "advance")
     opened = subject(package)
-    found = results(Parity(), opened)
+    found = results(ParityCheck(), opened)
     assert [result.status for result in found] == ["passed", "passed", "passed", "failed"]
     assert found[-1].parts["new_tail_00"] < 10
     streamed = one_pass_db(opened, "float16")
@@ -221,7 +221,7 @@ def test_a_rope_offset_of_one_frame_is_named(package, subject):
     cosine[:], sine[:] = np.tile(turned.real, (2, 1)), np.concatenate((-turned.imag, turned.imag))
     renew(package)
     opened = subject(package)
-    assert results(Weights(), opened)[0].status == "passed"
-    found = of(results(Blocks(), opened), "blocks.float16")
+    assert results(WeightsCheck(), opened)[0].status == "passed"
+    found = of(results(BlocksCheck(), opened), "blocks.float16")
     assert found.status == "failed"
     assert found.where in ("layers.1", "layers.2")

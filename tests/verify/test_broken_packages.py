@@ -10,10 +10,10 @@ from onnx import helper, numpy_helper
 
 from s2search.exporters.package import Package, write_manifest
 from s2search.verification.check import results
-from s2search.verification.checks.files import Files
-from s2search.verification.checks.parity import Parity
-from s2search.verification.checks.streaming import Streaming
-from s2search.verification.checks.weights import Weights
+from s2search.verification.checks.files import FilesCheck
+from s2search.verification.checks.parity import ParityCheck
+from s2search.verification.checks.streaming import StreamingCheck
+from s2search.verification.checks.weights import WeightsCheck
 from s2search.verification.result import CheckResult
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
@@ -29,7 +29,7 @@ def renew(package: Path) -> None:
 
 def test_a_whole_package_passes(package, subject):
     opened = subject(package)
-    for check in (Files(), Weights(), Parity(), Streaming()):
+    for check in (FilesCheck(), WeightsCheck(), ParityCheck(), StreamingCheck()):
         assert {result.status for result in results(check, opened)} == {"passed"}, check.name
 
 
@@ -37,8 +37,8 @@ def test_one_changed_weight_is_named_though_all_digests_are_right(package, store
     stored_weight("layers.1.attention.query.weight")[3, 5] *= 1.01
     renew(package)
     opened = subject(package)
-    assert results(Files(), opened)[0].status == "passed"
-    (found,) = results(Weights(), opened)
+    assert results(FilesCheck(), opened)[0].status == "passed"
+    (found,) = results(WeightsCheck(), opened)
     assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.attention.query.weight")
     assert "1 of 1,024 numbers" in found.why
 
@@ -46,7 +46,7 @@ def test_one_changed_weight_is_named_though_all_digests_are_right(package, store
 def test_parity_names_the_operation_of_a_changed_weight(package, stored_weight, subject):
     stored_weight("layers.1.attention.query.weight")[3, 5] += 1
     renew(package)
-    found = of(results(Parity(), subject(package)), "parity.first")
+    found = of(results(ParityCheck(), subject(package)), "parity.first")
     assert found.status == "failed"
     assert found.where.startswith("layers.1.attention.query: linear (linear_")
 
@@ -57,7 +57,7 @@ def test_a_small_weight_inside_one_graph_is_named(package, edit_graph, subject):
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.0001), tensor.name))
 
     edit_graph(change, "commit")
-    (found,) = results(Weights(), subject(package))
+    (found,) = results(WeightsCheck(), subject(package))
     assert (found.status, found.where) == ("failed", "layers.2.attention.key_norm.weight")
     assert "commit.onnx" in found.why
 
@@ -70,10 +70,10 @@ def test_swapped_layers_are_named(package, edit_graph, subject):
 
     edit_graph(change)
     opened = subject(package)
-    (found,) = results(Weights(), opened)
+    (found,) = results(WeightsCheck(), opened)
     assert (found.status, found.where) == ("failed", "layers.1.table_6D")
     assert found.value == sum(name.startswith(("layers.1.", "layers.2.")) for name in opened.source.state_dict())
-    first = of(results(Parity(), opened), "parity.first")
+    first = of(results(ParityCheck(), opened), "parity.first")
     assert first.status == "failed"
     assert first.where.startswith("layers.1: ")
 
@@ -88,8 +88,8 @@ def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_rig
 
     edit_graph(change)
     opened = subject(package)
-    assert results(Weights(), opened)[0].status == "passed"
-    found = of(results(Parity(), opened), "parity.denoise")
+    assert results(WeightsCheck(), opened)[0].status == "passed"
+    found = of(results(ParityCheck(), opened), "parity.denoise")
     assert found.status == "failed"
     assert found.where.startswith("layers.1: ")
 
@@ -104,12 +104,12 @@ def test_a_dropped_state_is_named(package, edit_graph, subject):
 
     edit_graph(change, "denoise", "commit", "advance")
     opened = subject(package)
-    assert results(Weights(), opened)[0].status == "passed"
-    found = results(Parity(), opened)
+    assert results(WeightsCheck(), opened)[0].status == "passed"
+    found = results(ParityCheck(), opened)
     assert of(found, "parity.first").status == "passed"
     assert of(found, "parity.denoise").where.startswith("layers.1.attention: ")
     assert {of(found, f"parity.{name}").status for name in ("denoise", "advance")} == {"failed"}
-    streamed = of(results(Streaming(), opened), "stream.reuse_last")
+    streamed = of(results(StreamingCheck(), opened), "stream.reuse_last")
     assert (streamed.status, streamed.where) == ("failed", "chunk 1 is the first below")
     assert streamed.parts["chunk 0"] > 90
 
@@ -123,13 +123,13 @@ def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_
 
     edit_graph(change, "advance")
     opened = subject(package)
-    found = results(Parity(), opened)
+    found = results(ParityCheck(), opened)
     assert [result.status for result in found] == ["passed", "passed", "passed", "failed"]
     assert found[-1].parts["new_tail_00"] < 10
-    streamed = of(results(Streaming(), opened), "stream.reuse_last")
+    streamed = of(results(StreamingCheck(), opened), "stream.reuse_last")
     assert streamed.status == "failed"
     assert streamed.parts["chunk 0"] > 90 > streamed.parts["chunk 1"]
-    assert of(results(Streaming(), opened), "stream.clean_pass").status == "passed"
+    assert of(results(StreamingCheck(), opened), "stream.clean_pass").status == "passed"
 
 
 def test_a_rope_offset_of_one_frame_is_named(package, edit_graph, subject):
@@ -144,7 +144,7 @@ def test_a_rope_offset_of_one_frame_is_named(package, edit_graph, subject):
 
     edit_graph(change, "denoise")
     opened = subject(package)
-    assert results(Weights(), opened)[0].status == "passed"
-    found = results(Parity(), opened)
+    assert results(WeightsCheck(), opened)[0].status == "passed"
+    found = results(ParityCheck(), opened)
     assert [result.name for result in found if result.status == "failed"] == ["parity.denoise"]
     assert of(found, "parity.denoise").where.startswith("layers.1.attention: view (view_")

@@ -6,11 +6,12 @@ from torch import nn
 
 from s2search.exporters.package import Package
 from s2search.verification.check import results
-from s2search.verification.checks.activations import Watch
-from s2search.verification.checks.arithmetic import Arithmetic
-from s2search.verification.checks.latency import Latency
-from s2search.verification.checks.operations import Lint, convolutions
-from s2search.verification.checks.sizes import Sizes
+from s2search.verification.checks.activations import SourceWatch
+from s2search.verification.checks.arithmetic import ArithmeticCheck
+from s2search.verification.checks.latency import LatencyCheck
+from s2search.verification.checks.operations import LintCheck
+from s2search.verification.checks.sizes import SizesCheck
+from s2search.verification.inspectors.onnx import convolutions
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 
@@ -25,21 +26,21 @@ class Overflow(nn.Module):
 
 
 def test_the_first_operation_that_is_not_finite_is_named():
-    watch, model = Watch(), Overflow()
+    watch, model = SourceWatch(), Overflow()
     with torch.no_grad(), watch.modules(model), watch:
         model(torch.tensor([250.0], dtype=torch.float16))
     assert watch.first_non_finite == "aten.mul.Tensor in or after first"
 
 
 def test_the_largest_activation_is_named():
-    watch, model = Watch(), Overflow()
+    watch, model = SourceWatch(), Overflow()
     with torch.no_grad(), watch.modules(model), watch:
         model(torch.tensor([2.0, -3.0]))
     assert (watch.largest, watch.at) == (900.0, "aten.mul.Tensor in or after first")
     assert not watch.first_non_finite
 
 
-@pytest.mark.parametrize("check", [Latency(), Arithmetic()])
+@pytest.mark.parametrize("check", [LatencyCheck(), ArithmeticCheck()])
 def test_what_cannot_run_is_listed_with_its_reason(check, exported, subject):
     (found,) = results(check, subject(exported))
     assert (found.status, found.required, found.value) == ("not_run", False, None)
@@ -47,20 +48,20 @@ def test_what_cannot_run_is_listed_with_its_reason(check, exported, subject):
 
 
 def test_a_measurement_without_a_plan_has_not_run(exported, subject):
-    (found,) = results(Latency(), subject(exported, measure=True))
+    (found,) = results(LatencyCheck(), subject(exported, measure=True))
     assert found.status == "not_run"
     assert "no plan" in found.why
 
 
 def test_the_state_has_the_bytes_that_were_foretold(package, subject):
-    state, _ = results(Sizes(), subject(package))
+    state, _ = results(SizesCheck(), subject(package))
     assert (state.status, state.value) == ("passed", 0)
     manifest = package / "manifest.json"
     before = Package.load(package).manifest.sizes.predicted_state_bytes
     manifest.write_text(
         manifest.read_text().replace(f'"predicted_state_bytes": {before}', f'"predicted_state_bytes": {before // 2}')
     )
-    state, _ = results(Sizes(), subject(package))
+    state, _ = results(SizesCheck(), subject(package))
     assert (state.status, state.value) == ("failed", 100)
 
 
@@ -73,7 +74,9 @@ def test_a_convolution_over_three_axes_is_found(package, edit_graph, subject):
         next(tensor for tensor in graph.initializer if tensor.name == node.input[1]).dims.append(1)
         found.extend(convolutions(graph, "first"))
 
-    assert {one.status for one in results(Lint(), subject(package)) if one.required} == {"passed"}
+    assert {one.status for one in results(LintCheck(), subject(package)) if one.required} == {"passed"}
     edit_graph(change, "first")
     assert found == [("conv_3d", "Conv in first")]
-    assert [one.status for one in results(Lint(), subject(package))] == ["not_run"]  # its shapes contradict each other
+    assert [one.status for one in results(LintCheck(), subject(package))] == [
+        "not_run"
+    ]  # its shapes contradict each other

@@ -12,12 +12,12 @@ from s2search.cli.main import app
 from s2search.errors import S2SearchError
 from s2search.exporters.package import Package
 from s2search.verification import verify as verification
-from s2search.verification.checks.files import Files
-from s2search.verification.checks.latency import Latency
-from s2search.verification.checks.parity import Parity
-from s2search.verification.checks.sizes import Sizes
-from s2search.verification.checks.streaming import Streaming
-from s2search.verification.checks.weights import Weights
+from s2search.verification.checks.files import FilesCheck
+from s2search.verification.checks.latency import LatencyCheck
+from s2search.verification.checks.parity import ParityCheck
+from s2search.verification.checks.sizes import SizesCheck
+from s2search.verification.checks.streaming import StreamingCheck
+from s2search.verification.checks.weights import WeightsCheck
 from tests.verify.test_result import check_report
 
 QUICK = ("--chunks", "2")
@@ -26,7 +26,11 @@ QUICK = ("--chunks", "2")
 @pytest.fixture
 def verify(monkeypatch, capsys):
     """Run the command in this process, with the checks that need no tracing."""
-    monkeypatch.setattr(verification, "CHECKS", (Files(), Weights(), Parity(), Streaming(), Sizes(), Latency()))
+    monkeypatch.setattr(
+        verification,
+        "CHECKS",
+        (FilesCheck(), WeightsCheck(), ParityCheck(), StreamingCheck(), SizesCheck(), LatencyCheck()),
+    )
 
     def run(*words):
         code = app(["verify", *map(str, words), *QUICK], standalone_mode=False)

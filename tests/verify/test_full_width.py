@@ -8,14 +8,14 @@ import sys
 import pytest
 import torch
 
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.mil.evaluator import MODES
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.verification.bisect import look_inside
 from s2search.verification.checks.blocks import blocks_alone_db, ends_of_blocks
 from s2search.verification.checks.streaming import one_pass_db
-from s2search.verification.opened import Options, Subject
+from s2search.verification.opened import Opened, Options
 
 GRID = (18, 32)  # 512x288
 CHUNKS = 16
@@ -39,7 +39,7 @@ def blocks_db(subject, mode):
 
 @pytest.mark.slow
 def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunks(tmp_path):
-    subject = Subject(CoreML().export(pair(gaussian=True), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+    subject = Opened(CoreMLExporter().export(pair(gaussian=True), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
     found = {mode: blocks_db(subject, mode) for mode in MODES}
     assert min(found["float16"].values()) >= 60
     assert min(found["pessimistic"].values()) >= 40
@@ -54,8 +54,8 @@ def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunk
 )
 def test_compressed_layers_of_full_width_keep_25_db_where_their_weights_can(bits, gaussian, least_db, tmp_path):
     """16 values hold a Gaussian tensor to 20.2 dB at best (Max, 1960), evenly spaced ones to 19; measured 19.0."""
-    exporter = CoreML(bits=bits, palette="uniform")  # k-means takes minutes per layer at this width
-    subject = Subject(exporter.export(pair(gaussian=gaussian), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+    exporter = CoreMLExporter(bits=bits, palette="uniform")  # k-means takes minutes per layer at this width
+    subject = Opened(exporter.export(pair(gaussian=gaussian), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
     found = blocks_db(subject, "float16")
     sys.stdout.write(f"{bits} bits, gaussian={gaussian}: {found}\n")
     assert min(found.values()) >= least_db

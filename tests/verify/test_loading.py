@@ -11,7 +11,8 @@ from s2search.exporters.package import Manifest, Sizes
 from s2search.network.config import ModelConfig
 from s2search.preset import PRESETS
 from s2search.verification.check import results
-from s2search.verification.checks.loading import Loading
+from s2search.verification.checks.loading import LoadingCheck
+from s2search.verification.inspectors.coreml import CoreMLInspector
 from s2search.verification.load_probe import resident_bytes
 from s2search.verification.opened import Options
 
@@ -34,10 +35,10 @@ MANIFEST = Manifest(
 )
 
 
-def loaded(*, measure=True, evaluated=False, folder="nowhere"):
+def loaded(*, measure=True, emulation=None, folder="nowhere"):
     package = SimpleNamespace(manifest=MANIFEST, folder=folder)
     return SimpleNamespace(
-        package=package, options=Options(measure=measure), evaluated=evaluated, say=lambda label: None
+        package=package, options=Options(measure=measure), emulation=emulation, say=lambda label: None
     )
 
 
@@ -54,7 +55,7 @@ def of_a_mac(package):
 
 
 def test_every_figure_is_reported_and_none_is_required():
-    found = {one.name: one for one in results(Loading(measure=of_a_mac), loaded())}
+    found = {one.name: one for one in results(LoadingCheck(measure=of_a_mac), loaded())}
     assert {name: (one.value, one.unit) for name, one in found.items()} == {
         "loading.compile": (7.0, "s"),
         "loading.first_load": (5.0, "s"),
@@ -71,17 +72,17 @@ def test_every_figure_is_reported_and_none_is_required():
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"evaluated": True}, "only a Mac compiles and loads Core ML packages"),
+        ({"emulation": CoreMLInspector().emulation()}, "only a Mac compiles and loads Core ML packages"),
         ({"measure": False}, "not asked for; give --measure"),
     ],
 )
 def test_what_cannot_be_loaded_here_has_not_run_and_says_why(asked, reason):
-    (found,) = results(Loading(measure=of_a_mac), loaded(**asked))
+    (found,) = results(LoadingCheck(measure=of_a_mac), loaded(**asked))
     assert (found.status, found.required, found.why) == ("not_run", False, reason)
 
 
 def test_a_process_that_fails_is_named_with_its_last_line():
-    (found,) = results(Loading(), loaded(folder="/no/such/package"))
+    (found,) = results(LoadingCheck(), loaded(folder="/no/such/package"))
     assert found.status == "not_run"
     assert "ends with 1: s2search.errors.InputError: there is no package '/no/such/package'" in found.why
 
@@ -107,7 +108,7 @@ def test_the_size_of_a_process_grows_with_what_it_holds_though_it_was_larger_onc
 
 @pytest.mark.slow
 def test_a_real_package_is_loaded_in_a_process_of_its_own(exported, subject):
-    found = {one.name: one for one in results(Loading(), subject(exported, measure=True))}
+    found = {one.name: one for one in results(LoadingCheck(), subject(exported, measure=True))}
     assert found.keys() == {"loading.first", "loading.memory"}
     assert found["loading.first"].value > 0
     assert found["loading.memory"].parts["measured_bytes"] > 0

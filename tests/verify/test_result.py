@@ -13,8 +13,7 @@ from rich.console import Console
 from s2search.errors import CheckError
 from s2search.report.verification import verification_text
 from s2search.verification.check import Check, results
-from s2search.verification.opened import CannotRunError
-from s2search.verification.result import CheckResult, Verification, judged, keeps_promise, not_run
+from s2search.verification.result import CannotRunError, CheckResult, Verification, judged, keeps_promise, not_run
 
 #: What a reader of report.json may count on.
 SCHEMA = {

@@ -12,10 +12,11 @@ from s2search import registry
 from s2search.exporters.package import Package, write_manifest
 from s2search.testing.exporters import GRID, tiny_model
 from s2search.verification.check import results
-from s2search.verification.checks.files import Files
-from s2search.verification.checks.weights import Weights
-from s2search.verification.inspectors.executorch import digest_of, executorch_tensors
-from s2search.verification.opened import Options, Subject
+from s2search.verification.checks.files import FilesCheck
+from s2search.verification.checks.weights import WeightsCheck
+from s2search.verification.inspectors.executorch import ExecuTorchInspector
+from s2search.verification.inspectors.stored_tensor import digest_of
+from s2search.verification.opened import Opened, Options
 from s2search.verification.verify import verify
 
 pytestmark = pytest.mark.slow  # exports a whole model
@@ -36,7 +37,7 @@ def package(exported: Path, tmp_path: Path) -> Path:
 
 def stored(package: Path, name: str) -> np.memmap:
     """Give a weight's numbers in the program's file, to be changed in place."""
-    weight = dict(Subject(Package.load(package)).source.state_dict())[name].numpy().astype("<f4")
+    weight = dict(Opened(Package.load(package)).source.state_dict())[name].numpy().astype("<f4")
     data = (package / "model.pte").read_bytes()
     assert data.count(weight.tobytes()) == 1, "a test needs the place of the weight"
     return np.memmap(package / "model.pte", "<f4", "r+", data.index(weight.tobytes()), weight.shape)
@@ -44,9 +45,9 @@ def stored(package: Path, name: str) -> np.memmap:
 
 def weights_of(package: Path):
     write_manifest(package, Package.load(package).manifest)
-    subject = Subject(Package.load(package))
-    assert results(Files(), subject)[0].status == "passed"
-    (found,) = results(Weights(), subject)
+    subject = Opened(Package.load(package))
+    assert results(FilesCheck(), subject)[0].status == "passed"
+    (found,) = results(WeightsCheck(), subject)
     return found
 
 
@@ -59,7 +60,7 @@ def test_a_whole_package_is_verified(exported, tmp_path):
 
 
 def test_every_constant_of_xnnpack_has_the_name_of_its_numbers(exported):
-    named = [one for one in executorch_tensors(Package.load(exported)) if one.values.size > 256]
+    named = [one for one in ExecuTorchInspector().stored_tensors(Package.load(exported)) if one.values.size > 256]
     assert len(named) > 20
     assert all(one.name == digest_of(one.values) for one in named)
 
@@ -93,7 +94,7 @@ def test_swapped_layers_are_named(package):
 
 
 def test_a_kernel_of_a_convolution_that_was_changed_is_named(package):
-    model = Subject(Package.load(package)).source
+    model = Opened(Package.load(package)).source
     kernel = model.get_parameter("layers.1.attention.local.depthwise.bias").numpy().repeat(3)
     data = (package / "model.pte").read_bytes()
     at = data.index(kernel.astype("<f4").tobytes())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from s2search.block import Window
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.coreml.form import Form
 from s2search.exporters.past import StepShape
 from s2search.measurement.coreml_item import convert_item
@@ -80,7 +80,7 @@ def test_an_exported_step_has_the_operations_of_the_parts_that_are_timed(form, t
     """The promise of a table is about the graphs that are shipped: the sum of the parts is the whole."""
     items = {item.key: item for item in campaign_items(MINIATURE, "48x48", scenarios=["stream"])}
     shape = items["stream lcha 1x3x3"].shape
-    exporter = CoreML(layout=form.layout, state=form.state)
+    exporter = CoreMLExporter(layout=form.layout, state=form.state)
     model = S2DiT.from_preset(MINIATURE, "LS").eval().requires_grad_(False)
     window = Window(frames=shape.context_frames)
     steps = exporter.steps(model, StepShape(grid=(3, 3), frames=shape.frames, window=window))

@@ -28,7 +28,7 @@ _BEFORE = 2  # frames that a causal convolution sees before its own
 _LEAST = 2.0**-14  # the smallest normal number of float16
 
 
-class Stream:
+class FrameStream:
     """What causal convolutions saw before this call, in the order in which they work, and what they see last in it.
 
     Args:
@@ -63,7 +63,7 @@ class WanDecoder(nn.Module):
 
     def forward(self, latents_BCTYX: Tensor, *cache: Tensor, begins: bool) -> tuple[Tensor, ...]:
         """Return video_BCTYX from -1 to 1, and the cache after it; a stream begins without one."""
-        stream = Stream(cache, begins=begins)
+        stream = FrameStream(cache, begins=begins)
         x_TCYX = latents_BCTYX[0].transpose(0, 1) * self.std + self.mean
         y_TCYX = self.decoder(self.post_quant_conv(x_TCYX, stream), stream)
         return (y_TCYX.clamp(-1, 1).transpose(0, 1)[None], *stream.after)
@@ -76,7 +76,7 @@ class _Decoder(nn.Module):
         self.up_blocks = nn.ModuleList(_Up(block) for block in decoder.up_blocks)
         self.norm_out, self.conv_out = _Norm(decoder.norm_out), _causal(decoder.conv_out)
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         x_TCYX = self.mid_block(self.conv_in(x_TCYX, stream), stream)
         for block in self.up_blocks:
             x_TCYX = block(x_TCYX, stream)
@@ -90,7 +90,7 @@ class _Middle(nn.Module):
         self.resnets = nn.ModuleList(_Residual(one) for one in block.resnets)
         self.attentions = nn.ModuleList(_Attention(one) for one in block.attentions if one is not None)
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         first, *others = self.resnets
         x_TCYX = first(x_TCYX, stream)
         for attention, resnet in zip(self.attentions, others, strict=True):
@@ -110,7 +110,7 @@ class _Up(nn.Module):
         self.upsampler = None if upsampler is None else _Upsampling(upsampler)
         self.shortcut = None if shortcut is None else _Repeated(shortcut)
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         y_TCYX = x_TCYX
         for resnet in self.resnets:
             y_TCYX = resnet(y_TCYX, stream)
@@ -128,7 +128,7 @@ class _Residual(nn.Module):
         self.norm2, self.conv2 = _Norm(block.norm2), _causal(block.conv2)
         self.conv_shortcut = None if isinstance(block.conv_shortcut, nn.Identity) else _causal(block.conv_shortcut)
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         short_TCYX = x_TCYX if self.conv_shortcut is None else self.conv_shortcut(x_TCYX, stream)
         y_TCYX = self.conv1(torch.nn.functional.silu(self.norm1(x_TCYX)), stream)
         y_TCYX = self.conv2(torch.nn.functional.silu(self.norm2(y_TCYX)), stream)
@@ -158,14 +158,14 @@ class _Upsampling(nn.Module):
         self.resample = nn.ModuleList([nn.Identity(), _plain(block.resample[1])])
         self.time_conv = _causal(block.time_conv) if block.mode == "upsample3d" else None
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         if self.time_conv is not None:
             x_TCYX = self._in_time(x_TCYX, stream)
         larger_TCYX = torch.nn.functional.interpolate(x_TCYX, scale_factor=2.0, mode="nearest")
         y_TCYX: Tensor = self.resample[1](larger_TCYX)
         return y_TCYX
 
-    def _in_time(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def _in_time(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         alone_TCYX, rest_TCYX = x_TCYX[: int(stream.first)], x_TCYX[int(stream.first) :]
         if not len(rest_TCYX):
             stream.after.append(_padded(x_TCYX[:0], _BEFORE))
@@ -184,7 +184,7 @@ class _Repeated(nn.Module):
         place_OT = torch.arange(block.in_channels).repeat_interleave(block.repeats).view(-1, self.frames, self.side**2)
         self.places = place_OT.transpose(0, 1).flatten()
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:
         more_TCYX = x_TCYX[:, self.places].reshape(len(x_TCYX) * self.frames, -1, *x_TCYX.shape[2:])
         y_TCYX = torch.pixel_shuffle(more_TCYX, self.side)
         return y_TCYX[self.frames - 1 :] if stream.first else y_TCYX
@@ -210,7 +210,7 @@ class _Causal(nn.Conv2d):
 
     reach: int
 
-    def forward(self, x_TCYX: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]  # a stream as well
+    def forward(self, x_TCYX: Tensor, stream: FrameStream) -> Tensor:  # type: ignore[override]  # a stream as well
         return super().forward(stream.behind_its_past(x_TCYX) if self.reach > 1 else x_TCYX)
 
 

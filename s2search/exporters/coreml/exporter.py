@@ -28,10 +28,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2search.errors import InputError
+from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import NumberType, Package, Progress
-from s2search.exporters.stateful import Arrays, HeldState, HoldingRuntime
+from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
 from s2search.precision.documents import Palette, PrecisionPlan
 from s2search.precision.part import PartPrecision, package_precision, part_of
 
@@ -49,7 +49,7 @@ _CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreML(Exporter):
+class CoreMLExporter(Exporter):
     """Exports Core ML packages anywhere, and runs them on a Mac.
 
     Attributes:
@@ -96,8 +96,9 @@ class CoreML(Exporter):
         return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
     def why_not(self) -> str | None:
-        """Return None: coremltools is always there. See the base class."""
-        return None
+        """Return which library is missing. See the base class."""
+        missing = missing_extra("coremltools", "torch")
+        return str(missing) if missing else None
 
     def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
         """Return the precision of every part of a model.
@@ -171,7 +172,7 @@ class CoreML(Exporter):
             add_parts(several.specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
             hold_states(several.specification, held)
             config = steps.model.config
-            metadata = {"s2search.model": config.digest, "s2search.planner.plan": config.plan_digest or "none"}
+            metadata = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
             several.save(folder / _FILE, default=_DEFAULT, metadata=metadata)
         if self._plan is not None:
             self._plan.save(folder / Path(self.mixed).name)
@@ -188,7 +189,7 @@ class CoreML(Exporter):
                 f"Core ML does not run on {system}",
                 remedy="take the package to a Mac; s2search verify evaluates it here",
             )
-        return CoreMLPackage(package)
+        return LoadedCoreML(package)
 
     @cached_property
     def _plan(self) -> PrecisionPlan | None:
@@ -236,7 +237,7 @@ def _temporary_files_in(folder: Path) -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-class CoreMLPackage(HoldingRuntime):
+class LoadedCoreML(StatefulRuntime):
     """Core ML's own models, one per function, each loaded when it is first called. It takes a Mac.
 
     Not run on one yet: tested with an imitation of coremltools 9's MLModel and MLState.

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2search.errors import InputError, UnknownNameError
+from s2search.errors import InputError, UnknownNameError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.executorch.delegates import DELEGATES
 from s2search.exporters.package import Package, Progress
@@ -31,7 +30,7 @@ _FILE = "model.pte"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExecuTorch(Exporter):
+class ExecuTorchExporter(Exporter):
     """Exports ExecuTorch programs, and runs them in its Python runtime on this machine's processor.
 
     Attributes:
@@ -46,8 +45,8 @@ class ExecuTorch(Exporter):
 
     def why_not(self) -> str | None:
         """Return that the library is missing. See the base class."""
-        if find_spec("executorch") is None:
-            return "executorch is not installed; install the extra s2search[executorch]"
+        if missing := missing_extra("executorch", "torch"):
+            return str(missing)
         return DELEGATES[self.delegate].why_not()
 
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
@@ -86,10 +85,10 @@ class ExecuTorch(Exporter):
             raise InputError(problem)
         if problem := DELEGATES[self.delegate].why_not_run():
             raise InputError(problem)
-        return ExecuTorchPackage(package)
+        return LoadedExecuTorch(package)
 
 
-class ExecuTorchPackage(Runtime):
+class LoadedExecuTorch(Runtime):
     """A loaded program; each method is loaded when it is first called."""
 
     def __init__(self, package: Package) -> None:

@@ -1,7 +1,7 @@
 """How large numbers become on their way, and the first operation that gives one that is not finite.
 
 The source says it: every operation of one pass is watched, in the package's own precision. That is an estimate of the
-package; for Core ML the evaluator also watches the program itself.
+package; where its inspector can watch the package itself, that is judged too.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from s2search.exporters.step import FunctionName, Steps
-from s2search.mil.watch import Peaks
 from s2search.network.network import S2DiT
 from s2search.verification.check import Check
-from s2search.verification.opened import Subject
+from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activations(Check):
+class ActivationsCheck(Check):
     """The largest activation fits the package's type, with nothing on the way that is not finite."""
 
     name: ClassVar[str] = "activations"
     unit: ClassVar[str] = "largest"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Watch a pass. See the base class."""
-        dtype = torch.float32 if subject.package.manifest.precision == "float32" else torch.float16
-        function: FunctionName = "advance" if "advance" in subject.functions() else subject.functions()[0]
-        yield self._of_source(subject, function, dtype)
+        dtype = torch.float32 if opened.package.manifest.precision == "float32" else torch.float16
+        function: FunctionName = "advance" if "advance" in opened.functions() else opened.functions()[0]
+        yield self._of_source(opened, function, dtype)
         if dtype != torch.float16:  # what a shorter type would do, before somebody exports it
-            yield replace(self._of_source(subject, function, torch.float16), required=False)
-        if subject.package.manifest.exporter == "coreml":
-            yield self._of_program(subject, function)
+            yield replace(self._of_source(opened, function, torch.float16), required=False)
+        if largest := opened.inspector.largest(opened, function):
+            limit = float(torch.finfo(torch.float16).max)
+            found = self._judged(opened, "program", largest.value, limit, largest.where, largest.why)
+            yield replace(found, mode=largest.mode)
 
-    def _of_source(self, subject: Subject, function: FunctionName, dtype: torch.dtype) -> CheckResult:
-        watch = Watch()
-        model = S2DiT.from_pretrained(subject.package.source, dtype=dtype) if dtype != torch.float32 else subject.source
-        _ = subject.steps
-        steps = Steps(model, subject.steps.shape)
-        example = steps.example(function, seed=subject.options.seed)
+    def _of_source(self, opened: Opened, function: FunctionName, dtype: torch.dtype) -> CheckResult:
+        watch = SourceWatch()
+        model = S2DiT.from_pretrained(opened.package.source, dtype=dtype) if dtype != torch.float32 else opened.source
+        _ = opened.steps
+        steps = Steps(model, opened.steps.shape)
+        example = steps.example(function, seed=opened.options.seed)
         with torch.no_grad(), watch.modules(model), watch:
             steps.function(function)(*example.values())
         name = str(dtype).removeprefix("torch.")
@@ -56,29 +57,18 @@ class Activations(Check):
         if watch.first_non_finite:
             why += f"; the first operation that is not finite: {watch.first_non_finite}"
         limit = float(torch.finfo(dtype).max)
-        return self._judged(subject, f"source_{name}", watch.largest, limit, watch.first_non_finite or watch.at, why)
+        return self._judged(opened, f"source_{name}", watch.largest, limit, watch.first_non_finite or watch.at, why)
 
-    def _of_program(self, subject: Subject, function: FunctionName) -> CheckResult:
-        runtime, peaks = subject.evaluator("float32"), Peaks()
-        runtime.watched(function, subject.inputs(function), [peaks])
-        largest, bad = peaks.largest, peaks.first_non_finite
-        at = bad or largest
-        where = "" if at is None else f"{at.operation.type} ({at.operation.name})"
-        limit = float(torch.finfo(torch.float16).max)
-        why = "the program in the evaluator, nothing rounded"
-        found = self._judged(subject, "program", largest.largest if largest else 0.0, limit, where, why)
-        return replace(found, mode="float32")
-
-    def _judged(self, subject: Subject, of: str, largest: float, limit: float, where: str, why: str) -> CheckResult:
+    def _judged(self, opened: Opened, of: str, largest: float, limit: float, where: str, why: str) -> CheckResult:
         if math.isfinite(largest):
-            return self.judge(subject, largest, limit, of=of, where=where, why=why)
+            return self.judge(opened, largest, limit, of=of, where=where, why=why)
         name = f"{self.name}.{of}"
         return CheckResult(
             name=name, status="failed", unit=self.unit, threshold=limit, bound="at most", where=where, why=why
         )
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class SourceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the largest absolute value that an operation gives, and the first operation with one that is not finite."""
 
     def __init__(self) -> None:

@@ -12,14 +12,14 @@ from s2search.planner.plan import Plan
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.table import LatencyTable, open_table
 from s2search.verification.check import Check
-from s2search.verification.opened import CannotRunError, Subject
-from s2search.verification.result import Bound, CheckResult
+from s2search.verification.opened import Opened
+from s2search.verification.result import Bound, CannotRunError, CheckResult
 
 _WEAKER: tuple[ProvenanceKind, ...] = ("measured", "published", "derived", "estimated")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arithmetic(Check):
+class ArithmeticCheck(Check):
     """Pixel frames per second of the plan's own numbers, held against the rate that it was asked for.
 
     Nothing is timed here. A sum of numbers is as weak as its weakest.
@@ -30,16 +30,16 @@ class Arithmetic(Check):
     bound: ClassVar[Bound] = "at least"
     required: ClassVar[bool] = False
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Price both policies. See the base class."""
-        plan = plan_of(subject)
-        table = table_of(plan, subject.options.table)
+        plan = plan_of(opened)
+        table = table_of(plan, opened.options.table)
         if table.card.pipeline is None:
             raise CannotRunError(f"the table {plan.provenance.table} does not say what text and codec take")
         for policy in COMMIT_POLICIES:
-            yield self._of(subject, plan, table, policy)
+            yield self._of(opened, plan, table, policy)
 
-    def _of(self, subject: Subject, plan: Plan, table: LatencyTable, policy: CommitPolicy) -> CheckResult:
+    def _of(self, opened: Opened, plan: Plan, table: LatencyTable, policy: CommitPolicy) -> CheckResult:
         pipeline = table.card.pipeline
         assert pipeline is not None
         forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
@@ -62,18 +62,18 @@ class Arithmetic(Check):
             return CheckResult(
                 name=f"{self.name}.{policy}", status="passed", required=False, value=fps, unit=self.unit, why=why
             )
-        return self.judge(subject, fps, asked, of=policy, why=why)
+        return self.judge(opened, fps, asked, of=policy, why=why)
 
 
-def plan_of(subject: Subject) -> Plan:
+def plan_of(opened: Opened) -> Plan:
     """Return the plan that the package's model was realized from.
 
     Raises:
         CannotRunError: There is none.
     """
-    if subject.source.plan is None:
+    if opened.source.plan is None:
         raise CannotRunError("the model has a preset's own layout and no plan; export what a plan was realized to")
-    return subject.source.plan
+    return opened.source.plan
 
 
 def table_of(plan: Plan, named: str | None = None) -> LatencyTable:

@@ -15,10 +15,10 @@ from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
 from s2search.verification.bisect import Inside, look_inside
 from s2search.verification.check import Check
-from s2search.verification.inspectors.taps import TAPS, CoreMLTaps, Taps, open_taps
-from s2search.verification.opened import CannotRunError, Subject
+from s2search.verification.inspectors.taps import Taps
+from s2search.verification.opened import Opened
 from s2search.verification.reference import block_of
-from s2search.verification.result import Bound, CheckResult, not_run
+from s2search.verification.result import Bound, CannotRunError, CheckResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,70 +27,64 @@ if TYPE_CHECKING:
 LEAST_DB = {"float32": 90.0, "float16": 60.0, "compressed": 20.0}
 _TAIL = 12  # values of the right size at the end of a block, among which its output is
 _SAME_DB = 80.0  # two orders of sums in float32
-_MODES: tuple[Mode, ...] = ("float16", "float32", "pessimistic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blocks(Check):
+class BlocksCheck(Check):
     """The output of every block is near enough to the source's.
 
-    In a Core ML package every block alone is looked at: it starts from the source's values, rounded as the mode rounds.
-    Float16 is required; the other modes say what the weights alone lose, and what an accelerator may that also
-    accumulates in float16. In other packages all blocks before it are the package's own, so a block's figure has their
-    errors too. It is listed as not run for runtimes that do not let one look inside.
+    Where the package's side has arithmetics (Core ML's has), every block alone is looked at: it starts from the
+    source's values, rounded as the mode rounds. Float16 is required; the other modes say what the weights alone lose,
+    and what an accelerator may that also accumulates in float16. In other packages all blocks before it are the
+    package's own, so a block's figure has their errors too. It is listed as not run for runtimes that do not let one
+    look inside.
     """
 
     name: ClassVar[str] = "blocks"
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Look inside. See the base class."""
-        manifest = subject.package.manifest
-        function = "denoise" if "denoise" in subject.functions() else subject.functions()[0]
-        if manifest.exporter not in TAPS:
-            yield not_run(self.name, f"packages of {manifest.exporter!r} run as a whole", required=False)
-            return
-        inputs, taps = subject.inputs(function), open_taps(subject, function)
+        function = "denoise" if "denoise" in opened.functions() else opened.functions()[0]
+        taps = opened.inspector.inside(opened, function)
+        inputs = opened.inputs(function)
         tails = taps.tails()
-        if isinstance(taps, CoreMLTaps):
-            inside = look_inside(subject, function, inputs)
-            ends = ends_of_blocks(subject, inside)
-            for mode in _MODES:
-                subject.say(f"blocks in {mode}")
-                parts = blocks_alone_db(inside, taps, ends, mode)
-                found = self._result(subject, parts, mode, f"{function!r}, each alone")
+        if taps.modes:
+            inside = look_inside(opened, function, inputs)
+            ends = ends_of_blocks(opened, inside)
+            for mode in taps.modes:
+                opened.say(f"blocks in {mode}")
+                parts = blocks_alone_db(inside, ends, mode)
+                found = self._result(opened, parts, mode, f"{function!r}, each alone")
                 yield replace(found, required=mode == "float16", mode=mode)
         elif tails is None:
-            yield self._result(subject, look_inside(subject, function, inputs).blocks_db(), "", repr(function))
+            yield self._result(opened, look_inside(opened, function, inputs).blocks_db(), "", repr(function))
         else:
-            parts = nearest_db(outputs_of_blocks(subject, function, inputs), tails, taps, inputs)
-            yield self._result(subject, parts, "", repr(function))
+            parts = nearest_db(outputs_of_blocks(opened, function, inputs), tails, taps, inputs)
+            yield self._result(opened, parts, "", repr(function))
 
-    def _result(self, subject: Subject, parts: dict[str, float], of: str, what: str) -> CheckResult:
+    def _result(self, opened: Opened, parts: dict[str, float], of: str, what: str) -> CheckResult:
         worst = min(parts, key=lambda block: parts[block])
         why = f"the worst of {len(parts)} blocks of {what}"
-        least = least_db(LEAST_DB, subject.package.manifest.precision)
-        return self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
+        least = least_db(LEAST_DB, opened.package.manifest.precision)
+        return self.judge(opened, parts[worst], least, of=of, where=worst, why=why, parts=parts)
 
 
-def blocks_alone_db(
-    inside: Inside, taps: CoreMLTaps, ends: Mapping[str, Mapping[str, NDArray[Any]]], mode: Mode
-) -> dict[str, float]:
+def blocks_alone_db(inside: Inside, ends: Mapping[str, Mapping[str, NDArray[Any]]], mode: Mode) -> dict[str, float]:
     """Return the parity of every block that starts from the source's values, decibels.
 
     Args:
         inside: The function.
-        taps: The package's side of it.
         ends: See `ends_of_blocks`.
-        mode: The evaluator's arithmetic.
+        mode: One of the package's side.
     """
     wanted = {name: array for values in ends.values() for name, array in values.items()}
-    got = taps.alone(inside.inputs, wanted, mode)
+    got = inside.taps.alone(inside.inputs, wanted, mode)
     return {block: min(parity_db(wanted[name], got[name]) for name in names) for block, names in ends.items()}
 
 
-def ends_of_blocks(subject: Subject, inside: Inside) -> dict[str, dict[str, NDArray[Any]]]:
+def ends_of_blocks(opened: Opened, inside: Inside) -> dict[str, dict[str, NDArray[Any]]]:
     """Return, by block, the values of the function that are the block's output, by name and as the source has them.
 
     A block's last operation need not be one: what follows the last weight is counted as the block's, and a name alone
@@ -100,7 +94,7 @@ def ends_of_blocks(subject: Subject, inside: Inside) -> dict[str, dict[str, NDAr
         CannotRunError: A block's output has no such value.
     """
     known = inside.taps.names()
-    outputs = outputs_of_blocks(subject, inside.reference.function, inside.inputs)
+    outputs = outputs_of_blocks(opened, inside.reference.function, inside.inputs)
     sizes = {node.name: node.meta["val"].numel() for node in inside.reference.program.graph.nodes if _is_value(node)}
     tails = {
         block: [one.name for one in operations if one.name in known and sizes[one.name] == outputs[block].size][-_TAIL:]
@@ -130,7 +124,7 @@ def _equals(output: NDArray[Any], value: NDArray[Any]) -> bool:
 
 
 def outputs_of_blocks(
-    subject: Subject, function: FunctionName, inputs: Mapping[str, NDArray[Any]]
+    opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
     """Return what every block of the source gives, in the order in which they run; `down#2` is the second time."""
     found: dict[str, NDArray[Any]] = {}
@@ -141,11 +135,11 @@ def outputs_of_blocks(
         tensor = output[0] if isinstance(output, tuple) else output
         found[block if times[block] == 1 else f"{block}#{times[block]}"] = tensor.numpy().copy()
 
-    modules = dict(subject.source.named_modules())
+    modules = dict(opened.source.named_modules())
     blocks = [name for name in modules if name and block_of(name) == name and name not in ("layers", "text")]
     hooks = [modules[name].register_forward_hook(partial(note, name)) for name in blocks]
     try:
-        subject.run_source(function, inputs)
+        opened.run_source(function, inputs)
     finally:
         for hook in hooks:
             hook.remove()

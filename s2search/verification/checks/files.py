@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from s2search.verification.check import Check
-from s2search.verification.opened import Subject
+from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files(Check):
+class FilesCheck(Check):
     """Every file of the manifest has the digest that the manifest states."""
 
     name: ClassVar[str] = "files"
     unit: ClassVar[str] = "files changed"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Compare digests. See the base class."""
-        subject.package.check_files()
-        yield self.judge(subject, 0, 0, why=f"{len(subject.package.manifest.files)} files have their digests")
+        opened.package.check_files()
+        yield self.judge(opened, 0, 0, why=f"{len(opened.package.manifest.files)} files have their digests")

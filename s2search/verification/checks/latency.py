@@ -11,15 +11,12 @@ from typing import ClassVar
 from s2search.preset import video_size
 from s2search.verification.check import Check
 from s2search.verification.checks.arithmetic import plan_of, table_of
-from s2search.verification.opened import CannotRunError, Subject
-from s2search.verification.result import CheckResult
-
-#: The runtimes that tables name.
-RUNTIMES = {"onnx": "ONNX Runtime CPU", "executorch": "ExecuTorch XNNPACK", "torch_program": "torch CPU"}
+from s2search.verification.opened import Opened
+from s2search.verification.result import CannotRunError, CheckResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency(Check):
+class LatencyCheck(Check):
     """A pass of `denoise` takes what the plan says, within a tolerance. It needs `--measure`, and is not required.
 
     It is the median of passes one after another, in this process and with its threads: enough to see a plan that is far
@@ -39,14 +36,14 @@ class Latency(Check):
     warm_ups: int = 3
     passes: int = 15
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Time it. See the base class."""
-        if not subject.options.measure:
+        if not opened.options.measure:
             raise CannotRunError("not asked for; give --measure on the machine that the plan's table was measured on")
-        manifest, plan = subject.package.manifest, plan_of(subject)
-        card = table_of(plan, subject.options.table).card
+        manifest, plan = opened.package.manifest, plan_of(opened)
+        card = table_of(plan, opened.options.table).card
         for what, planned, packaged in (
-            ("runtime", card.runtime, RUNTIMES.get(manifest.exporter, "one that no table names")),
+            ("runtime", card.runtime, opened.inspector.table_runtime or "one that no table names"),
             ("video", plan.video, video_size(*manifest.grid)),
             ("precision", plan.precision, manifest.precision),
             ("scenario", plan.scenario, "stream"),
@@ -54,14 +51,14 @@ class Latency(Check):
         ):
             if planned != packaged:
                 raise CannotRunError(f"the plan's {what} is {planned}, and the package's {packaged}")
-        if "denoise" not in subject.functions():
+        if "denoise" not in opened.functions():
             raise CannotRunError("the package has no 'denoise'")
-        inputs = subject.inputs("denoise")
+        inputs = opened.inputs("denoise")
         times_ms = []
         for done in range(self.warm_ups + self.passes):
-            subject.say(f"timing, pass {done + 1} of {self.warm_ups + self.passes}")
+            opened.say(f"timing, pass {done + 1} of {self.warm_ups + self.passes}")
             start = time.perf_counter()
-            subject.run_package("denoise", inputs)
+            opened.run_package("denoise", inputs)
             times_ms.append(1000 * (time.perf_counter() - start))
         measured, predicted = statistics.median(times_ms[self.warm_ups :]), plan.latency_ms.predicted
         off = 100 * abs(measured - predicted) / predicted
@@ -70,4 +67,4 @@ class Latency(Check):
             f"{plan.provenance.table} ({card.chip}); whether this is that machine nobody checked"
         )
         parts = {"measured_ms": measured, "predicted_ms": predicted}
-        yield self.judge(subject, off, self.tolerance_percent, why=why, parts=parts)
+        yield self.judge(opened, off, self.tolerance_percent, why=why, parts=parts)

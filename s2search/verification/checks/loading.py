@@ -14,8 +14,8 @@ from s2search.cost import format_bytes
 from s2search.exporters.memory import predicted_memory_bytes
 from s2search.exporters.package import Package
 from s2search.verification.check import Check
-from s2search.verification.opened import CannotRunError, Subject
-from s2search.verification.result import CheckResult
+from s2search.verification.opened import Opened
+from s2search.verification.result import CannotRunError, CheckResult
 
 _LONGEST_S = 1800.0
 _SECONDS = {
@@ -46,7 +46,7 @@ def measured_apart(package: Package) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loading(Check):
+class LoadingCheck(Check):
     """Compile time, load time and memory are reported, memory beside its prediction. It needs `--measure`.
 
     Nothing is asked of them: how much a phone has depends on the phone.
@@ -60,14 +60,14 @@ class Loading(Check):
 
     measure: Callable[[Package], dict[str, float]] = measured_apart
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Load it. See the base class."""
-        package = subject.package
-        if subject.evaluated:
-            raise CannotRunError("only a Mac compiles and loads Core ML packages")
-        if not subject.options.measure:
+        package = opened.package
+        if opened.emulation:
+            raise CannotRunError(opened.emulation.why)
+        if not opened.options.measure:
             raise CannotRunError("not asked for; give --measure")
-        subject.say("loading the package in a process of its own")
+        opened.say("loading the package in a process of its own")
         found = self.measure(package)
         for key, what in _SECONDS.items():
             if key in found:

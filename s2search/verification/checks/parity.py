@@ -11,7 +11,7 @@ from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
 from s2search.verification.bisect import first_difference
 from s2search.verification.check import Check
-from s2search.verification.opened import Subject
+from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult
 
 #: By precision, of a whole function: what rounding leaves, with room.
@@ -19,7 +19,7 @@ LEAST_DB = {"float32": 90.0, "float16": 40.0, "compressed": 20.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parity(Check):
+class ParityCheck(Check):
     """The worst output of every function is near enough to the source's in float32.
 
     Both get the inputs as the package takes them, so that rounding of inputs does not count.
@@ -29,26 +29,26 @@ class Parity(Check):
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Run both. See the base class."""
-        _ = subject.runtime
-        for function in subject.functions():
-            subject.say(f"parity of {function}")
-            yield replace(self._of(subject, function), mode=subject.mode)
+        _ = opened.runtime
+        for function in opened.functions():
+            opened.say(f"parity of {function}")
+            yield replace(self._of(opened, function), mode=opened.mode)
 
-    def _of(self, subject: Subject, function: FunctionName) -> CheckResult:
-        inputs = subject.inputs(function)
-        expected = subject.run_source(function, inputs)
-        got = subject.run_package(function, inputs)
+    def _of(self, opened: Opened, function: FunctionName) -> CheckResult:
+        inputs = opened.inputs(function)
+        expected = opened.run_source(function, inputs)
+        got = opened.run_package(function, inputs)
         if missing := expected.keys() - got.keys():
             raise CheckError(f"{function!r} does not return {min(missing)!r}", function=function)
         parts = {name: parity_db(array, got[name]) for name, array in expected.items()}
         worst = min(parts, key=lambda name: parts[name])
-        least = least_db(LEAST_DB, subject.package.manifest.precision)
-        result = self.judge(subject, parts[worst], least, of=function, where=worst, parts=parts)
+        least = least_db(LEAST_DB, opened.package.manifest.precision)
+        result = self.judge(opened, parts[worst], least, of=function, where=worst, parts=parts)
         if result.status == "passed" or result.threshold is None:
             return result
-        place = first_difference(subject, function, inputs, result.threshold)
+        place = first_difference(opened, function, inputs, result.threshold)
         return self.judge(
-            subject, parts[worst], least, of=function, where=place.where or worst, why=place.why, parts=parts
+            opened, parts[worst], least, of=function, where=place.where or worst, why=place.why, parts=parts
         )

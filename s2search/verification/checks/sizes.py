@@ -10,12 +10,12 @@ from typing import ClassVar
 from s2search.exporters.package import SOURCE, WEIGHT_FILES
 from s2search.exporters.step import PAST_BIAS
 from s2search.verification.check import Check
-from s2search.verification.opened import CannotRunError, Subject
-from s2search.verification.result import CheckResult
+from s2search.verification.opened import Opened
+from s2search.verification.result import CannotRunError, CheckResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes(Check):
+class SizesCheck(Check):
     """The state takes the bytes that the plan counted, and the files of weights about those of its weights.
 
     Only the state is required: a small model's files are mostly graph, and tables of rotary embeddings.
@@ -31,23 +31,23 @@ class Sizes(Check):
     state_percent: float = 1.0
     weights_percent: float = 25.0
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Count again what the manifest says. See the base class."""
-        manifest = subject.package.manifest
+        manifest = opened.package.manifest
         sizes = manifest.sizes
         state = sum(spec.bytes for spec in manifest.states if spec.name != PAST_BIAS)
-        yield self._of(subject, "state", state, sizes.predicted_state_bytes, self.state_percent)
+        yield self._of(opened, "state", state, sizes.predicted_state_bytes, self.state_percent)
         own = [path for file in manifest.files if (path := PurePosixPath(file.path)).parts[0] != SOURCE]
         apart = [path for path in own if path.name in WEIGHT_FILES]
         try:
-            weights = sum((subject.package.folder / path).stat().st_size for path in apart or own)
+            weights = sum((opened.package.folder / path).stat().st_size for path in apart or own)
         except OSError as error:
             raise CannotRunError(f"a file of the package cannot be weighed: {error.strerror}") from error
-        files = self._of(subject, "weights", weights, sizes.predicted_weight_bytes, self.weights_percent)
+        files = self._of(opened, "weights", weights, sizes.predicted_weight_bytes, self.weights_percent)
         yield replace(files, required=False, why=files.why if apart else f"{files.why}; graphs included")
 
-    def _of(self, subject: Subject, of: str, actual: int, predicted: int, threshold: float) -> CheckResult:
+    def _of(self, opened: Opened, of: str, actual: int, predicted: int, threshold: float) -> CheckResult:
         off = 100 * abs(actual - predicted) / max(predicted, 1) if actual != predicted else 0.0
         why = f"{actual:,} bytes, {predicted:,} predicted"
         parts = {"actual": float(actual), "predicted": float(predicted)}
-        return self.judge(subject, off, threshold, of=of, why=why, parts=parts)
+        return self.judge(opened, off, threshold, of=of, why=why, parts=parts)

@@ -5,28 +5,24 @@ An application makes one state and hands it to every call; `run` copies states i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from s2search.exporters.component.package import PartManifest
-from s2search.exporters.package import NEW, FunctionSpec, Manifest
-from s2search.exporters.stateful import Arrays, HoldingRuntime
+from s2search.exporters.package import NEW
+from s2search.exporters.stateful import Arrays, StatefulRuntime
 from s2search.exporters.step import MASKED, PAST_BIAS
-from s2search.mil.function import Function
-from s2search.mil.program import Program
 from s2search.verification.check import Check
-from s2search.verification.opened import Subject
+from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult, not_run
 
 _CHUNKS = ("advance", "commit", "advance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldStates(Check):
+class StateCheck(Check):
     """The program declares, reads and writes its states as the manifest says, and one state carries a stream.
 
     `form`: every function with a past declares the same states, in one order; it reads each before it writes any; it
@@ -37,68 +33,32 @@ class HeldStates(Check):
     name: ClassVar[str] = "state"
     unit: ClassVar[str] = "faults"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Read the program, then run it. See the base class."""
-        manifest = subject.package.manifest
+        manifest = opened.package.manifest
         if not manifest.held:
             yield not_run(self.name, "the state is passed in and out: the runtime keeps none", required=False)
             return
-        faults = [
-            fault
-            for spec in manifest.functions
-            for fault in form_faults(Program.load(subject.package.folder / spec.file).function(spec.name), manifest)
-        ]
-        yield self._of(subject, "form", faults)
-        assert isinstance(subject.runtime, HoldingRuntime)
-        yield self._of(subject, "kept", list(_kept_faults(subject, subject.runtime)))
+        yield self._of(opened, "form", opened.inspector.state_faults(opened.package))
+        assert isinstance(opened.runtime, StatefulRuntime)
+        yield self._of(opened, "kept", list(_kept_faults(opened, opened.runtime)))
 
-    def _of(self, subject: Subject, of: str, faults: list[str]) -> CheckResult:
+    def _of(self, opened: Opened, of: str, faults: list[str]) -> CheckResult:
         why = f"also: {'; '.join(faults[1:4])}" if len(faults) > 1 else ""
-        return self.judge(subject, len(faults), 0, of=of, where=next(iter(faults), ""), why=why)
+        return self.judge(opened, len(faults), 0, of=of, where=next(iter(faults), ""), why=why)
 
 
-def form_faults(function: Function, manifest: Manifest | PartManifest) -> list[str]:
-    """Return in what a function's use of states is not what the manifest says."""
-    spec = manifest.function(function.name)
-    expected = _declared(spec, manifest)
-    declared = [(state.name, str(state.type)) for state in function.states]
-    faults = [] if declared == expected else [f"{function.name} declares {declared}, and not {expected}"]
-    uses = [
-        (operation.type, str(operation.inputs["input"][0]))
-        for operation in function.operations
-        if operation.type in ("read_state", "write_state")
-    ]
-    written = Counter(name for kind, name in uses if kind == "write_state")
-    wanted = {name for name in manifest.held if NEW + name in {one.name for one in spec.outputs}}
-    faults += [f"{function.name} writes {name}" for name in sorted(written.keys() - wanted)]
-    faults += [f"{function.name} does not write {name}" for name in sorted(wanted - written.keys())]
-    faults += [f"{function.name} writes {name} {count} times" for name, count in written.items() if count > 1]
-    kinds = [kind for kind, _ in uses]
-    if kinds != sorted(kinds):  # reads come first in the alphabet too
-        faults.append(f"{function.name} reads a state after it wrote one")
-    return faults
-
-
-def _declared(spec: FunctionSpec, manifest: Manifest | PartManifest) -> list[tuple[str, str]]:
-    taken = {one.name.removeprefix(NEW): one for one in (*spec.outputs, *spec.inputs)}
-    return [
-        (name, f"{taken[name].dtype} {'x'.join(map(str, taken[name].shape))}")
-        for name in manifest.held
-        if name in taken
-    ]
-
-
-def _kept_faults(subject: Subject, runtime: HoldingRuntime) -> Iterator[str]:
+def _kept_faults(opened: Opened, runtime: StatefulRuntime) -> Iterator[str]:
     """Yield what differs between a state that stays in the runtime and states that are copied."""
-    manifest = subject.package.manifest
+    manifest = opened.package.manifest
     copied: Arrays = {
         one.name: np.full(one.shape, MASKED if one.name == PAST_BIAS else 0, one.dtype) for one in manifest.states
     }
     kept = runtime.make_state("denoise")
     for chunk, last in enumerate(_CHUNKS):
-        example = subject.steps.example("first", seed=subject.options.seed + chunk)
+        example = opened.steps.example("first", seed=opened.options.seed + chunk)
         for function in ("denoise", last):
-            subject.say(f"one state for all functions: {function}, chunk {chunk}")
+            opened.say(f"one state for all functions: {function}, chunk {chunk}")
             spec = manifest.function(function)
             given = {
                 one.name: example[one.name].numpy().astype(one.dtype) for one in spec.inputs if one.name in example

@@ -12,71 +12,70 @@ from torch import Tensor, nn
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.decibels import least_db, parity_db
 from s2search.errors import CheckError, S2SearchError
-from s2search.exporters.streamed import PackagedModel
+from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.evaluator import Mode
 from s2search.network.flow import few_step_schedule
 from s2search.network.network import LayerStates, S2DiT
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.verification.check import Check
-from s2search.verification.opened import Subject
+from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: By precision, after the last chunk and at every chunk before it.
 LEAST_DB = {"float32": 40.0, "float16": 40.0, "compressed": 25.0}
-_OTHER_MODES: tuple[Mode, ...] = ("float32", "pessimistic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streaming(Check):
+class StreamingCheck(Check):
     """Velocities of every chunk are near the source's, for both commit policies.
 
     Teacher forcing: source and package read and commit the same latents, which the source made, each into its own
     state. What is left is the error of the package and of its state, and no divergence of two streams. How far two free
     streams from the same noise come apart is a result of its own, and not required.
 
-    Where the evaluator runs the package, all of that is in float16. Its other modes run one pass a chunk, and are not
-    required.
+    Where something stands in for the runtime, all of that is in its own arithmetic. Its others run one pass a chunk,
+    and are not required.
     """
 
     name: ClassVar[str] = "stream"
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
-    def run(self, subject: Subject) -> Iterator[CheckResult]:
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Stream. See the base class."""
-        packaged, mode = PackagedModel(subject.package, subject.runtime), subject.mode
+        packaged, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
         for policy in COMMIT_POLICIES:
-            if {"denoise", _NEEDS[policy]} <= set(subject.functions()):
-                pair = Pair(subject.source, packaged)
-                list(_streamed(subject, pair, policy, f"stream, {policy}"))
-                yield self._result(subject, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
-        if {"denoise", "advance"} <= set(subject.functions()):
-            for other in _OTHER_MODES if subject.evaluated else ():
-                yield self._result(subject, other, one_pass_db(subject, other), other, required=False)
-            free = _streamed(subject, packaged, "reuse_last", "free stream")
-            wanted = _streamed(subject, subject.source, "reuse_last", "free stream")
+            if {"denoise", _NEEDS[policy]} <= set(opened.functions()):
+                pair = Pair(opened.source, packaged)
+                list(_streamed(opened, pair, policy, f"stream, {policy}"))
+                yield self._result(opened, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
+        if {"denoise", "advance"} <= set(opened.functions()):
+            for other in opened.emulation.others if opened.emulation else ():
+                yield self._result(opened, other, one_pass_db(opened, other), other, required=False)
+            free = _streamed(opened, packaged, "reuse_last", "free stream")
+            wanted = _streamed(opened, opened.source, "reuse_last", "free stream")
             parts = [parity_db(a.numpy(), b.numpy()) for a, b in zip(wanted, free, strict=True)]
-            yield self._result(subject, "free_running", parts, mode, required=False)
+            yield self._result(opened, "free_running", parts, mode, required=False)
 
-    def _result(self, subject: Subject, of: str, chunks_db: list[float], mode: str, *, required: bool) -> CheckResult:
+    def _result(self, opened: Opened, of: str, chunks_db: list[float], mode: str, *, required: bool) -> CheckResult:
         parts = {f"chunk {chunk}": value for chunk, value in enumerate(chunks_db)}
         worst = min(parts, key=lambda chunk: parts[chunk])
         how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        least = least_db(LEAST_DB, subject.package.manifest.precision)
-        result = self.judge(subject, parts[worst], least, of=of, where=worst, why=why, parts=parts)
+        least = least_db(LEAST_DB, opened.package.manifest.precision)
+        result = self.judge(opened, parts[worst], least, of=of, where=worst, why=why, parts=parts)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
             result = replace(result, where=f"{first} is the first below")
         return replace(result, required=required, mode=mode)
 
 
-def one_pass_db(subject: Subject, mode: Mode) -> list[float]:
-    """Return the parity of every chunk of a stream that asks a package once a chunk, in a mode of the evaluator."""
-    pair = Pair(subject.source, PackagedModel(subject.package, subject.evaluator(mode)))
-    list(_streamed(subject, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
+def one_pass_db(opened: Opened, mode: Mode) -> list[float]:
+    """Return the parity of every chunk of a stream of one pass a chunk, in an arithmetic of what runs it here."""
+    pair = Pair(opened.source, StreamedPackage(opened.package, opened.inspector.in_mode(opened, mode)))
+    list(_streamed(opened, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
     return pair.chunks_db(1)
 
 
@@ -86,7 +85,7 @@ class Pair:
     A state is the pair of their states.
     """
 
-    def __init__(self, teacher: S2DiT, pupil: PackagedModel) -> None:
+    def __init__(self, teacher: S2DiT, pupil: StreamedPackage) -> None:
         self.config, self._teacher, self._pupil = teacher.config, teacher, pupil
         self._velocities: list[tuple[Tensor, Tensor]] = []
 
@@ -126,16 +125,16 @@ class Pair:
 
 
 def _streamed(
-    subject: Subject, model: Any, policy: CommitPolicy, label: str, schedule: tuple[float, ...] = few_step_schedule()
+    opened: Opened, model: Any, policy: CommitPolicy, label: str, schedule: tuple[float, ...] = few_step_schedule()
 ) -> Iterator[Tensor]:
     """Yield clean latents of chunk after chunk, from noise and text that depend on the seed alone."""
-    manifest, options = subject.package.manifest, subject.options
+    manifest, options = opened.package.manifest, opened.options
     sampler, preset = FewStepSampler(commit=policy, schedule=schedule), manifest.model.preset
     generator = torch.Generator().manual_seed(options.seed)
     text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
     state = StreamState.start(model, manifest.grid, seed=options.seed, window=manifest.window)
     for chunk in range(options.chunks):
-        subject.say(f"{label}, chunk {chunk + 1} of {options.chunks}")
+        opened.say(f"{label}, chunk {chunk + 1} of {options.chunks}")
         try:
             latents_BCTYX, state = sampler.next_chunk(model, text_BSE, state, frames=manifest.chunk_frames)
         except S2SearchError:

@@ -1,4 +1,4 @@
-"""The constants of a Core AI asset, by the library's own reader of its bytecode.
+"""coreai: the constants of an asset, by the library's own reader of its bytecode.
 
 They have no names. As ExecuTorch's, each is yielded under the digest that it has: the source's tensor of that digest is
 stored, and one that was changed has the name of no tensor. Where the compiler has repeated a matrix along a batch, the
@@ -9,43 +9,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from s2search.errors import CheckError
 from s2search.exporters.coreai import silent
 from s2search.exporters.package import Package
-from s2search.verification.inspectors.executorch import digest_of
-from s2search.verification.inspectors.stored_tensor import StoredTensor
-from s2search.verification.opened import CannotRunError
+from s2search.verification.expected import Expected
+from s2search.verification.inspectors.base import Inspector
+from s2search.verification.inspectors.stored_tensor import StoredTensor, digest_of
+from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import nn
 
 #: How MLIR prints blobs: behind the operations, four bytes of alignment before the numbers.
 _BLOB = re.compile(r'(\w+): "0x[0-9A-F]{8}([0-9A-F]*)"')
 _USE = re.compile(r"dense_resource<(\w+)> : tensor<([0-9x]*)xf32>")
 
 
-def coreai_tensors(package: Package) -> Iterator[StoredTensor]:
-    """Yield the float32 constants of the program, each once.
+@dataclass(frozen=True, kw_only=True)
+class CoreAIInspector(Inspector):
+    """Looks into assets."""
 
-    Raises:
-        CannotRunError: Core AI's library is not installed.
-        CheckError: The file is no program.
-    """
-    for file in dict.fromkeys(function.file for function in package.manifest.functions):
-        try:
-            arrays = [*_constants(package.folder / file)]
-        except ImportError as error:
-            raise CannotRunError("coreai-core is not installed; install the extra s2search[coreai]") from error
-        except Exception as error:  # its errors share no base
-            problem = " ".join(str(error).split())[:200]
-            raise CheckError(f"{file!r} of the package cannot be read: {problem}", path=file) from error
-        for name, values in {digest_of(array): array for array in arrays}.items():
-            yield StoredTensor(file=file, name=name, values=values.ravel())
+    library: ClassVar[str] = "coreai.runtime"
+    distributions: ClassVar[tuple[str, ...]] = ("coreai-core",)
+
+    def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
+        """Yield the float32 constants of the program, each once. See the base class."""
+        for file in dict.fromkeys(function.file for function in package.manifest.functions):
+            try:
+                arrays = [*_constants(package.folder / file)]
+            except ImportError as error:
+                raise CannotRunError("coreai-core is not installed; install the extra s2search[coreai]") from error
+            except Exception as error:  # its errors share no base
+                problem = " ".join(str(error).split())[:200]
+                raise CheckError(f"{file!r} of the package cannot be read: {problem}", path=file) from error
+            for name, values in {digest_of(array): array for array in arrays}.items():
+                yield StoredTensor(file=file, name=name, values=values.ravel())
+
+    def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
+        """Tensors have no names, and constants are computed first. See the base class."""
+        return Expected(source, stored, frames, by_content=True, folds=True)
 
 
 def _constants(path: Path) -> Iterator[NDArray[np.float32]]:

@@ -1,58 +1,215 @@
-"""The constants of a Core ML package as the program uses them: palettes unpacked, with the values of their tables."""
+"""coreml: constants, operations and states of Core ML programs, read without Core ML, and values inside of them.
+
+Core ML runs on a Mac only. Elsewhere the evaluator runs its programs (`coreml_emulated.py`), in several arithmetics.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from s2search.errors import CheckError
+from s2search.exporters.coreml.loading import measure_loading
+from s2search.exporters.graph import decompositions
 from s2search.exporters.package import Package
-from s2search.mil.evaluator import Evaluator
-from s2search.mil.function import Constant, Operation
-from s2search.mil.program import Program
+from s2search.mil.evaluator import Mode
+from s2search.mil.library import load_coremltools
+from s2search.mil.lint import lint
+from s2search.mil.watch import KeptValues, Peaks
+from s2search.verification.expected import Expected
+from s2search.verification.inspectors.base import Emulation, Inspector, Largest, Placed
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
+from s2search.verification.inspectors.coreml_program import constants, state_faults
+from s2search.verification.inspectors.rules import RULES, RuleResult, by_rule
 from s2search.verification.inspectors.stored_tensor import StoredTensor
+from s2search.verification.inspectors.taps import Taps
+from s2search.verification.result import CannotRunError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from s2search.exporters.base import Runtime
+    from s2search.exporters.step import FunctionName
+    from s2search.verification.opened import Opened
+
+_EMULATION = Emulation(
+    told="the evaluator, in place of Core ML",
+    why="only a Mac compiles and loads Core ML packages",
+    mode="float16",
+    others=("float32", "pessimistic"),
+)
 
 
-def coreml_tensors(package: Package) -> Iterator[StoredTensor]:
-    """Yield the floating constants of all functions by their names in the program; those that functions share, once."""
-    for file in dict.fromkeys(function.file for function in package.manifest.functions):
-        program = Program.load(package.folder / file)
-        for name in program.functions:
-            yield from _of_function(Evaluator(program, name), f"{file}:{name}")
+@dataclass(frozen=True, kw_only=True)
+class CoreMLInspector(Inspector):
+    """Looks into Core ML programs."""
+
+    library: ClassVar[str] = "coremltools"
+    distributions: ClassVar[tuple[str, ...]] = ("coremltools",)
+
+    def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
+        """Yield the floating constants of all functions, palettes unpacked. See the base class."""
+        return constants(package)
+
+    def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
+        """Constants are computed first, and equal ones stored once. See the base class."""
+        return Expected(source, stored, frames, folds=True, shares=True)
+
+    def decompositions(self) -> dict[Any, Any]:
+        """Attention stays one operator. See the base class."""
+        return decompositions()
+
+    def inside(self, opened: Opened, function: FunctionName) -> CoreMLTaps:
+        """Return the function in the evaluator. See the base class."""
+        return CoreMLTaps(opened, function)
+
+    def operations(self, opened: Opened) -> tuple[RuleResult, ...]:
+        """Look at every operation, and at its numbers in a run. See the base class."""
+        found = by_rule(_broken_rules(opened), (*RULES, "no_cover"))
+        if not _promises_four_axes(opened):
+            return found
+        return tuple(replace(one, required=True) for one in found)
+
+    def largest(self, opened: Opened, function: FunctionName) -> Largest:
+        """Watch a run of the program, nothing rounded. See the base class."""
+        runtime, peaks = emulator(opened, "float32"), Peaks()
+        runtime.watched(function, opened.inputs(function), [peaks])
+        largest = peaks.largest
+        at = peaks.first_non_finite or largest
+        return Largest(
+            value=largest.largest if largest else 0.0,
+            where="" if at is None else f"{at.operation.type} ({at.operation.name})",
+            why="the program in the evaluator, nothing rounded",
+            mode="float32",
+        )
+
+    def placement(self, opened: Opened) -> Placed:
+        """Ask Core ML's own plan. See the base class."""
+        if opened.emulation:
+            raise CannotRunError("only a Mac tells where Core ML runs operations (MLComputePlan)")
+        counts = Counter(_compute_plan(opened))
+        return Placed(wanted="neural engine", counts=counts, told_by="preferred by MLComputePlan")
+
+    def state_faults(self, package: Package) -> list[str]:
+        """Read how functions declare, read and write states. See the base class."""
+        return state_faults(package)
+
+    def runtime(self, package: Package) -> Runtime:
+        """Return Core ML on a Mac, and the evaluator elsewhere. See the base class."""
+        return EmulatedCoreML(package, _EMULATION.mode) if self.emulation() else super().runtime(package)
+
+    def emulation(self) -> Emulation | None:
+        """Return the evaluator where Core ML is not. See the base class."""
+        return None if sys.platform == "darwin" else _EMULATION
+
+    def in_mode(self, opened: Opened, mode: Mode) -> EmulatedCoreML:
+        """Return the program in the evaluator. See the base class."""
+        return emulator(opened, mode)
+
+    def loading(self, package: Package, function: str, folder: Path, clock: Callable[[], float]) -> dict[str, float]:
+        """Compile the program, and load it twice. See the base class."""
+        found = measure_loading(package.folder / package.manifest.function(function).file, function, folder, clock)
+        return {
+            "compile_s": found.compile_s,
+            "first_load_s": found.first_load_s,
+            "load_s": found.load_s,
+            "compiled_bytes": float(found.compiled_bytes),
+        }
 
 
-def _of_function(evaluator: Evaluator, file: str) -> Iterator[StoredTensor]:
-    function = evaluator.function
-    tables = {operation.name: _tables_GV(operation) for operation in function.operations if "lut" in operation.inputs}
-    unpacked = {operation.name for operation in function.operations if operation.type.startswith("constexpr_")}
-    for name, constant in function.constants.items():
-        if isinstance(array := constant.read(), np.ndarray) and array.dtype.kind == "f":
-            yield StoredTensor(file=file, name=name, values=array)
-    for name, tensor in evaluator.weights():
-        if name in unpacked:
-            # Float16 values of a table, which the evaluator holds in float32.
-            found_GV = tables.get(name)
-            yield StoredTensor(
-                file=file,
-                name=name,
-                values=tensor.numpy().astype(np.float16),
-                step=0.0 if found_GV is None else float(np.diff(found_GV, axis=1).max(initial=0.0)),
-                tables_GV=found_GV,
-            )
-
-
-def _tables_GV(operation: Operation) -> NDArray[Any]:
-    """Return an operation's tables, their values in order: one for each group of rows.
+def emulator(opened: Opened, mode: Mode) -> EmulatedCoreML:
+    """Return a package in an arithmetic of the evaluator. Its program is read once.
 
     Raises:
-        CheckError: Tables are shared otherwise than by rows, which no exporter here writes.
+        CannotRunError: The program cannot be read.
+        InputError: On a Mac, the same.
     """
-    (table,) = operation.inputs["lut"]
-    numbers: NDArray[Any] = np.asarray(table.read() if isinstance(table, Constant) else [])
-    groups, size = (numbers.shape[0], numbers.shape[-2]) if numbers.ndim > 1 else (1, numbers.size)
-    if numbers.size != groups * size:
-        raise CheckError(f"the tables of {operation.name!r} have the shape {numbers.shape}", path=operation.name)
-    return np.sort(numbers.astype(np.float64).reshape(groups, size), axis=1)
+    runtime = opened.kept.get("emulator") or opened.runtime
+    if not isinstance(runtime, EmulatedCoreML):
+        runtime = opened.kept["emulator"] = EmulatedCoreML(opened.package)
+    return runtime.in_mode(mode)
+
+
+#: Operations that coremltools' passes make anew, and number by themselves: `linear_4` is not the graph's.
+_RENUMBERED = ("linear", "transpose", "matmul", "reshape", "concat")
+
+
+class CoreMLTaps(Taps):
+    """The values of a Core ML program in the evaluator. Converters add endings to names, and fuse some values away."""
+
+    modes: ClassVar[tuple[Mode, ...]] = ("float16", "float32", "pessimistic")
+
+    def __init__(self, opened: Opened, function: FunctionName) -> None:
+        self._opened, self._function = opened, function
+        self._runtime = emulator(opened, "float16")
+        operations = self._runtime.evaluator(function).function.operations
+        named = [one for one in operations if one.type not in _RENUMBERED]
+        outputs = [output.name for operation in named for output in operation.outputs]
+        self._names = {name.removesuffix("_cast_fp16"): name for name in outputs}
+
+    def program(self) -> ExportedProgram:
+        """Return what was converted. See the base class."""
+        return self._opened.programs[self._function]
+
+    def names(self) -> frozenset[str]:
+        """Return all outputs of operations, without endings. See the base class."""
+        return frozenset(self._names)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        """Run the function and keep these values. See the base class."""
+        return self._kept(self._runtime, inputs, names, None)
+
+    def alone(
+        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], mode: Mode
+    ) -> dict[str, NDArray[Any]]:
+        """Run the function with these values put in where they are computed. See the base class."""
+        forced = {self._names[name]: torch.from_numpy(array) for name, array in given.items()}
+        return self._kept(emulator(self._opened, mode), inputs, set(given), forced)
+
+    def _kept(
+        self,
+        runtime: EmulatedCoreML,
+        inputs: Mapping[str, NDArray[Any]],
+        names: set[str],
+        forced: Mapping[str, torch.Tensor] | None,
+    ) -> dict[str, NDArray[Any]]:
+        kept = KeptValues(runtime.evaluator(self._function).function, (self._names[name] for name in names))
+        runtime.watched(self._function, inputs, [kept], forced)
+        return {name: kept.values[self._names[name]].numpy() for name in names}
+
+
+def _promises_four_axes(opened: Opened) -> bool:
+    """Whether the package's layout is one of four axes, and all of its layers are in it."""
+    return getattr(opened.exporter, "layout", "") == "bc1s" and not getattr(opened.exported, "own_layout", ())
+
+
+def _broken_rules(opened: Opened) -> Iterator[tuple[str, str]]:
+    runtime = emulator(opened, "float32")
+    for function in opened.functions():
+        peaks = Peaks()
+        runtime.watched(function, opened.inputs(function), [peaks])
+        for finding in lint(runtime.evaluator(function).function, peaks):
+            yield finding.rule, f"{finding.problem.partition(':')[0]} in {function}"
+
+
+def _compute_plan(opened: Opened) -> Iterator[str]:
+    """Yield the preferred device of every operation. It takes a Mac: coremltools 9's interface, not run on one yet."""
+    coremltools: Any = load_coremltools()
+    from coremltools.models.compute_plan import MLComputePlan
+
+    path = opened.package.folder / opened.package.manifest.functions[0].file
+    compiled = coremltools.utils.compile_model(str(path))
+    plan = MLComputePlan.load_from_path(compiled, compute_units=coremltools.ComputeUnit.CPU_AND_NE)
+    for function in plan.model_structure.program.functions.values():
+        for operation in function.block.operations:
+            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+            if usage is not None:
+                kind = type(usage.preferred_compute_device).__name__
+                yield "neural engine" if "NeuralEngine" in kind else kind

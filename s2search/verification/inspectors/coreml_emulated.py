@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from s2search.exporters.package import Package
-from s2search.exporters.stateful import Arrays, HeldState, HoldingRuntime
+from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
 from s2search.mil.evaluator import Evaluator, Mode, Watch
 from s2search.mil.heap import give_large_arrays_back
 from s2search.mil.program import Program
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class EvaluatedState:
+class EmulatedState:
     """What Core ML would keep between calls."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
@@ -38,7 +38,7 @@ class EvaluatedState:
         self.values[name] = torch.from_numpy(value.astype("float16").astype("float32"))
 
 
-class EvaluatedCoreML(HoldingRuntime):
+class EmulatedCoreML(StatefulRuntime):
     """Runs functions of a Core ML package in a chosen arithmetic.
 
     Args:
@@ -56,12 +56,14 @@ class EvaluatedCoreML(HoldingRuntime):
         self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
+        self._in_modes: dict[Mode, EmulatedCoreML] = {mode: self}
 
-    def in_mode(self, mode: Mode) -> EvaluatedCoreML:
+    def in_mode(self, mode: Mode) -> EmulatedCoreML:
         """Return the same package, read once, in another arithmetic."""
-        other = copy.copy(self)
-        other.mode, other._evaluators = mode, {}
-        return other
+        if mode not in self._in_modes:
+            other = self._in_modes[mode] = copy.copy(self)
+            other.mode, other._evaluators = mode, {}
+        return self._in_modes[mode]
 
     def evaluator(self, function: str) -> Evaluator:
         """Return the evaluator of a function."""
@@ -70,9 +72,9 @@ class EvaluatedCoreML(HoldingRuntime):
             self._evaluators[function] = Evaluator(program, function, self.mode)
         return self._evaluators[function]
 
-    def make_state(self, function: str) -> EvaluatedState:
+    def make_state(self, function: str) -> EmulatedState:
         """Return the zeros of a function's states. See the base class."""
-        return EvaluatedState(self.evaluator(function).initial_state())
+        return EmulatedState(self.evaluator(function).initial_state())
 
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
         """Evaluate. See the base class."""
@@ -102,7 +104,7 @@ class EvaluatedCoreML(HoldingRuntime):
         watch: Sequence[Watch],
         forced: Mapping[str, Tensor] | None,
     ) -> Arrays:
-        values = state.values if isinstance(state, EvaluatedState) else None
+        values = state.values if isinstance(state, EmulatedState) else None
         with torch.no_grad():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
             result = self.evaluator(function).run(tensors, values, watch=watch, forced=forced)

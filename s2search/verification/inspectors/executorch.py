@@ -1,4 +1,4 @@
-"""The constants of an ExecuTorch program, read from its file: no kernel is loaded, and nothing is run.
+"""executorch: the constants of a program, read from its file: no kernel is loaded, and nothing is run.
 
 A .pte is a flatbuffer (executorch's `program.fbs`) with segments behind it. What XNNPACK computes with are segments
 that the program names by the SHA-256 of their bytes as they were written; the runtime never looks whether that is still
@@ -11,22 +11,26 @@ Both are flat: XNNPACK keeps kernels of convolutions with their channels last.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from s2search.errors import CheckError
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
-from s2search.verification.inspectors.stored_tensor import StoredTensor
-from s2search.verification.opened import CannotRunError
+from s2search.verification.expected import Expected
+from s2search.verification.inspectors.base import Inspector, Placed
+from s2search.verification.inspectors.stored_tensor import StoredTensor, digest_of
+from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import nn
+
+    from s2search.verification.opened import Opened
 
     Bytes = NDArray[np.uint8]
 
@@ -35,22 +39,39 @@ _FLOAT32 = 6  # executorch's ScalarType, as torch's
 _HEADER_BYTES = 64
 
 
-def executorch_tensors(package: Package) -> Iterator[StoredTensor]:
-    """Yield the float32 constants of all programs: named segments, then constants of ExecuTorch's own kernels.
+@dataclass(frozen=True, kw_only=True)
+class ExecuTorchInspector(Inspector):
+    """Looks into programs."""
 
-    Raises:
-        CannotRunError: ExecuTorch is not installed, or a delegate keeps its constants in a form of its own.
-        CheckError: The file is no program.
-    """
-    for file in dict.fromkeys(function.file for function in package.manifest.functions):
-        try:
-            program = _Program.load(package.folder / file)
-            yield from program.named(file)
-            yield from program.plain(file)
-        except (CannotRunError, CheckError):
-            raise
-        except Exception as error:  # what a damaged flatbuffer leads its reader to
-            raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
+    table_runtime: ClassVar[str] = "ExecuTorch XNNPACK"
+    profiler: ClassVar[str] = "executorch"
+    library: ClassVar[str] = "executorch.runtime"
+    distributions: ClassVar[tuple[str, ...]] = ("executorch",)
+
+    def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
+        """Yield named segments, then constants of ExecuTorch's own kernels, all float32. See the base class."""
+        for file in dict.fromkeys(function.file for function in package.manifest.functions):
+            try:
+                program = _Program.load(package.folder / file)
+                yield from program.named(file)
+                yield from program.plain(file)
+            except (CannotRunError, CheckError):
+                raise
+            except Exception as error:  # what a damaged flatbuffer leads its reader to
+                raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
+
+    def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
+        """Tensors are flat and named by their numbers, and constants computed first. See the base class."""
+        return Expected(source, stored, frames, by_content=True, folds=True)
+
+    def placement(self, opened: Opened) -> Placed:
+        """Return what the exporter counted. See the base class."""
+        facts, prefix = opened.package.manifest.facts, "operations_"
+        counts = {key.removeprefix(prefix): int(value) for key, value in facts.items() if key.startswith(prefix)}
+        if not counts:
+            raise CannotRunError("the exporter did not count where operations went; export it again")
+        wanted = str(getattr(opened.exporter, "delegate", "xnnpack"))
+        return Placed(wanted=wanted, counts=counts, told_by="as the exporter counted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +140,3 @@ class _Program:
             )
             if header.constant_data_size:
                 raise CannotRunError("a delegate of XNNPACK keeps constants of its own, which nothing here reads")
-
-
-def digest_of(floats: NDArray[Any]) -> str:
-    """Return the name that ExecuTorch gives to a segment of these numbers."""
-    return hashlib.sha256(np.ascontiguousarray(floats, "<f4").tobytes()).hexdigest()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,3 +31,8 @@ class StoredTensor:
     values: NDArray[Any]
     step: float = 0.0
     tables_GV: NDArray[Any] | None = None
+
+
+def digest_of(floats: NDArray[Any]) -> str:
+    """Return the name of a tensor that has none, by its numbers: ExecuTorch names segments so."""
+    return hashlib.sha256(np.ascontiguousarray(floats, "<f4").tobytes()).hexdigest()

@@ -17,15 +17,16 @@ from s2search.exporters.base import open_runtime
 from s2search.exporters.component.modules import open_part
 from s2search.exporters.component.package import PartPackage, export_part, is_part
 from s2search.exporters.package import file_entries
-from s2search.exporters.streamed import PackagedModel
+from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.library import load_coremltools
 from s2search.mil.program import Program
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 from s2search.verification.components import verify_part
-from s2search.verification.decoder_stream import DecoderStream, open_part_runtime
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+from s2search.verification.decoder_stream import DecoderStream
+from s2search.verification.inspectors.base import inspector_of
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from tests.text import tiny
 
 
@@ -167,11 +168,11 @@ def test_prompts_become_the_pipelines_frames_through_three_packages(folders, tmp
     model = tiny_model("SL", text_channels=encoder.channels, text_tokens=encoder.tokens)
     text, decoder = (export_part(folders[name], exporter, tmp_path / name, grid=GRID) for name in ("clip", "wan"))
     step = registry.create("exporters", exporter).export(model, GRID, tmp_path / "step")
-    packaged = PackagedModel(step, EvaluatedCoreML(step) if exporter == "coreml" else open_runtime(step))
+    packaged = StreamedPackage(step, EmulatedCoreML(step) if exporter == "coreml" else open_runtime(step))
     ids_BS = open_part(*registry.parse(folders["clip"])).ids("a cat").numpy()
     texts = [
         encoder.load(torch.device("cpu"), torch.float32).encode(["a cat"]),
-        torch.from_numpy(open_part_runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
+        torch.from_numpy(inspector_of(text).runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
     ]
     states = [StreamState.start(one, GRID, window=step.manifest.window) for one in (model, packaged)]
     codec, cache = registry.create("codecs", folders["wan"]).load(), None

@@ -12,11 +12,11 @@ from torch import nn
 from s2search.block import PRECISIONS
 from s2search.errors import InputError
 from s2search.exporters.coreml.compression import compress, rounding_pipeline
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.graph import decompositions, exported
 from s2search.exporters.quantised import InputRange, calibrate, quantised, record, rounded_weight
 from s2search.exporters.step import StepShape
-from s2search.exporters.streamed import PackagedModel
+from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.mil.program import Program
@@ -24,8 +24,8 @@ from s2search.network.network import S2DiT
 from s2search.precision.documents import Choice, PrecisionPlan, noise_db
 from s2search.precision.part import PartPrecision
 from s2search.preset import Preset
-from s2search.verification.checks.weights import difference
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+from s2search.verification.expected import difference
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from s2search.verification.inspectors.stored_tensor import StoredTensor
 
 SPAN = InputRange(low=-2.0, high=3.0)
@@ -123,7 +123,7 @@ def test_a_stored_value_that_is_not_the_nearest_of_its_groups_table_is_found():
     ],
 )
 def test_options_name_the_precision_of_layers(options, precision):
-    exporter = CoreML(**options)
+    exporter = CoreMLExporter(**options)
     assert exporter.precision == precision
     assert exporter.precision in PRECISIONS
 
@@ -139,7 +139,7 @@ def test_options_name_the_precision_of_layers(options, precision):
 )
 def test_options_that_contradict_each_other_are_refused(options, message):
     with pytest.raises(InputError) as error:
-        CoreML(**options)
+        CoreMLExporter(**options)
     assert message in str(error.value)
 
 
@@ -165,7 +165,7 @@ def precision_plan(path, model, parts):
         predicted_db=25.0,
         optimal=True,
     ).save(path)
-    return CoreML(mixed=str(path))
+    return CoreMLExporter(mixed=str(path))
 
 
 MIXED = {
@@ -193,7 +193,7 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
     assert (package.folder / "p.json").exists()
     shape = StepShape(grid=grid, frames=3, window=model.config.preset.window)
     recording, ranges = record(model, shape, chunks=2, seed=5), calibrate(model, shape)
-    packaged = PackagedModel(package, EvaluatedCoreML(package, "float32"))
+    packaged = StreamedPackage(package, EmulatedCoreML(package, "float32"))
     with quantised(model, exporter.precisions(model), "uniform", ranges, {}):
         fake_db = noise_db(recording.noise(model))
         again = record(model, shape, chunks=2, seed=5)

@@ -10,21 +10,21 @@ from s2search_blocks.softmax.module import SoftmaxAttention
 
 from s2search.errors import InputError
 from s2search.exporters.base import open_runtime
-from s2search.exporters.coreml.exporter import CoreML
+from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.package import Package
 from s2search.exporters.step import FUNCTIONS
-from s2search.exporters.streamed import PackagedModel
+from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.library import load_coremltools
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.testing.exporters import GRID, stream_snr_db, tiny_model
 from s2search.verification.check import results
-from s2search.verification.checks.operations import Lint
-from s2search.verification.checks.parity import Parity
-from s2search.verification.checks.state import HeldStates
-from s2search.verification.checks.weights import Weights
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
-from s2search.verification.opened import Subject
+from s2search.verification.checks.operations import LintCheck
+from s2search.verification.checks.parity import ParityCheck
+from s2search.verification.checks.state import StateCheck
+from s2search.verification.checks.weights import WeightsCheck
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
+from s2search.verification.opened import Opened
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 
@@ -36,7 +36,7 @@ HELD = ("keys_00", "values_00", "tail_01")
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    return CoreML().export(tiny_model("SL"), GRID, tmp_path_factory.mktemp("coreml") / "package")
+    return CoreMLExporter().export(tiny_model("SL"), GRID, tmp_path_factory.mktemp("coreml") / "package")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_rings_and_tails_are_states_of_every_function_with_a_past_and_denoise_wr
 
 
 def test_one_state_carries_a_stream_through_all_functions(package):
-    found = results(HeldStates(), Subject(package))
+    found = results(StateCheck(), Opened(package))
     assert [(one.name, one.status, one.where) for one in found] == [
         ("state.form", "passed", ""),
         ("state.kept", "passed", ""),
@@ -89,18 +89,18 @@ def test_a_read_that_writes_the_state_is_named(package, tmp_path):
     write.inputs["data"].arguments.add(name="values_00_read")
     assert read.inputs["input"].arguments[0].name == "keys_00"
     model.write_bytes(spec.SerializeToString())
-    form, kept = results(HeldStates(), Subject(Package.load(copy)))
+    form, kept = results(StateCheck(), Opened(Package.load(copy)))
     assert (form.status, form.where) == ("failed", "denoise writes keys_00")
     assert (kept.status, kept.where) == ("failed", "keys_00 after denoise of chunk 1")
 
 
 @pytest.mark.slow
 def test_a_state_that_is_passed_in_and_out_streams_the_same(package, tmp_path):
-    plain = CoreML(state="plain").export(tiny_model("SL"), GRID, tmp_path / "package")
+    plain = CoreMLExporter(state="plain").export(tiny_model("SL"), GRID, tmp_path / "package")
     assert (plain.manifest.held, plain.manifest.exporter_text) == ((), "coreml[state=plain]")
-    (found,) = results(HeldStates(), Subject(plain))
+    (found,) = results(StateCheck(), Opened(plain))
     assert (found.status, found.required) == ("not_run", False)
-    packaged = [PackagedModel(one, EvaluatedCoreML(one)) for one in (package, plain)]
+    packaged = [StreamedPackage(one, EmulatedCoreML(one)) for one in (package, plain)]
     ratios = [list(stream_snr_db(tiny_model("SL"), one, commit="reuse_last", chunks=3)) for one in packaged]
     assert ratios[0] == ratios[1]
 
@@ -144,7 +144,7 @@ def test_no_value_but_the_velocity_has_more_than_four_axes_and_only_the_text_is_
 
 
 def test_the_lint_of_four_axes_is_required_and_clean(package):
-    (found,) = [one for one in results(Lint(), Subject(package)) if one.name == "lint.rank_above_4"]
+    (found,) = [one for one in results(LintCheck(), Opened(package)) if one.name == "lint.rank_above_4"]
     assert (found.status, found.required) == ("passed", True)
 
 
@@ -155,19 +155,19 @@ def test_one_changed_kernel_is_named(package, tmp_path):
     content = weights.read_bytes()
     place = content.index(source) + 100
     weights.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    (found,) = results(Weights(), Subject(Package.load(copy)))
+    (found,) = results(WeightsCheck(), Opened(Package.load(copy)))
     assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.feed_forward.widen.weight")
 
 
 @pytest.mark.slow
 def test_the_layout_of_the_blocks_is_there_too_and_its_lint_is_advice(tmp_path):
-    package = CoreML(layout="blocks").export(tiny_model("L"), GRID, tmp_path / "package")
+    package = CoreMLExporter(layout="blocks").export(tiny_model("L"), GRID, tmp_path / "package")
     assert package.manifest.exporter_text == "coreml[layout=blocks]"
     assert package.manifest.function("denoise").inputs[-1].shape == (1, 2, 12, 32)
-    subject = Subject(package)
-    (found,) = [one for one in results(Lint(), subject) if one.name == "lint.rank_above_4"]
+    subject = Opened(package)
+    (found,) = [one for one in results(LintCheck(), subject) if one.name == "lint.rank_above_4"]
     assert (found.status, found.required) == ("failed", False)
-    for check in (Weights(), Parity()):
+    for check in (WeightsCheck(), ParityCheck()):
         assert {one.status for one in results(check, subject)} == {"passed"}
 
 
@@ -179,14 +179,14 @@ def test_a_layer_without_a_twin_keeps_its_layout_and_the_package_says_so(tmp_pat
         return None if isinstance(layer.attention, SoftmaxAttention) else twin(layer, *sizes)
 
     monkeypatch.setattr(Layer, "channels_first", of_lcha_alone)  # of the class: what is exported is read from a file
-    package = CoreML().export(tiny_model("SL"), GRID, tmp_path / "package")
+    package = CoreMLExporter().export(tiny_model("SL"), GRID, tmp_path / "package")
     assert package.manifest.facts["layers_in_their_own_layout"] == "0"
 
 
 def test_the_digests_of_model_and_plan_are_in_the_metadata(package, spec):
     found = dict(spec.description.metadata.userDefined)
     assert found["s2search.model"] == package.manifest.model_digest
-    assert found["s2search.planner.plan"] == "none"
+    assert found["s2search.plan"] == "none"
 
 
 def test_here_it_says_where_it_runs(package):
@@ -197,7 +197,7 @@ def test_here_it_says_where_it_runs(package):
 @pytest.mark.slow
 def test_four_bits_are_palettes_of_16_values_and_of_256_for_text_and_latents(tmp_path):
     preset = Preset(name="tiny", depth=1, channels=64, heads=4, feed_forward=64, text_channels=48, text_tokens=5)
-    package = CoreML(bits=4).export(S2DiT.from_preset(preset, "S"), GRID, tmp_path / "package")
+    package = CoreMLExporter(bits=4).export(S2DiT.from_preset(preset, "S"), GRID, tmp_path / "package")
     assert (package.manifest.precision, package.manifest.options) == ("w4a16", "bits=4")
     spec = load_coremltools().utils.load_spec(str(package.folder / "model.mlpackage"))
     block = next(iter(spec.mlProgram.functions["denoise"].block_specializations.values()))

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from s2search.exporters.coreml.exporter import CoreMLPackage
+from s2search.exporters.coreml.exporter import LoadedCoreML
 from s2search.exporters.coreml.state import hold_states
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.mil.program import Program
-from s2search.verification.checks.state import form_faults
-from s2search.verification.inspectors.coreml_emulated import EvaluatedCoreML
+from s2search.verification.inspectors.coreml import CoreMLInspector
+from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
 from tests.export.held_program import FILE, FUNCTIONS, HELD, SHAPES, edit, make_package, taken
 from tests.mil.programs import builder, save
 
@@ -46,7 +46,7 @@ def inputs(function, seed):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_program_with_states_computes_what_it_computed_with_plain_inputs(package, plain, function):
     given_ = inputs(function, 0)
-    wanted, got = (EvaluatedCoreML(one).run(function, given_) for one in (plain, package))
+    wanted, got = (EmulatedCoreML(one).run(function, given_) for one in (plain, package))
     assert wanted.keys() == got.keys()
     for name, array in wanted.items():
         np.testing.assert_array_equal(got[name], array)
@@ -155,10 +155,10 @@ def mac(monkeypatch):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_on_a_mac_the_runtime_gives_what_the_evaluator_gives_and_changes_no_input(package, mac, function):
-    given_, runtime = inputs(function, 1), CoreMLPackage(package)
+    given_, runtime = inputs(function, 1), LoadedCoreML(package)
     kept = {name: array.copy() for name, array in given_.items()}
     got = runtime.run(function, given_)
-    wanted = EvaluatedCoreML(package).run(function, given_)
+    wanted = EmulatedCoreML(package).run(function, given_)
     assert {name: str(x.dtype) for name, x in got.items()} == {name: str(x.dtype) for name, x in wanted.items()}
     for name, array in wanted.items():
         np.testing.assert_array_equal(got[name], array)
@@ -174,7 +174,7 @@ def test_on_a_mac_the_runtime_gives_what_the_evaluator_gives_and_changes_no_inpu
 @given(calls=some.lists(some.sampled_from(["denoise", "advance"]), max_size=6), fork=some.integers(0, 5))
 @settings(max_examples=20, deadline=None)
 def test_a_state_that_stays_is_a_state_that_is_copied_and_can_be_forked(package, calls, fork):
-    runtime = EvaluatedCoreML(package)
+    runtime = EmulatedCoreML(package)
     held, copied, forked = (
         runtime.make_state("denoise"),
         {name: np.zeros(SHAPES[name], np.float16) for name in STATE},
@@ -203,8 +203,7 @@ def test_a_state_that_stays_is_a_state_that_is_copied_and_can_be_forked(package,
 
 
 def faults(package):
-    program = Program.load(package.folder / FILE)
-    return [fault for name in FUNCTIONS for fault in form_faults(program.function(name), package.manifest)]
+    return CoreMLInspector().state_faults(package)
 
 
 def test_a_whole_program_has_no_faults(package, plain):

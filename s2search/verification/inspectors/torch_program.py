@@ -1,0 +1,99 @@
+"""torch_program: the weights of programs of torch, from their raw bytes, and the values between their operations."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from s2search.errors import CheckError
+from s2search.exporters.graph import decompositions
+from s2search.exporters.package import Package
+from s2search.exporters.torch_program import LoadedTorchProgram
+from s2search.verification.inspectors.base import Inspector
+from s2search.verification.inspectors.stored_tensor import PREFIX, StoredTensor
+from s2search.verification.inspectors.taps import Taps, tails
+from s2search.verification.reference import Reference
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+    from s2search.exporters.step import FunctionName
+    from s2search.verification.opened import Opened
+
+_FLOAT32 = 7  # of torch's serialised programs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchProgramInspector(Inspector):
+    """Looks into programs; nothing of their weights is loaded by torch, and nothing unpickled."""
+
+    table_runtime: ClassVar[str] = "torch CPU"
+    library: ClassVar[str] = "torch"
+
+    def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
+        """Yield the weights of all programs. See the base class."""
+        for file in dict.fromkeys(function.file for function in package.manifest.functions):
+            try:
+                with zipfile.ZipFile(package.folder / file) as archive:
+                    yield from _weights(archive, file)
+            except (OSError, zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError) as error:
+                raise CheckError(f"the weights in {file!r} cannot be read: {error}", path=file) from error
+
+    def decompositions(self) -> dict[Any, Any]:
+        """Attention stays one operator. See the base class."""
+        return decompositions()
+
+    def inside(self, opened: Opened, function: FunctionName) -> TorchTaps:
+        """Return the program, to be run operation by operation. See the base class."""
+        return TorchTaps(opened, function)
+
+
+def _weights(archive: zipfile.ZipFile, file: str) -> Iterator[StoredTensor]:
+    (config,) = (name for name in archive.namelist() if name.endswith("weights/model_weights_config.json"))
+    for name, entry in json.loads(archive.read(config))["config"].items():
+        meta, folder = entry["tensor_meta"], config.rpartition("/")[0]
+        sizes = tuple(size["as_int"] for size in meta["sizes"])
+        if meta["dtype"] != _FLOAT32 or entry["use_pickle"]:
+            raise CheckError(f"{name!r} in {file!r} is no plain float32 tensor", path=file)
+        raw = archive.read(f"{folder}/{entry['path_name']}")
+        numbers = np.frombuffer(raw, "<f4", count=int(np.prod(sizes)))
+        yield StoredTensor(file=file, name=name, values=numbers.reshape(sizes))
+
+
+class TorchTaps(Taps):
+    """A saved program of torch, run operation by operation. `denoise` is a part of `advance`."""
+
+    def __init__(self, opened: Opened, function: FunctionName) -> None:
+        file = opened.package.manifest.function(function).file
+        whole = file.partition(".")[0]
+        self._opened, self._whole = opened, function if whole == function else whole
+        runtime = opened.runtime
+        assert isinstance(runtime, LoadedTorchProgram)
+        program = runtime.program(file)
+        self._reference = Reference(function=function, steps=opened.steps, program=program)
+
+    def program(self) -> ExportedProgram:
+        """Return the source's function, or the one that it is a part of. See the base class."""
+        return self._opened.programs[self._whole]  # type: ignore[index]
+
+    def names(self) -> frozenset[str]:
+        """Return all operations. See the base class."""
+        return frozenset(operation.name for operation in self._reference.operations)
+
+    def tails(self) -> dict[str, tuple[str, ...]]:
+        """Place the operations by the weights that they read. See the base class."""
+        specs = self._reference.program.graph_signature.input_specs
+        weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
+        nodes = [node for node in self._reference.program.graph.nodes if node.op == "call_function"]
+        reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in nodes]
+        return tails([node.name for node in nodes], reads)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        """Run the program and keep these values. See the base class."""
+        return self._reference.values(inputs, names)
