@@ -33,7 +33,7 @@ from s2search.exporters.quantised import (
 from s2search.exporters.step import StepShape
 from s2search.journal import open_journal
 from s2search.network.network import S2DiT
-from s2search.precision.documents import Choice, Mixture, Palette, PartChoices, Sensitivity, noise_db
+from s2search.precision.documents import Mixture, Palette, PartChoices, PrecisionChoice, Sensitivity, noise_db
 from s2search.precision.part import PartPrecision, parts_in_order
 
 #: What is on offer unless the user says otherwise.
@@ -154,7 +154,7 @@ def _sensitivity(
             part=part,
             block=blocks.get(part, ""),
             choices=tuple(
-                Choice(
+                PrecisionChoice(
                     precision=label,
                     bytes=part_bytes(model, part, PartPrecision.parse(label)),
                     noise=noise[f"{part} {label}"],

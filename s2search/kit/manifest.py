@@ -86,7 +86,7 @@ class Input(Strict, frozen=True, kw_only=True):
     high: float
 
 
-class Package(Strict, frozen=True, kw_only=True):
+class KitPackage(Strict, frozen=True, kw_only=True):
     """A Core ML package of the kit.
 
     Attributes:
@@ -132,7 +132,7 @@ class KitRow(Strict, frozen=True, kw_only=True):
         return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
 
 
-class Slot(Strict, frozen=True, kw_only=True):
+class KitSlot(Strict, frozen=True, kw_only=True):
     """One place in the order: which row is sampled, and whether as the sentinel."""
 
     slot: int
@@ -165,7 +165,7 @@ class Shots(Strict, frozen=True, kw_only=True):
     foretold: list[str]
 
 
-class Manifest(Strict, frozen=True, kw_only=True):
+class KitManifest(Strict, frozen=True, kw_only=True):
     """The whole campaign of a kit; `shots` is left out where all blocks are timed.
 
     Attributes:
@@ -181,14 +181,14 @@ class Manifest(Strict, frozen=True, kw_only=True):
     layout: Layout | msgspec.UnsetType = msgspec.UNSET
     state: StateKeeper | msgspec.UnsetType = msgspec.UNSET
     protocol: KitProtocol
-    packages: list[Package]
+    packages: list[KitPackage]
     rows: list[KitRow]
     sentinel: int
     groups: list[list[int]]
-    order: list[Slot]
+    order: list[KitSlot]
     shots: Shots | msgspec.UnsetType = msgspec.UNSET
 
-    def package(self, row: KitRow) -> Package:
+    def package(self, row: KitRow) -> KitPackage:
         """Return the package of a row."""
         return next(package for package in self.packages if package.digest == row.package)
 
@@ -197,7 +197,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
         return as_json(self, indent=1).encode()
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, str]:
+def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     """Return a kit's manifest and its digest, which results refer to.
 
     Raises:
@@ -206,7 +206,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
-        return msgspec.json.decode(content, type=Manifest), digest_of(content)
+        return msgspec.json.decode(content, type=KitManifest), digest_of(content)
     except OSError as error:
         raise InputError(
             f"there is no kit in {str(folder)!r}: {MANIFEST} cannot be read ({error.strerror})",
@@ -245,16 +245,16 @@ def grouped(
     return groups
 
 
-def ordered(groups: Sequence[Sequence[int]], sentinel: int, protocol: KitProtocol) -> list[Slot]:
+def ordered(groups: Sequence[Sequence[int]], sentinel: int, protocol: KitProtocol) -> list[KitSlot]:
     """Return the order of all samples: group after group, and in each round after round.
 
     >>> [slot.row for slot in ordered([[0, 1], [2]], 0, KitProtocol(rounds=3, sentinel_every=1, seed=1))][:4]
     [0, 0, 0, 1]
     """
-    rng, order = random.Random(protocol.seed), list[Slot]()
+    rng, order = random.Random(protocol.seed), list[KitSlot]()
 
     def add(**fields: Any) -> None:
-        order.append(Slot(slot=len(order), **fields))
+        order.append(KitSlot(slot=len(order), **fields))
 
     for group, rows in enumerate(groups):
         for number in range(protocol.rounds):

@@ -14,7 +14,7 @@ from s2search.latency.base import LatencyModel
 from s2search.planner.constraints import Constraints
 from s2search.planner.evidence import Evidence
 from s2search.score.base import Score
-from s2search.solver.problem import UNLIMITED, Device, Problem
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem
 from s2search.solver.spread import Spread, check_confidence
 from s2search.space import Space
 from s2search.tables.table import LatencyTable, Scope
@@ -185,6 +185,6 @@ class Request:
         return self.spread.keeps(self.problem, choice_L, self.confidence)
 
 
-def _device(target: Target, alone: Problem) -> Device:
-    fields = (field.name for field in dataclasses.fields(Device) if field.name != "name")
-    return Device(name=target.table.name, **{name: getattr(alone, name) for name in fields})
+def _device(target: Target, alone: Problem) -> FurtherDevice:
+    fields = (field.name for field in dataclasses.fields(FurtherDevice) if field.name != "name")
+    return FurtherDevice(name=target.table.name, **{name: getattr(alone, name) for name in fields})

@@ -18,7 +18,7 @@ import numpy as np
 from s2search import registry
 from s2search.block import Stream
 from s2search.errors import InfeasibleError, InputError
-from s2search.precision.documents import Choice, PrecisionPlan, Sensitivity, noise_db
+from s2search.precision.documents import PrecisionChoice, PrecisionPlan, Sensitivity, noise_db
 from s2search.precision.part import kilobytes
 from s2search.solver.base import Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Int, Problem, Resource
@@ -200,10 +200,10 @@ def shares(plan: PrecisionPlan) -> dict[str, float]:
     return {part: choice.noise / total if total else 0.0 for part, choice in plan.parts.items()}
 
 
-def steps_down(sensitivity: Sensitivity, plan: PrecisionPlan) -> dict[str, tuple[Choice, float] | None]:
+def steps_down(sensitivity: Sensitivity, plan: PrecisionPlan) -> dict[str, tuple[PrecisionChoice, float] | None]:
     """Return for each part its next smaller choice and the dB of the whole with it; None if there is none."""
     total = sum(choice.noise for choice in plan.parts.values())
-    found: dict[str, tuple[Choice, float] | None] = {}
+    found: dict[str, tuple[PrecisionChoice, float] | None] = {}
     for offer in sensitivity.parts:
         now = plan.parts[offer.part]
         smaller = max((c for c in offer.choices if c.bytes < now.bytes), key=lambda c: c.bytes, default=None)

@@ -27,7 +27,7 @@ def noise_db(noise: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class PrecisionChoice:
     """One precision of one part: bytes of its matrices, and the noise power of the velocity relative to the signal."""
 
     precision: str
@@ -50,7 +50,7 @@ class PartChoices:
 
     part: str
     block: str = ""
-    choices: tuple[Choice, ...]
+    choices: tuple[PrecisionChoice, ...]
 
     def __post_init__(self) -> None:
         labels = [choice.precision for choice in self.choices]
@@ -61,7 +61,7 @@ class PartChoices:
                 remedy="correct the file, or make it again",
             )
 
-    def choice(self, precision: str) -> Choice:
+    def choice(self, precision: str) -> PrecisionChoice:
         """Return the choice of a precision that is on offer."""
         return next(choice for choice in self.choices if choice.precision == precision)
 
@@ -158,7 +158,7 @@ class PrecisionPlan(Document):
     asked: str
     palette: Palette
     rest_bytes: int
-    parts: dict[str, Choice]
+    parts: dict[str, PrecisionChoice]
     weight_bytes: int
     predicted_db: float
     optimal: bool

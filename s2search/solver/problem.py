@@ -87,7 +87,7 @@ class Resource:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Device:
+class FurtherDevice:
     """What the same candidates cost on a further device, and its own budgets; see `Problem` for the fields."""
 
     name: str
@@ -154,7 +154,7 @@ class Problem:
     max_switches: int | None = None
     reference_L: tuple[int, ...] | None = None
     max_changes: int | None = None
-    devices: tuple[Device, ...] = ()
+    devices: tuple[FurtherDevice, ...] = ()
     limits: tuple[Resource, ...] = ()
     label_C: tuple[str, ...] = field(default=(), compare=False)
 
@@ -292,7 +292,7 @@ class Problem:
             resource.spent(self, choice_L) <= resource.limit for resource in self.limits
         )
 
-    def on_device(self, device: Device) -> Problem:
+    def on_device(self, device: FurtherDevice) -> Problem:
         """Return the search on one further device alone: its costs and budgets, without other constraints.
 
         Raises:
@@ -318,7 +318,7 @@ _NO_CONSTRAINTS: dict[str, Any] = {
 }
 
 
-def _latency_and_memory(costs: Problem | Device, of: str) -> tuple[Resource, Resource]:
+def _latency_and_memory(costs: Problem | FurtherDevice, of: str) -> tuple[Resource, Resource]:
     latency = Resource(
         name=f"latency{of}",
         use_LC=costs.latency_us_LC,

@@ -18,7 +18,7 @@ from s2search.solver.base import Choice, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.milp import Milp
-from s2search.solver.problem import UNLIMITED, Device, Problem, Resource
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem, Resource
 from s2search.testing.problems import random_problem, with_random_constraints
 from s2search.testing.solvers import check_constraints
 
@@ -73,7 +73,7 @@ def constrained(draw: st.DrawFn) -> Problem:
         max_switches=draw(st.none() | st.integers(0, layers + 1)),
         reference_L=reference,
         max_changes=None if reference is None else draw(st.none() | st.integers(0, layers)),
-        devices=tuple(Device(name=name, **costs()) for name in draw(st.sampled_from(["", "", "B", "BC"]))),
+        devices=tuple(FurtherDevice(name=name, **costs()) for name in draw(st.sampled_from(["", "", "B", "BC"]))),
         limits=tuple(resource() for _ in range(draw(more))),
         **costs(),
     )
@@ -193,8 +193,8 @@ def test_the_tightest_device_binds(solver: Solver) -> None:
     same = {
         name: getattr(problem, name) for name in ("latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "switch_us_SS")
     }
-    slow = Device(name="slow", **same | {"latency_us_LC": 10 * problem.latency_us_LC}, latency_budget_us=60)
-    full = Device(name="full", **same | {"memory_bytes_LC": problem.latency_us_LC}, memory_budget_bytes=4)
+    slow = FurtherDevice(name="slow", **same | {"latency_us_LC": 10 * problem.latency_us_LC}, latency_budget_us=60)
+    full = FurtherDevice(name="full", **same | {"memory_bytes_LC": problem.latency_us_LC}, memory_budget_bytes=4)
     assert solver.solve(problem).score == 8
     assert solver.solve(dataclasses.replace(problem, devices=(slow,))).score == 6
     assert solver.solve(dataclasses.replace(problem, devices=(slow, full))).score == 4

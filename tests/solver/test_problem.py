@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from s2search.errors import ProblemError
-from s2search.solver.problem import UNLIMITED, Device, Problem, Resource
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem, Resource
 from s2search.testing.problems import random_problem
 
 PROBLEM = random_problem(np.random.default_rng(3), layers=4, candidates=2)
@@ -15,9 +15,9 @@ PROBLEM = random_problem(np.random.default_rng(3), layers=4, candidates=2)
 SHAPE, STREAMS = (4, 2), (2, 2)
 
 
-def device(**changes: Any) -> tuple[Device]:
-    costs = {name: getattr(PROBLEM, name) for name in vars(PROBLEM) if name in Device.__dataclass_fields__}
-    return (Device(name="phone", **costs | changes),)
+def device(**changes: Any) -> tuple[FurtherDevice]:
+    costs = {name: getattr(PROBLEM, name) for name in vars(PROBLEM) if name in FurtherDevice.__dataclass_fields__}
+    return (FurtherDevice(name="phone", **costs | changes),)
 
 
 def limit(**changes: Any) -> tuple[Resource]:
