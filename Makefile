@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: demo test slow bench lint notebooks clean
+.PHONY: demo test slow bench lint docs notebooks clean
 
 demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and draw it
 	@mkdir -p $(DEMO)
@@ -25,6 +25,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: .venv/installed  ## the pages as HTML; every warning, such as a broken link, is an error
+	$(BIN)/sphinx-build -q -W --keep-going -n -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 notebooks: .venv/installed  ## execute them all, in place
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb

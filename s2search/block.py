@@ -1,8 +1,11 @@
-"""What a block is: a specification that knows its costs without torch, and builds its module with it.
+"""What a block is: a specification that knows its costs without torch, and makes its module in every form with it.
 
 A part of the model (a block, the stem, the head, a switch between streams) declares its parameters, its activation
 peak and its floating-point operations as formulas, and `build` makes the `torch.nn.Module` that they describe. The
 formulas are tested against counted ones. A block also names the stream it runs in and the bytes of its streaming state.
+
+The same specification makes the module's other forms: `fused`, for running fast, and `channels_first`, for phones. A
+module knows nothing of its forms, so every arrow runs from the specification over a form to the module.
 
 Axes, here and in blocks/:  B batch  T latent frames  H W token rows and columns  D channels  N tokens (T*H*W)
                             A heads  K channels per head  S text tokens  E text channels
@@ -209,6 +212,21 @@ class Part(Plugin, ABC):
     def build(self, shape: Shape) -> nn.Module:
         """Make the module. Imports torch."""
 
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module | None:
+        """Return what `build` made again with channels before tokens, (1, D, 1, S), from the same weights.
+
+        Args:
+            module: What `build` made.
+            frames: Latent frames of a chunk.
+            grid: Rows and columns of a block's own stream; for the other parts, of the high stream.
+            window: The past that a stream sees.
+
+        Returns:
+            A module for this chunk length, grid and window, whose weights have the module's names; None where there is
+            no such form.
+        """
+        return None
+
 
 class Block(Part):
     """A layer that the search may place.
@@ -220,17 +238,18 @@ class Block(Part):
       `initial_state(batch, grid, window, device, dtype) -> state` remembers nothing yet. `grid` has the rows and
       columns of the block's own stream.
       `commit(x_BTHWD, modulation_BT6D, state) -> state` returns what a later chunk may see of this one.
-    Optionally `fused() -> module` returns the same layer for running fast: `read_text(text_BSE) -> words` is called
-      once per prompt, `forward` takes the words in the text's place, and `advance(x_BTHWD, modulation_BT6D, words,
-      state)` returns what `forward` and `commit` return.
-    Optionally `channels_first(frames, grid, window) -> module` returns the same layer for one chunk length, grid and
-    window with channels before tokens, (1, D, 1, S), or None where it has no such twin. Its weights have the layer's
-    names. `state` is what it remembers, empty: tensors by name, `sum` and `norm` in float32. `forward(x_1D1S,
-    modulation_1M11, text_1E1W, past)` reads, where `past` is such a dictionary, or None before the first chunk, and
-    `commit(x_1D1S, modulation_1M11, past)` returns the next one. Where `reads_bias` is true, `past` also has `bias`,
-    what is added to the scores of every frame of a full ring, and `full`, 1 once all its frames are there.
+      Optionally `advance(x_BTHWD, modulation_BT6D, text_BSE, state) -> (x_BTHWD, state)` returns what `forward` and
+      `commit` return, and makes what both need once.
+      Optionally `read_text(text_BSE) -> words` is called once per prompt: `forward` and `advance` take the words in
+      the text's place.
     States are frozen dataclasses of tensors and plain values. One module serves every grid, chunk length and window.
     Blocks of the low stream get and give the low-resolution grid; the switches stand between.
+
+    The module that `channels_first` makes of it keeps this one. `state` is what it remembers, empty: tensors by name,
+      `sum` and `norm` in float32. `forward(x_1D1S, modulation_1M11, text_1E1W, past)` reads, where `past` is such a
+      dictionary, or None before the first chunk, and `commit(x_1D1S, modulation_1M11, past)` returns the next one.
+      Where `reads_bias` is true, `past` also has `bias`, what is added to the scores of every frame of a full ring, and
+      `full`, 1 once all its frames are there. A block without this form runs as it is, between two transpositions.
     """
 
     symbol: ClassVar[str]
@@ -239,6 +258,13 @@ class Block(Part):
     @abstractmethod
     def state_bytes(self, shape: Shape, precision: Precision) -> int:
         """Bytes of streaming state for batch 1 once the window is full; 0 where `context_frames` is 0."""
+
+    def fused(self, module: Any) -> nn.Module:
+        """Return what `build` made again for running fast: the same contract, the same numbers but for rounding.
+
+        It shares the module's weights, or copies those that it lays out otherwise. By default it is the module itself.
+        """
+        return module  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)

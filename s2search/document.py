@@ -108,6 +108,6 @@ def check_writable(path: Path) -> None:
     elif not path.parent.is_dir():
         problem = "No such file or directory"
     elif path.is_symlink() or (path.exists() and not path.is_file()):
-        problem = "it is no plain file"
+        problem = "it is not a regular file"
     if problem:
         raise InputError(f"{str(path)!r} cannot be written: {problem}", remedy="choose another path")

@@ -70,7 +70,7 @@ def open_journal(path: Path, heading: _Heading, kind: Any, *, of: str) -> Iterat
         if found and (difference := _first_difference(_plain(found[0]), _plain(heading))):
             raise InputError(
                 f"{str(path)!r} belongs to another {of}: {difference}",
-                remedy="repeat the command that began it, or choose another place",
+                remedy="repeat the command that started it, or choose another place",
                 difference=difference,
             )
         file.truncate(len(whole))

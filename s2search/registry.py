@@ -201,9 +201,9 @@ def build(cls: type[Any], options: dict[str, Any], *, described_as: str) -> Any:
     for key, field in known.items():
         if key not in options and _default(field) is dataclasses.MISSING:
             raise InputError(
-                f"{described_as} cannot do without the option {key!r}",
+                f"{described_as} needs the option {key!r}",
                 allowed=f"allowed: {_allowed(hints[key])}",
-                remedy=f"write [{key}=...] behind its name",
+                remedy=f"write [{key}=...] after its name",
             )
     try:
         return msgspec.convert(options, cls, strict=False)

@@ -93,7 +93,7 @@ def test_an_option_that_there_is_not_is_told_all_that_there_are(family, name, pl
         (
             "latency_models",
             "roofline[tops=35]",
-            "latency model 'roofline' cannot do without the option 'gbps'; allowed: a number; write [gbps=...] behind",
+            "latency model 'roofline' needs the option 'gbps'; allowed: a number; write [gbps=...] after",
         ),
     ],
 )

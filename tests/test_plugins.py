@@ -42,7 +42,7 @@ def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_installed_plugin_is_listed_with_its_distribution(site: Path) -> None:
     listed = run(site, "-m", "s2search", "plugins").stdout
-    for name in ("pointwise", "prefer_early", "greedy"):
+    for name in ("shift", "prefer_early", "greedy"):
         assert any(name in line and "s2search-example 1.2.3" in line for line in listed.splitlines())
 
 
@@ -55,9 +55,9 @@ def test_an_installed_score_and_solver_make_a_plan(site: Path) -> None:
 
 
 def test_an_installed_block_is_a_candidate_like_any_other(site: Path) -> None:
-    done = run(site, "-m", "s2search", "plan", "--candidates", "lcha,pointwise[expansion=2]", "--score", "prefer_early")
+    done = run(site, "-m", "s2search", "plan", "--candidates", "lcha,shift[reach=2]", "--score", "prefer_early")
     assert done.returncode == 2
-    assert "has no row for 'pointwise[expansion=2]'" in done.stderr
+    assert "has no row for 'shift[reach=2]'" in done.stderr
 
 
 def test_an_installed_solver_passes_or_fails_the_conformance_suite_like_ours(site: Path) -> None:
@@ -91,7 +91,7 @@ def test_an_installed_exporter_passes_the_conformance_suite_and_is_verified_but_
 
 
 def test_without_the_distribution_its_plugins_are_unknown() -> None:
-    assert "pointwise" not in registry.installed("blocks")
+    assert "shift" not in registry.installed("blocks")
 
 
 def test_two_distributions_may_not_offer_the_same_name(site: Path, tmp_path: Path) -> None:

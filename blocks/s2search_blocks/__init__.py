@@ -1,8 +1,9 @@
 """The block library: candidate layers of the sandwich, its two ends and the switches between its streams.
 
-`x.py` holds the torch-free specification of x (options, formulas of its cost) and `x_module.py` the `torch.nn.Module`
-that it builds. Files without such a twin hold what the modules share: `rotary`, `norms`, `feed_forward`,
-`cross_attention`, `cells`, `window`.
+In each folder `spec.py` holds the torch-free specification (options, formulas of its cost), which makes all forms:
+`module.py`, the `torch.nn.Module` that is trained; `fused.py`, the same for running fast; `channels_first.py`, the same
+for phones. A form knows the module that it is made from, and a module knows no form. `layer` is what every block has
+around its attention, and `pieces` is what the modules are made of.
 
 Source: Zhao et al., "S2DiT: Sandwich Diffusion Transformer for Mobile Streaming Video Generation",
 arXiv 2601.12719 (2026).

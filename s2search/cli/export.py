@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def export(
     exporter: Annotated[str, typer.Option(help="Exporter: onnx, executorch, torch_program, coreai, coreml[bits=4].")],
-    out: Annotated[Path, typer.Option(help="The package's folder; nothing may be there.")],
+    out: Annotated[Path, typer.Option(help="The package's folder; it must not exist yet.")],
     weights: Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")] = None,
     preset: Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")] = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained: to try a runtime before a model exists.")
+        bool, typer.Option("--random-weights", help="Untrained weights: to try a runtime before there is a model.")
     ] = False,
     plan: Annotated[Path | None, typer.Option(help="Realize this plan (JSON) at the preset's sizes.")] = None,
     layout: Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")] = None,
     video: Annotated[str, typer.Option(help="Video size, WIDTHxHEIGHT.")] = "256x144",
-    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     part: Annotated[
         str | None, typer.Option(help="Instead of the step: clip[folder=DIR], wan[folder=DIR] or dct (its decoder).")
     ] = None,
@@ -60,7 +60,9 @@ def _refuse_beside_part(options: dict[str, object]) -> None:
     """Refuse what is for a streaming step only, which would be lost in silence."""
     for name, value in options.items():
         if value:
-            raise InputError(f"{name} is given beside --part, which has no such model", remedy="leave one of them out")
+            raise InputError(
+                f"{name} cannot be combined with --part, which has no such model", remedy="leave one of them out"
+            )
 
 
 def _export_part(plugin: str, exporter: str, out: Path, grid: tuple[int, int]) -> int:

@@ -79,14 +79,14 @@ def kit_build(
         StateName, typer.Option(help="Of the package to be shipped: core_ml keeps rings and tails, or plain.")
     ] = StateName.CORE_ML,
     shots: Annotated[
-        int | None, typer.Option(help="Time only so many blocks per scenario and size; the rest is foretold.")
+        int | None, typer.Option(help="Time only this many blocks per scenario and size; the rest is predicted.")
     ] = None,
     known: Annotated[
-        list[str] | None, typer.Option(help="A known device's table that foretells the rest; repeatable.")
+        list[str] | None, typer.Option(help="A known device's table that predicts the rest; repeatable.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
     sustained: Annotated[
-        str | None, typer.Option(help="Then heat the phone for so long, and keep the last third too: 5m or 300s.")
+        str | None, typer.Option(help="Then load the phone for this long, and report the last third too: 5m or 300s.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
 ) -> int:
@@ -119,7 +119,7 @@ def kit_build(
         )
     ]
     if known and shots is None:
-        raise InputError("there are known tables and no --shots", remedy="say how many blocks to time, or drop --known")
+        raise InputError("--known is given without --shots", remedy="say how many blocks to time, or drop --known")
     choice = None if shots is None else choose_items(items, shots, [open_table(name) for name in known or ()])
     with progress_bar("converting") as progress:
         manifest = build(

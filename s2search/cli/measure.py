@@ -42,7 +42,7 @@ def measure(
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
     sustained: Annotated[
-        str | None, typer.Option(help="Heat the device for so long, and keep the last third: 5m or 300s.")
+        str | None, typer.Option(help="Load the device for this long, and keep only the last third: 5m or 300s.")
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Also time blocks in the context of each other.")] = False,
 ) -> int:

@@ -45,7 +45,7 @@ SolverOption = Annotated[str, typer.Option(help="Solver: dynamic, milp, exhausti
 CountOption = Annotated[list[str] | None, typer.Option(help="Layers of a block: ssa=16 or ssa=10..14. Repeatable.")]
 FirstOption = Annotated[str | None, typer.Option(help="Blocks of the first layers: lcha*2.")]
 LastOption = Annotated[str | None, typer.Option(help="Blocks of the last layers: lcha*2.")]
-SwitchesOption = Annotated[int | None, typer.Option(help="The most changes between the two resolutions.")]
+SwitchesOption = Annotated[int | None, typer.Option(help="Maximum number of changes between the two resolutions.")]
 FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
 
 
@@ -72,8 +72,12 @@ def plan(
     last: LastOption = None,
     max_switches: SwitchesOption = None,
     like: Annotated[Path | None, typer.Option(help="Stay near this plan: a JSON file. With --max-changes.")] = None,
-    max_changes: Annotated[int | None, typer.Option(help="The most layers that may differ from --like.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Keep the latency budget this surely: 0.95.")] = None,
+    max_changes: Annotated[
+        int | None, typer.Option(help="Maximum number of layers that may differ from --like.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Keep the latency budget with this probability: 0.95.")
+    ] = None,
     near: Annotated[
         float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
     ] = None,
@@ -208,7 +212,7 @@ def _refuse_options(context: typer.Context) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(
-                f"--{name.replace('_', '-')} stands before {context.invoked_subcommand!r}, which does not use it",
+                f"--{name.replace('_', '-')} is given before {context.invoked_subcommand!r}, which does not use it",
                 remedy=f"leave it out; see s2search plan {context.invoked_subcommand} --help",
             )
 
@@ -220,7 +224,7 @@ def _answer(context: typer.Context) -> Plan:
     words = context.params
     if words["near"] is not None and words["layout"] is not None:
         raise InputError(
-            f"--near {words['near']:g} needs a search, and --layout asks for none", remedy="leave out one of them"
+            f"--near {words['near']:g} needs a search, and --layout does not search", remedy="leave out one of them"
         )
     request = _request(context)
     choice_L = None if words["layout"] is None else request.space.parse_layout(words["layout"])
@@ -287,7 +291,7 @@ def _targets(words: dict[str, Any]) -> list[Target]:
     if common and len(named) > 1:
         raise InputError(
             f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
-            remedy=f"write it behind the table, such as --table {named[0][0]}:{common[0].text}",
+            remedy=f"write it after the table, such as --table {named[0][0]}:{common[0].text}",
         )
     video = token_grid(words["video"]) if words["video"] else None
     targets: list[Target] = []

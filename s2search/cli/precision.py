@@ -26,18 +26,20 @@ def sensitivity(
     out: Annotated[Path, typer.Option(help="The file to write: sensitivity.json. An unfinished sweep is finished.")],
     weights: Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")] = None,
     preset: Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Untrained: to try it.")] = False,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Untrained weights: to try it out.")] = False,
     plan: Annotated[Path | None, typer.Option(help="Realize this plan (JSON) at the preset's sizes.")] = None,
     layout: Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="On offer: float16, w4a16, w4g32a8. Repeatable.", show_default="7 of them"),
+        typer.Option(help="Precisions to try: float16, w4a16, w4g32a8. Repeatable.", show_default="7 of them"),
     ] = None,
     palette: Annotated[PaletteName, typer.Option(help="How tables of values are found.")] = PaletteName.KMEANS,
     video: Annotated[str, typer.Option(help="Video size, WIDTHxHEIGHT.")] = "256x144",
     chunks: Annotated[int, typer.Option(min=1, help="Chunks of the stream that is compared.")] = 4,
-    mixtures: Annotated[int, typer.Option(min=0, help="Drawn assignments that test whether figures add up.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of inputs, mixtures and random weights.")] = 0,
+    mixtures: Annotated[
+        int, typer.Option(min=0, help="Random assignments that test whether the noise of parts adds up.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of inputs, mixtures and random weights.")] = 0,
 ) -> int:
     """Measure what each precision of each part of a model costs, in noise of the velocity."""
     from rich.console import Console
@@ -68,7 +70,7 @@ def sensitivity(
 def plan_precision(
     file: Annotated[Path, typer.Argument(metavar="SENSITIVITY", help="What s2search sensitivity wrote.")],
     budget: Annotated[
-        list[str] | None, typer.Option(help="Of all weights: 1.2MB. With --table also latency: 260ms.")
+        list[str] | None, typer.Option(help="Limit on all weights: 1.2MB; with --table also on latency: 260ms.")
     ] = None,
     least_db: Annotated[float | None, typer.Option(help="Signal-to-noise ratio of the velocity, dB.")] = None,
     table: Annotated[str | None, typer.Option(help="Latency table with rows of several precisions.")] = None,

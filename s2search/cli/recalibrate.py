@@ -12,14 +12,20 @@ import typer
 def recalibrate(
     table: Annotated[str, typer.Argument(help="A table that was measured here: its folder, or an installed one.")],
     out: Annotated[Path, typer.Option(help="The new table's folder. An unfinished recalibration is finished.")],
-    layouts: Annotated[int, typer.Option(min=1, help="Random layouts to time; two of three are held out.")] = 30,
-    runtime: Annotated[str | None, typer.Option(help="onnxruntime or executorch; the table's own.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Model size or a TOML file of sizes; the table's own.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Layers of the layouts; the preset's.")] = None,
-    video: Annotated[str | None, typer.Option(help="Video size, WIDTHxHEIGHT; the table's only one.")] = None,
-    candidates: Annotated[str | None, typer.Option(help="Blocks in the layouts; all of the table's.")] = None,
+    layouts: Annotated[int, typer.Option(min=1, help="Random layouts to time; two in three are held out.")] = 30,
+    runtime: Annotated[str | None, typer.Option(help="onnxruntime or executorch; by default the table's own.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Model size or a TOML file of sizes; by default the table's own.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Layers of the layouts; by default the preset's.")] = None,
+    video: Annotated[
+        str | None, typer.Option(help="Video size, WIDTHxHEIGHT; by default the table's only one.")
+    ] = None,
+    candidates: Annotated[
+        str | None, typer.Option(help="Blocks in the layouts; by default all of the table's.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often everything is timed.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Draws layouts, weights and orders.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws layouts, weights and orders.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.recalibration/1).")] = False,
 ) -> int:
     """Time whole layouts against a table, and write a corrected version of it.

@@ -45,7 +45,7 @@ def stream(
     weights: Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")] = None,
     preset: Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")] = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained: to time a model before it exists.")
+        bool, typer.Option("--random-weights", help="Untrained weights: to time a model before it is trained.")
     ] = False,
     plan: Annotated[Path | None, typer.Option(help="Realize this plan (JSON) at the preset's sizes.")] = None,
     layout: Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")] = None,
@@ -58,8 +58,10 @@ def stream(
     fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 16.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising passes per chunk.")] = 4,
     shift: Annotated[float, typer.Option(help="How far noise levels are pushed towards 1.")] = 5.0,
-    commit: Annotated[CommitPolicyName, typer.Option(help="As the model was trained.")] = CommitPolicyName.REUSE_LAST,
-    seed: Annotated[int, typer.Option(help="Of the noise, and of random weights.")] = 0,
+    commit: Annotated[
+        CommitPolicyName, typer.Option(help="Who writes the state; choose as the model was trained.")
+    ] = CommitPolicyName.REUSE_LAST,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of random weights.")] = 0,
     text: Annotated[
         str | None,
         typer.Option(help="Text encoder: clip[folder=FOLDER], hashing.", show_default="hashing, as wide as the model"),
@@ -70,7 +72,9 @@ def stream(
         bool, typer.Option("--compile", help="torch.compile the layers first; on a GPU also CUDA graphs.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    number_format: Annotated[NumberFormat, typer.Option("--dtype", help="Of the model.")] = NumberFormat.FLOAT32,
+    number_format: Annotated[
+        NumberFormat, typer.Option("--dtype", help="Number format of the model.")
+    ] = NumberFormat.FLOAT32,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="as many as cores")
     ] = None,
@@ -156,7 +160,7 @@ def read_prompts(first: str, later: list[str]) -> Prompts:
     for text in later:
         match = re.fullmatch(r"\s*(\d+)\s*:\s*(.*)", text, re.DOTALL)
         if match is None:
-            raise InputError(f"--prompt-at {text!r} names no chunk", remedy="write for example '4:a dog'")
+            raise InputError(f"--prompt-at {text!r} does not name a chunk", remedy="write for example '4:a dog'")
         starts[int(match[1])] = match[2]
     return lambda chunk: starts[max(start for start in starts if start <= chunk)]
 
@@ -168,7 +172,9 @@ def _model(
     if weights is not None:
         for option, value in {"--preset": preset, "--layout": layout, "--random-weights": random_weights}.items():
             if value:
-                raise InputError(f"{option} is given beside the weights {str(weights)!r}", remedy="leave out one")
+                raise InputError(
+                    f"{option} cannot be combined with the weights {str(weights)!r}", remedy="leave out one"
+                )
         if not weights.is_dir():
             raise InputError(
                 f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote"

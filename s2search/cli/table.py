@@ -60,10 +60,10 @@ def table_lint(
 @table_app.command("evaluate")
 def table_evaluate(
     layouts: Annotated[Path, typer.Argument(help="CSV of layer_00, layer_01, ..., latency_ms, in measurement order.")],
-    seed: Annotated[int, typer.Option(min=0, help="Draws the fifth of the rows that is held out.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws the fifth of the rows that is held out.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_evaluation/1).")] = False,
 ) -> int:
-    """Say how well measured layouts foretell held-out ones, with and without drift."""
+    """Say how well measured layouts predict held-out ones, with and without drift."""
     from s2search.report.evaluation import evaluation_text
     from s2search.transfer.evaluate import evaluate
     from s2search.transfer.runs import read_layouts
@@ -118,7 +118,7 @@ def table_merge(
     tables: Annotated[list[str], typer.Argument(help="Tables of one device, runtime and precision.")],
     out: OutOption,
     overlap: Annotated[
-        OverlapName, typer.Option(help="A row of several tables: refuse, the newer, or pool.")
+        OverlapName, typer.Option(help="A row that several tables have: refuse, newer or pool.")
     ] = OverlapName.REFUSE,
 ) -> int:
     """Join tables of one device, runtime and precision.
@@ -162,21 +162,21 @@ def _refuse_folder(out: Path) -> None:
     from s2search.errors import InputError
 
     if out.exists() or out.is_symlink():
-        raise InputError(f"{str(out)!r} is there already", remedy="choose another folder, or move it away")
+        raise InputError(f"{str(out)!r} already exists", remedy="choose another folder, or move it away")
 
 
 @table_app.command("transfer")
 def table_transfer(
     known: Annotated[list[Path], typer.Option(help="CSV of layouts on a known device, as for evaluate; repeatable.")],
-    target: Annotated[Path, typer.Option(help="CSV of layouts on the device to foretell.")],
+    target: Annotated[Path, typer.Option(help="CSV of layouts on the device to predict.")],
     shots: Annotated[int, typer.Option(help="Layouts to time on the target.")] = 10,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of candidates to choose those from.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the candidates.")] = 0,
+    draws: Annotated[int, typer.Option(min=1, help="How many times candidates are drawn to choose from.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws the candidates.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON (schema s2search.transfer_evaluation/1).")
     ] = False,
 ) -> int:
-    """Say how well a few timings of a device, with known devices' models, foretell the rest."""
+    """Say how well a few timings of a device, with known devices' models, predict the rest."""
     from s2search.report.progress import progress_bar
     from s2search.report.transfer import transfer_text
     from s2search.transfer.evaluate_transfer import evaluate_transfer, fit_known

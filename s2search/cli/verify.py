@@ -20,7 +20,7 @@ def verify(
         list[str] | None, typer.Option(help="Instead of a check's own: stream=50, parity.first=90. Repeatable.")
     ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Also time the package on this machine.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of all inputs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all inputs.")] = 0,
     table: Annotated[str | None, typer.Option(help="The plan's table, where it is not installed.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the report goes.", show_default="report.json in the folder")
@@ -83,5 +83,5 @@ def read_thresholds(words: list[str]) -> dict[str, float]:
         except ValueError:
             found[name.strip()] = float("nan")
         if not abs(found[name.strip()]) < float("inf"):
-            raise InputError(f"the threshold {word!r} is no number", allowed="NAME=NUMBER, such as stream=50")
+            raise InputError(f"the threshold {word!r} is not a number", allowed="NAME=NUMBER, such as stream=50")
     return found

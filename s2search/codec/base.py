@@ -86,7 +86,7 @@ class Cache:
         match = re.fullmatch(r"(.+)\.(encode|decode)", stem)
         strangers = [name for name in named if name != stem and not name.startswith(f"{stem}.")]
         if match is None or strangers or named[stem].shape != (4,) or named[stem].is_floating_point():
-            raise InputError(f"{sorted(named)[:3]} are no codec cache", remedy="load what `named_tensors` gave")
+            raise InputError(f"{sorted(named)[:3]} are not a codec cache", remedy="load what `named_tensors` gave")
         latent_frames, *grid = (int(value) for value in named[stem])
         return cls(
             codec=match[1],
@@ -148,7 +148,7 @@ class LoadedCodec(abc.ABC):
             raise InputError(
                 f"{frames} frames cannot be encoded {'at the start of' if first else 'later in'} a stream",
                 allowed="1, 5, 9, ... frames at the start; 4, 8, 12, ... later",
-                remedy="cut the video to such a length",
+                remedy="trim the video to such a length",
             )
         grid = (batch, rows // PIXELS_PER_LATENT, columns // PIXELS_PER_LATENT)
         before = self._tensors(cache, "encode", grid)

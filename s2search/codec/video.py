@@ -58,7 +58,7 @@ def read_video(path: str | Path, *, frames: int | None = None, start: int = 0, s
     if not read or (frames is not None and len(read) < frames):
         count = sum(1 for _ in iterate_video(path)) if start else len(read)
         raise InputError(
-            f"{str(path)!r} has {count} frames, and {frames or 'some'} from frame {start} were asked",
+            f"{str(path)!r} has {count} frames, and {frames or 'some'} from frame {start} were asked for",
             remedy="ask for fewer",
             frames=count,
         )
@@ -141,7 +141,7 @@ class VideoWriter:
         self.path = Path(path)
         check_writable(self.path)
         if self.path.suffix.lower() != ".mp4":
-            raise InputError(f"{str(path)!r} is not named as MP4", remedy="let the name end in .mp4")
+            raise InputError(f"{str(path)!r} is not the name of an MP4 file", remedy="use a name that ends in .mp4")
         if not 0 < fps <= 1000:
             raise InputError(f"fps is {fps}", allowed="above 0, at most 1000", remedy="correct the frame rate")
         self.encoder = _encoder(encoder)

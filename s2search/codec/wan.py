@@ -65,7 +65,7 @@ class Wan(Codec):
             if (place / "config.json").is_file():
                 return place
         raise InputError(
-            f"{self.folder!r} is no folder with config.json",
+            f"{self.folder!r} is not a folder with config.json",
             allowed="what save_pretrained wrote, or a Wan checkpoint for diffusers",
             remedy="write wan[folder=FOLDER]",
         )

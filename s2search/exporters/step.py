@@ -36,7 +36,7 @@ __all__ = [
     "PAST_BIAS",
     "VELOCITY",
     "FunctionName",
-    "Step",
+    "StepFunction",
     "StepShape",
     "Steps",
     "Tensors",
@@ -132,10 +132,10 @@ class Steps:
 
     def function(self, function: FunctionName) -> nn.Module:
         """Return a function as a module of positional inputs: `latents`, `s`, `text`, and the state in its order."""
-        return Step(self, function)
+        return StepFunction(self, function)
 
 
-class Step(nn.Module):
+class StepFunction(nn.Module):
     """One function of a step. Its weights are the model's, under `model.`."""
 
     def __init__(self, steps: Steps, function: FunctionName) -> None:

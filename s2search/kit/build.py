@@ -132,7 +132,7 @@ def _refuse_finished(out: Path) -> None:
             f"the folder {str(out)!r} already holds a kit", remedy="choose another folder, or move it away"
         )
     if out.exists() and not (out / _NOTES).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{str(out)!r} holds something that is no kit", remedy="choose another folder")
+        raise InputError(f"{str(out)!r} holds something that is not a kit", remedy="choose another folder")
 
 
 def _packages(

@@ -168,7 +168,7 @@ def _timings(manifest: KitManifest, samples: Sequence[SampleLine]) -> list[Timin
 
 
 def _save(table: LatencyTable, folder: Path) -> None:
-    """Write a table; one that is there already and equal stays, and half a table of a killed process is finished."""
+    """Write a table; one that already exists and equal stays, and half a table of a killed process is finished."""
     try:
         if (folder / "card.json").exists() and LatencyTable.load(folder).digest == table.digest:
             return

@@ -30,15 +30,15 @@ python3 -m runner run --team YOURTEAMID
 s2search kit ingest results.jsonl
 ```
 
-Run the first three in this folder on the Mac; the team identifier stands in Xcode, Settings, Accounts. The fourth runs
+Run the first three in this folder on the Mac; Xcode shows the team identifier under Settings, Accounts. The fourth runs
 anywhere that s2search is installed, beside `manifest.json`; it writes `latency_tables/<device>.coreml.<precision>/`.
 
-About {minutes:.0f} minutes are to be expected for `run` (an estimate: {cold:.0f} for placement and cold samples,
+Expect about {minutes:.0f} minutes for `run` (an estimate: {cold:.0f} for placement and cold samples,
 {steady:.0f} for steady ones,{sustained} {set_up:.0f} to build two apps and copy packages).
 If the phone is unplugged, the Mac sleeps or the command dies, nothing is lost: plug the phone in and repeat the third
 command. It goes on from `results.jsonl`, the only file that has to come back.
 
-What it does: Apple's driver in coremltools loads every package, says on which compute unit each operation shall run,
+What it does: Apple's driver in coremltools loads every package, tells on which compute unit each operation would run,
 and takes cold samples; then the app in `swift/` times all rows in one process on the phone: warm-up until the times
 settle, {rounds} rounds in a fresh order, a sentinel every {sentinel_every} rows, the phone's thermal state with every
 sample, and a pause where it is too hot.
@@ -82,7 +82,7 @@ def _shots_text(manifest: KitManifest) -> str:
         return ""
     model = f"transfer[known={'+'.join(table.name for table in manifest.shots.known)}]"
     return (
-        f"\nNot timed, since known tables foretell it: {', '.join(manifest.shots.foretold)}.\n"
+        f"\nNot timed, because known tables predict it: {', '.join(manifest.shots.foretold)}.\n"
         f"Once the results are tables, add this to `s2search plan`: `--latency-model '{model}'`.\n"
     )
 
@@ -94,8 +94,8 @@ def _load_text(manifest: KitManifest) -> str:
     return f"""
 Then sustained load: {groups} {"group" if groups == 1 else "groups"} of rows, each timed back to back for {seconds:g} s
 without a pause, however hot the phone gets; the last third counts. Do not touch or move the phone meanwhile. A break,
-such as an unplugged cable, starts that group's load anew. `kit ingest` then writes two tables: the cold one, and beside
-it `<device>.coreml.<precision>.sustained`.
+such as an unplugged cable, starts that group's load from the beginning. `kit ingest` then writes two tables: the cold
+one, and beside it `<device>.coreml.<precision>.sustained`.
 """
 
 

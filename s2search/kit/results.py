@@ -231,9 +231,9 @@ class Results:
             where = f"line {number} of {str(self.path)!r}"
             group = _group(line, manifest)
             if group is None:
-                raise InputError(f"{where} is of no group or slot of the manifest", remedy=_AGAIN)
+                raise InputError(f"{where} names a group or slot that the manifest does not have", remedy=_AGAIN)
             if group in finished or (group not in begun and not isinstance(line, HeatingLine)):
-                raise InputError(f"{where} does not belong to a sustained load that was begun", remedy=_AGAIN)
+                raise InputError(f"{where} does not belong to a sustained load that was started", remedy=_AGAIN)
             if isinstance(line, HeatingLine):
                 begun = {group: []}
             elif isinstance(line, HotLine):
@@ -263,7 +263,7 @@ class Results:
                 planned = manifest.order[line.slot] if line.slot < len(manifest.order) else None
                 found = (line.round, line.row, line.sentinel)
                 if planned is None or found != (planned.round, planned.row, planned.sentinel):
-                    raise InputError(f"{where}: slot {line.slot} does not stand so in the manifest", remedy=_AGAIN)
+                    raise InputError(f"{where}: slot {line.slot} is another one in the manifest", remedy=_AGAIN)
                 if line.slot in slots:
                     raise InputError(f"{where} and line {slots[line.slot]} are the same sample", remedy=_AGAIN)
                 slots[line.slot] = number

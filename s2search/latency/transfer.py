@@ -68,7 +68,7 @@ class Transfer(LatencyModel):
         blend = fit_blend(probes, np.array([own[name].latency_ms for name in timed]), belief)
         if blend.unexplained > MOST_UNEXPLAINED:
             raise MissingRowError(
-                f"{label!r} of {table.name!r} cannot be foretold from {self.known}: they explain its {len(timed)} "
+                f"{label!r} of {table.name!r} cannot be predicted from {self.known}: they explain its {len(timed)} "
                 f"timed rows {blend.unexplained:.2f} times as badly as one constant",
                 allowed=f"{MOST_UNEXPLAINED:.2f} or less",
                 remedy="measure that row, or name other known tables",

@@ -86,13 +86,13 @@ def _unreadable(sheet: Sheet) -> Iterator[Complaint]:
         if line.ragged:
             yield line.number, f"has too many or too few cells for {len(sheet.columns)} columns"
         elif line.latency_ms is None:
-            yield line.number, f"latency_ms is {line.cells['latency_ms'][:40]!r}, which is no finite number"
+            yield line.number, f"latency_ms is {line.cells['latency_ms'][:40]!r}, which is not a finite number"
 
 
 def _negative(sheet: Sheet) -> Iterator[Complaint]:
     for line in _timed(sheet):
         if (latency := line.latency_ms) is not None and latency <= 0:
-            yield line.number, f"latency_ms is {latency:g}; nothing takes no time or less"
+            yield line.number, f"latency_ms is {latency:g}; no operation takes zero time or less"
 
 
 def _non_monotone(sheet: Sheet) -> Iterator[Complaint]:
@@ -136,7 +136,7 @@ def _units(sheet: Sheet) -> Iterator[Complaint]:
         for column, per_ms in _PER_MS.items():
             same = line.value(column)
             if same is not None and not 0.5 < same / per_ms / latency < 2:
-                yield line.number, f"latency_ms is {latency:g} and {column} is {same:g}, which is another time"
+                yield line.number, f"latency_ms is {latency:g} and {column} is {same:g}, which is a different time"
 
 
 def _duplicated_devices(sheet: Sheet) -> Iterator[Complaint]:
@@ -238,7 +238,7 @@ CSV_RULES: tuple[Rule[Sheet], ...] = (
     Rule(
         name="non_monotone",
         check=_non_monotone,
-        remedy="measure both rows again, interleaved; if it stays so, state the deviation in latency_std_ms",
+        remedy="measure both rows again, interleaved; if they stay apart, state the deviation in latency_std_ms",
     ),
     Rule(name="unit_mismatch", check=_units, remedy="convert the columns to the units in their names"),
     Rule(

@@ -32,7 +32,7 @@ def lint(path: str | os.PathLike[str]) -> list[Finding]:
     Rows that a table may not hold (a negative latency) are findings here, not errors, so that all of them are named.
 
     Raises:
-        InputError: There is no such file or table, or it is no CSV with a column `latency_ms`, or its card is no card.
+        InputError: There is no such file or table, or it is not CSV with a column `latency_ms`, or its card is no card.
     """
     place = Path(path)
     try:
@@ -87,7 +87,7 @@ def _lint_imported(folder: Path) -> list[Finding]:
             findings.append(_finding(line.number, "unreadable_row", error.problem.lstrip(": "), _UNREADABLE))
             continue
         if (first := seen.setdefault(card.key(row), line.number)) != line.number:
-            message = f"gives the part of line {first} again, with all that is said of it"
+            message = f"gives the part of line {first} again, with the same facts"
             findings.append(_finding(line.number, "duplicated_row", message, "keep one of the two"))
     return in_order(findings)
 
@@ -158,7 +158,9 @@ def _rows(sheet: Sheet) -> tuple[dict[int, Row], list[Finding]]:
         except TableError as error:
             latency, block = line.latency_ms, line.cells["role"] == "block"
             if latency is not None and (latency < 0 or (block and latency == 0)):
-                message = f"latency_ms of {line.cells['part'][:40]} is {latency:g}; nothing takes no time or less"
+                message = (
+                    f"latency_ms of {line.cells['part'][:40]} is {latency:g}; no operation takes zero time or less"
+                )
                 findings.append(
                     _finding(line.number, "negative_latency", message, "measure the row again or remove it")
                 )

@@ -54,7 +54,7 @@ class Sheet:
             raise TableError(
                 f"{where} has no column 'latency_ms'",
                 allowed=f"its first line is {','.join(columns)[:80]!r}",
-                remedy="name the column of latencies in milliseconds so",
+                remedy="give the column of latencies in milliseconds this name",
             )
         if len(set(columns)) < len(columns):
             twice = Counter(columns).most_common(1)[0][0]

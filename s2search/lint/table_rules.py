@@ -49,7 +49,7 @@ class Suspect:
 def _negative(table: Suspect) -> Iterator[Complaint]:
     for line, row in table.rows.items():
         if row.latency_ms <= 0 and row.latency_provenance == "measured":
-            yield line, f"{row.label} is called measured and takes {row.latency_ms:g} ms; nothing takes no time"
+            yield line, f"{row.label} is called measured and takes {row.latency_ms:g} ms; no operation takes zero time"
 
 
 def _non_monotone(table: Suspect) -> Iterator[Complaint]:
@@ -99,7 +99,7 @@ def _units(table: Suspect) -> Iterator[Complaint]:
                 yield (
                     line,
                     f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and at {odd[0].shape.grid} "
-                    f"{odd[0].latency_ms:g} ms: more apart than the sizes explain",
+                    f"{odd[0].latency_ms:g} ms: further apart than the sizes explain",
                 )
 
 
@@ -217,7 +217,7 @@ ROW_RULES: tuple[Rule[Suspect], ...] = (
     Rule(
         name="non_monotone",
         check=_non_monotone,
-        remedy="measure both rows again in one campaign; if it stays so, state the deviation in latency_std_ms",
+        remedy="measure both rows again in one campaign; if they stay apart, state the deviation in latency_std_ms",
     ),
     Rule(
         name="unit_mismatch", check=_units, remedy="convert latencies to milliseconds and memory to bytes in every row"

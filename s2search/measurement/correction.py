@@ -194,7 +194,9 @@ def _checked(timings: Sequence[Timing]) -> tuple[_Array, _Array, NDArray[np.bool
         raise InputError("the samples are not in the order of their times", remedy="sort them by time")
     sentinel_N = np.array([timing.sentinel for timing in timings], np.bool_)
     if not sentinel_N.any():
-        raise InputError("no sample is a sentinel's, so drift cannot be told", remedy="time one item again and again")
+        raise InputError(
+            "no sample is a sentinel's, so drift cannot be measured", remedy="time one item again and again"
+        )
     return np.array([timing.ms for timing in timings], np.float64), _distinct(at_N), sentinel_N
 
 

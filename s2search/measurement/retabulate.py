@@ -64,7 +64,7 @@ def _check_finished(campaign: Campaign, journal: Samples) -> None:
     if missing or short:
         raise InputError(
             f"{str(journal.path)!r} is of a campaign that is not finished",
-            remedy="repeat the command that began it",
+            remedy="repeat the command that started it",
         )
 
 

@@ -63,7 +63,7 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min)\s*", text)
     seconds = float(match[1]) * (1 if match[2] == "s" else 60) if match else 0.0
     if not seconds > 0:
-        raise InputError(f"{text!r} is no duration", allowed="such as 90s or 5m", remedy="correct it")
+        raise InputError(f"{text!r} is not a duration", allowed="such as 90s or 5m", remedy="correct it")
     return seconds
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s2search.block import Block, Stream, Window
+from s2search.block import Block, Shape, Stream, Window
 from s2search.exporters.coreml.channels_first_layer import (
     TURNED,
     OwnLayoutLayer,
@@ -178,11 +178,11 @@ class _Kept:
     def __init__(self, item: Item, module: nn.Module, layout: Layout, *, like: Tensor) -> None:
         block, shape = item.part, item.shape
         assert isinstance(block, Block)
-        grid = stream_grid(shape, block.stream)
-        step = StepShape(grid=grid, frames=shape.frames, window=Window(frames=shape.context_frames or shape.frames))
+        step = _step_shape(shape, block.stream)
+        grid = step.grid
         empty = module.initial_state(1, grid, step.window, like.device, like.dtype)  # type: ignore[operator]
         self.layer: _Layer = (
-            channels_first_layer(module, empty, 0, step, grid)
+            channels_first_layer(block, module, empty, 0, step, grid)
             if layout == "bc1s"
             else _BlocksLayer(module, empty, step)
         )
@@ -196,6 +196,12 @@ class _Kept:
         return self._bias | turned if self.layer.reads_bias else turned
 
 
+def _step_shape(shape: Shape, stream: Stream) -> StepShape:
+    """Return the shape of a step on a stream's grid; without a past, its window is one chunk."""
+    window = Window(frames=shape.context_frames or shape.frames)
+    return StepShape(grid=stream_grid(shape, stream), frames=shape.frames, window=window)
+
+
 def _part_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     name, output = item.part.name, call()
     returned = output if isinstance(output, tuple) else (output,)
@@ -204,7 +210,7 @@ def _part_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     if layout == "blocks":
         run = _Part(call.module, further)
     else:
-        run = _Part(channels_first_part(call.module, item.shape.frames, stream_grid(item.shape, Stream.HIGH)))
+        run = _Part(channels_first_part(item.part, call.module, _step_shape(item.shape, Stream.HIGH)))
         arguments = {key: _channels_first(key, x) for key, x in arguments.items()}
         returned = tuple(_channels_first(key, x) for key, x in zip(_OUTPUTS[name], returned, strict=True))
     return StepCall(module=run, arguments=_contiguous(arguments), outputs=_OUTPUTS[name], state=(), expected=returned)

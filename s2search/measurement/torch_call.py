@@ -110,7 +110,7 @@ def _part_arguments(name: str, shape: Shape, dtype: torch.dtype) -> dict[str, An
         case "head":
             time_embedding = torch.randn(1, 1, shape.channels, dtype=dtype)
             return {"x": _stream(shape, Stream.HIGH, dtype), "time_embedding": time_embedding}
-    raise InputError(f"no profiler knows how to call the part {name!r}", allowed="down, up, stem, head")
+    raise InputError(f"no profiler can call the part {name!r}", allowed="down, up, stem, head")
 
 
 def _stream(shape: Shape, stream: Stream, dtype: torch.dtype) -> Tensor:

@@ -67,7 +67,8 @@ def _model_path(package: Path) -> Path:
         return inside(package, package / "Data", item)
     except OSError as error:
         raise InputError(
-            f"{str(package)!r} is no Core ML package: {error.strerror or error}", remedy="name a folder .mlpackage"
+            f"{str(package)!r} is not a Core ML package: {error.strerror or error}",
+            remedy="name a folder that ends in .mlpackage",
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         problem = str(error)[:200] or type(error).__name__
@@ -82,7 +83,7 @@ def _specification(content: bytes, name: str) -> Any:
     try:
         model = Model_pb2.Model.FromString(content)
     except DecodeError as error:
-        raise InputError(f"the model of {name!r} is no Core ML model: {error}", remedy=_REMEDY) from error
+        raise InputError(f"the model of {name!r} is not a Core ML model: {error}", remedy=_REMEDY) from error
     if (kind := model.WhichOneof("Type")) != "mlProgram":
         raise InputError(f"the model of {name!r} is of the kind {kind}", allowed="mlProgram", remedy=_REMEDY)
     return model

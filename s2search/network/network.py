@@ -8,7 +8,7 @@ Source: S2DiT, section 3 (streams and long skip) and section 4 (patches of 1x2x2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from s2search import registry
-from s2search.block import Stream, Window
+from s2search.block import Block, Part, Stream, Window
 from s2search.errors import InputError
 from s2search.network.config import ModelConfig
 from s2search.network.pretrained import Pretrained
+from s2search.network.walk import LAYER_PASSES, Pass, walk
 from s2search.preset import Preset
 from s2search.space import Space, layout_labels
 
@@ -55,12 +56,14 @@ class S2DiT(nn.Module, Pretrained):
     Attributes:
         config: Sizes and layout.
         plan: What it was realized from; None for a preset's own layout.
+        parts: The specifications of its parts, by their names here: `stem`, `layers.0`, ..., `head`, `down`, `up`.
+        streams: Of its layers.
     """
 
     def __init__(self, config: ModelConfig, *, plan: Plan | None = None) -> None:
         super().__init__()
-        self.config, self.plan = config, plan
-        self.streams = tuple(Stream(registry.create("blocks", label).stream) for label in config.layout)
+        self.config, self.plan, self.parts = config, plan, specifications(config)
+        self.streams = tuple(Stream(block.stream) for block in self.blocks)
         build = part_builders(config)
         self.stem = build["stem"]()
         self.layers = nn.ModuleList(build[f"layers.{layer}"]() for layer in range(len(config.layout)))
@@ -84,6 +87,11 @@ class S2DiT(nn.Module, Pretrained):
         return cls(ModelConfig(preset=preset, layout=tuple(pair.candidates[c].label for c in choice_L)))
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The specifications of its layers, first to last."""
+        return tuple(part for part in self.parts.values() if isinstance(part, Block))
+
+    @property
     def parameter_count(self) -> int:
         """All parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -99,11 +107,9 @@ class S2DiT(nn.Module, Pretrained):
             text_BSE: Text tokens.
             state: What past chunks left; without one, attention is bidirectional over the frames given.
         """
-        x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
-        route = Route(self, x_BTHWD)
-        for layer, stream, past in self._layers(state):
-            route.x = layer(route.enter(stream), modulation_BT6D, text_BSE, past)
-        return self._velocity(route, time_BTD)
+        velocity_BCTYX, _ = self._pass("read", latents_BCTYX, s_BT, text_BSE, state)
+        assert velocity_BCTYX is not None
+        return velocity_BCTYX
 
     def read_text(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Return the tokens of several text encoders side by side (B, S, E), projected where the config says so.
@@ -152,73 +158,65 @@ class S2DiT(nn.Module, Pretrained):
 
     def commit(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> LayerStates:
         """Return the state with this chunk added; what comes after the last layer's keys and values is not computed."""
-        x_BTHWD, modulation_BT6D, _ = self.stem(latents_BCTYX, s_BT)
-        route, new = Route(self, x_BTHWD), []
-        for layer, stream, past in self._layers(state):
-            x_BTHWD = route.enter(stream)
-            new.append(layer.commit(x_BTHWD, modulation_BT6D, past))
-            if len(new) < len(self.layers):
-                route.x = layer(x_BTHWD, modulation_BT6D, text_BSE, past)
-        return tuple(new)
+        return self._pass("commit", latents_BCTYX, s_BT, text_BSE, state)[1]
 
     def advance(
         self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
     ) -> tuple[Tensor, LayerStates]:
-        """Return what `forward` and `commit` return for the same chunk, from one pass."""
-        x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
-        route, new = Route(self, x_BTHWD), []
-        for layer, stream, past in self._layers(state):
-            x_BTHWD = route.enter(stream)
-            new.append(layer.commit(x_BTHWD, modulation_BT6D, past))
-            route.x = layer(x_BTHWD, modulation_BT6D, text_BSE, past)
-        return self._velocity(route, time_BTD), tuple(new)
+        """Return what `forward` and `commit` return for the same chunk; keys, values and sums are made once."""
+        velocity_BCTYX, new = self._pass("advance", latents_BCTYX, s_BT, text_BSE, state)
+        assert velocity_BCTYX is not None
+        return velocity_BCTYX, new
 
-    def _layers(self, state: LayerStates | None) -> Iterator[tuple[Any, Stream, Any]]:
+    def fused(self) -> S2DiT:
+        """Return the same model with its layers in the form for running fast; all other parts are shared."""
+        fused = S2DiT.__new__(S2DiT)
+        nn.Module.__init__(fused)
+        fused.config, fused.plan, fused.parts, fused.streams = self.config, self.plan, self.parts, self.streams
+        fused.training = self.training
+        layers = nn.ModuleList(block.fused(layer) for block, layer in zip(self.blocks, self.layers, strict=True))
+        for name, module in self.named_children():
+            fused.add_module(name, layers if name == "layers" else module)
+        return fused
+
+    def lowered(self, x_BTHWD: Tensor) -> Tensor:
+        """Return a high stream brought down. See `Sandwich`."""
+        low_BThwD: Tensor = self.down(x_BTHWD)
+        return low_BThwD
+
+    def raised(self, x_BThwD: Tensor, size: torch.Size) -> Tensor:
+        """Return a low stream brought up to the size of the stem's tokens. See `Sandwich`."""
+        high_BTHWD: Tensor = self.up(x_BThwD, *size[2:4])
+        return high_BTHWD
+
+    def _pass(
+        self, what: Pass, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None
+    ) -> tuple[Tensor | None, LayerStates]:
         past = (None,) * len(self.layers) if state is None else state
-        return zip(self.layers, self.streams, past, strict=True)
 
-    def _velocity(self, route: Route, time_BTD: Tensor) -> Tensor:
-        velocity_BCTYX: Tensor = self.head(route.leave(), time_BTD)
-        return velocity_BCTYX
+        def visit(what: Pass, number: int, x_BTHWD: Tensor, modulation_BT6D: Tensor) -> tuple[Tensor, Any]:
+            return LAYER_PASSES[what](self.layers[number], x_BTHWD, modulation_BT6D, text_BSE, past[number])
+
+        return walk(self, what, latents_BCTYX, s_BT, visit)
+
+
+def specifications(config: ModelConfig) -> dict[str, Part]:
+    """Return the specifications of a model's parts, by their names there, first to last."""
+    blocks = [registry.create("blocks", label) for label in config.layout]
+    switches = ("down", "up") if Stream.LOW in {block.stream for block in blocks} else ()
+    stem, head, *between = (registry.create("parts", name) for name in ("stem", "head", *switches))
+    layers = {f"layers.{layer}": block for layer, block in enumerate(blocks)}
+    return {"stem": stem} | layers | {"head": head} | dict(zip(switches, between, strict=True))
 
 
 def part_builders(config: ModelConfig) -> dict[str, Callable[[], nn.Module]]:
     """Return what builds each part of a model, by its name there, in the order in which parts draw random weights."""
     shape = config.preset.shape("16x16", "stream")  # modules do not depend on the grid
-    blocks = [registry.create("blocks", label) for label in config.layout]
-    ends = {name: registry.create("parts", name).build for name in ("stem", "head", "down", "up")}
-    layers = {f"layers.{layer}": block.build for layer, block in enumerate(blocks)}
-    build = {"stem": ends["stem"]} | layers | {"head": ends["head"]}
-    builders: dict[str, Callable[[], nn.Module]] = {name: partial(method, shape) for name, method in build.items()}
-    for name, width in config.text_widths.items():
-        builders[f"text.{name}"] = partial(nn.Linear, width, shape.text_channels)
-    if Stream.LOW in {block.stream for block in blocks}:
-        builders |= {name: partial(ends[name], shape) for name in ("down", "up")}
-    return builders
-
-
-class Route:
-    """The stream on its way through the layers: switched where the next layer runs at the other resolution.
-
-    The stem feeds the high stream. On the way down the high stream is kept and added when the low one comes up again,
-    except at the head. Source: S2DiT, section 3.
-    """
-
-    def __init__(self, network: S2DiT, x_BTHWD: Tensor) -> None:
-        self.x, self._stream, self._network = x_BTHWD, Stream.HIGH, network
-        self._grid, self._skip_BTHWD = x_BTHWD.shape[2:4], x_BTHWD
-
-    def enter(self, stream: Stream) -> Tensor:
-        """Return the input of a layer of this stream."""
-        if stream is self._stream:
-            return self.x
-        if stream is Stream.LOW:
-            self._skip_BTHWD, self.x = self.x, self._network.down(self.x)
-        else:
-            self.x = self._network.up(self.x, *self._grid) + self._skip_BTHWD
-        self._stream = stream
-        return self.x
-
-    def leave(self) -> Tensor:
-        """Return the input of the head."""
-        return self.x if self._stream is Stream.HIGH else self._network.up(self.x, *self._grid)
+    build: dict[str, Callable[[], nn.Module]] = {
+        name: partial(part.build, shape) for name, part in specifications(config).items()
+    }
+    switches = {name: build.pop(name) for name in ("down", "up") if name in build}
+    text = {
+        f"text.{name}": partial(nn.Linear, width, shape.text_channels) for name, width in config.text_widths.items()
+    }
+    return build | text | switches

@@ -149,7 +149,7 @@ def _check_plans(folder: str, config: ModelConfig, own: Plan | None, asked: Plan
     if asked is not None and asked.digest != config.plan_digest:
         raise CheckError(
             f"the weights in {folder!r} belong to the plan {config.plan_digest or 'none'}, not to {asked.digest}",
-            remedy="realize the plan anew, or name its own weights",
+            remedy="realize the plan again, or name its own weights",
         )
 
 

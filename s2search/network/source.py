@@ -43,7 +43,7 @@ class ModelSource:
             for option, value in beside.items():
                 if value:
                     raise InputError(
-                        f"{option} is given beside the weights {str(self.weights)!r}", remedy="leave out one"
+                        f"{option} cannot be combined with the weights {str(self.weights)!r}", remedy="leave out one"
                     )
             if not self.weights.is_dir():
                 raise InputError(

@@ -52,7 +52,7 @@ def write_tensors(
         for name, tensor in tensors:
             file.seek(8 + len(text) + places.pop(name))
             file.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-    assert not places, f"no numbers came for {', '.join(places)}"
+    assert not places, f"no values were given for {', '.join(places)}"
 
 
 class MappedTensors:

@@ -133,7 +133,7 @@ class Constraints:
             for label in named:
                 if label not in labels:
                     raise InputError(
-                        f"{label!r} in {where} is no candidate",
+                        f"{label!r} in {where} is not a candidate",
                         allowed=f"candidates: {', '.join(labels)}",
                         remedy="correct it, or add it to --candidates",
                     )
@@ -167,7 +167,7 @@ class Constraints:
                 steps = f" in steps of {size}" if size > 1 else ""
                 raise InputError(
                     f"{block.label} is to take {_range(low, high)} layers",
-                    allowed=f"{_range(fixed, possible)}{steps}, as depth, groups and fixed layers have it",
+                    allowed=f"{_range(fixed, possible)}{steps}, as depth, groups and fixed layers allow",
                     remedy="correct the count",
                 )
             least, most = least + counts[0], most + counts[-1]

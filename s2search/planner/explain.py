@@ -132,7 +132,7 @@ def explain(request: Request, layout: Sequence[str], solver: Solver) -> Explanat
     """
     if request.confidence is not None:
         raise InputError(
-            f"a plan with confidence {request.confidence} cannot be explained: its latency condition is no sum",
+            f"a plan with confidence {request.confidence} cannot be explained: its latency condition is not a sum",
             remedy="leave out --explain or --confidence",
         )
     problem, space = request.problem, request.space

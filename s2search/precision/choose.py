@@ -52,7 +52,9 @@ class Wish:
 
     def __post_init__(self) -> None:
         if self.least_db is None and self.memory_bytes is None and self.latency_us is None:
-            raise InputError("nothing is asked of the precisions", remedy="give --budget 1.2MB, --least-db 25, or both")
+            raise InputError(
+                "no limit is given for the precisions", remedy="give --budget 1.2MB, --least-db 25, or both"
+            )
         if self.least_db is not None and not math.isfinite(self.least_db):
             raise InputError(f"--least-db is {self.least_db}", allowed="a finite number", remedy="correct it")
 

@@ -49,8 +49,8 @@ class PartPrecision:
         match = _LABEL.fullmatch(text)
         if match is None:
             raise InputError(
-                f"{text!r} is no precision of a part",
-                allowed="float16, w4a16, w6a8, w8a16 and their like; w4g32a16 has a table for every 32 rows",
+                f"{text!r} is not a precision of a part",
+                allowed="float16, w4a16, w6a8, w8a16 and the like; w4g32a16 has a table for every 32 rows",
                 remedy="correct it",
             )
         return cls(weight_bits=int(match[1]), group=int(match[2] or 0), activation_bits=int(match[3]))

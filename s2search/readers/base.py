@@ -145,7 +145,7 @@ def few(columns: Sequence[str]) -> list[str]:
         TableError: They are more than any format has.
     """
     if len(columns) > _MOST_COLUMNS:
-        raise TableError(f"it speaks of {len(columns):,} different things", allowed=f"at most {_MOST_COLUMNS}")
+        raise TableError(f"it states {len(columns):,} different facts", allowed=f"at most {_MOST_COLUMNS}")
     return list(columns)
 
 

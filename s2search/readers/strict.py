@@ -59,7 +59,7 @@ def read_yaml(text: str) -> Any:
         for event in yaml.parse(text, Loader=loader):
             builder.take(event)
     except (yaml.YAMLError, ValueError) as error:
-        raise TableError(f"it is no YAML: {str(error)[:200]}", remedy=_CORRECT) from error
+        raise TableError(f"it is not YAML: {str(error)[:200]}", remedy=_CORRECT) from error
     return builder.document
 
 
@@ -77,7 +77,7 @@ def read_json(text: str) -> Any:
     except RecursionError as error:
         raise TableError("it is nested too deeply", remedy=_CORRECT) from error
     except ValueError as error:
-        raise TableError(f"it is no JSON: {error}", remedy=_CORRECT) from error
+        raise TableError(f"it is not JSON: {error}", remedy=_CORRECT) from error
 
 
 def read_csv(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -91,7 +91,7 @@ def read_csv(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
         header = next(reader, [])
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise TableError(f"it is no CSV: {error}", remedy=_CORRECT) from error
+        raise TableError(f"it is not CSV: {error}", remedy=_CORRECT) from error
     if (twice := first_repeated(header)) is not None:
         raise TableError(f"it has the column {twice[:60]!r} twice", remedy=_CORRECT)
     for number, cells in lines:
@@ -228,7 +228,7 @@ class _Builder:
         elif self._keys[-1] is not None:
             self._open[-1][self._keys[-1]], self._keys[-1] = value, None
         elif not isinstance(value, str):
-            _complain(event, "a key that is no text", _CORRECT)
+            _complain(event, "a key that is not text", _CORRECT)
         elif value in self._open[-1]:
             _complain(event, f"the key {value[:60]!r} a second time", "keep one of them")
         else:

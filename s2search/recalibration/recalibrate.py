@@ -83,7 +83,7 @@ def bench_of(table: LatencyTable, runtime: str | None = None) -> Bench:
         InputError: The table was measured with another runtime, or with one that does not run here.
     """
     told = dict(table.card.protocol.get("profiler") or {})
-    name = str(told.pop("name", "none that is stated"))
+    name = str(told.pop("name", "a runtime that it does not state"))
     exporters = exporters_by_profiler()
     if name not in (*exporters, *MODEL_PROFILERS) or runtime not in (None, name):
         raise InputError(

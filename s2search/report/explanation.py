@@ -30,7 +30,7 @@ def explanation_text(explanation: Explanation, plan: Plan) -> RenderableType:
     if explanation.best is None:
         return Group(*parts, Text("no layout fits, so there are no prices and no decisive rows\n"))
     if explanation.best != plan.written:
-        parts.append(Text(f"what follows speaks of the best layout, {explanation.best}\n"))
+        parts.append(Text(f"what follows is about the best layout, {explanation.best}\n"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -98,7 +98,7 @@ def _price(price: PriceAnswer, *, on: str) -> str:
     if price.score_loss is not None:
         less = f"1 {unit} less costs {f'{price.score_loss:.6f}' if price.score_loss else 'nothing'}"
     if price.next is None:
-        return "\n".join([*lines, f"no amount more buys anything; {less}"])
+        return "\n".join([*lines, f"no further amount buys anything; {less}"])
     extra = f"{price.next.extra:.6f}".rstrip("0").rstrip(".")
     lines.append(f"{extra} {unit} more buys {price.next.score_gain:.6f}: {price.next.written}")
     return "\n".join([*lines, f"1 {unit} more {_buys(price.score_gain)}; {less}"])

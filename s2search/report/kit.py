@@ -22,11 +22,11 @@ def built_text(manifest: KitManifest, folder: Path) -> RenderableType:
     """Return what a kit holds and what to do with it."""
     size = format_bytes(sum(package.weight_bytes for package in manifest.packages))
     foretold = () if isinstance(manifest.shots, UnsetType) else manifest.shots.foretold
-    left_out = f"Left to be foretold: {', '.join(foretold)}.\n" if foretold else ""
+    left_out = f"Left to be predicted: {', '.join(foretold)}.\n" if foretold else ""
     return Text(
         f"{folder}: {len(manifest.rows)} rows, {len(manifest.packages)} packages, {size} of weights, "
         f"{len(manifest.order)} samples.\n{left_out}Take the folder to a Mac with an iPhone and follow its README.md; "
-        f"about {expected_minutes(manifest):.0f} minutes are to be expected there (an estimate)."
+        f"about {expected_minutes(manifest):.0f} minutes are expected there (an estimate)."
     )
 
 

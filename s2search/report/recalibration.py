@@ -41,12 +41,14 @@ def recalibration_text(found: Recalibration, correction: str) -> RenderableType:
     said.add_row("before", f"median {held.before_median:.2%}, worst {held.before_worst:.2%}, {_held(held.layouts)}")
     said.add_row("after", f"median {held.after_median:.2%}, worst {held.after_worst:.2%}")
     said.add_row("miss", ", ".join(f"{name.replace('_', '-')} {share:+.1%}" for name, share in found.shares().items()))
-    said.add_row("", "of what a layout takes, medians; a part of it is foretold too low where it is positive")
+    said.add_row("", "of what a layout takes, medians; a part is predicted too low where this is positive")
     tried = ", ".join(f"{kind.replace('_', ' ')} {error:.2%}" for kind, error in found.cross_validated.items())
     said.add_row("tried", f"{tried} (cross-validated)")
     said.add_row("chosen", correction)
     if found.new_table is None:
-        said.add_row("table", f"{found.table} is left as it is: no correction gains beyond noise, none is written")
+        said.add_row(
+            "table", f"{found.table} is left as it is: no correction gains more than noise, so none is written"
+        )
     else:
         digests = f"{found.new_digest or '':.19}, from {found.table} {found.table_digest:.19}"
         said.add_row("table", f"{found.new_table} ({digests})")

@@ -22,7 +22,7 @@ def transfer_text(found: TransferEvaluation) -> RenderableType:
     grid.add_row("within", f"10 % {_percent(found.within_10)}")
     grid.add_row("ranks", f"Spearman {found.spearman:.3f}")
     grid.add_row(
-        "foresaw", f"{_percent(found.predicted_error)}, in nine draws of ten below {_percent(found.error_bound)}"
+        "predicted", f"{_percent(found.predicted_error)}, in nine draws of ten below {_percent(found.error_bound)}"
     )
     grid.add_row("", f"the error stayed below its bound in {100 * found.bound_held:.0f} % of the draws")
     grid.add_row("trust", _trust(found))
@@ -32,10 +32,10 @@ def transfer_text(found: TransferEvaluation) -> RenderableType:
 def _trust(found: TransferEvaluation) -> str:
     reasons = []
     if found.predicted_error > MOST_ERROR:
-        reasons.append(f"it foresees an error above {100 * MOST_ERROR:.0f} %")
+        reasons.append(f"it predicts an error above {100 * MOST_ERROR:.0f} %")
     if found.unexplained > MOST_UNEXPLAINED:
         reasons.append(f"one constant for all timings would err {1 / found.unexplained:.1f} times as much")
-    distrust = f"{100 * found.flagged_draws:.0f} % of the draws distrust themselves"
+    distrust = f"{100 * found.flagged_draws:.0f} % of the draws are not to be trusted"
     if found.flagged:
         return f"NO: {'; '.join([*reasons, distrust])}; time more of this device"
     return f"yes; {distrust}"

@@ -52,7 +52,7 @@ def verdict(found: Verification) -> str:
     if found.passed:
         return f"{what}: verified, {counts['passed']} required checks passed (others in brackets)"
     short = [f"{counts[status]} {status.replace('_', ' ')}" for status in ("failed", "not_run") if counts[status]]
-    return f"{what}: NOT verified, of {len(required)} required checks {' and '.join(short) or 'none is there'}"
+    return f"{what}: NOT verified, of {len(required)} required checks {' and '.join(short) or 'none was found'}"
 
 
 def _note(check: CheckResult) -> str:

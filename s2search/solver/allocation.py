@@ -38,7 +38,7 @@ class Allocation(Solver):
                 best = (distance, choice_L)
         if best is None:
             raise InfeasibleError(
-                "no evenly interleaved layout fits what is asked",
+                "no evenly interleaved layout meets what is asked",
                 remedy="use --solver dynamic, which tries every order",
             )
         return Choice(choice_L=best[1], upper_bound=unconstrained_bound(problem))

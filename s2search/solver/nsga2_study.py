@@ -299,5 +299,5 @@ def _unusable(url: str | None, error: BaseException) -> InputError:
     return InputError(
         f"the storage {name!r} cannot be used: {reason}",
         allowed="an SQLAlchemy URL such as sqlite:///search.db",
-        remedy="correct it, or see that its database can be reached",
+        remedy="correct it, or check that its database can be reached",
     )

@@ -11,19 +11,19 @@ without numbers. Its speed there is open (`tests/benchmarks/test_stream_speed.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch._dynamo  # its limit of 8 graphs per function is less than windows, streams and models come to
-from torch import Tensor, nn
+from torch import Tensor
 
 from s2search.block import Window
 from s2search.errors import InputError
-from s2search.network.network import LayerStates, Route, S2DiT
+from s2search.network.network import LayerStates, S2DiT
+from s2search.network.walk import LAYER_PASSES, Pass, walk
 from s2search.streaming.replay import Capture, Given, Recorded, cuda_graph, kind, leaves, with_leaves
 
 _MOST_GRAPHS = 1000
-_Pass = Literal["read", "advance", "commit"]
 
 
 class Compiled:
@@ -47,7 +47,7 @@ class Compiled:
             InputError: Nothing here can compile.
         """
         self.config = model.config
-        self._network = _fused(model)
+        self._network = model.fused()
         self._capture = capture or (cuda_graph if self._device.type == "cuda" else None)
         self._recorded: dict[Any, Recorded] = {}
         self._text: Given | None = None
@@ -55,8 +55,8 @@ class Compiled:
         self._compile = compile
         if compile:
             _check_compiler(self._device)
-        self._layer: dict[_Pass, Callable[..., Any]] = {
-            what: _compiled(function) if compile else function for what, function in _PASSES.items()
+        self._layer_passes: dict[Pass, Callable[..., Any]] = {
+            what: _compiled(function) if compile else function for what, function in LAYER_PASSES.items()
         }
 
     def parameters(self) -> Any:
@@ -71,7 +71,9 @@ class Compiled:
         """
         fixed = self._compile or self._capture is not None
         if fixed and (window or self.config.preset.window).frames is None:
-            raise InputError("a compiled model has no window without end", remedy="set a window, or do not compile")
+            raise InputError(
+                "a compiled model cannot have an unlimited window", remedy="set a window, or do not compile"
+            )
         state: LayerStates = self._network.initial_state(*arguments, window=window, **options)
         return state
 
@@ -112,7 +114,7 @@ class Compiled:
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device
 
-    def _run(self, what: _Pass, latents: Tensor, s: Tensor, text: Tensor, state: LayerStates | None) -> Any:
+    def _run(self, what: Pass, latents: Tensor, s: Tensor, text: Tensor, state: LayerStates | None) -> Any:
         inputs = (latents, s, self._words(text), state)
         if self._capture is None or state is None:
             velocity_BCTYX, new = self._pass(what, inputs)
@@ -121,21 +123,17 @@ class Compiled:
             self._recorded[key] = Recorded(lambda given: self._pass(what, given), inputs, self._capture)
         return self._recorded[key](inputs)
 
-    def _pass(self, what: _Pass, inputs: Any) -> tuple[Tensor | None, LayerStates]:
+    def _pass(self, what: Pass, inputs: Any) -> tuple[Tensor | None, LayerStates]:
         """Return the velocity where it is asked for, and the new state where that is."""
         latents_BCTYX, s_BT, words, state = inputs
-        network, new = self._network, []
-        x_BTHWD, modulation_BT6D, time_BTD = network.stem(latents_BCTYX, s_BT)
-        route = Route(network, x_BTHWD)
+        layers = self._network.layers
+        past = (None,) * len(layers) if state is None else state
+
+        def visit(what: Pass, number: int, x_BTHWD: Tensor, modulation_BT6D: Tensor) -> tuple[Tensor, Any]:
+            return self._layer_passes[what](layers[number], x_BTHWD, modulation_BT6D, words[number], past[number])
+
         with torch._dynamo.config.patch(recompile_limit=_MOST_GRAPHS):
-            for index, layer in enumerate(network.layers):
-                past = None if state is None else state[index]
-                x_BTHWD = route.enter(network.streams[index])
-                # A commit needs the outputs of all layers but the last.
-                of_layer = "advance" if what == "commit" and index + 1 < len(network.layers) else what
-                route.x, after = self._layer[of_layer](layer, x_BTHWD, modulation_BT6D, words[index], past)
-                new.append(after)
-        return None if what == "commit" else network.head(route.leave(), time_BTD), tuple(new)
+            return walk(self._network, what, latents_BCTYX, s_BT, visit)
 
     def _words(self, text_BSE: Tensor) -> tuple[Any, ...]:
         """Return what every layer needs of a text, made once for as long as the same text is given."""
@@ -143,17 +141,6 @@ class Compiled:
             self._text_read = tuple(_read_text(layer, text_BSE) for layer in self._network.layers)
             self._text = Given(text_BSE)
         return self._text_read
-
-
-def _fused(model: S2DiT) -> S2DiT:
-    """Return a model of the same parts, its layers in their fused form where they have one."""
-    layers = [layer.fused() if hasattr(layer, "fused") else layer for layer in model.layers]  # type: ignore[operator]
-    network = S2DiT.__new__(S2DiT)
-    nn.Module.__init__(network)
-    network.config, network.plan, network.streams = model.config, model.plan, model.streams
-    for name, part in model.named_children():
-        network.add_module(name, nn.ModuleList(layers) if name == "layers" else part)
-    return network
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,23 +174,5 @@ def _compact(tensor: Tensor) -> Tensor:
     return tensor if exact else tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _read(layer: Any, x_BTHWD: Tensor, modulation_BT6D: Tensor, words: Any, past: Any) -> tuple[Tensor, None]:
-    return layer(x_BTHWD, modulation_BT6D, words, past), None
-
-
-def _advance(layer: Any, x_BTHWD: Tensor, modulation_BT6D: Tensor, words: Any, past: Any) -> tuple[Tensor, Any]:
-    if hasattr(layer, "advance"):
-        both: tuple[Tensor, Any] = layer.advance(x_BTHWD, modulation_BT6D, words, past)
-        return both
-    return layer(x_BTHWD, modulation_BT6D, words, past), layer.commit(x_BTHWD, modulation_BT6D, past)
-
-
-def _commit(layer: Any, x_BTHWD: Tensor, modulation_BT6D: Tensor, words: Any, past: Any) -> tuple[Tensor, Any]:
-    return x_BTHWD, layer.commit(x_BTHWD, modulation_BT6D, past)
-
-
 def _read_text(layer: Any, text_BSE: Tensor) -> Any:
     return layer.read_text(text_BSE) if hasattr(layer, "read_text") else text_BSE
-
-
-_PASSES: dict[_Pass, Callable[..., Any]] = {"read": _read, "advance": _advance, "commit": _commit}

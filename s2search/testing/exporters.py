@@ -107,7 +107,7 @@ def _check_export(exporter: Exporter, model: S2DiT, out: Path) -> Package:
     assert all(0 <= done <= total for done, total in steps)
     assert not list(out.parent.glob(".*")), "something is left beside the package"
     assert (manifest.model_digest, manifest.plan_digest) == (model.config.digest, model.config.plan_digest)
-    assert manifest.sizes.state_bytes == manifest.sizes.predicted_state_bytes, "the state is not as large as foretold"
+    assert manifest.sizes.state_bytes == manifest.sizes.predicted_state_bytes, "the state is not as large as predicted"
     source = S2DiT.from_pretrained(package.source)
     for name, tensor in source.state_dict().items():
         assert torch.equal(tensor, before[name]), f"{name!r} of the source differs from the model's"

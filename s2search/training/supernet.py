@@ -8,6 +8,8 @@ al., "Categorical Reparameterization with Gumbel-Softmax" (2017).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from s2search.block import Stream
 from s2search.errors import InputError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
+from s2search.network.walk import Route
 from s2search.preset import Preset
 
 
@@ -63,23 +66,15 @@ class Supernet(nn.Module):
             mask_M: How much of each group is high-resolution, 0 to 1.
         """
         x_BTHWD, modulation_BT6D, time_BTD = self.high.stem(latents_BCTYX, s_BT)
-        height, width = x_BTHWD.shape[2:4]
+        route = Route(self.high, x_BTHWD, low=self.high.lowered(x_BTHWD))
 
-        def up(y: Tensor) -> Tensor:
-            return self.high.up(y, height, width)  # type: ignore[no-any-return]
+        def layer(number: int, stream: Stream, x: Tensor) -> Tensor:
+            network = self.high if stream is Stream.HIGH else self.low
+            return network.layers[number](x, modulation_BT6D, text_BSE)  # type: ignore[no-any-return]
 
-        y_high, y_low, skip = x_BTHWD, self.high.down(x_BTHWD), torch.zeros_like(x_BTHWD)
-        before = torch.ones_like(mask_M[0])
-        for layer, m in enumerate(mask_M.repeat_interleave(self.group_size)):
-            u, d = (m - before).clamp_min(0), (before - m).clamp_min(0)
-            in_high = (1 - u) * y_high + u * (up(y_low) + skip)
-            in_low = (1 - d) * y_low + d * self.high.down(y_high)
-            skip = d * y_high + (1 - d) * skip
-            out_high = self.high.layers[layer](in_high, modulation_BT6D, text_BSE)
-            out_low = self.low.layers[layer](in_low, modulation_BT6D, text_BSE)
-            y_high, y_low = m * out_high + (1 - m) * y_high, (1 - m) * out_low + m * y_low
-            before = m
-        velocity_BCTYX: Tensor = self.high.head(before * y_high + (1 - before) * up(y_low), time_BTD)
+        for number, m in enumerate(mask_M.repeat_interleave(self.group_size)):
+            route.enter(m, partial(layer, number))
+        velocity_BCTYX: Tensor = self.high.head(route.leave(), time_BTD)
         return velocity_BCTYX
 
     def extract(self, mask_M: Tensor) -> S2DiT:

@@ -140,7 +140,7 @@ def evaluate_transfer(
     )
     found = []
     for draw in range(draws):
-        progress(len(known) + draw, steps, "timing and foretelling")
+        progress(len(known) + draw, steps, "timing and predicting")
         found.append(_replay(items, target.latency_ms_T, shots, calibration, rng))
     progress(steps, steps, "")
     mape = np.array([draw.mape for draw in found])

@@ -22,7 +22,7 @@ def streamed(make, block, *, dtype=torch.float64, **inputs):
         state = make.start(layer, given[0])
         for factor in (-1, 2):
             state = layer.commit(factor * given[0], given[1], state)
-    return layer, layer.fused(), given, state
+    return layer, block.fused(layer), given, state
 
 
 def both(layer, fused, inputs, state):
@@ -128,7 +128,7 @@ def test_the_form_for_a_gpu_has_the_same_shapes_and_types(make, chosen):
     shape = make.shape(context_frames=4)
     layer = make.layer(chosen, shape, torch.bfloat16).to("meta")
     x, modulation, text = (tensor.to("meta") for tensor in make.inputs(chosen, shape, dtype=torch.bfloat16))
-    fused, state = layer.fused(), make.start(layer, x)
+    fused, state = chosen.fused(layer), make.start(layer, x)
     # Traced whole, as torch.compile does it, so that a branch that it cannot follow is found here.
     advance = torch.compile(fused.advance, backend="aot_eager_decomp_partition", fullgraph=True, dynamic=False)
     with torch.no_grad():

@@ -51,7 +51,7 @@ def test_a_cache_counts_its_bytes_and_cannot_be_changed():
     ],
 )
 def test_other_tensors_are_no_cache(named):
-    with pytest.raises(InputError, match="are no codec cache"):
+    with pytest.raises(InputError, match="are not a codec cache"):
         Cache.from_named_tensors(named)
 
 

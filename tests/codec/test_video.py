@@ -100,9 +100,9 @@ def test_a_part_is_read_exactly(tmp_path):
 
 def test_frames_that_are_not_there_are_an_error_with_their_count(tmp_path):
     path = write(tmp_path / "clip.mp4", gradient(9))
-    assert "has 9 frames, and 10 from frame 0 were asked" in error_of(read_video, path, frames=10)
-    assert "has 9 frames, and 1 from frame 9 were asked" in error_of(read_video, path, frames=1, start=9)
-    assert "has 9 frames, and some from frame 12 were asked" in error_of(read_video, path, start=12)
+    assert "has 9 frames, and 10 from frame 0 were asked for" in error_of(read_video, path, frames=10)
+    assert "has 9 frames, and 1 from frame 9 were asked for" in error_of(read_video, path, frames=1, start=9)
+    assert "has 9 frames, and some from frame 12 were asked for" in error_of(read_video, path, start=12)
     assert "start is -1" in error_of(read_video, path, start=-1)
     assert "frames is 0" in error_of(read_video, path, frames=0)
 
@@ -276,7 +276,7 @@ def test_a_writer_may_be_closed_before_its_with_ends(tmp_path):
 
 
 def test_where_no_video_can_be_written_it_says_so_at_once(tmp_path):
-    assert "is not named as MP4" in error_of(VideoWriter, tmp_path / "clip.gif")
+    assert "is not the name of an MP4 file" in error_of(VideoWriter, tmp_path / "clip.gif")
     assert "No such file or directory" in error_of(VideoWriter, tmp_path / "missing" / "clip.mp4")
     assert "above 0" in error_of(VideoWriter, tmp_path / "clip.mp4", fps=0)
     assert "would have no frame" in error_of(VideoWriter(tmp_path / "clip.mp4").close)

@@ -213,7 +213,7 @@ def test_loading_asks_no_network(folder, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     Wan(folder=str(folder)).load()
-    assert "is no folder with config.json" in line_of("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+    assert "is not a folder with config.json" in line_of("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_pickle_is_not_read(copy):
 
 
 def test_without_a_folder_or_diffusers_the_remedy_is_named(folder, monkeypatch):
-    with pytest.raises(InputError, match="cannot do without the option 'folder'"):
+    with pytest.raises(InputError, match="needs the option 'folder'"):
         registry.create("codecs", "wan")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert line_of(folder) == "diffusers is not installed; install its extra: pip install 's2search[video]'"

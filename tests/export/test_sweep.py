@@ -153,7 +153,7 @@ def test_a_sweep_leads_to_a_plan_of_precisions(s2search, tmp_path, found):
         assert words in done.out
     assert (tmp_path / "p.json").exists()
     for words, line in (
-        ((), "nothing is asked of the precisions"),
+        ((), "no limit is given for the precisions"),
         (("--budget", "9kB"), "no precisions keep at most 9.0 kB of weights: the smallest takes"),
         (("--budget", "9ms"), "there is no table to price latency; give a table as well"),
         (("--budget", "10fps"), "the budget 10fps is a rate"),

@@ -80,7 +80,7 @@ def test_sustained_load_is_in_the_manifest_and_the_readme(kit):
 def test_a_duration_that_is_none_is_refused_before_anything_is_written(s2search, tmp_path):
     done = s2search("kit", "build", "--out", str(tmp_path / "kit"), "--preset", "s2dit-tiny", "--sustained", "5 hours")
     assert (done.code, done.out) == (2, "")
-    assert "'5 hours' is no duration; such as 90s or 5m" in done.err
+    assert "'5 hours' is not a duration; such as 90s or 5m" in done.err
     assert not (tmp_path / "kit").exists()
 
 
@@ -103,7 +103,7 @@ def test_a_kit_is_not_overwritten(kit):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(InputError, match="holds something that is no kit"):
+    with pytest.raises(InputError, match="holds something that is not a kit"):
         build(tmp_path, items(), preset="s2dit-tiny")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -189,7 +189,7 @@ def test_another_phone_cannot_go_on_with_the_campaign(mac):
     lines = mac.results.read_text().splitlines(keepends=True)
     lines[0] = lines[0].replace('"device_digest":"', '"device_digest":"x')
     mac.results.write_text("".join(lines))
-    assert "was begun with another phone" in mac.run(code=2)
+    assert "was started with another phone" in mac.run(code=2)
 
 
 def test_a_deleted_app_gets_its_journal_back(mac, tmp_path, undisturbed):

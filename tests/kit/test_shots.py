@@ -182,7 +182,7 @@ def test_what_was_not_timed_is_foretold_and_planned_with(tmp_path, made, s2searc
         (["--shots", "0", "--known", "h100"], "0 shots of 4 blocks at stream 3x18x32; 1 to 4; correct --shots"),
         (["--shots", "5", "--known", "h100"], "5 shots of 4 blocks at stream 3x18x32; 1 to 4; correct --shots"),
         (["--shots", "2"], "2 shots without a known table; name one or more with --known"),
-        (["--known", "h100"], "there are known tables and no --shots; say how many blocks to time"),
+        (["--known", "h100"], "--known is given without --shots; say how many blocks to time"),
         (["--shots", "2", "--known", "h10"], "no table is called 'h10'; installed: amd-epyc"),
         (["--shots", "2", "--known", "h100", "--known", "h100"], "is named twice; name it once"),
         (["--shots", "2", "--known", "amd-epyc"], "has no row for 'stream lcha 3x18x32' with 2048 channels; measure"),
@@ -209,7 +209,7 @@ def test_the_command_says_what_is_left_to_be_foretold(tmp_path, made, capsys):
     assert kit_build(out=tmp_path / "kit", candidates=BLOCKS, shots=2, known=["h100"], rounds=8, seed=0) == 0
     manifest, _ = read_manifest(tmp_path / "kit")
     assert len(made) == len(manifest.rows) == 2 + 4
-    assert f"Left to be foretold: {', '.join(manifest.shots.foretold)}." in capsys.readouterr().out.replace("\n", " ")
+    assert f"Left to be predicted: {', '.join(manifest.shots.foretold)}." in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.slow
@@ -222,4 +222,4 @@ def test_a_table_measured_here_chooses_what_a_real_kit_converts(tmp_path, s2sear
     manifest = json.loads((tmp_path / "kit/manifest.json").read_text())
     assert len(manifest["packages"]) == len(manifest["rows"]) == 1 + 4
     assert manifest["shots"]["known"] == [{"name": "here", "digest": LatencyTable.load(tmp_path / "here").digest}]
-    assert f"Left to be foretold: {manifest['shots']['foretold'][0]}." in done.out.replace("\n", " ")
+    assert f"Left to be predicted: {manifest['shots']['foretold'][0]}." in done.out.replace("\n", " ")

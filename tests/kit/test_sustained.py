@@ -194,10 +194,10 @@ def test_a_load_that_did_not_last_is_asked_for_again(undisturbed, tmp_path):
     ("change", "message"),
     [
         ({"kind": "hot", "ms": 0.0}, "is not a result"),
-        ({"kind": "hot", "slot": 9999}, "is of no group or slot of the manifest"),
-        ({"kind": "hot", "row": 3}, "is of no group or slot of the manifest"),
-        ({"kind": "heating", "group": 2}, "is of no group or slot of the manifest"),
-        ({"kind": "heated", "group": 1}, "does not belong to a sustained load that was begun"),
+        ({"kind": "hot", "slot": 9999}, "names a group or slot that the manifest does not have"),
+        ({"kind": "hot", "row": 3}, "names a group or slot that the manifest does not have"),
+        ({"kind": "heating", "group": 2}, "names a group or slot that the manifest does not have"),
+        ({"kind": "heated", "group": 1}, "does not belong to a sustained load that was started"),
         ({"kind": "hot", "lap": 7}, "is out of order"),
         ({"kind": "hot", "at": "2026-99-02T12:00:00.000Z"}, "is no time"),
     ],
@@ -243,7 +243,7 @@ def test_damaged_sustained_load_gives_an_error_in_one_line_or_tables(undisturbed
 def test_a_load_that_is_told_of_twice_is_refused(undisturbed, tmp_path):
     other = kit_of(undisturbed, tmp_path)
     change_lines(other, lambda line: {**line, "kind": "heating", "group": 0} if line["kind"] == "done" else line)
-    with pytest.raises(InputError, match="does not belong to a sustained load that was begun"):
+    with pytest.raises(InputError, match="does not belong to a sustained load that was started"):
         ingest(other.results, tmp_path / "tables")
 
 

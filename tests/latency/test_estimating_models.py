@@ -176,7 +176,7 @@ def test_transfer_refuses_a_device_that_the_known_ones_say_nothing_about() -> No
         if row.scenario == "stream" and row.height == 18 and row.latency_ms
     }
     phone = only_timed(retimed(H100, lambda row: order[row.part]), ("ssa", "down", "stem", "head", "up", "full"))
-    with pytest.raises(MissingRowError, match=r"cannot be foretold from h100.*times as badly as one constant"):
+    with pytest.raises(MissingRowError, match=r"cannot be predicted from h100.*times as badly as one constant"):
         Transfer(known="h100").predict(phone, phone.scope("stream", video=(18, 32)), "lcha")
 
 

@@ -28,7 +28,7 @@ def test_a_sustained_run_is_an_option(s2search, tmp_path):
 
 def test_a_duration_that_is_none_is_refused_in_one_line(s2search, tmp_path):
     outcome = s2search(*PLAY, "--sustained", "long")
-    assert (outcome.code, outcome.err) == (2, "s2search: 'long' is no duration; such as 90s or 5m; correct it\n")
+    assert (outcome.code, outcome.err) == (2, "s2search: 'long' is not a duration; such as 90s or 5m; correct it\n")
     assert not (tmp_path / "t").exists()
 
 

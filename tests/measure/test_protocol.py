@@ -311,7 +311,7 @@ def test_samples_without_extras_read_as_they_were_written_before(tmp_path):
 
 @pytest.mark.parametrize("text", ["5", "5h", "-3s", "0m", "", "m"])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(InputError, match="is no duration; such as 90s or 5m"):
+    with pytest.raises(InputError, match="is not a duration; such as 90s or 5m"):
         parse_seconds(text)
 
 

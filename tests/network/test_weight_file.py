@@ -81,7 +81,7 @@ def test_a_written_file_is_one_that_safetensors_reads_with_its_data_aligned(tmp_
 
 def test_a_file_whose_tensors_do_not_all_come_is_an_error(tmp_path):
     shapes = {"a": torch.empty(1, device="meta"), "b": torch.empty(1, device="meta")}
-    with pytest.raises(AssertionError, match="no numbers came for b"):
+    with pytest.raises(AssertionError, match="no values were given for b"):
         write_tensors(tmp_path / "x", shapes, [("a", torch.ones(1))], {})
 
 

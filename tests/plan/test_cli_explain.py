@@ -59,7 +59,7 @@ def test_a_layout_that_does_not_fit_is_explained_and_fails_the_check(s2search: R
     outcome = s2search("plan", "--budget", "260ms", "--layout", "L28", "--explain")
     assert outcome.code == 1
     assert "167.7 ms over" in outcome.out
-    assert "what follows speaks of the best layout, L12S16" in outcome.out
+    assert "what follows is about the best layout, L12S16" in outcome.out
     nothing = s2search("plan", "--budget", "60ms", "--layout", "L28", "--explain")
     assert nothing.code == 1
     assert "no layout fits, so there are no prices" in nothing.out

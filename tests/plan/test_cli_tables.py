@@ -59,7 +59,7 @@ def test_an_import_never_overwrites(s2search: Run, tmp_path: Path) -> None:
     for name in ("empty", "file", "link"):
         done = s2search("table", "import", "hat", HAT, "--out", name)
         assert (done.code, done.out) == (2, "")
-        assert f"{name!r} is there already; choose another folder, or move it away" in done.err
+        assert f"{name!r} already exists; choose another folder, or move it away" in done.err
     assert list((tmp_path / "empty").iterdir()) == []
     assert (tmp_path / "file").read_text() == "mine"
 

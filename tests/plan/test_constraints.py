@@ -263,14 +263,14 @@ def test_a_hand_written_layout_that_breaks_a_constraint_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        ({"counts": {"full": (1, 1)}}, "'full' in a count is no candidate; candidates: lcha, ssa"),
+        ({"counts": {"full": (1, 1)}}, "'full' in a count is not a candidate; candidates: lcha, ssa"),
         ({"counts": {"ssa": (7, 9)}}, "ssa is to take 7 to 9 layers; 0 to 6"),
         ({"counts": {"ssa": (2, 3), "lcha": (1, 2)}}, "the counts ask for 3 to 5 layers, and there are 6"),
         ({"counts": {"ssa": (6, 6)}, "first": ("lcha",)}, "ssa is to take 6 layers; 0 to 5"),
         ({"counts": {"ssa": (0, 0)}, "first": ("ssa",)}, "ssa is to take 0 layers; 1 to 6"),
         ({"first": ("ssa",) * 4, "last": ("ssa",) * 3}, "4 first and 3 last layers are fixed, and there are 6"),
         ({"like": ("ssa",) * 5, "max_changes": 1}, "has 5 layers, not 6"),
-        ({"like": ("full",) * 6, "max_changes": 1}, "'full' in the layout to stay near is no candidate"),
+        ({"like": ("full",) * 6, "max_changes": 1}, "'full' in the layout to stay near is not a candidate"),
         ({"max_changes": 1}, "not from which layout"),
         ({"like": ("ssa",) * 6}, "not how near"),
         ({"max_switches": -1}, "max_switches is -1"),

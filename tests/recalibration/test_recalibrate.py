@@ -225,7 +225,7 @@ def test_a_preset_of_other_sizes_is_refused(table, tmp_path):
 
 def test_a_table_of_a_runtime_that_packages_do_not_run_on_is_refused(table):
     phone = LatencyTable.load(Path(__file__).parents[2] / "latency_tables" / "iphone-16-pro-max.coreml.w4a8")
-    with pytest.raises(InputError, match="was measured with none that is stated"):
+    with pytest.raises(InputError, match="was measured with a runtime that it does not state"):
         bench_of(phone)
     with pytest.raises(InputError, match="not with executorch"):
         bench_of(table, "executorch")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2search.cli.main import main
 from s2search.codec.video import read_video
 from tests.conftest import Outcome
 
@@ -82,36 +81,30 @@ def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) 
         ((*TINY, "--out", "x.mp4", "--video", "65x48"), "does not divide into tokens of 16 pixels"),
         ((*TINY, "--out", "x.mp4", "--codec", "dtc"), "did you mean 'dct'?"),
         ((*TINY, "--out", "x.mp4", "--text", "hashing"), "makes tokens of 768 channels, and the model reads 64"),
-        ((*TINY, "--out", "x.avi"), "let the name end in .mp4"),
+        ((*TINY, "--out", "x.avi"), "use a name that ends in .mp4"),
         ((*TINY, "--out", "no/x.mp4"), "'no/x.mp4' cannot be written"),
-        ((*TINY, "--out", "x.mp4", "--prompt-at", "a dog"), "'a dog' names no chunk"),
+        ((*TINY, "--out", "x.mp4", "--prompt-at", "a dog"), "'a dog' does not name a chunk"),
         ((*TINY, "--out", "x.mp4", "--device", "cuda:99"), "the device 'cuda:99' cannot be used"),
         ((*TINY, "--out", "x.mp4", "--device", "warp"), "the device 'warp' cannot be used"),
         ((*TINY, "--out", "x.mp4", "--state-in", "none"), "'none' is not a stream's state"),
         ((*TINY, "--out", "x.mp4", "--chunks", "0"), "'0'"),
         ((*TINY, "--out", "x.mp4", "--shift", "-1"), "the shift is -1"),
         (("stream", "nowhere", "--out", "x.mp4"), "there is no folder of weights 'nowhere'"),
-        (("stream", "w", "--preset", "s2dit-tiny", "--out", "x.mp4"), "--preset is given beside the weights 'w'"),
+        (
+            ("stream", "w", "--preset", "s2dit-tiny", "--out", "x.mp4"),
+            "--preset cannot be combined with the weights 'w'",
+        ),
         (("stream", "--preset", "s2dit-tny", "--random-weights", "--out", "x.mp4"), "did you mean 's2dit-tiny'?"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
 def test_bad_input_gives_one_line_and_leaves_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    line: str,
+    s2search: Run, tmp_path: Path, words: tuple[str, ...], line: str
 ) -> None:
-    """In this process: importing torch anew for every line would take minutes."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["s2search", *words])
-    with pytest.raises(SystemExit) as left:
-        main()
-    printed = capsys.readouterr().err
-    assert left.value.code == 2
-    assert len(printed.splitlines()) == 1, printed
-    assert line in printed
+    done = s2search(*words)
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1, done.err
+    assert line in done.err
     assert list(tmp_path.iterdir()) == []
 
 

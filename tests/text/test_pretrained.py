@@ -83,7 +83,7 @@ def test_a_missing_folder_is_refused_before_anything_is_loaded(name: str, tmp_pa
 
 @BOTH
 def test_a_plugin_without_a_folder_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"text encoder '{name}' cannot do without the option 'folder'"):
+    with pytest.raises(InputError, match=f"text encoder '{name}' needs the option 'folder'"):
         registry.create("texts", name)
 
 

@@ -23,14 +23,14 @@ def inputs(grid=(3, 5)):
 
 @given(mask=st.lists(st.sampled_from([0.0, 1.0]), min_size=6, max_size=6))
 @settings(max_examples=20, deadline=None)
-def test_8_a_hard_mask_equals_the_static_network(mask):
+def test_a_hard_mask_equals_the_static_network(mask):
     net, mask_M = supernet(), torch.tensor([float(m) for m in mask], dtype=torch.float64)
     with torch.no_grad():
         expected = net.extract(mask_M)(*inputs())
         torch.testing.assert_close(net(*inputs(), mask_M), expected, rtol=0, atol=1e-12)
 
 
-def test_8_groups_share_a_mask_and_the_saved_network_is_the_same(tmp_path):
+def test_groups_share_a_mask_and_the_saved_network_is_the_same(tmp_path):
     net, mask_M = supernet(group_size=2), torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
     static = net.extract(mask_M)
     assert static.config.layout == ("lcha", "lcha", "ssa", "ssa", "lcha", "lcha")
@@ -47,7 +47,7 @@ def test_8_groups_share_a_mask_and_the_saved_network_is_the_same(tmp_path):
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=200, deadline=None)
-def test_8_a_sampled_mask_is_hard_and_keeps_the_count(logits, share, temperature, seed):
+def test_a_sampled_mask_is_hard_and_keeps_the_count(logits, share, temperature, seed):
     logits_M, high = torch.tensor(logits, requires_grad=True), round(share * len(logits))
     mask_M = sample_mask(logits_M, high, temperature=temperature, generator=torch.Generator().manual_seed(seed))
     assert set(mask_M.detach().round(decimals=5).tolist()) <= {0.0, 1.0}

@@ -50,8 +50,8 @@ def made(block, shape, path):
     for parameter in layer.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     grid = (shape.height, shape.width)
-    both = Both(layer.channels_first(shape.frames, grid, WINDOW))
-    exact = Both(copy.deepcopy(layer).double().channels_first(shape.frames, grid, WINDOW))
+    both = Both(block.channels_first(layer, shape.frames, grid, WINDOW))
+    exact = Both(block.channels_first(copy.deepcopy(layer).double(), shape.frames, grid, WINDOW))
     size = (1, shape.channels, 1, shape.frames * shape.height * shape.width)
     modulation, text = (
         torch.randn(1, 6 * shape.channels, 1, 1),

@@ -86,8 +86,8 @@ def test_a_threshold_of_the_user_decides(verify, exported, tmp_path):
         (["nowhere"], "there is no package 'nowhere'"),
         (["."], "'manifest.json' cannot be read"),
         ([".", "--chunks", "0"], "greater than or equal to 1"),
-        ([".", "--threshold", "stream"], "'stream' is no number"),
-        ([".", "--threshold", "stream=inf"], "'stream=inf' is no number"),
+        ([".", "--threshold", "stream"], "'stream' is not a number"),
+        ([".", "--threshold", "stream=inf"], "'stream=inf' is not a number"),
         ([".", "--out", "no/such/folder.json"], "no/such/folder.json"),
     ],
 )

@@ -69,7 +69,7 @@ def test_sums_of_a_thousand_chunks_do_not_overflow_with_channels_before_tokens(t
     layer = LCHA().build(shape).eval().requires_grad_(False)
     for parameter in layer.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
-    exact = Both(layer.double().channels_first(shape.frames, (shape.height, shape.width), WINDOW))
+    exact = Both(LCHA().channels_first(layer.double(), shape.frames, (shape.height, shape.width), WINDOW))
     inputs = grown(inputs, EXACT, CHUNKS)
     bias = torch.zeros(4)
     expected = exact(*(inputs.get(name, bias).double() for name in ("x", "modulation", "text", "bias", *exact.names)))

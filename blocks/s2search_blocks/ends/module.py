@@ -41,12 +41,6 @@ class Embed(nn.Module):
         modulation_BT6D: Tensor = self.modulation(functional.silu(time_BTD)).unflatten(-1, (6, -1))
         return x_BTHWD, modulation_BT6D, time_BTD
 
-    def channels_first(self, frames: int, grid: tuple[int, int]) -> nn.Module:
-        """Return the same with channels before tokens."""
-        from s2search_blocks.ends.channels_first import ChannelsFirstEmbed
-
-        return ChannelsFirstEmbed(self)
-
 
 class Unembed(nn.Module):
     """Tokens become 2x2 patches of predicted velocity."""
@@ -62,12 +56,6 @@ class Unembed(nn.Module):
         shift_BT11D, scale_BT11D = (time_BTD[:, :, None, None] + row_D for row_D in self.table_2D)
         patches_BTHWD = self.patch(modulated_norm(x_BTHWD, shift_BT11D, scale_BT11D))
         return channels_to_cells(patches_BTHWD, 2 * height, 2 * width).permute(0, 4, 1, 2, 3)
-
-    def channels_first(self, frames: int, grid: tuple[int, int]) -> nn.Module:
-        """Return the same with channels before tokens."""
-        from s2search_blocks.ends.channels_first import ChannelsFirstUnembed
-
-        return ChannelsFirstUnembed(self, frames, grid)
 
 
 def sinusoids(t_BT: Tensor, channels: int) -> Tensor:

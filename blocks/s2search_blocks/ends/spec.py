@@ -7,9 +7,9 @@ adaLN shared by all layers follow from 1.8 B parameters at width 2048.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from s2search.block import Parameters, Part, Precision, Shape
+from s2search.block import Parameters, Part, Precision, Shape, Window
 from s2search_blocks.layer.spec import exact_bytes, linear_flops
 
 if TYPE_CHECKING:
@@ -51,6 +51,12 @@ class Stem(Part):
 
         return Embed(shape, patch_channels=PATCH_CHANNELS, time_channels=TIME_CHANNELS)
 
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.ends.channels_first import ChannelsFirstEmbed
+
+        return ChannelsFirstEmbed(module)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Part):
@@ -76,3 +82,9 @@ class Head(Part):
         from s2search_blocks.ends.module import Unembed
 
         return Unembed(shape, patch_channels=PATCH_CHANNELS)
+
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.ends.channels_first import ChannelsFirstUnembed
+
+        return ChannelsFirstUnembed(module, frames, grid)

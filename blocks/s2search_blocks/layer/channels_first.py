@@ -7,33 +7,29 @@ Axes: D channels  S tokens  E text channels  W text tokens  M modulation (6 D): 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2search.block import Window
 from s2search_blocks.layer.cross_attention_channels_first import ChannelsFirstCrossAttention
 from s2search_blocks.layer.feed_forward import FeedForward
 from s2search_blocks.layer.module import Layer
-from s2search_blocks.lcha.channels_first import ChannelsFirstLCHA
-from s2search_blocks.lcha.module import LinConvHybridAttention
 from s2search_blocks.pieces.channels_first.norms import modulated_norm
 from s2search_blocks.pieces.channels_first.projection import Projection, parameter
-from s2search_blocks.softmax.channels_first import ChannelsFirstSoftmaxAttention
-from s2search_blocks.softmax.module import SoftmaxAttention
 
 State = dict[str, Tensor]
 
 
 class ChannelsFirstLayer(nn.Module):
-    """A layer for one chunk length, grid and window.
+    """A layer around an attention of this form, for one chunk length, grid and window.
 
     Attributes:
         state: What it remembers, empty, by name.
         reads_bias: Whether `past` has a `bias` (R,), one per frame of a ring, and `full`, 1 once the ring is.
     """
 
-    def __init__(self, layer: Layer, attention: ChannelsFirstLCHA | ChannelsFirstSoftmaxAttention) -> None:
+    def __init__(self, layer: Layer, attention: Any) -> None:
         super().__init__()
         self.table_6D = parameter(layer.table_6D.flatten()[None, :, None, None])
         self.attention = attention
@@ -54,7 +50,8 @@ class ChannelsFirstLayer(nn.Module):
     def commit(self, x_1D1S: Tensor, modulation_1M11: Tensor, past: Mapping[str, Tensor]) -> State:
         """Return the state that a later chunk may see. See the twin."""
         shift, scale, *_ = self._modulation(modulation_1M11)
-        return self.attention.commit(modulated_norm(x_1D1S, shift, scale), past)
+        new: State = self.attention.commit(modulated_norm(x_1D1S, shift, scale), past)
+        return new
 
     def _modulation(self, modulation_1M11: Tensor) -> tuple[Tensor, ...]:
         return (modulation_1M11 + self.table_6D).chunk(6, dim=1)
@@ -71,12 +68,3 @@ class ChannelsFirstFeedForward(nn.Module):
         """Transform what is normalised and modulated."""
         narrow_1D1S: Tensor = self.narrow(functional.gelu(self.widen(h_1D1S), approximate="tanh"))
         return narrow_1D1S
-
-
-def channels_first(layer: Layer, frames: int, grid: tuple[int, int], window: Window) -> ChannelsFirstLayer | None:
-    """Return a layer's twin; None where its attention has none."""
-    if type(layer.attention) is LinConvHybridAttention:
-        return ChannelsFirstLayer(layer, ChannelsFirstLCHA(layer.attention, frames, grid, window))
-    if type(layer.attention) is SoftmaxAttention:
-        return ChannelsFirstLayer(layer, ChannelsFirstSoftmaxAttention(layer.attention, frames, grid, window))
-    return None

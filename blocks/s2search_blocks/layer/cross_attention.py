@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from s2search_blocks.pieces.norms import RMSNorm, layer_norm
 
+#: Keys and values of a text, both (B, S, A, K).
+Words = tuple[Tensor, Tensor]
+
 
 class CrossAttention(nn.Module):
     """Keys and values come straight from text tokens; queries and keys are RMS-normalised per head."""
@@ -25,11 +28,16 @@ class CrossAttention(nn.Module):
         self.query_norm = RMSNorm(channels // heads)
         self.key_norm = RMSNorm(channels // heads)
 
-    def forward(self, x_BTHWD: Tensor, text_BSE: Tensor) -> Tensor:
-        """Normalise, attend to the text. The caller adds the result to the stream."""
+    def read_text(self, text_BSE: Tensor) -> Words:
+        """Return keys and values of a text: they may take its place."""
+        key_BSAK: Tensor = self.key_norm(self.key(text_BSE).unflatten(-1, (self.heads, -1)))
+        return key_BSAK, self.value(text_BSE).unflatten(-1, (self.heads, -1))
+
+    def forward(self, x_BTHWD: Tensor, text: Tensor | Words) -> Tensor:
+        """Normalise, attend to the text (B, S, E) or to its words. The caller adds the result to the stream."""
         query_BNAK = self.query_norm(self.query(layer_norm(x_BTHWD)).flatten(1, 3).unflatten(-1, (self.heads, -1)))
-        key_BSAK = self.key_norm(self.key(text_BSE).unflatten(-1, (self.heads, -1)))
-        value_BSAK = self.value(text_BSE).unflatten(-1, (self.heads, -1))
+        # A text is read after the queries are normalised, which takes the most memory of all.
+        key_BSAK, value_BSAK = self.read_text(text) if isinstance(text, Tensor) else text
         y_BANK = functional.scaled_dot_product_attention(
             query_BNAK.transpose(1, 2), key_BSAK.transpose(1, 2), value_BSAK.transpose(1, 2)
         )

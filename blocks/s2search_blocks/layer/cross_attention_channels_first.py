@@ -8,9 +8,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2search_blocks.layer.cross_attention import CrossAttention
+from s2search_blocks.pieces.channels_first.attention import attended, heads
 from s2search_blocks.pieces.channels_first.norms import HeadNorm, layer_norm
 from s2search_blocks.pieces.channels_first.projection import Projection
-from s2search_blocks.softmax.channels_first import attended
 
 
 class ChannelsFirstCrossAttention(nn.Module):
@@ -25,12 +25,9 @@ class ChannelsFirstCrossAttention(nn.Module):
 
     def forward(self, x_1D1S: Tensor, text_1E1W: Tensor) -> Tensor:
         """Normalise, attend to the text. The caller adds the result to the stream."""
-        query_1AKS = self._heads(self.query(layer_norm(x_1D1S)))
+        query_1AKS = heads(self.query(layer_norm(x_1D1S)), self.heads)
         query_1AKS = self.query_norm(query_1AKS, query_1AKS.shape[2] ** -0.5)
-        key_1AKW = self.key_norm(self._heads(self.key(text_1E1W)))
-        y_1AKS = attended(query_1AKS, key_1AKW, self._heads(self.value(text_1E1W)), None)
+        key_1AKW = self.key_norm(heads(self.key(text_1E1W), self.heads))
+        y_1AKS = attended(query_1AKS, key_1AKW, heads(self.value(text_1E1W), self.heads), None)
         y_1D1S: Tensor = self.output(y_1AKS.reshape(x_1D1S.shape))
         return y_1D1S
-
-    def _heads(self, x_1D1S: Tensor) -> Tensor:
-        return x_1D1S.reshape(1, self.heads, x_1D1S.shape[1] // self.heads, -1)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from s2search.block import Block, Parameters, Precision, Shape, Stream
+from s2search.block import Block, Parameters, Precision, Shape, Stream, Window
 from s2search.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerBlock(Block):
-    """A block that differs from the others in its attention only."""
+    """A block that differs from the others in its attention only, whose forms it makes as well.
+
+    An attention keeps the contract of a block's module (see `s2search.block.Block`) with `h_BTHWD`, the stream
+    normalised and modulated, for all that comes before the state: `forward(h_BTHWD, state)`, `commit(h_BTHWD, state)`
+    and `advance(h_BTHWD, state)`. With channels first it takes `h_1D1S` and the past.
+    """
 
     @abstractmethod
     def attention_parameters(self, shape: Shape) -> Parameters:
@@ -37,6 +42,16 @@ class LayerBlock(Block):
     @abstractmethod
     def build_attention(self, shape: Shape) -> nn.Module:
         """Make the attention. Imports torch."""
+
+    def fused_attention(self, attention: Any) -> nn.Module:
+        """Return what `build_attention` made again for running fast; by default itself."""
+        return attention  # type: ignore[no-any-return]
+
+    def channels_first_attention(
+        self, attention: Any, frames: int, grid: tuple[int, int], window: Window
+    ) -> nn.Module | None:
+        """Return what `build_attention` made again with channels before tokens; by default there is no such form."""
+        return None
 
     def head_channels(self, shape: Shape) -> int:
         """Channels per head of the attention, K."""
@@ -94,6 +109,24 @@ class LayerBlock(Block):
         from s2search_blocks.layer.module import Layer
 
         return Layer(shape, self.build_attention(shape))
+
+    def fused(self, module: Any) -> nn.Module:
+        """Return the layer with its attention in the fused form."""
+        from s2search_blocks.layer.module import Layer
+
+        if type(module) is not Layer:  # whoever builds or wraps it otherwise has other forms, or none
+            return module  # type: ignore[no-any-return]
+        return module.around(self.fused_attention(module.attention))
+
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module | None:
+        """Return the layer with channels before tokens, where its attention has this form."""
+        from s2search_blocks.layer.channels_first import ChannelsFirstLayer
+        from s2search_blocks.layer.module import Layer
+
+        if type(module) is not Layer:
+            return None
+        attention = self.channels_first_attention(module.attention, frames, grid, window)
+        return None if attention is None else ChannelsFirstLayer(module, attention)
 
     def _cross_peak_bytes(self, shape: Shape, precision: Precision) -> int:
         stored = precision.activation_bits // 8

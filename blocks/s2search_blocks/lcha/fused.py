@@ -24,12 +24,12 @@ from s2search_blocks.lcha.module import (
     LinearAttention,
     LocalMixing,
     SoftplusMap,
+    Sums,
 )
 from s2search_blocks.pieces.joined import joined
 from s2search_blocks.pieces.norms import RMSNorm
 from s2search_blocks.pieces.rotary import rotate
 
-Sums = tuple[Tensor, Tensor]
 _GPU = ("cuda", "meta")  # meta tensors trace what a GPU would do
 
 
@@ -42,18 +42,6 @@ class FusedLinConvHybridAttention(LinConvHybridAttention):
         self.linear = None if original.linear is None else FusedLinearAttention(original.linear)
         self.local = None if original.local is None else FusedLocalMixing(original.local)
         self.gate_D, self.output = original.gate_D, original.output
-
-    def advance(self, h_BTHWD: Tensor, state: LinearState) -> tuple[Tensor, LinearState]:
-        """Return what `forward` and `commit` return."""
-        paths: list[Tensor] = []
-        sums = None
-        if isinstance(self.linear, FusedLinearAttention):
-            query_BNAJ, sums = self.linear.query_and_sums(h_BTHWD)
-            paths.append(self.linear.read(query_BNAJ, sums, h_BTHWD, state))
-        if self.local is not None:
-            paths.append(self.local(h_BTHWD, state))
-        output_BTHWD: Tensor = self.output(self.mixed(paths))
-        return output_BTHWD, self.remember(h_BTHWD, sums, state)
 
 
 class FusedLinearAttention(LinearAttention):
@@ -74,13 +62,18 @@ class FusedLinearAttention(LinearAttention):
 
     def forward(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
         """Return the attention of every token. See the twin."""
-        return self.read(*self.query_and_sums(h_BTHWD), h_BTHWD, state)
+        return self.advance(h_BTHWD, state)[0]
 
     def chunk_sums(self, h_BTHWD: Tensor) -> Sums:
         """Return S and z over the chunk's tokens."""
-        return self.query_and_sums(h_BTHWD)[1]
+        return self._query_and_sums(h_BTHWD)[1]
 
-    def query_and_sums(self, h_BTHWD: Tensor) -> tuple[tuple[Tensor, Tensor], Sums]:
+    def advance(self, h_BTHWD: Tensor, state: LinearState) -> tuple[Tensor, Sums]:
+        """Return what `forward` and `chunk_sums` return, from one product for queries, keys and values."""
+        query_BNAJ, sums = self._query_and_sums(h_BTHWD)
+        return self._read_by(query_BNAJ, h_BTHWD, sums, state), sums
+
+    def _query_and_sums(self, h_BTHWD: Tensor) -> tuple[tuple[Tensor, Tensor], Sums]:
         """Return features of queries for numerator and denominator (B, N, A, J), and the chunk's S and z."""
         grid, exact = h_BTHWD.shape[1:4], torch.promote_types(h_BTHWD.dtype, torch.float32)
         x_BN3AK = self.project(h_BTHWD).flatten(1, 3).unflatten(-1, (3, self.heads, -1))
@@ -97,7 +90,7 @@ class FusedLinearAttention(LinearAttention):
         frame_tokens = grid[1] * grid[2]
         return (rotated_query, plain_query), (sum_BAKV / frame_tokens, norm_BAK / frame_tokens)
 
-    def read(self, query_BNAJ: tuple[Tensor, Tensor], sums: Sums, h_BTHWD: Tensor, state: LinearState) -> Tensor:
+    def _read_by(self, query_BNAJ: tuple[Tensor, Tensor], h_BTHWD: Tensor, sums: Sums, state: LinearState) -> Tensor:
         """Return phi(q)^T S / phi(q)^T z over the chunk's sums and the state's."""
         assert state.sum_BCAKK is not None
         assert state.norm_BCAK is not None

@@ -24,6 +24,9 @@ from s2search_blocks.pieces.window import remembered
 if TYPE_CHECKING:
     from s2search_blocks.lcha.spec import LCHA
 
+#: S (B, A, K, V) and z (B, A, K) of a chunk: see `LinearAttention`.
+Sums = tuple[Tensor, Tensor]
+
 # ReLU maps may all be zero; the bound then gives 0 instead of 0/0. Softplus maps stay far above it.
 LEAST_DENOMINATOR = 1e-6
 
@@ -46,7 +49,7 @@ class LinConvHybridAttention(nn.Module):
             grid = h_BTHWD.shape[2:4]
             state = self.initial_state(h_BTHWD.shape[0], grid, Window(frames=None), h_BTHWD.device, h_BTHWD.dtype)
         paths = [path(h_BTHWD, state) for path in (self.linear, self.local) if path is not None]
-        mixed_BTHWD = self.mixed(paths)
+        mixed_BTHWD = self._mixed(paths)
         del paths
         output_BTHWD: Tensor = self.output(mixed_BTHWD)
         return output_BTHWD
@@ -68,9 +71,20 @@ class LinConvHybridAttention(nn.Module):
 
     def commit(self, h_BTHWD: Tensor, state: LinearState) -> LinearState:
         """Return the state with this chunk's sums and its last frames as the tail."""
-        return self.remember(h_BTHWD, None if self.linear is None else self.linear.chunk_sums(h_BTHWD), state)
+        return self._remember(h_BTHWD, None if self.linear is None else self.linear.chunk_sums(h_BTHWD), state)
 
-    def remember(self, h_BTHWD: Tensor, sums: tuple[Tensor, Tensor] | None, state: LinearState) -> LinearState:
+    def advance(self, h_BTHWD: Tensor, state: LinearState) -> tuple[Tensor, LinearState]:
+        """Return what `forward` and `commit` return, with the chunk's sums made once."""
+        paths, sums = [], None
+        if self.linear is not None:
+            linear_BTHWD, sums = self.linear.advance(h_BTHWD, state)
+            paths.append(linear_BTHWD)
+        if self.local is not None:
+            paths.append(self.local(h_BTHWD, state))
+        output_BTHWD: Tensor = self.output(self._mixed(paths))
+        return output_BTHWD, self._remember(h_BTHWD, sums, state)
+
+    def _remember(self, h_BTHWD: Tensor, sums: Sums | None, state: LinearState) -> LinearState:
         """Return the state with a chunk whose sums are known."""
         if sums is not None:
             sum_BAKV, norm_BAK = sums
@@ -91,7 +105,7 @@ class LinConvHybridAttention(nn.Module):
         chunks = None if window.frames is None else -(-window.frames // frames)
         return remembered(past_BC, chunk_B1, latest=chunks, first=-(-window.sink_frames // frames))
 
-    def mixed(self, paths: list[Tensor]) -> Tensor:
+    def _mixed(self, paths: list[Tensor]) -> Tensor:
         """Return what the gate makes of the linear and the local path, or the only one."""
         if len(paths) == 1:
             return paths[0]
@@ -121,9 +135,18 @@ class LinearAttention(nn.Module):
 
     def forward(self, h_BTHWD: Tensor, state: LinearState) -> Tensor:
         """Return the attention of every token over the state's tokens and the chunk's, both directions in time."""
+        return self._read(h_BTHWD, self.chunk_sums(h_BTHWD), state)
+
+    def advance(self, h_BTHWD: Tensor, state: LinearState) -> tuple[Tensor, Sums]:
+        """Return what `forward` and `chunk_sums` return."""
+        sums = self.chunk_sums(h_BTHWD)
+        return self._read(h_BTHWD, sums, state), sums
+
+    def _read(self, h_BTHWD: Tensor, sums: Sums, state: LinearState) -> Tensor:
         assert state.sum_BCAKK is not None
         assert state.norm_BCAK is not None
-        sum_BAKV, norm_BAK = self.chunk_sums(h_BTHWD)
+        sum_BAKV, norm_BAK = sums
+        del sums
         sum_BAKV = reduce(torch.add, state.sum_BCAKK.unbind(1), sum_BAKV)
         norm_BAK = reduce(torch.add, state.norm_BCAK.unbind(1), norm_BAK)
         # Sums grow with the stream, and in float16 their products with phi(q) overflow after some 300 chunks. Over the
@@ -141,7 +164,7 @@ class LinearAttention(nn.Module):
         del rotated_BNAK
         return (y_BNAV / denominator_BNA[..., None]).to(h_BTHWD.dtype).reshape(h_BTHWD.shape)
 
-    def chunk_sums(self, h_BTHWD: Tensor) -> tuple[Tensor, Tensor]:
+    def chunk_sums(self, h_BTHWD: Tensor) -> Sums:
         """Return S and z over the chunk's tokens."""
         grid = h_BTHWD.shape[1:4]
         frame_tokens = grid[1] * grid[2]

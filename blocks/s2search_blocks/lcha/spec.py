@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from s2search.block import Parameters, Precision, Shape, Stream
+from s2search.block import Parameters, Precision, Shape, Stream, Window
 from s2search.errors import InputError
 from s2search_blocks.layer.spec import LayerBlock, exact_bytes, linear_flops, rms_norm_peak_bytes, rotate_peak_bytes
 
@@ -129,6 +129,24 @@ class LCHA(LayerBlock):
         from s2search_blocks.lcha.module import LinConvHybridAttention
 
         return LinConvHybridAttention(shape, self)
+
+    def fused_attention(self, attention: Any) -> nn.Module:
+        """Return the attention with its linear path's products joined."""
+        from s2search_blocks.lcha.fused import FusedLinConvHybridAttention
+        from s2search_blocks.lcha.module import LinConvHybridAttention
+
+        return FusedLinConvHybridAttention(attention) if type(attention) is LinConvHybridAttention else attention
+
+    def channels_first_attention(
+        self, attention: Any, frames: int, grid: tuple[int, int], window: Window
+    ) -> nn.Module | None:
+        """Return the attention with channels before tokens; a subclass that builds another has none."""
+        from s2search_blocks.lcha.channels_first import ChannelsFirstLCHA
+        from s2search_blocks.lcha.module import LinConvHybridAttention
+
+        if type(attention) is not LinConvHybridAttention:
+            return None
+        return ChannelsFirstLCHA(attention, frames, grid, window)
 
     def _linear_peak_bytes(self, shape: Shape, precision: Precision) -> int:
         stored, exact = precision.activation_bits // 8, exact_bytes(precision)

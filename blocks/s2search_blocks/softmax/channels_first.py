@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s2search.block import Window
+from s2search_blocks.pieces.channels_first.attention import attended, heads
 from s2search_blocks.pieces.channels_first.norms import HeadNorm
 from s2search_blocks.pieces.channels_first.projection import Projection, padded_to_even
 from s2search_blocks.pieces.channels_first.rotary import rotate
@@ -48,14 +49,14 @@ class ChannelsFirstSoftmaxAttention(nn.Module):
     def forward(self, h_1D1S: Tensor, past: Mapping[str, Tensor] | None) -> Tensor:
         """Attend to the chunk's frames, and with a past to the ring's."""
         c_1D1S = self._on_key_grid(h_1D1S)
-        key_1AKM, value_1AKM = self._key(c_1D1S), _heads(self.value(c_1D1S), self.heads)
+        key_1AKM, value_1AKM = self._key(c_1D1S), heads(self.value(c_1D1S), self.heads)
         slots = 0
         if past is not None:
             slots = self.slots
-            key_1AKM = torch.cat((_heads(past["keys"], self.heads), key_1AKM), dim=3)
-            value_1AKM = torch.cat((_heads(past["values"], self.heads), value_1AKM), dim=3)
+            key_1AKM = torch.cat((heads(past["keys"], self.heads), key_1AKM), dim=3)
+            value_1AKM = torch.cat((heads(past["values"], self.heads), value_1AKM), dim=3)
         key_1AKM = rotate(key_1AKM, (slots + self.frames, *self.key_grid), first_frame=0, stride=self.key_stride)
-        query_1AKN = _heads(self.query(h_1D1S), self.heads)
+        query_1AKN = heads(self.query(h_1D1S), self.heads)
         query_1AKN = rotate(
             self.query_norm(query_1AKN, query_1AKN.shape[2] ** -0.5),
             (self.frames, *self.grid),
@@ -78,7 +79,7 @@ class ChannelsFirstSoftmaxAttention(nn.Module):
         }
 
     def _key(self, c_1D1S: Tensor) -> Tensor:
-        key_1AKM: Tensor = self.key_norm(_heads(self.key(c_1D1S), self.heads))
+        key_1AKM: Tensor = self.key_norm(heads(self.key(c_1D1S), self.heads))
         return key_1AKM
 
     def _on_key_grid(self, h_1D1S: Tensor) -> Tensor:
@@ -93,16 +94,3 @@ class ChannelsFirstSoftmaxAttention(nn.Module):
         tokens = self.key_grid[0] * self.key_grid[1]
         of_ring_111M = bias_R[None, None, :, None].expand(1, 1, -1, tokens).reshape(1, 1, 1, -1)
         return functional.pad(of_ring_111M, (0, self.frames * tokens))
-
-
-def attended(query_1AKN: Tensor, key_1AKM: Tensor, value_1AKM: Tensor, bias_111M: Tensor | None) -> Tensor:
-    """Return (1, A, K, N) for queries that are scaled."""
-    score_1ANM = query_1AKN.transpose(2, 3) @ key_1AKM
-    if bias_111M is not None:
-        score_1ANM = score_1ANM + bias_111M
-    return value_1AKM @ torch.softmax(score_1ANM, dim=-1).transpose(2, 3)
-
-
-def _heads(x_1DRG: Tensor, heads: int) -> Tensor:
-    """Return (1, A, K, S)."""
-    return x_1DRG.reshape(1, heads, x_1DRG.shape[1] // heads, -1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.block import Parameters, Precision, Shape, Stream
+from s2search.block import Parameters, Precision, Shape, Stream, Window
 from s2search_blocks.layer.spec import (
     LayerBlock,
     exact_bytes,
@@ -72,3 +72,21 @@ class SoftmaxBlock(LayerBlock):
         from s2search_blocks.softmax.module import SoftmaxAttention
 
         return SoftmaxAttention(shape, query_stride=self.query_stride, key_stride=self.key_stride)
+
+    def fused_attention(self, attention: Any) -> nn.Module:
+        """Return the attention with one matrix product for all that comes from one grid."""
+        from s2search_blocks.softmax.fused import FusedSoftmaxAttention
+        from s2search_blocks.softmax.module import SoftmaxAttention
+
+        return FusedSoftmaxAttention(attention) if type(attention) is SoftmaxAttention else attention
+
+    def channels_first_attention(
+        self, attention: Any, frames: int, grid: tuple[int, int], window: Window
+    ) -> nn.Module | None:
+        """Return the attention with channels before tokens; a subclass that builds another has none."""
+        from s2search_blocks.softmax.channels_first import ChannelsFirstSoftmaxAttention
+        from s2search_blocks.softmax.module import SoftmaxAttention
+
+        if type(attention) is not SoftmaxAttention:
+            return None
+        return ChannelsFirstSoftmaxAttention(attention, frames, grid, window)

@@ -5,14 +5,10 @@ Axes: D channels  S tokens  R rows of all frames  W columns
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
 from s2search_blocks.pieces.channels_first.projection import CellsToTokens, TokensToCells, cropped, padded_to_even
-
-if TYPE_CHECKING:
-    from s2search_blocks.switches.module import Downsample, Upsample
+from s2search_blocks.switches.module import Downsample, Upsample
 
 
 class ChannelsFirstDownsample(nn.Module):

@@ -19,12 +19,6 @@ class Downsample(nn.Module):
         low_BThwD: Tensor = self.mix(cells_to_channels(x_BTHWD))
         return low_BThwD
 
-    def channels_first(self, frames: int, grid: tuple[int, int]) -> nn.Module:
-        """Return the same with channels before tokens, for the high stream's grid."""
-        from s2search_blocks.switches.channels_first import ChannelsFirstDownsample
-
-        return ChannelsFirstDownsample(self, frames, grid)
-
 
 class Upsample(nn.Module):
     """One token becomes the four of its cell."""
@@ -36,9 +30,3 @@ class Upsample(nn.Module):
     def forward(self, x_BThwD: Tensor, height: int, width: int) -> Tensor:
         """Return the high-resolution stream (B, T, height, width, D); rows and columns of padding are cropped."""
         return channels_to_cells(self.mix(x_BThwD), height, width)
-
-    def channels_first(self, frames: int, grid: tuple[int, int]) -> nn.Module:
-        """Return the same with channels before tokens, for the high stream's grid."""
-        from s2search_blocks.switches.channels_first import ChannelsFirstUpsample
-
-        return ChannelsFirstUpsample(self, frames, grid)

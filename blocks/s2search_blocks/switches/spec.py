@@ -7,9 +7,9 @@ our choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from s2search.block import Parameters, Part, Precision, Shape
+from s2search.block import Parameters, Part, Precision, Shape, Window
 from s2search_blocks.layer.spec import linear_flops
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ class Down(Part):
 
         return Downsample(shape.channels)
 
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.switches.channels_first import ChannelsFirstDownsample
+
+        return ChannelsFirstDownsample(module, frames, grid)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Up(Part):
@@ -70,3 +76,9 @@ class Up(Part):
         from s2search_blocks.switches.module import Upsample
 
         return Upsample(shape.channels)
+
+    def channels_first(self, module: Any, frames: int, grid: tuple[int, int], window: Window) -> nn.Module:
+        """Return the module with channels before tokens."""
+        from s2search_blocks.switches.channels_first import ChannelsFirstUpsample
+
+        return ChannelsFirstUpsample(module, frames, grid)

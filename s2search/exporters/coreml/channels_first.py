@@ -2,7 +2,7 @@
 
 They compute what those of `exporters/step.py` compute, from the same weights, with inputs and outputs of the same
 names. Rings and tails stand otherwise: `keys_07` is (1, D, frames, tokens); `to_source` and `from_source` convert.
-A block or part brings its own twin (`channels_first`, see `s2search/block.py`); one without runs in its own
+A block or part makes its own twin (`channels_first`, see `s2search/block.py`); one without runs in its own
 layout, between two transpositions, with its state as in `step.py`.
 
 Axes: C latent channels  T frames  Y X latent rows and columns  D channels  S tokens  E text channels  W text tokens
@@ -27,6 +27,9 @@ from s2search.exporters.coreml.channels_first_layer import (
 from s2search.exporters.package import NEW
 from s2search.exporters.step import FUNCTIONS, PAST_BIAS, FunctionName, Steps, StepShape, Tensors
 from s2search.network.network import S2DiT
+from s2search.network.walk import Pass, walk
+
+_PASSES: dict[FunctionName, Pass] = {"first": "read", "denoise": "read", "commit": "commit", "advance": "advance"}
 
 
 class ChannelsFirstSteps(Steps):
@@ -65,7 +68,7 @@ class ChannelsFirstSteps(Steps):
 
     def function(self, function: FunctionName) -> nn.Module:
         """Return a function as a module. See the base class."""
-        return _Step(self.network, function, tuple(self.state))
+        return _ChannelsFirstFunction(self.network, function, tuple(self.state))
 
 
 class ChannelsFirstNetwork(nn.Module):
@@ -73,16 +76,15 @@ class ChannelsFirstNetwork(nn.Module):
 
     def __init__(self, model: S2DiT, shape: StepShape) -> None:
         super().__init__()
-        self.config, self.streams, grid, frames = model.config, model.streams, shape.grid, shape.frames
-        low = (-(-grid[0] // 2), -(-grid[1] // 2))
-        self.stem = channels_first_part(model.stem, frames, grid)
-        self.head = channels_first_part(model.head, frames, grid)
-        if Stream.LOW in self.streams:
-            self.down, self.up = (channels_first_part(part, frames, grid) for part in (model.down, model.up))
+        self.streams, grid = model.streams, shape.grid
+        for name in ("stem", "head", "down", "up"):
+            if part := model.parts.get(name):
+                self.add_module(name, channels_first_part(part, getattr(model, name), shape))
         past = model.initial_state(1, grid, window=shape.window)
+        grids = {Stream.HIGH: grid, Stream.LOW: (-(-grid[0] // 2), -(-grid[1] // 2))}
         self.ways = [
-            channels_first_layer(layer, past[number], number, shape, grid if stream is Stream.HIGH else low)
-            for number, (layer, stream) in enumerate(zip(model.layers, self.streams, strict=True))
+            channels_first_layer(block, model.layers[number], past[number], number, shape, grids[block.stream])
+            for number, block in enumerate(model.blocks)
         ]
         self.layers = nn.ModuleList(way.module for way in self.ways)
 
@@ -96,28 +98,33 @@ class ChannelsFirstNetwork(nn.Module):
         return {name: tensor for way in self.ways for name, tensor in way.empty().items()}
 
     def forward(
-        self, latents_1CTYX: Tensor, s_11: Tensor, text_1WE: Tensor, past: Tensors | None, *, reads: bool, writes: bool
+        self, what: Pass, latents_1CTYX: Tensor, s_11: Tensor, text_1WE: Tensor, past: Tensors | None
     ) -> tuple[Tensor | None, Tensors]:
-        """Return the velocity where it is asked for, and what the layers return of their state where that is."""
-        x_1D1S, modulation_1M11, time_1D11 = self.stem(latents_1CTYX, s_11)
-        text_1E1W, skip_1D1S, current, new = text_1WE.transpose(1, 2)[:, :, None], x_1D1S, Stream.HIGH, Tensors()
-        for number, (way, stream) in enumerate(zip(self.ways, self.streams, strict=True)):
-            if stream is not current:
-                if stream is Stream.LOW:
-                    skip_1D1S, x_1D1S = x_1D1S, self.down(x_1D1S)
-                else:
-                    x_1D1S = self.up(x_1D1S) + skip_1D1S
-                current = stream
-            if writes and past is not None:
-                new |= way.commit(x_1D1S, modulation_1M11, past)
-            if reads or number + 1 < len(self.ways):
+        """Return the velocity (None of a commit), and what the layers return of their state where that is wanted."""
+        text_1E1W = text_1WE.transpose(1, 2)[:, :, None]
+
+        def visit(what: Pass, number: int, x_1D1S: Tensor, modulation_1M11: Tensor) -> tuple[Tensor, Tensors]:
+            way = self.ways[number]
+            new = way.commit(x_1D1S, modulation_1M11, past) if what != "read" and past is not None else Tensors()
+            if what != "commit":
                 x_1D1S = way.read(x_1D1S, modulation_1M11, text_1WE, text_1E1W, past)
-        if not reads:
-            return None, new
-        return self.head(x_1D1S if current is Stream.HIGH else self.up(x_1D1S), time_1D11), new
+            return x_1D1S, new
+
+        velocity_1CTYX, states = walk(self, what, latents_1CTYX, s_11, visit)
+        return velocity_1CTYX, {name: tensor for state in states for name, tensor in state.items()}
+
+    def lowered(self, x_1D1S: Tensor) -> Tensor:
+        """Return a high stream brought down. See `Sandwich`."""
+        low_1D1S: Tensor = self.down(x_1D1S)
+        return low_1D1S
+
+    def raised(self, x_1D1S: Tensor, size: torch.Size) -> Tensor:
+        """Return a low stream brought up; the switch was made for the grid. See `Sandwich`."""
+        high_1D1S: Tensor = self.up(x_1D1S)
+        return high_1D1S
 
 
-class _Step(nn.Module):
+class _ChannelsFirstFunction(nn.Module):
     """One function. Its weights are the twin's, under `model.`."""
 
     def __init__(self, network: ChannelsFirstNetwork, function: FunctionName, names: tuple[str, ...]) -> None:
@@ -128,9 +135,8 @@ class _Step(nn.Module):
     def forward(self, latents_1CTYX: Tensor, s_11: Tensor, text_1WE: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs in the order of `Steps.outputs`."""
         past = dict(zip(self._names, state, strict=True)) if self.function != "first" else None
-        writes, reads = self.function in ("commit", "advance"), self.function != "commit"
-        velocity_1CTYX, new = self.model(latents_1CTYX, s_11, text_1WE, past, reads=reads, writes=writes)
-        if writes and past is not None and PAST_BIAS in past:
+        velocity_1CTYX, new = self.model(_PASSES[self.function], latents_1CTYX, s_11, text_1WE, past)
+        if new and past is not None and PAST_BIAS in past:
             bias_R, frames = past[PAST_BIAS], latents_1CTYX.shape[2]
             new[PAST_BIAS] = torch.cat((bias_R, bias_R.new_zeros(frames)))[-len(bias_R) :].clone()
-        return (*((velocity_1CTYX,) if reads else ()), *(new[name] for name in self._names if writes))
+        return (*(() if velocity_1CTYX is None else (velocity_1CTYX,)), *(new[name] for name in self._names if new))

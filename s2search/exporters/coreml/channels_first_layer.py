@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from s2search.block import Block, Part
 from s2search.errors import InputError
 from s2search.exporters.past import MASKED, PAST_BIAS, StepShape, Tensors, layer_past
 
@@ -82,35 +83,35 @@ class OwnLayoutLayer:
 
 
 def channels_first_layer(
-    layer: nn.Module, state: Any, number: int, shape: StepShape, grid: tuple[int, int]
+    block: Block, layer: nn.Module, state: Any, number: int, shape: StepShape, grid: tuple[int, int]
 ) -> TwinLayer | OwnLayoutLayer:
-    """Return a layer with channels before tokens: by its twin where it has one.
+    """Return a layer with channels before tokens: by its twin where its block makes one.
 
     Args:
-        layer: What a block builds.
+        block: Its specification.
+        layer: What the block builds.
         state: What it remembers, empty.
         number: Of the layer; its tensors are named by it.
         shape: Chunk length and window.
         grid: Rows and columns of the layer's own stream.
     """
-    make = getattr(layer, "channels_first", None)
-    twin = make(shape.frames, grid, shape.window) if make else None
+    twin = block.channels_first(layer, shape.frames, grid, shape.window)
     return OwnLayoutLayer(layer, state, number, shape, grid) if twin is None else TwinLayer(twin, number)
 
 
-def channels_first_part(part: Any, frames: int, grid: tuple[int, int]) -> nn.Module:
+def channels_first_part(part: Part, module: nn.Module, shape: StepShape) -> nn.Module:
     """Return the twin of the stem, the head or a switch.
 
     Raises:
         InputError: It has none.
     """
-    if not hasattr(part, "channels_first"):
+    twin = part.channels_first(module, shape.frames, shape.grid, shape.window)
+    if twin is None:
         raise InputError(
-            f"the part {type(part).__name__!r} has no layout with channels first",
+            f"the part {part.label!r} has no layout with channels first",
             allowed="parts with the method channels_first",
             remedy="export with layout=blocks",
         )
-    twin: nn.Module = part.channels_first(frames, grid)
     return twin
 
 

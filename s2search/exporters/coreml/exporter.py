@@ -73,7 +73,7 @@ class CoreMLExporter(Exporter):
     def __post_init__(self) -> None:
         if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
             raise InputError(
-                f"mixed={self.mixed} stands beside other options of precision",
+                f"mixed={self.mixed} is combined with other options of precision",
                 remedy="leave them out: the file has them",
             )
         if self.group < 0 or (self.bits == 16 and (self.group or self.activations < 16)):

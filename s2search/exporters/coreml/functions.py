@@ -113,7 +113,7 @@ def _chunks(file: BinaryIO, start: int, count: int) -> Iterator[bytes]:
     while count:
         chunk = file.read(min(count, _CHUNK_BYTES))
         if not chunk:
-            raise CheckError(f"a weight at byte {start} lies behind the end of its file")
+            raise CheckError(f"a weight at byte {start} lies beyond the end of its file")
         count -= len(chunk)
         yield chunk
 

@@ -33,7 +33,7 @@ def main() -> int:
         return 2
     except OSError as error:
         where = f"{error.filename} " if error.filename else ""
-        print(f"runner: {where}cannot be used: {error.strerror}; mend that and repeat the command", file=sys.stderr)
+        print(f"runner: {where}cannot be used: {error.strerror}; fix that and repeat the command", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("runner: interrupted; nothing is lost: repeat the command", file=sys.stderr)

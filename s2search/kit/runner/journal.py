@@ -42,7 +42,7 @@ class Journal:
         for key in ("kit", "device_digest"):
             if self.lines[0][key] != campaign[key]:
                 what = "kit" if key == "kit" else "phone"
-                raise RefusalError(f"{self._path} was begun with another {what}; move it away, or use that {what}")
+                raise RefusalError(f"{self._path} was started with another {what}; move it away, or use that {what}")
 
     def append(self, line: dict[str, Any]) -> None:
         """Write one line, with the time if it has none, and sync it to the disk."""

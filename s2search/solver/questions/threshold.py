@@ -74,7 +74,7 @@ def proven(solver: Solver, problem: Problem) -> Solution:
     solution = solver.solve(problem)
     if not solution.optimal:
         raise ProblemError(
-            f"{solution.method} does not prove its layouts optimal, so nothing exact can be said of others",
+            f"{solution.method} does not prove its layouts optimal, so nothing exact can be said about others",
             remedy="use an exact solver, such as --solver dynamic",
         )
     return solution

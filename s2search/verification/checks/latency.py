@@ -64,7 +64,7 @@ class LatencyCheck(Check):
         off = 100 * abs(measured - predicted) / predicted
         why = (
             f"measured {measured:.2f} ms, the median of {self.passes} passes; {predicted:.2f} ms predicted on "
-            f"{plan.provenance.table} ({card.chip}); whether this is that machine nobody checked"
+            f"{plan.provenance.table} ({card.chip}); nobody checked whether this is that machine"
         )
         parts = {"measured_ms": measured, "predicted_ms": predicted}
         yield self.judge(opened, off, self.tolerance_percent, why=why, parts=parts)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from s2search.errors import CheckError
+from s2search.errors import CheckError, MissingExtraError
 from s2search.exporters.coreai import silent
 from s2search.exporters.package import Package
 from s2search.verification.expected import Expected
@@ -45,7 +45,7 @@ class CoreAIInspector(Inspector):
             try:
                 arrays = [*_constants(package.folder / file)]
             except ImportError as error:
-                raise CannotRunError("coreai-core is not installed; install the extra s2search[coreai]") from error
+                raise CannotRunError(str(MissingExtraError("coreai"))) from error
             except Exception as error:  # its errors share no base
                 problem = " ".join(str(error).split())[:200]
                 raise CheckError(f"{file!r} of the package cannot be read: {problem}", path=file) from error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from s2search.errors import CheckError
+from s2search.errors import CheckError, MissingExtraError
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.expected import Expected
@@ -90,7 +90,7 @@ class _Program:
                 from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
                 from executorch.exir._serialize._program import _get_extended_header
         except ImportError as error:
-            raise CannotRunError("executorch is not installed; install the extra s2search[executorch]") from error
+            raise CannotRunError(str(MissingExtraError("executorch"))) from error
         data = np.memmap(path, np.uint8, "r")
         header = _get_extended_header(data[:_HEADER_BYTES].tobytes())
         if header is None or not header.is_valid():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from s2search.errors import CheckError
+from s2search.errors import CheckError, MissingExtraError
 from s2search.exporters.onnx import LoadedOnnx
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
@@ -170,7 +170,7 @@ def read_onnx(package: Package, file: str) -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise CannotRunError("onnx is not installed; install the extra s2search[onnxruntime]") from error
+        raise CannotRunError(str(MissingExtraError("onnx"))) from error
     try:
         return onnx.load(package.folder / file, load_external_data=False)
     except Exception as error:  # what onnx raises shares no base

@@ -43,10 +43,10 @@ def test_a_decoder_is_exported_and_verified(s2search, tmp_path, exporter):
     ("words", "line"),
     [
         (("--part", "foo"), "the part 'foo' is no text encoder and no codec; clip[folder=DIR] (text), dct or wan["),
-        (("--part", "wan[folder=nowhere]"), "'nowhere' is no folder with config.json"),
+        (("--part", "wan[folder=nowhere]"), "'nowhere' is not a folder with config.json"),
         (
             ("--part", "dct", "--preset", "s2dit-tiny"),
-            "--preset is given beside --part, which has no such model; leave",
+            "--preset cannot be combined with --part, which has no such model; leave",
         ),
         (
             ("--part", "dct", "--exporter", "torch_program"),

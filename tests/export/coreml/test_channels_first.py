@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from s2search_blocks.ends.spec import Stem
+from s2search_blocks.lcha.spec import LCHA
 from s2search_blocks.pieces.channels_first import norms
+from s2search_blocks.softmax.ssa import SSA
 
-from s2search.block import Window
+from s2search.block import Block, Window
 from s2search.errors import InputError
 from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
 from s2search.exporters.step import FUNCTIONS, Steps, StepShape
@@ -33,6 +37,23 @@ BLOCKS = (
     "full",
     "kv_compressed",
 )
+
+
+class OneForm:
+    """What has no form but the one that it is built in."""
+
+    channels_first = Block.channels_first
+
+
+class PlainLCHA(OneForm, LCHA):
+    """LCHA with one form."""
+
+
+class PlainSSA(OneForm, SSA):
+    """SSA with one form."""
+
+
+WITHOUT_A_TWIN = {"lcha": PlainLCHA(), "ssa": PlainSSA()}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -132,7 +153,7 @@ def test_in_float32_the_twin_errs_no_more_than_the_module():
 def test_a_block_without_a_twin_keeps_its_layout_and_its_state():
     model = make_model("lcha ssa lcha kv_compressed", 2)
     for number in (1, 2):
-        model.layers[number].channels_first = lambda *_: None
+        model.parts[f"layers.{number}"] = WITHOUT_A_TWIN[model.blocks[number].name]
     apart, steps = furthest(model, StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
     assert apart < 1e-10
     assert steps.own_layout == (1, 2)
@@ -141,7 +162,7 @@ def test_a_block_without_a_twin_keeps_its_layout_and_its_state():
     assert steps.network.state_dict().keys() == model.state_dict().keys()
 
 
-def test_a_block_of_somebody_else_that_knows_no_twins_keeps_its_layout():
+def test_a_layer_that_somebody_put_something_around_keeps_its_layout():
     model = make_model("lcha lcha", 2)
     model.layers[1] = Stranger(model.layers[1])
     apart, steps = furthest(model, StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
@@ -163,8 +184,8 @@ class Stranger(torch.nn.Module):
 
 def test_a_part_without_a_twin_is_refused():
     model = make_model("lcha", 2)
-    model.stem = Stranger(make_model("lcha", 2).layers[0])
-    with pytest.raises(InputError, match=r"'Stranger' has no layout with channels first; .* export with layout=blocks"):
+    model.parts["stem"] = dataclasses.make_dataclass("Strange", [], bases=(OneForm, Stem), frozen=True)()
+    with pytest.raises(InputError, match=r"'strange' has no layout with channels first; .* export with layout=blocks"):
         ChannelsFirstSteps(model, StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
 
 

@@ -134,7 +134,7 @@ def test_options_name_the_precision_of_layers(options, precision):
         ({"group": 32}, "group=32 and activations=16 beside 16-bit weights"),
         ({"activations": 8}, "beside 16-bit weights"),
         ({"bits": 4, "group": -1}, "group=-1"),
-        ({"bits": 4, "mixed": "p.json"}, "mixed=p.json stands beside other options of precision"),
+        ({"bits": 4, "mixed": "p.json"}, "mixed=p.json is combined with other options of precision"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, message):

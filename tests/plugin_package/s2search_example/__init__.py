@@ -1,52 +1,16 @@
-"""A third party's plugins: a block, a score and a solver."""
+"""A third party's plugins: a score and a solver here, a block in `shift`, an exporter in `listing`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.block import Block, Parameters, Precision, Shape, Stream
 from s2search.score.base import Score
 from s2search.solver.base import Choice, Solver, unconstrained_bound
 from s2search.solver.problem import Problem
 from s2search.space import Space
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pointwise(Block):
-    """A feed-forward and nothing else."""
-
-    name: ClassVar[str] = "pointwise"
-    symbol: ClassVar[str] = "P"
-    stream: ClassVar[Stream] = Stream.LOW
-
-    expansion: int = 4
-
-    def parameters(self, shape: Shape) -> Parameters:
-        return Parameters(matrix=2 * self.expansion * shape.channels**2)
-
-    def state_bytes(self, shape: Shape, precision: Precision) -> int:
-        return 0
-
-    def peak_bytes(self, shape: Shape, precision: Precision) -> int:
-        return (2 + self.expansion) * shape.low_tokens * shape.channels * precision.activation_bits // 8
-
-    def flops(self, shape: Shape) -> int:
-        return 4 * self.expansion * shape.low_tokens * shape.channels**2
-
-    def build(self, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        wide = self.expansion * shape.channels
-        return nn.Sequential(
-            nn.Linear(shape.channels, wide, bias=False), nn.GELU(), nn.Linear(wide, shape.channels, bias=False)
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
