@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 KitPrecision = Literal["float16", "w4a16"]
 PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)
-COMPUTE_UNITS: tuple[ComputeUnits, ...] = get_args(ComputeUnits)
 
 #: Is told how many packages are done, of how many, and what comes next.
 Progress = Callable[[int, int, str], None]
