@@ -71,9 +71,9 @@ def _refuse_beside_part(options: dict[str, object]) -> None:
 
 
 def _export_part(part: str, exporter: str | Exporter, out: Path, grid: tuple[int, int]) -> Package:
-    from s2search.exporters.component.package import export_part
+    from s2search.exporters.component.package import export_component
     from s2search.report.progress import progress_bar
 
     written = exporter if isinstance(exporter, str) else exporter.label
     with progress_bar("exporting") as progress:
-        return export_part(part, written, out, progress, grid=grid)
+        return export_component(part, written, out, progress, grid=grid)

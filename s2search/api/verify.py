@@ -39,10 +39,10 @@ def verify(
     Raises:
         InputError: The folder holds no package, or a check is unknown.
     """
-    from s2search.exporters.component.package import is_part
+    from s2search.exporters.component.package import is_component
     from s2search.report.progress import progress_bar
     from s2search.verification import verify as verification
-    from s2search.verification.components import verify_part
+    from s2search.verification.components import verify_component
     from s2search.verification.opened import Options
     from s2search.verification.result import REPORT
 
@@ -50,9 +50,9 @@ def verify(
     if out is not None:
         check_writable(Path(out))
     with progress_bar("verifying") as progress:
-        if is_part(Path(folder)):
+        if is_component(Path(folder)):
             _refuse_of_part(options)
-            found = verify_part(Path(folder), chunks=chunks, seed=seed, progress=progress)
+            found = verify_component(Path(folder), chunks=chunks, seed=seed, progress=progress)
         else:
             found = verification.verify(Path(folder), options, checks=verification.CHECKS, progress=progress)
     found.save(Path(folder, REPORT) if out is None else Path(out))

@@ -29,8 +29,8 @@ def export(
 ) -> int:
     """Export a model's streaming step, or a part around it, as a package with the weights to verify it against."""
     from s2search.api.export import export as run
-    from s2search.exporters.component.package import PartPackage
-    from s2search.report.package import package_text, part_text
+    from s2search.exporters.component.package import ComponentPackage
+    from s2search.report.package import component_text, package_text
 
     start = time.perf_counter()
     package = run(
@@ -46,8 +46,8 @@ def export(
         part=part,
     )
     seconds = time.perf_counter() - start
-    if isinstance(package, PartPackage):
-        say(part_text(package, seconds=seconds))
+    if isinstance(package, ComponentPackage):
+        say(component_text(package, seconds=seconds))
     else:
         say(package_text(package, seconds=seconds))
     return 0

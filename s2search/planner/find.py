@@ -45,6 +45,7 @@ def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan
         request,
         solution.choice_L,
         solution,
+        solver=solver,
         ties=None if ties is None else ties.count,
         plain=plain,
         scores_without=without,
@@ -119,7 +120,7 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
         best, _ = _search(request, solver)
     except (InfeasibleError, ProblemError, CheckError):
         best = None
-    return write_plan(request, choice_L, best, ties=None).answering(request, solver)
+    return write_plan(request, choice_L, best, solver=solver, ties=None).answering(request, solver)
 
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
@@ -147,9 +148,9 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
             )
     found = latency_front(request.problem, solver, points=points)
     even = [interleaved(solution, request.problem, request.space, latency_us=solution.latency_us) for solution in found]
-    plans = [write_plan(request, solution.choice_L, solution, ties=None) for solution in even]
+    plans = [write_plan(request, solution.choice_L, solution, solver=solver, ties=None) for solution in even]
     references = {
-        name: write_plan(request, choice_L, found[-1], ties=None)
+        name: write_plan(request, choice_L, found[-1], solver=solver, ties=None)
         for name, choice_L in reference_layouts(request.space).items()
     }
     return Frontier(

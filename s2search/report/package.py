@@ -16,7 +16,7 @@ from s2search.exporters.package import WEIGHT_FILES
 from s2search.preset import video_size
 
 if TYPE_CHECKING:
-    from s2search.exporters.component.package import PartPackage
+    from s2search.exporters.component.package import ComponentPackage
     from s2search.exporters.package import Package
 
 
@@ -54,7 +54,7 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
     )
 
 
-def part_text(package: PartPackage, *, seconds: float) -> RenderableType:
+def component_text(package: ComponentPackage, *, seconds: float) -> RenderableType:
     """Return the functions and sizes of a text encoder's or decoder's package, and the seconds that it took."""
     manifest = package.manifest
     written = f"{manifest.exporter}[{manifest.options}]" if manifest.options else manifest.exporter

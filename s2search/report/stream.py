@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
+from s2search.document import as_json
 
 if TYPE_CHECKING:
     from s2search.streaming.pipeline import Chunk, ChunkTimes
@@ -111,7 +111,7 @@ class StreamReport:
 
     def to_json(self) -> str:
         """Return the summary as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self.summary()), indent=2).decode() + "\n"
+        return as_json(self.summary())
 
     def __rich__(self) -> RenderableType:
         return stream_text(self)

@@ -9,12 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
-from s2search.document import write_text
+from s2search.document import Document
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +65,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Document):
     """All results of one package; the content of its report.json.
 
     Attributes:
@@ -92,14 +89,6 @@ class Verification:
     plan_digest: str | None
     environment: dict[str, str]
     checks: tuple[CheckResult, ...]
-
-    def to_json(self) -> str:
-        """Return it as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON, all or nothing."""
-        write_text(path, self.to_json())
 
     def __rich__(self) -> RenderableType:
         from s2search.report import shown
