@@ -59,8 +59,9 @@ def test_every_file_of_a_journey_is_named_by_one_before_it(journey: str) -> None
             assert file in entry_points(), f"{file} is no plugin"
         elif text.startswith("*Back*"):
             assert file not in named, f"{file} is imported by a file before it: no way back"
-        elif file.name == "__init__.py" and file.parent.name == "s2search_example":
-            assert file.parent.name in (file.parents[1] / "pyproject.toml").read_text()
+        elif "s2search_example" in file.parts:
+            module = "s2search_example" if file.stem == "__init__" else f"s2search_example.{file.stem}"
+            assert f'"{module}:' in (ROOT / "tests/plugin_package/pyproject.toml").read_text()
         else:
             assert file in named, f"no file before {file} imports it"
         named |= {file} | imported_files(file)

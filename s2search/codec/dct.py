@@ -15,6 +15,8 @@ to block, and edges that move leave a dotted trail. PSNR over the first 1 + 4k f
     bikes           30.39 dB   26.92 dB
     bigbuckbunny    27.49 dB   25.87 dB
     carphone        33.39 dB   28.31 dB
+
+What was measured: docs/decisions/streaming.md, "The codec without weights is 16 cosines, chosen by energy".
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, LoadedCodec
+from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +69,13 @@ class DCT(Codec):
         import torch
 
         return _LoadedDCT(torch.device(device), dtype or torch.float32)
+
+    def component(self) -> DecoderComponent:
+        """Return a convolution and a shuffle. See the base class."""
+        from s2search.codec.decoders.dct import DCTDecoder
+
+        loaded = self.load()
+        return DecoderComponent(loaded=loaded, model=DCTDecoder(loaded).eval())
 
 
 class _LoadedDCT(LoadedCodec):

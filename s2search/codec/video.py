@@ -4,6 +4,8 @@ PyAV (the extra `video`) reads whatever FFmpeg reads. Written files are MP4 with
 browsers and players show. A file appears under its name only when it is complete: frames go to a hidden `.partial`
 beside it, renamed at the end. A fragmented MP4 would be playable after a kill, but has no index: players cannot seek in
 it and do not know its length.
+
+Why: docs/decisions/streaming.md, "An interrupted video is no file, rather than a fragmented one".
 """
 
 from __future__ import annotations

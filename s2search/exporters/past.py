@@ -4,6 +4,8 @@ Frames stand at the end of a ring, the newest last; `past_bias` hides those that
 
 Axes: B batch (1)  T frames  R slots of frames or chunks  D channels  H W rows, columns  A heads  K channels per head
       C chunks whose sums are kept apart, or 1
+
+Why a bias: docs/decisions/export.md, "Packages of a streaming step".
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ loads the device as the items do. Drift is order in time: unless sentinels are n
 shuffled ones are (a permutation test, at 1 %), nothing is corrected.
 
 Axes: N samples in time order, S those of sentinels.
+
+What was tried: docs/decisions/measurement.md, "Measuring without fooling ourselves".
 """
 
 from __future__ import annotations

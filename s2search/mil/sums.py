@@ -1,4 +1,7 @@
-"""Operations that accumulate: products, convolutions, reductions, norms, attention and pooling."""
+"""Operations that accumulate: products, convolutions, reductions, norms, attention and pooling.
+
+How wide the running sums are, and why: docs/decisions/verification.md, "The Core ML evaluator".
+"""
 
 from __future__ import annotations
 

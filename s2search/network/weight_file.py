@@ -2,6 +2,8 @@
 
 Source of the format: safetensors, README, "Format": u64 size of the header, the header as JSON, then the tensors'
 bytes without holes; little-endian.
+
+Why a file: docs/decisions/export.md, "Exports are made from a file of weights, not from a model in memory".
 """
 
 from __future__ import annotations

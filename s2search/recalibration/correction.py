@@ -18,6 +18,8 @@ table without a systematic miss keeps its rows. Source of the rule: Hastie, Tibs
 elements of statistical learning", section 7.10.
 
 Axes: N layouts, K terms.
+
+Why rows: docs/decisions/verification.md, "Recalibration corrects rows".
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ are searched side by side, each exactly or within a relative epsilon, and what l
 scores above the best of the next larger pair of budgets, nor above a Lagrangian bound.
 
 Axes:  L layers  R resources  K pairs of budgets  N labels or points  P price sets
+
+Why: docs/decisions/solver.md, "A front is many searches side by side".
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Variables: x[l, c] = 1 where candidate c stands at layer l; f[l, s, t] = 1 where stream t follows stream s at layer l
 (and once more at the head); p[r], the peak of resource r as a fraction of the largest one that could fit.
+
+Why the problem is scaled: docs/decisions/solver.md, "HiGHS needs its problem scaled to the order of one".
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A graph reads and writes fixed places in memory. Here inputs are copied into those places, and results out of them into
 tensors of their own, so that a result, and a state above all, stays what it is however often the graph runs again.
+
+What it costs: docs/decisions/streaming.md, "A CUDA graph behind immutable states".
 """
 
 from __future__ import annotations

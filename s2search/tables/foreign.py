@@ -4,6 +4,8 @@ Other projects time other things than this one plans with: convolutions, encoder
 not always state. So a foreign row is no `Row` of a `LatencyTable`; it names its part and says of it what its source
 says, in the source's own columns, and nothing more. On disk it is a folder with `table.csv` and `card.json`, which
 `table lint`, `compare`, `merge` and `show` read. Latencies are in milliseconds, memory in bytes.
+
+Why: docs/decisions/tables.md, "Imported measurements are a table of their own, not rows of ours".
 """
 
 from __future__ import annotations

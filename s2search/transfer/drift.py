@@ -9,6 +9,8 @@ Axes: T measurements in order, K levels of the grid, F features of the additive 
 
 Source: Rabiner (1989), "A tutorial on hidden Markov models", equations 19-20, 24-25 and 95 (forward, backward,
 transitions).
+
+What was tried: docs/decisions/transfer.md, "Drift is a Markov chain on a grid of levels".
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 coremltools' own calibration of activations runs Core ML, which takes a Mac. Ranges come from the source instead
 (`quantised.calibrate`), and a pass of ours puts `quantize` and `dequantize` of iOS 17 before every product that reads
 an 8-bit input: one scale per tensor, fixed.
+
+What was measured: docs/decisions/export.md, "Precision is chosen part by part".
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ that all frames of an empty ring are there.
 
 Several functions of a package may use one state: they declare the same states. Source: coremltools' guide "Stateful
 models"; ANEMLL (tests/chat.py), which makes a state by the function `prefill` and hands it to `infer` as well.
+
+Why states: docs/decisions/export.md, "Core ML's own states".
 """
 
 from __future__ import annotations

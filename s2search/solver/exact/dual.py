@@ -8,6 +8,8 @@ some of their neighbours are kept, since further on other prices bound better.
 
 Axes:  L layers  C candidates  S streams  R resources  K cases  P price sets
 (in the search of prices: A shares  B sizes  D drawn  E elite)
+
+Why prices are drawn and not searched on a grid: docs/decisions/solver.md, "It was the prices".
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ doubled. Activation peaks are searched in spans: the relaxation of a whole span 
 limit less its lowest) is swept first, and the span is halved only where that does not settle it.
 
 Axes:  L layers  C candidates  R resources  K cases
+
+Why: docs/decisions/solver.md, "`dynamic` meets in the middle, and reaches further instead of wider".
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ multiplier of the Lagrangian relaxation is the slope of the front's upper hull: 
 about the next one.
 
 Axes:  L layers  C candidates  R resources  K cases  P price sets  M masks of allowed candidates
+
+Why by bisection: docs/decisions/solver.md, "Shadow prices come from bisection".
 """
 
 from __future__ import annotations
