@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: demo test slow bench lint docs notebooks clean
+.PHONY: demo test test-elsewhere slow bench lint docs notebooks clean
 
 demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and draw it
 	@mkdir -p $(DEMO)
@@ -14,8 +14,38 @@ test: .venv/installed  ## all tests but the slow ones
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not benchmark"
 	$(BIN)/python -m pytest -q -s -m "benchmark and not slow" tests/benchmarks
 
-slow: .venv/installed  ## tests of minutes
-	$(BIN)/python -m pytest -q -m slow
+# Tests of numbers that matrix products and convolutions make, as other processors make them. SkylakeX needs AVX-512.
+NUMERIC := tests/blocks tests/network tests/stream tests/codec tests/recalibration tests/train tests/solver/test_dual.py \
+	tests/transfer/test_blend.py tests/transfer/test_drift.py tests/measure/test_peak_memory.py \
+	tests/measure/test_program_memory.py tests/mil/test_operations.py tests/mil/test_rounding.py \
+	tests/verify/test_arithmetic.py tests/verify/test_blocks.py tests/export/test_quantised.py \
+	tests/export/test_step.py --ignore=tests/stream/test_cli_stream.py
+ELSEWHERE := elsewhere-Haswell elsewhere-SkylakeX elsewhere-Prescott elsewhere-plain elsewhere-SSE41
+elsewhere-Haswell: export OPENBLAS_CORETYPE := Haswell
+elsewhere-SkylakeX: export OPENBLAS_CORETYPE := SkylakeX
+elsewhere-Prescott: export OPENBLAS_CORETYPE := Prescott
+elsewhere-plain: export ATEN_CPU_CAPABILITY := default
+elsewhere-SSE41: export ONEDNN_MAX_CPU_ISA := SSE41
+
+.PHONY: $(ELSEWHERE)
+test-elsewhere: $(ELSEWHERE)  ## the numeric tests, as five other processors compute
+
+$(ELSEWHERE): elsewhere-%: .venv/installed
+	@if test $* = SkylakeX && ! grep -qsw avx512vl /proc/cpuinfo; then echo "not run as SkylakeX: no AVX-512 here"; \
+	else $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" $(NUMERIC); fi
+
+# Slow tests in parts of minutes; a test is in `slow-rest` where no other part names it. Slow claims of speed: `bench`.
+SLOW_export := tests/export tests/kit
+SLOW_verify := tests/verify
+SLOW_transfer := tests/transfer
+SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) $(SLOW_verify) $(SLOW_transfer))
+SLOW := slow-export slow-verify slow-transfer slow-rest
+
+.PHONY: $(SLOW)
+slow: $(SLOW)  ## tests of minutes, part after part
+
+$(SLOW): slow-%: .venv/installed
+	$(BIN)/python -m pytest -q -m "slow and not benchmark" $(SLOW_$*)
 
 bench: .venv/installed  ## every claim of speed; the solver's takes half an hour
 	$(BIN)/python -m pytest -q -s -m benchmark

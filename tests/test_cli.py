@@ -88,6 +88,23 @@ def test_bad_input_gets_one_line_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["plan", "--budget", "260ms"], 0),
+        (["plan", "--budget", "260ms", "--layout", "L28"], 1),
+        (["plan", "--budget", "260"], 2),
+        (["plan", "--budget", "100ms"], 3),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_real_command_answers_as_it_does_in_this_process(
+    s2search: Run, s2search_process: Run, words: list[str], code: int
+) -> None:
+    assert s2search_process(*words) == (outcome := s2search(*words))
+    assert outcome.code == code
+
+
 def test_the_main_job_prints_a_sandwich_that_fits_80_columns(s2search: Run) -> None:
     outcome = s2search("plan", "--budget", "260ms")
     assert (outcome.code, outcome.err) == (0, "")

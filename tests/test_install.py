@@ -5,6 +5,7 @@ All of them run in a folder with a file `blocks.py` and a file `latency_tables.p
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -153,3 +154,16 @@ def test_every_extra_brings_the_libraries_that_errors_say_it_brings() -> None:
         for module in modules:
             if extra != "coreai":  # not among what the tests install
                 assert {name.lower() for name in distributions[module]} & declared, (extra, module)
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    core = {re.split(r"[<>=]", text)[0] for text in PROJECT["dependencies"]}
+    brought = {"tqdm", "google", "onnx_ir", "sqlalchemy"}  # by coremltools, coremltools, onnxscript and optuna
+    declared = core | brought | {module for modules in EXTRAS.values() for module in modules}
+    for file in (*ROOT.glob("s2search/**/*.py"), *ROOT.glob("blocks/**/*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for library in {name.split(".")[0] for name in names} - sys.stdlib_module_names:
+                assert library in declared | {"s2search", "s2search_blocks"}, (file, library)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,26 +68,44 @@ def test_an_installed_solver_passes_or_fails_the_conformance_suite_like_ours(sit
     assert "AssertionError" in greedy.stderr
 
 
-def test_the_exporter_of_contributing_is_the_one_that_is_installed() -> None:
-    shown = re.findall(r"```python\n(.*?)```", (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
-    assert (PACKAGE / "s2search_example/listing.py").read_text() in shown
-
-
 @pytest.mark.slow
-def test_an_installed_exporter_passes_the_conformance_suite_and_is_verified_but_for_its_weights(
+def test_an_installed_exporter_and_its_inspector_pass_the_conformance_suites_and_are_verified(
     site: Path, tmp_path: Path
 ) -> None:
     check = (
-        "from pathlib import Path; from s2search import registry; from s2search.verification.verify import verify; "
+        "from pathlib import Path; from s2search import registry; "
         "from s2search.testing.exporters import check_exporter, tiny_model; "
-        f"folder = Path({str(tmp_path)!r}); "
-        "check_exporter(registry.create('exporters', 'listing'), tiny_model('SL'), folder, least_snr_db=100); "
-        "print(*(f'{one.name}={one.status}' for one in verify(folder / 'package').checks))"
+        "from s2search.testing.inspectors import check_inspector; "
+        f"folder = Path({str(tmp_path)!r}); model = tiny_model('SL'); "
+        "check_exporter(registry.create('exporters', 'listing'), model, folder / 'a', least_snr_db=100, chunks=2); "
+        "check_inspector(registry.create('inspectors', 'listing'), model, folder / 'b')"
     )
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
     done = run(site, "-c", check)
     assert done.returncode == 0, done.stderr
-    for words in ("weights=not_run", "parity.denoise=passed", "stream.clean_pass=passed", "blocks=not_run"):
-        assert words in done.stdout
+    done = run(site, "-m", "s2search", "verify", str(tmp_path / "a/package"), "--chunks", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {one["name"]: one["status"] for one in json.loads(done.stdout)["checks"]}
+    assert {found[name] for name in ("weights", "parity.denoise", "stream.clean_pass")} == {"passed"}
+    assert {found[name] for name in ("blocks", "lint", "placement")} == {"not_run"}
+
+
+@pytest.mark.slow
+def test_an_installed_codec_keeps_the_contract_and_its_decoder_is_exported_and_verified(
+    site: Path, tmp_path: Path
+) -> None:
+    check = "from s2search import registry; from s2search.testing.codecs import check_codec; "
+    done = run(site, "-c", check + "check_codec(registry.create('codecs', 'average[gain=2]'))")
+    assert done.returncode == 0, done.stderr
+    out = str(tmp_path / "decoder")
+    words = ("--part", "average[gain=2]", "--exporter", "coreml", "--video", "64x48", "--out", out)
+    done = run(site, "-m", "s2search", "export", *words)
+    assert done.returncode == 0, done.stderr
+    done = run(site, "-m", "s2search", "verify", out, "--chunks", "2", "--json")
+    assert done.returncode == 0, done.stdout
+    weights = next(one for one in json.loads(done.stdout)["checks"] if one["name"] == "weights")
+    assert weights["why"].startswith("all 1 tensors of the source are stored")
 
 
 def test_without_the_distribution_its_plugins_are_unknown() -> None:

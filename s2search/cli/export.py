@@ -68,12 +68,12 @@ def _refuse_beside_part(options: dict[str, object]) -> None:
 def _export_part(plugin: str, exporter: str, out: Path, grid: tuple[int, int]) -> int:
     from rich.console import Console
 
-    from s2search.exporters.component.package import export_part
+    from s2search.exporters.component.package import export_component
     from s2search.report.progress import progress_bar
 
     start = time.perf_counter()
     with progress_bar("exporting") as progress:
-        package = export_part(plugin, exporter, out, progress, grid=grid)
+        package = export_component(plugin, exporter, out, progress, grid=grid)
     manifest, seconds = package.manifest, time.perf_counter() - start
     lines = [f"{manifest.part} of {manifest.plugin} by {exporter} in {out}, {manifest.precision}, {seconds:.0f} s"]
     lines += [f"  {one.name}: {len(one.inputs)} inputs, {len(one.outputs)} outputs" for one in manifest.functions]

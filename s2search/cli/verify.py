@@ -29,11 +29,11 @@ def verify(
 ) -> int:
     """Check a package against its source and its plan; exit code 0 only if every required check ran and passed."""
     from s2search.document import check_writable
-    from s2search.exporters.component.package import is_part
+    from s2search.exporters.component.package import is_component
     from s2search.report.progress import progress_bar
     from s2search.report.verification import verification_text
     from s2search.verification import verify as verification
-    from s2search.verification.components import verify_part
+    from s2search.verification.components import verify_component
     from s2search.verification.opened import Options
     from s2search.verification.result import REPORT
 
@@ -43,9 +43,9 @@ def verify(
     if out is not None:
         check_writable(out)
     with progress_bar("verifying") as progress:
-        if is_part(folder):
+        if is_component(folder):
             _refuse_of_part(options)
-            found = verify_part(folder, chunks=chunks, seed=seed, progress=progress)
+            found = verify_component(folder, chunks=chunks, seed=seed, progress=progress)
         else:
             found = verification.verify(folder, options, checks=verification.CHECKS, progress=progress)
     found.save(out or folder / REPORT)

@@ -1,7 +1,8 @@
 """What a codec is: it turns video into the latents that the transformer denoises, and back, causally.
 
 A codec plugin is configuration (`dct`, `wan[folder=DIR]`); `load(device, dtype)` makes the worker that
-holds the weights.
+holds the weights. `component` says how the decoder is exported, where it can be. Files are read from a folder that the
+option `folder` names: a package keeps a copy of what is read there, and verification names the copy instead.
 
 Geometry (source: S2DiT, section 4; Wan autoencoder): 4x8x8 compression into 16 channels. The first latent frame is one
 pixel frame and every other one is four, so 1 + 4k pixel frames are 1 + k latent frames, and the first chunk of 3 latent
@@ -28,8 +29,10 @@ from s2search.preset import LATENT_CHANNELS
 from s2search.registry import Plugin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 8
@@ -216,6 +219,23 @@ class LoadedCodec(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecoderComponent:
+    """A codec's decoder as exporters take it.
+
+    Attributes:
+        loaded: The codec itself, in float32 on the processor, which a package must equal.
+        model: Takes latents_BCTYX of one batch, then the tensors that a chunk before left, then `begins`, whether the
+            stream starts here; it then takes no such tensors. It returns video_BCTYX from -1 to 1, then the tensors for
+            the next chunk, always the same number, in the same order and shapes.
+        sources: The folders that are read, each by its place in the option `folder`; `.` is that folder itself.
+    """
+
+    loaded: LoadedCodec
+    model: nn.Module
+    sources: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Codec(Plugin, abc.ABC):
     """Configuration of a codec; making one loads nothing."""
 
@@ -233,6 +253,17 @@ class Codec(Plugin, abc.ABC):
         Raises:
             InputError: Its weights cannot be read, or a library is not installed.
         """
+
+    def component(self) -> DecoderComponent:
+        """Return the decoder as exporters take it, loaded.
+
+        Raises:
+            InputError: It does not say how it is exported, which is the default.
+        """
+        raise InputError(
+            f"the codec {self.name!r} does not say how its decoder is exported",
+            remedy="export another, or let its component() return the decoder",
+        )
 
 
 def _five(tensor: Tensor, what: str) -> tuple[int, ...]:

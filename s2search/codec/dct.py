@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, LoadedCodec
+from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,13 @@ class DCT(Codec):
         import torch
 
         return _LoadedDCT(torch.device(device), dtype or torch.float32)
+
+    def component(self) -> DecoderComponent:
+        """Return a convolution and a shuffle. See the base class."""
+        from s2search.codec.decoders.dct import DCTDecoder
+
+        loaded = self.load()
+        return DecoderComponent(loaded=loaded, model=DCTDecoder(loaded).eval())
 
 
 class _LoadedDCT(LoadedCodec):

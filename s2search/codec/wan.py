@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, LoadedCodec
+from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
 
@@ -58,6 +58,13 @@ class Wan(Codec):
         for parameter in vae.parameters():
             parameter.data = parameter.data.clone()  # out of the mapped file: aligned, so that bits do not depend on it
         return _LoadedWan(vae, config, torch.device(device), dtype)
+
+    def component(self) -> DecoderComponent:
+        """Return the decoder with frames as a batch. See the base class."""
+        from s2search.codec.decoders.wan import WanDecoder
+
+        loaded = self.load()
+        return DecoderComponent(loaded=loaded, model=WanDecoder(loaded).eval(), sources={".": self._folder()})
 
     def _folder(self) -> Path:
         folder = Path(self.folder).expanduser()

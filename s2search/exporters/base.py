@@ -31,6 +31,7 @@ from s2search.exporters.package import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from s2search.exporters.component.base import ComponentWriter
     from s2search.exporters.step import FunctionName, Steps, StepShape
     from s2search.network.network import S2DiT
 
@@ -72,6 +73,17 @@ class Exporter(registry.Plugin, abc.ABC):
         Raises:
             InputError: It cannot run on this machine: why, and the remedy.
         """
+
+    def component_writer(self) -> ComponentWriter:
+        """Return what writes text encoders and decoders by these options.
+
+        Raises:
+            InputError: It writes none, which is the default, or not with these options.
+        """
+        classes = {name: registry.load("exporters", name) for name in registry.installed("exporters")}
+        others = [name for name, one in classes.items() if one.component_writer is not Exporter.component_writer]
+        problem = f"the exporter {self.name!r} writes no text encoders and no decoders"
+        raise InputError(problem, allowed=", ".join(others))
 
     def dtype(self, name: str, steps: Steps) -> NumberType:
         """Return the type of an input or output of a function."""

@@ -23,6 +23,7 @@ from s2search.exporters.package import Package, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from s2search.exporters.component.base import ComponentWriter
     from s2search.exporters.step import Steps
 
 _MODULES = ("onnx", "onnxruntime", "onnxscript")
@@ -69,6 +70,12 @@ class OnnxExporter(Exporter):
         progress(6, 6, "")
         facts = {"opset": str(self.opset), **{name: version(name) for name in ("torch", *_MODULES)}}
         return Written(files={function: f"{function}.onnx" for function in programs}, facts=facts)
+
+    def component_writer(self) -> ComponentWriter:
+        """Return the writer of graphs. See the base class."""
+        from s2search.exporters.component.onnx import OnnxComponents
+
+        return OnnxComponents(self)
 
     def open(self, package: Package) -> Runtime:
         """Load the package in ONNX Runtime. See the base class."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from s2search.text.base import LoadedText
+from s2search.text.base import LoadedText, TextComponent
 from s2search.text.pretrained import PretrainedText, token_ids
 
 if TYPE_CHECKING:
@@ -35,17 +35,35 @@ class CLIP(PretrainedText):
         tokens: int = self._config().max_position_embeddings
         return tokens
 
+    def component(self) -> TextComponent:
+        """Return the network with a mask of its own. See the base class."""
+        import torch
+
+        from s2search.text.clip_module import CLIPModule
+
+        loaded = self.load(torch.device("cpu"), torch.float32)
+        assert isinstance(loaded, _LoadedCLIP)
+        return TextComponent(
+            loaded=loaded,
+            module=CLIPModule(loaded.model, self.tokens),
+            ids=lambda prompt: loaded.ids([prompt]).to(torch.int32),
+            sources=self._sources(),
+        )
+
     def _loaded(self, tokenizer: Any, model: Any) -> LoadedText:
         return _LoadedCLIP(tokenizer, model)
 
 
 class _LoadedCLIP(LoadedText):
     def __init__(self, tokenizer: Any, model: Any) -> None:
-        self._tokenizer, self._model = tokenizer, model
+        self._tokenizer, self.model = tokenizer, model
+
+    def ids(self, prompts: Sequence[str]) -> Tensor:
+        """Return ids_BS."""
+        config = self.model.config
+        return token_ids(self._tokenizer, prompts, config.max_position_embeddings, config.vocab_size)[0]
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Return text_BSE. See the base class."""
-        config = self._model.config
-        ids_BS, _ = token_ids(self._tokenizer, prompts, config.max_position_embeddings, config.vocab_size)
-        text_BSE: Tensor = self._model(input_ids=ids_BS.to(self._model.device)).last_hidden_state
+        text_BSE: Tensor = self.model(input_ids=self.ids(prompts).to(self.model.device)).last_hidden_state
         return text_BSE

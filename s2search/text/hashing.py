@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.errors import InputError
-from s2search.text.base import LoadedText, TextEncoder
+from s2search.text.base import LoadedText, TextComponent, TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,13 @@ class Hashing(TextEncoder):
     def load(self, device: torch.device, dtype: torch.dtype) -> LoadedText:
         """Hash the positions. See the base class."""
         return _LoadedHashing(self, device, dtype)
+
+    def component(self) -> TextComponent:
+        """Refuse: there is no network. See the base class."""
+        raise InputError(
+            f"the text encoder {self.name!r} needs no package: its tokens are computed from the words",
+            remedy="export the step and the decoder alone",
+        )
 
 
 class _LoadedHashing(LoadedText):

@@ -114,6 +114,11 @@ class PretrainedText(TextEncoder):
             raise self._unfit("is not a folder")
         return folder / part if (folder / part).is_dir() else folder
 
+    def _sources(self) -> dict[str, Path]:
+        """Return the folders of the model and of the tokenizer, by their places in the local folder."""
+        places = {self._place("text_encoder"), self._place("tokenizer")}
+        return {str(place.relative_to(Path(self.folder).expanduser())): place for place in places}
+
     @contextlib.contextmanager
     def _reading(self, part: str) -> Iterator[None]:
         """Say in one line what went wrong, and silence what transformers says about what went well."""

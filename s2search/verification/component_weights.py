@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from s2search.exporters.component.package import PartPackage
+from s2search.exporters.component.package import ComponentPackage
 from s2search.verification.expected import changes_nothing, difference, half_digest, harmed, told
 from s2search.verification.inspectors.base import inspector_of
 from s2search.verification.result import CheckResult, judged
 
 
-def check_weights(package: PartPackage, model: nn.Module) -> CheckResult:
+def check_weights(package: ComponentPackage, model: nn.Module) -> CheckResult:
     """Compare what every function stores with the network that the source gives.
 
     Core ML's converter gives some weights another name: the position embeddings that it looks up itself, mean and

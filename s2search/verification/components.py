@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from s2search.codec.base import DecoderComponent
 from s2search.decibels import parity_db
 from s2search.errors import S2SearchError
-from s2search.exporters.component.modules import DecoderPart, TextPart
-from s2search.exporters.component.package import PartPackage, source_digest
+from s2search.exporters.component.package import ComponentPackage, source_digest
+from s2search.text.base import TextComponent
 from s2search.verification.component_weights import check_weights
 from s2search.verification.decoder_stream import DecoderStream, check_state, random_latents
 from s2search.verification.inspectors.base import inspector_of
@@ -32,13 +33,13 @@ LEAST_COMPRESSED_DB = 20.0
 Progress = Callable[[int, int, str], Any]
 
 
-def verify_part(
+def verify_component(
     folder: Path, *, chunks: int = 16, seed: int = 0, progress: Progress = lambda done, total, label: None
 ) -> Verification:
-    """Check the package of a part against its source.
+    """Check the package of a component against its source.
 
     Args:
-        folder: What `export_part` wrote. Nothing in it is changed.
+        folder: What `export_component` wrote. Nothing in it is changed.
         chunks: Of a decoder's stream.
         seed: Of its latents.
         progress: Called as the work goes on.
@@ -46,7 +47,7 @@ def verify_part(
     Raises:
         InputError: The folder holds no such package.
     """
-    package, found = PartPackage.load(folder), list[CheckResult]()
+    package, found = ComponentPackage.load(folder), list[CheckResult]()
     manifest = package.manifest
     pairs = chunks if manifest.part == "decoder" else len(PROMPTS)
     steps, done = pairs + 4, count()
@@ -84,16 +85,19 @@ def verify_part(
     )
 
 
-def _files(package: PartPackage) -> CheckResult:
+def _files(package: ComponentPackage) -> CheckResult:
     package.check_files()
     stated, digest = package.manifest.source_digest, source_digest(package.source)
     why = f"{len(package.manifest.files)} files have their digests"
     return judged("files", float(stated != digest), 0, "at most", unit="files changed", why=why)
 
 
-def _parity(package: PartPackage, chunks: int, seed: int, say: Callable[[str], None]) -> CheckResult:
-    part, parts = package.open_source(), dict[str, float]()
-    pairs = _texts(package, part) if isinstance(part, TextPart) else _chunks(package, part, chunks, seed)
+def _parity(package: ComponentPackage, chunks: int, seed: int, say: Callable[[str], None]) -> CheckResult:
+    component, parts = package.open_source(), dict[str, float]()
+    if isinstance(component, TextComponent):
+        pairs = _texts(package, component)
+    else:
+        pairs = _chunks(package, component, chunks, seed)
     for label, wanted, got in pairs:
         parts[label] = parity_db(wanted, got)
         say(label)
@@ -102,20 +106,20 @@ def _parity(package: PartPackage, chunks: int, seed: int, say: Callable[[str], N
     return judged("parity", parts[worst], least, "at least", unit="dB", where=worst, parts=parts)
 
 
-def _texts(package: PartPackage, part: TextPart) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+def _texts(package: ComponentPackage, component: TextComponent) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     runtime = inspector_of(package).runtime(package)
     for prompt in PROMPTS:
         with torch.no_grad():
-            wanted_BSE = part.encoder.encode([prompt])
-        got = runtime.run("encode", {"ids": part.ids(prompt).numpy()})
+            wanted_BSE = component.loaded.encode([prompt])
+        got = runtime.run("encode", {"ids": component.ids(prompt).numpy()})
         yield repr(prompt[:20]), wanted_BSE.numpy(), got["text"]
 
 
 def _chunks(
-    package: PartPackage, part: DecoderPart, chunks: int, seed: int
+    package: ComponentPackage, component: DecoderComponent, chunks: int, seed: int
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     """Decode one stream by the codec and by the package, each with the cache that it made itself."""
     stream, cache = DecoderStream(package), None
     for chunk, latents_BCTYX in enumerate(random_latents(package, chunks, seed)):
-        wanted_BCTYX, cache = part.codec.decode(torch.from_numpy(latents_BCTYX), cache)
+        wanted_BCTYX, cache = component.loaded.decode(torch.from_numpy(latents_BCTYX), cache)
         yield f"chunk {chunk}", wanted_BCTYX.numpy(), stream.decode(latents_BCTYX)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from s2search.exporters.component.package import PartPackage
+from s2search.exporters.component.package import ComponentPackage
 from s2search.exporters.package import NEW
 from s2search.exporters.stateful import StatefulRuntime
 from s2search.verification.inspectors.base import inspector_of
@@ -27,7 +27,7 @@ class DecoderStream:
         package: Of a decoder.
     """
 
-    def __init__(self, package: PartPackage) -> None:
+    def __init__(self, package: ComponentPackage) -> None:
         self._manifest, self._runtime = package.manifest, inspector_of(package).runtime(package)
         self._state = self._runtime.make_state("first") if isinstance(self._runtime, StatefulRuntime) else None
         self._cache: dict[str, NDArray[Any]] = {}
@@ -51,14 +51,14 @@ class DecoderStream:
         self._function, self._cache = "first", {}
 
 
-def random_latents(package: PartPackage, chunks: int, seed: int) -> Iterator[NDArray[Any]]:
+def random_latents(package: ComponentPackage, chunks: int, seed: int) -> Iterator[NDArray[Any]]:
     """Yield latents_BCTYX of chunks, from the standard normal distribution."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(chunks):
         yield torch.randn(package.manifest.function("first").inputs[0].shape, generator=generator).numpy()
 
 
-def check_state(package: PartPackage, seed: int) -> CheckResult:
+def check_state(package: ComponentPackage, seed: int) -> CheckResult:
     """Look at how a program uses states, and whether `first` begins a stream whatever a state holds.
 
     Raises:

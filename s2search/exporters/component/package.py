@@ -1,11 +1,11 @@
-"""The parts around the step as packages of their own: `text` makes tokens of numbers of words, `decoder` makes frames.
+"""What stands around the step as packages of their own: `text` makes tokens of numbers, `decoder` makes frames.
 
-    manifest.json   what is in it (`PartManifest`)
+    manifest.json   what is in it (`ComponentManifest`)
     source/         the plugin's own folder: config, safetensors and tokenizer; verification loads it
     ...             the runtime's own files, as those of a step's package
 
 `text` has one function, `encode`: `ids` (1, S) int32 in, `text` (1, S, E) out. Splitting a prompt into numbers is the
-tokenizer's work, which stays with the host. Only `clip` has a network to export; `hashing` needs none.
+tokenizer's work, which stays with the host.
 
 `decoder` has two: `first` decodes the first chunk of a stream, `next` every later one. Both take `latents` (1, C, T, Y,
 X) and return `video` (1, 3, frames, rows, columns) from -1 to 1 and the cache: (2, C, Y, X) each, `new_cache_00` and
@@ -30,9 +30,10 @@ import torch
 from torch import Tensor
 
 from s2search import registry
+from s2search.codec.base import DecoderComponent
 from s2search.document import read_json, write_text
-from s2search.exporters.component.modules import CACHE, DecoderPart, Kind, Part, PartFunction, TextPart, open_part
-from s2search.exporters.component.writers import decompositions_for, held_names, part_exporter, write_part
+from s2search.errors import InputError
+from s2search.exporters.component.functions import CACHE, ComponentFunction, Kind, functions_of, open_component
 from s2search.exporters.graph import exported
 from s2search.exporters.package import (
     MANIFEST,
@@ -46,23 +47,27 @@ from s2search.exporters.package import (
     file_entries,
     new_folder,
 )
+from s2search.text.base import TextComponent
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+    from s2search.exporters.base import Exporter
 
 SCHEMA: Literal["s2search.part/1"] = "s2search.part/1"
 _KEPT = ("*.json", "*.safetensors", "*.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartManifest:
-    """What a part's package is; the content of its manifest.json.
+class ComponentManifest:
+    """What a component's package is; the content of its manifest.json.
 
     Attributes:
         schema: Of the file.
         part: `text` or `decoder`.
         plugin: The text encoder or codec by its name; its folder is the package's source.
-        exporter: Who wrote the files, and runs them: `onnx` or `coreml`.
+        plugin_options: Its other options, as people write them.
+        exporter: Who wrote the files, and runs them.
         options: Its options.
         facts: Versions.
         source_digest: Of the source's weights, file by file; of nothing where there are none.
@@ -85,6 +90,12 @@ class PartManifest:
     states: tuple[TensorSpec, ...]
     files: tuple[FileEntry, ...]
     held: tuple[str, ...] = ()
+    plugin_options: str = ""
+
+    @property
+    def exporter_text(self) -> str:
+        """The exporter as it is written on a command line."""
+        return f"{self.exporter}[{self.options}]" if self.options else self.exporter
 
     def function(self, name: str) -> FunctionSpec:
         """Return a function by name."""
@@ -92,25 +103,27 @@ class PartManifest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartPackage(Package):
-    """A part's folder and its manifest."""
+class ComponentPackage(Package):
+    """A component's folder and its manifest."""
 
-    manifest: PartManifest  # type: ignore[assignment]  # of a part instead of a step
+    manifest: ComponentManifest  # type: ignore[assignment]  # of a component instead of a step
 
     @classmethod
-    def load(cls, folder: Any) -> PartPackage:
-        """Read a part's manifest. See the base class."""
-        manifest = read_json(Path(folder, MANIFEST), PartManifest, what="package manifest of a part")
+    def load(cls, folder: Any) -> ComponentPackage:
+        """Read a component's manifest. See the base class."""
+        manifest = read_json(Path(folder, MANIFEST), ComponentManifest, what="package manifest of a component")
         return cls(folder=Path(folder), manifest=manifest)
 
-    def open_source(self) -> TextPart | DecoderPart:
-        """Return the part that the package was made of, from the package's own copy of its files."""
-        options = {"folder": str(self.source)} if self.source.is_dir() and any(self.source.iterdir()) else {}
-        return open_part(self.manifest.plugin, options)
+    def open_source(self) -> TextComponent | DecoderComponent:
+        """Return the component that the package was made of, from the package's own copy of its files."""
+        _, options = registry.parse(f"{self.manifest.plugin}[{self.manifest.plugin_options}]")
+        if self.source.is_dir() and any(self.source.iterdir()):
+            options["folder"] = str(self.source)
+        return open_component(self.manifest.plugin, options)
 
 
-def is_part(folder: Path) -> bool:
-    """Return whether a folder holds the package of a part."""
+def is_component(folder: Path) -> bool:
+    """Return whether a folder holds the package of a component."""
     try:
         return f'"{SCHEMA}"' in Path(folder, MANIFEST).read_text(encoding="utf-8")[:200]
     except (OSError, ValueError):
@@ -118,7 +131,7 @@ def is_part(folder: Path) -> bool:
 
 
 @torch.no_grad()
-def export_part(
+def export_component(
     plugin: str,
     exporter: str,
     out: Path,
@@ -126,24 +139,25 @@ def export_part(
     *,
     grid: tuple[int, int] = (9, 16),
     frames: int = 3,
-) -> PartPackage:
-    """Write the package of a part, all or nothing.
+) -> ComponentPackage:
+    """Write the package of a component, all or nothing.
 
     Args:
         plugin: The text encoder or codec, as people write it.
-        exporter: `onnx` or `coreml`, as people write it; `coreml[bits=8]` has palettes of 256 values.
+        exporter: As people write it; `coreml[bits=8]` has palettes of 256 values.
         out: Its folder; there may be nothing at that place.
         progress: Called as the work goes on.
         grid: Of a decoder: token rows and columns.
         frames: Of a decoder: latent frames of a chunk.
 
     Raises:
-        InputError: The plugin has no network, the exporter does not know parts, or the folder exists.
+        InputError: The plugin has no network, the exporter writes no components, or the folder exists.
     """
-    writer, (name, options) = part_exporter(exporter), registry.parse(plugin)
+    (name, options), made_by = registry.parse(plugin), _exporter(exporter)
+    writer = made_by.component_writer()
     with new_folder(out) as folder:
-        part = open_part(name, options, grid=grid, frames=frames)
-        functions = part.functions()
+        component = open_component(name, options)
+        functions = functions_of(component, grid, frames)
         steps, done = 2 * len(functions), count()
 
         def say(label: str) -> None:
@@ -152,30 +166,41 @@ def export_part(
         programs = []
         for function in functions:
             say(f"tracing {function.name}")
-            arguments = tuple(function.inputs.values())
-            program = exported(function.module, arguments, decompositions_for(writer))
-            programs.append((_specification(function, program, writer.precision), program))
-        metadata = {"s2search.part": part.kind, "s2search.plugin": name}
-        files, facts = write_part(writer, part.model, programs, folder, metadata, say)
-        (folder / SOURCE).mkdir()
-        _copy_source(part, folder / SOURCE)
-        specs = tuple(replace(spec, file=files[spec.name]) for spec, _ in programs)
-        manifest = PartManifest(
-            part=part.kind,
+            program = exported(function.module, tuple(function.inputs.values()), writer.decompositions())
+            programs.append((_specification(function, program, made_by.precision), program))
+        kind: Kind = "text" if isinstance(component, TextComponent) else "decoder"
+        written = writer.write(component.model, programs, folder, {"s2search.part": kind, "s2search.plugin": name}, say)
+        _copy_source(component, folder / SOURCE)
+        specs = tuple(replace(spec, file=written.files[spec.name]) for spec, _ in programs)
+        manifest = ComponentManifest(
+            part=kind,
             plugin=name,
-            exporter=writer.name,
-            options=writer.options_text,
-            facts=facts,
+            plugin_options=_without_folder(options),
+            exporter=made_by.name,
+            options=made_by.options_text,
+            facts=dict(written.facts),
             source_digest=source_digest(folder / SOURCE),
-            precision=writer.precision,
+            precision=made_by.precision,
             functions=specs,
-            held=held_names(writer, programs),
+            held=writer.held(programs),
             states=tuple(one for one in specs[-1].inputs if one.name.startswith(CACHE)),
             files=file_entries(folder, progress),
         )
         write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
     progress(steps, steps, "")
-    return PartPackage.load(out)
+    return ComponentPackage.load(out)
+
+
+def _exporter(text: str) -> Exporter:
+    exporter: Exporter = registry.create("exporters", text)
+    if problem := exporter.why_not():
+        raise InputError(problem)
+    return exporter
+
+
+def _without_folder(options: Mapping[str, str]) -> str:
+    """Return options as people write them, but for the folder: the package has its own."""
+    return ",".join(f"{key}={value}" for key, value in options.items() if key != "folder")
 
 
 def source_digest(folder: Path) -> str:
@@ -186,7 +211,7 @@ def source_digest(folder: Path) -> str:
     return f"sha256:{found.hexdigest()}"
 
 
-def _specification(function: PartFunction, program: ExportedProgram, precision: str) -> FunctionSpec:
+def _specification(function: ComponentFunction, program: ExportedProgram, precision: str) -> FunctionSpec:
     """Return what the manifest says of a function, but for its file."""
     number: NumberType = "float32" if precision == "float32" else "float16"
 
@@ -205,9 +230,10 @@ def _specification(function: PartFunction, program: ExportedProgram, precision: 
     )
 
 
-def _copy_source(part: Part, source: Path) -> None:
+def _copy_source(component: TextComponent | DecoderComponent, source: Path) -> None:
     """Copy what the plugin reads: config, weights and tokenizer, and nothing that lies beside them."""
-    for name, folder in part.sources.items():
+    source.mkdir()
+    for name, folder in component.sources.items():
         (source / name).mkdir(parents=True, exist_ok=True)
         for path in sorted(path for pattern in _KEPT for path in folder.glob(pattern)):
             shutil.copyfile(path, source / name / path.name)

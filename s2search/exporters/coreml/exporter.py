@@ -38,6 +38,7 @@ from s2search.precision.part import PartPrecision, package_precision, part_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from s2search.exporters.component.base import ComponentWriter
     from s2search.exporters.quantised import InputRange
     from s2search.exporters.step import FunctionName, Steps, StepShape
     from s2search.network.network import S2DiT
@@ -181,6 +182,12 @@ class CoreMLExporter(Exporter):
         if own := getattr(steps, "own_layout", ()):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
+
+    def component_writer(self) -> ComponentWriter:
+        """Return the writer of programs. See the base class."""
+        from s2search.exporters.component.coreml import CoreMLComponents
+
+        return CoreMLComponents(self)
 
     def open(self, package: Package) -> Runtime:
         """Load the package on a Mac. See the base class."""

@@ -42,7 +42,7 @@ def test_a_decoder_is_exported_and_verified(s2search, tmp_path, exporter):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--part", "foo"), "the part 'foo' is no text encoder and no codec; clip[folder=DIR] (text), dct or wan["),
+        (("--part", "foo"), "no text encoder or codec is called 'foo'; installed: clip, dct, "),
         (("--part", "wan[folder=nowhere]"), "'nowhere' is not a folder with config.json"),
         (
             ("--part", "dct", "--preset", "s2dit-tiny"),
@@ -50,7 +50,7 @@ def test_a_decoder_is_exported_and_verified(s2search, tmp_path, exporter):
         ),
         (
             ("--part", "dct", "--exporter", "torch_program"),
-            "the exporter 'torch_program' writes no parts; onnx, coreml",
+            "the exporter 'torch_program' writes no text encoders and no decoders; coreml, onnx",
         ),
     ],
 )

@@ -14,8 +14,8 @@ from s2search import registry
 from s2search.decibels import parity_db
 from s2search.errors import InputError
 from s2search.exporters.base import open_runtime
-from s2search.exporters.component.modules import open_part
-from s2search.exporters.component.package import PartPackage, export_part, is_part
+from s2search.exporters.component.functions import open_component
+from s2search.exporters.component.package import ComponentPackage, export_component, is_component
 from s2search.exporters.package import file_entries
 from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.library import load_coremltools
@@ -23,7 +23,7 @@ from s2search.mil.program import Program
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
-from s2search.verification.components import verify_part
+from s2search.verification.components import verify_component
 from s2search.verification.decoder_stream import DecoderStream
 from s2search.verification.inspectors.base import inspector_of
 from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
@@ -61,13 +61,13 @@ MEASURED_DB = {
 
 @pytest.fixture(scope="module")
 def packages(folders, tmp_path_factory):
-    """Return a package of a part by an exporter, made when it is first asked for."""
+    """Return a package of a component by an exporter, made when it is first asked for."""
     made = {}
 
     def package(name, exporter):
         if (name, exporter) not in made:
             out = tmp_path_factory.mktemp("packages") / "p"
-            made[name, exporter] = export_part(folders[name], exporter, out, grid=GRID)
+            made[name, exporter] = export_component(folders[name], exporter, out, grid=GRID)
         return made[name, exporter]
 
     return package
@@ -75,10 +75,10 @@ def packages(folders, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "exporter"), MEASURED_DB)
-def test_a_part_is_verified_against_its_source(packages, name, exporter):
+def test_a_component_is_verified_against_its_source(packages, name, exporter):
     package = packages(name, exporter)
-    assert is_part(package.folder)
-    verified = verify_part(package.folder)
+    assert is_component(package.folder)
+    verified = verify_component(package.folder)
     assert verified.passed
     found = {check.name: check for check in verified.checks}
     assert found["state"].status == ("passed" if (name, exporter) == ("wan", "coreml") else "not_run")
@@ -111,8 +111,8 @@ def test_a_decoder_that_reads_a_state_at_a_streams_beginning_is_found(packages, 
     told["first"].CopyFrom(told["next"])
     told["first"].name = "first"
     path.write_bytes(specification.SerializeToString())
-    write_manifest_of(PartPackage.load(folder))
-    found = {check.name: check for check in verify_part(folder, chunks=1).checks}
+    write_manifest_of(ComponentPackage.load(folder))
+    found = {check.name: check for check in verify_component(folder, chunks=1).checks}
     assert found["state"].status == "failed"
 
 
@@ -145,13 +145,13 @@ def test_a_weight_changed_by_one_percent_is_named_though_all_digests_are_right(
     data = path.read_bytes()
     assert data.count(numbers.tobytes()) == 1
     path.write_bytes(data.replace(numbers.tobytes(), changed.tobytes()))
-    write_manifest_of(PartPackage.load(folder))
-    found = {check.name: check for check in verify_part(folder, chunks=1).checks}
+    write_manifest_of(ComponentPackage.load(folder))
+    found = {check.name: check for check in verify_component(folder, chunks=1).checks}
     assert found["files"].status == "passed"
     assert (found["weights"].status, found["weights"].where) == ("failed", weight)
 
 
-def write_manifest_of(package: PartPackage) -> None:
+def write_manifest_of(package: ComponentPackage) -> None:
     manifest = dataclasses.replace(package.manifest, files=file_entries(package.folder))
     (package.folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
 
@@ -166,10 +166,10 @@ def test_prompts_become_the_pipelines_frames_through_three_packages(folders, tmp
     """Text, step and decoder as packages against torch, 3 chunks, each side with its own tokens, state and cache."""
     encoder = registry.create("texts", folders["clip"])
     model = tiny_model("SL", text_channels=encoder.channels, text_tokens=encoder.tokens)
-    text, decoder = (export_part(folders[name], exporter, tmp_path / name, grid=GRID) for name in ("clip", "wan"))
+    text, decoder = (export_component(folders[name], exporter, tmp_path / name, grid=GRID) for name in ("clip", "wan"))
     step = registry.create("exporters", exporter).export(model, GRID, tmp_path / "step")
     packaged = StreamedPackage(step, EmulatedCoreML(step) if exporter == "coreml" else open_runtime(step))
-    ids_BS = open_part(*registry.parse(folders["clip"])).ids("a cat").numpy()
+    ids_BS = open_component(*registry.parse(folders["clip"])).ids("a cat").numpy()
     texts = [
         encoder.load(torch.device("cpu"), torch.float32).encode(["a cat"]),
         torch.from_numpy(inspector_of(text).runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
@@ -194,30 +194,34 @@ def test_what_the_plugin_does_not_read_stays_out_of_the_package(folders, tmp_pat
     (tmp_path / "checkpoint" / "transformer" / "model.safetensors").write_bytes(b"large")
     for place in ("text_encoder", "tokenizer"):
         shutil.copytree(options["folder"], tmp_path / "checkpoint" / place)
-    part = open_part("clip", {"folder": str(tmp_path / "checkpoint")})
-    assert sorted(part.sources) == ["text_encoder", "tokenizer"]
+    component = open_component("clip", {"folder": str(tmp_path / "checkpoint")})
+    assert sorted(component.sources) == ["text_encoder", "tokenizer"]
 
 
 @pytest.mark.parametrize(
     ("plugin", "exporter", "line"),
     [
-        ("foo", "onnx", "the part 'foo' is no text encoder and no codec; clip[folder=DIR] (text), dct or wan[folder="),
-        ("hashing", "onnx", "the part 'hashing' needs no package: its tokens are computed from the words; clip[folder"),
-        ("gemma[folder=x]", "onnx", "the part 'gemma' has no network that is known here; clip[folder=DIR] (text), "),
-        ("dct[a=1]", "onnx", "no option of part 'dct' is called 'a'"),
+        ("foo", "onnx", "no text encoder or codec is called 'foo'; installed: clip, dct, gemma, hashing, wan"),
+        ("hashing", "onnx", "the text encoder 'hashing' needs no package: its tokens are computed from the words; "),
+        ("gemma[folder=x]", "onnx", "the text encoder 'gemma' does not say how it is exported; export another, or let"),
+        ("dct[a=1]", "onnx", "no option of codec 'dct' is called 'a'"),
         ("dct[", "onnx", "'dct[' does not name a plugin"),
         ("wan", "onnx", "needs the option 'folder'"),
         ("wan[folder=nowhere]", "coreml", "'nowhere' is not a folder with config.json"),
         ("clip[folder=nowhere]", "coreml", "'nowhere', the folder of the text encoder 'clip', is not a folder"),
-        ("dct", "executorch", "the exporter 'executorch' writes no parts; onnx, coreml"),
+        ("dct", "executorch", "the exporter 'executorch' writes no text encoders and no decoders; coreml, onnx"),
         ("dct", "onix", "no exporter is called 'onix' (did you mean 'onnx'?)"),
-        ("dct", "coreml[layout=blocks]", "layout=blocks says nothing of a part; bits=8|6|4, palette=kmeans|uniform"),
+        (
+            "dct",
+            "coreml[layout=blocks]",
+            "layout=blocks says nothing of a text encoder or a decoder; bits=8|6|4, palette",
+        ),
         ("dct", "coreml[bits=5]", "bits"),
     ],
 )
 def test_what_cannot_be_a_package_is_refused_in_one_line_and_leaves_nothing(tmp_path, plugin, exporter, line):
     with pytest.raises(InputError) as caught:
-        export_part(plugin, exporter, tmp_path / "p")
+        export_component(plugin, exporter, tmp_path / "p")
     assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,9 @@
-"""listing: an exporter in one file. Weights as safetensors, and each function as a list of ATen operators in JSON."""
+"""listing: an exporter and its inspector. Weights as safetensors, each function as a list of ATen operators in JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -16,6 +16,8 @@ from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.functions import trace_functions
 from s2search.exporters.graph import decompositions
 from s2search.exporters.package import Package
+from s2search.verification.inspectors.base import Inspector
+from s2search.verification.inspectors.stored_tensor import StoredTensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,16 @@ class ListingRuntime(Runtime):
         return {
             one.name: values[name].numpy().copy() for one, name in zip(spec.outputs, listing["outputs"], strict=True)
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingInspector(Inspector):
+    """Reads the weights, which have the names of the model's behind that of their function."""
+
+    def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
+        for name, tensor in load_file(package.folder / "weights.safetensors").items():
+            _, _, weight = name.partition(".")
+            yield StoredTensor(file="weights.safetensors", name=weight, values=tensor.numpy())
 
 
 def plain(value):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from s2search.codec.dct import DCT
-from s2search.exporters.component.dct_decoder import DCTDecoder
+from s2search.codec.decoders.dct import DCTDecoder
 
 
 @pytest.mark.parametrize("frames", [1, 3])

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s2search.codec.decoders.wan import WanDecoder
 from s2search.codec.wan import Wan
-from s2search.exporters.component.wan_decoder import WanDecoder
 
 pytest.importorskip("diffusers", reason="the extra s2search[video] is not installed")
 

@@ -1,0 +1,112 @@
+"""Components as one Core ML program of several functions, float16 or palettes, with the cache as states of Core ML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from s2search.errors import InputError
+from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
+from s2search.exporters.component.functions import CACHE
+from s2search.exporters.coreml.compression import compress
+from s2search.exporters.coreml.functions import SharedFunctions
+from s2search.exporters.coreml.half_range import quick_questions
+from s2search.exporters.coreml.state import hold_states
+from s2search.exporters.graph import decompositions
+from s2search.mil.library import load_coremltools, quiet_coremltools
+from s2search.precision.part import PartPrecision
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from s2search.exporters.coreml.exporter import CoreMLExporter
+    from s2search.exporters.package import FunctionSpec
+
+_FILE = "model.mlpackage"
+#: Options of the exporter that mean something here.
+_OPTIONS = ("bits", "palette", "state")
+
+
+class CoreMLComponents(ComponentWriter):
+    """Writes programs.
+
+    Args:
+        exporter: Its bits, palette and keeper of states are the component's.
+
+    Raises:
+        InputError: It has other options.
+    """
+
+    def __init__(self, exporter: CoreMLExporter) -> None:
+        for option in dataclasses.fields(exporter):
+            value = getattr(exporter, option.name)
+            if option.name not in _OPTIONS and value != option.default:
+                raise InputError(
+                    f"{option.name}={value} says nothing of a text encoder or a decoder",
+                    allowed="bits=8|6|4, palette=kmeans|uniform, state=core_ml|plain",
+                    remedy="leave it out",
+                )
+        self._exporter = exporter
+
+    def decompositions(self) -> dict[Any, Any]:
+        """Attention stays one operator. See the base class."""
+        return decompositions()
+
+    def held(self, programs: Programs) -> tuple[str, ...]:
+        """Return all caches, unless they shall be passed in and out. See the base class."""
+        if self._exporter.state == "plain":
+            return ()
+        inputs = (one.name for spec, _ in programs for one in spec.inputs)
+        return tuple(name for name in inputs if name.startswith(CACHE))
+
+    def write(
+        self, model: nn.Module, programs: Programs, folder: Path, metadata: Mapping[str, str], say: Say
+    ) -> ComponentFiles:
+        """Convert function by function, and join what they share. See the base class."""
+        precision = PartPrecision(weight_bits=self._exporter.bits)
+        matrices = {name: (precision, rows) for name, rows in _matrix_rows(model).items()}
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            several = SharedFunctions(Path(temporary))
+            for spec, program in programs:
+                say(f"converting {spec.name}")
+                package = Path(temporary, f"{spec.name}.mlpackage")
+                compress(_converted(spec, program), matrices, self._exporter.palette).save(str(package))
+                several.add(spec.name, package)
+            hold_states(several.specification, self.held(programs))
+            several.save(folder / _FILE, default=programs[0][0].name, metadata=dict(metadata))
+        facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
+        return ComponentFiles(files=dict.fromkeys((spec.name for spec, _ in programs), _FILE), facts=facts)
+
+
+def _converted(spec: FunctionSpec, program: ExportedProgram) -> Any:
+    """Return a function as a program of its own, all of it float16 but for whole numbers."""
+    import numpy as np
+
+    coremltools = load_coremltools()
+    type_of = {"float16": np.float16, "int32": np.int32}
+    inputs, outputs = (
+        [coremltools.TensorType(name=one.name, dtype=type_of[one.dtype]) for one in tensors]
+        for tensors in (spec.inputs, spec.outputs)
+    )
+    with quiet_coremltools(), quick_questions():
+        return coremltools.convert(
+            program,
+            inputs=inputs,
+            outputs=outputs,
+            convert_to="mlprogram",
+            minimum_deployment_target=coremltools.target.iOS18,
+            compute_precision=coremltools.precision.FLOAT16,
+            skip_model_load=True,
+        )
+
+
+def _matrix_rows(model: nn.Module) -> dict[str, int]:
+    """Return the modules of a network that have a matrix, a kernel or a table of vectors, and how many rows it has."""
+    kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
+    return {name: len(module.weight) for name, module in model.named_modules() if isinstance(module, kinds)}
