@@ -19,7 +19,7 @@ from pathlib import Path
 
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Prepared, Profiler
-from s2search.measurement.samples import Campaign, Journal, Protocol, Ready, Sample, open_journal
+from s2search.measurement.samples import Campaign, Protocol, Ready, Sample, Samples, open_samples
 from s2search.measurement.schedule import Slot, expected_samples, schedule
 from s2search.measurement.tabulate import tabulate
 from s2search.measurement.warm_up import warm_up
@@ -70,7 +70,7 @@ def measure(
         raise InputError(f"the profiler {profiler.name!r} cannot run here: {reason}", profiler=profiler.name)
     _refuse_finished(folder)
     campaign = _campaign(profiler, items, preset, protocol)
-    with open_journal(folder / "samples.jsonl", campaign) as journal:
+    with open_samples(folder / "samples.jsonl", campaign) as journal:
         slots = schedule(items, journal, protocol)
         _check_samples(journal, slots)
         first = next(slots, None) if journal.samples else None
@@ -114,7 +114,7 @@ def _description(item: Item) -> dict[str, object]:
     return {"key": item.key, "role": item.role, "video": video, **dataclasses.asdict(item.shape)}
 
 
-def _check_samples(journal: Journal, slots: Iterator[Slot]) -> None:
+def _check_samples(journal: Samples, slots: Iterator[Slot]) -> None:
     """Make sure that the samples on disk are the beginning of the schedule."""
     for number, sample in enumerate(journal.samples):
         slot = next(slots, None)
@@ -129,7 +129,7 @@ def _run(
     profiler: Profiler,
     items: Sequence[Item],
     slots: Iterator[Slot],
-    journal: Journal,
+    journal: Samples,
     protocol: Protocol,
     progress: Progress,
     clock: Clock,
@@ -159,7 +159,7 @@ def _run(
         )
 
 
-def warmed_up(prepared: Prepared, key: str, journal: Journal, protocol: Protocol) -> Prepared:
+def warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protocol) -> Prepared:
     """Warm up what was prepared; the first time, note its bytes and how often a sample repeats its call."""
     warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
     if key not in journal.ready:

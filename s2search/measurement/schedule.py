@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol as Interface
 
 from s2search.measurement.base import Item
-from s2search.measurement.samples import Journal, Protocol, Sample
+from s2search.measurement.samples import Protocol, Sample, Samples
 
 _BREAK_S = 30.0  # a pause from which a device comes back cooler
 _STEADY = 2 / 3  # of a sustained run are left out
@@ -50,7 +50,7 @@ class Slot:
         return mine == (sample.round, sample.item, sample.sentinel, sample.double, sample.then)
 
 
-def schedule(items: Sequence[Item], journal: Journal, protocol: Protocol) -> Iterator[Slot]:
+def schedule(items: Sequence[Item], journal: Samples, protocol: Protocol) -> Iterator[Slot]:
     """Yield all places, round by round. Once started, all items must be ready in the journal."""
     rng = random.Random(protocol.seed)
     doubled = {key for key, ready in journal.ready.items() if ready.repetitions > 1}
@@ -92,7 +92,7 @@ def sentinel_of(items: Sequence[Item]) -> Item:
     return next(item for role in ("block", "commit") for item in items if item.role == role)
 
 
-def expected_samples(items: Sequence[Item], journal: Journal, protocol: Protocol) -> int:
+def expected_samples(items: Sequence[Item], journal: Samples, protocol: Protocol) -> int:
     """Return how many samples the campaign will take; of a sustained one a guess from its pace so far."""
     doubled = {key for key, ready in journal.ready.items() if ready.repetitions > 1}
     each = len(round_slots(items, 0, protocol, random.Random(protocol.seed), doubled))

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Literal
 
-import msgspec
-
+from s2search.document import Document
 from s2search.planner.constraints import Constraints, write_runs
 from s2search.planner.plan import BlockAnswer, DeviceAnswer, Plan
 
@@ -69,7 +68,7 @@ class DeviceDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(Document):
     """All that two plans do not share. `before` and `after` are their digests."""
 
     schema: Literal["s2search.plan_difference/1"] = SCHEMA
@@ -91,10 +90,6 @@ class Difference:
     def changed_layers(self) -> int:
         """How many layers take another block."""
         return sum(run.last - run.first + 1 for run in self.layers)
-
-    def to_json(self) -> str:
-        """Return the difference as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
 
 
 def difference(before: Plan, after: Plan) -> Difference:
@@ -135,9 +130,9 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("table", f"{origin.table} ({_short(origin.table_digest)})"),
         ("further tables", ", ".join(f"{d.table} ({_short(d.table_digest)})" for d in plan.devices[1:]) or "none"),
-        ("score", f"{origin.score} ({_short(origin.score_digest)})"),
-        ("latency model", origin.latency_model),
-        ("solver", origin.solver),
+        ("score", f"{origin.score_label} ({_short(origin.score_digest)})"),
+        ("latency model", origin.latency_model_label),
+        ("solver", origin.solver_label),
         ("version", origin.s2search),
         ("candidates", ", ".join(plan.blocks)),
         ("depth", f"{plan.depth}"),

@@ -53,6 +53,7 @@ def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan
         request,
         solution.choice_L,
         solution,
+        solver=solver,
         ties=None if ties is None else ties.count,
         plain=plain,
         scores_without=without,
@@ -126,7 +127,7 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
         best, _ = _search(request, solver)
     except (InfeasibleError, ProblemError, CheckError):
         best = None
-    return write_plan(request, choice_L, best, ties=None)
+    return write_plan(request, choice_L, best, solver=solver, ties=None)
 
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
@@ -152,7 +153,7 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
             )
     found = latency_front(request.problem, solver, points=points)
     even = [interleaved(solution, request.problem, request.space, latency_us=solution.latency_us) for solution in found]
-    return [write_plan(request, solution.choice_L, solution, ties=None) for solution in even]
+    return [write_plan(request, solution.choice_L, solution, solver=solver, ties=None) for solution in even]
 
 
 def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:

@@ -12,16 +12,16 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from s2search.cost import CommitPolicy
-from s2search.document import read_json, write_text
+from s2search.document import Document, read_json
 from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
 from s2search.planner.explain import Explanation
+from s2search.registry import label_of
 from s2search.tables.card import ProvenanceKind
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
@@ -151,7 +151,11 @@ class NearTies:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a plan was made from."""
+    """What a plan was made from.
+
+    `solver` says how the layout was found, where need be by another one than was asked. `*_options` are those that
+    differ from their defaults, as people write them; empty too in plans from before they were recorded.
+    """
 
     table: str
     table_digest: str
@@ -159,15 +163,33 @@ class Origin:
     table_statement: str
     table_source: str
     latency_model: str
+    latency_model_options: str = ""
     score: str
+    score_options: str = ""
     score_digest: str
     score_statement: str
     solver: str
+    solver_options: str = ""
     s2search: str
+
+    @property
+    def latency_model_label(self) -> str:
+        """The latency model with its options."""
+        return label_of(self.latency_model, self.latency_model_options)
+
+    @property
+    def score_label(self) -> str:
+        """The score with its options."""
+        return label_of(self.score, self.score_options)
+
+    @property
+    def solver_label(self) -> str:
+        """How the layout was found, with the options of the solver that was asked."""
+        return label_of(self.solver, self.solver_options)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Document):
     """A layout and its promise. See the fields' own types for units.
 
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
@@ -231,18 +253,14 @@ class Plan:
     def digest(self) -> str:
         """A hash of everything in the plan."""
         content = msgspec.to_builtins(self)
+        # A plan without what was added later keeps the digest from before: models in the field refer to it.
         for answer in (content, *content.get("devices", ())):
             if answer["latency_ms"].get("commit") is None:
-                answer["latency_ms"].pop("commit", None)  # such a plan keeps the digest from before there were commits
+                answer["latency_ms"].pop("commit", None)
+        for name in ("latency_model_options", "score_options", "solver_options"):
+            if not content["provenance"].get(name):
+                content["provenance"].pop(name, None)
         return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"
-
-    def to_json(self) -> str:
-        """Return the plan as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON, all or nothing."""
-        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:

@@ -20,7 +20,7 @@ from s2search.errors import InputError
 from s2search.measurement.base import Prepared, Profiler
 from s2search.measurement.campaign import Clock, Progress, utc_now, warmed_up
 from s2search.measurement.correction import ItemTimes, Timing, correct
-from s2search.measurement.samples import Campaign, Journal, Protocol, Sample, open_journal
+from s2search.measurement.samples import Campaign, Protocol, Sample, Samples, open_samples
 from s2search.registry import own_version
 
 
@@ -89,7 +89,7 @@ def time_interleaved(
         items=[{"key": one.key, **one.facts} for one in subjects],
     )
     slots = list(_slots([one.key for one in subjects], protocol))
-    with open_journal(samples, campaign) as journal:
+    with open_samples(samples, campaign) as journal:
         _check_samples(journal, slots)
         if len(journal.samples) < len(slots):
             with profiler.session():
@@ -108,7 +108,7 @@ def _slots(keys: Sequence[str], protocol: Protocol) -> Iterator[tuple[int, str, 
             yield number, key, False
 
 
-def _check_samples(journal: Journal, slots: Sequence[tuple[int, str, bool]]) -> None:
+def _check_samples(journal: Samples, slots: Sequence[tuple[int, str, bool]]) -> None:
     """Make sure that the samples on disk are the beginning of the schedule."""
     for number, sample in enumerate(journal.samples):
         if number >= len(slots) or slots[number] != (sample.round, sample.item, sample.sentinel):
@@ -122,7 +122,7 @@ def _run(
     profiler: Profiler,
     subjects: Sequence[Subject],
     slots: Sequence[tuple[int, str, bool]],
-    journal: Journal,
+    journal: Samples,
     protocol: Protocol,
     progress: Progress,
     clock: Clock,
@@ -146,7 +146,7 @@ def _run(
         )
 
 
-def _timings(journal: Journal) -> Timings:
+def _timings(journal: Samples) -> Timings:
     at_s, timings = -math.inf, []
     for sample in journal.samples:
         at_s = max(at_s, datetime.fromisoformat(sample.at).timestamp())

@@ -94,5 +94,5 @@ def _provenance(plan: Plan) -> list[str]:
     return [
         f"Latencies: {origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}. {origin.table_source}.",
         f"Score: {origin.score} ({origin.score_digest[7:19]}), {origin.score_statement}.",
-        f"Made by s2search {origin.s2search} with {origin.latency_model} and {origin.solver}.",
+        f"Made by s2search {origin.s2search} with {origin.latency_model_label} and {origin.solver_label}.",
     ]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
+from s2search.document import as_json
 
 if TYPE_CHECKING:
     from s2search.streaming.pipeline import Chunk, ChunkTimes
@@ -107,7 +107,7 @@ class StreamReport:
 
     def to_json(self) -> str:
         """Return the summary as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self.summary()), indent=2).decode() + "\n"
+        return as_json(self.summary())
 
 
 def stream_text(report: StreamReport, out: Path, *, caveat: str = "") -> RenderableType:

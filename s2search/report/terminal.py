@@ -254,5 +254,5 @@ def _origin(plan: Plan) -> str:
         f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; "
         f"latency {latency}, bytes {memory}\n"
         f"{plan.scenario}, {plan.video}, {plan.frames} latent frames, {plan.precision}, {plan.compute_unit}; "
-        f"{origin.latency_model}, {origin.solver}"
+        f"{origin.latency_model_label}, {origin.solver_label}"
     )

@@ -23,7 +23,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.document import read_json
+from s2search.document import as_json, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import video_size
 from s2search.tables.card import SCHEMA, Card
@@ -248,7 +248,7 @@ def write_folder(folder: Path, card: object, rows: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             new_card, new_rows = Path(scratch, "card.json"), Path(scratch, "table.csv")
-            new_card.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+            new_card.write_text(as_json(card), encoding="utf-8")
             new_rows.write_text(rows, encoding="utf-8", newline="")
             shutil.move(new_rows, folder / "table.csv")
             shutil.move(new_card, folder / "card.json")  # last: a folder with a card is a whole table

@@ -9,12 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from s2search.document import write_text
+from s2search.document import Document
 
 SCHEMA: Literal["s2search.verification/1"] = "s2search.verification/1"
 REPORT = "report.json"
@@ -65,7 +62,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Document):
     """All results of one package; the content of its report.json.
 
     Attributes:
@@ -89,14 +86,6 @@ class Verification:
     plan_digest: str | None
     environment: dict[str, str]
     checks: tuple[CheckResult, ...]
-
-    def to_json(self) -> str:
-        """Return it as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON, all or nothing."""
-        write_text(path, self.to_json())
 
 
 def keeps_promise(checks: Iterable[CheckResult]) -> bool:

@@ -21,7 +21,7 @@ from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.mil.program import Program
 from s2search.network.network import S2DiT
-from s2search.precision.documents import Choice, PrecisionPlan, noise_db
+from s2search.precision.documents import PrecisionChoice, PrecisionPlan, noise_db
 from s2search.precision.part import PartPrecision
 from s2search.preset import Preset
 from s2search.verification.expected import difference
@@ -160,7 +160,7 @@ def precision_plan(path, model, parts):
         asked="at least 25 dB",
         palette="uniform",
         rest_bytes=1,
-        parts={part: Choice(precision=label, bytes=1, noise=1e-3) for part, label in parts.items()},
+        parts={part: PrecisionChoice(precision=label, bytes=1, noise=1e-3) for part, label in parts.items()},
         weight_bytes=1,
         predicted_db=25.0,
         optimal=True,
