@@ -30,6 +30,8 @@ import sys
 from importlib.machinery import PathFinder
 
 class OnlyTheCore:
+    find_distributions = PathFinder.find_distributions
+
     @staticmethod
     def find_spec(name, path=None, target=None):
         return None if name in {HIDDEN!r} else PathFinder.find_spec(name, path)
