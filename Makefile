@@ -55,6 +55,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/vulture
 
 docs: .venv/installed  ## the pages as HTML; every warning, such as a broken link, is an error
 	$(BIN)/sphinx-build -q -W --keep-going -n -b html docs docs/_build/html

@@ -1,17 +1,46 @@
-"""JSON files with a schema, read into their dataclass and nothing else."""
+"""JSON files with a schema: written from their dataclass, and read into it and nothing else."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from s2search.errors import InputError, UnknownNameError
 
 _T = TypeVar("_T")
+
+
+class Document:
+    """A dataclass that has a file form: indented JSON of its fields."""
+
+    json_indent: ClassVar[int] = 2
+
+    def to_json(self) -> str:
+        """Return the content of the file."""
+        return as_json(self, indent=self.json_indent)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, all or nothing.
+
+        Raises:
+            InputError: It cannot be written there.
+        """
+        write_text(Path(path), self.to_json())
+
+
+def as_json(value: Any, *, indent: int = 2) -> str:
+    """Return a value as indented JSON that ends its last line.
+
+    >>> print(as_json({"depth": 28}), end="")
+    {
+      "depth": 28
+    }
+    """
+    return msgspec.json.format(msgspec.json.encode(value), indent=indent).decode() + "\n"
 
 
 def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: type[InputError] = InputError) -> _T:

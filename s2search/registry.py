@@ -81,7 +81,16 @@ class Plugin:
     @property
     def label(self) -> str:
         """The plugin as people write it: its name, with the options that are not the defaults."""
-        return f"{self.name}[{text}]" if (text := self.options_text) else self.name
+        return label_of(self.name, self.options_text)
+
+
+def label_of(name: str, options_text: str) -> str:
+    """Write a plugin's name with its options.
+
+    >>> label_of("lcha", "gate=false"), label_of("lcha", "")
+    ('lcha[gate=false]', 'lcha')
+    """
+    return f"{name}[{options_text}]" if options_text else name
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -57,3 +59,34 @@ def test_every_plugin_family_has_a_contract_and_a_room() -> None:
     from s2search.registry import FAMILIES
 
     assert set(groups) == set(FAMILIES)
+
+
+#: Class names that stand for two things, and why they still do. No name is added here.
+DOUBLE = {
+    "Journal",  # a kit's runner stands alone and brings its own
+    "Part",  # of a model; of a package of components
+    "ScenarioName",  # an option of two commands
+}
+
+
+def public_classes() -> Counter[str]:
+    return Counter(
+        node.name
+        for path in tracked_files()
+        if path.suffix == ".py" and (path.parts[0] == "s2search" or path.parts[:2] == ("blocks", "s2search_blocks"))
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+
+def test_no_public_class_name_stands_for_two_things() -> None:
+    assert {name for name, count in public_classes().items() if count > 1} <= DOUBLE
+
+
+def test_a_name_that_no_longer_stands_for_two_things_leaves_the_list_of_exceptions() -> None:
+    assert {name for name, count in public_classes().items() if count > 1} >= DOUBLE
+
+
+def test_the_package_has_at_most_thirteen_files_at_its_root() -> None:
+    files = [path.name for path in tracked_files() if path.parts[0] == "s2search" and len(path.parts) == 2]
+    assert len(files) <= 13, files

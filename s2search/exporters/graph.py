@@ -1,7 +1,6 @@
 """From a module of torch to a graph of ATen operators that other runtimes take: what they refuse is rewritten, exactly.
 
-Profilers, the phone kit and exporters all start here, so that what is timed is what is shipped. `Traced.parity_db` says
-how near the graph comes to the eager module on the same inputs.
+Profilers, the phone kit and exporters all start here, so that what is timed is what is shipped.
 
 Axes: B batch  C channels  T frames  H W rows and columns  O frames of a convolution's output  r c kernel rows, columns
 """
@@ -11,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,53 +18,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from s2search.decibels import snr_db
-from s2search.errors import CheckError
 from s2search.mil.library import quiet
 
 LEAST_PARITY_DB = 90.0  # float32 against float32: what is left is rounding
 _LEAST_LARGEST = 2.0**-14  # the smallest normal number of float16
 _aten = torch.ops.aten
 _VIEWS = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Traced:
-    """A module as a graph of ATen operators, and how near it comes to the module.
-
-    Attributes:
-        program: Takes the arguments in their order.
-        names: The arguments' names.
-        parity_db: Signal-to-noise ratio of its outputs against the eager module's, both float32, in decibels.
-    """
-
-    program: ExportedProgram
-    names: tuple[str, ...]
-    parity_db: float
-
-
-@torch.no_grad()
-def trace(module: nn.Module, arguments: Mapping[str, Tensor]) -> Traced:
-    """Export a module for given inputs, with depthwise 3-D convolutions rewritten.
-
-    Args:
-        module: Takes the arguments by position; it is left as it was.
-        arguments: Contiguous float32 inputs of at most five axes, by the names that they shall have in Core ML.
-
-    Raises:
-        CheckError: The traced program does not give what the module gives.
-    """
-    inputs = tuple(arguments.values())
-    program = exported(banded(module, inputs), inputs, decompositions())
-    parity_db = snr_db(module(*inputs), program.module()(*inputs))
-    if not parity_db >= LEAST_PARITY_DB:
-        raise CheckError(
-            f"the traced {type(module).__name__} comes within {parity_db:.1f} dB of the module",
-            allowed=f"at least {LEAST_PARITY_DB:.0f} dB",
-            remedy="this is a fault of the conversion: report it",
-            parity_db=parity_db,
-        )
-    return Traced(program=program, names=tuple(arguments), parity_db=parity_db)
 
 
 class BandedConv2d(nn.Module):

@@ -22,11 +22,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
-import msgspec
-
 from s2search import registry
 from s2search.block import Precision, Stream, Window
-from s2search.document import read_json, write_text
+from s2search.document import as_json, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
 from s2search.preset import video_size
@@ -210,7 +208,7 @@ def write_manifest(folder: Path, manifest: Manifest, progress: Progress = _quiet
     weight_bytes = sum(file.bytes for file in files if PurePosixPath(file.path).parts[0] != SOURCE)
     sizes = dataclasses.replace(manifest.sizes, weight_bytes=weight_bytes)
     manifest = dataclasses.replace(manifest, files=files, sizes=sizes)
-    write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
+    write_text(folder / MANIFEST, as_json(manifest, indent=1))
     return Package(folder=folder, manifest=manifest)
 
 

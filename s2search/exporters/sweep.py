@@ -8,12 +8,8 @@ parts add up, by which precisions are chosen.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +31,9 @@ from s2search.exporters.quantised import (
     weights_digest,
 )
 from s2search.exporters.step import StepShape
+from s2search.journal import open_journal
 from s2search.network.network import S2DiT
-from s2search.precision.documents import Choice, Mixture, Palette, PartChoices, Sensitivity, noise_db
+from s2search.precision.documents import Mixture, Palette, PartChoices, PrecisionChoice, Sensitivity, noise_db
 from s2search.precision.part import PartPrecision, parts_in_order
 
 #: What is on offer unless the user says otherwise.
@@ -103,14 +100,15 @@ def sweep(
     parts = parts_in_order(matrices(model))
     singles = {f"{part} {label}": {part: label} for part in parts for label in asked.precisions}
     trials = singles | {f"mixture {i}": drawn for i, drawn in enumerate(_drawn(parts, asked))}
-    with _journal(journal_path(out), _heading(model, asked)) as journal:
-        figures = _Figures(model, asked, shape)
+    with open_journal(journal_path(out), _heading(model, asked), _Figure, of="sweep") as journal:
+        figures, noise = _Figures(model, asked, shape), {figure.key: figure.noise for figure in journal.lines}
         for done, (key, trial) in enumerate(trials.items()):
             progress(done, len(trials), key)
-            if key not in journal.noise:
-                journal.append(key, figures.noise(trial))
+            if key not in noise:
+                noise[key] = figures.noise(trial)
+                journal.append(_Figure(key, noise[key]))
         progress(len(trials), len(trials), "")
-        found = _sensitivity(model, asked, shape, parts, journal.noise)
+        found = _sensitivity(model, asked, shape, parts, noise)
         found.save(out)
         journal_path(out).unlink()
     return found
@@ -156,7 +154,7 @@ def _sensitivity(
             part=part,
             block=blocks.get(part, ""),
             choices=tuple(
-                Choice(
+                PrecisionChoice(
                     precision=label,
                     bytes=part_bytes(model, part, PartPrecision.parse(label)),
                     noise=noise[f"{part} {label}"],
@@ -188,55 +186,10 @@ def _sensitivity(
 
 
 class _Figure(msgspec.Struct, frozen=True):
+    """A line of the journal."""
+
     key: str
     noise: float
-
-
-class _Journal:
-    """The figures found so far, by key; one JSON line each, synced."""
-
-    def __init__(self, file: FileIO, noise: dict[str, float]) -> None:
-        self._file, self.noise = file, noise
-
-    def append(self, key: str, noise: float) -> None:
-        _write_line(self._file, msgspec.json.encode(_Figure(key, noise)))
-        self.noise[key] = noise
-
-
-@contextmanager
-def _journal(path: Path, heading: dict[str, Any]) -> Iterator[_Journal]:
-    """Make a journal, or go on with it; no other process can meanwhile."""
-    with FileIO(path, "a+") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            problem = f"another process is sweeping into {str(path)!r}"
-            raise InputError(problem, remedy="let it finish, or stop it") from None
-        first = msgspec.json.encode(heading)
-        file.seek(0)
-        content = file.readall() or b""
-        whole = content[: content.rfind(b"\n") + 1]
-        file.truncate(len(whole))  # a torn last line
-        head, *lines = whole.splitlines() or [first]
-        if head != first:
-            raise InputError(
-                f"{str(path)!r} belongs to another sweep",
-                remedy="repeat the command that started it, or remove the file",
-            )
-        try:
-            figures = [msgspec.json.decode(line, type=_Figure) for line in lines]
-        except msgspec.DecodeError as error:
-            raise InputError(f"{str(path)!r} is damaged: {error}", remedy="remove it, and sweep again") from error
-        if not whole:
-            _write_line(file, first)
-        yield _Journal(file, {figure.key: figure.noise for figure in figures})
-
-
-def _write_line(file: FileIO, line: bytes) -> None:
-    left = line + b"\n"
-    while left:
-        left = left[file.write(left) :]
-    os.fsync(file.fileno())
 
 
 def _heading(model: S2DiT, asked: PrecisionSweep) -> dict[str, Any]:

@@ -29,11 +29,11 @@ from s2search.kit.manifest import (
     MANIFEST,
     ComputeUnits,
     Input,
+    KitManifest,
+    KitPackage,
     KitProtocol,
     KitRow,
     KnownTable,
-    Manifest,
-    Package,
     Shots,
     Strict,
     digest_of,
@@ -41,7 +41,7 @@ from s2search.kit.manifest import (
     ordered,
 )
 from s2search.kit.readme import readme
-from s2search.kit.shots import Choice
+from s2search.kit.shots import ShotChoice
 from s2search.measurement.base import Item
 from s2search.measurement.schedule import sentinel_of
 from s2search.registry import own_version
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 KitPrecision = Literal["float16", "w4a16"]
 PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)
-COMPUTE_UNITS: tuple[ComputeUnits, ...] = get_args(ComputeUnits)
 
 #: Is told how many packages are done, of how many, and what comes next.
 Progress = Callable[[int, int, str], None]
@@ -67,7 +66,7 @@ class Built(Strict, frozen=True, kw_only=True):
     """The note of a finished package."""
 
     made_of: dict[str, str]
-    package: Package
+    package: KitPackage
     state_bytes: int
     peak_bytes: int
 
@@ -81,9 +80,9 @@ def build(
     compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
     form: Form | None = None,
     protocol: KitProtocol | None = None,
-    choice: Choice | None = None,
+    choice: ShotChoice | None = None,
     progress: Progress = lambda done, total, label: None,
-) -> Manifest:
+) -> KitManifest:
     """Make a kit's folder, or finish one.
 
     Args:
@@ -180,7 +179,7 @@ def _bits(item: Item) -> tuple[dict[str, int], int]:
     return ({}, 8) if item.role in ("switch", "fixed") else (_TEXT_WEIGHTS, 4)
 
 
-def _store(out: Path, converted: CoreMLItem) -> Package:
+def _store(out: Path, converted: CoreMLItem) -> KitPackage:
     """Save a package under its digest, unless an equal one is there."""
     from s2search.exporters.coreml.contents import read_contents
 
@@ -199,7 +198,7 @@ def _store(out: Path, converted: CoreMLItem) -> Package:
     if not (out / path).exists():
         partial.rename(out / path)
         weights = out / path / _WEIGHTS
-    return Package(
+    return KitPackage(
         digest=digest,
         path=path,
         weight_bytes=weights.stat().st_size if weights.exists() else 0,
@@ -254,8 +253,8 @@ def _manifest(
     compute_units: Sequence[ComputeUnits],
     form: Form,
     protocol: KitProtocol,
-    choice: Choice | None,
-) -> Manifest:
+    choice: ShotChoice | None,
+) -> KitManifest:
     rows = [
         _row(number, item, precision, units, built[item.key, precision])
         for number, (units, precision, item) in enumerate(
@@ -270,7 +269,7 @@ def _manifest(
     }
     groups = grouped(rows, sentinel, resident_bytes, protocol.resident_bytes)
     packages = {note.package.digest: note.package for note in built.values()}
-    return Manifest(
+    return KitManifest(
         code_version=f"s2search {own_version()}",
         preset=preset,
         converter=_converter(),
@@ -286,7 +285,7 @@ def _manifest(
     )
 
 
-def _shots(choice: Choice, rows: Sequence[KitRow]) -> Shots:
+def _shots(choice: ShotChoice, rows: Sequence[KitRow]) -> Shots:
     return Shots(
         shots=choice.shots,
         known=[KnownTable(name=table.name, digest=table.digest) for table in choice.known],

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from s2search.errors import InputError
-from s2search.kit.manifest import Manifest, read_manifest
-from s2search.kit.results import Failed, Results, Sample
+from s2search.kit.manifest import KitManifest, read_manifest
+from s2search.kit.results import FailedLine, Results, SampleLine
 from s2search.kit.sustained import seconds_of, sustained_samples
 from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
 from s2search.measurement.correction import Timing, correct
@@ -72,7 +72,7 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingeste
     return Ingested(tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks))
 
 
-def _cold(manifest: Manifest, results: Results) -> Run:
+def _cold(manifest: KitManifest, results: Results) -> Run:
     missing, usable = _usable(manifest, results)
     return Run(
         suffix="",
@@ -84,7 +84,7 @@ def _cold(manifest: Manifest, results: Results) -> Run:
     )
 
 
-def _broken_load(manifest: Manifest, results: Results) -> list[str]:
+def _broken_load(manifest: KitManifest, results: Results) -> list[str]:
     """Say why there is no sustained table, where the sentinel failed under load and so ties no groups together."""
     failed = results.given_up.get(manifest.sentinel)
     if manifest.protocol.sustained_s is None or failed is None:
@@ -92,7 +92,7 @@ def _broken_load(manifest: Manifest, results: Results) -> list[str]:
     return [f"no sustained table: the sentinel {manifest.rows[manifest.sentinel].label}: {_reason(failed)}"]
 
 
-def _sustained(manifest: Manifest, results: Results, cold: Run) -> Run:
+def _sustained(manifest: KitManifest, results: Results, cold: Run) -> Run:
     failed = results.given_up
     usable = sustained_samples(manifest, results, failed)
     correction = correct(_timings(manifest, usable))
@@ -116,7 +116,7 @@ def _sustained(manifest: Manifest, results: Results, cold: Run) -> Run:
     )
 
 
-def _usable(manifest: Manifest, results: Results) -> tuple[list[Missing], list[Sample]]:
+def _usable(manifest: KitManifest, results: Results) -> tuple[list[Missing], list[SampleLine]]:
     """Return the rows that are in no table, and the samples of all others that were not taken too hot."""
     sampled = {sample.slot for sample in results.samples}
     unsampled = {slot.row for slot in manifest.order if slot.slot not in sampled}
@@ -146,11 +146,11 @@ def _usable(manifest: Manifest, results: Results) -> tuple[list[Missing], list[S
     return missing, [sample for sample in cool if sample.row not in gone]
 
 
-def _reason(line: Failed) -> str:
+def _reason(line: FailedLine) -> str:
     return f"{line.reason.replace('_', ' ')} ({line.stage}): {line.message}"
 
 
-def _timings(manifest: Manifest, samples: Sequence[Sample]) -> list[Timing]:
+def _timings(manifest: KitManifest, samples: Sequence[SampleLine]) -> list[Timing]:
     """Return samples for the correction. A clock that is set back in between stands still instead."""
     timings, last_s = [], -math.inf
     for sample in samples:

@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.document import as_json
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.tables.row import Role
@@ -84,7 +86,7 @@ class Input(Strict, frozen=True, kw_only=True):
     high: float
 
 
-class Package(Strict, frozen=True, kw_only=True):
+class KitPackage(Strict, frozen=True, kw_only=True):
     """A Core ML package of the kit.
 
     Attributes:
@@ -125,12 +127,12 @@ class KitRow(Strict, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The row as people write it."""
-        part = f"{self.part}[{self.options}]" if self.options else self.part
+        part = registry.label_of(self.part, self.options)
         part = f"{part} commit" if self.role == "commit" else part
         return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
 
 
-class Slot(Strict, frozen=True, kw_only=True):
+class KitSlot(Strict, frozen=True, kw_only=True):
     """One place in the order: which row is sampled, and whether as the sentinel."""
 
     slot: int
@@ -163,7 +165,7 @@ class Shots(Strict, frozen=True, kw_only=True):
     foretold: list[str]
 
 
-class Manifest(Strict, frozen=True, kw_only=True):
+class KitManifest(Strict, frozen=True, kw_only=True):
     """The whole campaign of a kit; `shots` is left out where all blocks are timed.
 
     Attributes:
@@ -179,23 +181,23 @@ class Manifest(Strict, frozen=True, kw_only=True):
     layout: Layout | msgspec.UnsetType = msgspec.UNSET
     state: StateKeeper | msgspec.UnsetType = msgspec.UNSET
     protocol: KitProtocol
-    packages: list[Package]
+    packages: list[KitPackage]
     rows: list[KitRow]
     sentinel: int
     groups: list[list[int]]
-    order: list[Slot]
+    order: list[KitSlot]
     shots: Shots | msgspec.UnsetType = msgspec.UNSET
 
-    def package(self, row: KitRow) -> Package:
+    def package(self, row: KitRow) -> KitPackage:
         """Return the package of a row."""
         return next(package for package in self.packages if package.digest == row.package)
 
     def to_json(self) -> bytes:
         """Return manifest.json."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        return as_json(self, indent=1).encode()
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, str]:
+def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     """Return a kit's manifest and its digest, which results refer to.
 
     Raises:
@@ -204,7 +206,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
-        return msgspec.json.decode(content, type=Manifest), digest_of(content)
+        return msgspec.json.decode(content, type=KitManifest), digest_of(content)
     except OSError as error:
         raise InputError(
             f"there is no kit in {str(folder)!r}: {MANIFEST} cannot be read ({error.strerror})",
@@ -243,16 +245,16 @@ def grouped(
     return groups
 
 
-def ordered(groups: Sequence[Sequence[int]], sentinel: int, protocol: KitProtocol) -> list[Slot]:
+def ordered(groups: Sequence[Sequence[int]], sentinel: int, protocol: KitProtocol) -> list[KitSlot]:
     """Return the order of all samples: group after group, and in each round after round.
 
     >>> [slot.row for slot in ordered([[0, 1], [2]], 0, KitProtocol(rounds=3, sentinel_every=1, seed=1))][:4]
     [0, 0, 0, 1]
     """
-    rng, order = random.Random(protocol.seed), list[Slot]()
+    rng, order = random.Random(protocol.seed), list[KitSlot]()
 
     def add(**fields: Any) -> None:
-        order.append(Slot(slot=len(order), **fields))
+        order.append(KitSlot(slot=len(order), **fields))
 
     for group, rows in enumerate(groups):
         for number in range(protocol.rounds):

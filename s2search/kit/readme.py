@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UnsetType
 
 from s2search.cost import format_bytes
-from s2search.kit.manifest import Manifest
+from s2search.kit.manifest import KitManifest
 
 # Estimates for a first visit, not measurements: no phone was at hand when they were written.
 _FIRST_LOAD_S = 20.0
@@ -48,7 +48,7 @@ runner was tested against imitations of Apple's tools. If a step fails, its whol
 """
 
 
-def readme(manifest: Manifest) -> str:
+def readme(manifest: KitManifest) -> str:
     """Return a kit's README."""
     cold_s, steady_s, sustained_s = _expected_seconds(manifest)
     return _TEXT.format(
@@ -71,13 +71,13 @@ def readme(manifest: Manifest) -> str:
     )
 
 
-def _form_text(manifest: Manifest) -> str:
+def _form_text(manifest: KitManifest) -> str:
     if isinstance(manifest.layout, UnsetType) or isinstance(manifest.state, UnsetType):
         return ""
     return f"The packages have the form of `--exporter 'coreml[layout={manifest.layout},state={manifest.state}]'`.\n"
 
 
-def _shots_text(manifest: Manifest) -> str:
+def _shots_text(manifest: KitManifest) -> str:
     if isinstance(manifest.shots, UnsetType):
         return ""
     model = f"transfer[known={'+'.join(table.name for table in manifest.shots.known)}]"
@@ -87,7 +87,7 @@ def _shots_text(manifest: Manifest) -> str:
     )
 
 
-def _load_text(manifest: Manifest) -> str:
+def _load_text(manifest: KitManifest) -> str:
     seconds, groups = manifest.protocol.sustained_s, len(manifest.groups)
     if seconds is None:
         return ""
@@ -99,12 +99,12 @@ one, and beside it `<device>.coreml.<precision>.sustained`.
 """
 
 
-def expected_minutes(manifest: Manifest) -> float:
+def expected_minutes(manifest: KitManifest) -> float:
     """Return an estimate for the whole campaign, in minutes."""
     return (sum(_expected_seconds(manifest)) + _SET_UP_S) / 60
 
 
-def _expected_seconds(manifest: Manifest) -> tuple[float, float, float]:
+def _expected_seconds(manifest: KitManifest) -> tuple[float, float, float]:
     """Return estimates for the cold, the steady and the sustained part, in seconds."""
     protocol, rows = manifest.protocol, len(manifest.rows)
     loads_s = _FIRST_LOAD_S + (protocol.cold_loads - 1) * (_LATER_LOAD_S + _ROUND_TRIP_S)

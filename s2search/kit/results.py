@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from s2search.errors import InputError
-from s2search.kit.manifest import Manifest
+from s2search.kit.manifest import KitManifest
 
 RESULTS_SCHEMA: Literal["s2search.kit_results/1"] = "s2search.kit_results/1"
 Thermal = Literal["nominal", "fair", "serious", "critical"]
@@ -25,19 +25,23 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
+def _kind(name: str) -> str:
+    return name.removesuffix("Line").lower()
+
+
+class ResultLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=_kind, forbid_unknown_fields=True):
     """One line; `at` is the time in UTC, ISO 8601."""
 
     at: Time
 
 
-class PhoneLine(Line, frozen=True, kw_only=True):
+class PhoneLine(ResultLine, frozen=True, kw_only=True):
     """A line of the loop on the phone: the n-th, from 1."""
 
     n: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Campaign(Line, frozen=True, kw_only=True):
+class CampaignLine(ResultLine, frozen=True, kw_only=True):
     """The first line: which kit, on which phone, with which Mac. The phone is known by a hash of its identifier."""
 
     schema: Literal["s2search.kit_results/1"] = RESULTS_SCHEMA
@@ -50,13 +54,13 @@ class Campaign(Line, frozen=True, kw_only=True):
     tools: dict[str, str]
 
 
-class Attempt(Line, frozen=True, kw_only=True):
+class AttemptLine(ResultLine, frozen=True, kw_only=True):
     """coremltools begins with a row; an attempt without a result tells that it died or hung."""
 
     row: Count
 
 
-class Cold(Line, frozen=True, kw_only=True):
+class ColdLine(ResultLine, frozen=True, kw_only=True):
     """Times by coremltools: loads, and predictions that each went through files; the first one is the coldest."""
 
     row: Count
@@ -64,7 +68,7 @@ class Cold(Line, frozen=True, kw_only=True):
     predict_ms: list[Ms]
 
 
-class Placement(Line, frozen=True, kw_only=True):
+class PlacementLine(ResultLine, frozen=True, kw_only=True):
     """Where Core ML means to run a row: operations by their preferred compute device.
 
     `elsewhere` lists types of operations that are not on the device that most prefer, with their number. A time per
@@ -76,7 +80,7 @@ class Placement(Line, frozen=True, kw_only=True):
     elsewhere: dict[str, Count]
 
 
-class Session(PhoneLine, frozen=True, kw_only=True):
+class SessionLine(PhoneLine, frozen=True, kw_only=True):
     """The loop was started; `crashed` if the launch before died while the phone was connected."""
 
     kit: str
@@ -89,13 +93,13 @@ class Session(PhoneLine, frozen=True, kw_only=True):
     crashed: bool
 
 
-class Loading(PhoneLine, frozen=True, kw_only=True):
+class LoadingLine(PhoneLine, frozen=True, kw_only=True):
     """The loop begins to load a row; if nothing follows, it died of that."""
 
     row: Count
 
 
-class Ready(PhoneLine, frozen=True, kw_only=True):
+class ReadyLine(PhoneLine, frozen=True, kw_only=True):
     """A row is loaded and has settled: after how many predictions, and how many make one sample."""
 
     row: Count
@@ -105,7 +109,7 @@ class Ready(PhoneLine, frozen=True, kw_only=True):
     repetitions: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Sample(PhoneLine, frozen=True, kw_only=True):
+class SampleLine(PhoneLine, frozen=True, kw_only=True):
     """The milliseconds of one prediction, the mean of a row's repetitions; thermal state before and after."""
 
     slot: Count
@@ -117,13 +121,13 @@ class Sample(PhoneLine, frozen=True, kw_only=True):
     thermal_after: Thermal
 
 
-class Heating(PhoneLine, frozen=True, kw_only=True):
+class HeatingLine(PhoneLine, frozen=True, kw_only=True):
     """Sustained load of a group begins, or begins anew: what was taken before a break does not count."""
 
     group: Count
 
 
-class Hot(PhoneLine, frozen=True, kw_only=True):
+class HotLine(PhoneLine, frozen=True, kw_only=True):
     """A sample under sustained load: in a slot of its group's order, which is gone through for the `lap`-th time."""
 
     slot: Count
@@ -135,14 +139,14 @@ class Hot(PhoneLine, frozen=True, kw_only=True):
     thermal_after: Thermal
 
 
-class Heated(PhoneLine, frozen=True, kw_only=True):
+class HeatedLine(PhoneLine, frozen=True, kw_only=True):
     """Sustained load of a group has lasted long enough, without a break."""
 
     group: Count
     seconds: Annotated[float, msgspec.Meta(gt=0)]
 
 
-class Pause(PhoneLine, frozen=True, kw_only=True):
+class PauseLine(PhoneLine, frozen=True, kw_only=True):
     """The phone was too hot: how long the loop waited, and what it had become by then."""
 
     thermal: Thermal
@@ -150,7 +154,7 @@ class Pause(PhoneLine, frozen=True, kw_only=True):
     thermal_after: Thermal
 
 
-class Failed(Line, frozen=True, kw_only=True):
+class FailedLine(ResultLine, frozen=True, kw_only=True):
     """A row that cannot be measured, and why; `n` only where the phone says so."""
 
     row: Count
@@ -160,25 +164,25 @@ class Failed(Line, frozen=True, kw_only=True):
     n: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-class Done(PhoneLine, frozen=True, kw_only=True):
+class DoneLine(PhoneLine, frozen=True, kw_only=True):
     """The loop came to the end of the order."""
 
 
 AnyLine = (
-    Campaign
-    | Attempt
-    | Cold
-    | Placement
-    | Session
-    | Loading
-    | Ready
-    | Sample
-    | Heating
-    | Hot
-    | Heated
-    | Pause
-    | Failed
-    | Done
+    CampaignLine
+    | AttemptLine
+    | ColdLine
+    | PlacementLine
+    | SessionLine
+    | LoadingLine
+    | ReadyLine
+    | SampleLine
+    | HeatingLine
+    | HotLine
+    | HeatedLine
+    | PauseLine
+    | FailedLine
+    | DoneLine
 )
 
 
@@ -189,26 +193,26 @@ class Results:
     Groups in `stretches` were under sustained load long enough.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, kit_digest: str) -> None:
+    def __init__(self, path: Path, manifest: KitManifest, kit_digest: str) -> None:
         self.path = path
         self.lines = _read(path)
         self.campaign = self._campaign(kit_digest)
         self._check(manifest)
         self.failed = dict(self._failures())
         self.given_up = {row: line for row, line in self._failures() if line.n or line.reason == "does_not_compile"}
-        self.cold = {line.row: line for line in self.lines if isinstance(line, Cold)}
-        self.placement = {line.row: line for line in self.lines if isinstance(line, Placement)}
-        self.ready = {line.row: line for line in self.lines if isinstance(line, Ready)}
-        self.sessions = [line for line in self.lines if isinstance(line, Session)]
-        self.samples = [line for line in self.lines if isinstance(line, Sample)]
+        self.cold = {line.row: line for line in self.lines if isinstance(line, ColdLine)}
+        self.placement = {line.row: line for line in self.lines if isinstance(line, PlacementLine)}
+        self.ready = {line.row: line for line in self.lines if isinstance(line, ReadyLine)}
+        self.sessions = [line for line in self.lines if isinstance(line, SessionLine)]
+        self.samples = [line for line in self.lines if isinstance(line, SampleLine)]
         self.stretches = self._stretches(manifest)
 
-    def _failures(self) -> list[tuple[int, Failed]]:
-        return [(line.row, line) for line in self.lines if isinstance(line, Failed)]
+    def _failures(self) -> list[tuple[int, FailedLine]]:
+        return [(line.row, line) for line in self.lines if isinstance(line, FailedLine)]
 
-    def _campaign(self, kit_digest: str) -> Campaign:
+    def _campaign(self, kit_digest: str) -> CampaignLine:
         first = self.lines[0] if self.lines else None
-        if not isinstance(first, Campaign):
+        if not isinstance(first, CampaignLine):
             raise InputError(f"{str(self.path)!r} does not begin with a campaign", remedy="bring back the whole file")
         if first.kit != kit_digest:
             raise InputError(
@@ -217,22 +221,22 @@ class Results:
             )
         return first
 
-    def _stretches(self, manifest: Manifest) -> dict[int, list[Hot]]:
+    def _stretches(self, manifest: KitManifest) -> dict[int, list[HotLine]]:
         """Return the samples of every group whose sustained load lasted long enough, since it last began."""
-        finished: dict[int, list[Hot]] = {}
-        begun: dict[int, list[Hot]] = {}
+        finished: dict[int, list[HotLine]] = {}
+        begun: dict[int, list[HotLine]] = {}
         for number, line in enumerate(self.lines, start=1):
-            if not isinstance(line, Heating | Hot | Heated):
+            if not isinstance(line, HeatingLine | HotLine | HeatedLine):
                 continue
             where = f"line {number} of {str(self.path)!r}"
             group = _group(line, manifest)
             if group is None:
                 raise InputError(f"{where} names a group or slot that the manifest does not have", remedy=_AGAIN)
-            if group in finished or (group not in begun and not isinstance(line, Heating)):
+            if group in finished or (group not in begun and not isinstance(line, HeatingLine)):
                 raise InputError(f"{where} does not belong to a sustained load that was started", remedy=_AGAIN)
-            if isinstance(line, Heating):
+            if isinstance(line, HeatingLine):
                 begun = {group: []}
-            elif isinstance(line, Hot):
+            elif isinstance(line, HotLine):
                 if begun[group] and (begun[group][-1].lap, begun[group][-1].slot) >= (line.lap, line.slot):
                     raise InputError(f"{where}: slot {line.slot} of lap {line.lap} is out of order", remedy=_AGAIN)
                 begun[group].append(line)
@@ -242,12 +246,12 @@ class Results:
                 raise InputError(f"{where} ends a sustained load without a sample", remedy=_AGAIN)
         return finished
 
-    def _check(self, manifest: Manifest) -> None:
+    def _check(self, manifest: KitManifest) -> None:
         n = 0
         slots: dict[int, int] = {}
         for number, line in enumerate(self.lines, start=1):
             where = f"line {number} of {str(self.path)!r}"
-            if number > 1 and isinstance(line, Campaign):
+            if number > 1 and isinstance(line, CampaignLine):
                 raise InputError(f"{where} begins another campaign", remedy="keep one campaign in one file")
             if (row := getattr(line, "row", 0)) >= len(manifest.rows):
                 raise InputError(f"{where} is of row {row}", allowed=f"below {len(manifest.rows)}", remedy=_AGAIN)
@@ -255,7 +259,7 @@ class Results:
                 if own != n + 1:
                     raise InputError(f"{where} is the phone's line {own} and follows its line {n}", remedy=_AGAIN)
                 n = own
-            if isinstance(line, Sample):
+            if isinstance(line, SampleLine):
                 planned = manifest.order[line.slot] if line.slot < len(manifest.order) else None
                 found = (line.round, line.row, line.sentinel)
                 if planned is None or found != (planned.round, planned.row, planned.sentinel):
@@ -268,9 +272,9 @@ class Results:
 _AGAIN = "restore the file as the runner left it"
 
 
-def _group(line: Heating | Hot | Heated, manifest: Manifest) -> int | None:
+def _group(line: HeatingLine | HotLine | HeatedLine, manifest: KitManifest) -> int | None:
     """Return the group that a line belongs to; None where the manifest has no such group or slot."""
-    if not isinstance(line, Hot):
+    if not isinstance(line, HotLine):
         return line.group if line.group < len(manifest.groups) else None
     planned = manifest.order[line.slot] if line.slot < len(manifest.order) else None
     agrees = planned is not None and (planned.row, planned.sentinel) == (line.row, line.sentinel)

@@ -19,7 +19,7 @@ from s2search.transfer.trust import expected_misfit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ShotChoice:
     """What is timed of a campaign, and what is left to be foretold from which tables."""
 
     shots: int
@@ -28,7 +28,7 @@ class Choice:
     known: tuple[LatencyTable, ...]
 
 
-def choose_items(items: Sequence[Item], shots: int, known: Sequence[LatencyTable]) -> Choice:
+def choose_items(items: Sequence[Item], shots: int, known: Sequence[LatencyTable]) -> ShotChoice:
     """Choose so many blocks at every scenario and shape; all other parts are kept.
 
     Args:
@@ -51,7 +51,7 @@ def choose_items(items: Sequence[Item], shots: int, known: Sequence[LatencyTable
         for place in places
         for item in _chosen([item for item in items if (item.scenario, item.shape) == place], shots, known)
     }
-    return Choice(
+    return ShotChoice(
         shots=shots,
         timed=tuple(item for item in items if item.role != "block" or item.key in chosen),
         foretold=tuple(item for item in items if item.role == "block" and item.key not in chosen),

@@ -12,12 +12,12 @@ from datetime import datetime
 import msgspec
 
 from s2search.errors import InputError
-from s2search.kit.manifest import Manifest
-from s2search.kit.results import Hot, Results, Sample
+from s2search.kit.manifest import KitManifest
+from s2search.kit.results import HotLine, Results, SampleLine
 from s2search.measurement.schedule import steady_round
 
 
-def sustained_samples(manifest: Manifest, results: Results, failed: Collection[int]) -> list[Sample]:
+def sustained_samples(manifest: KitManifest, results: Results, failed: Collection[int]) -> list[SampleLine]:
     """Return the samples that count, group after group; none where the kit asks for no sustained load.
 
     Raises:
@@ -46,15 +46,15 @@ def seconds_of(at: str) -> float:
         raise InputError(f"{at!r} is no time", remedy="restore the file as the runner left it") from None
 
 
-def _last_third(manifest: Manifest, stretch: Sequence[Hot], failed: Collection[int]) -> list[Sample]:
+def _last_third(manifest: KitManifest, stretch: Sequence[HotLine], failed: Collection[int]) -> list[SampleLine]:
     samples = [_sample(manifest, hot) for hot in _forward(stretch)]
     first = steady_round(samples)
     return [sample for sample in samples if sample.round >= first and sample.row not in failed]
 
 
-def _forward(stretch: Sequence[Hot]) -> list[Hot]:
+def _forward(stretch: Sequence[HotLine]) -> list[HotLine]:
     """Return samples whose clock never runs back: where it was set back, it stands still instead."""
-    forward, last_s = list[Hot](), -math.inf
+    forward, last_s = list[HotLine](), -math.inf
     for hot in stretch:
         at_s = seconds_of(hot.at)
         forward.append(hot if at_s >= last_s else msgspec.structs.replace(hot, at=forward[-1].at))
@@ -62,9 +62,9 @@ def _forward(stretch: Sequence[Hot]) -> list[Hot]:
     return forward
 
 
-def _sample(manifest: Manifest, hot: Hot) -> Sample:
+def _sample(manifest: KitManifest, hot: HotLine) -> SampleLine:
     """Return a sample whose round counts through all laps."""
-    return Sample(
+    return SampleLine(
         at=hot.at,
         n=hot.n,
         slot=hot.slot,

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import UnsetType
 
 from s2search.exporters.coreml.form import Form
-from s2search.kit.manifest import KitRow, Manifest, digest_of
-from s2search.kit.results import Hot, Results, Sample
+from s2search.kit.manifest import KitManifest, KitRow, digest_of
+from s2search.kit.results import HotLine, Results, SampleLine
 from s2search.measurement.base import Device
 from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
@@ -49,14 +49,14 @@ class Run:
 
     suffix: str
     mode: str
-    taken: Sequence[Sample | Hot]
-    usable: Sequence[Sample]
+    taken: Sequence[SampleLine | HotLine]
+    usable: Sequence[SampleLine]
     correction: Correction
     missing: Sequence[Missing]
     cold: Run | None = None
 
 
-def tables_of(manifest: Manifest, results: Results, run: Run) -> tuple[LatencyTable, ...]:
+def tables_of(manifest: KitManifest, results: Results, run: Run) -> tuple[LatencyTable, ...]:
     """Return one table per precision that has a block."""
     gone = {entry.row.id for entry in run.missing}
     tables = []
@@ -74,7 +74,7 @@ def tables_of(manifest: Manifest, results: Results, run: Run) -> tuple[LatencyTa
     return tuple(tables)
 
 
-def _row(manifest: Manifest, results: Results, row: KitRow, run: Run) -> Row:
+def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
     times: ItemTimes = run.correction.items[row.label]
     own = [(place, sample) for place, sample in enumerate(run.usable) if sample.row == row.id]
     return Row(
@@ -114,7 +114,7 @@ def _placement_text(results: Results, row: KitRow) -> str:
     return "operations: " + ", ".join(f"{device} {count}" for device, count in counts)
 
 
-def _card(manifest: Manifest, results: Results, kept: Sequence[KitRow], run: Run) -> Card:
+def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: Run) -> Card:
     campaign, correction = results.campaign, run.correction
     protocol = {name: getattr(manifest.protocol, name) for name in manifest.protocol.__struct_fields__}
     if protocol["sustained_s"] is None:
@@ -225,25 +225,25 @@ def _facts(results: Results) -> dict[str, Any]:
     }
 
 
-def _form(manifest: Manifest) -> dict[str, str]:
+def _form(manifest: KitManifest) -> dict[str, str]:
     """Return the form of the packages; nothing of a kit of before, which does not say."""
     told = {"layout": manifest.layout, "state": manifest.state}
     return {name: value for name, value in told.items() if not isinstance(value, UnsetType)}
 
 
-def _peak_text(manifest: Manifest) -> str:
+def _peak_text(manifest: KitManifest) -> str:
     if isinstance(manifest.layout, UnsetType):
         return "state and peak by formula"
     return "state by formula, peak as if every operation's result were written out"
 
 
-def _state_text(manifest: Manifest) -> str:
+def _state_text(manifest: KitManifest) -> str:
     if manifest.state == "core_ml":
         return "rings and tails as states of Core ML, which are zeros when a sample begins"
     return "no state kept"
 
 
-def _name(manifest: Manifest, results: Results, precision: str) -> str:
+def _name(manifest: KitManifest, results: Results, precision: str) -> str:
     """Return device, runtime and precision, and what the form has that is not the exporter's default."""
     device = re.sub(r"[^a-z0-9]+", "-", results.campaign.device.lower()).strip("-")
     default = (Form().layout, Form().state)

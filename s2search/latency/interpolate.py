@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from s2search import registry
 from s2search.cost import Cost
 from s2search.errors import ExtrapolationError
 from s2search.latency.base import Estimate, LatencyModel
@@ -30,7 +31,7 @@ class Interpolate(LatencyModel):
         Raises:
             ExtrapolationError: The shape lies outside the measured range.
         """
-        label = f"{part}[{options}]" if options else part
+        label = registry.label_of(part, options)
         rows = sorted(
             (row for row in table.in_scope(scope, any_grid=True) if row.label == label),
             key=lambda row: row.shape.tokens,

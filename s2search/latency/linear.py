@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search import registry
 from s2search.errors import MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import Work, measured, timed_work, work
@@ -44,7 +45,7 @@ class Linear(LatencyModel):
                 allowed=f"{_LEAST_ROWS} rows or more for the latency model linear",
                 remedy="measure more rows",
             )
-        label = f"{part}[{options}]" if options else part
+        label = registry.label_of(part, options)
         labels = [row.label for row, _ in rows]
         works = [done for _, done in rows]
         latency_us_R = np.array([1000 * row.latency_ms for row, _ in rows])

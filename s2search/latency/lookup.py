@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s2search import registry
 from s2search.cost import Cost
 from s2search.errors import MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
@@ -23,7 +24,7 @@ class Lookup(LatencyModel):
 
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
         """Return the row's median latency and its bytes. See the base class."""
-        label = f"{part}[{options}]" if options else part
+        label = registry.label_of(part, options)
         rows = table.in_scope(scope)
         for row in rows:
             if row.label == label:

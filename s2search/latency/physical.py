@@ -49,7 +49,7 @@ def measured(table: LatencyTable, scope: Scope, part: str, options: str) -> Esti
     A part that only tables know, such as a buffer between layers, answers from another video size: the largest row,
     grown in proportion to tokens.
     """
-    label = f"{part}[{options}]" if options else part
+    label = registry.label_of(part, options)
     rows = [row for row in table.in_scope(scope, any_grid=True) if row.label == label]
     if any(row.shape == scope.shape for row in rows):
         return Lookup().predict(table, scope, part, options)
@@ -107,11 +107,11 @@ def _specified(part: str, options: str) -> Part:
     for family in _FAMILIES:
         if part in registry.installed(family):
             try:
-                specified: Part = registry.create(family, f"{part}[{options}]" if options else part)
+                specified: Part = registry.create(family, registry.label_of(part, options))
             except UnknownNameError:
                 break
             return specified
-    label = f"{part}[{options}]" if options else part
+    label = registry.label_of(part, options)
     raise MissingRowError(
         f"nothing installed says how much work {label!r} is",
         remedy="measure that row, or install the distribution that offers the part",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s2search import registry
 from s2search.errors import InputError, MissingRowError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.latency.physical import measured, work
@@ -43,7 +44,7 @@ class Transfer(LatencyModel):
         """Return the prediction, or the row's own answer. See the base class."""
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
-        label = f"{part}[{options}]" if options else part
+        label = registry.label_of(part, options)
         known = [known_ms(other, scope.scenario, scope.shape) for other in self._tables]
         own = {row.label: row for row in table.in_scope(scope) if row.latency_ms > 0}
         if lacking := [other.name for other, rows in zip(self._tables, known, strict=True) if label not in rows]:

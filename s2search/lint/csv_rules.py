@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s2search.lint.base import Complaint, Rule
-from s2search.lint.sheet import Line, Sheet
+from s2search.lint.sheet import Sheet, SheetLine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +98,7 @@ def _negative(sheet: Sheet) -> Iterator[Complaint]:
 def _non_monotone(sheet: Sheet) -> Iterator[Complaint]:
     ignored = {column for column in sheet.columns if column.startswith("latency") or column in _NO_KEY}
     for size in [column for column in sheet.columns if column in SIZES]:
-        kin: dict[tuple[str, ...], list[tuple[float, Line]]] = defaultdict(list)
+        kin: dict[tuple[str, ...], list[tuple[float, SheetLine]]] = defaultdict(list)
         others = [column for column in sheet.columns if column != size and column not in ignored]
         for line in _timed(sheet):
             value = line.value(size)
@@ -108,9 +108,9 @@ def _non_monotone(sheet: Sheet) -> Iterator[Complaint]:
             yield from _falls(size, group)
 
 
-def _falls(size: str, group: list[tuple[float, Line]]) -> Iterator[Complaint]:
+def _falls(size: str, group: list[tuple[float, SheetLine]]) -> Iterator[Complaint]:
     """Yield the lines of one group that take less time than a smaller size does."""
-    slowest: tuple[float, Line] | None = None
+    slowest: tuple[float, SheetLine] | None = None
     for value, line in sorted(group, key=lambda pair: (pair[0], pair[1].latency_ms)):
         latency = line.latency_ms or 0.0
         if slowest is not None and slowest[0] < value:
@@ -143,7 +143,7 @@ def _duplicated_devices(sheet: Sheet) -> Iterator[Complaint]:
     if "device" not in sheet.columns:
         return
     others = [c for c in sheet.columns if c != "device" and not c.startswith("latency") and c not in _NO_KEY]
-    devices: dict[str, dict[tuple[str, ...], Line]] = defaultdict(dict)
+    devices: dict[str, dict[tuple[str, ...], SheetLine]] = defaultdict(dict)
     for line in _timed(sheet):
         devices[line.cells["device"]][tuple(line.cells[column] for column in others)] = line
     first: dict[frozenset[tuple[tuple[str, ...], float | None]], str] = {}
@@ -179,7 +179,7 @@ def _drift(sheet: Sheet) -> Iterator[Complaint]:
 
 def _drift_of_features(sheet: Sheet) -> Iterator[Complaint]:
     """Judge layouts that are described by numbers and counted by `layout` in the order of measuring, part by part."""
-    parts: dict[str, list[Line]] = defaultdict(list)
+    parts: dict[str, list[SheetLine]] = defaultdict(list)
     for line in _timed(sheet):
         if line.value("layout") is not None and (line.latency_ms or 0) > 0:
             parts[line.cells.get("part", "")].append(line)
@@ -198,7 +198,7 @@ def _drift_of_features(sheet: Sheet) -> Iterator[Complaint]:
             )
 
 
-def _autocorrelation(lines: list[Line], features: list[str]) -> float:
+def _autocorrelation(lines: list[SheetLine], features: list[str]) -> float:
     """Return that of the residual of log latency over the features, a constant with them, by least squares."""
     import numpy as np
 
@@ -212,11 +212,11 @@ def _autocorrelation(lines: list[Line], features: list[str]) -> float:
     return autocorrelation(residual_T) if np.ptp(residual_T) > _EXACT else 0.0
 
 
-def _timed(sheet: Sheet) -> Iterator[Line]:
+def _timed(sheet: Sheet) -> Iterator[SheetLine]:
     return (line for line in sheet.lines if not line.ragged and line.latency_ms is not None)
 
 
-def _deviation(line: Line) -> float:
+def _deviation(line: SheetLine) -> float:
     """Return the stated standard deviation of a line in milliseconds, or 0."""
     return max(0.0, line.value("latency_std_ms") or 0.0)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from s2search.document import read_json
+from s2search.document import as_json, read_json
 from s2search.errors import S2SearchError, TableError
 from s2search.lint.base import Finding, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
-from s2search.lint.sheet import Line, Sheet
+from s2search.lint.sheet import Sheet, SheetLine
 from s2search.lint.table_rules import Suspect
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is_imported
@@ -61,7 +61,7 @@ def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) ->
 
 def to_json(findings: list[Finding]) -> str:
     """Return findings as JSON text: an object with the one key `findings`."""
-    return msgspec.json.format(msgspec.json.encode({"findings": findings}), indent=2).decode() + "\n"
+    return as_json({"findings": findings})
 
 
 def _lint_folder(folder: Path) -> list[Finding]:
@@ -92,7 +92,7 @@ def _lint_imported(folder: Path) -> list[Finding]:
     return in_order(findings)
 
 
-def _is_timed(line: Line) -> bool:
+def _is_timed(line: SheetLine) -> bool:
     cells = line.cells
     if line.latency_ms == 0 and cells["note"] == NO_OPERATION:
         return False

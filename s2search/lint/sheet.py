@@ -13,7 +13,7 @@ from s2search.errors import TableError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class SheetLine:
     """One record: its line in the file, and its cells by column. `ragged` where it has too many or too few cells."""
 
     number: int
@@ -35,7 +35,7 @@ class Sheet:
     """The header and the lines of one CSV file."""
 
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[SheetLine, ...]
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Sheet:
@@ -77,5 +77,5 @@ def number(cell: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _line(columns: list[str], cells: list[str], at: int) -> Line:
-    return Line(number=at, cells=dict(zip(columns, cells, strict=False)), ragged=len(cells) != len(columns))
+def _line(columns: list[str], cells: list[str], at: int) -> SheetLine:
+    return SheetLine(number=at, cells=dict(zip(columns, cells, strict=False)), ragged=len(cells) != len(columns))

@@ -13,7 +13,7 @@ from s2search import registry
 from s2search.block import Shape
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Profiler
-from s2search.measurement.samples import Campaign, Journal, read_journal
+from s2search.measurement.samples import Campaign, Samples, read_samples
 from s2search.measurement.tabulate import tabulate
 from s2search.tables.table import LatencyTable
 
@@ -33,7 +33,7 @@ def retabulate(folder: str | os.PathLike[str]) -> LatencyTable:
             f"the table {old.name!r} was merged from {len(old.card.protocol['merged'])} campaigns",
             remedy="make each of them again from its own samples, and merge them again",
         )
-    campaign, journal = read_journal(path / "samples.jsonl")
+    campaign, journal = read_samples(path / "samples.jsonl")
     _check_finished(campaign, journal)
     options = {key: value for key, value in campaign.profiler.items() if key != "name"}
     name = str(campaign.profiler["name"])
@@ -57,7 +57,7 @@ def items_of(campaign: Campaign) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _check_finished(campaign: Campaign, journal: Journal) -> None:
+def _check_finished(campaign: Campaign, journal: Samples) -> None:
     counts = Counter(sample.item for sample in journal.samples if sample.name == sample.item and not sample.sentinel)
     missing = [key for one in campaign.items if not counts[key := str(one["key"])]]
     short = campaign.protocol.sustained_s is None and any(count < campaign.protocol.rounds for count in counts.values())

@@ -14,7 +14,7 @@ from s2search.measurement.base import Device, Item, Profiler
 from s2search.measurement.bootstrap import median_error
 from s2search.measurement.correction import Bounds, Correction, ItemTimes, Timing, correct
 from s2search.measurement.items import long_skip_row
-from s2search.measurement.samples import Campaign, Journal, Ready, Sample
+from s2search.measurement.samples import Campaign, Ready, Sample, Samples
 from s2search.measurement.schedule import steady_round
 from s2search.tables.card import Card, Provenance
 from s2search.tables.row import Row
@@ -25,7 +25,7 @@ _CERTAIN = 2.0  # standard errors from which a launch cost is told from noise
 
 
 def tabulate(
-    name: str, profiler: Profiler, campaign: Campaign, items: Sequence[Item], journal: Journal
+    name: str, profiler: Profiler, campaign: Campaign, items: Sequence[Item], journal: Samples
 ) -> LatencyTable:
     """Return the table that a finished campaign has measured, the long skip's buffer added to other fixed parts.
 
@@ -48,7 +48,7 @@ class _Run:
     correction: Correction
 
     @classmethod
-    def of(cls, campaign: Campaign, journal: Journal) -> _Run:
+    def of(cls, campaign: Campaign, journal: Samples) -> _Run:
         first = 0 if campaign.protocol.sustained_s is None else steady_round(journal.samples)
         samples = [sample for sample in journal.samples if sample.round >= first]
         at_s = np.maximum.accumulate([datetime.fromisoformat(sample.at).timestamp() for sample in samples])
@@ -125,7 +125,7 @@ def _launch_us(key: str, ready: Ready, run: _Run) -> float | None:
     return round(1000 * median_ms, 3) if median_ms > _CERTAIN * median_error(sorted(launch_ms)) else None
 
 
-def _card(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Run) -> Card:
+def _card(profiler: Profiler, campaign: Campaign, journal: Samples, run: _Run) -> Card:
     device, kind = dataclasses.asdict(campaign.device), profiler.provenance
     del device["precision"], device["compute_unit"]  # columns of the rows
     return Card(
@@ -142,7 +142,7 @@ def _card(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Run) -
     )
 
 
-def _protocol(profiler: Profiler, campaign: Campaign, journal: Journal, run: _Run) -> dict[str, Any]:
+def _protocol(profiler: Profiler, campaign: Campaign, journal: Samples, run: _Run) -> dict[str, Any]:
     correction, ready = run.correction, journal.ready.values()
     unsettled = [one.item for one in ready if not one.settled]
     sentinels = [sample for sample in run.samples if sample.sentinel]
@@ -177,7 +177,7 @@ def _stream(campaign: Campaign) -> dict[str, Any]:
     return {}
 
 
-def _mode(campaign: Campaign, journal: Journal, run: _Run) -> str:
+def _mode(campaign: Campaign, journal: Samples, run: _Run) -> str:
     """Say cold, or sustained with how much slower the device got."""
     if campaign.protocol.sustained_s is None:
         return "cold: measured as the device came"
@@ -191,7 +191,7 @@ def _mode(campaign: Campaign, journal: Journal, run: _Run) -> str:
     return f"{said}; the sentinel takes {100 * change:+.1f} % against the first third"
 
 
-def _findings(journal: Journal, run: _Run) -> dict[str, Any]:
+def _findings(journal: Samples, run: _Run) -> dict[str, Any]:
     """Return what is not always there: calls until warm, placement, pairs, heat and power."""
     found: dict[str, Any] = {}
     if warm_ups := [one.warm_ups for one in journal.ready.values() if one.warm_ups]:

@@ -12,13 +12,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import msgspec
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from s2search.document import read_json, write_text
+from s2search.document import as_json, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
 from s2search.network.weight_file import MappedTensors
@@ -77,9 +76,7 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         partial = save_directory / f".{WEIGHTS}.partial"
         self._save_weights(partial, {"format": "pt", "s2search.model": self.config.digest})
         partial.replace(save_directory / WEIGHTS)
-        write_text(
-            save_directory / CONFIG, msgspec.json.format(msgspec.json.encode(self.config), indent=2).decode() + "\n"
-        )
+        write_text(save_directory / CONFIG, as_json(self.config))
         if self.plan is None:
             (save_directory / PLAN).unlink(missing_ok=True)
         else:

@@ -107,6 +107,7 @@ class Evidence:
             latency_budget_us=latency_budget_us,
             memory_budget_bytes=memory_budget_bytes,
             group_size=space.group_size,
+            label_C=tuple(block.label for block in space.candidates),
         )
 
     def latency_std_us(self, problem: Problem, choice_L: Sequence[int]) -> float | None:

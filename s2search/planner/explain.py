@@ -165,7 +165,7 @@ def _swap(swap: Swap, request: Request, block: str) -> SwapAnswer:
         memory_bytes=swap.memory_bytes,
         fits=swap.fits,
         over=tuple(
-            _over(request.write_limit(resource.name), swap.over[resource.name], resource.unit)
+            _over(resource.name, swap.over[resource.name], resource.unit)
             for resource in request.problem.resources
             if resource.name in swap.over
         ),

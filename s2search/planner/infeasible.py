@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
+from s2search.document import Document
 from s2search.errors import InfeasibleError
 from s2search.planner.request import Request
 from s2search.solver.problem import UNLIMITED
@@ -38,7 +37,7 @@ class NearestAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infeasible:
+class Infeasible(Document):
     """Why no layout fits: the line for people, the limits, the least of any layout, and the nearest one.
 
     `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses.
@@ -52,10 +51,6 @@ class Infeasible:
     least_memory_bytes: int | None
     nearest: NearestAnswer | None
 
-    def to_json(self) -> str:
-        """Return indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
-
 
 def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
     """Return what a solver's error says of a request."""
@@ -68,7 +63,7 @@ def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
         confidence=request.confidence,
         limits=tuple(
             LimitAnswer(
-                name=request.write_limit(resource.name),
+                name=resource.name,
                 unit=units.get(resource.unit, ""),
                 asked=resource.limit + resource.fixed,
                 would_do=would_do.get(resource.name),

@@ -12,17 +12,25 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from s2search.cost import CommitPolicy
-from s2search.document import read_json, write_text
+from s2search.cost import CommitPolicy, format_us
+from s2search.document import Document, read_json
 from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
-from s2search.planner.explain import Explanation
+from s2search.planner.diff import Difference, difference
+from s2search.planner.explain import Explanation, explain
+from s2search.registry import label_of
 from s2search.tables.card import ProvenanceKind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.console import RenderableType
+
+    from s2search.planner.request import Request
+    from s2search.solver.base import Solver
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 #: Which of the layouts that tie is shown.
@@ -151,7 +159,11 @@ class NearTies:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a plan was made from."""
+    """What a plan was made from.
+
+    `solver` says how the layout was found, where need be by another one than was asked. `*_options` are those that
+    differ from their defaults, as people write them; empty too in plans from before they were recorded.
+    """
 
     table: str
     table_digest: str
@@ -159,15 +171,33 @@ class Origin:
     table_statement: str
     table_source: str
     latency_model: str
+    latency_model_options: str = ""
     score: str
+    score_options: str = ""
     score_digest: str
     score_statement: str
     solver: str
+    solver_options: str = ""
     s2search: str
+
+    @property
+    def latency_model_label(self) -> str:
+        """The latency model with its options."""
+        return label_of(self.latency_model, self.latency_model_options)
+
+    @property
+    def score_label(self) -> str:
+        """The score with its options."""
+        return label_of(self.score, self.score_options)
+
+    @property
+    def solver_label(self) -> str:
+        """How the layout was found, with the options of the solver that was asked."""
+        return label_of(self.solver, self.solver_options)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Document):
     """A layout and its promise. See the fields' own types for units.
 
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
@@ -227,22 +257,38 @@ class Plan:
         streams = ["high", *(self.blocks[label].stream for label in self.layout), "high"]
         return sum(before != after for before, after in pairwise(streams))
 
+    @property
+    def every_device(self) -> tuple[DeviceAnswer, ...]:
+        """What the plan says of each device, also where there is only one."""
+        if self.devices:
+            return self.devices
+        only = DeviceAnswer(
+            table=self.provenance.table,
+            table_digest=self.provenance.table_digest,
+            table_kind=self.provenance.table_kind,
+            precision=self.precision,
+            compute_unit=self.compute_unit,
+            blocks=self.blocks,
+            latency_ms=self.latency_ms,
+            memory_bytes=self.memory_bytes,
+            rate=self.rate,
+            binds=None,
+            score_without=None,
+        )
+        return (only,)
+
     @cached_property
     def digest(self) -> str:
         """A hash of everything in the plan."""
         content = msgspec.to_builtins(self)
+        # A plan without what was added later keeps the digest from before: models in the field refer to it.
         for answer in (content, *content.get("devices", ())):
             if answer["latency_ms"].get("commit") is None:
-                answer["latency_ms"].pop("commit", None)  # such a plan keeps the digest from before there were commits
+                answer["latency_ms"].pop("commit", None)
+        for name in ("latency_model_options", "score_options", "solver_options"):
+            if not content["provenance"].get(name):
+                content["provenance"].pop(name, None)
         return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"
-
-    def to_json(self) -> str:
-        """Return the plan as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON, all or nothing."""
-        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -252,3 +298,59 @@ class Plan:
             InputError: The file is missing, or is not a plan of this schema.
         """
         return read_json(path, cls, what=f"plan of schema {SCHEMA}")
+
+    def answering(self, request: Request, solver: Solver) -> Plan:
+        """Return the same plan with the question that it answers at hand, so that it can explain itself.
+
+        The question is no field: no file holds it, and a plan is equal to the same one without.
+        """
+        plan = dataclasses.replace(self)
+        object.__setattr__(plan, "_question", (request, solver))
+        return plan
+
+    def explain(self) -> Plan:
+        """Return the same plan with its explanation: swaps, what the budgets are worth, and which rows decide.
+
+        Raises:
+            InputError: The plan was read from a file, which holds an explanation or none, or it asks for a confidence.
+            ProblemError: Its solver does not prove its answers.
+        """
+        if self.explanation is not None:
+            return self
+        question = self.__dict__.get("_question")
+        if question is None:
+            raise InputError(
+                f"the plan {self.written!r} was read from a file that holds no explanation",
+                remedy="plan again with explain=True, or price its layout",
+            )
+        request, solver = question
+        return dataclasses.replace(self, explanation=explain(request, self.layout, solver)).answering(request, solver)
+
+    def diff(self, other: Plan) -> Difference:
+        """Return what changes from this plan to another one, layer by layer, and why."""
+        return difference(self, other)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the layers in their two streams; without axes to draw on also the budgets, as a picture of its own."""
+        from s2search.report import shown
+
+        return shown.plot_plan(self, ax)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.plan_html(self)
+
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.plan_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def __repr__(self) -> str:
+        latency = format_us(1000 * self.latency_ms.predicted)
+        return f"<Plan {self.written}: {latency}, score {self.score:.6f}, on {self.provenance.table}>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from s2search.latency.base import LatencyModel
 from s2search.planner.constraints import Constraints
 from s2search.planner.evidence import Evidence
 from s2search.score.base import Score
-from s2search.solver.problem import UNLIMITED, Device, Problem
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem
 from s2search.solver.spread import Spread, check_confidence
 from s2search.space import Space
 from s2search.tables.table import LatencyTable, Scope
@@ -179,10 +178,6 @@ class Request:
         """
         return self.evidence.spread(self.table, self.space)
 
-    def write_limit(self, name: str) -> str:
-        """Return the name of one of the problem's resources with candidates by their labels."""
-        return re.sub(r"candidate (\d+)$", lambda match: self.space.candidates[int(match[1])].label, name)
-
     def admits(self, choice_L: Sequence[int]) -> bool:
         """Tell whether the problem admits a layout, with the confidence asked for."""
         if self.confidence is None:
@@ -190,6 +185,6 @@ class Request:
         return self.spread.keeps(self.problem, choice_L, self.confidence)
 
 
-def _device(target: Target, alone: Problem) -> Device:
-    fields = (field.name for field in dataclasses.fields(Device) if field.name != "name")
-    return Device(name=target.table.name, **{name: getattr(alone, name) for name in fields})
+def _device(target: Target, alone: Problem) -> FurtherDevice:
+    fields = (field.name for field in dataclasses.fields(FurtherDevice) if field.name != "name")
+    return FurtherDevice(name=target.table.name, **{name: getattr(alone, name) for name in fields})

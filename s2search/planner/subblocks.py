@@ -90,6 +90,7 @@ def subblock_problem(
         fixed_bytes=sum(size for _, size in fixed_costs),
         latency_budget_us=UNLIMITED if latency_budget_ms is None else math.floor(1000 * latency_budget_ms + 1e-6),
         memory_budget_bytes=UNLIMITED if memory_budget_bytes is None else memory_budget_bytes,
+        label_C=tuple(f"{part} {subblock}" for part, subblock in subblocks),
     )
     return SubblockProblem(problem=problem, slots=slots, subblocks=subblocks)
 

@@ -21,7 +21,7 @@ from s2search.planner.plan import (
 from s2search.planner.request import Request, Target
 from s2search.preset import video_size
 from s2search.registry import own_version
-from s2search.solver.base import Solution
+from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import Problem
 from s2search.space import Space
 
@@ -33,13 +33,14 @@ def write_plan(
     choice_L: Sequence[int],
     best: Solution | None,
     *,
+    solver: Solver,
     ties: int | None,
     scores_without: Sequence[float] = (),
     plain: Solution | None = None,
 ) -> Plan:
     """Write out a layout.
 
-    `best` is what a solver found in the same problem, or None where it found nothing; `plain` what it found there
+    `best` is what the solver found in the same problem, or None where it found nothing; `plain` what it found there
     without the confidence that was asked for.
     """
     candidates, shape = request.space.candidates, request.scope.shape
@@ -70,7 +71,7 @@ def write_plan(
         upper_bound=None if best is None else best.upper_bound,
         optimal=best is not None and fits and price.score == best.upper_bound,
         ties=ties,
-        provenance=_origin(request, "none" if best is None else best.method),
+        provenance=_origin(request, solver, best),
         constraints=request.constraints,
         devices=tuple(devices) if request.further else (),
     )
@@ -182,7 +183,7 @@ def _rate(target: Target, forward_us: int) -> RateAnswer | None:
     )
 
 
-def _origin(request: Request, method: str) -> Origin:
+def _origin(request: Request, solver: Solver, best: Solution | None) -> Origin:
     card = request.table.card
     return Origin(
         table=request.table.name,
@@ -190,10 +191,13 @@ def _origin(request: Request, method: str) -> Origin:
         table_kind=card.provenance.kind,
         table_statement=card.provenance.statement,
         table_source=card.provenance.source,
-        latency_model=type(request.latency_model).__name__.lower(),
+        latency_model=request.latency_model.name,
+        latency_model_options=request.latency_model.options_text,
         score=request.score.name,
+        score_options=request.score.options_text,
         score_digest=request.score.digest,
         score_statement=request.score.statement,
-        solver=method,
+        solver="none" if best is None else best.method,
+        solver_options=solver.options_text,
         s2search=own_version(),
     )

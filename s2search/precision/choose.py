@@ -18,7 +18,7 @@ import numpy as np
 from s2search import registry
 from s2search.block import Stream
 from s2search.errors import InfeasibleError, InputError
-from s2search.precision.documents import Choice, PrecisionPlan, Sensitivity, noise_db
+from s2search.precision.documents import PrecisionChoice, PrecisionPlan, Sensitivity, noise_db
 from s2search.precision.part import kilobytes
 from s2search.solver.base import Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Int, Problem, Resource
@@ -89,13 +89,14 @@ def choose(sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: Lat
 def _solved(
     sensitivity: Sensitivity, wish: Wish, solver: Solver, latency_of: LatencyOf | None, *, asked: str
 ) -> PrecisionPlan:
-    problem, labels_C = pose(sensitivity, wish, latency_of)
+    problem = pose(sensitivity, wish, latency_of)
     try:
         solution = solver.solve(problem)
     except InfeasibleError as error:
         raise _infeasible(sensitivity, wish, problem, solver) from error
     chosen = {
-        offer.part: offer.choice(labels_C[c]) for offer, c in zip(sensitivity.parts, solution.choice_L, strict=True)
+        offer.part: offer.choice(problem.label(c))
+        for offer, c in zip(sensitivity.parts, solution.choice_L, strict=True)
     }
     return PrecisionPlan(
         model_digest=sensitivity.model_digest,
@@ -111,8 +112,8 @@ def _solved(
     )
 
 
-def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = None) -> tuple[Problem, tuple[str, ...]]:
-    """Return the choice as integer arrays, and the precision of every candidate."""
+def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = None) -> Problem:
+    """Return the choice as integer arrays; the candidates are precisions."""
     labels_C = tuple(dict.fromkeys(choice.precision for offer in sensitivity.parts for choice in offer.choices))
     shape = (len(sensitivity.parts), len(labels_C))
     allowed_LC, bytes_LC, noise_LC = np.zeros(shape, np.bool_), np.zeros(shape, np.int64), np.zeros(shape)
@@ -144,7 +145,8 @@ def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = No
         latency_budget_us=UNLIMITED if wish.latency_us is None else wish.latency_us,
         memory_budget_bytes=UNLIMITED if wish.memory_bytes is None else wish.memory_bytes,
         limits=() if wish.least_db is None else (_noise(noise_LC, wish.least_db),),
-    ), labels_C
+        label_C=labels_C,
+    )
 
 
 def _noise(noise_LC: np.ndarray[tuple[int, ...], np.dtype[np.float64]], least_db: float) -> Resource:
@@ -200,10 +202,10 @@ def shares(plan: PrecisionPlan) -> dict[str, float]:
     return {part: choice.noise / total if total else 0.0 for part, choice in plan.parts.items()}
 
 
-def steps_down(sensitivity: Sensitivity, plan: PrecisionPlan) -> dict[str, tuple[Choice, float] | None]:
+def steps_down(sensitivity: Sensitivity, plan: PrecisionPlan) -> dict[str, tuple[PrecisionChoice, float] | None]:
     """Return for each part its next smaller choice and the dB of the whole with it; None if there is none."""
     total = sum(choice.noise for choice in plan.parts.values())
-    found: dict[str, tuple[Choice, float] | None] = {}
+    found: dict[str, tuple[PrecisionChoice, float] | None] = {}
     for offer in sensitivity.parts:
         now = plan.parts[offer.part]
         smaller = max((c for c in offer.choices if c.bytes < now.bytes), key=lambda c: c.bytes, default=None)

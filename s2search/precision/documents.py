@@ -6,12 +6,11 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import msgspec
 
-from s2search.document import read_json, write_text
+from s2search.document import Document, read_json
 from s2search.errors import InputError
 from s2search.precision.part import PartPrecision
 
@@ -28,7 +27,7 @@ def noise_db(noise: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class PrecisionChoice:
     """One precision of one part: bytes of its matrices, and the noise power of the velocity relative to the signal."""
 
     precision: str
@@ -51,7 +50,7 @@ class PartChoices:
 
     part: str
     block: str = ""
-    choices: tuple[Choice, ...]
+    choices: tuple[PrecisionChoice, ...]
 
     def __post_init__(self) -> None:
         labels = [choice.precision for choice in self.choices]
@@ -62,7 +61,7 @@ class PartChoices:
                 remedy="correct the file, or make it again",
             )
 
-    def choice(self, precision: str) -> Choice:
+    def choice(self, precision: str) -> PrecisionChoice:
         """Return the choice of a precision that is on offer."""
         return next(choice for choice in self.choices if choice.precision == precision)
 
@@ -77,7 +76,7 @@ class Mixture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity:
+class Sensitivity(Document):
     """What quantising each part alone costs; the content of a sensitivity.json.
 
     Attributes:
@@ -93,6 +92,8 @@ class Sensitivity:
         parts: Every part with its choices.
         mixtures: Tests of the law.
     """
+
+    json_indent: ClassVar[int] = 1
 
     schema: Literal["s2search.sensitivity/1"] = "s2search.sensitivity/1"
     model_digest: str
@@ -129,13 +130,9 @@ class Sensitivity:
         """Return what an assignment comes to if noise powers add up."""
         return noise_db(sum(offer.choice(parts[offer.part]).noise for offer in self.parts))
 
-    def save(self, path: Path) -> None:
-        """Write it, all or nothing."""
-        write_text(path, _text(self))
-
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionPlan:
+class PrecisionPlan(Document):
     """The precision of every part of one model, as chosen; the content of a precision.json, which `export` takes.
 
     Attributes:
@@ -152,6 +149,8 @@ class PrecisionPlan:
         optimal: Whether it is proven that nothing better was offered.
     """
 
+    json_indent: ClassVar[int] = 1
+
     schema: Literal["s2search.precision/1"] = "s2search.precision/1"
     model_digest: str
     weights_digest: str
@@ -159,7 +158,7 @@ class PrecisionPlan:
     asked: str
     palette: Palette
     rest_bytes: int
-    parts: dict[str, Choice]
+    parts: dict[str, PrecisionChoice]
     weight_bytes: int
     predicted_db: float
     optimal: bool
@@ -172,15 +171,3 @@ class PrecisionPlan:
             InputError: It cannot be read, or is none.
         """
         return read_json(path, cls, what="precision plan")
-
-    def to_json(self) -> str:
-        """Return the file's content."""
-        return _text(self)
-
-    def save(self, path: Path) -> None:
-        """Write it, all or nothing."""
-        write_text(path, _text(self))
-
-
-def _text(document: Sensitivity | PrecisionPlan) -> str:
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"

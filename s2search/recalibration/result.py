@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from s2search.document import as_json
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
 
@@ -111,4 +110,4 @@ class Recalibration:
         """Return everything as JSON (schema s2search.recalibration/1); errors and shares are fractions."""
         content: dict[str, Any] = {"schema": SCHEMA, **dataclasses.asdict(self)}
         content |= {"goal_met": self.goal_met, "miss_shares": self.shares()}
-        return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
+        return as_json(content, indent=1)

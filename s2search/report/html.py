@@ -30,7 +30,7 @@ def front_html(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingPr
     """Return a page that draws a front, by rising latency, and shows the layout of the point which one points at.
 
     Args:
-        plans: The front, as `s2search.planner.find.front` returns it.
+        plans: The front, by rising latency.
         references: Further plans by name, drawn as diamonds for comparison.
     """
     template = resources.files("s2search.report").joinpath("front.html").read_text(encoding="utf-8")
@@ -94,5 +94,5 @@ def _provenance(plan: Plan) -> list[str]:
     return [
         f"Latencies: {origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}. {origin.table_source}.",
         f"Score: {origin.score} ({origin.score_digest[7:19]}), {origin.score_statement}.",
-        f"Made by s2search {origin.s2search} with {origin.latency_model} and {origin.solver}.",
+        f"Made by s2search {origin.s2search} with {origin.latency_model_label} and {origin.solver_label}.",
     ]

@@ -15,10 +15,10 @@ from s2search.report.terminal import table_text
 
 if TYPE_CHECKING:
     from s2search.kit.ingest import Ingested
-    from s2search.kit.manifest import Manifest
+    from s2search.kit.manifest import KitManifest
 
 
-def built_text(manifest: Manifest, folder: Path) -> RenderableType:
+def built_text(manifest: KitManifest, folder: Path) -> RenderableType:
     """Return what a kit holds and what to do with it."""
     size = format_bytes(sum(package.weight_bytes for package in manifest.packages))
     foretold = () if isinstance(manifest.shots, UnsetType) else manifest.shots.foretold

@@ -16,14 +16,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.document import read_json, write_text
+from s2search.document import Document, read_json
 from s2search.errors import CheckError, InfeasibleError, InputError
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
@@ -60,7 +58,7 @@ class BudgetBound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Front:
+class Front(Document):
     """The best layouts for all budgets, with a certificate.
 
     `points` rise in latency; none has another that is as fast, as small and scores as high. `complete` says that no
@@ -68,6 +66,8 @@ class Front:
     largest distance there between the best layout found and the bound, relative to the score. No layout of the front
     is over `latency_limit_us` or `memory_limit_bytes`, the search's own budgets.
     """
+
+    json_indent: ClassVar[int] = 1
 
     schema: Literal["s2search.front/1"] = SCHEMA
     points: tuple[FrontPoint, ...]
@@ -108,10 +108,6 @@ class Front:
     @cached_property
     def _bound_K(self) -> NDArray[np.float64]:
         return np.array([bound.upper_bound for bound in self.bounds])
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the front as JSON, all or nothing."""
-        write_text(Path(path), msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Front:

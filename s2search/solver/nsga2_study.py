@@ -237,7 +237,7 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def _digest(value: object) -> str:
-    """Return a digest of a problem's fields, the same on every machine."""
+    """Return a digest of a problem's fields that make it another problem, the same on every machine."""
     digest = hashlib.sha256()
     for part in _parts(value):
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -246,7 +246,7 @@ def _digest(value: object) -> str:
 
 def _parts(value: object) -> Iterator[bytes]:
     if dataclasses.is_dataclass(value):
-        for item in dataclasses.fields(value):
+        for item in (item for item in dataclasses.fields(value) if item.compare):
             yield item.name.encode()
             yield from _parts(getattr(value, item.name))
     elif isinstance(value, np.ndarray):

@@ -87,7 +87,7 @@ class Resource:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Device:
+class FurtherDevice:
     """What the same candidates cost on a further device, and its own budgets; see `Problem` for the fields."""
 
     name: str
@@ -130,6 +130,7 @@ class Problem:
         max_changes: The most layers in which it may differ from the reference; None for any number.
         devices: Further devices, whose budgets must hold as well.
         limits: Further resources that must not be exceeded.
+        label_C: What messages call the candidates; without it they are numbered. It changes no answer.
 
     Raises:
         ProblemError: The arrays contradict each other, or a value is negative, not finite or too large.
@@ -153,8 +154,9 @@ class Problem:
     max_switches: int | None = None
     reference_L: tuple[int, ...] | None = None
     max_changes: int | None = None
-    devices: tuple[Device, ...] = ()
+    devices: tuple[FurtherDevice, ...] = ()
     limits: tuple[Resource, ...] = ()
+    label_C: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         check_arrays(self)
@@ -175,6 +177,10 @@ class Problem:
             raise ProblemError(
                 f"score_LC differs by less than {1 / FIXED_POINT:g}", remedy="multiply the scores by a factor"
             )
+
+    def label(self, c: int) -> str:
+        """Return what a candidate is called."""
+        return self.label_C[c] if self.label_C else f"candidate {c}"
 
     def count_range(self, c: int) -> tuple[int, int]:
         """Return the least and the most layers that a candidate may take."""
@@ -202,9 +208,9 @@ class Problem:
             low, high = self.count_range(c)
             here_LC = np.broadcast_to(np.arange(candidates) == c, (layers, candidates))
             if high < layers:
-                found.append(self._sum(f"layers of candidate {c}", here_LC, high))
+                found.append(self._sum(f"layers of {self.label(c)}", here_LC, high))
             if low > 0:
-                found.append(self._sum(f"layers of others than candidate {c}", ~here_LC, layers - low))
+                found.append(self._sum(f"layers other than {self.label(c)}", ~here_LC, layers - low))
         return (*found, *self.limits)
 
     def _sum(self, name: str, use_LC: NDArray[Any], limit: int) -> Resource:
@@ -286,7 +292,7 @@ class Problem:
             resource.spent(self, choice_L) <= resource.limit for resource in self.limits
         )
 
-    def on_device(self, device: Device) -> Problem:
+    def on_device(self, device: FurtherDevice) -> Problem:
         """Return the search on one further device alone: its costs and budgets, without other constraints.
 
         Raises:
@@ -300,10 +306,6 @@ class Problem:
                 f"of the device {device.name!r}, {error.problem}", allowed=error.allowed, remedy=error.remedy
             ) from None
 
-    def with_budgets_only(self) -> Problem:
-        """Return the same search without the constraints beyond its two budgets and its groups."""
-        return dataclasses.replace(self, **_NO_CONSTRAINTS)
-
 
 #: A problem's constraints beyond its two budgets, all of them lifted.
 _NO_CONSTRAINTS: dict[str, Any] = {
@@ -316,7 +318,7 @@ _NO_CONSTRAINTS: dict[str, Any] = {
 }
 
 
-def _latency_and_memory(costs: Problem | Device, of: str) -> tuple[Resource, Resource]:
+def _latency_and_memory(costs: Problem | FurtherDevice, of: str) -> tuple[Resource, Resource]:
     latency = Resource(
         name=f"latency{of}",
         use_LC=costs.latency_us_LC,

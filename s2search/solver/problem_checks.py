@@ -29,6 +29,8 @@ def check_arrays(problem: Problem) -> None:
     if np.shape(problem.allowed_LC) != shape:
         raise ProblemError(f"allowed_LC has the shape {np.shape(problem.allowed_LC)}", allowed=f"{shape}")
     _check_integers("stream_C", problem.stream_C, shape[1:])
+    if problem.label_C and len(problem.label_C) != shape[1]:
+        raise ProblemError(f"label_C names {len(problem.label_C)} candidates", allowed=f"{shape[1]}, or none of them")
     _check_integers("switch_us_SS", problem.switch_us_SS, (streams, streams))
     for name in ("stream_C", "first_stream", "last_stream"):
         stream = getattr(problem, name)
@@ -60,7 +62,7 @@ def check_counts(problem: Problem) -> None:
             raise ProblemError(f"counts name candidate {c}", allowed=f"0 to {candidates - 1}")
         if not 0 <= low <= high:
             raise ProblemError(
-                f"candidate {c} is to take {low} to {high} layers", allowed="0 or more, the smaller number first"
+                f"{problem.label(c)} is to take {low} to {high} layers", allowed="0 or more, the smaller number first"
             )
     least, most = (sum(problem.count_range(c)[end] for c in range(candidates)) for end in (0, 1))
     if not least <= layers <= most:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from s2search.document import Document
 from s2search.errors import TableError
 from s2search.tables.foreign import PLACES, ImportedTable
 from s2search.tables.row import Row
@@ -36,7 +37,7 @@ Table = LatencyTable | ImportedTable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class ComparedTime:
     """One latency of a table: what it is of, milliseconds, and how sure it is; null where that is not known."""
 
     about: Mapping[str, str]
@@ -75,7 +76,7 @@ class ComparedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Document):
     """Two tables, row by row.
 
     Attributes:
@@ -98,10 +99,6 @@ class Comparison:
     spearman: float | None
     card: dict[str, tuple[str, str]]
     schema: Literal["s2search.table_comparison/1"] = "s2search.table_comparison/1"
-
-    def to_json(self) -> str:
-        """Return the comparison as JSON, indented, with a final newline."""
-        return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +144,13 @@ def compare(before: Table, after: Table) -> Comparison:
     )
 
 
-def timings(table: Table) -> list[Timing]:
+def timings(table: Table) -> list[ComparedTime]:
     """Return the latencies of a table; rows of memory alone have none."""
     if isinstance(table, LatencyTable):
         common = table.card.common_std_relative or 0.0
         return [
-            Timing(about=_about(row), latency_ms=row.latency_ms, error=_error_of(row, common)) for row in table.rows
+            ComparedTime(about=_about(row), latency_ms=row.latency_ms, error=_error_of(row, common))
+            for row in table.rows
         ]
     found = []
     for row in table.rows:
@@ -160,7 +158,7 @@ def timings(table: Table) -> list[Timing]:
             told = {"part": row.part} | table.about(row) | table.place(row)
             about = {name: cell for name, cell in told.items() if name not in table.card.facts}
             error = _error(row.latency_ms, row.latency_std_ms, row.samples or 1)
-            found.append(Timing(about=about, latency_ms=row.latency_ms, error=error))
+            found.append(ComparedTime(about=about, latency_ms=row.latency_ms, error=error))
     return found
 
 
@@ -194,7 +192,9 @@ def _error(latency_ms: float, std_ms: float | None, samples: int, efficiency: fl
     return Error(_MEDIAN * std_ms / math.sqrt(samples) / latency_ms, efficiency * (samples - 1))
 
 
-def _by_part(before: Table, after: Table) -> tuple[dict[str, Timing], dict[str, Timing], dict[str, tuple[str, str]]]:
+def _by_part(
+    before: Table, after: Table
+) -> tuple[dict[str, ComparedTime], dict[str, ComparedTime], dict[str, tuple[str, str]]]:
     """Return the latencies of both by what they are of, and the places that those names leave out and that differ.
 
     Left out is what is the same throughout both tables, and each place without which all names still differ.
@@ -223,7 +223,7 @@ def _name(about: Mapping[str, str], alike: set[str]) -> str:
     return ", ".join((about["part"], *(value if field in _UNNAMED else f"{field} {value}" for field, value in kept)))
 
 
-def _compared(part: str, before: Timing, after: Timing, doubt: float) -> ComparedRow:
+def _compared(part: str, before: ComparedTime, after: ComparedTime, doubt: float) -> ComparedRow:
     ratio = after.latency_ms / before.latency_ms if before.latency_ms > 0 < after.latency_ms else None
     error = before.error.with_(after.error) if ratio is not None and before.error and after.error else None
     differs = None

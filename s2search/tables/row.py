@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from s2search import registry
 from s2search.block import Scenario, Shape
 from s2search.errors import S2SearchError, TableError
 from s2search.tables.card import ProvenanceKind
@@ -98,7 +99,7 @@ class Row:
     @property
     def part_label(self) -> str:
         """The part as people write it."""
-        return f"{self.part}[{self.options}]" if self.options else self.part
+        return registry.label_of(self.part, self.options)
 
     @property
     def label(self) -> str:

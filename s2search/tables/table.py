@@ -23,7 +23,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.document import read_json
+from s2search.document import as_json, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import video_size
 from s2search.tables.card import SCHEMA, Card
@@ -31,6 +31,8 @@ from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_ce
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from rich.console import RenderableType
 
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
 
@@ -195,6 +197,30 @@ class LatencyTable:
         text = frame.to_csv(index=False)
         return cls(name=name, card=card, rows=parse_rows(text, where=f"the data frame {name!r}"))
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw one line per part, its latencies along it, on axes or as a picture of its own."""
+        from s2search.report import shown
+
+        return shown.plot_table(self, ax)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.table_html(self)
+
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.table_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def __repr__(self) -> str:
+        return f"<LatencyTable {self.name}: {len(self.rows)} rows, {self.card.provenance.kind}>"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
@@ -248,7 +274,7 @@ def write_folder(folder: Path, card: object, rows: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             new_card, new_rows = Path(scratch, "card.json"), Path(scratch, "table.csv")
-            new_card.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+            new_card.write_text(as_json(card), encoding="utf-8")
             new_rows.write_text(rows, encoding="utf-8", newline="")
             shutil.move(new_rows, folder / "table.csv")
             shutil.move(new_card, folder / "card.json")  # last: a folder with a card is a whole table

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.solver.problem import Device, Int, Problem, Resource
+from s2search.solver.problem import FurtherDevice, Int, Problem, Resource
 
 Costs = Literal["identical", "noisy", "random"]
 
@@ -103,13 +103,13 @@ def _counts(rng: np.random.Generator, layers: int, candidates: int) -> dict[int,
     }
 
 
-def _device(rng: np.random.Generator, problem: Problem) -> Device:
+def _device(rng: np.random.Generator, problem: Problem) -> FurtherDevice:
     """Return a device whose costs differ from the problem's by up to half, with budgets from tight to loose."""
     latency_us_LC, memory_bytes_LC = (
         np.rint(values_LC * rng.uniform(0.5, 1.5, values_LC.shape)).astype(np.int64)
         for values_LC in (problem.latency_us_LC, problem.memory_bytes_LC)
     )
-    return Device(
+    return FurtherDevice(
         name="another",
         latency_us_LC=latency_us_LC,
         memory_bytes_LC=memory_bytes_LC,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.document import Document
 from s2search.transfer.additive import additive_latency_ms, autocorrelation, indicators_TF
 from s2search.transfer.drift import fit_drift
 from s2search.transfer.runs import MeasuredLayouts
@@ -17,7 +17,7 @@ _HELD_OUT = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Document):
     """Errors on held-out layouts, as fractions of the measured latency: 0.044 is 4.4 %.
 
     Attributes:
@@ -47,10 +47,6 @@ class Evaluation:
     spearman: float
     residual_autocorrelation: float
     schema: Literal["s2search.table_evaluation/1"] = "s2search.table_evaluation/1"
-
-    def to_json(self) -> str:
-        """Return the evaluation as JSON, indented, with a final newline."""
-        return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
 def evaluate(layouts: MeasuredLayouts, *, seed: int = 0) -> Evaluation:

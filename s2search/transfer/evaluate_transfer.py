@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.document import Document
 from s2search.errors import TableError
 from s2search.transfer.blend import Items, choose_probes, fit_blend
 from s2search.transfer.evaluate import rank_correlation
@@ -27,7 +27,7 @@ _OFFERED_SHARE = 0.3  # of the target's layouts, so that draws differ
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferEvaluation:
+class TransferEvaluation(Document):
     """Errors on all layouts that were not timed, as fractions of the measured latency: 0.08 is 8 %.
 
     Attributes:
@@ -71,10 +71,6 @@ class TransferEvaluation:
     flagged_draws: float
     flagged: bool
     schema: Literal["s2search.transfer_evaluation/1"] = "s2search.transfer_evaluation/1"
-
-    def to_json(self) -> str:
-        """Return the evaluation as JSON, indented, with a final newline."""
-        return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import msgspec
+from s2search.document import Document
 
-from s2search.document import write_text
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SCHEMA: Literal["s2search.verification/1"] = "s2search.verification/1"
 REPORT = "report.json"
@@ -65,7 +65,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Document):
     """All results of one package; the content of its report.json.
 
     Attributes:
@@ -90,13 +90,20 @@ class Verification:
     environment: dict[str, str]
     checks: tuple[CheckResult, ...]
 
-    def to_json(self) -> str:
-        """Return it as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON, all or nothing."""
-        write_text(path, self.to_json())
+        return shown.verification_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
 
 
 def keeps_promise(checks: Iterable[CheckResult]) -> bool:

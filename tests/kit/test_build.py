@@ -16,7 +16,7 @@ from s2search.errors import InputError
 from s2search.exporters.coreml.form import Form
 from s2search.kit import build as building
 from s2search.kit.build import build
-from s2search.kit.manifest import KitProtocol, Manifest, ordered, read_manifest
+from s2search.kit.manifest import KitManifest, KitProtocol, ordered, read_manifest
 from s2search.measurement.coreml_item import convert_item
 from s2search.measurement.items import FORWARD, campaign_items
 from s2search.mil.library import load_coremltools
@@ -217,7 +217,7 @@ def test_a_manifest_refuses_what_it_does_not_know(kit, tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps({**found, **change}))
         with pytest.raises(InputError, match=r"is not a manifest of schema s2search.kit/1"):
             read_manifest(tmp_path)
-    assert msgspec.json.decode(json.dumps(found), type=Manifest).to_json() == (kit / "manifest.json").read_bytes()
+    assert msgspec.json.decode(json.dumps(found), type=KitManifest).to_json() == (kit / "manifest.json").read_bytes()
 
 
 def test_results_that_did_not_come_back_are_said_in_one_line(s2search, kit):

@@ -13,7 +13,7 @@ from s2search.errors import InputError, MissingRowError
 from s2search.kit import build as building
 from s2search.kit.build import Built, build
 from s2search.kit.ingest import ingest
-from s2search.kit.manifest import KitProtocol, Package, read_manifest
+from s2search.kit.manifest import KitPackage, KitProtocol, read_manifest
 from s2search.kit.shots import choose_items
 from s2search.latency.lookup import Lookup
 from s2search.latency.transfer import Transfer
@@ -54,7 +54,7 @@ def made(monkeypatch):
         keys.append(item.key)
         for precision in precisions:
             digest = f"sha256:{item.key} {precision}"
-            package = Package(
+            package = KitPackage(
                 digest=digest,
                 path=f"packages/{item.key.replace(' ', '_')}.{precision}.mlpackage",
                 weight_bytes=1000,

@@ -23,14 +23,14 @@ def fields_of(struct, source):
 
 
 LINES = [
-    *(results.Session, results.Loading, results.Ready, results.Sample, results.Heating, results.Hot, results.Heated),
-    *(results.Pause, results.Failed, results.Done),
+    *(results.SessionLine, results.LoadingLine, results.ReadyLine, results.SampleLine, results.HeatingLine),
+    *(results.HotLine, results.HeatedLine, results.PauseLine, results.FailedLine, results.DoneLine),
 ]
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.__name__)
 def test_the_loop_writes_the_lines_of_the_schema(line):
-    assert fields_of(f"{line.__name__}Line", SOURCES["Lines.swift"]) == {"kind", *line.__struct_fields__}
+    assert fields_of(line.__name__, SOURCES["Lines.swift"]) == {"kind", *line.__struct_fields__}
     assert f'let kind = "{line.__struct_config__.tag}"' in SOURCES["Lines.swift"]
 
 
@@ -38,10 +38,10 @@ def test_the_loop_writes_the_lines_of_the_schema(line):
     ("struct", "cls"),
     [
         ("KitProtocol", manifest.KitProtocol),
-        ("Package", manifest.Package),
+        ("Package", manifest.KitPackage),
         ("Input", manifest.Input),
         ("Row", manifest.KitRow),
-        ("Slot", manifest.Slot),
+        ("Slot", manifest.KitSlot),
     ],
 )
 def test_the_loop_reads_keys_that_the_manifest_has(struct, cls):

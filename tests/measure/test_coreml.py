@@ -2,6 +2,7 @@
 
 import platform
 from types import SimpleNamespace
+from typing import get_args
 
 import coremltools
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from coremltools.models import compute_plan
 
 from s2search.exporters.coreml.exporter import CoreMLExporter as Exporter
-from s2search.exporters.coreml.form import LAYOUTS, STATE_KEEPERS, Form
+from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.measurement.coreml import CoreML
 from s2search.measurement.step_call import step_call
 from s2search.testing.profilers import check_profiler, miniature_items
@@ -83,8 +84,8 @@ def returned(item):
 
 def test_its_form_is_the_exporters_own():
     assert (CoreML().layout, CoreML().state) == (Exporter().layout, Exporter().state) == (Form().layout, Form().state)
-    for layout in LAYOUTS:
-        for state in STATE_KEEPERS:
+    for layout in get_args(Layout):
+        for state in get_args(StateKeeper):
             Exporter(layout=layout, state=state)
 
 

@@ -152,7 +152,7 @@ def test_two_processes_cannot_measure_into_one_folder(tmp_path):
             run(out)
 
     MACHINE.disturb = second
-    with pytest.raises(InputError, match="another process is measuring"):
+    with pytest.raises(InputError, match="another process is writing to"):
         run(out)
 
 

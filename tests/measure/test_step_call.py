@@ -1,6 +1,7 @@
 """What a kit and the Core ML profiler time is what an exporter writes: the same form, and the block's own numbers."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from s2search_blocks.softmax.ssa import SSA
 
 from s2search.block import Precision
 from s2search.errors import CheckError, InputError
-from s2search.exporters.coreml.form import LAYOUTS
+from s2search.exporters.coreml.form import Layout
 from s2search.measurement import coreml_item
 from s2search.measurement.base import Item
 from s2search.measurement.step_call import step_call
@@ -44,13 +45,13 @@ def with_block(item, block):
     return dataclasses.replace(item, part=block)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Layout))
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.key)
 def test_every_item_computes_in_float64_what_the_block_does(item, layout):
     assert furthest(step_call(item, layout, torch.float64)) < 1e-13
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Layout))
 @pytest.mark.parametrize("block", parse_blocks(OPTIONS), ids=lambda block: block.label)
 def test_every_option_of_a_block_computes_the_same(block, layout):
     for item in ITEMS:
@@ -81,7 +82,7 @@ def test_tokens_stand_on_the_last_of_four_axes(item):
             assert blocks.arguments[name].shape[-1] == item.shape.channels
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Layout))
 def test_the_state_has_the_bytes_that_the_block_declares(layout):
     """Rings, sums and tails have as many numbers in every form: what a table and a plan count stays right."""
     blocks = [item.part for item in ITEMS if item.role == "block" and item.scenario == "stream"]
@@ -115,7 +116,7 @@ class Forgetful(Strange):
         return layer
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Layout))
 def test_a_block_of_somebody_else_is_timed_between_transpositions_as_it_is_exported(layout):
     for item in ITEMS:
         if item.part.name == "ssa":
@@ -128,7 +129,7 @@ def test_a_block_of_somebody_else_is_timed_between_transpositions_as_it_is_expor
                 assert call.arguments["text"].shape == (1, item.shape.text_tokens, item.shape.text_channels)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Layout))
 def test_a_state_that_no_exporter_keeps_is_refused_in_one_line(layout):
     item = next(item for item in ITEMS if item.part.name == "ssa" and item.scenario == "stream")
     with pytest.raises(InputError, match=r"^layer 0 remembers a dict; RingState, LinearState: exporters know no other"):

@@ -5,8 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import trace
 from s2search.mil.arguments import Arguments
 from s2search.mil.constants import CONSTANTS
 from s2search.mil.evaluator import Evaluator
@@ -14,6 +12,7 @@ from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.mil.numbers import KINDS
 from s2search.mil.program import Program
 from s2search.mil.rounding import WideSums
+from tests.export.coreml.plain_program import convert, trace
 from tests.mil.programs import builder, few_objects, load, named
 
 _rng = np.random.default_rng(0)
@@ -24,7 +23,7 @@ def model():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(96, 50, bias=False), nn.ReLU(), nn.Linear(50, 66))
     with few_objects():
-        return coreml.convert(trace(network, {"x": torch.randn(3, 96)}))
+        return convert(trace(network, {"x": torch.randn(3, 96)}))
 
 
 def palettes(bits, **options):

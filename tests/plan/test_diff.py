@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from itertools import zip_longest
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from s2search.cost import Budget
 from s2search.latency.lookup import Lookup
+from s2search.latency.transfer import Transfer
 from s2search.planner.diff import Difference, difference
 from s2search.planner.find import find, price
 from s2search.planner.plan import Plan
@@ -114,6 +117,29 @@ def test_budgets_and_what_was_asked_are_compared() -> None:
     budgets = {one.name: (one.before, one.after) for one in found.devices[0].budgets}
     assert budgets == {"latency": (75.0, 80.0), "memory": (None, 1e9)}
     assert [(one.name, one.before, one.after) for one in found.inputs] == [("depth", "8", "7")]
+
+
+def test_options_of_what_made_a_plan_are_compared_too() -> None:
+    own, other = (dataclasses.replace(ask("75ms"), latency_model=Transfer(known=known)) for known in ("a", "b+c"))
+    before = find(own, EXACT)
+    (model,) = difference(before, find(other, EXACT)).inputs
+    assert (model.name, model.before, model.after) == ("latency model", "transfer[known=a]", "transfer[known=b+c]")
+    (solver,) = difference(before, find(own, dataclasses.replace(EXACT, hand_over_s=60.0))).inputs
+    assert (solver.name, solver.before, solver.after) == ("solver", "dynamic", "dynamic[hand_over_s=60.0]")
+    assert (before.provenance.latency_model, before.provenance.solver_options) == ("transfer", "")
+    assert before.digest != find(other, EXACT).digest
+
+
+def test_a_plan_of_before_options_were_recorded_loads_and_keeps_its_digest(tmp_path: Path) -> None:
+    plan = find(ask("75ms"), EXACT)
+    content = json.loads(plan.to_json())
+    for name in ("latency_model_options", "score_options", "solver_options"):
+        assert content["provenance"].pop(name) == ""
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    old = Plan.load(tmp_path / "old.json")
+    assert (old, old.digest) == (plan, plan.digest)
+    now = find(ask("75ms"), dataclasses.replace(EXACT, hand_over_s=60.0))
+    assert [one.after for one in difference(old, now).inputs] == ["dynamic[hand_over_s=60.0]"]
 
 
 def test_further_devices_are_compared_by_their_tables_name() -> None:

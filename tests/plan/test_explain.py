@@ -149,7 +149,7 @@ def test_broken_counts_name_the_block() -> None:
     plan, explanation = explained(request)
     assert plan.counts["ssa"] == 16
     swap = next(swap for swap in explanation.swaps if swap.block == "ssa")
-    assert [(over.limit, over.amount, over.unit) for over in swap.over] == [("layers of others than ssa", 1, "")]
+    assert [(over.limit, over.amount, over.unit) for over in swap.over] == [("layers other than ssa", 1, "")]
 
 
 def test_each_device_has_its_own_prices_kernels_and_rows() -> None:
@@ -201,10 +201,10 @@ def test_limits_are_listed_with_their_blocks_and_what_would_do() -> None:
         "latency": 150_000,
         "memory": 1_189_000_000,
         "layers of lcha": 12,
-        "layers of others than lcha": 20,
+        "layers other than lcha": 20,
     }
     assert [(limit.name, limit.would_do) for limit in found.limits if limit.would_do is not None] == [
-        ("layers of others than lcha", 28)
+        ("layers other than lcha", 28)
     ]
     assert found.nearest is not None
     assert found.nearest.written == "S28"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from s2search.errors import InfeasibleError, InputError
 from s2search.precision.choose import Wish, choose, latency_from, shares, steps_down
-from s2search.precision.documents import Choice, Mixture, PartChoices, PrecisionPlan, Sensitivity, noise_db
+from s2search.precision.documents import Mixture, PartChoices, PrecisionChoice, PrecisionPlan, Sensitivity, noise_db
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.milp import Milp
 
@@ -24,7 +24,7 @@ def sensitivity(figures, *, rest_bytes=100, blocks=()):
             part=f"layers.{i}" if i < len(blocks) else f"part{i}",
             block=blocks[i] if i < len(blocks) else "",
             choices=tuple(
-                Choice(precision=label, bytes=size, noise=noise)
+                PrecisionChoice(precision=label, bytes=size, noise=noise)
                 for label, (size, noise) in zip(LABELS, row, strict=False)
             ),
         )

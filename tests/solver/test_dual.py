@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 
 from s2search.solver.exact.dual import lagrangian_dual
 from s2search.solver.exact.graph import Cases, Graph
-from s2search.solver.problem import Device, Problem
+from s2search.solver.problem import FurtherDevice, Problem
 from s2search.testing.problems import Costs, random_problem
 
 
@@ -70,9 +70,9 @@ def test_bounds_are_as_good_as_the_linear_relaxation(seed: int, tightness: float
     assert relaxed * (1 - 1e-7) <= bound <= relaxed * (1 + (3e-4 if devices == 1 else 5e-3))
 
 
-def slower(rng: np.random.Generator, problem: Problem) -> Device:
+def slower(rng: np.random.Generator, problem: Problem) -> FurtherDevice:
     latency_us_LC = np.rint(problem.latency_us_LC * rng.uniform(0.5, 2, problem.latency_us_LC.shape)).astype(np.int64)
-    return Device(
+    return FurtherDevice(
         name="other",
         latency_us_LC=latency_us_LC,
         memory_bytes_LC=problem.memory_bytes_LC,

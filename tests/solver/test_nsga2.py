@@ -14,11 +14,11 @@ import numpy as np
 import optuna
 import pytest
 
-from s2search.cli.plan import _solver
+from s2search.api.values import solver_of
 from s2search.errors import CheckError, InfeasibleError, InputError, ScoreError
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.nsga2 import Nsga2
-from s2search.solver.problem import UNLIMITED, Device, Problem
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem
 from s2search.solver.variation import Pricing, child, nondominated, repair, seeds
 from s2search.testing.problems import random_problem
 from s2search.testing.solvers import check_solver
@@ -32,7 +32,7 @@ def problem_of(layers: int = 8, candidates: int = 3, *, seed: int = 0, tightness
 
 def constrained() -> Problem:
     problem = problem_of(10, 3, tightness=0.7)
-    device = Device(
+    device = FurtherDevice(
         name="other",
         latency_us_LC=problem.latency_us_LC[::-1].copy(),
         memory_bytes_LC=problem.memory_bytes_LC,
@@ -202,7 +202,7 @@ def test_finding_nothing_is_an_error_with_a_remedy() -> None:
     problem = problem_of(20, 2, tightness=1.0)
     other = 2 ** np.arange(20)[:, None] * np.array([[0, 1]])
     target = 0b1011_0110_0101_1101_0011
-    device = Device(
+    device = FurtherDevice(
         name="other",
         latency_us_LC=np.where(np.arange(2) == 1, other, 0),
         memory_bytes_LC=np.where(np.arange(2) == 0, other.max(axis=1, keepdims=True), 0),
@@ -229,11 +229,11 @@ def test_progress_counts_to_the_end() -> None:
     assert calls[-1][2].startswith("best score ")
 
 
-def test_the_command_line_gives_a_bar_to_a_solver_that_reports_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_face_gives_a_bar_to_a_solver_that_reports_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     from s2search import registry
 
     monkeypatch.setattr(registry, "create", lambda family, text: QUICK)
-    with _solver("nsga2") as chosen:
+    with solver_of("nsga2") as chosen:
         assert isinstance(chosen, Nsga2)
         assert chosen.progress is not QUICK.progress
         assert chosen.trials == QUICK.trials

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from s2search.errors import ProblemError
-from s2search.solver.problem import UNLIMITED, Device, Problem, Resource
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem, Resource
 from s2search.testing.problems import random_problem
 
 PROBLEM = random_problem(np.random.default_rng(3), layers=4, candidates=2)
@@ -15,9 +15,9 @@ PROBLEM = random_problem(np.random.default_rng(3), layers=4, candidates=2)
 SHAPE, STREAMS = (4, 2), (2, 2)
 
 
-def device(**changes: Any) -> tuple[Device]:
-    costs = {name: getattr(PROBLEM, name) for name in vars(PROBLEM) if name in Device.__dataclass_fields__}
-    return (Device(name="phone", **costs | changes),)
+def device(**changes: Any) -> tuple[FurtherDevice]:
+    costs = {name: getattr(PROBLEM, name) for name in vars(PROBLEM) if name in FurtherDevice.__dataclass_fields__}
+    return (FurtherDevice(name="phone", **costs | changes),)
 
 
 def limit(**changes: Any) -> tuple[Resource]:
@@ -57,6 +57,8 @@ def limit(**changes: Any) -> tuple[Resource]:
         ({"counts": {-1: 1}}, "counts name candidate -1; 0 to 1"),
         ({"counts": {0: -1}}, "candidate 0 is to take -1 to -1 layers; 0 or more"),
         ({"counts": {0: (3, 1)}}, "candidate 0 is to take 3 to 1 layers; 0 or more, the smaller number first"),
+        ({"counts": {1: -1}, "label_C": ("lcha", "ssa")}, "ssa is to take -1 to -1 layers; 0 or more"),
+        ({"label_C": ("lcha",)}, "label_C names 1 candidates; 2, or none of them"),
         ({"counts": {0: 3, 1: 2}}, "the counts ask for at least 5 layers, and there are 4; make the counts add up"),
         ({"counts": {0: (0, 2), 1: (0, 1)}}, "the counts ask for at most 3 layers, and there are 4"),
         ({"counts": {0: 2**80}}, "the counts ask for at least 1208925819614629174706176 layers"),
@@ -119,16 +121,6 @@ def test_without_a_budget_nothing_is_limited_whatever_every_layout_has() -> None
 
 def test_a_count_that_allows_any_number_limits_nothing() -> None:
     assert len(dataclasses.replace(PROBLEM, counts={0: (0, 4), 1: (0, 2**80)}).resources) == 2
-
-
-def test_lifting_the_constraints_leaves_budgets_and_groups() -> None:
-    problem = dataclasses.replace(
-        PROBLEM, group_size=2, counts={0: 4}, max_switches=0, devices=device(), limits=limit(limit=-1)
-    )
-    lifted = problem.with_budgets_only()
-    assert not problem.admits((0, 0, 0, 0))
-    assert [resource.name for resource in lifted.resources] == ["latency", "memory"]
-    assert (lifted.group_size, lifted.latency_budget_us) == (2, PROBLEM.latency_budget_us)
 
 
 def test_a_further_device_alone_has_its_own_costs_and_no_constraints() -> None:

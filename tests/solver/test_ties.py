@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.problem import UNLIMITED, Device, Problem
+from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem
 from s2search.solver.questions.tie_break import canonical
 from s2search.solver.questions.ties import find_ties
 from s2search.space import Space
@@ -41,7 +41,7 @@ def problems(draw: st.DrawFn, *, constrained: bool = True) -> Problem:
             "reference_L": (0,) * layers,
             "max_changes": draw(few),
             "devices": (
-                Device(
+                FurtherDevice(
                     name="b",
                     latency_us_LC=numbers(4),
                     memory_bytes_LC=numbers(4),

@@ -8,13 +8,12 @@ from s2search_blocks.lcha.spec import LCHA
 from s2search_blocks.softmax.kv_compressed import KVCompressedAttention
 from s2search_blocks.softmax.ssa import SSA
 
-from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import trace
 from s2search.mil.evaluator import MODES, Evaluator
 from s2search.mil.lint import lint
 from s2search.mil.program import Program
 from s2search.mil.watch import Peaks, compare, tensor_snr_db
 from s2search.testing.profilers import miniature_items
+from tests.export.coreml.plain_program import convert, trace
 from tests.export.coreml.test_contents import BLOCKS, CLIP, STREAM, block_item, plain_call
 from tests.mil.programs import few_objects
 
@@ -32,7 +31,7 @@ QUICK = {"lcha stream", "ssa stream", "kv_compressed stream"}
 def converted(item, path):
     call = plain_call(item)
     with few_objects():
-        coreml.convert(trace(call, call.arguments), exact=call.exact).save(str(path))
+        convert(trace(call, call.arguments), exact=call.exact).save(str(path))
     with torch.no_grad():
         expected = call(*call.inputs)
     return Program.load(path), call.arguments, expected if isinstance(expected, tuple) else (expected,)

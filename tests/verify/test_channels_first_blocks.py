@@ -13,12 +13,11 @@ from s2search_blocks.softmax.ssa import SSA
 from torch import nn
 
 from s2search.block import Shape, Window
-from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import trace
 from s2search.mil.evaluator import MODES, Evaluator
 from s2search.mil.lint import lint
 from s2search.mil.program import Program
 from s2search.mil.watch import Peaks, tensor_snr_db
+from tests.export.coreml.plain_program import convert, trace
 from tests.mil.programs import few_objects
 
 SHAPE = Shape(frames=2, height=3, width=5, channels=48, heads=4, feed_forward=96, text_tokens=5, text_channels=16)
@@ -66,7 +65,7 @@ def made(block, shape, path):
     half = {name: x if name in EXACT else x.half().float() for name, x in inputs.items()}
     expected = exact(*(x.double() for x in half.values()))
     with few_objects():
-        coreml.convert(trace(both, half), exact=EXACT).save(str(path))
+        convert(trace(both, half), exact=EXACT).save(str(path))
     program = Program.load(path)
     taken = {value.name for value in program.function().inputs}
     return program, {name: x for name, x in half.items() if name in taken}, expected

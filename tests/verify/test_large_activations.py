@@ -7,11 +7,10 @@ import torch
 from s2search_blocks.pieces.channels_first.norms import layer_norm
 from torch import nn
 
-from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import trace
 from s2search.mil.evaluator import MODES, Evaluator
 from s2search.mil.program import Program
 from s2search.mil.watch import tensor_snr_db
+from tests.export.coreml.plain_program import convert, trace
 from tests.mil.programs import few_objects
 
 LEAST_DB = {"float32": 75, "float16": 68, "pessimistic": 58}
@@ -27,7 +26,7 @@ def program(request, tmp_path_factory):
     """Return a program of one norm, and how many channels it has."""
     path = tmp_path_factory.mktemp("norm") / "norm.mlpackage"
     with few_objects():
-        coreml.convert(trace(Norm().eval(), {"x": torch.randn(1, request.param, 1, 9)})).save(str(path))
+        convert(trace(Norm().eval(), {"x": torch.randn(1, request.param, 1, 9)})).save(str(path))
     return Program.load(path), request.param
 
 

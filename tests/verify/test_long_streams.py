@@ -10,11 +10,10 @@ import torch
 from s2search_blocks.lcha.spec import LCHA
 from s2search_blocks.softmax.ssa import SSA
 
-from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import trace
 from s2search.mil.evaluator import MODES, Evaluator
 from s2search.mil.program import Program
 from s2search.mil.watch import Peaks, tensor_snr_db
+from tests.export.coreml.plain_program import convert, trace
 from tests.export.coreml.test_contents import STREAM, block_item, plain_call
 from tests.mil.programs import few_objects
 from tests.verify.test_channels_first_blocks import EXACT, SHAPE, WINDOW, Both, made
@@ -33,7 +32,7 @@ def evaluated(program, expected, inputs, mode):
 
 def converted(call, path):
     with few_objects():
-        coreml.convert(trace(call, call.arguments), exact=call.exact).save(str(path))
+        convert(trace(call, call.arguments), exact=call.exact).save(str(path))
     return Program.load(path)
 
 

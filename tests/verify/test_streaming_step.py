@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import trace
 from s2search.mil.evaluator import MODES, Evaluator
 from s2search.mil.program import Program
 from s2search.mil.watch import Peaks, tensor_snr_db
 from s2search.network.network import S2DiT
 from s2search.testing.profilers import MINIATURE
+from tests.export.coreml.plain_program import convert, trace
 from tests.mil.programs import few_objects
 
 GRID = (3, 3)
@@ -73,7 +72,7 @@ def test_a_state_that_is_passed_from_call_to_call_does_not_drift(tmp_path):
         sums = tuple(
             name for name, x in first.items() if name.startswith("state") and x.shape != first["state_2"].shape
         )
-        coreml.convert(trace(step, first), exact=sums).save(str(tmp_path / "step.mlpackage"))
+        convert(trace(step, first), exact=sums).save(str(tmp_path / "step.mlpackage"))
     program = Program.load(tmp_path / "step.mlpackage")
     for mode in MODES:
         evaluator, peaks = Evaluator(program, mode=mode), Peaks()
@@ -111,7 +110,7 @@ def test_a_whole_step_of_both_streams_has_cover(tmp_path):
     given = {"latents": latents, "time": time, "text": text}
     given |= {f"state_{place}": x.contiguous() for place, x in enumerate(tensors(state))}
     with few_objects():
-        coreml.convert(trace(Read(), given), exact=("time",)).save(str(tmp_path / "step.mlpackage"))
+        convert(trace(Read(), given), exact=("time",)).save(str(tmp_path / "step.mlpackage"))
     evaluator = Evaluator(Program.load(tmp_path / "step.mlpackage"), mode="float16")
     (got,) = evaluator.run(given).outputs.values()
     # The time embedding costs most of it: see the stem in test_blocks.py.

@@ -25,13 +25,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import torch
 from torch import Tensor
 
 from s2search import registry
 from s2search.codec.base import DecoderComponent
-from s2search.document import read_json, write_text
+from s2search.document import as_json, read_json, write_text
 from s2search.errors import InputError
 from s2search.exporters.component.functions import CACHE, ComponentFunction, Kind, functions_of, open_component
 from s2search.exporters.graph import exported
@@ -186,7 +185,7 @@ def export_component(
             states=tuple(one for one in specs[-1].inputs if one.name.startswith(CACHE)),
             files=file_entries(folder, progress),
         )
-        write_text(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1).decode() + "\n")
+        write_text(folder / MANIFEST, as_json(manifest, indent=1))
     progress(steps, steps, "")
     return ComponentPackage.load(out)
 

@@ -1,4 +1,4 @@
-"""From a traced graph to a Core ML program, and what such a program holds.
+"""What a Core ML program holds, and its matrices as palettes.
 
 Nothing here runs a Core ML program: that takes a Mac.
 """
@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from s2search.exporters import graph
-from s2search.mil.library import load_coremltools, quiet_coremltools
+from s2search.mil.library import quiet_coremltools
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
@@ -19,30 +18,6 @@ _LEAST_PALETTIZED = 2048  # numbers; coremltools' own default
 _EVEN_BITS = 8
 _CELLS = ((1, 1), (2, 2))  # kernels of linear maps of tokens, and of cells of them
 _GROUPED = ("depthwise", "feature_map")  # kernels that do not mix all channels
-
-
-def convert(traced: graph.Traced, *, exact: tuple[str, ...] = ()) -> MLModel:
-    """Make a float16 Core ML program for iOS 18 of a traced module. Weights and activations are float16.
-
-    Args:
-        traced: The module.
-        exact: Inputs that stay float32; all others are float16.
-    """
-    coremltools = load_coremltools()
-    import numpy as np
-
-    inputs = [
-        coremltools.TensorType(name=name, dtype=np.float32 if name in exact else np.float16) for name in traced.names
-    ]
-    with quiet_coremltools():
-        return coremltools.convert(
-            traced.program,
-            inputs=inputs,
-            convert_to="mlprogram",
-            minimum_deployment_target=coremltools.target.iOS18,
-            compute_precision=coremltools.precision.FLOAT16,
-            skip_model_load=True,
-        )
 
 
 def palettize(
@@ -99,11 +74,6 @@ class Contents:
     most_axes: int
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
-
-    @property
-    def operation_count(self) -> int:
-        """All operations that compute something."""
-        return sum(self.operations.values())
 
 
 def read_contents(spec: Any) -> Contents:

@@ -6,15 +6,13 @@ Tables of two forms time two different programs, so their rows never stand in on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 #: `bc1s`: channels before tokens, (1, C, 1, S), as the Neural Engine works; `blocks`: as in the blocks.
 Layout = Literal["bc1s", "blocks"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 #: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
 StateKeeper = Literal["core_ml", "plain"]
-STATE_KEEPERS: tuple[StateKeeper, ...] = get_args(StateKeeper)
 
 
 @dataclass(frozen=True, kw_only=True)

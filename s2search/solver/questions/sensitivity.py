@@ -18,7 +18,7 @@ FURTHEST = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity:
+class LatencyReach:
     """The least changes of one latency that end a layout's reign, microseconds; None where none within `FURTHEST` does.
 
     `faster_us`: so much faster, and a better layout fits. `slower_us`: so much slower, and the layout does not fit.
@@ -28,7 +28,7 @@ class Sensitivity:
     slower_us: int | None
 
 
-def sensitivity(pose: Callable[[int], Problem], latency_us: int, best: Solution, solver: Solver) -> Sensitivity:
+def sensitivity(pose: Callable[[int], Problem], latency_us: int, best: Solution, solver: Solver) -> LatencyReach:
     """Return how far one latency may move either way.
 
     Args:
@@ -41,7 +41,7 @@ def sensitivity(pose: Callable[[int], Problem], latency_us: int, best: Solution,
     faster = None
     if reach_us:
         faster = first_better(lambda change: pose(latency_us - change), best, solver, same=0, reach=reach_us)
-    return Sensitivity(
+    return LatencyReach(
         faster_us=None if faster is None else faster.change,
         slower_us=_first_misfit(lambda change: pose(latency_us + change), reach_us, best),
     )

@@ -21,7 +21,7 @@ from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.mil.program import Program
 from s2search.network.network import S2DiT
-from s2search.precision.documents import Choice, PrecisionPlan, noise_db
+from s2search.precision.documents import PrecisionChoice, PrecisionPlan, noise_db
 from s2search.precision.part import PartPrecision
 from s2search.preset import Preset
 from s2search.verification.expected import difference
@@ -160,7 +160,7 @@ def precision_plan(path, model, parts):
         asked="at least 25 dB",
         palette="uniform",
         rest_bytes=1,
-        parts={part: Choice(precision=label, bytes=1, noise=1e-3) for part, label in parts.items()},
+        parts={part: PrecisionChoice(precision=label, bytes=1, noise=1e-3) for part, label in parts.items()},
         weight_bytes=1,
         predicted_db=25.0,
         optimal=True,
@@ -193,11 +193,11 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
     assert (package.folder / "p.json").exists()
     shape = StepShape(grid=grid, frames=3, window=model.config.preset.window)
     recording, ranges = record(model, shape, chunks=2, seed=5), calibrate(model, shape)
-    packaged = StreamedPackage(package, EmulatedCoreML(package, "float32"))
+    streamed = StreamedPackage(package, EmulatedCoreML(package, "float32"))
     with quantised(model, exporter.precisions(model), "uniform", ranges, {}):
         fake_db = noise_db(recording.noise(model))
         again = record(model, shape, chunks=2, seed=5)
-    assert noise_db(recording.noise(packaged)) == pytest.approx(fake_db, abs=0.2)
-    assert noise_db(again.noise(packaged)) > 38  # roundings of inputs that fell to the other side
+    assert noise_db(recording.noise(streamed)) == pytest.approx(fake_db, abs=0.2)
+    assert noise_db(again.noise(streamed)) > 38  # roundings of inputs that fell to the other side
     weights = next(file for file in package.manifest.files if file.path.endswith("weight.bin"))
     assert weights.bytes == pytest.approx(package.manifest.sizes.predicted_weight_bytes, rel=0.1)

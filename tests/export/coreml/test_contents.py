@@ -11,11 +11,12 @@ from torch import nn
 from s2search.block import Shape
 from s2search.errors import CheckError
 from s2search.exporters.coreml import contents as coreml
-from s2search.exporters.graph import BandedConv2d, trace
+from s2search.exporters.graph import BandedConv2d
 from s2search.measurement.base import Item
 from s2search.measurement.tensor_call import TensorCall
 from s2search.measurement.torch_call import torch_call
 from s2search.testing.profilers import miniature_items
+from tests.export.coreml.plain_program import convert, trace
 
 STREAM = Shape(
     frames=2, height=5, width=4, channels=48, heads=4, feed_forward=64, text_tokens=5, text_channels=7, context_frames=4
@@ -104,7 +105,7 @@ def test_a_module_that_is_traced_wrongly_is_refused():
 @pytest.fixture(scope="module")
 def models():
     call = plain_call(block_item(LCHA(), STREAM))
-    return call, coreml.convert(trace(call, call.arguments), exact=call.exact)
+    return call, convert(trace(call, call.arguments), exact=call.exact)
 
 
 def test_sums_stay_float32_and_all_other_inputs_are_float16(models):
@@ -129,7 +130,7 @@ def test_a_package_has_the_operations_that_the_neural_engine_takes(models):
     assert contents.operations["conv"] == 1
     assert contents.most_axes <= 5
     assert "softplus" not in contents.operations
-    assert contents.operation_count < 190  # norms and sums are divided by their largest number first
+    assert sum(contents.operations.values()) < 190  # norms and sums are divided by their largest number first
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_package_has_the_operations_that_the_neural_engine_takes(models):
 )
 def test_the_other_parts_convert(item):
     call = plain_call(item)
-    contents = coreml.read_contents(coreml.convert(trace(call, call.arguments), exact=call.exact).get_spec())
+    contents = coreml.read_contents(convert(trace(call, call.arguments), exact=call.exact).get_spec())
     assert [feature.name for feature in contents.inputs] == list(call.arguments)
     assert contents.most_axes <= 5
 
@@ -145,7 +146,7 @@ def test_the_other_parts_convert(item):
 def test_palettes_have_as_many_bits_as_asked(tmp_path):
     shape = dataclasses.replace(STREAM, channels=64, text_channels=64, height=9, width=16)
     call = plain_call(block_item(FullAttention(), shape))
-    model = coreml.convert(trace(call, call.arguments), exact=call.exact)
+    model = convert(trace(call, call.arguments), exact=call.exact)
     palettized = coreml.palettize(model, {"cross_attention_key": 8})
     sizes = palette_sizes(palettized.get_spec())
     assert sizes.pop("p_module_cross_attention_key_weight_to_fp16_palettized") == 256
@@ -167,5 +168,5 @@ def palette_sizes(spec):
 
 def test_the_converter_says_nothing(models, capfd):
     call, _ = models
-    coreml.palettize(coreml.convert(trace(call, call.arguments)), {})
+    coreml.palettize(convert(trace(call, call.arguments)), {})
     assert capfd.readouterr() == ("", "")
