@@ -59,7 +59,7 @@ BAD_INPUTS = [
     (["plan", "--out", ""], 2, "cannot be written"),
     (["plan", "--out", "."], 2, "cannot be written"),
     (["plan", "--out", "ok.json", "--figure", "plan.xyz"], 2, "'.xyz'"),
-    (["plan", "--out", "/dev/full"], 2, "it is not a regular file"),
+    (["plan", "--out", "/dev/full"], 2, "not a regular file"),
     (["frontier", "--out", "ok.csv", "--figure", "noext"], 2, "'noext'"),
     (["plan", "--video", "640x360"], 2, "'640x360'"),
     (["plan", "--video", "512x144"], 2, "nothing at this shape"),
