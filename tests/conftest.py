@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -43,24 +44,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def s2search(tmp_path: Path) -> Callable[..., Outcome]:
-    """Run the command line in an empty folder, in this process, 80 columns wide.
+def run_in(folder: Path, *words: str) -> Outcome:
+    """Run the command line in a folder, in this process, 80 columns wide.
 
     An exception that `main` does not turn into a line fails the test with its traceback.
     """
+    out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
+    with ExitStack() as process:
+        for part in (chdir(folder), redirect_stdout(out), redirect_stderr(err), _own_process(words)):
+            process.enter_context(part)
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert isinstance(left.value.code, int)
+    return Outcome(left.value.code, *map(_written, (out, err)))
 
-    def run(*words: str) -> Outcome:
-        out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
-        with ExitStack() as process:
-            for part in (chdir(tmp_path), redirect_stdout(out), redirect_stderr(err), _own_process(words)):
-                process.enter_context(part)
-            with pytest.raises(SystemExit) as left:
-                main()
-        assert isinstance(left.value.code, int)
-        return Outcome(left.value.code, *map(_written, (out, err)))
 
-    return run
+@pytest.fixture
+def s2search(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run the command line in an empty folder, in this process."""
+    return partial(run_in, tmp_path)
 
 
 @pytest.fixture
