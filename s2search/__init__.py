@@ -1,14 +1,137 @@
 """s2search plans, builds and verifies streaming video diffusion transformers for one device.
 
+    import s2search
+
+    plan = s2search.plan("iphone-16-pro-max", budget=["10fps", "1.5GB"])
+    front = s2search.frontier("iphone-16-pro-max", budget="1.5GB")
+
+Every command is a function of the same name, and its options are keywords. Names are imported when they are first used:
+`import s2search` alone loads neither torch nor numpy.
+
 Source: Zhao et al., "S2DiT: Sandwich Diffusion Transformer for Mobile Streaming Video Generation",
 arXiv 2601.12719 (2026).
-
-Importing this package loads neither torch nor coremltools.
 """
 
-from s2search.planner.plan import Plan
-from s2search.registry import own_version
-from s2search.tables.table import LatencyTable
+from __future__ import annotations
 
-__all__ = ["LatencyTable", "Plan", "__version__"]
-__version__ = own_version()
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s2search.api.export import export
+    from s2search.api.frontier import frontier
+    from s2search.api.kit import kit_build, kit_ingest
+    from s2search.api.measure import measure
+    from s2search.api.plan import plan, plan_diff, price
+    from s2search.api.precision import plan_precision, sensitivity
+    from s2search.api.recalibrate import recalibrate
+    from s2search.api.stream import stream
+    from s2search.api.table import (
+        table,
+        table_compare,
+        table_evaluate,
+        table_import,
+        table_lint,
+        table_merge,
+        table_retabulate,
+        table_show,
+        table_transfer,
+    )
+    from s2search.api.verify import verify
+    from s2search.cost import Budget
+    from s2search.errors import InfeasibleError, S2SearchError
+    from s2search.planner.frontier import Frontier
+    from s2search.planner.plan import Plan
+    from s2search.planner.request import Request
+    from s2search.preset import Preset
+    from s2search.solver.problem import Problem
+    from s2search.space import Space
+    from s2search.tables.table import LatencyTable
+
+    __version__: str
+
+#: Where a name of the face lives.
+_HOMES = {
+    "api.export": ("export",),
+    "api.frontier": ("frontier",),
+    "api.kit": ("kit_build", "kit_ingest"),
+    "api.measure": ("measure",),
+    "api.plan": ("plan", "plan_diff", "price"),
+    "api.precision": ("plan_precision", "sensitivity"),
+    "api.recalibrate": ("recalibrate",),
+    "api.stream": ("stream",),
+    "api.table": (
+        *("table", "table_compare", "table_evaluate", "table_import", "table_lint", "table_merge"),
+        *("table_retabulate", "table_show", "table_transfer"),
+    ),
+    "api.verify": ("verify",),
+    "cost": ("Budget",),
+    "errors": ("InfeasibleError", "S2SearchError"),
+    "planner.frontier": ("Frontier",),
+    "planner.plan": ("Plan",),
+    "planner.request": ("Request",),
+    "preset": ("Preset",),
+    "solver.problem": ("Problem",),
+    "space": ("Space",),
+    "tables.table": ("LatencyTable",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Budget",
+    "Frontier",
+    "InfeasibleError",
+    "LatencyTable",
+    "Plan",
+    "Preset",
+    "Problem",
+    "Request",
+    "S2SearchError",
+    "Space",
+    "__version__",
+    "export",
+    "frontier",
+    "kit_build",
+    "kit_ingest",
+    "measure",
+    "plan",
+    "plan_diff",
+    "plan_precision",
+    "price",
+    "recalibrate",
+    "sensitivity",
+    "stream",
+    "table",
+    "table_compare",
+    "table_evaluate",
+    "table_import",
+    "table_lint",
+    "table_merge",
+    "table_retabulate",
+    "table_show",
+    "table_transfer",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used."""
+    if name == "__version__":
+        from s2search.registry import own_version
+
+        found: Any = own_version()
+    elif name in _HOME_OF:
+        from importlib import import_module
+
+        from s2search.errors import extras_named
+
+        found = getattr(import_module(f"s2search.{_HOME_OF[name]}"), name)
+        if _HOME_OF[name].startswith("api."):
+            found = extras_named()(found)  # what an extra brings and is missing is one line that names the extra
+    else:
+        raise AttributeError(f"module 's2search' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

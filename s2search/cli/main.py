@@ -12,10 +12,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from s2search.cli.examples import epilog
 from s2search.cli.export import export
+from s2search.cli.frontier import frontier
 from s2search.cli.kit import kit_app
 from s2search.cli.measure import measure
-from s2search.cli.plan import frontier, plan_app
+from s2search.cli.options import say
+from s2search.cli.plan import plan_app
 from s2search.cli.precision import plan_precision, sensitivity
 from s2search.cli.recalibrate import recalibrate
 from s2search.cli.stream import stream
@@ -27,13 +30,13 @@ from s2search.errors import InputError, S2SearchError, extras_named
 _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
 
-app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, epilog=epilog(""))
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate):
-    app.command()(command)
-plan_app.command("precision")(plan_precision)
+    app.command(epilog=epilog(command.__name__))(command)
+plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 
 
 def _show_version(asked: bool) -> None:
@@ -53,14 +56,12 @@ def s2search(
     """Plan, measure, stream, export and verify video diffusion transformers for one device."""
 
 
-@app.command()
+@app.command(epilog=epilog("plugins"))
 def plugins() -> int:
     """List what is installed, by family, and from which distribution."""
-    from rich.console import Console
-
     from s2search.report.terminal import plugins_text
 
-    Console(highlight=False, markup=False).print(plugins_text())
+    say(plugins_text())
     return 0
 
 

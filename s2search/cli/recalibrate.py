@@ -1,12 +1,13 @@
-"""The command `recalibrate`: a table corrected by whole packages, timed on this machine."""
+"""`s2search recalibrate`: a table corrected by whole packages, timed on this machine."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from s2search.cli.options import say, say_json
 
 
 def recalibrate(
@@ -32,37 +33,24 @@ def recalibrate(
 
     A third of the layouts gives the correction, the others tell what it gains.
     """
-    from s2search.errors import InputError
-    from s2search.preset import PRESETS, Preset, token_grid
-    from s2search.recalibration.recalibrate import Settings, bench_of
-    from s2search.recalibration.recalibrate import recalibrate as run
+    from s2search.api.recalibrate import recalibrate as run
     from s2search.recalibration.version import correction_text
-    from s2search.report.progress import progress_bar
     from s2search.report.recalibration import recalibration_text
-    from s2search.space import parse_blocks
-    from s2search.tables.table import open_table
 
-    old = open_table(table)
-    bench = bench_of(old, runtime)
-    if preset is None and old.card.preset not in PRESETS:
-        raise InputError(
-            f"the table {old.name!r} was measured for the preset {old.card.preset!r}, which is not installed",
-            remedy="name its file: --preset FILE.toml",
-        )
-    sizes = Preset.named(preset or old.card.preset)
-    settings = Settings(
-        preset=dataclasses.replace(sizes, depth=depth or sizes.depth),
+    found = run(
+        table,
+        out,
         layouts=layouts,
-        candidates=parse_blocks(candidates or ""),
+        runtime=runtime,
+        preset=preset,
+        depth=depth,
+        video=video,
+        candidates=candidates,
         rounds=rounds,
         seed=seed,
     )
-    scope = old.scope("stream", video=token_grid(video) if video else None)
-    found = run(old, scope, settings, out, bench, progress=progress_bar)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
     else:
-        from rich.console import Console
-
-        Console(highlight=False, markup=False).print(recalibration_text(found, correction_text(found.correction)))
+        say(recalibration_text(found, correction_text(found.correction)))
     return 0

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-
-class OverlapName(StrEnum):
-    """What becomes of a row that several tables have."""
-
-    REFUSE = "refuse"
-    NEWER = "newer"
-    POOL = "pool"
-
+from s2search.cli.examples import epilog
+from s2search.cli.options import FigureOption, check_outputs, say, say_json
+from s2search.tables.merge import Overlap
 
 TableArgument = Annotated[str, typer.Argument(help="A table's folder, or an installed table.")]
 OutOption = Annotated[Path, typer.Option(help="The new table's folder; it must not exist.")]
 
-table_app = typer.Typer(help="Judge, read, compare, join and show measurements.")
+table_app = typer.Typer(help="Judge, read, compare, join and show measurements.", epilog=epilog("table"))
 
 
 @table_app.callback()
@@ -31,49 +22,55 @@ def table() -> None:
     """Judge, read, compare, join and show measurements."""
 
 
-@table_app.command("retabulate")
+@table_app.command("retabulate", epilog=epilog("table retabulate"))
 def table_retabulate(
     folder: Annotated[Path, typer.Argument(help="The folder of a table that was measured here: it has samples.jsonl.")],
 ) -> int:
     """Make a measured table again from its raw samples, with today's statistics and drift correction."""
-    from s2search.measurement.retabulate import retabulate
+    from s2search.api.table import table_retabulate as run
     from s2search.report.terminal import table_text
 
-    _say(table_text(retabulate(folder)))
+    say(table_text(run(folder)))
     return 0
 
 
-@table_app.command("lint")
+@table_app.command("lint", epilog=epilog("table lint"))
 def table_lint(
     path: Annotated[str, typer.Argument(help="A table's folder, an installed table, or a CSV with latency_ms.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> int:
     """Find what is wrong with a table, row by row. Exits with 1 where it finds anything."""
-    from s2search.lint.linter import lint, to_json
+    from s2search.api.table import table_lint as run
+    from s2search.lint.linter import to_json
     from s2search.report.lint import lint_text
 
-    findings = lint(path)
-    _say(to_json(findings) if as_json else lint_text(findings))
+    findings = run(path)
+    if as_json:
+        say_json(to_json(findings))
+    else:
+        say(lint_text(findings))
     return 1 if findings else 0
 
 
-@table_app.command("evaluate")
+@table_app.command("evaluate", epilog=epilog("table evaluate"))
 def table_evaluate(
     layouts: Annotated[Path, typer.Argument(help="CSV of layer_00, layer_01, ..., latency_ms, in measurement order.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed that draws the fifth of the rows that is held out.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_evaluation/1).")] = False,
 ) -> int:
     """Say how well measured layouts predict held-out ones, with and without drift."""
+    from s2search.api.table import table_evaluate as run
     from s2search.report.evaluation import evaluation_text
-    from s2search.transfer.evaluate import evaluate
-    from s2search.transfer.runs import read_layouts
 
-    found = evaluate(read_layouts(layouts), seed=seed)
-    _say(found.to_json() if as_json else evaluation_text(found))
+    found = run(layouts, seed=seed)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say(evaluation_text(found))
     return 0
 
 
-@table_app.command("import")
+@table_app.command("import", epilog=epilog("table import"))
 def table_import(
     reader: Annotated[str, typer.Argument(metavar="FORMAT", help="hat, aihub[device=Samsung Galaxy S24], ...")],
     file: Annotated[Path, typer.Argument(help="A file that another project publishes.")],
@@ -83,18 +80,15 @@ def table_import(
 
     No row is dropped or mended: what the linter finds is shown, and stays.
     """
-    from s2search import registry
+    from s2search.api.table import table_import as run
     from s2search.lint.linter import lint
     from s2search.report.tables import import_text
 
-    _refuse_folder(out)
-    table = registry.create("readers", reader).read(file)
-    table.save(out)
-    _say(import_text(type(table).load(out), lint(out)))
+    say(import_text(run(reader, file, out), lint(out)))
     return 0
 
 
-@table_app.command("compare")
+@table_app.command("compare", epilog=epilog("table compare"))
 def table_compare(
     before: TableArgument,
     after: TableArgument,
@@ -104,68 +98,55 @@ def table_compare(
 
     Ratios of latencies with their uncertainty, what differs beyond noise, ranks, and where the cards differ.
     """
+    from s2search.api.table import table_compare as run
     from s2search.report.tables import comparison_text
-    from s2search.tables.compare import compare
-    from s2search.tables.foreign import open_measurements
 
-    found = compare(open_measurements(before), open_measurements(after))
-    _say(found.to_json() if as_json else comparison_text(found))
+    found = run(before, after)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say(comparison_text(found))
     return 0
 
 
-@table_app.command("merge")
+@table_app.command("merge", epilog=epilog("table merge"))
 def table_merge(
     tables: Annotated[list[str], typer.Argument(help="Tables of one device, runtime and precision.")],
     out: OutOption,
-    overlap: Annotated[
-        OverlapName, typer.Option(help="A row that several tables have: refuse, newer or pool.")
-    ] = OverlapName.REFUSE,
+    overlap: Annotated[Overlap, typer.Option(help="A row that several tables have: refuse, newer or pool.")] = "refuse",
 ) -> int:
     """Join tables of one device, runtime and precision.
 
     Every row says which table it comes from. A row that several have is refused, unless --overlap settles it.
     """
+    from s2search.api.table import table_merge as run
     from s2search.report.tables import show_text
-    from s2search.tables.foreign import open_measurements
-    from s2search.tables.merge import merge
 
-    _refuse_folder(out)
-    merged = merge([open_measurements(name) for name in tables], name=out.resolve().name, overlap=overlap.value)
-    merged.save(out)
-    _say(show_text(merged))
+    say(show_text(run(tables, out, overlap=overlap)))
     return 0
 
 
-@table_app.command("show")
+@table_app.command("show", epilog=epilog("table show"))
 def table_show(
     table: TableArgument,
-    figure: Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")] = None,
+    figure: FigureOption = None,
 ) -> int:
     """Show a table's rows and origin, and draw it."""
-    from s2search.document import check_writable
+    from s2search.api.table import table_show as run
     from s2search.report.tables import show_text
-    from s2search.tables.foreign import open_measurements
 
-    found = open_measurements(table)
+    check_outputs(None, figure)
+    found = run(table)
     if figure is not None:
         from s2search.report.figures import save_figure
         from s2search.report.table_figure import table_figure
 
-        check_writable(figure)
         save_figure(table_figure(found), figure)
-    _say(show_text(found))
+    say(show_text(found))
     return 0
 
 
-def _refuse_folder(out: Path) -> None:
-    """Refuse a folder that is there, before anything is computed."""
-    from s2search.errors import InputError
-
-    if out.exists() or out.is_symlink():
-        raise InputError(f"{str(out)!r} already exists", remedy="choose another folder, or move it away")
-
-
-@table_app.command("transfer")
+@table_app.command("transfer", epilog=epilog("table transfer"))
 def table_transfer(
     known: Annotated[list[Path], typer.Option(help="CSV of layouts on a known device, as for evaluate; repeatable.")],
     target: Annotated[Path, typer.Option(help="CSV of layouts on the device to predict.")],
@@ -177,24 +158,12 @@ def table_transfer(
     ] = False,
 ) -> int:
     """Say how well a few timings of a device, with known devices' models, predict the rest."""
-    from s2search.report.progress import progress_bar
+    from s2search.api.table import table_transfer as run
     from s2search.report.transfer import transfer_text
-    from s2search.transfer.evaluate_transfer import evaluate_transfer, fit_known
-    from s2search.transfer.runs import read_layouts
 
-    with progress_bar("known devices") as progress:
-        devices = fit_known(known, target, progress)
-    with progress_bar("draws") as progress:
-        found = evaluate_transfer(devices, read_layouts(target), shots=shots, draws=draws, seed=seed, progress=progress)
-    _say(found.to_json() if as_json else transfer_text(found))
+    found = run(known, target, shots=shots, draws=draws, seed=seed)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say(transfer_text(found))
     return 0
-
-
-def _say(answer: str | RenderableType) -> None:
-    """Print JSON as it is, and everything else for a terminal."""
-    if isinstance(answer, str):
-        typer.echo(answer, nl=False)
-        return
-    from rich.console import Console
-
-    Console(highlight=False, markup=False).print(answer)

@@ -1,16 +1,14 @@
-"""The command `verify`: whether a package keeps its promise."""
+"""`s2search verify`: whether a package keeps its promise."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from s2search.cli.options import say, say_json
 from s2search.errors import InputError
-
-if TYPE_CHECKING:
-    from s2search.verification.opened import Options
 
 
 def verify(
@@ -28,42 +26,23 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> int:
     """Check a package against its source and its plan; exit code 0 only if every required check ran and passed."""
-    from s2search.document import check_writable
-    from s2search.exporters.component.package import is_component
-    from s2search.report.progress import progress_bar
+    from s2search.api.verify import verify as run
     from s2search.report.verification import verification_text
-    from s2search.verification import verify as verification
-    from s2search.verification.components import verify_component
-    from s2search.verification.opened import Options
-    from s2search.verification.result import REPORT
 
-    options = Options(
-        chunks=chunks, thresholds=read_thresholds(threshold or []), measure=measure, seed=seed, table=table
+    found = run(
+        folder,
+        chunks=chunks,
+        threshold=read_thresholds(threshold or []),
+        measure=measure,
+        seed=seed,
+        table=table,
+        out=out,
     )
-    if out is not None:
-        check_writable(out)
-    with progress_bar("verifying") as progress:
-        if is_component(folder):
-            _refuse_of_part(options)
-            found = verify_component(folder, chunks=chunks, seed=seed, progress=progress)
-        else:
-            found = verification.verify(folder, options, checks=verification.CHECKS, progress=progress)
-    found.save(out or folder / REPORT)
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say_json(found.to_json())
     else:
-        from rich.console import Console
-
-        Console(highlight=False, markup=False).print(verification_text(found))
+        say(verification_text(found))
     return 0 if found.passed else 1
-
-
-def _refuse_of_part(options: Options) -> None:
-    """Refuse what is for a streaming step's packages only, which would be lost in silence."""
-    given = {"--threshold": options.thresholds, "--measure": options.measure, "--table": options.table}
-    for name, value in given.items():
-        if value:
-            raise InputError(f"{name} is given, and the package is a text encoder or a decoder", remedy="leave it out")
 
 
 def read_thresholds(words: list[str]) -> dict[str, float]:

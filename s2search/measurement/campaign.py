@@ -10,33 +10,20 @@ repetitions, which tells what starting a sample costs. Every sample is on disk b
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from itertools import chain
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from s2search.errors import InputError
-from s2search.measurement.base import Item, Prepared, Profiler
-from s2search.measurement.samples import Campaign, Protocol, Ready, Sample, Samples, open_samples
-from s2search.measurement.schedule import Slot, expected_samples, schedule
+from s2search.measurement.base import Item, Profiler
+from s2search.measurement.interleaved import Clock, Progress, take_samples, utc_now
+from s2search.measurement.samples import Campaign, Protocol, open_samples
+from s2search.measurement.schedule import expected_samples, schedule
 from s2search.measurement.tabulate import tabulate
-from s2search.measurement.warm_up import warm_up
 from s2search.preset import video_size
 from s2search.registry import own_version
 from s2search.tables.table import LatencyTable, refuse_existing
-
-#: Is told how many samples are done, of how many, and what comes next.
-Progress = Callable[[int, int, str], None]
-Clock = Callable[[], datetime]
-
-_LEAST_CALL_MS = 0.001  # a call that seems shorter is below the resolution of the timer
-
-
-def utc_now() -> datetime:
-    """Return the time, for `Sample.at`."""
-    return datetime.now(UTC)
 
 
 def measure(
@@ -71,14 +58,16 @@ def measure(
     _refuse_finished(folder)
     campaign = _campaign(profiler, items, preset, protocol)
     with open_samples(folder / "samples.jsonl", campaign) as journal:
-        slots = schedule(items, journal, protocol)
-        _check_samples(journal, slots)
-        first = next(slots, None) if journal.samples else None
-        if first or not journal.samples:
-            left = slots if first is None else chain([first], slots)
-            with profiler.session():
-                _run(profiler, items, left, journal, protocol, progress, clock)
-        progress(len(journal.samples), len(journal.samples), "done")
+        take_samples(
+            profiler,
+            {item.key: partial(profiler.prepare, item) for item in items},
+            schedule(items, journal, protocol),
+            journal,
+            protocol,
+            expected=lambda: expected_samples(items, journal, protocol),
+            progress=progress,
+            clock=clock,
+        )
         table = tabulate(folder.resolve().name, profiler, campaign, items, journal)
         _save(table, folder)
     return table
@@ -112,69 +101,6 @@ def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: 
 def _description(item: Item) -> dict[str, object]:
     video = video_size(item.shape.height, item.shape.width)
     return {"key": item.key, "role": item.role, "video": video, **dataclasses.asdict(item.shape)}
-
-
-def _check_samples(journal: Samples, slots: Iterator[Slot]) -> None:
-    """Make sure that the samples on disk are the beginning of the schedule."""
-    for number, sample in enumerate(journal.samples):
-        slot = next(slots, None)
-        if slot is None or not slot.holds(sample):
-            raise InputError(
-                f"sample {number + 1} of {str(journal.path)!r} ({sample.name}, round {sample.round}) is out of order",
-                remedy="restore the file, or choose another folder",
-            )
-
-
-def _run(
-    profiler: Profiler,
-    items: Sequence[Item],
-    slots: Iterator[Slot],
-    journal: Samples,
-    protocol: Protocol,
-    progress: Progress,
-    clock: Clock,
-) -> None:
-    prepared = {}
-    for item in items:
-        progress(len(journal.samples), expected_samples(items, journal, protocol), f"preparing {item.key}")
-        prepared[item.key] = warmed_up(profiler.prepare(item), item.key, journal, protocol)
-    for slot in slots:
-        progress(len(journal.samples), expected_samples(items, journal, protocol), slot.item.key)
-        repetitions = journal.ready[slot.item.key].repetitions
-        if slot.then is not None:
-            ms = profiler.time_pair_ms(prepared[slot.item.key], prepared[slot.then.key], repetitions)
-        else:
-            ms = prepared[slot.item.key].time_ms((1 + slot.double) * repetitions)
-        journal.append(
-            Sample(
-                round=slot.round,
-                item=slot.item.key,
-                sentinel=slot.sentinel,
-                ms=ms,
-                at=clock().isoformat(timespec="milliseconds"),
-                double=slot.double,
-                then=slot.then.key if slot.then else "",
-                conditions=dict(profiler.conditions()) if slot.sentinel else {},
-            )
-        )
-
-
-def warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protocol) -> Prepared:
-    """Warm up what was prepared; the first time, note its bytes and how often a sample repeats its call."""
-    warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
-    if key not in journal.ready:
-        repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
-        journal.append(
-            Ready(
-                item=key,
-                memory=prepared.memory(),
-                repetitions=max(1, repetitions),
-                warm_ups=warm.calls,
-                settled=warm.settled,
-                placement=dict(prepared.placement()),
-            )
-        )
-    return prepared
 
 
 def _refuse_finished(folder: Path) -> None:

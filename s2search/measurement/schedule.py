@@ -35,54 +35,69 @@ class Timed(Interface):
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """One place in the schedule; see `Sample` for its fields."""
+    """One place in the schedule; see `Sample` for its fields. Things are named by their keys."""
 
     round: int
-    item: Item
+    item: str
     sentinel: bool = False
     double: bool = False
-    then: Item | None = None
+    then: str = ""
 
     def holds(self, sample: Sample) -> bool:
         """Whether a sample was taken in this place."""
-        then = self.then.key if self.then else ""
-        mine = (self.round, self.item.key, self.sentinel, self.double, then)
+        mine = (self.round, self.item, self.sentinel, self.double, self.then)
         return mine == (sample.round, sample.item, sample.sentinel, sample.double, sample.then)
 
 
 def schedule(items: Sequence[Item], journal: Samples, protocol: Protocol) -> Iterator[Slot]:
-    """Yield all places, round by round. Once started, all items must be ready in the journal."""
+    """Yield all places of a campaign, round by round. Once started, all items must be ready in the journal."""
     rng = random.Random(protocol.seed)
-    doubled = {key for key, ready in journal.ready.items() if ready.repetitions > 1}
     for number in itertools.count():
         if _over(number, [sample for sample in journal.samples if sample.round < number], protocol):
             return
-        yield from round_slots(items, number, protocol, rng, doubled)
+        yield from _campaign_round(items, number, journal, protocol, rng)
+
+
+def _campaign_round(
+    items: Sequence[Item], number: int, journal: Samples, protocol: Protocol, rng: random.Random
+) -> list[Slot]:
+    return round_slots(
+        [item.key for item in items],
+        number,
+        protocol,
+        rng,
+        sentinel=sentinel_of(items).key,
+        pairs=_pairs(items, number) if protocol.pairs else (),
+        doubled={key for key, ready in journal.ready.items() if ready.repetitions > 1},
+    )
 
 
 def round_slots(
-    items: Sequence[Item], number: int, protocol: Protocol, rng: random.Random, doubled: Collection[str] = ()
+    keys: Sequence[str],
+    number: int,
+    protocol: Protocol,
+    rng: random.Random,
+    *,
+    sentinel: str,
+    pairs: Sequence[tuple[str, str]] = (),
+    doubled: Collection[str] = (),
 ) -> list[Slot]:
-    """Return one round: every item once in a fresh order, and the sentinel before every few of them.
+    """Return one round: everything once in a fresh order, and the sentinel before every few of them.
 
-    Items of short calls, `doubled`, are sampled again at once with twice as many repetitions. Of the two orders of a
-    pair of blocks one is timed in even rounds and the other in odd ones.
+    What takes short calls, `doubled`, is sampled again at once with twice as many repetitions.
 
-    >>> from s2search.measurement.items import campaign_items
-    >>> from s2search.preset import Preset
-    >>> items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["clip"])
-    >>> len(round_slots(items, 0, Protocol(sentinel_every=4), random.Random(0)))
-    10
+    >>> slots = round_slots(["a", "b", "c"], 0, Protocol(sentinel_every=2), random.Random(0), sentinel="a")
+    >>> [slot.sentinel for slot in slots]
+    [True, False, False, True, False]
     """
-    sentinel, slots = sentinel_of(items), []
-    rows = [Slot(round=number, item=item) for item in items]
-    if protocol.pairs:
-        rows += [Slot(round=number, item=first, then=then) for first, then in _pairs(items, number)]
+    slots = []
+    rows = [Slot(round=number, item=key) for key in keys]
+    rows += [Slot(round=number, item=first, then=then) for first, then in pairs]
     for position, row in enumerate(rng.sample(rows, len(rows))):
         if position % protocol.sentinel_every == 0:
             slots.append(Slot(round=number, item=sentinel, sentinel=True))
         slots.append(row)
-        if row.then is None and row.item.key in doubled:
+        if not row.then and row.item in doubled:
             slots.append(Slot(round=number, item=row.item, double=True))
     return slots
 
@@ -94,8 +109,7 @@ def sentinel_of(items: Sequence[Item]) -> Item:
 
 def expected_samples(items: Sequence[Item], journal: Samples, protocol: Protocol) -> int:
     """Return how many samples the campaign will take; of a sustained one a guess from its pace so far."""
-    doubled = {key for key, ready in journal.ready.items() if ready.repetitions > 1}
-    each = len(round_slots(items, 0, protocol, random.Random(protocol.seed), doubled))
+    each = len(_campaign_round(items, 0, journal, protocol, random.Random(protocol.seed)))
     if protocol.sustained_s is None:
         return protocol.rounds * each
     samples = journal.samples
@@ -113,11 +127,11 @@ def steady_round(samples: Sequence[Timed]) -> int:
     return max(early, default=begun[0].round - 1) + 1
 
 
-def _pairs(items: Sequence[Item], number: int) -> list[tuple[Item, Item]]:
-    """Return every two blocks of one scenario and shape, in the order of this round."""
+def _pairs(items: Sequence[Item], number: int) -> list[tuple[str, str]]:
+    """Return every two blocks of one scenario and shape: in one order in even rounds, in the other in odd ones."""
     blocks = [item for item in items if item.role == "block"]
     pairs = [
-        (one, other)
+        (one.key, other.key)
         for one, other in itertools.combinations(blocks, 2)
         if (one.scenario, one.shape) == (other.scenario, other.shape)
     ]

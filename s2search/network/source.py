@@ -20,8 +20,8 @@ class ModelSource:
 
     Attributes:
         weights: A folder that save_pretrained wrote.
-        preset: Model size, or a TOML file of sizes; instead of weights.
-        plan: The plan to realize, or that the weights must belong to.
+        preset: Model size, a TOML file of sizes, or the sizes; instead of weights.
+        plan: The plan to realize, or that the weights must belong to: a JSON file, or the plan.
         layout: The layout to realize.
         random_weights: That the weights are random must be said.
         seed: Of random weights.
@@ -31,8 +31,8 @@ class ModelSource:
     """
 
     weights: Path | None = None
-    preset: str | None = None
-    plan: Path | None = None
+    preset: str | Preset | None = None
+    plan: Path | Plan | None = None
     layout: str | None = None
     random_weights: bool = False
     seed: int = 0
@@ -66,7 +66,7 @@ def load_model(source: ModelSource) -> S2DiT:
         InputError: A file is missing, or does not fit.
         CheckError: The weights belong to another plan.
     """
-    plan = None if source.plan is None else Plan.load(source.plan)
+    plan = _plan(source)
     if source.weights is not None:
         return S2DiT.from_pretrained(source.weights, plan=plan)
     with torch.random.fork_rng(devices=[]):
@@ -83,7 +83,7 @@ def open_model(source: ModelSource) -> S2DiT:
         InputError: A file is missing, or does not fit.
         CheckError: The weights belong to another plan.
     """
-    plan = None if source.plan is None else Plan.load(source.plan)
+    plan = _plan(source)
     if source.weights is not None:
         return S2DiT.from_pretrained(source.weights, plan=plan, mapped=True)
     with torch.device("meta"):
@@ -92,5 +92,9 @@ def open_model(source: ModelSource) -> S2DiT:
 
 
 def _realized(source: ModelSource, plan: Plan | None) -> S2DiT:
-    sizes = Preset.named(source.preset or "")
+    sizes = source.preset if isinstance(source.preset, Preset) else Preset.named(source.preset or "")
     return S2DiT.from_preset(sizes, source.layout or "") if plan is None else realize(plan, sizes)
+
+
+def _plan(source: ModelSource) -> Plan | None:
+    return Plan.load(source.plan) if isinstance(source.plan, Path) else source.plan

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from s2search.document import Document
 from s2search.planner.constraints import Constraints, write_runs
-from s2search.planner.plan import BlockAnswer, DeviceAnswer, Plan
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from s2search.planner.plan import BlockAnswer, DeviceAnswer, Plan
 
 SCHEMA: Literal["s2search.plan_difference/1"] = "s2search.plan_difference/1"
 
@@ -91,10 +95,25 @@ class Difference(Document):
         """How many layers take another block."""
         return sum(run.last - run.first + 1 for run in self.layers)
 
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.difference_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
+
 
 def difference(before: Plan, after: Plan) -> Difference:
     """Compare two plans; a plan and itself have an empty difference."""
-    old, new = _devices(before), _devices(after)
+    old, new = before.every_device, after.every_device
     pairs = [(old[0], new[0])] + [(a, b) for a in old[1:] for b in new[1:] if a.table == b.table]
     return Difference(
         before=before.digest,
@@ -151,27 +170,6 @@ def _asked(constraints: Constraints) -> str:
 
 def _short(digest: str) -> str:
     return digest[7:19]
-
-
-def _devices(plan: Plan) -> tuple[DeviceAnswer, ...]:
-    """Return what a plan says of every device, also where there is only one."""
-    if plan.devices:
-        return plan.devices
-    origin = plan.provenance
-    only = DeviceAnswer(
-        table=origin.table,
-        table_digest=origin.table_digest,
-        table_kind=origin.table_kind,
-        precision=plan.precision,
-        compute_unit=plan.compute_unit,
-        blocks=plan.blocks,
-        latency_ms=plan.latency_ms,
-        memory_bytes=plan.memory_bytes,
-        rate=plan.rate,
-        binds=None,
-        score_without=None,
-    )
-    return (only,)
 
 
 def _device(before: Plan, after: Plan, old: DeviceAnswer, new: DeviceAnswer) -> DeviceDifference:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from s2search.document import write_text
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
-from s2search.planner.plan import (
-    NearLayout,
-    NearTies,
-    Plan,
-    TieBreak,
-)
+from s2search.planner.frontier import Frontier
+from s2search.planner.plan import NearLayout, NearTies, Plan, TieBreak
+from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
 from s2search.planner.write import write_plan
 from s2search.solver.base import Solution, Solver
@@ -59,15 +51,16 @@ def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan
         scores_without=without,
     )
     if ties is None:
-        return plan
+        return plan.answering(request, solver)
     others = [layout for layout in ties.examples if layout != solution.choice_L][:_SHOWN_TIES]
-    return dataclasses.replace(
+    told = dataclasses.replace(
         plan,
         ties_exact=ties.exact,
         tied_layouts=tuple(map(request.space.write_layout, others)),
         tie_break=tie_break,
         near_ties=None if near is None else _near_ties(request, found, near),
     )
+    return told.answering(request, solver)
 
 
 def _check_near(near: float | None, confidence: float | None) -> None:
@@ -127,7 +120,7 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
         best, _ = _search(request, solver)
     except (InfeasibleError, ProblemError, CheckError):
         best = None
-    return write_plan(request, choice_L, best, solver=solver, ties=None)
+    return write_plan(request, choice_L, best, solver=solver, ties=None).answering(request, solver)
 
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
@@ -138,8 +131,10 @@ def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None
     return found.solution, found.plain
 
 
-def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
+def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
     """Return the best plan for every latency, by rising latency and score, at the request's memory budget.
+
+    Beside it stand the paper's layouts as far as the request can form them, to compare with.
 
     Raises:
         InputError: The request limits latency, which the front itself varies.
@@ -153,18 +148,12 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> list[Plan]:
             )
     found = latency_front(request.problem, solver, points=points)
     even = [interleaved(solution, request.problem, request.space, latency_us=solution.latency_us) for solution in found]
-    return [write_plan(request, solution.choice_L, solution, solver=solver, ties=None) for solution in even]
-
-
-def save_front(plans: Sequence[Plan], path: str | os.PathLike[str]) -> None:
-    """Write a front as CSV: one plan per line, with its latency (ms), memory (bytes), score, counts and layout."""
-    labels = list(plans[0].counts)
-    lines = [["latency_ms", "memory_bytes", "score", *labels, "layout"]]
-    for plan in plans:
-        counts = [str(plan.counts[label]) for label in labels]
-        lines.append(
-            [str(plan.latency_ms.predicted), str(plan.memory_bytes.predicted), str(plan.score), *counts, plan.written]
-        )
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    write_text(Path(path), text.getvalue())
+    plans = [write_plan(request, solution.choice_L, solution, solver=solver, ties=None) for solution in even]
+    references = {
+        name: write_plan(request, choice_L, found[-1], solver=solver, ties=None)
+        for name, choice_L in reference_layouts(request.space).items()
+    }
+    return Frontier(
+        plans=tuple(plan.answering(request, solver) for plan in plans),
+        references={name: plan.answering(request, solver) for name, plan in references.items()},
+    )

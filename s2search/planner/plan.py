@@ -12,17 +12,25 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from s2search.cost import CommitPolicy
+from s2search.cost import CommitPolicy, format_us
 from s2search.document import Document, read_json
 from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
-from s2search.planner.explain import Explanation
+from s2search.planner.diff import Difference, difference
+from s2search.planner.explain import Explanation, explain
 from s2search.registry import label_of
 from s2search.tables.card import ProvenanceKind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.console import RenderableType
+
+    from s2search.planner.request import Request
+    from s2search.solver.base import Solver
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 #: Which of the layouts that tie is shown.
@@ -249,6 +257,26 @@ class Plan(Document):
         streams = ["high", *(self.blocks[label].stream for label in self.layout), "high"]
         return sum(before != after for before, after in pairwise(streams))
 
+    @property
+    def every_device(self) -> tuple[DeviceAnswer, ...]:
+        """What the plan says of each device, also where there is only one."""
+        if self.devices:
+            return self.devices
+        only = DeviceAnswer(
+            table=self.provenance.table,
+            table_digest=self.provenance.table_digest,
+            table_kind=self.provenance.table_kind,
+            precision=self.precision,
+            compute_unit=self.compute_unit,
+            blocks=self.blocks,
+            latency_ms=self.latency_ms,
+            memory_bytes=self.memory_bytes,
+            rate=self.rate,
+            binds=None,
+            score_without=None,
+        )
+        return (only,)
+
     @cached_property
     def digest(self) -> str:
         """A hash of everything in the plan."""
@@ -270,3 +298,59 @@ class Plan(Document):
             InputError: The file is missing, or is not a plan of this schema.
         """
         return read_json(path, cls, what=f"plan of schema {SCHEMA}")
+
+    def answering(self, request: Request, solver: Solver) -> Plan:
+        """Return the same plan with the question that it answers at hand, so that it can explain itself.
+
+        The question is no field: no file holds it, and a plan is equal to the same one without.
+        """
+        plan = dataclasses.replace(self)
+        object.__setattr__(plan, "_question", (request, solver))
+        return plan
+
+    def explain(self) -> Plan:
+        """Return the same plan with its explanation: swaps, what the budgets are worth, and which rows decide.
+
+        Raises:
+            InputError: The plan was read from a file, which holds an explanation or none, or it asks for a confidence.
+            ProblemError: Its solver does not prove its answers.
+        """
+        if self.explanation is not None:
+            return self
+        question = self.__dict__.get("_question")
+        if question is None:
+            raise InputError(
+                f"the plan {self.written!r} was read from a file that holds no explanation",
+                remedy="plan again with explain=True, or price its layout",
+            )
+        request, solver = question
+        return dataclasses.replace(self, explanation=explain(request, self.layout, solver)).answering(request, solver)
+
+    def diff(self, other: Plan) -> Difference:
+        """Return what changes from this plan to another one, layer by layer, and why."""
+        return difference(self, other)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the layers in their two streams; without axes to draw on also the budgets, as a picture of its own."""
+        from s2search.report import shown
+
+        return shown.plot_plan(self, ax)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.plan_html(self)
+
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.plan_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def __repr__(self) -> str:
+        latency = format_us(1000 * self.latency_ms.predicted)
+        return f"<Plan {self.written}: {latency}, score {self.score:.6f}, on {self.provenance.table}>"

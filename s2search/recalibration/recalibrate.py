@@ -22,7 +22,7 @@ from s2search import registry
 from s2search.block import Block
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Profiler
-from s2search.measurement.campaign import Clock, Progress, utc_now
+from s2search.measurement.interleaved import Clock, Progress, utc_now
 from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.attribution import Parts, attribute

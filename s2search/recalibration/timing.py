@@ -18,9 +18,10 @@ from typing import Any
 
 from s2search.errors import InputError
 from s2search.measurement.base import Prepared, Profiler
-from s2search.measurement.campaign import Clock, Progress, utc_now, warmed_up
 from s2search.measurement.correction import ItemTimes, Timing, correct
-from s2search.measurement.samples import Campaign, Protocol, Sample, Samples, open_samples
+from s2search.measurement.interleaved import Clock, Progress, take_samples, utc_now
+from s2search.measurement.samples import Campaign, Protocol, Samples, open_samples
+from s2search.measurement.schedule import Slot, round_slots
 from s2search.registry import own_version
 
 
@@ -88,62 +89,26 @@ def time_interleaved(
         protocol=protocol,
         items=[{"key": one.key, **one.facts} for one in subjects],
     )
-    slots = list(_slots([one.key for one in subjects], protocol))
+    keys = [one.key for one in subjects]
     with open_samples(samples, campaign) as journal:
-        _check_samples(journal, slots)
-        if len(journal.samples) < len(slots):
-            with profiler.session():
-                _run(profiler, subjects, slots, journal, protocol, progress, clock)
-        progress(len(slots), len(slots), "done")
+        take_samples(
+            profiler,
+            {one.key: one.prepare for one in subjects},
+            _slots(keys, protocol),
+            journal,
+            protocol,
+            expected=lambda: sum(1 for _ in _slots(keys, protocol)),
+            progress=progress,
+            clock=clock,
+        )
         return _timings(journal)
 
 
-def _slots(keys: Sequence[str], protocol: Protocol) -> Iterator[tuple[int, str, bool]]:
-    """Yield round, key, and whether it is timed as the sentinel."""
+def _slots(keys: Sequence[str], protocol: Protocol) -> Iterator[Slot]:
+    """Yield all places; the first thing is the sentinel."""
     rng = random.Random(protocol.seed)
     for number in range(protocol.rounds):
-        for position, key in enumerate(rng.sample(keys, len(keys))):
-            if position % protocol.sentinel_every == 0:
-                yield number, keys[0], True
-            yield number, key, False
-
-
-def _check_samples(journal: Samples, slots: Sequence[tuple[int, str, bool]]) -> None:
-    """Make sure that the samples on disk are the beginning of the schedule."""
-    for number, sample in enumerate(journal.samples):
-        if number >= len(slots) or slots[number] != (sample.round, sample.item, sample.sentinel):
-            raise InputError(
-                f"sample {number + 1} of {str(journal.path)!r} ({sample.item}, round {sample.round}) is out of order",
-                remedy="restore the file, or choose another folder",
-            )
-
-
-def _run(
-    profiler: Profiler,
-    subjects: Sequence[Subject],
-    slots: Sequence[tuple[int, str, bool]],
-    journal: Samples,
-    protocol: Protocol,
-    progress: Progress,
-    clock: Clock,
-) -> None:
-    prepared = {}
-    for subject in subjects:
-        progress(len(journal.samples), len(slots), f"preparing {subject.key}")
-        prepared[subject.key] = warmed_up(subject.prepare(), subject.key, journal, protocol)
-    for number, key, sentinel in slots[len(journal.samples) :]:
-        progress(len(journal.samples), len(slots), key)
-        ms = prepared[key].time_ms(journal.ready[key].repetitions)
-        journal.append(
-            Sample(
-                round=number,
-                item=key,
-                sentinel=sentinel,
-                ms=ms,
-                at=clock().isoformat(timespec="milliseconds"),
-                conditions=dict(profiler.conditions()) if sentinel else {},
-            )
-        )
+        yield from round_slots(keys, number, protocol, rng, sentinel=keys[0])
 
 
 def _timings(journal: Samples) -> Timings:

@@ -14,20 +14,28 @@ from s2search.report.terminal import strip
 
 def difference_text(before: Plan, after: Plan, found: Difference) -> RenderableType:
     """Return both layouts as strips, the layers that changed, the numbers that moved, and what explains them."""
+    grid = facts_text(found, depth=after.depth)
     if found.empty:
-        return Text("nothing changed" if found.before == found.after else "nothing changed but notes and counted ties")
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, line in _facts(after, found):
-        grid.add_row(name, line)
+        return grid
     if not found.layers:
         return Group(Text(), strip(after), Text(), grid, Text())
     return Group(Text("\nbefore"), strip(before), Text("\nafter"), strip(after), Text(), grid, Text())
 
 
-def _facts(after: Plan, found: Difference) -> list[tuple[str, RenderableType]]:
-    facts: list[tuple[str, RenderableType]] = [("layers", _layers(after, found))]
+def facts_text(found: Difference, *, depth: int | None = None) -> RenderableType:
+    """Return the layers that changed, of how many where the depth is known, the numbers that moved, and why."""
+    if found.empty:
+        return Text("nothing changed" if found.before == found.after else "nothing changed but notes and counted ties")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, line in _facts(found, depth):
+        grid.add_row(name, line)
+    return grid
+
+
+def _facts(found: Difference, depth: int | None) -> list[tuple[str, RenderableType]]:
+    facts: list[tuple[str, RenderableType]] = [("layers", _layers(found, depth))]
     if numbers := _scores(found):
         facts.append(("score", _numbers(numbers)))
     for device in found.devices:
@@ -40,8 +48,9 @@ def _facts(after: Plan, found: Difference) -> list[tuple[str, RenderableType]]:
     return [*facts, ("why", "\n".join(_reasons(found)))]
 
 
-def _layers(after: Plan, found: Difference) -> str:
-    lines = [f"{found.changed_layers} of {after.depth} changed{', counted from 0' if found.layers else ''}"]
+def _layers(found: Difference, depth: int | None) -> str:
+    of = "" if depth is None else f" of {depth}"
+    lines = [f"{found.changed_layers}{of} changed{', counted from 0' if found.layers else ''}"]
     width = max((len(_span(run)) for run in found.layers), default=0)
     lines += [f"{_span(run):{width}}  {run.before or 'none'} -> {run.after or 'none'}" for run in found.layers]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from s2search.cost import format_bytes
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
 from s2search.report.colours import block_colours
@@ -20,45 +21,109 @@ from s2search.report.colours import block_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from s2search.planner.frontier import Frontier
+
 _INK, _FAINT, _REFERENCE = "#333333", "#BBBBBB", "#D55E00"
+_FRONT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D31", "#56B4E9")
+_FRONT = "s2search.front"  # marks the lines of fronts, so that the next front on the same axes takes another colour
+_PLAN_INCHES, _FRONT_INCHES = (10, 4.2), (8, 4.5)
 
 
 def plan_figure(plan: Plan) -> Figure:
-    """Draw the sandwich in its two streams, and what it spends of each budget."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    """Return a picture of the sandwich in its two streams, and of what it spends of each budget."""
+    figure = Figure(figsize=_PLAN_INCHES, layout="constrained")
+    _fill_plan(figure, plan)
+    return figure
+
+
+def plot_plan(plan: Plan, ax: Axes | None = None) -> Axes:
+    """Draw the sandwich on axes; without any, the whole picture as pyplot's current one. Return the sandwich's axes."""
+    if ax is None:
+        return _fill_plan(pyplot_figure(_PLAN_INCHES), plan)
+    _draw_sandwich(ax, plan)
+    ax.set_title(_plan_title(plan), fontsize=10)
+    return ax
+
+
+def front_figure(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingProxyType({})) -> Figure:
+    """Return a picture of the latency-score front: one point per plan, labelled with its counts where there is room.
+
+    `references` are further plans by name, drawn as diamonds for comparison.
+    """
+    figure = Figure(figsize=_FRONT_INCHES, layout="constrained")
+    _fill_front(figure.subplots(), plans, references)
+    return figure
+
+
+def plot_front(front: Frontier, ax: Axes | None = None, *, label: str = "") -> Axes:
+    """Draw a front on axes, in a colour and with a name of its own where others are there already.
+
+    Without axes, draw it with its references as pyplot's current picture.
+    """
+    if ax is None:
+        axes = pyplot_figure(_FRONT_INCHES).subplots()
+        _fill_front(axes, front.plans, front.references, label=label)
+        return axes
+    drawn = sum(line.get_gid() == _FRONT for line in ax.get_lines())
+    _draw_front(ax, front.plans, _FRONT_COLOURS[drawn % len(_FRONT_COLOURS)], label or _front_label(front.plans[0]))
+    _name_axes(ax, front.plans[0])
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    return ax
+
+
+def pyplot_figure(inches: tuple[float, float]) -> Figure:
+    """Return a figure of pyplot's, which a notebook shows by itself."""
+    from matplotlib import pyplot
+
+    return pyplot.figure(figsize=inches, layout="constrained")
+
+
+def _fill_plan(figure: Figure, plan: Plan) -> Axes:
     sandwich, latency, memory = figure.subplots(3, 1, height_ratios=[3, 1, 1])
     origin = plan.provenance
-    counts = " + ".join(f"{n} {label}" for label, n in plan.counts.items())
-    figure.suptitle(f"{counts}  on  {origin.table}", fontsize=12, color=_INK)
+    figure.suptitle(_plan_title(plan), fontsize=12, color=_INK)
     sandwich.set_title(f"{plan.scenario}, {plan.video}; {origin.table_statement}", fontsize=9, color=_INK)
     _draw_sandwich(sandwich, plan)
     _draw_latency(latency, plan)
     _draw_memory(memory, plan)
-    return figure
+    first: Axes = sandwich
+    return first
 
 
-def front_figure(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingProxyType({})) -> Figure:
-    """Draw the latency-score front: one point per plan, labelled with its counts where there is room.
+def _plan_title(plan: Plan) -> str:
+    counts = " + ".join(f"{n} {label}" for label, n in plan.counts.items())
+    return f"{counts}  on  {plan.provenance.table}"
 
-    `references` are further plans by name, drawn as diamonds for comparison.
-    """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+
+def _fill_front(axes: Axes, plans: Sequence[Plan], references: Mapping[str, Plan], *, label: str = "") -> None:
+    _draw_front(axes, plans, _FRONT_COLOURS[0], label)
     x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
-    axes.step(x, y, where="post", color=_FAINT, zorder=1)
-    axes.scatter(x, y, s=22, color="#0072B2", zorder=2)
     for i in sorted({round(k * (len(plans) - 1) / 6) for k in range(7)}):
         axes.annotate(plans[i].written if len(plans[i].written) <= 8 else _counts(plans[i]), (x[i], y[i]), (4, -12),
                       textcoords="offset points", fontsize=7, color=_INK)  # fmt: skip
     for name, reference in references.items():
         _draw_reference(axes, name, reference, plans)
+    _name_axes(axes, plans[0])
     origin = plans[0].provenance
-    axes.set_xlabel("latency of one forward pass (ms)")
-    axes.set_ylabel(f"score: {origin.score}")
     axes.set_title(fill(f"{origin.table}: {origin.table_statement}", 100), fontsize=9, color=_INK)
     axes.margins(x=0.12, y=0.1)
+
+
+def _draw_front(axes: Axes, plans: Sequence[Plan], colour: str, label: str) -> None:
+    x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
+    axes.step(x, y, where="post", color=_FAINT, zorder=1, gid=_FRONT)
+    axes.scatter(x, y, s=22, color=colour, zorder=2, label=label or None)
+
+
+def _name_axes(axes: Axes, plan: Plan) -> None:
+    axes.set_xlabel("latency of one forward pass (ms)")
+    axes.set_ylabel(f"score: {plan.provenance.score}")
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
+
+
+def _front_label(plan: Plan) -> str:
+    budget = plan.memory_bytes.budget
+    return ", ".join([*plan.counts, *([] if budget is None else [format_bytes(budget)])])
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

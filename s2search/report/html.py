@@ -30,7 +30,7 @@ def front_html(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingPr
     """Return a page that draws a front, by rising latency, and shows the layout of the point which one points at.
 
     Args:
-        plans: The front, as `s2search.planner.find.front` returns it.
+        plans: The front, by rising latency.
         references: Further plans by name, drawn as diamonds for comparison.
     """
     template = resources.files("s2search.report").joinpath("front.html").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from s2search.exporters.package import WEIGHT_FILES
 from s2search.preset import video_size
 
 if TYPE_CHECKING:
+    from s2search.exporters.component.package import ComponentPackage
     from s2search.exporters.package import Package
 
 
@@ -51,3 +52,16 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
         figures,
         Text(f"model {manifest.model_digest[:19]}, plan {(manifest.plan_digest or 'none')[:19]}"),
     )
+
+
+def component_text(package: ComponentPackage, *, seconds: float) -> RenderableType:
+    """Return the functions and sizes of a text encoder's or decoder's package, and the seconds that it took."""
+    manifest = package.manifest
+    written = f"{manifest.exporter}[{manifest.options}]" if manifest.options else manifest.exporter
+    lines = [
+        f"{manifest.part} of {manifest.plugin} by {written} in {package.folder}, {manifest.precision}, {seconds:.0f} s"
+    ]
+    lines += [f"  {one.name}: {len(one.inputs)} inputs, {len(one.outputs)} outputs" for one in manifest.functions]
+    size = sum(file.bytes for file in manifest.files if not file.path.startswith("source/"))
+    lines.append(f"  {size / 1e6:.2f} MB, and {sum(one.bytes for one in manifest.states) / 1e6:.2f} MB of cache")
+    return Text("\n".join(lines))

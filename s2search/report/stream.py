@@ -22,7 +22,7 @@ _STAGES = ("text", "DiT", "commit", "decode")
 _RECENT = 10
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class StreamReport:
     """Grows with every chunk; holds their times, not their frames.
 
@@ -31,6 +31,8 @@ class StreamReport:
         video: Size of the frames.
         device: Where the model ran.
         dtype: Of the model.
+        out: The video file.
+        caveat: What is to be said of the file; empty where nothing is.
         interrupted: The stream ended before its last chunk.
     """
 
@@ -38,6 +40,8 @@ class StreamReport:
     video: str
     device: str
     dtype: str
+    out: Path
+    caveat: str = ""
     interrupted: bool = False
     frames: int = 0
     state_bytes: int = 0
@@ -109,8 +113,24 @@ class StreamReport:
         """Return the summary as indented JSON."""
         return as_json(self.summary())
 
+    def __rich__(self) -> RenderableType:
+        return stream_text(self)
 
-def stream_text(report: StreamReport, out: Path, *, caveat: str = "") -> RenderableType:
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
+
+    def __repr__(self) -> str:
+        return f"<StreamReport: {self.frames} frames in {self.chunks} chunks to {self.out}>"
+
+
+def stream_text(report: StreamReport) -> RenderableType:
     """Return the figures as people read them."""
     found = report.summary()
     rate, stages = found["frames_per_second"], found["stage_ms"]
@@ -129,10 +149,10 @@ def stream_text(report: StreamReport, out: Path, *, caveat: str = "") -> Rendera
     lines.add_row("state", f"{format_bytes(report.state_bytes)}, codec {format_bytes(report.codec_bytes)}")
     lines.add_row("process", f"{format_bytes(found['peak_process_bytes'])} at its peak")
     size = f"{report.video}, {report.device}, {report.dtype}"
-    head = f"{report.frames} frames in {report.chunks} chunks to {out} ({size})"
+    head = f"{report.frames} frames in {report.chunks} chunks to {report.out} ({size})"
     if report.interrupted:
         head = f"interrupted; {head}"
-    return Group(Text(head), lines, *([Text(caveat)] if caveat else []))
+    return Group(Text(head), lines, *([Text(report.caveat)] if report.caveat else []))
 
 
 def _peak_process_bytes() -> int:

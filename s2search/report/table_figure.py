@@ -6,14 +6,19 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from textwrap import fill, shorten
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from s2search.report.colours import block_colours
+from s2search.report.figures import pyplot_figure
 from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _INK, _FAINT = "#333333", "#DDDDDD"
 _MOST_LINES = 40
@@ -34,12 +39,40 @@ class _Mark:
 
 def table_figure(table: LatencyTable | ImportedTable) -> Figure:
     """Draw one line per part, its latencies along it (logarithmic), and one colour per shape or group."""
-    marks = _ours(table) if isinstance(table, LatencyTable) else _theirs(table)
+    figure = Figure(figsize=_inches(table), layout="constrained")
+    _draw_table(figure.subplots(), table)
+    return figure
+
+
+def plot_table(table: LatencyTable | ImportedTable, ax: Axes | None = None) -> Axes:
+    """Draw the same on axes, or as pyplot's current picture."""
+    axes = pyplot_figure(_inches(table)).subplots() if ax is None else ax
+    _draw_table(axes, table)
+    return axes
+
+
+def _inches(table: LatencyTable | ImportedTable) -> tuple[float, float]:
+    lines = {mark.line for mark in _marks(table) if mark.latency_ms > 0}
+    return 9, 1.7 + 0.32 * max(4, min(len(lines), _MOST_LINES))
+
+
+def _marks(table: LatencyTable | ImportedTable) -> list[_Mark]:
+    return _ours(table) if isinstance(table, LatencyTable) else _theirs(table)
+
+
+def _draw_table(axes: Axes, table: LatencyTable | ImportedTable) -> None:
+    marks = _marks(table)
     drawn = [mark for mark in marks if mark.latency_ms > 0]
     lines = list(dict.fromkeys(mark.line for mark in drawn))[:_MOST_LINES]
     series = sorted(dict.fromkeys(mark.series for mark in drawn), key=lambda name: name == _OTHERS)
-    figure = Figure(figsize=(9, 1.7 + 0.32 * max(4, len(lines))), layout="constrained")
-    axes = figure.subplots()
+    _draw_marks(axes, drawn, lines, series)
+    _dress(axes, drawn, lines, series)
+    axes.set_title(fill(_origin(table), 100), fontsize=9, color=_INK)
+    if left_out := _left_out(marks, drawn, lines):
+        axes.annotate(left_out, (0, 0), (0, -34), xycoords="axes fraction", textcoords="offset points", fontsize=8)
+
+
+def _draw_marks(axes: Axes, drawn: list[_Mark], lines: list[str], series: list[str]) -> None:
     place = {line: -position for position, line in enumerate(lines)}
     colours = block_colours(series)
     faint = len(drawn) > 400
@@ -58,12 +91,17 @@ def table_figure(table: LatencyTable | ImportedTable) -> Figure:
             color=colours[name],
             label=name,
         )
+
+
+def _dress(axes: Axes, drawn: list[_Mark], lines: list[str], series: list[str]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if _decades(drawn) > 3.5 else (1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("latency (ms)", fontsize=9, color=_INK)
-    axes.set_yticks([place[line] for line in lines], [shorten(line, 44, placeholder=" ...") for line in lines])
+    axes.set_yticks(
+        [-position for position in range(len(lines))], [shorten(line, 44, placeholder=" ...") for line in lines]
+    )
     axes.set_ylim(-len(lines) + 0.4, 0.6)
     axes.grid(axis="x", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -74,11 +112,6 @@ def table_figure(table: LatencyTable | ImportedTable) -> Figure:
         for handle in legend.legend_handles:
             if handle is not None:
                 handle.set_alpha(1.0)
-    axes.set_title(fill(_origin(table), 100), fontsize=9, color=_INK)
-    left_out = _left_out(marks, drawn, lines)
-    if left_out:
-        axes.annotate(left_out, (0, 0), (0, -34), xycoords="axes fraction", textcoords="offset points", fontsize=8)
-    return figure
 
 
 def _decades(drawn: list[_Mark]) -> float:

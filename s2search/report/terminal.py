@@ -66,14 +66,14 @@ def table_text(table: LatencyTable) -> RenderableType:
     for row in table.rows:
         bytes_ = (format_bytes(count) for count in (row.weight_bytes, row.state_bytes, row.peak_bytes))
         latency = format_us(1000 * row.latency_ms)
-        grid.add_row(row.label, row.scenario, row.shape.grid, latency, _spread(row), *bytes_)
+        grid.add_row(row.label, row.scenario, row.shape.grid, latency, spread_text(row), *bytes_)
     card = table.card
     origin = f"{table.name} ({table.digest[7:19]}): {card.provenance.statement}"
     marks = [f"marked: {mark}" for mark in card.protocol.get("marked", [])]
     return Group(Text(), grid, Text(), origin, *marks, Text())
 
 
-def _spread(row: Row) -> str:
+def spread_text(row: Row) -> str:
     """Return how far apart the 10th and the 90th percentile are, relative to the median."""
     if row.latency_p10_ms is None or row.latency_p90_ms is None or not row.latency_ms:
         return ""

@@ -31,6 +31,8 @@ from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_ce
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from rich.console import RenderableType
 
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
 
@@ -194,6 +196,30 @@ class LatencyTable:
         """Check a data frame with the columns of `Row` and make it a table; missing values become null."""
         text = frame.to_csv(index=False)
         return cls(name=name, card=card, rows=parse_rows(text, where=f"the data frame {name!r}"))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw one line per part, its latencies along it, on axes or as a picture of its own."""
+        from s2search.report import shown
+
+        return shown.plot_table(self, ax)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.table_html(self)
+
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.table_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def __repr__(self) -> str:
+        return f"<LatencyTable {self.name}: {len(self.rows)} rows, {self.card.provenance.kind}>"
 
 
 @dataclass(frozen=True, kw_only=True)

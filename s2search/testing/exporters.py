@@ -78,13 +78,13 @@ def check_exporter(
     return found
 
 
-def stream_snr_db(model: S2DiT, packaged: StreamedPackage, *, commit: CommitPolicy, chunks: int) -> Iterator[float]:
+def stream_snr_db(model: S2DiT, streamed: StreamedPackage, *, commit: CommitPolicy, chunks: int) -> Iterator[float]:
     """Stream a model and its package side by side, each from its own state, and yield each chunk's ratio, decibels."""
-    preset, manifest = model.config.preset, packaged.package.manifest
+    preset, manifest = model.config.preset, streamed.package.manifest
     size = (1, preset.text_tokens, preset.text_channels)
     text_BSE = torch.randn(size, generator=torch.Generator().manual_seed(0))
     sampler = FewStepSampler(commit=commit)
-    streams: list[Any] = [model, packaged]
+    streams: list[Any] = [model, streamed]
     states = [StreamState.start(one, manifest.grid, window=manifest.window) for one in streams]
     for _ in range(chunks):
         latents: list[Tensor] = []

@@ -17,7 +17,7 @@ def check_weights(package: ComponentPackage, model: nn.Module) -> CheckResult:
     deviation as those of a batch norm. These are known by their numbers, rounded to float16.
 
     Args:
-        package: Of the part.
+        package: Of the component.
         model: The network, from the package's source.
 
     Raises:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from s2search.document import Document
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SCHEMA: Literal["s2search.verification/1"] = "s2search.verification/1"
 REPORT = "report.json"
@@ -86,6 +89,21 @@ class Verification(Document):
     plan_digest: str | None
     environment: dict[str, str]
     checks: tuple[CheckResult, ...]
+
+    def __rich__(self) -> RenderableType:
+        from s2search.report import shown
+
+        return shown.verification_text(self)
+
+    def __str__(self) -> str:
+        from s2search.report import shown
+
+        return shown.plain(self)
+
+    def _repr_html_(self) -> str:
+        from s2search.report import shown
+
+        return shown.text_html(self)
 
 
 def keeps_promise(checks: Iterable[CheckResult]) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from s2search.cost import Budget
 from s2search.errors import InfeasibleError, InputError, TableError
 from s2search.latency.lookup import Lookup
-from s2search.planner.find import find, front, price, save_front
+from s2search.planner.find import find, front, price
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request
 from s2search.report.terminal import facts
@@ -359,7 +359,7 @@ def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path
         if plan is not plans[0]:
             sooner = find(ask(f"{plan.latency_ms.predicted - 0.001:.3f}ms", "1.5GB", table=table), Dynamic())
             assert sooner.score < plan.score
-    save_front(plans, tmp_path / "front.csv")
+    plans.save(tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_text().splitlines()
     assert lines[0] == "latency_ms,memory_bytes,score,lcha,ssa,layout"
     assert len(lines) == len(plans) + 1

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from s2search.cost import Budget
 from s2search.errors import InputError
 from s2search.latency.lookup import Lookup
 from s2search.planner.find import front
+from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
+from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
 from s2search.report.figures import front_figure
 from s2search.report.html import front_html, save_html
-from s2search.report.references import reference_plans
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
@@ -71,13 +72,18 @@ def hostile(plan: Plan) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def plans() -> list[Plan]:
+def traced() -> Frontier:
     return front(ask(), Dynamic(), points=40)
 
 
 @pytest.fixture(scope="module")
-def references() -> dict[str, Plan]:
-    return reference_plans(ask(), Dynamic())
+def plans(traced: Frontier) -> list[Plan]:
+    return list(traced)
+
+
+@pytest.fixture(scope="module")
+def references(traced: Frontier) -> Mapping[str, Plan]:
+    return traced.references
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +142,7 @@ def errors(browser: WebDriver) -> list[Any]:
 
 
 def test_the_page_holds_every_plan_of_the_front_and_every_reference(
-    plans: list[Plan], references: dict[str, Plan]
+    plans: list[Plan], references: Mapping[str, Plan]
 ) -> None:
     told = data(front_html(plans, references))
     labels = [block["label"] for block in told["blocks"]]
@@ -195,17 +201,17 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_only_references_that_the_request_can_form_are_drawn(
     candidates: str, depth: int, group_size: int, names: list[str]
 ) -> None:
-    found = reference_plans(ask(candidates, depth=depth, group_size=group_size), Dynamic())
+    found = reference_layouts(Space.parse(candidates, depth=depth, group_size=group_size))
     assert list(found) == names
 
 
-def test_the_sandwich_is_the_published_one() -> None:
-    sandwich = reference_plans(ask(), Dynamic())["sandwich"]
+def test_the_sandwich_is_the_published_one(references: Mapping[str, Plan]) -> None:
+    sandwich = references["sandwich"]
     assert sandwich.written == "L4S8L4S8L4"
     assert sandwich.latency_ms.predicted == pytest.approx(260, abs=0.1)
 
 
-def test_the_figure_names_the_references(plans: list[Plan], references: dict[str, Plan]) -> None:
+def test_the_figure_names_the_references(plans: list[Plan], references: Mapping[str, Plan]) -> None:
     words = [text.get_text() for text in front_figure(plans, references).axes[0].texts]
     assert {*references} <= {*words}
     assert not {*references} & {text.get_text() for text in front_figure(plans).axes[0].texts}
@@ -213,7 +219,7 @@ def test_the_figure_names_the_references(plans: list[Plan], references: dict[str
 
 @needs_browser
 def test_pointing_at_a_point_shows_its_layout(
-    browser: WebDriver, plans: list[Plan], references: dict[str, Plan], tmp_path: Path
+    browser: WebDriver, plans: list[Plan], references: Mapping[str, Plan], tmp_path: Path
 ) -> None:
     open_page(browser, front_html(plans, references), tmp_path)
     for plan in (plans[0], plans[7], plans[-1]):
@@ -229,7 +235,7 @@ def test_pointing_at_a_point_shows_its_layout(
 
 @needs_browser
 def test_pointing_at_a_name_shows_the_reference_and_not_the_dot_in_it(
-    browser: WebDriver, plans: list[Plan], references: dict[str, Plan], tmp_path: Path
+    browser: WebDriver, plans: list[Plan], references: Mapping[str, Plan], tmp_path: Path
 ) -> None:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
@@ -295,7 +301,7 @@ def test_hostile_words_are_shown_and_not_run(browser: WebDriver, plans: list[Pla
 
 @needs_browser
 def test_a_narrow_screen_needs_no_sideways_scrolling(
-    browser: WebDriver, plans: list[Plan], references: dict[str, Plan], tmp_path: Path
+    browser: WebDriver, plans: list[Plan], references: Mapping[str, Plan], tmp_path: Path
 ) -> None:
     browser.execute_cdp_cmd(  # type: ignore[no-untyped-call]
         "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}

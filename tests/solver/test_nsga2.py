@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 
-from s2search.cli.plan import _solver
+from s2search.api.values import solver_of
 from s2search.errors import CheckError, InfeasibleError, InputError, ScoreError
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.nsga2 import Nsga2
@@ -229,11 +229,11 @@ def test_progress_counts_to_the_end() -> None:
     assert calls[-1][2].startswith("best score ")
 
 
-def test_the_command_line_gives_a_bar_to_a_solver_that_reports_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_face_gives_a_bar_to_a_solver_that_reports_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     from s2search import registry
 
     monkeypatch.setattr(registry, "create", lambda family, text: QUICK)
-    with _solver("nsga2") as chosen:
+    with solver_of("nsga2") as chosen:
         assert isinstance(chosen, Nsga2)
         assert chosen.progress is not QUICK.progress
         assert chosen.trials == QUICK.trials

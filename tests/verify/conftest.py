@@ -53,15 +53,15 @@ def package(exported: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def subject(traced: dict[str, Any]) -> Callable[[Path], Opened]:
-    """Make a folder the subject of checks, with a short stream."""
+def open_package(traced: dict[str, Any]) -> Callable[[Path], Opened]:
+    """Open a folder for checks, with a short stream."""
 
-    def opened(folder: Path, **options: Any) -> Opened:
-        subject = Opened(Package.load(folder), Options(**{"chunks": 3, **options}))
-        subject.__dict__.update(traced)
-        return subject
+    def made(folder: Path, **options: Any) -> Opened:
+        opened = Opened(Package.load(folder), Options(**{"chunks": 3, **options}))
+        opened.__dict__.update(traced)
+        return opened
 
-    return opened
+    return made
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ def planned(budget: str = "10fps", **choices: object) -> Plan:
 
 
 def arithmetic(plan: Plan | None, table: str | None = None, **thresholds: float) -> tuple:
-    subject = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds, table=table))
-    return results(ArithmeticCheck(), subject)  # type: ignore[arg-type]
+    opened = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds, table=table))
+    return results(ArithmeticCheck(), opened)  # type: ignore[arg-type]
 
 
 def test_both_policies_are_priced_and_the_one_asked_for_is_held_to_the_rate():

@@ -42,13 +42,13 @@ def package(exported, tmp_path):
 
 
 @pytest.fixture
-def subject(programs):
-    def opened(folder):
-        subject = Opened(Package.load(folder), Options(chunks=3))
-        subject.__dict__["programs"] = programs
-        return subject
+def open_package(programs):
+    def made(folder):
+        opened = Opened(Package.load(folder), Options(chunks=3))
+        opened.__dict__["programs"] = programs
+        return opened
 
-    return opened
+    return made
 
 
 def renew(package):
@@ -106,21 +106,21 @@ def bindings(block):
             yield from (one for one in argument.arguments if one.WhichOneof("binding") == "name")
 
 
-def test_a_whole_package_passes(package, subject):
-    opened = subject(package)
+def test_a_whole_package_passes(package, open_package):
+    opened = open_package(package)
     for check in (WeightsCheck(), ParityCheck(), BlocksCheck(), StreamingCheck()):
         assert {result.status for result in results(check, opened)} == {"passed"}, check.name
 
 
-def test_one_changed_weight_is_named_though_all_digests_are_right(package, subject):
+def test_one_changed_weight_is_named_though_all_digests_are_right(package, open_package):
     stored(package, weight_name("layers.1.attention.query.weight"))[3, 5] *= np.float16(1.01)
     renew(package)
-    (found,) = results(WeightsCheck(), subject(package))
+    (found,) = results(WeightsCheck(), open_package(package))
     assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.attention.query.weight")
     assert "1 of 1,024 numbers" in found.why
 
 
-def test_a_weight_that_is_left_out_is_named(package, subject):
+def test_a_weight_that_is_left_out_is_named(package, open_package):
     lost, other = (weight_name(f"layers.1.attention.{part}.bias") for part in ("query", "key"))
 
     def change(block):
@@ -129,23 +129,23 @@ def test_a_weight_that_is_left_out_is_named(package, subject):
         put(block, [one for one in copies(block) if lost not in [x.name for x in one.outputs]])
 
     edit(package, change, "first", "denoise", "commit", "advance")
-    (found,) = results(WeightsCheck(), subject(package))
+    (found,) = results(WeightsCheck(), open_package(package))
     assert (found.status, found.where) == ("failed", "layers.1.attention.query.bias")
     assert "is not stored" in found.why
 
 
-def test_swapped_layers_are_named(package, subject):
+def test_swapped_layers_are_named(package, open_package):
     for part in ("query", "key", "value", "output"):
         one, other = (stored(package, weight_name(f"layers.{layer}.attention.{part}.weight")) for layer in (1, 2))
         one[:], other[:] = other.copy(), one.copy()
     renew(package)
-    opened = subject(package)
+    opened = open_package(package)
     (found,) = results(WeightsCheck(), opened)
     assert (found.status, found.value, found.where) == ("failed", 8, "layers.1.attention.query.weight")
     assert of(results(BlocksCheck(), opened), "blocks.float16").where in ("layers.1", "layers.2")
 
 
-def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_right(package, subject):
+def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_right(package, open_package):
     def change(block):
         put(block, sorted(copies(block), key=lambda one: one.type != "const"))  # all are known before they are used
         for one in bindings(block):
@@ -153,7 +153,7 @@ def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_rig
             one.name = one.name.replace("@", "layers_2_attention")
 
     edit(package, change, "denoise")
-    opened = subject(package)
+    opened = open_package(package)
     found = of(results(ParityCheck(), opened), "parity.denoise")
     assert (found.status, found.mode) == ("failed", "float16")
     assert found.where.startswith("layers.1")
@@ -162,7 +162,7 @@ def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_rig
     assert {block for block, value in blocks.parts.items() if value < 50} == {"layers.1", "layers.2"}
 
 
-def test_a_dropped_state_is_named(package, subject):
+def test_a_dropped_state_is_named(package, open_package):
     def change(block):
         operations = []
         for kept in copies(block):
@@ -177,7 +177,7 @@ def test_a_dropped_state_is_named(package, subject):
         put(block, operations)
 
     edit(package, change, "denoise", "commit", "advance")
-    opened = subject(package)
+    opened = open_package(package)
     assert results(WeightsCheck(), opened)[0].status == "passed"
     found = results(ParityCheck(), opened)
     assert of(found, "parity.first").status == "passed"
@@ -187,13 +187,13 @@ def test_a_dropped_state_is_named(package, subject):
     assert streamed[0] > LEAST_DB["float16"] > streamed[1]
 
 
-def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, subject):
+def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, open_package):
     def change(block):
         (write,) = [one for one in block.operations if one.type == "write_state" and "tail_00" in _names(one)]
         write.inputs["data"].arguments[0].name = "tail_00_read"
 
     edit(package, change, "advance")
-    opened = subject(package)
+    opened = open_package(package)
     found = results(ParityCheck(), opened)
     assert [result.status for result in found] == ["passed", "passed", "passed", "failed"]
     assert found[-1].parts["new_tail_00"] < 10
@@ -205,7 +205,7 @@ def _names(operation):
     return [one.name for argument in operation.inputs.values() for one in argument.arguments]
 
 
-def test_a_rope_offset_of_one_frame_is_named(package, subject):
+def test_a_rope_offset_of_one_frame_is_named(package, open_package):
     (block,) = read(package).mlProgram.functions["denoise"].block_specializations.values()
     tables = [
         one.outputs[0].name
@@ -220,7 +220,7 @@ def test_a_rope_offset_of_one_frame_is_named(package, subject):
     turned[:in_time] *= np.exp(1j * 10_000.0 ** (-np.arange(in_time) / in_time))[:, None]
     cosine[:], sine[:] = np.tile(turned.real, (2, 1)), np.concatenate((-turned.imag, turned.imag))
     renew(package)
-    opened = subject(package)
+    opened = open_package(package)
     assert results(WeightsCheck(), opened)[0].status == "passed"
     found = of(results(BlocksCheck(), opened), "blocks.float16")
     assert found.status == "failed"

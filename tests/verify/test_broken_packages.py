@@ -27,49 +27,49 @@ def renew(package: Path) -> None:
     write_manifest(package, Package.load(package).manifest)
 
 
-def test_a_whole_package_passes(package, subject):
-    opened = subject(package)
+def test_a_whole_package_passes(package, open_package):
+    opened = open_package(package)
     for check in (FilesCheck(), WeightsCheck(), ParityCheck(), StreamingCheck()):
         assert {result.status for result in results(check, opened)} == {"passed"}, check.name
 
 
-def test_one_changed_weight_is_named_though_all_digests_are_right(package, stored_weight, subject):
+def test_one_changed_weight_is_named_though_all_digests_are_right(package, stored_weight, open_package):
     stored_weight("layers.1.attention.query.weight")[3, 5] *= 1.01
     renew(package)
-    opened = subject(package)
+    opened = open_package(package)
     assert results(FilesCheck(), opened)[0].status == "passed"
     (found,) = results(WeightsCheck(), opened)
     assert (found.status, found.value, found.where) == ("failed", 1, "layers.1.attention.query.weight")
     assert "1 of 1,024 numbers" in found.why
 
 
-def test_parity_names_the_operation_of_a_changed_weight(package, stored_weight, subject):
+def test_parity_names_the_operation_of_a_changed_weight(package, stored_weight, open_package):
     stored_weight("layers.1.attention.query.weight")[3, 5] += 1
     renew(package)
-    found = of(results(ParityCheck(), subject(package)), "parity.first")
+    found = of(results(ParityCheck(), open_package(package)), "parity.first")
     assert found.status == "failed"
     assert found.where.startswith("layers.1.attention.query: linear (linear_")
 
 
-def test_a_small_weight_inside_one_graph_is_named(package, edit_graph, subject):
+def test_a_small_weight_inside_one_graph_is_named(package, edit_graph, open_package):
     def change(graph):
         tensor = next(one for one in graph.initializer if one.name == "model.layers.2.attention.key_norm.weight")
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.0001), tensor.name))
 
     edit_graph(change, "commit")
-    (found,) = results(WeightsCheck(), subject(package))
+    (found,) = results(WeightsCheck(), open_package(package))
     assert (found.status, found.where) == ("failed", "layers.2.attention.key_norm.weight")
     assert "commit.onnx" in found.why
 
 
-def test_swapped_layers_are_named(package, edit_graph, subject):
+def test_swapped_layers_are_named(package, edit_graph, open_package):
     def change(graph):
         for tensor in graph.initializer:
             for one, other in (("layers.1.", "layers.@."), ("layers.2.", "layers.1."), ("layers.@.", "layers.2.")):
                 tensor.name = tensor.name.replace(f"model.{one}", f"model.{other}")
 
     edit_graph(change)
-    opened = subject(package)
+    opened = open_package(package)
     (found,) = results(WeightsCheck(), opened)
     assert (found.status, found.where) == ("failed", "layers.1.table_6D")
     assert found.value == sum(name.startswith(("layers.1.", "layers.2.")) for name in opened.source.state_dict())
@@ -78,7 +78,7 @@ def test_swapped_layers_are_named(package, edit_graph, subject):
     assert first.where.startswith("layers.1: ")
 
 
-def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_right(package, edit_graph, subject):
+def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_right(package, edit_graph, open_package):
     def change(graph):
         for node in graph.node:
             for i, name in enumerate(node.input):
@@ -87,14 +87,14 @@ def test_layers_that_run_in_the_wrong_order_are_named_though_all_weights_are_rig
                         node.input[i] = name.replace(one, other)
 
     edit_graph(change)
-    opened = subject(package)
+    opened = open_package(package)
     assert results(WeightsCheck(), opened)[0].status == "passed"
     found = of(results(ParityCheck(), opened), "parity.denoise")
     assert found.status == "failed"
     assert found.where.startswith("layers.1: ")
 
 
-def test_a_dropped_state_is_named(package, edit_graph, subject):
+def test_a_dropped_state_is_named(package, edit_graph, open_package):
     def change(graph):
         (shape,) = [[one.dim_value for one in x.type.tensor_type.shape.dim] for x in graph.input if x.name == "keys_01"]
         graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), "nothing"))
@@ -103,7 +103,7 @@ def test_a_dropped_state_is_named(package, edit_graph, subject):
                 node.input[i] = "nothing" if name == "keys_01" else name
 
     edit_graph(change, "denoise", "commit", "advance")
-    opened = subject(package)
+    opened = open_package(package)
     assert results(WeightsCheck(), opened)[0].status == "passed"
     found = results(ParityCheck(), opened)
     assert of(found, "parity.first").status == "passed"
@@ -114,7 +114,7 @@ def test_a_dropped_state_is_named(package, edit_graph, subject):
     assert streamed.parts["chunk 0"] > 90
 
 
-def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, edit_graph, subject):
+def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, edit_graph, open_package):
     def change(graph):
         (output,) = [one for one in graph.output if one.name == "new_tail_00"]
         (node,) = [one for one in graph.node if "new_tail_00" in one.output]
@@ -122,7 +122,7 @@ def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_
         graph.node.append(helper.make_node("Identity", ["tail_00"], [output.name]))
 
     edit_graph(change, "advance")
-    opened = subject(package)
+    opened = open_package(package)
     found = results(ParityCheck(), opened)
     assert [result.status for result in found] == ["passed", "passed", "passed", "failed"]
     assert found[-1].parts["new_tail_00"] < 10
@@ -132,7 +132,7 @@ def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_
     assert of(results(StreamingCheck(), opened), "stream.clean_pass").status == "passed"
 
 
-def test_a_rope_offset_of_one_frame_is_named(package, edit_graph, subject):
+def test_a_rope_offset_of_one_frame_is_named(package, edit_graph, open_package):
     def change(graph):
         cosine, sine = [x for x in graph.initializer if x.name.startswith("view_") and list(x.dims) == [12, 1, 4]]
         tables = numpy_helper.to_array(cosine) + 1j * numpy_helper.to_array(sine)
@@ -143,7 +143,7 @@ def test_a_rope_offset_of_one_frame_is_named(package, edit_graph, subject):
             tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
 
     edit_graph(change, "denoise")
-    opened = subject(package)
+    opened = open_package(package)
     assert results(WeightsCheck(), opened)[0].status == "passed"
     found = results(ParityCheck(), opened)
     assert [result.name for result in found if result.status == "failed"] == ["parity.denoise"]

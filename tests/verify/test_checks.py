@@ -41,31 +41,31 @@ def test_the_largest_activation_is_named():
 
 
 @pytest.mark.parametrize("check", [LatencyCheck(), ArithmeticCheck()])
-def test_what_cannot_run_is_listed_with_its_reason(check, exported, subject):
-    (found,) = results(check, subject(exported))
+def test_what_cannot_run_is_listed_with_its_reason(check, exported, open_package):
+    (found,) = results(check, open_package(exported))
     assert (found.status, found.required, found.value) == ("not_run", False, None)
     assert found.why
 
 
-def test_a_measurement_without_a_plan_has_not_run(exported, subject):
-    (found,) = results(LatencyCheck(), subject(exported, measure=True))
+def test_a_measurement_without_a_plan_has_not_run(exported, open_package):
+    (found,) = results(LatencyCheck(), open_package(exported, measure=True))
     assert found.status == "not_run"
     assert "no plan" in found.why
 
 
-def test_the_state_has_the_bytes_that_were_foretold(package, subject):
-    state, _ = results(SizesCheck(), subject(package))
+def test_the_state_has_the_bytes_that_were_foretold(package, open_package):
+    state, _ = results(SizesCheck(), open_package(package))
     assert (state.status, state.value) == ("passed", 0)
     manifest = package / "manifest.json"
     before = Package.load(package).manifest.sizes.predicted_state_bytes
     manifest.write_text(
         manifest.read_text().replace(f'"predicted_state_bytes": {before}', f'"predicted_state_bytes": {before // 2}')
     )
-    state, _ = results(SizesCheck(), subject(package))
+    state, _ = results(SizesCheck(), open_package(package))
     assert (state.status, state.value) == ("failed", 100)
 
 
-def test_a_convolution_over_three_axes_is_found(package, edit_graph, subject):
+def test_a_convolution_over_three_axes_is_found(package, edit_graph, open_package):
     found = []
 
     def change(graph):
@@ -74,9 +74,9 @@ def test_a_convolution_over_three_axes_is_found(package, edit_graph, subject):
         next(tensor for tensor in graph.initializer if tensor.name == node.input[1]).dims.append(1)
         found.extend(convolutions(graph, "first"))
 
-    assert {one.status for one in results(LintCheck(), subject(package)) if one.required} == {"passed"}
+    assert {one.status for one in results(LintCheck(), open_package(package)) if one.required} == {"passed"}
     edit_graph(change, "first")
     assert found == [("conv_3d", "Conv in first")]
-    assert [one.status for one in results(LintCheck(), subject(package))] == [
+    assert [one.status for one in results(LintCheck(), open_package(package))] == [
         "not_run"
     ]  # its shapes contradict each other

@@ -32,18 +32,18 @@ def pair(*, gaussian):
     return model
 
 
-def blocks_db(subject, mode):
-    inside = look_inside(subject, "denoise", subject.inputs("denoise"))
-    return blocks_alone_db(inside, inside.taps, ends_of_blocks(subject, inside), mode)
+def blocks_db(opened, mode):
+    inside = look_inside(opened, "denoise", opened.inputs("denoise"))
+    return blocks_alone_db(inside, inside.taps, ends_of_blocks(opened, inside), mode)
 
 
 @pytest.mark.slow
 def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunks(tmp_path):
-    subject = Opened(CoreMLExporter().export(pair(gaussian=True), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
-    found = {mode: blocks_db(subject, mode) for mode in MODES}
+    opened = Opened(CoreMLExporter().export(pair(gaussian=True), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+    found = {mode: blocks_db(opened, mode) for mode in MODES}
     assert min(found["float16"].values()) >= 60
     assert min(found["pessimistic"].values()) >= 40
-    assert min(one_pass_db(subject, "float16")) >= 40
+    assert min(one_pass_db(opened, "float16")) >= 40
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_pair_of_full_width_layers_keeps_60_db_a_block_and_40_db_over_16_chunk
 def test_compressed_layers_of_full_width_keep_25_db_where_their_weights_can(bits, gaussian, least_db, tmp_path):
     """16 values hold a Gaussian tensor to 20.2 dB at best (Max, 1960), evenly spaced ones to 19; measured 19.0."""
     exporter = CoreMLExporter(bits=bits, palette="uniform")  # k-means takes minutes per layer at this width
-    subject = Opened(exporter.export(pair(gaussian=gaussian), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
-    found = blocks_db(subject, "float16")
+    opened = Opened(exporter.export(pair(gaussian=gaussian), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
+    found = blocks_db(opened, "float16")
     sys.stdout.write(f"{bits} bits, gaussian={gaussian}: {found}\n")
     assert min(found.values()) >= least_db

@@ -60,10 +60,10 @@ def test_no_check_asks_which_exporter_wrote_a_package():
                 assert not any(isinstance(one, ast.Attribute) and one.attr == "exporter" for one in sides), path
 
 
-def test_without_an_inspector_one_line_says_what_was_not_run(exported, subject, monkeypatch):
+def test_without_an_inspector_one_line_says_what_was_not_run(exported, open_package, monkeypatch):
     installed = registry.installed
     monkeypatch.setattr(registry, "installed", lambda group: {} if group == "inspectors" else installed(group))
-    opened = subject(exported)
+    opened = open_package(exported)
     checks = (WeightsCheck(), BlocksCheck(), LintCheck(), PlacementCheck())
     found = [one for check in checks for one in results(check, opened)]
     assert [(one.name, one.status, one.required) for one in found] == [

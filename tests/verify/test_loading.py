@@ -107,8 +107,8 @@ def test_the_size_of_a_process_grows_with_what_it_holds_though_it_was_larger_onc
 
 
 @pytest.mark.slow
-def test_a_real_package_is_loaded_in_a_process_of_its_own(exported, subject):
-    found = {one.name: one for one in results(LoadingCheck(), subject(exported, measure=True))}
+def test_a_real_package_is_loaded_in_a_process_of_its_own(exported, open_package):
+    found = {one.name: one for one in results(LoadingCheck(), open_package(exported, measure=True))}
     assert found.keys() == {"loading.first", "loading.memory"}
     assert found["loading.first"].value > 0
     assert found["loading.memory"].parts["measured_bytes"] > 0

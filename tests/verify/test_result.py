@@ -108,14 +108,14 @@ def test_a_figure_passes_on_its_side_of_the_threshold_and_nan_never(value, thres
 class Silent(Check):
     name = "silent"
 
-    def run(self, subject):
+    def run(self, opened):
         yield from ()
 
 
 class Broken(Check):
     name = "broken"
 
-    def run(self, subject):
+    def run(self, opened):
         yield judged("broken.first", 1, 0, "at least", unit="")
         raise CheckError("'a.bin' is missing", path="a.bin")
 
@@ -124,7 +124,7 @@ class Elsewhere(Check):
     name = "elsewhere"
     required = False
 
-    def run(self, subject):
+    def run(self, opened):
         raise CannotRunError("there is no phone\nhere")
         yield
 

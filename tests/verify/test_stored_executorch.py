@@ -45,9 +45,9 @@ def stored(package: Path, name: str) -> np.memmap:
 
 def weights_of(package: Path):
     write_manifest(package, Package.load(package).manifest)
-    subject = Opened(Package.load(package))
-    assert results(FilesCheck(), subject)[0].status == "passed"
-    (found,) = results(WeightsCheck(), subject)
+    opened = Opened(Package.load(package))
+    assert results(FilesCheck(), opened)[0].status == "passed"
+    (found,) = results(WeightsCheck(), opened)
     return found
 
 

@@ -45,16 +45,16 @@ class StreamingCheck(Check):
 
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         """Stream. See the base class."""
-        packaged, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
+        streamed, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
         for policy in COMMIT_POLICIES:
             if {"denoise", _NEEDS[policy]} <= set(opened.functions()):
-                pair = Pair(opened.source, packaged)
+                pair = Pair(opened.source, streamed)
                 list(_streamed(opened, pair, policy, f"stream, {policy}"))
                 yield self._result(opened, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
         if {"denoise", "advance"} <= set(opened.functions()):
             for other in opened.emulation.others if opened.emulation else ():
                 yield self._result(opened, other, one_pass_db(opened, other), other, required=False)
-            free = _streamed(opened, packaged, "reuse_last", "free stream")
+            free = _streamed(opened, streamed, "reuse_last", "free stream")
             wanted = _streamed(opened, opened.source, "reuse_last", "free stream")
             parts = [parity_db(a.numpy(), b.numpy()) for a, b in zip(wanted, free, strict=True)]
             yield self._result(opened, "free_running", parts, mode, required=False)

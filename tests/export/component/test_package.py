@@ -168,18 +168,18 @@ def test_prompts_become_the_pipelines_frames_through_three_packages(folders, tmp
     model = tiny_model("SL", text_channels=encoder.channels, text_tokens=encoder.tokens)
     text, decoder = (export_component(folders[name], exporter, tmp_path / name, grid=GRID) for name in ("clip", "wan"))
     step = registry.create("exporters", exporter).export(model, GRID, tmp_path / "step")
-    packaged = StreamedPackage(step, EmulatedCoreML(step) if exporter == "coreml" else open_runtime(step))
+    streamed = StreamedPackage(step, EmulatedCoreML(step) if exporter == "coreml" else open_runtime(step))
     ids_BS = open_component(*registry.parse(folders["clip"])).ids("a cat").numpy()
     texts = [
         encoder.load(torch.device("cpu"), torch.float32).encode(["a cat"]),
         torch.from_numpy(inspector_of(text).runtime(text).run("encode", {"ids": ids_BS})["text"]).float(),
     ]
-    states = [StreamState.start(one, GRID, window=step.manifest.window) for one in (model, packaged)]
+    states = [StreamState.start(one, GRID, window=step.manifest.window) for one in (model, streamed)]
     codec, cache = registry.create("codecs", folders["wan"]).load(), None
     stream, sampler, found = DecoderStream(decoder), FewStepSampler(), []
     for _ in range(3):
         latents = []
-        for side, one in enumerate((model, packaged)):
+        for side, one in enumerate((model, streamed)):
             z_BCTYX, states[side] = sampler.next_chunk(one, texts[side], states[side], frames=3)
             latents.append(z_BCTYX)
         wanted_BCTYX, cache = codec.decode(latents[0], cache)

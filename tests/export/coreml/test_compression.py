@@ -193,11 +193,11 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
     assert (package.folder / "p.json").exists()
     shape = StepShape(grid=grid, frames=3, window=model.config.preset.window)
     recording, ranges = record(model, shape, chunks=2, seed=5), calibrate(model, shape)
-    packaged = StreamedPackage(package, EmulatedCoreML(package, "float32"))
+    streamed = StreamedPackage(package, EmulatedCoreML(package, "float32"))
     with quantised(model, exporter.precisions(model), "uniform", ranges, {}):
         fake_db = noise_db(recording.noise(model))
         again = record(model, shape, chunks=2, seed=5)
-    assert noise_db(recording.noise(packaged)) == pytest.approx(fake_db, abs=0.2)
-    assert noise_db(again.noise(packaged)) > 38  # roundings of inputs that fell to the other side
+    assert noise_db(recording.noise(streamed)) == pytest.approx(fake_db, abs=0.2)
+    assert noise_db(again.noise(streamed)) > 38  # roundings of inputs that fell to the other side
     weights = next(file for file in package.manifest.files if file.path.endswith("weight.bin"))
     assert weights.bytes == pytest.approx(package.manifest.sizes.predicted_weight_bytes, rel=0.1)

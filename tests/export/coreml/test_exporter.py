@@ -100,8 +100,8 @@ def test_a_state_that_is_passed_in_and_out_streams_the_same(package, tmp_path):
     assert (plain.manifest.held, plain.manifest.exporter_text) == ((), "coreml[state=plain]")
     (found,) = results(StateCheck(), Opened(plain))
     assert (found.status, found.required) == ("not_run", False)
-    packaged = [StreamedPackage(one, EmulatedCoreML(one)) for one in (package, plain)]
-    ratios = [list(stream_snr_db(tiny_model("SL"), one, commit="reuse_last", chunks=3)) for one in packaged]
+    streamed = [StreamedPackage(one, EmulatedCoreML(one)) for one in (package, plain)]
+    ratios = [list(stream_snr_db(tiny_model("SL"), one, commit="reuse_last", chunks=3)) for one in streamed]
     assert ratios[0] == ratios[1]
 
 
@@ -164,11 +164,11 @@ def test_the_layout_of_the_blocks_is_there_too_and_its_lint_is_advice(tmp_path):
     package = CoreMLExporter(layout="blocks").export(tiny_model("L"), GRID, tmp_path / "package")
     assert package.manifest.exporter_text == "coreml[layout=blocks]"
     assert package.manifest.function("denoise").inputs[-1].shape == (1, 2, 12, 32)
-    subject = Opened(package)
-    (found,) = [one for one in results(LintCheck(), subject) if one.name == "lint.rank_above_4"]
+    opened = Opened(package)
+    (found,) = [one for one in results(LintCheck(), opened) if one.name == "lint.rank_above_4"]
     assert (found.status, found.required) == ("failed", False)
     for check in (WeightsCheck(), ParityCheck()):
-        assert {one.status for one in results(check, subject)} == {"passed"}
+        assert {one.status for one in results(check, opened)} == {"passed"}
 
 
 @pytest.mark.slow

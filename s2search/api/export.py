@@ -1,0 +1,79 @@
+"""The command `export`: a model as a package for the phone's runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2search.api.values import PathText, model_of, plugin_of
+from s2search.errors import InputError
+from s2search.planner.plan import Plan
+from s2search.preset import Preset, token_grid
+
+if TYPE_CHECKING:
+    from s2search.exporters.base import Exporter
+    from s2search.exporters.package import Package
+    from s2search.network.network import S2DiT
+
+
+def export(
+    exporter: str | Exporter,
+    out: PathText,
+    weights: PathText | S2DiT | None = None,
+    *,
+    preset: str | Preset | None = None,
+    random_weights: bool = False,
+    plan: PathText | Plan | None = None,
+    layout: str | None = None,
+    video: str = "256x144",
+    seed: int = 0,
+    part: str | None = None,
+) -> Package:
+    """Export a model's streaming step, or a part around it, as a package with the weights to verify it against.
+
+    Args:
+        exporter: `onnx`, `executorch`, `coreml[bits=4]` ..., or the exporter itself.
+        out: The package's folder; it must not exist yet.
+        weights: A folder that save_pretrained wrote, or a model.
+        preset: Model size, a TOML file of sizes, or the sizes; without weights.
+        random_weights: Untrained weights: to try a runtime before there is a model.
+        plan: Realize this plan (a JSON file, or the plan) at the preset's sizes.
+        layout: Realize this layout: `L4S4`.
+        video: Video size.
+        seed: Of random weights.
+        part: Instead of the step: `clip[folder=DIR]`, `wan[folder=DIR]` or `dct` (its decoder).
+
+    Raises:
+        InputError: The options contradict each other, or the exporter cannot take the model.
+    """
+    from s2search.report.progress import progress_bar
+
+    grid = token_grid(video)
+    if part is not None:
+        model_options = {"WEIGHTS": weights, "--preset": preset, "--plan": plan, "--layout": layout}
+        _refuse_beside_part(model_options | {"--random-weights": random_weights, "--seed": seed})
+        return _export_part(part, exporter, Path(out), grid)
+    chosen: Exporter = plugin_of("exporters", exporter)
+    model = model_of(
+        weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed, mapped=True
+    )
+    with progress_bar("exporting") as progress:
+        return chosen.export(model, grid, Path(out), progress)
+
+
+def _refuse_beside_part(options: dict[str, object]) -> None:
+    """Refuse what is for a streaming step only, which would be lost in silence."""
+    for name, value in options.items():
+        if value:
+            raise InputError(
+                f"{name} cannot be combined with --part, which has no such model", remedy="leave one of them out"
+            )
+
+
+def _export_part(part: str, exporter: str | Exporter, out: Path, grid: tuple[int, int]) -> Package:
+    from s2search.exporters.component.package import export_component
+    from s2search.report.progress import progress_bar
+
+    written = exporter if isinstance(exporter, str) else exporter.label
+    with progress_bar("exporting") as progress:
+        return export_component(part, written, out, progress, grid=grid)

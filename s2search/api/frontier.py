@@ -1,0 +1,82 @@
+"""The command `frontier`: the best score for every latency."""
+
+from __future__ import annotations
+
+from s2search.api.question import GivenTables, Where, request_of
+from s2search.api.values import Blocks, Budgets, PathText, Texts, solver_of
+from s2search.block import Scenario
+from s2search.latency.base import LatencyModel
+from s2search.planner.find import front
+from s2search.planner.frontier import Frontier
+from s2search.score.base import Score
+from s2search.solver.base import Solver
+from s2search.space import DEFAULT_CANDIDATES
+from s2search.tables.table import DEFAULT_TABLE
+
+
+def frontier(
+    table: GivenTables = DEFAULT_TABLE,
+    *,
+    scenario: Scenario = "stream",
+    depth: int = 28,
+    group_size: int = 1,
+    candidates: Blocks = DEFAULT_CANDIDATES,
+    score: PathText | Score = "published",
+    budget: Budgets = (),
+    count: Texts = (),
+    first: str | None = None,
+    last: str | None = None,
+    max_switches: int | None = None,
+    points: int = 40,
+    solver: str | Solver = "dynamic",
+    latency_model: str | LatencyModel = "lookup",
+    video: str | None = None,
+    precision: str | None = None,
+    compute_unit: str | None = None,
+) -> Frontier:
+    """Trace the best score for every latency, at one memory budget.
+
+    Args:
+        table: An installed latency table, a table's folder, or the table itself.
+        scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
+        depth: Layers of the model.
+        group_size: Neighbouring layers that take the same block.
+        candidates: Blocks to choose from.
+        score: An installed score, a JSON file of scores, or the score itself.
+        budget: The memory budget of the whole front: `1.5GB`.
+        count: Layers of a block: `ssa=16` or `ssa=10..14`.
+        first: Blocks of the first layers: `lcha*2`.
+        last: Blocks of the last layers.
+        max_switches: The most changes between the two resolutions.
+        points: Latency budgets to try, where the front is too large to be traced whole.
+        solver: How to search: a name, or the solver itself.
+        latency_model: How a table is read: a name, or the model itself.
+        video: Video size, where the table holds several: `512x288`.
+        precision: Where the table holds several.
+        compute_unit: Where the table holds several.
+
+    Raises:
+        InputError: The budget limits latency, which the front itself varies.
+        InfeasibleError: No layout fits the memory budget.
+
+    >>> import s2search
+    >>> front = s2search.frontier("iphone-16-pro-max", budget="1.5GB")
+    >>> len(front), front.at(latency="260ms").written
+    (29, 'SLSLSLSSLSLSLSSLSLSLSSLSLSLS')
+    """
+    request = request_of(
+        table,
+        Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit="reuse_last"),
+        depth=depth,
+        group_size=group_size,
+        candidates=candidates,
+        score=score,
+        latency_model=latency_model,
+        budget=budget,
+        count=count,
+        first=first,
+        last=last,
+        max_switches=max_switches,
+    )
+    with solver_of(solver) as chosen:
+        return front(request, chosen, points=points)

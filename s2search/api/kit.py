@@ -1,0 +1,109 @@
+"""The command `kit`: measure a phone with a Mac, without s2search on either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2search.api.values import Blocks, PathText, Texts, blocks_of, preset_of, table_of, texts_of
+from s2search.block import Scenario
+from s2search.errors import InputError
+from s2search.exporters.coreml.form import Form, Layout, StateKeeper
+from s2search.preset import Preset
+from s2search.tables.row import ROLES
+from s2search.tables.table import LatencyTable
+
+if TYPE_CHECKING:
+    from s2search.kit.build import KitPrecision
+    from s2search.kit.ingest import Ingested
+    from s2search.kit.manifest import ComputeUnits, Manifest
+    from s2search.kit.shots import Choice
+    from s2search.measurement.base import Item
+
+
+def kit_build(
+    out: PathText,
+    *,
+    preset: str | Preset = "s2dit-1.8b",
+    video: Texts = "512x288",
+    scenario: Sequence[Scenario] = ("stream",),
+    candidates: Blocks | None = None,
+    clip_frames: int | None = None,
+    precision: Sequence[KitPrecision] = ("float16",),
+    compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
+    layout: Layout = "bc1s",
+    state: StateKeeper = "core_ml",
+    shots: int | None = None,
+    known: Sequence[str | LatencyTable] = (),
+    rounds: int = 30,
+    sustained: str | None = None,
+    seed: int = 0,
+) -> Manifest:
+    """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README.
+
+    Args:
+        out: The kit's folder. An unfinished one is finished.
+        preset: Model size.
+        video: One video size, or several.
+        scenario: `stream`, `clip` or both.
+        candidates: Blocks to measure; all installed ones by default.
+        clip_frames: Latent frames of a clip.
+        precision: `float16`, `w4a16` (4-bit palettes) or both.
+        compute_units: What Core ML may use.
+        layout: Axes of the package to be shipped: `bc1s` or `blocks`.
+        state: Who keeps its rings and tails: `core_ml`, or the caller (`plain`).
+        shots: Time only so many blocks per scenario and size; the rest is predicted.
+        known: Known devices' tables, which predict the rest.
+        rounds: How often every row is timed.
+        sustained: Then heat the phone for so long, and keep the last third too: `5m` or `300s`.
+        seed: Seed of the order.
+    """
+    from s2search.kit.build import build
+    from s2search.kit.manifest import KitProtocol
+    from s2search.measurement.items import FORWARD, campaign_items
+    from s2search.measurement.samples import parse_seconds
+    from s2search.report.progress import progress_bar
+
+    sizes = preset_of(preset)
+    items = [
+        item
+        for size in texts_of(video)
+        for item in campaign_items(
+            sizes,
+            size,
+            scenarios=scenario,
+            candidates=blocks_of(candidates),
+            clip_frames=clip_frames,
+            roles=ROLES if shots is None else FORWARD,
+        )
+    ]
+    choice = _choice(items, shots, known)
+    seconds = None if sustained is None else parse_seconds(sustained)
+    with progress_bar("converting") as progress:
+        return build(
+            Path(out),
+            choice.timed if choice else items,
+            preset=sizes.name,
+            precisions=precision,
+            compute_units=compute_units,
+            form=Form(layout=layout, state=state),
+            protocol=KitProtocol(rounds=rounds, seed=seed, sustained_s=seconds),
+            choice=choice,
+            progress=progress,
+        )
+
+
+def kit_ingest(results: PathText, *, out: PathText = "latency_tables") -> Ingested:
+    """Check what a phone measured (results.jsonl, in the kit's folder), correct its drift, and write latency tables."""
+    from s2search.kit.ingest import ingest
+
+    return ingest(results, out)
+
+
+def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable]) -> Choice | None:
+    from s2search.kit.shots import choose_items
+
+    if known and shots is None:
+        raise InputError("--known is given without --shots", remedy="say how many blocks to time, or drop --known")
+    return None if shots is None else choose_items(items, shots, [table_of(name) for name in known])

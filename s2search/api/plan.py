@@ -1,0 +1,163 @@
+"""The command `plan`: the best layout within budgets, a given one's price, and what changed between two plans."""
+
+from __future__ import annotations
+
+from s2search.api.question import GivenTables, Where, request_of
+from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of
+from s2search.block import Scenario
+from s2search.cost import CommitPolicy
+from s2search.errors import InfeasibleError, InputError
+from s2search.latency.base import LatencyModel
+from s2search.planner.diff import Difference
+from s2search.planner.find import find
+from s2search.planner.find import price as price_layout
+from s2search.planner.infeasible import infeasible
+from s2search.planner.plan import Plan
+from s2search.score.base import Score
+from s2search.solver.base import Solver
+from s2search.space import DEFAULT_CANDIDATES
+from s2search.tables.table import DEFAULT_TABLE
+
+
+def plan(
+    table: GivenTables = DEFAULT_TABLE,
+    *,
+    scenario: Scenario = "stream",
+    depth: int = 28,
+    group_size: int = 1,
+    candidates: Blocks = DEFAULT_CANDIDATES,
+    score: PathText | Score = "published",
+    budget: Budgets = (),
+    commit: CommitPolicy = "reuse_last",
+    count: Texts = (),
+    first: str | None = None,
+    last: str | None = None,
+    max_switches: int | None = None,
+    like: PathText | Plan | None = None,
+    max_changes: int | None = None,
+    confidence: float | None = None,
+    near: float | None = None,
+    layout: str | None = None,
+    explain: bool = False,
+    solver: str | Solver = "dynamic",
+    latency_model: str | LatencyModel = "lookup",
+    video: str | None = None,
+    precision: str | None = None,
+    compute_unit: str | None = None,
+) -> Plan:
+    """Place a block at every layer, exactly, within latency and memory budgets.
+
+    Args:
+        table: An installed latency table, by the first words of its name, a table's folder, or the table itself.
+            Several, each with budgets of its own (`h100:16ms`, or the pair of both), ask for one layout for all.
+        scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
+        depth: Layers of the model.
+        group_size: Neighbouring layers that take the same block.
+        candidates: Blocks to choose from.
+        score: An installed score, a JSON file of scores, or the score itself.
+        budget: Limits: `260ms`, `1.1GB`, `10fps`.
+        commit: Forward passes per chunk: the steps, or one more (`clean_pass`).
+        count: Layers of a block: `ssa=16` or `ssa=10..14`.
+        first: Blocks of the first layers: `lcha*2`.
+        last: Blocks of the last layers.
+        max_switches: The most changes between the two resolutions.
+        like: A plan to stay near, with `max_changes`.
+        max_changes: The most layers that may differ from `like`.
+        confidence: Keep the latency budget with this probability.
+        near: Also count layouts that score less by at most this.
+        layout: Price this layout, `L4S8L4S8L4`, instead of searching.
+        explain: Also say why: swaps, prices, decisive rows.
+        solver: How to search: a name, or the solver itself.
+        latency_model: How a table is read: a name, or the model itself.
+        video: Video size, where the table holds several: `512x288`.
+        precision: Where the table holds several.
+        compute_unit: Where the table holds several.
+
+    Raises:
+        InfeasibleError: No layout fits. Its `answer` says which limit would do, and which layout comes nearest.
+        InputError: Something asked for cannot be read, or contradicts itself.
+
+    >>> import s2search
+    >>> s2search.plan("iphone-16-pro-max", budget=["10fps", "1.5GB"]).counts
+    {'lcha': 13, 'ssa': 15}
+    """
+    if near is not None and layout is not None:
+        raise InputError(
+            f"--near {near:g} needs a search, and --layout does not search", remedy="leave out one of them"
+        )
+    request = request_of(
+        table,
+        Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit),
+        depth=depth,
+        group_size=group_size,
+        candidates=candidates,
+        score=score,
+        latency_model=latency_model,
+        budget=budget,
+        count=count,
+        first=first,
+        last=last,
+        max_switches=max_switches,
+        like=like,
+        max_changes=max_changes,
+        confidence=confidence,
+    )
+    choice_L = None if layout is None else request.space.parse_layout(layout)
+    try:
+        with solver_of(solver) as chosen:
+            found = find(request, chosen, near=near) if choice_L is None else price_layout(request, choice_L, chosen)
+            return found.explain() if explain else found
+    except InfeasibleError as error:
+        error.fields["answer"] = error.__dict__["answer"] = infeasible(request, error)
+        raise
+
+
+def price(
+    layout: str,
+    table: GivenTables = DEFAULT_TABLE,
+    *,
+    scenario: Scenario = "stream",
+    group_size: int = 1,
+    candidates: Blocks = DEFAULT_CANDIDATES,
+    depth: int = 28,
+    score: PathText | Score = "published",
+    budget: Budgets = (),
+    commit: CommitPolicy = "reuse_last",
+    solver: str | Solver = "dynamic",
+    latency_model: str | LatencyModel = "lookup",
+    video: str | None = None,
+    precision: str | None = None,
+    compute_unit: str | None = None,
+) -> Plan:
+    """Say what a layout costs, whether it fits, and how far the best one would be ahead: `plan` with a `layout`.
+
+    See `plan` for the arguments.
+
+    >>> import s2search
+    >>> s2search.price("L28", budget="260ms").fits
+    False
+    """
+    return plan(
+        table,
+        scenario=scenario,
+        depth=depth,
+        group_size=group_size,
+        candidates=candidates,
+        score=score,
+        budget=budget,
+        commit=commit,
+        layout=layout,
+        solver=solver,
+        latency_model=latency_model,
+        video=video,
+        precision=precision,
+        compute_unit=compute_unit,
+    )
+
+
+def plan_diff(before: PathText | Plan, after: PathText | Plan) -> Difference:
+    """Say what changed from one plan to another, layer by layer, and why."""
+    old, new = plan_of(before), plan_of(after)
+    assert old is not None
+    assert new is not None
+    return old.diff(new)

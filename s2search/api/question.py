@@ -1,0 +1,143 @@
+"""What a plan is asked for, from the words of `plan` and `frontier`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2search.api.values import (
+    Blocks,
+    Budgets,
+    PathText,
+    Texts,
+    blocks_of,
+    budgets_of,
+    plan_of,
+    plugin_of,
+    score_of,
+    table_of,
+    texts_of,
+)
+from s2search.block import Scenario
+from s2search.cost import Budget, CommitPolicy
+from s2search.errors import InputError
+from s2search.latency.base import LatencyModel
+from s2search.planner.constraints import Constraints
+from s2search.planner.plan import Plan
+from s2search.planner.request import Request, Target
+from s2search.preset import token_grid
+from s2search.score.base import Score
+from s2search.space import Space
+from s2search.tables.table import LatencyTable
+
+#: A table, or a table with budgets of its own.
+GivenTable = PathText | LatencyTable | tuple[PathText | LatencyTable, Budgets]
+#: One device, or several: one layout for all of them.
+GivenTables = GivenTable | Sequence[GivenTable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which rows of the tables count."""
+
+    scenario: Scenario
+    video: str | None
+    precision: str | None
+    compute_unit: str | None
+    commit: CommitPolicy
+
+
+def request_of(
+    table: GivenTables,
+    where: Where,
+    *,
+    depth: int,
+    group_size: int,
+    candidates: Blocks,
+    score: PathText | Score,
+    latency_model: str | LatencyModel,
+    budget: Budgets,
+    count: Texts,
+    first: str | None,
+    last: str | None,
+    max_switches: int | None,
+    like: PathText | Plan | None = None,
+    max_changes: int | None = None,
+    confidence: float | None = None,
+) -> Request:
+    """Read everything before anything is computed."""
+    space = Space(candidates=blocks_of(candidates), depth=depth, group_size=group_size)
+    near = plan_of(like)
+    device, *further = _targets(table, budgets_of(budget), where)
+    return Request(
+        table=device.table,
+        scope=device.scope,
+        space=space,
+        latency_model=plugin_of("latency_models", latency_model),
+        score=score_of(score),
+        budgets=device.budgets,
+        commit=device.commit,
+        constraints=Constraints.parse(
+            space,
+            counts=texts_of(count),
+            first=first,
+            last=last,
+            max_switches=max_switches,
+            like=None if near is None else near.layout,
+            max_changes=max_changes,
+        ),
+        further=tuple(further),
+        confidence=confidence,
+    )
+
+
+def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where) -> list[Target]:
+    """Return the tables with their budgets; those that are common belong to the only table."""
+    named = [_table_and_budgets(device) for device in _several(table)]
+    if common and len(named) > 1:
+        raise InputError(
+            f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
+            remedy=f"write it after the table, such as --table {_name(named[0][0])}:{common[0].text}",
+        )
+    video = token_grid(where.video) if where.video else None
+    targets: list[Target] = []
+    for given, budgets in named:
+        found = table_of(given)
+        scope = found.scope(
+            where.scenario,
+            video=video,
+            precision=_offered(where.precision, {row.precision for row in found.rows}, first=not targets),
+            compute_unit=_offered(where.compute_unit, {row.compute_unit for row in found.rows}, first=not targets),
+        )
+        video = video or (scope.shape.height, scope.shape.width)
+        targets.append(Target(table=found, scope=scope, budgets=common + budgets, commit=where.commit))
+    return targets
+
+
+def _several(table: GivenTables) -> Sequence[GivenTable]:
+    one = isinstance(table, str | os.PathLike | LatencyTable | tuple)
+    return [table] if one else list(table)  # type: ignore[list-item, arg-type]  # what is left is a sequence
+
+
+def _offered(wanted: str | None, offered: set[str], *, first: bool) -> str | None:
+    """Return a choice for one table: a further table that does not know the first one's has its own."""
+    return wanted if first or wanted in offered else None
+
+
+def _table_and_budgets(device: GivenTable) -> tuple[PathText | LatencyTable, tuple[Budget, ...]]:
+    """Split `NAME:260ms,1.1GB` at its last colon; a colon that no quantity follows belongs to the name."""
+    if isinstance(device, tuple):
+        return device[0], budgets_of(device[1])
+    if not isinstance(device, str):
+        return device, ()
+    name, colon, after = device.rpartition(":")
+    if not colon or not re.match(r"\s*[+-]?\.?\d", after) or Path(device).is_dir():
+        return device, ()
+    return name, budgets_of(after.split(","))
+
+
+def _name(table: PathText | LatencyTable) -> str:
+    return table.name if isinstance(table, LatencyTable) else os.fspath(table)

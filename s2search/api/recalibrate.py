@@ -1,0 +1,72 @@
+"""The command `recalibrate`: a table corrected by whole packages, timed on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from s2search.api.values import Blocks, PathText, blocks_of, preset_of, table_of
+from s2search.errors import InputError
+from s2search.preset import PRESETS, Preset, token_grid
+from s2search.tables.table import LatencyTable
+
+if TYPE_CHECKING:
+    from s2search.recalibration.result import Recalibration
+
+
+def recalibrate(
+    table: PathText | LatencyTable,
+    out: PathText,
+    *,
+    layouts: int = 30,
+    runtime: str | None = None,
+    preset: str | Preset | None = None,
+    depth: int | None = None,
+    video: str | None = None,
+    candidates: Blocks | None = None,
+    rounds: int = 30,
+    seed: int = 0,
+) -> Recalibration:
+    """Time whole layouts against a table, and write a corrected version of it.
+
+    A third of the layouts gives the correction, the others tell what it gains.
+
+    Args:
+        table: A table that was measured here.
+        out: The new table's folder. An unfinished recalibration is finished.
+        layouts: Random layouts to time; two of three are held out.
+        runtime: `onnxruntime` or `executorch`; the table's own by default.
+        preset: Model size; the table's own by default.
+        depth: Layers of the layouts; the preset's by default.
+        video: Video size; the table's only one by default.
+        candidates: Blocks in the layouts; all of the table's by default.
+        rounds: How often everything is timed.
+        seed: Draws layouts, weights and orders.
+
+    Raises:
+        InputError: The table was measured elsewhere or for a preset that is not installed, or there are few layouts.
+    """
+    from s2search.recalibration import recalibrate as recalibration
+    from s2search.report.progress import progress_bar
+
+    old = table_of(table)
+    bench = recalibration.bench_of(old, runtime)
+    sizes = _sizes(old, preset)
+    settings = recalibration.Settings(
+        preset=dataclasses.replace(sizes, depth=depth or sizes.depth),
+        layouts=layouts,
+        candidates=blocks_of(candidates),
+        rounds=rounds,
+        seed=seed,
+    )
+    scope = old.scope("stream", video=token_grid(video) if video else None)
+    return recalibration.recalibrate(old, scope, settings, out, bench, progress=progress_bar)
+
+
+def _sizes(table: LatencyTable, preset: str | Preset | None) -> Preset:
+    if preset is None and table.card.preset not in PRESETS:
+        raise InputError(
+            f"the table {table.name!r} was measured for the preset {table.card.preset!r}, which is not installed",
+            remedy="name its file: --preset FILE.toml",
+        )
+    return preset_of(preset or table.card.preset)

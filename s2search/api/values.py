@@ -1,0 +1,128 @@
+"""What the face accepts: the text of a command line, or the value that it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2search import registry
+from s2search.block import Block
+from s2search.cost import Budget
+from s2search.errors import InputError
+from s2search.planner.plan import Plan
+from s2search.preset import Preset
+from s2search.score.base import Score
+from s2search.score.file import open_score
+from s2search.solver.base import Solver
+from s2search.space import parse_blocks
+from s2search.tables.table import LatencyTable, open_table
+
+if TYPE_CHECKING:
+    from s2search.network.network import S2DiT
+
+PathText = str | os.PathLike[str]
+#: One text, or several.
+Texts = str | Sequence[str]
+#: One limit, or several: `260ms`, `1.1GB`, `10fps`.
+Budgets = str | Budget | Sequence[str | Budget]
+#: Blocks to choose from: `lcha,lcha[gate=false],ssa`, or the blocks.
+Blocks = str | Sequence[str | Block]
+
+
+def texts_of(given: Texts | None) -> tuple[str, ...]:
+    """Return one text, several or none as a tuple.
+
+    >>> texts_of("512x288"), texts_of(["a", "b"]), texts_of(None)
+    (('512x288',), ('a', 'b'), ())
+    """
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
+def budgets_of(given: Budgets) -> tuple[Budget, ...]:
+    """Return limits, read where they are text."""
+    several = (given,) if isinstance(given, str | Budget) else given
+    return tuple(one if isinstance(one, Budget) else Budget.parse(one) for one in several)
+
+
+def blocks_of(given: Blocks | None) -> tuple[Block, ...]:
+    """Return blocks, read where they are text; none for None."""
+    if given is None or isinstance(given, str):
+        return parse_blocks(given or "")
+    return tuple(block for one in given for block in (parse_blocks(one) if isinstance(one, str) else (one,)))
+
+
+def table_of(given: PathText | LatencyTable) -> LatencyTable:
+    """Return a table: itself, an installed one, or that of a folder."""
+    return given if isinstance(given, LatencyTable) else open_table(os.fspath(given))
+
+
+def plan_of(given: PathText | Plan | None) -> Plan | None:
+    """Return a plan: itself, or that of a JSON file."""
+    return given if given is None or isinstance(given, Plan) else Plan.load(given)
+
+
+def preset_of(given: str | Preset) -> Preset:
+    """Return the sizes of a model: themselves, installed ones, or those of a TOML file."""
+    return given if isinstance(given, Preset) else Preset.named(given)
+
+
+def score_of(given: PathText | Score) -> Score:
+    """Return a score: itself, an installed one, or that of a JSON file."""
+    return given if isinstance(given, Score) else open_score(os.fspath(given))
+
+
+def plugin_of(family: str, given: Any) -> Any:
+    """Return a plugin: itself, or the one that a text such as `name[option=value]` names."""
+    return registry.create(family, given) if isinstance(given, str) else given
+
+
+@contextmanager
+def solver_of(given: str | Solver) -> Iterator[Solver]:
+    """Yield a solver; one that reports its progress moves a bar."""
+    chosen = plugin_of("solvers", given)
+    if not hasattr(chosen, "progress"):
+        yield chosen
+        return
+    from s2search.report.progress import progress_bar
+
+    with progress_bar("searching") as progress:
+        yield dataclasses.replace(chosen, progress=progress)
+
+
+def model_of(
+    weights: PathText | S2DiT | None,
+    *,
+    preset: str | Preset | None,
+    random_weights: bool,
+    plan: PathText | Plan | None,
+    layout: str | None,
+    seed: int,
+    mapped: bool = False,
+) -> S2DiT:
+    """Return the model itself, or one of saved or random weights; `mapped` leaves its weights on disk.
+
+    Raises:
+        InputError: The options contradict each other, or do not name a model.
+    """
+    from s2search.network.network import S2DiT
+    from s2search.network.source import ModelSource, load_model, open_model
+
+    if isinstance(weights, S2DiT):
+        beside = {"preset": preset, "random_weights": random_weights, "plan": plan, "layout": layout}
+        for name, value in beside.items():
+            if value:
+                raise InputError(f"{name} is given beside a model", remedy="leave out one of them")
+        return weights
+    source = ModelSource(
+        weights=None if weights is None else Path(weights),
+        preset=preset,
+        plan=Path(plan) if isinstance(plan, str | os.PathLike) else plan,
+        layout=layout,
+        random_weights=random_weights,
+        seed=seed,
+    )
+    return open_model(source) if mapped else load_model(source)

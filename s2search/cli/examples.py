@@ -1,0 +1,41 @@
+"""One or two examples for the end of every help, by the words of the command."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "plan": ("plan --budget 10fps --budget 1.5GB", "plan --layout L4S8L4S8L4 --budget 260ms --explain"),
+    "plan diff": ("plan diff before.json after.json", "plan diff before.json after.json --json"),
+    "plan precision": ("plan precision sensitivity.json --least-db 30",),
+    "frontier": ("frontier --out front.csv --budget 1.5GB --html front.html",),
+    "measure": ("measure --out mine", "measure --out mine --profiler onnxruntime --role block --rounds 60"),
+    "stream": (
+        "stream --preset s2dit-tiny --random-weights --out video.mp4",
+        "stream weights --prompt 'a cat' --prompt-at '4:a dog' --out a.mp4",
+    ),
+    "sensitivity": ("sensitivity weights --out sensitivity.json",),
+    "export": (
+        "export weights --exporter onnx --out package",
+        "export --exporter coreml --part dct --out decoder",
+    ),
+    "verify": ("verify package", "verify package --threshold stream=50 --json"),
+    "recalibrate": ("recalibrate mine --out mine-corrected --preset s2dit-tiny",),
+    "plugins": ("plugins",),
+    "table": ("table show iphone-16-pro-max", "table lint mine"),
+    "table retabulate": ("table retabulate mine",),
+    "table lint": ("table lint iphone-16-pro-max", "table lint measurements.csv --json"),
+    "table evaluate": ("table evaluate layouts.csv",),
+    "table import": ("table import hat latencies.csv --out theirs",),
+    "table compare": ("table compare mine theirs",),
+    "table merge": ("table merge monday tuesday --out both --overlap pool",),
+    "table show": ("table show iphone-16-pro-max --figure table.png",),
+    "table transfer": ("table transfer --known one.csv --known two.csv --target mine.csv",),
+    "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
+    "kit build": ("kit build --out kit", "kit build --out kit --shots 2 --known h100 --sustained 5m"),
+    "kit ingest": ("kit ingest kit/results.jsonl --out latency_tables",),
+    "": ("plan --budget 10fps", "plan --help"),
+}
+
+
+def epilog(command: str) -> str:
+    """Return the end of a command's help. The first line keeps Typer from joining the others."""
+    return "\n".join(["\b", "Examples:", *(f"  s2search {line}" for line in EXAMPLES[command])])

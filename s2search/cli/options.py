@@ -1,0 +1,87 @@
+"""What several commands share: options, names that may be repeated, and how an answer is printed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2search.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_FIGURES = (".png", ".svg", ".pdf")
+
+
+class ScenarioName(StrEnum):
+    """What one forward pass sees. Typer repeats enumerations, but no literals."""
+
+    STREAM = "stream"
+    CLIP = "clip"
+
+
+class RoleName(StrEnum):
+    """What a row of a table is for."""
+
+    BLOCK = "block"
+    COMMIT = "commit"
+    SWITCH = "switch"
+    FIXED = "fixed"
+
+
+class PrecisionName(StrEnum):
+    """How a kit's package stores weights and computes."""
+
+    FLOAT16 = "float16"
+    W4A16 = "w4a16"
+
+
+class UnitsName(StrEnum):
+    """What Core ML may use."""
+
+    CPU_AND_NEURAL_ENGINE = "cpu_and_neural_engine"
+    CPU_AND_GPU = "cpu_and_gpu"
+    CPU_ONLY = "cpu_only"
+    ALL = "all"
+
+
+WeightsArgument = Annotated[Path | None, typer.Argument(help="A folder that save_pretrained wrote.")]
+PresetOption = Annotated[str | None, typer.Option(help="Model size, or a TOML file of sizes; without weights.")]
+PlanOption = Annotated[Path | None, typer.Option(help="Realize this plan (JSON) at the preset's sizes.")]
+LayoutOption = Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")]
+VideoOption = Annotated[str, typer.Option(help="Video size, WIDTHxHEIGHT.")]
+FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
+
+
+def say(answer: RenderableType) -> None:
+    """Print an answer for people; nothing in it is taken for markup."""
+    from rich.console import Console
+
+    Console(highlight=False, markup=False).print(answer)
+
+
+def say_json(text: str) -> None:
+    """Print JSON as it is."""
+    typer.echo(text, nl=False)
+
+
+def check_outputs(out: Path | None, *pictures: Path | None) -> None:
+    """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
+    from s2search.document import check_writable
+    from s2search.errors import require
+
+    if any(pictures):
+        require("matplotlib")
+    for path in (out, *pictures):
+        if path is not None:
+            check_writable(path)
+    for path in pictures:
+        if path is not None and path.suffix.lower() not in _FIGURES:
+            raise InputError(
+                f"the figure {str(path)!r} has the ending {path.suffix!r}",
+                allowed=f"one of {', '.join(_FIGURES)}",
+                remedy="correct the ending",
+            )
