@@ -67,7 +67,7 @@ class Compiled:
         """Return a state that remembers nothing yet. See `S2DiT.initial_state`.
 
         Raises:
-            InputError: The window has no end: every chunk would be compiled anew.
+            InputError: The window has no end: every chunk would be compiled again.
         """
         fixed = self._compile or self._capture is not None
         if fixed and (window or self.config.preset.window).frames is None:

@@ -149,7 +149,7 @@ def test_a_recorded_call_copies_only_what_changed(monkeypatch):
 
 def test_a_window_without_end_is_refused_in_one_line(make):
     quick = Compiled(make.model("SL"), compile=False, capture=stand_in)
-    with pytest.raises(InputError, match="no window without end; set a window, or do not compile"):
+    with pytest.raises(InputError, match="cannot have an unlimited window; set a window, or do not compile"):
         quick.initial_state(1, (3, 5), window=Window(frames=None))
 
 
