@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from typing_extensions import override
+
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 
 if TYPE_CHECKING:
@@ -64,14 +66,14 @@ class DCT(Codec):
 
     statement: ClassVar[str] = "16 cosines of 4x8x8 blocks, fixed; chosen and normalised on three real clips"
 
+    @override
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:
-        """Return the worker. See the base class."""
         import torch
 
         return _LoadedDCT(torch.device(device), dtype or torch.float32)
 
+    @override
     def component(self) -> DecoderComponent:
-        """Return a convolution and a shuffle. See the base class."""
         from s2search.codec.decoders.dct import DCTDecoder
 
         loaded = self.load()

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
@@ -47,8 +49,8 @@ class Wan(Codec):
 
     folder: str
 
+    @override
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:
-        """Return the worker. See the base class; importing diffusers takes seconds."""
         import torch
 
         folder = self._folder()
@@ -59,8 +61,8 @@ class Wan(Codec):
             parameter.data = parameter.data.clone()  # out of the mapped file: aligned, so that bits do not depend on it
         return _LoadedWan(vae, config, torch.device(device), dtype)
 
+    @override
     def component(self) -> DecoderComponent:
-        """Return the decoder with frames as a batch. See the base class."""
         from s2search.codec.decoders.wan import WanDecoder
 
         loaded = self.load()

@@ -21,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
@@ -39,13 +41,13 @@ _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
 class CoreAIExporter(Exporter):
     """Exports Core AI assets, and runs them in Core AI's runtime on this machine's processor."""
 
+    @override
     def why_not(self) -> str | None:
-        """Return which library is missing. See the base class."""
         missing = missing_extra(*_MODULES, "torch")
         return str(missing) if missing else None
 
+    @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
-        """Write the asset. See the base class."""
         from s2search.exporters.functions import trace_functions
         from s2search.exporters.graph import decompositions
 
@@ -70,8 +72,8 @@ class CoreAIExporter(Exporter):
         progress(4, 4, "")
         return Written(files=dict.fromkeys(programs, _FILE), facts={name: version(name) for name in _LIBRARIES})
 
+    @override
     def open(self, package: Package) -> Runtime:
-        """Compile the asset for this processor, and load it. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
         return LoadedCoreAI(package)
@@ -99,8 +101,8 @@ class LoadedCoreAI(Runtime):
             raise InputError(f"Core AI cannot load {str(path)!r}: {problem}", remedy="export it again") from error
         self._functions: dict[str, Any] = {}
 
+    @override
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run a function. See the base class."""
         from coreai.runtime import NDArray as Array
 
         spec = self._package.manifest.function(function)

@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
@@ -47,13 +49,13 @@ class OnnxExporter(Exporter):
         if self.opset not in _OPSETS:
             raise InputError(f"opset is {self.opset}", allowed=f"{_OPSETS[0]} to {_OPSETS[-1]}")
 
+    @override
     def why_not(self) -> str | None:
-        """Return which library is missing. See the base class."""
         missing = missing_extra(*_MODULES, "torch")
         return str(missing) if missing else None
 
+    @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
-        """Write graphs and weights. See the base class."""
         from s2search.exporters.functions import trace_functions
         from s2search.exporters.graph import decompositions_of_attention
         from s2search.mil.library import quiet
@@ -71,14 +73,14 @@ class OnnxExporter(Exporter):
         facts = {"opset": str(self.opset), **{name: version(name) for name in ("torch", *_MODULES)}}
         return Written(files={function: f"{function}.onnx" for function in programs}, facts=facts)
 
+    @override
     def component_writer(self) -> ComponentWriter:
-        """Return the writer of graphs. See the base class."""
         from s2search.exporters.component.onnx import OnnxComponents
 
         return OnnxComponents(self)
 
+    @override
     def open(self, package: Package) -> Runtime:
-        """Load the package in ONNX Runtime. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
         return LoadedOnnx(package)
@@ -136,8 +138,8 @@ class LoadedOnnx(Runtime):
         self._package, self._threads = package, threads
         self._sessions: dict[str, Any] = {}
 
+    @override
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run a function. See the base class."""
         spec = self._package.manifest.function(function)
         if function not in self._sessions:
             self._sessions[function] = self._session(spec.file)

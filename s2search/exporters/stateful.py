@@ -11,6 +11,8 @@ import abc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from typing_extensions import override
+
 from s2search.exporters.base import Runtime
 from s2search.exporters.package import NEW, Package, TensorSpec
 
@@ -57,8 +59,8 @@ class StatefulRuntime(Runtime):
             one for one in manifest.function(function).outputs if one.name.removeprefix(NEW) not in manifest.held
         )
 
+    @override
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run a function, and leave no trace of it in any state. See the base class."""
         manifest = self._package.manifest
         spec = manifest.function(function)
         plain = {one.name: inputs[one.name] for one in spec.inputs if one.name not in manifest.held}

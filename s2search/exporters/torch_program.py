@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from s2search.errors import CheckError, InputError
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
@@ -47,16 +49,16 @@ _OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
 class TorchProgramExporter(Exporter):
     """Exports programs of ATen operators, and runs them in torch on the processor."""
 
+    @override
     def why_not(self) -> str | None:
-        """Return None: torch is always there. See the base class."""
         return None
 
+    @override
     def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
-        """Return all functions: one program serves those that read the state. See the base class."""
         return super().steps(model, shape)
 
+    @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
-        """Write the programs. See the base class."""
         import torch
 
         from s2search.exporters.functions import trace_functions
@@ -74,8 +76,8 @@ class TorchProgramExporter(Exporter):
         progress(2 + len(files), 2 + len(files), "")
         return Written(files=_FILE_OF, facts={"torch": version("torch")})
 
+    @override
     def open(self, package: Package) -> Runtime:
-        """Search the package's programs and load them. See the base class."""
         return LoadedTorchProgram(package)
 
 
@@ -87,8 +89,8 @@ class LoadedTorchProgram(Runtime):
         self._programs: dict[str, ExportedProgram] = {}
         self._modules: dict[str, Any] = {}
 
+    @override
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run a function. See the base class."""
         import torch
 
         spec = self._package.manifest.function(function)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from s2search import registry
 from s2search.errors import MissingRowError
@@ -32,8 +33,8 @@ class Linear(LatencyModel):
     rows, each foretold from the others. A measured row answers for itself.
     """
 
+    @override
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
-        """Return the prediction, or the row's own answer. See the base class."""
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
         asked = work(scope.shape, scope.precision, part, options)

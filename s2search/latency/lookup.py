@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from s2search import registry
 from s2search.cost import Cost
 from s2search.errors import MissingRowError
@@ -22,8 +24,8 @@ class Lookup(LatencyModel):
     15675
     """
 
+    @override
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
-        """Return the row's median latency and its bytes. See the base class."""
         label = registry.label_of(part, options)
         rows = table.in_scope(scope)
         for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import InputError
 from s2search.latency.base import Estimate, LatencyModel
@@ -39,8 +40,8 @@ class Roofline(LatencyModel):
                     f"roofline has {name} {value}", allowed="a positive number", remedy="take it from the data sheet"
                 )
 
+    @override
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
-        """Return the bound, or the row's own answer. See the base class."""
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
         bound_us = self.bound_us(asked := work(scope.shape, scope.precision, part, options))

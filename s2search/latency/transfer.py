@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from s2search import registry
 from s2search.errors import InputError, MissingRowError
@@ -40,8 +41,8 @@ class Transfer(LatencyModel):
                 remedy="write transfer[known=A+B]",
             )
 
+    @override
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
-        """Return the prediction, or the row's own answer. See the base class."""
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
         label = registry.label_of(part, options)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
@@ -55,8 +57,8 @@ class Adb(Profiler):
         """Return the way to the phone."""
         return AdbTransport(serial=self.serial)
 
+    @override
     def why_not(self) -> str | None:
-        """Return why there is no phone to measure. See the base class."""
         if shutil.which("adb") is None:
             return "adb is not on PATH; install Android's platform-tools, and connect a phone"
         if self.tool == "executorch" and (missing := missing_extra("executorch")):
@@ -68,12 +70,12 @@ class Adb(Profiler):
             return f"there is no folder of .tflite files at {self.models!r}; give adb[tool=litert,models=FOLDER]"
         return devices(self.transport(), self.serial)
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return all roles where it exports the items itself. See the base class."""
         return ROLES if self.tool == "executorch" else super().roles()
 
+    @override
     def device(self) -> Device:
-        """Return what the phone says of itself. See the base class."""
         said = _properties(self.transport().run("shell", "getprop"))
         name = f"{said.get('ro.product.manufacturer', '')} {said.get('ro.product.model', '')}".strip()
         soc = f"{said.get('ro.soc.manufacturer', '')} {said.get('ro.soc.model', '')}".strip()
@@ -90,8 +92,8 @@ class Adb(Profiler):
         )
 
     @contextmanager
+    @override
     def session(self) -> Iterator[None]:
-        """Push the runner; take the folder off the phone at the end. See the base class."""
         phone = self.transport()
         phone.run("shell", f"mkdir -p {_FOLDER}")
         phone.run("push", self.runner, f"{_FOLDER}/runner")
@@ -101,12 +103,12 @@ class Adb(Profiler):
         finally:
             phone.run("shell", f"rm -rf {_FOLDER}", check=False)
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Push the item's program and inputs. See the base class."""
         return _OnPhone(self, item)
 
+    @override
     def conditions(self) -> Mapping[str, float]:
-        """Return the battery's heat and charge. See the base class."""
         said = self.transport().run("shell", "dumpsys battery")
         numbers = {key: float(value) for key, value in re.findall(r"^\s*(level|temperature): (-?\d+)\s*$", said, re.M)}
         told = {"battery_percent": numbers["level"]} if "level" in numbers else {}
@@ -135,8 +137,8 @@ class _OnPhone(Prepared):
         self._weight_bytes = len(content)
         self._model = self._push(content, "pte" if profiler.tool == "executorch" else "tflite")
 
+    @override
     def time_ms(self, repetitions: int) -> float:
-        """Run a process of so many calls after its warm-up. See the base class."""
         if self._profiler.tool == "litert":
             return litert_ms(self._phone.run("shell", self._litert_command(repetitions)))
         self._phone.run("logcat", "-c")
@@ -144,8 +146,8 @@ class _OnPhone(Prepared):
         log = self._phone.run("logcat", "-d", "-s", "ExecuTorch:I")  # where it logs on Android; else on its streams
         return executorch_ms(log if "Iteration " in log else printed, _WARM_UPS + repetitions)
 
+    @override
     def memory(self) -> Memory:
-        """Return bytes of the file, the state and, by the formula, activations. See the base class."""
         from s2search.block import Precision
 
         peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))

@@ -7,6 +7,8 @@ import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from s2search.errors import InputError
 
 
@@ -29,8 +31,8 @@ class AdbTransport(Transport):
     serial: str = ""
     timeout_s: float = 600.0
 
+    @override
     def run(self, *words: str, check: bool = True) -> str:
-        """Run adb as a process. See the base class."""
         chosen = ["-s", self.serial] if self.serial else []
         try:
             done = subprocess.run(

@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from s2search.errors import missing_extra
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
@@ -52,19 +54,19 @@ class CoreML(Profiler):
     layout: Layout = "bc1s"
     state: StateKeeper = "core_ml"
 
+    @override
     def why_not(self) -> str | None:
-        """Return why this machine cannot run it. See the base class."""
         if platform.system() != "Darwin":
             return f"Core ML does not run on {platform.system()}; it needs a Mac"
         missing = missing_extra("coremltools")
         return str(missing) if missing else None
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return all roles. See the base class."""
         return ROLES
 
+    @override
     def device(self) -> Device:
-        """Return the Mac's facts. See the base class."""
         return Device(
             device=f"Mac {platform.machine()}",
             chip=chip(),
@@ -78,12 +80,12 @@ class CoreML(Profiler):
         )
 
     @contextmanager
+    @override
     def session(self) -> Iterator[None]:
-        """Change nothing: Core ML schedules its own work. See the base class."""
         yield
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Convert the item and load it. See the base class."""
         from s2search.measurement.coreml_item import convert_item
 
         converted = convert_item(item, self.layout).kept_by(self.state)
@@ -107,8 +109,8 @@ class CoreMLProgram(Prepared):
         self._inputs = {name: tensor.numpy() for name, tensor in converted.inputs.items()}
         self._state = self._model.make_state() if converted.states else None
 
+    @override
     def time_ms(self, repetitions: int) -> float:
-        """Predict `repetitions` times. See the base class."""
         predict, inputs, state = self._model.predict, self._inputs, self._state
         start = time.perf_counter()
         for _ in range(repetitions):
@@ -120,8 +122,8 @@ class CoreMLProgram(Prepared):
         outputs = self._model.predict(self._inputs, self._state)
         return outputs[self._model.get_spec().description.output[0].name]
 
+    @override
     def memory(self) -> Memory:
-        """Return bytes of the package's weights, the state and, at most, activations. See the base class."""
         weights = sum(file.stat().st_size for file in self._package.rglob("weight.bin"))
         return Memory(weight_bytes=weights, state_bytes=self._state_bytes, peak_bytes=self._peak_bytes)
 

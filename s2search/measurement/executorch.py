@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
@@ -45,20 +47,20 @@ class ExecuTorch(Profiler):
         if self.threads < 1:
             raise InputError(f"threads is {self.threads}", allowed="at least 1", remedy="correct the profiler's option")
 
+    @override
     def why_not(self) -> str | None:
-        """Return why this machine cannot run it. See the base class."""
         if missing := missing_extra("executorch"):
             return str(missing)
         if not _portable_lib()._is_available(_BACKEND):
             return f"this build of executorch lacks {_BACKEND}; install executorch from its own wheel"
         return why_no_cores(self.name, self.threads, pin=self.pin)
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return all roles. See the base class."""
         return ROLES
 
+    @override
     def device(self) -> Device:
-        """Return the processor's facts. See the base class."""
         return Device(
             device=f"{platform.system()} {platform.machine()}, {cores()} cores",
             chip=chip(),
@@ -91,16 +93,16 @@ class ExecuTorch(Profiler):
                 pool._unsafe_reset_threadpool(before)
                 torch.set_num_threads(torch_before)
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Export the item and load it. See the base class."""
         import torch
 
         from s2search.measurement.torch_call import torch_call
 
         return XnnpackProgram(item, torch_call(item, torch.device("cpu"), torch.float32))
 
+    @override
     def conditions(self) -> Mapping[str, float]:
-        """Return the processor's heat and clock. See the base class."""
         return conditions()
 
 
@@ -121,8 +123,8 @@ class XnnpackProgram(Prepared):
         assert method is not None
         self._execute, self._inputs = method.execute, list(tensors.inputs)
 
+    @override
     def time_ms(self, repetitions: int) -> float:
-        """Run `repetitions` times. See the base class."""
         execute, inputs = self._execute, self._inputs
         start = time.perf_counter()
         for _ in range(repetitions):
@@ -133,8 +135,8 @@ class XnnpackProgram(Prepared):
         """Return the first output of a call, a NumPy array."""
         return self._execute(self._inputs)[0].numpy()
 
+    @override
     def memory(self) -> Memory:
-        """Return bytes of the program, the state and, by the formula, activations. See the base class."""
         from s2search.block import Precision
 
         peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
@@ -51,8 +53,8 @@ class OnnxRuntime(Profiler):
         if self.threads < 1:
             raise InputError(f"threads is {self.threads}", allowed="at least 1", remedy="correct the profiler's option")
 
+    @override
     def why_not(self) -> str | None:
-        """Return why this machine cannot run it. See the base class."""
         if missing := missing_extra(*_MODULES):
             return str(missing)
         if self.provider == "cuda":
@@ -63,12 +65,12 @@ class OnnxRuntime(Profiler):
             return None
         return why_no_cores(self.name, self.threads, pin=self.pin)
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return all roles. See the base class."""
         return ROLES
 
+    @override
     def device(self) -> Device:
-        """Return the processor's or the GPU's facts. See the base class."""
         import onnxruntime
 
         gpu = self.provider == "cuda"
@@ -85,21 +87,21 @@ class OnnxRuntime(Profiler):
         )
 
     @contextmanager
+    @override
     def session(self) -> Iterator[None]:
-        """Pin the process to its cores. See the base class."""
         with pinned(self.threads if self.pin and self.provider == "cpu" else None):
             yield
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Export the item and load it. See the base class."""
         import torch
 
         from s2search.measurement.torch_call import torch_call
 
         return OnnxSession(self, item, torch_call(item, torch.device("cpu"), torch.float32))
 
+    @override
     def conditions(self) -> Mapping[str, float]:
-        """Return the processor's heat and clock. See the base class."""
         return conditions()
 
 
@@ -123,8 +125,8 @@ class OnnxSession(Prepared):
         self._inputs = [tensor.numpy() for tensor in TensorCall(call).inputs]
         self._bound = self._binding(self._session)
 
+    @override
     def time_ms(self, repetitions: int) -> float:
-        """Run `repetitions` times. See the base class."""
         run, bound = self._session.run_with_iobinding, self._bound
         start = time.perf_counter()
         for _ in range(repetitions):
@@ -137,8 +139,8 @@ class OnnxSession(Prepared):
         self._session.run_with_iobinding(self._bound)
         return self._bound.copy_outputs_to_cpu()[0]
 
+    @override
     def memory(self) -> Memory:
-        """Return bytes of weights, state and, by the formula, activations. See the base class."""
         from s2search.block import Precision
 
         peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import InputError, S2SearchError
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
@@ -50,16 +51,16 @@ class Replay(Profiler):
                 remedy="correct the profiler's options",
             )
 
+    @override
     def why_not(self) -> str | None:
-        """Return why the table cannot be played. See the base class."""
         try:
             self._open()
         except S2SearchError as error:
             return str(error)
         return None
 
+    @override
     def device(self) -> Device:
-        """Return the facts of the table's device, called a replay. See the base class."""
         table = self._open()
         card, row = table.card, table.rows[0]
         return Device(
@@ -74,21 +75,21 @@ class Replay(Profiler):
             compute_unit=row.compute_unit,
         )
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return the roles of the table's rows. See the base class."""
         if self.why_not() is not None:
             return super().roles()
         there = {row.role for row in self._open().rows}
         return tuple(role for role in ROLES if role in there)
 
     @contextmanager
+    @override
     def session(self) -> Iterator[None]:
-        """Begin the drift anew. See the base class."""
         self._played[0] = 0
         yield
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Find the item's row. See the base class."""
         for row in self._open().rows:
             if (row.label, row.scenario, row.shape) == (item.label, item.scenario, item.shape):
                 return _Played(self, row)
@@ -123,8 +124,8 @@ class _Played(Prepared):
         factor = float(np.exp(self._rng.normal(0, self._profiler.noise * spread)))
         return max(self._row.latency_ms, _LEAST_MS) * factor * self._profiler.slowdown()
 
+    @override
     def memory(self) -> Memory:
-        """Return the row's bytes. See the base class."""
         row = self._row
         return Memory(weight_bytes=row.weight_bytes, state_bytes=row.state_bytes, peak_bytes=row.peak_bytes)
 

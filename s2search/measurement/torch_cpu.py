@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
@@ -48,17 +50,17 @@ class TorchCpu(Profiler):
         if self.threads < 1:
             raise InputError(f"threads is {self.threads}", allowed="at least 1", remedy="correct the profiler's option")
 
+    @override
     def why_not(self) -> str | None:
-        """Return why this machine cannot run it. See the base class."""
         missing = missing_extra("torch")
         return str(missing) if missing else why_no_cores(self.name, self.threads, pin=self.pin)
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return all roles. See the base class."""
         return ROLES
 
+    @override
     def device(self) -> Device:
-        """Return the processor's facts. See the base class."""
         import torch
 
         return Device(
@@ -74,8 +76,8 @@ class TorchCpu(Profiler):
         )
 
     @contextmanager
+    @override
     def session(self) -> Iterator[None]:
-        """Set torch's threads and the process's cores. See the base class."""
         import torch
 
         threads = torch.get_num_threads()
@@ -86,8 +88,8 @@ class TorchCpu(Profiler):
         finally:
             torch.set_num_threads(threads)
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Build the item's module. See the base class."""
         from s2search.measurement.torch_call import torch_call
 
         return self.prepare_call(torch_call(item, *self.place()))
@@ -102,8 +104,8 @@ class TorchCpu(Profiler):
         """Make a call ready to be timed."""
         return _Eager(call)
 
+    @override
     def conditions(self) -> Mapping[str, float]:
-        """Return the processor's heat and clock. See the base class."""
         return conditions()
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.tables.row import ROLES, Role
@@ -42,8 +44,8 @@ class TorchCuda(Profiler):
     graph: bool = True
     compile: bool = False
 
+    @override
     def why_not(self) -> str | None:
-        """Return why this machine cannot run it. See the base class."""
         if missing := missing_extra("torch"):
             return str(missing)
         import torch
@@ -54,12 +56,12 @@ class TorchCuda(Profiler):
             return "torch sees no CUDA device; it needs a machine with an NVIDIA GPU and its driver"
         return None
 
+    @override
     def roles(self) -> tuple[Role, ...]:
-        """Return all roles. See the base class."""
         return ROLES
 
+    @override
     def device(self) -> Device:
-        """Return the GPU's facts. See the base class."""
         import torch
 
         runtime = " ".join(["torch CUDA"] + ["graphs"] * self.graph + ["compiled"] * self.compile)
@@ -76,8 +78,8 @@ class TorchCuda(Profiler):
         )
 
     @contextmanager
+    @override
     def session(self) -> Iterator[None]:
-        """Let torch.compile keep a graph per item; give back the allocator's cache. See the base class."""
         import torch
         import torch._dynamo  # its limit of 8 graphs per function is less than a campaign has blocks
 
@@ -88,8 +90,8 @@ class TorchCuda(Profiler):
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
+    @override
     def prepare(self, item: Item) -> Prepared:
-        """Build the item's module on the GPU; compile and capture it as configured. See the base class."""
         import torch
 
         from s2search.measurement.torch_call import torch_call
@@ -113,8 +115,8 @@ class TorchCuda(Profiler):
         """Compile and capture a call as configured, ready to be timed."""
         return _OnGpu(call, self._launch(call))
 
+    @override
     def time_pair_ms(self, first: Prepared, second: Prepared, repetitions: int) -> float:
-        """Queue both in turn and wait at the end. See the base class."""
         assert isinstance(first, _OnGpu)
         assert isinstance(second, _OnGpu)
         return _timed([first.launch, second.launch], repetitions)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from s2search.measurement.base import Prepared
 from s2search.measurement.torch_cpu import TorchCpu
 from s2search.measurement.torch_cuda import TorchCuda
@@ -34,13 +36,13 @@ class ModelBench(Bench):
 
     profiler: TorchCpu | TorchCuda
 
+    @override
     def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
-        """Realize a layout with random weights and save it. See the base class."""
         if not folder.exists():
             random_model(ModelConfig(preset=preset, layout=tuple(layout)), seed).save_pretrained(folder)
 
+    @override
     def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:
-        """Load a model, and let it commit chunks until its window is full. See the base class."""
         import torch
 
         from s2search.measurement.torch_call import TorchCall

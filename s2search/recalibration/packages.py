@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from s2search import registry
 from s2search.block import Precision
 from s2search.exporters.base import Runtime
@@ -38,16 +40,16 @@ class PackageBench(Bench):
     profiler: Profiler
     exporter: str
 
+    @override
     def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
-        """Realize a layout with random weights and export it. See the base class."""
         config = ModelConfig(preset=preset, layout=tuple(layout))
         if folder.exists() and Package.load(folder).manifest.model_digest == config.digest:
             return
         model = random_model(config, seed)
         registry.create("exporters", self.exporter).export(model, grid, folder, functions=("denoise",))
 
+    @override
     def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:
-        """Load a package, which has its grid, with inputs. See the base class."""
         from s2search.verification.opened import Opened
 
         package = Package.load(folder)
@@ -68,8 +70,8 @@ class DenoisingStep(Prepared):
     def __init__(self, package: Package, runtime: Runtime, inputs: dict[str, NDArray[Any]]) -> None:
         self._package, self._runtime, self._inputs = package, runtime, inputs
 
+    @override
     def time_ms(self, repetitions: int) -> float:
-        """Denoise `repetitions` times. See the base class."""
         run, inputs = self._runtime.run, self._inputs
         start = time.perf_counter()
         for _ in range(repetitions):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from s2search import registry
 from s2search.document import read_json
@@ -57,12 +58,12 @@ class ScoreFile(Score):
         return {}
 
     @property
+    @override
     def digest(self) -> str:
-        """See the base class."""
         return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
 
+    @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
-        """See the base class."""
         return np.stack([self._score_L(block.label, space.depth) for block in space.candidates], axis=1)
 
     def _score_L(self, label: str, depth: int) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from s2search.errors import ScoreError
 from s2search.score.base import Score
@@ -35,12 +36,12 @@ class Published(Score):
     )
 
     @property
+    @override
     def digest(self) -> str:
-        """See the base class."""
         return f"sha256:{hashlib.sha256(msgspec.json.encode(EVAL_LOSS, order='sorted')).hexdigest()}"
 
+    @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
-        """See the base class."""
         for block in space.candidates:
             if block.label not in EVAL_LOSS:
                 raise ScoreError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import InfeasibleError, ProblemError
 from s2search.solver.base import Choice, Solver, unconstrained_bound
@@ -26,8 +27,8 @@ class Allocation(Solver):
 
     limit: int = 2_000_000
 
+    @override
     def _choose(self, problem: Problem) -> Choice:
-        """Return the closest layout; see the base class."""
         self._check(problem)
         layers, candidates = problem.score_LC.shape
         best: tuple[float, tuple[int, ...]] | None = None

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import CheckError, InfeasibleError
 from s2search.solver.base import Choice, Solver
@@ -35,8 +36,8 @@ class Dynamic(Solver):
     most_labels: int = MOST_LABELS
     hand_over_s: float = 30.0
 
+    @override
     def _choose(self, problem: Problem) -> Choice | None:
-        """Return the optimum; see the base class."""
         graph, limit_R = Graph.of(problem)
         (answer,) = search(graph, limit_R[None], most_labels=self.most_labels, most_in_all=MOST_IN_ALL)
         if not answer.settled:

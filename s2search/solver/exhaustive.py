@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import ProblemError
 from s2search.solver.base import Choice, Solver
@@ -18,8 +19,8 @@ class Exhaustive(Solver):
 
     limit: int = 2_000_000
 
+    @override
     def _choose(self, problem: Problem) -> Choice | None:
-        """Return the optimum; see the base class."""
         best: tuple[tuple[int, int], tuple[int, ...]] | None = None
         for choice_NL in layouts_NL(problem, limit=self.limit):
             latency_N, score_N, fits_N = _price(problem, choice_NL)

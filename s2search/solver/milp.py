@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
+from typing_extensions import override
 
 from s2search.errors import CheckError
 from s2search.solver.base import Choice, Solver
@@ -27,8 +28,8 @@ class Milp(Solver):
 
     time_limit_s: float = 600.0
 
+    @override
     def _choose(self, problem: Problem) -> Choice | None:
-        """Return the optimum; see the base class."""
         model, deadline = _Model(problem), time.monotonic() + self.time_limit_s
         while True:
             result = milp(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 from s2search.errors import CheckError, InputError, require
 from s2search.solver.base import Choice, Solution, Solver, unconstrained_bound
 from s2search.solver.problem import FIXED_POINT, Problem
@@ -92,8 +94,8 @@ class Nsga2(Solver):
         bound = unconstrained_bound(grouped) / FIXED_POINT if score is None else math.inf
         return [self._solution(problem, _unfold(choice_G, size), value, bound) for choice_G, value in found]
 
+    @override
     def _choose(self, problem: Problem) -> Choice:
-        """Return the best layout found; see the base class."""
         best = self.front(problem)[-1]
         return Choice(choice_L=best.choice_L, upper_bound=unconstrained_bound(problem))
 

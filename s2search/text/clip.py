@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from s2search.text.base import LoadedText, TextComponent
 from s2search.text.pretrained import PretrainedText, token_ids
 
@@ -30,13 +32,13 @@ class CLIP(PretrainedText):
     tokenizer_class: ClassVar[str] = "CLIPTokenizer"
 
     @property
+    @override
     def tokens(self) -> int:
-        """How many positions the model has. See the base class."""
         tokens: int = self._config().max_position_embeddings
         return tokens
 
+    @override
     def component(self) -> TextComponent:
-        """Return the network with a mask of its own. See the base class."""
         import torch
 
         from s2search.text.clip_module import CLIPModule
@@ -63,7 +65,7 @@ class _LoadedCLIP(LoadedText):
         config = self.model.config
         return token_ids(self._tokenizer, prompts, config.max_position_embeddings, config.vocab_size)[0]
 
+    @override
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return text_BSE. See the base class."""
         text_BSE: Tensor = self.model(input_ids=self.ids(prompts).to(self.model.device)).last_hidden_state
         return text_BSE

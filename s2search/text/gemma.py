@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from s2search.errors import InputError
 from s2search.text.base import LoadedText
 from s2search.text.pretrained import PretrainedText, token_ids
@@ -53,8 +55,8 @@ class _LoadedGemma(LoadedText):
     def __init__(self, tokenizer: Any, model: Any, tokens: int) -> None:
         self._tokenizer, self._model, self._tokens = tokenizer, model, tokens
 
+    @override
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return text_BSE. See the base class."""
         ids_BS, kept_BS = token_ids(self._tokenizer, prompts, self._tokens, self._model.config.vocab_size)
         kept_BS = kept_BS.to(self._model.device)
         text_BSE: Tensor = self._model(

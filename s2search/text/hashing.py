@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from s2search.errors import InputError
 from s2search.text.base import LoadedText, TextComponent, TextEncoder
@@ -47,12 +48,12 @@ class Hashing(TextEncoder):
                 remedy="correct the text encoder's options",
             )
 
+    @override
     def load(self, device: torch.device, dtype: torch.dtype) -> LoadedText:
-        """Hash the positions. See the base class."""
         return _LoadedHashing(self, device, dtype)
 
+    @override
     def component(self) -> TextComponent:
-        """Refuse: there is no network. See the base class."""
         raise InputError(
             f"the text encoder {self.name!r} needs no package: its tokens are computed from the words",
             remedy="export the step and the decoder alone",
@@ -64,8 +65,8 @@ class _LoadedHashing(LoadedText):
         self._config, self._device, self._dtype = config, device, dtype
         self._position_SE = np.stack([_hashed(f"position {place}", config.channels) for place in range(config.tokens)])
 
+    @override
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return text_BSE. See the base class."""
         import torch
 
         config = self._config

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from s2search.errors import InputError, require
 from s2search.text.base import LoadedText, TextEncoder
 
@@ -51,13 +53,13 @@ class PretrainedText(TextEncoder):
     folder: str
 
     @property
+    @override
     def channels(self) -> int:
-        """The model's hidden width. See the base class."""
         channels: int = self._config().hidden_size
         return channels
 
+    @override
     def load(self, device: torch.device, dtype: torch.dtype) -> LoadedText:
-        """Read tokenizer and weights. See the base class."""
         config, tokenizer, folder = self._config(), self._tokenizer(), self._place("text_encoder")
         if not any((folder / file).is_file() for file in ("model.safetensors", "model.safetensors.index.json")):
             raise self._unfit("holds no model.safetensors", "safetensors only: pickled weights can run code")

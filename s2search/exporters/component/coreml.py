@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from typing_extensions import override
 
 from s2search.errors import InputError
 from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
@@ -54,21 +55,21 @@ class CoreMLComponents(ComponentWriter):
                 )
         self._exporter = exporter
 
+    @override
     def decompositions(self) -> dict[Any, Any]:
-        """Attention stays one operator. See the base class."""
         return decompositions()
 
+    @override
     def held(self, programs: Programs) -> tuple[str, ...]:
-        """Return all caches, unless they shall be passed in and out. See the base class."""
         if self._exporter.state == "plain":
             return ()
         inputs = (one.name for spec, _ in programs for one in spec.inputs)
         return tuple(name for name in inputs if name.startswith(CACHE))
 
+    @override
     def write(
         self, model: nn.Module, programs: Programs, folder: Path, metadata: Mapping[str, str], say: Say
     ) -> ComponentFiles:
-        """Convert function by function, and join what they share. See the base class."""
         precision = PartPrecision(weight_bits=self._exporter.bits)
         matrices = {name: (precision, rows) for name, rows in _matrix_rows(model).items()}
         with tempfile.TemporaryDirectory(dir=folder) as temporary:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from typing_extensions import override
 
 from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
 from s2search.exporters.graph import decompositions_of_attention
@@ -24,14 +25,14 @@ class OnnxComponents(ComponentWriter):
     def __init__(self, exporter: OnnxExporter) -> None:
         self._exporter = exporter
 
+    @override
     def decompositions(self) -> dict[Any, Any]:
-        """Attention is written out. See the base class."""
         return decompositions_of_attention()
 
+    @override
     def write(
         self, model: nn.Module, programs: Programs, folder: Path, metadata: Mapping[str, str], say: Say
     ) -> ComponentFiles:
-        """Write a graph per function. See the base class."""
         opset = self._exporter.opset
         with quiet_coremltools(), (folder / WEIGHTS).open("wb") as file:
             weights = StoredWeights(file, folder)

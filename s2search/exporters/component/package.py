@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from s2search import registry
 from s2search.codec.base import DecoderComponent
@@ -108,8 +109,8 @@ class ComponentPackage(Package):
     manifest: ComponentManifest  # type: ignore[assignment]  # of a component instead of a step
 
     @classmethod
+    @override
     def load(cls, folder: Any) -> ComponentPackage:
-        """Read a component's manifest. See the base class."""
         manifest = read_json(Path(folder, MANIFEST), ComponentManifest, what="package manifest of a component")
         return cls(folder=Path(folder), manifest=manifest)
 

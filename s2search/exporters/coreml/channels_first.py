@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from s2search.block import Stream
 from s2search.exporters.coreml.channels_first_layer import (
@@ -48,12 +49,12 @@ class ChannelsFirstSteps(Steps):
         self.state = bias | self.network.empty()
 
     @property
+    @override
     def stored(self) -> nn.Module:
-        """The twin. See the base class."""
         return self.network
 
+    @override
     def to_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Return rings and tails with tokens before channels. See the base class."""
         return dict(self._turned(arrays, (0, 2, 3, 1)))
 
     def from_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,8 +67,8 @@ class ChannelsFirstSteps(Steps):
             turns = plain.startswith(TURNED) and int(plain.rpartition("_")[2]) not in self.own_layout
             yield name, array.transpose(axes).copy() if turns else array
 
+    @override
     def function(self, function: FunctionName) -> nn.Module:
-        """Return a function as a module. See the base class."""
         return _ChannelsFirstFunction(self.network, function, tuple(self.state))
 
 

@@ -28,6 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import NumberType, Package, Progress
@@ -85,19 +87,19 @@ class CoreMLExporter(Exporter):
             )
 
     @property
+    @override
     def precision(self) -> str:
-        """Of weights and activations, the fewest bits of any part. See the base class."""
         if self._plan is not None:
             return package_precision(PartPrecision.parse(choice.precision) for choice in self._plan.parts.values())
         return package_precision([self._of_layers])
 
     @property
+    @override
     def options_text(self) -> str:
-        """The options; of a file its name alone: what it says is in the package. See the base class."""
         return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
+    @override
     def why_not(self) -> str | None:
-        """Return which library is missing. See the base class."""
         missing = missing_extra("coremltools", "torch")
         return str(missing) if missing else None
 
@@ -122,8 +124,8 @@ class CoreMLExporter(Exporter):
             )
         return {part: PartPrecision.parse(choice.precision) for part, choice in self._plan.parts.items()}
 
+    @override
     def predicted_weight_bytes(self, steps: Steps) -> int:
-        """Return the bytes of all stored numbers, tables included. See the base class."""
         from s2search.exporters.quantised import grid_bytes, part_bytes, rest_bytes
 
         model = steps.model
@@ -133,18 +135,18 @@ class CoreMLExporter(Exporter):
         rest = rest_bytes(model, steps.shape.frames) + grid_bytes(model, steps.shape, twins)
         return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
 
+    @override
     def dtype(self, name: str, steps: Steps) -> NumberType:
-        """Return the type of an input or output. See the base class."""
         return "float32" if name.removeprefix("new_") in steps.exact else "float16"
 
+    @override
     def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
-        """Return all functions, which share one conversion, in the layout asked for. See the base class."""
         from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
 
         return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
 
+    @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
-        """Write the package. See the base class."""
         from s2search.exporters.coreml.compression import compress, rounding_pipeline
         from s2search.exporters.coreml.functions import SharedFunctions
         from s2search.exporters.coreml.state import held_names, hold_states
@@ -183,14 +185,14 @@ class CoreMLExporter(Exporter):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
 
+    @override
     def component_writer(self) -> ComponentWriter:
-        """Return the writer of programs. See the base class."""
         from s2search.exporters.component.coreml import CoreMLComponents
 
         return CoreMLComponents(self)
 
+    @override
     def open(self, package: Package) -> Runtime:
-        """Load the package on a Mac. See the base class."""
         if (system := platform.system()) != "Darwin":
             raise InputError(
                 f"Core ML does not run on {system}",
@@ -254,13 +256,13 @@ class LoadedCoreML(StatefulRuntime):
         super().__init__(package)
         self._models: dict[str, Any] = {}
 
+    @override
     def make_state(self, function: str) -> HeldState:
-        """Return an MLState. See the base class."""
         state: HeldState = self._model(function).make_state()
         return state
 
+    @override
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
-        """Predict. See the base class."""
         # predict writes into the dictionary that it is given.
         outputs = self._model(function).predict(dict(inputs), state)
         returned = self.returned(function)

@@ -12,6 +12,8 @@ import platform
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
@@ -55,8 +57,8 @@ class Xnnpack(Delegate):
     backend: ClassVar[str] = "XnnpackBackend"
     devices: ClassVar[str] = "any machine whose executorch has it"
 
+    @override
     def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
-        """Partition. See the base class."""
         from s2search.exporters.executorch.program import xnnpack_lowered
 
         return xnnpack_lowered(program)
@@ -69,8 +71,8 @@ class CoreMLDelegate(Delegate):
     backend: ClassVar[str] = "CoreMLBackend"
     devices: ClassVar[str] = "an Apple device"
 
+    @override
     def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
-        """Partition. See the base class."""
         from s2search.mil.library import load_coremltools, quiet_coremltools
 
         coremltools = load_coremltools()
@@ -96,14 +98,14 @@ class Qnn(Delegate):
     backend: ClassVar[str] = "QnnBackend"
     devices: ClassVar[str] = "a Snapdragon device"
 
+    @override
     def why_not(self) -> str | None:
-        """Return that the SDK is missing. See the base class."""
         if not os.environ.get("QNN_SDK_ROOT"):
             return "the delegate 'qnn' needs Qualcomm's AI Engine Direct SDK; install it and set QNN_SDK_ROOT"
         return None
 
+    @override
     def lowered(self, function: str, program: ExportedProgram) -> ExportedProgram:
-        """Let Qualcomm's own passes rewrite and partition. See the base class."""
         from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
         from executorch.backends.qualcomm.utils.utils import (
             generate_htp_compiler_spec,

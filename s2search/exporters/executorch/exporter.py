@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from s2search.errors import InputError, UnknownNameError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.executorch.delegates import DELEGATES
@@ -43,14 +45,14 @@ class ExecuTorchExporter(Exporter):
         if self.delegate not in DELEGATES:
             raise UnknownNameError("delegate of executorch", self.delegate, sorted(DELEGATES))
 
+    @override
     def why_not(self) -> str | None:
-        """Return that the library is missing. See the base class."""
         if missing := missing_extra("executorch", "torch"):
             return str(missing)
         return DELEGATES[self.delegate].why_not()
 
+    @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
-        """Write the program. See the base class."""
         from s2search.exporters.executorch.delegates import placement
         from s2search.exporters.executorch.graph import decompositions_for_executorch, with_views
         from s2search.exporters.executorch.program import joined, share_constants
@@ -79,8 +81,8 @@ class ExecuTorchExporter(Exporter):
             facts[f"operations_{self.delegate if place == 'xnnpack' else place}"] = str(count)
         return Written(files=dict.fromkeys(steps.functions, _FILE), facts=facts)
 
+    @override
     def open(self, package: Package) -> Runtime:
-        """Load the program. See the base class."""
         if problem := self.why_not():
             raise InputError(problem)
         if problem := DELEGATES[self.delegate].why_not_run():
@@ -106,8 +108,8 @@ class LoadedExecuTorch(Runtime):
             raise InputError(f"ExecuTorch cannot load {str(path)!r}: {problem}", remedy="export it again") from error
         self._methods: dict[str, Any] = {}
 
+    @override
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run a function. See the base class."""
         import torch
 
         spec = self._package.manifest.function(function)

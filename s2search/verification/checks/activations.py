@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from typing_extensions import override
 
 from s2search.exporters.step import FunctionName, Steps
 from s2search.network.network import S2DiT
@@ -32,8 +33,8 @@ class ActivationsCheck(Check):
     name: ClassVar[str] = "activations"
     unit: ClassVar[str] = "largest"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Watch a pass. See the base class."""
         dtype = torch.float32 if opened.package.manifest.precision == "float32" else torch.float16
         function: FunctionName = "advance" if "advance" in opened.functions() else opened.functions()[0]
         yield self._of_source(opened, function, dtype)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.errors import S2SearchError
 from s2search.planner.plan import Plan
@@ -30,8 +32,8 @@ class ArithmeticCheck(Check):
     bound: ClassVar[Bound] = "at least"
     required: ClassVar[bool] = False
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Price both policies. See the base class."""
         plan = plan_of(opened)
         table = table_of(plan, opened.options.table)
         if table.card.pipeline is None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from s2search.decibels import MOST_DB, least_db, parity_db
 from s2search.exporters.step import FunctionName
@@ -44,8 +45,8 @@ class BlocksCheck(Check):
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Look inside. See the base class."""
         function = "denoise" if "denoise" in opened.functions() else opened.functions()[0]
         taps = opened.inspector.inside(opened, function)
         inputs = opened.inputs(function)

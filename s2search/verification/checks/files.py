@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult
@@ -18,7 +20,7 @@ class FilesCheck(Check):
     name: ClassVar[str] = "files"
     unit: ClassVar[str] = "files changed"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Compare digests. See the base class."""
         opened.package.check_files()
         yield self.judge(opened, 0, 0, why=f"{len(opened.package.manifest.files)} files have their digests")

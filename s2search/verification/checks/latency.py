@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.preset import video_size
 from s2search.verification.check import Check
 from s2search.verification.checks.arithmetic import plan_of, table_of
@@ -36,8 +38,8 @@ class LatencyCheck(Check):
     warm_ups: int = 3
     passes: int = 15
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Time it. See the base class."""
         if not opened.options.measure:
             raise CannotRunError("not asked for; give --measure on the machine that the plan's table was measured on")
         manifest, plan = opened.package.manifest, plan_of(opened)

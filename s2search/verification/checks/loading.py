@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.cost import format_bytes
 from s2search.exporters.memory import predicted_memory_bytes
 from s2search.exporters.package import Package
@@ -60,8 +62,8 @@ class LoadingCheck(Check):
 
     measure: Callable[[Package], dict[str, float]] = measured_apart
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Load it. See the base class."""
         package = opened.package
         if opened.emulation:
             raise CannotRunError(opened.emulation.why)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult
@@ -19,8 +21,8 @@ class LintCheck(Check):
     name: ClassVar[str] = "lint"
     unit: ClassVar[str] = "operations"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Look at every operation. See the base class."""
         for found in opened.inspector.operations(opened):
             where = ", ".join(f"{name} ({count})" for name, count in Counter(found.places).most_common(3))
             result = self.judge(opened, len(found.places), 0, of=found.rule, where=where)

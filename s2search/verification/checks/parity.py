@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.decibels import least_db, parity_db
 from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
@@ -29,8 +31,8 @@ class ParityCheck(Check):
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Run both. See the base class."""
         _ = opened.runtime
         for function in opened.functions():
             opened.say(f"parity of {function}")

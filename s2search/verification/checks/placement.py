@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult
@@ -26,8 +28,8 @@ class PlacementCheck(Check):
 
     least_percent: float = 50.0
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Ask the platform. See the base class."""
         found = opened.inspector.placement(opened)
         share = 100 * found.counts.get(found.wanted, 0) / max(sum(found.counts.values()), 1)
         parts = {place: float(count) for place, count in found.counts.items()}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar
 
+from typing_extensions import override
+
 from s2search.exporters.package import SOURCE, WEIGHT_FILES
 from s2search.exporters.step import PAST_BIAS
 from s2search.verification.check import Check
@@ -31,8 +33,8 @@ class SizesCheck(Check):
     state_percent: float = 1.0
     weights_percent: float = 25.0
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Count again what the manifest says. See the base class."""
         manifest = opened.package.manifest
         sizes = manifest.sizes
         state = sum(spec.bytes for spec in manifest.states if spec.name != PAST_BIAS)

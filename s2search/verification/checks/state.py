@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.exporters.package import NEW
 from s2search.exporters.stateful import Arrays, StatefulRuntime
@@ -33,8 +34,8 @@ class StateCheck(Check):
     name: ClassVar[str] = "state"
     unit: ClassVar[str] = "faults"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Read the program, then run it. See the base class."""
         manifest = opened.package.manifest
         if not manifest.held:
             yield not_run(self.name, "the state is passed in and out: the runtime keeps none", required=False)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.decibels import least_db, parity_db
@@ -43,8 +44,8 @@ class StreamingCheck(Check):
     unit: ClassVar[str] = "dB"
     bound: ClassVar[Bound] = "at least"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Stream. See the base class."""
         streamed, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
         for policy in COMMIT_POLICIES:
             if {"denoise", _NEEDS[policy]} <= set(opened.functions()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from typing_extensions import override
 
 from s2search.verification.check import Check
 from s2search.verification.expected import (
@@ -46,8 +47,8 @@ class WeightsCheck(Check):
     name: ClassVar[str] = "weights"
     unit: ClassVar[str] = "tensors differ"
 
+    @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        """Compare. See the base class."""
         manifest = opened.package.manifest
         inspector = opened.inspector
         expected = inspector.expects(opened.source, opened.exported.stored, manifest.chunk_frames)

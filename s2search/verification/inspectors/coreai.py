@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import CheckError, MissingExtraError
 from s2search.exporters.coreai import silent
@@ -39,8 +40,8 @@ class CoreAIInspector(Inspector):
     library: ClassVar[str] = "coreai.runtime"
     distributions: ClassVar[tuple[str, ...]] = ("coreai-core",)
 
+    @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
-        """Yield the float32 constants of the program, each once. See the base class."""
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
             try:
                 arrays = [*_constants(package.folder / file)]
@@ -52,8 +53,8 @@ class CoreAIInspector(Inspector):
             for name, values in {digest_of(array): array for array in arrays}.items():
                 yield StoredTensor(file=file, name=name, values=values.ravel())
 
+    @override
     def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
-        """Tensors have no names, and constants are computed first. See the base class."""
         return Expected(source, stored, frames, by_content=True, folds=True)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from typing_extensions import override
 
 from s2search.exporters.coreml.loading import measure_loading
 from s2search.exporters.graph import decompositions
@@ -54,31 +55,31 @@ class CoreMLInspector(Inspector):
     library: ClassVar[str] = "coremltools"
     distributions: ClassVar[tuple[str, ...]] = ("coremltools",)
 
+    @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
-        """Yield the floating constants of all functions, palettes unpacked. See the base class."""
         return constants(package)
 
+    @override
     def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
-        """Constants are computed first, and equal ones stored once. See the base class."""
         return Expected(source, stored, frames, folds=True, shares=True)
 
+    @override
     def decompositions(self) -> dict[Any, Any]:
-        """Attention stays one operator. See the base class."""
         return decompositions()
 
+    @override
     def inside(self, opened: Opened, function: FunctionName) -> CoreMLTaps:
-        """Return the function in the evaluator. See the base class."""
         return CoreMLTaps(opened, function)
 
+    @override
     def operations(self, opened: Opened) -> tuple[RuleResult, ...]:
-        """Look at every operation, and at its numbers in a run. See the base class."""
         found = by_rule(_broken_rules(opened), (*RULES, "no_cover"))
         if not _promises_four_axes(opened):
             return found
         return tuple(replace(one, required=True) for one in found)
 
+    @override
     def largest(self, opened: Opened, function: FunctionName) -> Largest:
-        """Watch a run of the program, nothing rounded. See the base class."""
         runtime, peaks = emulator(opened, "float32"), Peaks()
         runtime.watched(function, opened.inputs(function), [peaks])
         largest = peaks.largest
@@ -90,31 +91,31 @@ class CoreMLInspector(Inspector):
             mode="float32",
         )
 
+    @override
     def placement(self, opened: Opened) -> Placed:
-        """Ask Core ML's own plan. See the base class."""
         if opened.emulation:
             raise CannotRunError("only a Mac tells where Core ML runs operations (MLComputePlan)")
         counts = Counter(_compute_plan(opened))
         return Placed(wanted="neural engine", counts=counts, told_by="preferred by MLComputePlan")
 
+    @override
     def state_faults(self, package: Package) -> list[str]:
-        """Read how functions declare, read and write states. See the base class."""
         return state_faults(package)
 
+    @override
     def runtime(self, package: Package) -> Runtime:
-        """Return Core ML on a Mac, and the evaluator elsewhere. See the base class."""
         return EmulatedCoreML(package, _EMULATION.mode) if self.emulation() else super().runtime(package)
 
+    @override
     def emulation(self) -> Emulation | None:
-        """Return the evaluator where Core ML is not. See the base class."""
         return None if sys.platform == "darwin" else _EMULATION
 
+    @override
     def in_mode(self, opened: Opened, mode: Mode) -> EmulatedCoreML:
-        """Return the program in the evaluator. See the base class."""
         return emulator(opened, mode)
 
+    @override
     def loading(self, package: Package, function: str, folder: Path, clock: Callable[[], float]) -> dict[str, float]:
-        """Compile the program, and load it twice. See the base class."""
         found = measure_loading(package.folder / package.manifest.function(function).file, function, folder, clock)
         return {
             "compile_s": found.compile_s,
@@ -154,22 +155,22 @@ class CoreMLTaps(Taps):
         outputs = [output.name for operation in named for output in operation.outputs]
         self._names = {name.removesuffix("_cast_fp16"): name for name in outputs}
 
+    @override
     def program(self) -> ExportedProgram:
-        """Return what was converted. See the base class."""
         return self._opened.programs[self._function]
 
+    @override
     def names(self) -> frozenset[str]:
-        """Return all outputs of operations, without endings. See the base class."""
         return frozenset(self._names)
 
+    @override
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        """Run the function and keep these values. See the base class."""
         return self._kept(self._runtime, inputs, names, None)
 
+    @override
     def alone(
         self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], mode: Mode
     ) -> dict[str, NDArray[Any]]:
-        """Run the function with these values put in where they are computed. See the base class."""
         forced = {self._names[name]: torch.from_numpy(array) for name, array in given.items()}
         return self._kept(emulator(self._opened, mode), inputs, set(given), forced)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from s2search.exporters.package import Package
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
@@ -72,12 +73,12 @@ class EmulatedCoreML(StatefulRuntime):
             self._evaluators[function] = Evaluator(program, function, self.mode)
         return self._evaluators[function]
 
+    @override
     def make_state(self, function: str) -> EmulatedState:
-        """Return the zeros of a function's states. See the base class."""
         return EmulatedState(self.evaluator(function).initial_state())
 
+    @override
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
-        """Evaluate. See the base class."""
         return self._evaluated(function, inputs, state, (), None)
 
     def watched(

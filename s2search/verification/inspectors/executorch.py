@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import CheckError, MissingExtraError
 from s2search.exporters.package import Package
@@ -48,8 +49,8 @@ class ExecuTorchInspector(Inspector):
     library: ClassVar[str] = "executorch.runtime"
     distributions: ClassVar[tuple[str, ...]] = ("executorch",)
 
+    @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
-        """Yield named segments, then constants of ExecuTorch's own kernels, all float32. See the base class."""
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
             try:
                 program = _Program.load(package.folder / file)
@@ -60,12 +61,12 @@ class ExecuTorchInspector(Inspector):
             except Exception as error:  # what a damaged flatbuffer leads its reader to
                 raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
 
+    @override
     def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
-        """Tensors are flat and named by their numbers, and constants computed first. See the base class."""
         return Expected(source, stored, frames, by_content=True, folds=True)
 
+    @override
     def placement(self, opened: Opened) -> Placed:
-        """Return what the exporter counted. See the base class."""
         facts, prefix = opened.package.manifest.facts, "operations_"
         counts = {key.removeprefix(prefix): int(value) for key, value in facts.items() if key.startswith(prefix)}
         if not counts:

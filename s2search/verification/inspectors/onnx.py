@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from typing_extensions import override
 
 from s2search.errors import CheckError, MissingExtraError
 from s2search.exporters.onnx import LoadedOnnx
@@ -43,8 +44,8 @@ class OnnxInspector(Inspector):
     library: ClassVar[str] = "onnxruntime"
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime",)
 
+    @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
-        """Yield the initialisers of all graphs. See the base class."""
         import onnx
         from onnx import external_data_helper, numpy_helper
 
@@ -64,16 +65,16 @@ class OnnxInspector(Inspector):
                     raise CheckError(f"{tensor.name!r} in {file!r} cannot be read: {error}", path=file) from error
                 yield StoredTensor(file=file, name=tensor.name, values=values)
 
+    @override
     def inside(self, opened: Opened, function: FunctionName) -> OnnxTaps:
-        """Return a graph with more outputs. See the base class."""
         return OnnxTaps(opened, function)
 
+    @override
     def operations(self, opened: Opened) -> tuple[RuleResult, ...]:
-        """Look at every node. See the base class."""
         return by_rule(_broken_rules(opened))
 
+    @override
     def placement(self, opened: Opened) -> Placed:
-        """Let ONNX Runtime profile a call. See the base class."""
         import onnxruntime
 
         function = opened.functions()[0]
@@ -94,8 +95,8 @@ class OnnxInspector(Inspector):
         told_by = f"in {function!r}, as ONNX Runtime's profile says"
         return Placed(wanted=_PROCESSOR, counts=Counter(nodes.values()), told_by=told_by)
 
+    @override
     def runtime_of(self, profiler: Profiler, package: Package) -> Runtime:
-        """Return sessions of the profiler's threads. See the base class."""
         return LoadedOnnx(package, threads=getattr(profiler, "threads", 1))
 
 
@@ -108,8 +109,8 @@ class OnnxTaps(Taps):
         self._model = read_onnx(opened.package, opened.package.manifest.function(function).file)
         self._constants = {tensor.name: tensor for tensor in self._model.graph.initializer}
 
+    @override
     def program(self) -> ExportedProgram:
-        """Return what torch makes ONNX of: it takes more operators apart, and names values anew. See the base class."""
         if self._function not in self._opened.graphs:
             opset = getattr(self._opened.exporter, "opset", None)
             program = self._opened.programs[self._function]
@@ -125,15 +126,15 @@ class OnnxTaps(Taps):
         nodes = (name for node in self._model.graph.node for name in node.output if name)
         return frozenset(nodes) | self._constants.keys()
 
+    @override
     def tails(self) -> dict[str, tuple[str, ...]]:
-        """Place the nodes by the names of the weights that they read. See the base class."""
         nodes = [node for node in self._model.graph.node if node.output]
         weights = {name: name.removeprefix(PREFIX) for name in self._constants if name.startswith(PREFIX)}
         reads = [[weights[name] for name in node.input if name in weights] for node in nodes]
         return tails([str(node.output[0]) for node in nodes], reads)
 
+    @override
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        """Add the outputs and run. See the base class."""
         import onnx
         import onnxruntime
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from s2search.errors import CheckError
 from s2search.exporters.graph import decompositions
@@ -36,8 +37,8 @@ class TorchProgramInspector(Inspector):
     table_runtime: ClassVar[str] = "torch CPU"
     library: ClassVar[str] = "torch"
 
+    @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
-        """Yield the weights of all programs. See the base class."""
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
             try:
                 with zipfile.ZipFile(package.folder / file) as archive:
@@ -45,12 +46,12 @@ class TorchProgramInspector(Inspector):
             except (OSError, zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError) as error:
                 raise CheckError(f"the weights in {file!r} cannot be read: {error}", path=file) from error
 
+    @override
     def decompositions(self) -> dict[Any, Any]:
-        """Attention stays one operator. See the base class."""
         return decompositions()
 
+    @override
     def inside(self, opened: Opened, function: FunctionName) -> TorchTaps:
-        """Return the program, to be run operation by operation. See the base class."""
         return TorchTaps(opened, function)
 
 
@@ -78,22 +79,22 @@ class TorchTaps(Taps):
         program = runtime.program(file)
         self._reference = Reference(function=function, steps=opened.steps, program=program)
 
+    @override
     def program(self) -> ExportedProgram:
-        """Return the source's function, or the one that it is a part of. See the base class."""
         return self._opened.programs[self._whole]  # type: ignore[index]
 
+    @override
     def names(self) -> frozenset[str]:
-        """Return all operations. See the base class."""
         return frozenset(operation.name for operation in self._reference.operations)
 
+    @override
     def tails(self) -> dict[str, tuple[str, ...]]:
-        """Place the operations by the weights that they read. See the base class."""
         specs = self._reference.program.graph_signature.input_specs
         weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
         nodes = [node for node in self._reference.program.graph.nodes if node.op == "call_function"]
         reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in nodes]
         return tails([node.name for node in nodes], reads)
 
+    @override
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        """Run the program and keep these values. See the base class."""
         return self._reference.values(inputs, names)
