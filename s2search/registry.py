@@ -234,8 +234,8 @@ def _checkout() -> dict[str, Any] | None:
 
 
 def _of_checkout(group: str) -> list[EntryPoint]:
-    declared = (_checkout() or {}).get("entry-points", {}).get(f"s2search.{group}", {})
-    return [EntryPoint(name, value, f"s2search.{group}") for name, value in declared.items()]
+    declared = (_checkout() or {}).get("entry-points", {}).get(group, {})
+    return [EntryPoint(name, value, group) for name, value in declared.items()]
 
 
 def _check(value: Any, field: dataclasses.Field[Any], hint: Any, described_as: str) -> None:

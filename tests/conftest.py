@@ -1,35 +1,17 @@
-"""What all tests share: reproducible hypothesis, and the command line as a function, in process or out of it."""
+"""What all tests share: reproducible hypothesis, and the command line as a function."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import TextIO
-from unittest import mock
 
 import pytest
 from hypothesis import settings
 
-from s2search.cli.main import main
+from tests.command import Outcome, run_apart, run_here
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("reproducible")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="session")
@@ -45,78 +27,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def s2search(tmp_path: Path) -> Callable[..., Outcome]:
-    """Run the command line in an empty folder, in this process, 80 columns wide.
-
-    An exception that `main` does not turn into a line fails the test with its traceback.
-    """
-
-    def run(*words: str) -> Outcome:
-        out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
-        with ExitStack() as process:
-            for part in (chdir(tmp_path), redirect_stdout(out), redirect_stderr(err), _own_process(words)):
-                process.enter_context(part)
-            with pytest.raises(SystemExit) as left:
-                main()
-        assert isinstance(left.value.code, int)
-        return Outcome(left.value.code, *map(_written, (out, err)))
-
-    return run
+    """Run the command line in an empty folder, in this process."""
+    return lambda *words: run_here(words, tmp_path)
 
 
 @pytest.fixture
 def s2search_process(tmp_path: Path) -> Callable[..., Outcome]:
     """Run the command line as `s2search` does, but in a process of its own."""
-
-    def run(*words: str) -> Outcome:
-        done = subprocess.run(
-            [sys.executable, "-m", "s2search", *words],
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": "80"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
-
-    return run
-
-
-@contextmanager
-def _own_process(words: tuple[str, ...]) -> Iterator[None]:
-    """Give a command what a process of its own would have, and let it change nothing for the tests that follow."""
-    import torch
-
-    threads, random = torch.get_num_threads(), torch.get_rng_state()
-    with (
-        mock.patch.object(sys, "argv", ["s2search", *words]),
-        mock.patch.dict(os.environ, COLUMNS="80"),
-        warnings.catch_warnings(),
-    ):
-        warnings.resetwarnings()  # pytest makes errors of them; Python shows most, and hides what follows
-        for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", hidden)
-        warnings.showwarning = _show_warning
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_rng_state(random)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Write a warning where a user sees it; pytest keeps them for itself."""
-    (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
-
-
-def _written(stream: TextIOWrapper) -> str:
-    stream.flush()
-    stream.seek(0)
-    return stream.read()
+    return lambda *words: run_apart(words, tmp_path)

@@ -14,17 +14,16 @@ A comment right above a block says what the block is, and shows in no rendering:
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests import command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "latency_tables/README.md")]
@@ -145,29 +144,9 @@ def run_here(words: list[str], folder: Path) -> str:
     Raises:
         AssertionError: Its exit code is not 0.
     """
-    from s2search.cli.main import main
-
-    out, err = io.StringIO(), io.StringIO()
-    before, code = (sys.argv, os.environ.get("COLUMNS")), None
-    sys.argv, os.environ["COLUMNS"] = ["s2search", *words], "80"
-    try:
-        with (
-            contextlib.chdir(folder),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("default")
-            main()
-    except SystemExit as stop:
-        code = stop.code
-    finally:
-        sys.argv = before[0]
-        os.environ.pop("COLUMNS")
-        if before[1] is not None:
-            os.environ["COLUMNS"] = before[1]
-    assert not code, f"s2search {shlex.join(words)}\n{err.getvalue()}"
-    return out.getvalue()
+    done = command.run_here(words, folder)
+    assert done.code == 0, f"s2search {shlex.join(words)}\n{done.err}"
+    return done.out
 
 
 def _mac(folder: Path) -> dict[str, str]:

@@ -64,7 +64,6 @@ def test_every_plugin_family_has_a_contract_and_a_room() -> None:
 #: Class names that stand for two things, and why they still do. No name is added here.
 DOUBLE = {
     "Journal",  # a kit's runner stands alone and brings its own
-    "ScenarioName",  # an option of two commands
 }
 
 

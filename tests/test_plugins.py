@@ -54,6 +54,30 @@ def test_an_installed_score_and_solver_make_a_plan(site: Path) -> None:
     assert "made up: the first candidate" in done.stdout
 
 
+def test_an_installed_latency_model_prices_a_plan_which_records_it_with_its_options(site: Path) -> None:
+    words = ["plan", "--layout", "L4S8L4S8L4", "--latency-model", "throttled[factor=2]", "--json"]
+    done = run(site, "-m", "s2search", *words)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["blocks"]["lcha"]["latency_ms"] == 2 * 15.675
+    assert plan["provenance"]["latency_model"] == "throttled"
+    assert plan["provenance"]["latency_model_options"] == "factor=2.0"
+
+
+def test_an_installed_reader_passes_the_conformance_suite_and_imports_a_file(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "times.csv").write_text("part,run,seconds\nencoder,first,0.25\n")
+    check = (
+        "from pathlib import Path; from s2search import registry; from s2search.testing.readers import check_reader; "
+        f"check_reader(registry.create('readers', 'stopwatch'), Path({str(tmp_path / 'times.csv')!r}).read_bytes())"
+    )
+    done = run(site, "-c", check)
+    assert done.returncode == 0, done.stderr
+    words = ["table", "import", "stopwatch[device=a phone]", str(tmp_path / "times.csv"), "--out", str(tmp_path / "t")]
+    done = run(site, "-m", "s2search", *words)
+    assert done.returncode == 0, done.stderr
+    assert "encoder,first,250.0" in (tmp_path / "t/table.csv").read_text()
+
+
 def test_an_installed_block_is_a_candidate_like_any_other(site: Path) -> None:
     done = run(site, "-m", "s2search", "plan", "--candidates", "lcha,shift[reach=2]", "--score", "prefer_early")
     assert done.returncode == 2

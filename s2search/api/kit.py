@@ -17,8 +17,8 @@ from s2search.tables.table import LatencyTable
 if TYPE_CHECKING:
     from s2search.kit.build import KitPrecision
     from s2search.kit.ingest import Ingested
-    from s2search.kit.manifest import ComputeUnits, Manifest
-    from s2search.kit.shots import Choice
+    from s2search.kit.manifest import ComputeUnits, KitManifest
+    from s2search.kit.shots import ShotChoice
     from s2search.measurement.base import Item
 
 
@@ -39,7 +39,7 @@ def kit_build(
     rounds: int = 30,
     sustained: str | None = None,
     seed: int = 0,
-) -> Manifest:
+) -> KitManifest:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README.
 
     Args:
@@ -101,7 +101,7 @@ def kit_ingest(results: PathText, *, out: PathText = "latency_tables") -> Ingest
     return ingest(results, out)
 
 
-def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable]) -> Choice | None:
+def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable]) -> ShotChoice | None:
     from s2search.kit.shots import choose_items
 
     if known and shots is None:

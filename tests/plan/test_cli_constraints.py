@@ -45,7 +45,7 @@ BAD_INPUTS = [
     (["--table", "iphone-16-pro-max:75ms,80ms"], "2 latency budgets: 75ms and 80ms"),
     (["--table", "iphone-16-pro-max:75"], "the budget '75' has no unit"),
     (["--table", "nowhere:75ms"], "no table is called 'nowhere'"),
-    (["--budget", "75ms", "diff", "plan.json", "plan.json"], "--budget stands before 'diff'"),
+    (["--budget", "75ms", "diff", "plan.json", "plan.json"], "--budget is given before 'diff'"),
     (["diff", "plan.json"], "'after'"),
     (["difff"], "'difff'"),
 ]

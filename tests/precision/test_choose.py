@@ -115,7 +115,7 @@ def test_what_cannot_be_kept_is_said_with_the_nearest(wish, message):
 
 
 def test_a_wish_for_nothing_or_for_no_number_is_refused():
-    with pytest.raises(InputError, match="nothing is asked"):
+    with pytest.raises(InputError, match="no limit is given"):
         Wish()
     with pytest.raises(InputError, match="nan"):
         Wish(least_db=math.nan)

@@ -72,7 +72,7 @@ def test_errors_are_one_line(s2search, tmp_path):
         (["old", "--out", "new"], "--preset FILE.toml"),
         (["old", "--out", "new", "--preset", "s2dit-tiny", "--layouts", "4"], "4 layouts are too few"),
         (["old", "--out", "new", "--preset", "s2dit-tiny", "--runtime", "executorch"], "not with executorch"),
-        (["iphone-16-pro-max.coreml.w4a8", "--out", "new"], "was measured with none"),
+        (["iphone-16-pro-max.coreml.w4a8", "--out", "new"], "was measured with a runtime that it does not state"),
         (["old", "--out", "old", "--preset", "s2dit-tiny"], "already holds a table"),
     ):
         done = s2search("recalibrate", *more)
