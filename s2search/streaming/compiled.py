@@ -55,7 +55,7 @@ class Compiled:
         self._compile = compile
         if compile:
             _check_compiler(self._device)
-        self._layer_passes: dict[Pass, Callable[..., Any]] = {
+        self._layer_passes: dict[Pass, Callable[..., tuple[Tensor, Any]]] = {
             what: _compiled(function) if compile else function for what, function in LAYER_PASSES.items()
         }
 
@@ -130,7 +130,8 @@ class Compiled:
         past = (None,) * len(layers) if state is None else state
 
         def visit(what: Pass, number: int, x_BTHWD: Tensor, modulation_BT6D: Tensor) -> tuple[Tensor, Any]:
-            return self._layer_passes[what](layers[number], x_BTHWD, modulation_BT6D, words[number], past[number])
+            run = self._layer_passes[what]
+            return run(layers[number], x_BTHWD, modulation_BT6D, words[number], past[number])
 
         with torch._dynamo.config.patch(recompile_limit=_MOST_GRAPHS):
             return walk(self._network, what, latents_BCTYX, s_BT, visit)

@@ -75,6 +75,11 @@ class ChannelsFirstSteps(Steps):
 class ChannelsFirstNetwork(nn.Module):
     """The twin of `S2DiT` for one chunk length, grid and window."""
 
+    stem: nn.Module
+    head: nn.Module
+    down: nn.Module
+    up: nn.Module
+
     def __init__(self, model: S2DiT, shape: StepShape) -> None:
         super().__init__()
         self.streams, grid = model.streams, shape.grid
