@@ -54,7 +54,8 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
 def correction_text(correction: TableCorrection) -> str:
     """Return a correction in one line.
 
-    >>> correction_text(Correction(kind="hand_over", offset_ms={"lcha": 0.25, "ssa": 0.25}))
+    >>> from s2search.recalibration.correction import TableCorrection
+    >>> correction_text(TableCorrection(kind="hand_over", offset_ms={"lcha": 0.25, "ssa": 0.25}))
     'lcha +0.250 ms, ssa +0.250 ms'
     """
     if correction.kind == "none":

@@ -24,7 +24,7 @@ def test_a_label_that_was_read_is_written_as_it_was(label):
     "text", ["", "w5a16", "w4a4", "w4", "w4g0a16", "w4g01a16", "W4A16", "w4a16 ", "float32", "w16a8"]
 )
 def test_what_is_no_precision_of_a_part_is_refused_with_its_text(text):
-    with pytest.raises(InputError, match="no precision of a part") as error:
+    with pytest.raises(InputError, match="is not a precision of a part") as error:
         PartPrecision.parse(text)
     assert repr(text) in str(error.value)
 

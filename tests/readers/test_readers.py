@@ -383,7 +383,7 @@ def test_two_hundred_things_may_be_said_of_a_part_and_no_more() -> None:
         if things == 200:
             assert len(table("ofa", content).card.columns) == 200
         else:
-            assert "it speaks of 201 different things; at most 200" in refusal("ofa", content)
+            assert "it states 201 different facts; at most 200" in refusal("ofa", content)
 
 
 def test_a_file_with_very_many_columns_is_linted_soon(tmp_path: Path) -> None:

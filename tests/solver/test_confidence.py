@@ -221,7 +221,7 @@ def test_what_cannot_be_answered_is_refused() -> None:
     with pytest.raises(ProblemError, match="common_relative holds nan"):
         dataclasses.replace(spread, common_relative=math.nan)
     identical, its_spread = case(2, noise=0.2)
-    with pytest.raises(ProblemError, match="allocation does not prove its answer"):
+    with pytest.raises(ProblemError, match="'allocation' does not prove its answer"):
         solve_with_confidence(identical, its_spread, 0.95, Allocation())
 
 

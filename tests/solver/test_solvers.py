@@ -120,7 +120,7 @@ def test_a_solver_that_breaks_a_budget_is_found_out() -> None:
             return Choice(choice_L=(0,) * len(problem.score_LC), upper_bound=0)
 
     problem = random_problem(np.random.default_rng(0), layers=4, candidates=2)
-    with pytest.raises(CheckError, match="Reckless chose a layout"):
+    with pytest.raises(CheckError, match="'reckless' chose a layout"):
         Reckless().solve(dataclasses.replace(problem, latency_budget_us=0))
 
 

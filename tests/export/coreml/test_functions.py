@@ -55,7 +55,9 @@ def test_blobs_larger_than_a_chunk_are_copied_whole(folder, monkeypatch):
     assert read.tolist() == [*range(100)]
 
 
-@pytest.mark.parametrize(("content", "line"), [(bytes(64), "begins with 0x00000000"), (blob([1])[:-1], "behind the")])
+@pytest.mark.parametrize(
+    ("content", "line"), [(bytes(64), "begins with 0x00000000"), (blob([1])[:-1], "beyond the end")]
+)
 def test_a_weight_that_is_not_there_is_one_line(folder, content, line):
     writer = _WeightWriter(folder / "harmed.bin")
     with pytest.raises(CheckError, match=line):
