@@ -207,10 +207,11 @@ def test_the_nearest_layout_breaks_one_limit_only_by_the_least_that_any_does(pro
         assert admitting
 
 
-def test_dynamic_equals_highs_on_500_random_problems() -> None:
+@pytest.mark.parametrize("problems", [100, pytest.param(500, marks=pytest.mark.slow)])
+def test_dynamic_equals_highs_on_random_problems(problems: int) -> None:
     rng = np.random.default_rng(500)
     answered = 0
-    for i in range(500):
+    for i in range(problems):
         problem = random_problem(
             rng,
             layers=int(rng.integers(4, 13)),
@@ -225,7 +226,7 @@ def test_dynamic_equals_highs_on_500_random_problems() -> None:
         if ours is not None:
             assert ours == pytest.approx(theirs, abs=1e-6)
             answered += 1
-    assert answered > 300
+    assert answered > 0.6 * problems
 
 
 def test_32_layers_of_3_1_ms_fit_their_own_sum() -> None:
