@@ -77,7 +77,7 @@ class DCT(Codec):
         from s2search.codec.decoders.dct import DCTDecoder
 
         loaded = self.load()
-        return DecoderComponent(loaded=loaded, model=DCTDecoder(loaded).eval())
+        return DecoderComponent(loaded=loaded, model=DCTDecoder(loaded, BLOCK).eval())
 
 
 class _LoadedDCT(LoadedCodec):

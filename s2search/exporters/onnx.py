@@ -9,17 +9,17 @@ rewritten (`BandedConv2d`). Small constants are folded, weights are not: what is
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, write_graph
 from s2search.exporters.package import Package, Progress
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from s2search.exporters.step import Steps
 
 _MODULES = ("onnx", "onnxruntime", "onnxscript")
-WEIGHTS = "weights.bin"
-_ALIGNMENT = 4096  # pages: so that a runtime can map the file
-_LEAST_EXTERNAL_BYTES = 1024
 _OPSETS = range(18, 24)
 
 
@@ -86,51 +83,6 @@ class OnnxExporter(Exporter):
         return LoadedOnnx(package)
 
 
-def write_graph(
-    program: Any,
-    weights: StoredWeights,
-    file: str,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    metadata: Mapping[str, str],
-    *,
-    opset: int = 20,
-) -> None:
-    """Write one graph beside the file of weights.
-
-    Args:
-        program: The function; of its weights those under `model.` are kept as they are.
-        weights: Where its weights go.
-        file: Name of the graph.
-        inputs: What its inputs are called, in their order.
-        outputs: The same of its outputs.
-        metadata: What the graph says of itself.
-        opset: Version of ONNX's default operator set.
-    """
-    import onnx_ir
-    import torch
-    from onnxscript import optimizer
-
-    exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
-    assert exported is not None
-    model = exported.model
-    optimizer.fold_constants(
-        model, onnx_shape_inference=False, should_fold=lambda node: False if _reads_weights(node) else None
-    )
-    optimizer.remove_unused_nodes(model)
-    for values, names in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
-        for value, name in zip(values, names, strict=True):
-            value.name = name
-    for value in model.graph.initializers.values():
-        value.const_value = weights.stored(value.const_value)
-    for node in model.graph:  # where in the code it came from: paths of this machine
-        node.metadata_props.clear()
-    model.producer_name = "s2search"
-    model.metadata_props.clear()
-    model.metadata_props.update(metadata)
-    onnx_ir.save(model, weights.folder / file)
-
-
 class LoadedOnnx(Runtime):
     """ONNX Runtime's sessions, each made when its function is first called; 0 threads: as many as it likes."""
 
@@ -159,38 +111,3 @@ class LoadedOnnx(Runtime):
         except Exception as error:  # its errors share no base
             problem = str(error).splitlines()[0]
             raise InputError(f"ONNX Runtime cannot load {str(path)!r}: {problem}", remedy="export it again") from error
-
-
-class StoredWeights:
-    """The file of weights: what several graphs hold is written once."""
-
-    def __init__(self, file: BinaryIO, folder: Path) -> None:
-        self._file, self.folder = file, folder
-        self._places: dict[Any, int] = {}
-
-    def stored(self, tensor: Any) -> Any:
-        """Return a tensor that lies in the file, or the tensor itself where it is small."""
-        import onnx_ir
-
-        if tensor.nbytes < _LEAST_EXTERNAL_BYTES:
-            return tensor
-        array = tensor.numpy()
-        named = tensor.name.startswith("model.")  # is the same in all graphs
-        key = (tensor.name if named else hashlib.sha256(array.tobytes()).digest(), array.shape, str(array.dtype))
-        if key not in self._places:
-            self._file.seek(-(-self._file.tell() // _ALIGNMENT) * _ALIGNMENT)
-            self._places[key] = self._file.tell()
-            self._file.write(memoryview(array.reshape(-1)).cast("B"))
-        return onnx_ir.ExternalTensor(
-            WEIGHTS,
-            self._places[key],
-            tensor.nbytes,
-            tensor.dtype,
-            shape=tensor.shape,
-            name=tensor.name,
-            base_dir=self.folder,
-        )
-
-
-def _reads_weights(node: Any) -> bool:
-    return any(value is not None and (value.name or "").startswith("model.") for value in node.inputs)

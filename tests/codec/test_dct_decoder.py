@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s2search.codec.dct import DCT
+from s2search.codec.dct import BLOCK, DCT
 from s2search.codec.decoders.dct import DCTDecoder
 
 
@@ -11,7 +11,7 @@ from s2search.codec.decoders.dct import DCTDecoder
 @torch.no_grad()
 def test_chunks_are_decoded_as_the_codec_does(frames):
     codec = DCT().load(dtype=torch.float64)
-    decoder, cache = DCTDecoder(codec), None
+    decoder, cache = DCTDecoder(codec, BLOCK), None
     for chunk in range(3):
         generator = torch.Generator().manual_seed(chunk)
         latents_BCTYX = torch.randn(1, 16, frames, 2, 3, generator=generator, dtype=torch.float64)

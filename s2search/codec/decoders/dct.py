@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s2search.codec.dct import BLOCK
-
 
 class DCTDecoder(nn.Module):
     """Latents to video.
 
     Args:
         codec: The loaded codec; it is left as it was.
+        block: Colours, frames, rows and columns of a block.
     """
 
-    def __init__(self, codec: Any) -> None:
+    def __init__(self, codec: Any, block: tuple[int, int, int, int]) -> None:
         super().__init__()
+        self.colours, self.frames, self.side, _ = block
         basis_CP = codec.basis_CP
         self.mean, self.std = _fixed(codec.mean_C[:, None, None]), _fixed(codec.std_C[:, None, None])
         channels, pixels = basis_CP.shape
@@ -30,7 +30,7 @@ class DCTDecoder(nn.Module):
 
     def forward(self, latents_BCTYX: Tensor, *, begins: bool) -> tuple[Tensor, ...]:
         """Return video_BCTYX from -1 to 1; a stream begins with a still, of which one frame is left."""
-        colours, frames, side, _ = BLOCK
+        colours, frames, side = self.colours, self.frames, self.side
         x_TCYX = latents_BCTYX[0].transpose(0, 1) * self.std + self.mean
         split_TCtYX = torch.unflatten(torch.pixel_shuffle(self.cosines(x_TCYX), side), 1, (colours, frames))
         video_BCTYX = split_TCtYX.transpose(1, 2).flatten(0, 1).transpose(0, 1)[None]

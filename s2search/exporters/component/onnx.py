@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
 from s2search.exporters.graph import decompositions_of_attention
-from s2search.exporters.onnx import WEIGHTS, StoredWeights, write_graph
+from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, write_graph
 from s2search.mil.library import quiet_coremltools
 
 if TYPE_CHECKING:
