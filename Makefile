@@ -64,7 +64,7 @@ docs: .venv/installed  ## the pages as HTML; every warning, such as a broken lin
 notebooks: .venv/installed  ## execute them all, in place
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
-# Bytecode is left to the first import: compiling all of it takes a third of the time of a small installation.
+# Bytecode of the core is left to the first import: compiling it takes a third of the time of a small installation.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 $(BIN)/python:
@@ -76,6 +76,7 @@ $(BIN)/python:
 
 .venv/installed: $(BIN)/python pyproject.toml constraints.txt  ## everything
 	$(INSTALL) -e '.[dev]'
+	$(BIN)/python -m compileall -q -j 2 .venv/lib >/dev/null 2>&1 || true  # some libraries carry files for other Pythons
 	@touch $@
 
 clean:
