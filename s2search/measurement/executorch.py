@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
+from s2search.measurement.host import conditions, pinned, this_processor, why_no_cores
 from s2search.tables.row import ROLES, Role
 
 if TYPE_CHECKING:
@@ -61,16 +60,8 @@ class ExecuTorch(Profiler):
 
     @override
     def device(self) -> Device:
-        return Device(
-            device=f"{platform.system()} {platform.machine()}, {cores()} cores",
-            chip=chip(),
-            os=f"{platform.system()} {platform.release()}",
-            runtime="ExecuTorch XNNPACK",
-            runtime_version=version("executorch"),
-            threads=self.threads,
-            power_mode=governor(),
-            precision="float32",
-            compute_unit="cpu",
+        return this_processor(
+            runtime="ExecuTorch XNNPACK", version=version("executorch"), threads=self.threads, precision="float32"
         )
 
     @contextmanager

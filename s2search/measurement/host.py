@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from s2search.measurement.base import Device
+
 _SYSTEM = Path("/sys")
 
 
@@ -33,6 +35,21 @@ def why_no_cores(profiler: str, threads: int, *, pin: bool) -> str | None:
     if cores() < threads:
         return f"{threads} threads need as many cores, and there are {cores()}; use {profiler}[threads={cores()}]"
     return None
+
+
+def this_processor(*, runtime: str, version: str, threads: int, precision: str) -> Device:
+    """Return the facts of this machine's processor, with a runtime on it."""
+    return Device(
+        device=f"{platform.system()} {platform.machine()}, {cores()} cores",
+        chip=chip(),
+        os=f"{platform.system()} {platform.release()}",
+        runtime=runtime,
+        runtime_version=version,
+        threads=threads,
+        power_mode=governor(),
+        precision=precision,
+        compute_unit="cpu",
+    )
 
 
 def cores() -> int:

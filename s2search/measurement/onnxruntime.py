@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import platform
@@ -19,7 +20,7 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.measurement.host import chip, conditions, cores, governor, pinned, why_no_cores
+from s2search.measurement.host import conditions, pinned, this_processor, why_no_cores
 from s2search.tables.row import ROLES, Role
 
 if TYPE_CHECKING:
@@ -73,17 +74,22 @@ class OnnxRuntime(Profiler):
     def device(self) -> Device:
         import onnxruntime
 
-        gpu = self.provider == "cuda"
-        return Device(
-            device=f"{platform.system()} {platform.machine()}" + (" with one GPU" if gpu else f", {cores()} cores"),
-            chip=_gpu() if gpu else chip(),
-            os=f"{platform.system()} {platform.release()}",
-            runtime="ONNX Runtime CUDA" if gpu else "ONNX Runtime CPU",
-            runtime_version=str(onnxruntime.__version__),
-            threads=None if gpu else self.threads,
-            power_mode="not stated" if gpu else governor(),
+        here = this_processor(
+            runtime="ONNX Runtime CPU",
+            version=str(onnxruntime.__version__),
+            threads=self.threads,
             precision="float32",
-            compute_unit="gpu" if gpu else "cpu",
+        )
+        if self.provider == "cpu":
+            return here
+        return dataclasses.replace(
+            here,
+            device=f"{platform.system()} {platform.machine()} with one GPU",
+            chip=_gpu(),
+            runtime="ONNX Runtime CUDA",
+            threads=None,
+            power_mode="not stated",
+            compute_unit="gpu",
         )
 
     @contextmanager
