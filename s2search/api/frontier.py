@@ -62,7 +62,7 @@ def frontier(
     >>> import s2search
     >>> front = s2search.frontier("iphone-16-pro-max", budget="1.5GB")
     >>> len(front), front.at(latency="260ms").written
-    (29, 'SLSLSLS2LSLSLS2LSLSLS2LSLSLS')
+    (29, 'LSLSLS2LSLS2LSLS2LSLS2LSLS2L')
     """
     request = request_of(
         table,

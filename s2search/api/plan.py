@@ -15,6 +15,7 @@ from s2search.planner.infeasible import infeasible
 from s2search.planner.plan import Plan
 from s2search.score.base import Score
 from s2search.solver.base import Solver
+from s2search.solver.questions.tie_break import TieRule, check_tie_rule
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
 
@@ -37,6 +38,7 @@ def plan(
     max_changes: int | None = None,
     confidence: float | None = None,
     near: float | None = None,
+    tie: TieRule = "fastest",
     layout: str | None = None,
     explain: bool = False,
     solver: str | Solver = "dynamic",
@@ -65,6 +67,8 @@ def plan(
         max_changes: The most layers that may differ from `like`.
         confidence: Keep the latency budget with this probability.
         near: Also count layouts that score less by at most this.
+        tie: Which of the layouts that tie is shown: the `fastest` (of these one with high ends, most even), or the
+            fastest of those with the `fewest-switches`.
         layout: Price this layout, `L4S8L4S8L4`, instead of searching.
         explain: Also say why: swaps, prices, decisive rows.
         solver: How to search: a name, or the solver itself.
@@ -85,6 +89,9 @@ def plan(
         raise InputError(
             f"--near {near:g} needs a search, and --layout does not search", remedy="leave out one of them"
         )
+    if tie != "fastest" and layout is not None:
+        raise InputError(f"--tie {tie} chooses among layouts, and --layout gives one", remedy="leave out one of them")
+    check_tie_rule(tie)
     request = request_of(
         table,
         Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit),
@@ -105,7 +112,11 @@ def plan(
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
         with solver_of(solver) as chosen:
-            found = find(request, chosen, near=near) if choice_L is None else price_layout(request, choice_L, chosen)
+            found = (
+                find(request, chosen, near=near, tie=tie)
+                if choice_L is None
+                else price_layout(request, choice_L, chosen)
+            )
             return found.explain() if explain else found
     except InfeasibleError as error:
         error.fields["answer"] = error.__dict__["answer"] = infeasible(request, error)

@@ -12,6 +12,7 @@ from s2search.cli.examples import epilog
 from s2search.cli.options import FigureOption, check_outputs, say, say_json
 from s2search.cost import CommitPolicy
 from s2search.errors import InfeasibleError, InputError
+from s2search.solver.questions.tie_break import TieRule
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
 
@@ -66,6 +67,9 @@ def plan(
     near: Annotated[
         float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
     ] = None,
+    tie: Annotated[
+        TieRule, typer.Option(help="Which of the layouts that tie: the fastest, or the fastest with fewest switches.")
+    ] = "fastest",
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: swaps, prices, decisive rows.")] = False,
     solver: SolverOption = "dynamic",
@@ -102,6 +106,7 @@ def plan(
             max_changes=max_changes,
             confidence=confidence,
             near=near,
+            tie=tie,
             layout=layout,
             explain=explain,
             solver=solver,
