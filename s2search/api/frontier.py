@@ -18,7 +18,7 @@ def frontier(
     table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
-    depth: int = 28,
+    depth: int | None = None,
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
     score: PathText | Score = "published",
@@ -39,7 +39,7 @@ def frontier(
     Args:
         table: An installed latency table, a table's folder, or the table itself.
         scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
-        depth: Layers of the model.
+        depth: Layers of the model; by default those of the preset that the table was made for.
         group_size: Neighbouring layers that take the same block.
         candidates: Blocks to choose from.
         score: An installed score, a JSON file of scores, or the score itself.

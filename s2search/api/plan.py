@@ -5,7 +5,7 @@ from __future__ import annotations
 from s2search.api.question import GivenTables, Where, request_of
 from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of
 from s2search.block import Scenario
-from s2search.cost import CommitPolicy
+from s2search.cost import CommitPolicy, ToldPipeline
 from s2search.errors import InfeasibleError, InputError
 from s2search.latency.base import LatencyModel
 from s2search.planner.diff import Difference
@@ -24,12 +24,15 @@ def plan(
     table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
-    depth: int = 28,
+    depth: int | None = None,
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
     score: PathText | Score = "published",
     budget: Budgets = (),
     commit: CommitPolicy = "reuse_last",
+    steps: int | None = None,
+    text_ms: float | None = None,
+    decode_ms: float | None = None,
     count: Texts = (),
     first: str | None = None,
     last: str | None = None,
@@ -53,12 +56,15 @@ def plan(
         table: An installed latency table, by the first words of its name, a table's folder, or the table itself.
             Several, each with budgets of its own (`h100:16ms`, or the pair of both), ask for one layout for all.
         scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
-        depth: Layers of the model.
+        depth: Layers of the model; by default those of the preset that the table was made for.
         group_size: Neighbouring layers that take the same block.
         candidates: Blocks to choose from.
         score: An installed score, a JSON file of scores, or the score itself.
         budget: Limits: `260ms`, `1.1GB`, `10fps`.
         commit: Forward passes per chunk: the steps, or one more (`clean_pass`).
+        steps: Denoising passes of a chunk, where the table's card does not say, or says otherwise.
+        text_ms: Milliseconds of the text encoder per chunk, likewise.
+        decode_ms: Milliseconds of the decoder per chunk, likewise.
         count: Layers of a block: `ssa=16` or `ssa=10..14`.
         first: Blocks of the first layers: `lcha*2`.
         last: Blocks of the last layers.
@@ -108,6 +114,7 @@ def plan(
         like=like,
         max_changes=max_changes,
         confidence=confidence,
+        told=ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
     )
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
@@ -130,10 +137,13 @@ def price(
     scenario: Scenario = "stream",
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
-    depth: int = 28,
+    depth: int | None = None,
     score: PathText | Score = "published",
     budget: Budgets = (),
     commit: CommitPolicy = "reuse_last",
+    steps: int | None = None,
+    text_ms: float | None = None,
+    decode_ms: float | None = None,
     solver: str | Solver = "dynamic",
     latency_model: str | LatencyModel = "lookup",
     video: str | None = None,
@@ -157,6 +167,9 @@ def price(
         score=score,
         budget=budget,
         commit=commit,
+        steps=steps,
+        text_ms=text_ms,
+        decode_ms=decode_ms,
         layout=layout,
         solver=solver,
         latency_model=latency_model,

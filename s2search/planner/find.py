@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
 from s2search.planner.frontier import Frontier
+from s2search.planner.infeasible import in_frames_per_second
 from s2search.planner.plan import FewestSwitches, NearLayout, NearTies, Plan, TieBreak
 from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
@@ -150,10 +151,13 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
     """Return the best layout; where a confidence is asked for, also the best one without it."""
-    if request.confidence is None:
-        return solver.solve(request.problem), None
-    found = solve_with_confidence(request.problem, request.spread, request.confidence, solver)
-    return found.solution, found.plain
+    try:
+        if request.confidence is None:
+            return solver.solve(request.problem), None
+        found = solve_with_confidence(request.problem, request.spread, request.confidence, solver)
+        return found.solution, found.plain
+    except InfeasibleError as error:
+        raise in_frames_per_second(request, error) from error
 
 
 def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:

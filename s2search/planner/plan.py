@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from s2search.cost import CommitPolicy, format_us
+from s2search.cost import CommitPolicy, ToldPipeline, format_us
 from s2search.document import Document, read_json
 from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
@@ -108,13 +108,15 @@ class RateAnswer:
     """One chunk through the whole pipeline: its milliseconds and the pixel frames per second, per commit policy.
 
     A pass that rewrites the state counts as a whole forward pass, and committing to the state as nothing; what the
-    latter takes, where that was measured, is `LatencyAnswer.commit`.
+    latter takes, where that was measured, is `LatencyAnswer.commit`. `told` are the numbers of the pipeline that were
+    told with the question, not read from the table's card; null where all are the card's.
     """
 
     chunk_ms: dict[str, float]
     frames_per_second: dict[str, float]
     budget: float | None
     arithmetic: str | None
+    told: ToldPipeline | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +301,8 @@ class Plan(Document):
             for name in ("commit", "free_switches"):
                 if answer["latency_ms"].get(name) is None:
                     answer["latency_ms"].pop(name, None)
+            if answer["rate"] and answer["rate"].get("told") is None:
+                answer["rate"].pop("told", None)
         if content.get("fewest_switches") is None:
             content.pop("fewest_switches", None)
         for name in ("latency_model_options", "score_options", "solver_options"):

@@ -191,7 +191,7 @@ def _memory(target: Target, problem: Problem, choice_L: Sequence[int]) -> Memory
 
 
 def _rate(target: Target, forward_us: int) -> RateAnswer | None:
-    pipeline, rate = target.table.card.pipeline, target.rate
+    pipeline, rate = target.pipeline, target.rate
     if pipeline is None or target.scope.scenario != "stream":
         return None
     return RateAnswer(
@@ -199,6 +199,7 @@ def _rate(target: Target, forward_us: int) -> RateAnswer | None:
         frames_per_second={c: round(pipeline.frames_per_second(forward_us, c), 3) for c in COMMIT_POLICIES},
         budget=float(rate.amount) if rate else None,
         arithmetic=pipeline.arithmetic(rate.amount, target.commit) if rate else None,
+        told=target.told if target.told.statement else None,
     )
 
 

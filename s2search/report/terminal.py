@@ -172,7 +172,8 @@ def _rate(rate: RateAnswer, commit: CommitPolicy) -> str:
     line = f"{rates[commit]:.1f} fps with {commit}, a chunk in {rate.chunk_ms[commit]:.0f} ms"
     others = "; ".join(f"{fps:.1f} fps with {other}" for other, fps in rates.items() if other != commit)
     budget = f"\n{rate.budget:g}fps is {rate.arithmetic} per forward pass" if rate.budget else ""
-    return f"{line}; {others}{budget}"
+    told = f"\ntold, not in the table: {rate.told.statement}" if rate.told else ""
+    return f"{line}; {others}{budget}{told}"
 
 
 def _device(device: DeviceAnswer, plan: Plan) -> str:
