@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from s2search.errors import QuantityError
 
@@ -193,7 +193,7 @@ class ToldPipeline:
         2
         """
         told = {"steps": self.steps, "text_ms": self.text_ms, "decoder_ms": self.decode_ms}
-        given = {name: value for name, value in told.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
         if not given:
             return pipeline
         if pipeline is not None:
