@@ -6,11 +6,13 @@ exactly on its budget look infeasible.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from s2search.errors import QuantityError
 
@@ -144,6 +146,10 @@ class Pipeline:
         """Return the rate of finished pixel frames per second, given the time of one forward pass."""
         return 1e6 * self.chunk_frames / self.chunk_us(forward_us, commit)
 
+    def most_fps(self, forward_us: int, commit: CommitPolicy) -> float:
+        """Return the highest rate, in tenths of a frame per second, at which one forward pass may take so long."""
+        return math.floor(10 * Fraction(1_000_000 * self.chunk_frames, self.chunk_us(forward_us, commit))) / 10
+
     def forward_budget_us(self, rate_fps: Fraction, commit: CommitPolicy) -> int:
         """Return the microseconds that one forward pass may take at a rate, rounded down.
 
@@ -167,6 +173,52 @@ class Pipeline:
             f"({self.chunk_frames}/{float(rate_fps):g} s - {self.text_ms:g} ms - {self.decoder_ms:g} ms)"
             f" / {self.forwards(commit)} = {self.forward_budget_us(rate_fps, commit) / 1000:g} ms"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldPipeline:
+    """Numbers of a `Pipeline` that somebody told: they stand in for those of a table's card. None is not told."""
+
+    steps: int | None = None
+    text_ms: float | None = None
+    decode_ms: float | None = None
+
+    def over(self, pipeline: Pipeline | None, *, chunk_frames: int, table: str) -> Pipeline | None:
+        """Return a card's pipeline with what was told in place of its own; without a card's, all must be told.
+
+        Raises:
+            QuantityError: Some was told and some is not known, or a number is out of range.
+
+        >>> ToldPipeline(steps=2, text_ms=4, decode_ms=80).over(None, chunk_frames=12, table="mine").steps
+        2
+        """
+        told = {"steps": self.steps, "text_ms": self.text_ms, "decoder_ms": self.decode_ms}
+        given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+        if not given:
+            return pipeline
+        if pipeline is not None:
+            return dataclasses.replace(pipeline, **given)
+        options = {"steps": "--steps", "text_ms": "--text-ms", "decoder_ms": "--decode-ms"}
+        missing = [options[name] for name in told if name not in given]
+        if missing:
+            raise QuantityError(
+                f"the table {table!r} has no pipeline, and what is told lacks {' and '.join(missing)}",
+                remedy="tell all of --steps, --text-ms and --decode-ms",
+            )
+        return Pipeline(chunk_frames=chunk_frames, **given)
+
+    @property
+    def statement(self) -> str:
+        """What was told, for people; empty where nothing was."""
+        told = [
+            *([f"{self.steps} steps"] if self.steps is not None else []),
+            *([f"text {self.text_ms:g} ms"] if self.text_ms is not None else []),
+            *([f"decoder {self.decode_ms:g} ms"] if self.decode_ms is not None else []),
+        ]
+        return ", ".join(told)
+
+
+NOTHING_TOLD = ToldPipeline()
 
 
 def tightest(amounts: Iterable[int]) -> int | None:

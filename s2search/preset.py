@@ -20,14 +20,15 @@ from s2search.errors import InputError, UnknownNameError
 LATENT_CHANNELS = 16
 PATCH = (1, 2, 2)
 _PIXELS_PER_TOKEN = 16
+PIXEL_FRAMES = 4  # of a latent frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """The sizes of a model that do not depend on the video: channels, heads, depth, text and streaming window.
 
-    `layout` is the layers where no plan says otherwise, `L4S8L4S8L4`; by default 3 of 7 LCHA, as evenly as possible
-    (source: 12 LCHA and 16 SSA of 28, derived from S2DiT, tables 3 and A3).
+    `layout` is the layers where no plan says otherwise, `L4S8L4S8L4`; by default 3 of 7 LCHA, as evenly as possible,
+    first and last layer included (source: 12 LCHA and 16 SSA of 28, derived from S2DiT, tables 3 and A3).
 
     >>> Preset.named("s2dit-1.8b").shape("512x288", "stream").grid
     '3x18x32'

@@ -126,7 +126,7 @@ class Space:
 
         >>> space = Space.parse("lcha,ssa", depth=7)
         >>> space.write_layout(space.interleave([3, 4]))
-        'SLSLSLS'
+        'LS2LS2L'
         """
         groups_C = [count // self.group_size for count in counts_C]
         choice_G = interleave(groups_C, [block.stream for block in self.candidates], runs=runs)
@@ -156,27 +156,31 @@ def layout_labels(text: str) -> tuple[str, ...]:
 
 
 def interleave(counts_C: Sequence[int], stream_C: Sequence[int], *, runs: int | None = None) -> tuple[int, ...]:
-    """Return the most even order of given counts.
+    """Return the most even order of given counts that begins and ends in high resolution.
 
-    The n high-resolution groups of M stand at floor((i + 0.5) M / n). With fewer `runs`, neighbours among them are
-    joined into so many runs of nearly equal length, which stand by the same rule: fewer switches, a coarser sandwich.
-    Several candidates of one stream are mixed by the rule among themselves.
+    The low-resolution groups stand in as many `runs` as fit between high-resolution ones, or in so many; the runs of
+    either kind differ by one at most. A single high-resolution group is the last one. Several candidates of one stream
+    are mixed among themselves, each as evenly as possible.
+    Source: the interleaving is S2DiT's sandwich; the ends are ours, measured: docs/decisions/solver.md, "The fastest of
+    all that tie, with high ends".
 
     >>> interleave([3, 4], [0, 1]), interleave([3, 4], [0, 1], runs=1)
-    ((1, 0, 1, 0, 1, 0, 1), (1, 1, 0, 0, 0, 1, 1))
+    ((0, 1, 1, 0, 1, 1, 0), (0, 1, 1, 1, 1, 0, 0))
     """
     high = _mix({c: n for c, n in enumerate(counts_C) if stream_C[c] == Stream.HIGH})
     low = _mix({c: n for c, n in enumerate(counts_C) if stream_C[c] != Stream.HIGH})
-    runs = min(len(high), runs or len(high))
-    starts = _places(runs, runs + len(low))
-    order: list[int] = []
-    for m in range(runs + len(low)):
-        if m in starts:
-            i = starts.index(m)
-            order += high[len(high) * i // runs : len(high) * (i + 1) // runs]
-        else:
-            order.append(low.pop(0))
-    return tuple(order)
+    if not high or not low:
+        return tuple(high or low)
+    if len(high) == 1:
+        return (*low, *high)
+    runs = max(1, min(len(low), len(high) - 1, runs or len(low)))
+    order = [c for n in range(runs) for c in (*_part(high, n, runs + 1), *_part(low, n, runs))]
+    return (*order, *_part(high, runs, runs + 1))
+
+
+def _part(values: list[int], n: int, of: int) -> list[int]:
+    """Return the n-th of so many parts of nearly equal length."""
+    return values[len(values) * n // of : len(values) * (n + 1) // of]
 
 
 def _mix(counts: dict[int, int]) -> list[int]:

@@ -18,7 +18,7 @@ def frontier(
     table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
-    depth: int = 28,
+    depth: int | None = None,
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
     score: PathText | Score = "published",
@@ -39,7 +39,7 @@ def frontier(
     Args:
         table: An installed latency table, a table's folder, or the table itself.
         scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
-        depth: Layers of the model.
+        depth: Layers of the model; by default those of the preset that the table was made for.
         group_size: Neighbouring layers that take the same block.
         candidates: Blocks to choose from.
         score: An installed score, a JSON file of scores, or the score itself.
@@ -62,7 +62,7 @@ def frontier(
     >>> import s2search
     >>> front = s2search.frontier("iphone-16-pro-max", budget="1.5GB")
     >>> len(front), front.at(latency="260ms").written
-    (29, 'SLSLSLS2LSLSLS2LSLSLS2LSLSLS')
+    (29, 'LSLSLS2LSLS2LSLS2LSLS2LSLS2L')
     """
     request = request_of(
         table,

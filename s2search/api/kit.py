@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Blocks, PathText, Texts, blocks_of, preset_of, table_of, texts_of
+from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, preset_of, table_of, texts_of
 from s2search.block import Scenario
+from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.preset import Preset
@@ -94,11 +95,20 @@ def kit_build(
         )
 
 
-def kit_ingest(results: PathText, *, out: PathText = "latency_tables") -> Ingested:
-    """Check what a phone measured (results.jsonl, in the kit's folder), correct its drift, and write latency tables."""
+def kit_ingest(
+    results: PathText, *, out: PathText = "latency_tables", pipeline: PathText | Pipeline | None = None
+) -> Ingested:
+    """Check what a phone measured, correct its drift, and write latency tables.
+
+    Args:
+        results: results.jsonl, in the kit's folder.
+        out: Where tables go; one folder each.
+        pipeline: What runs once per chunk beside the transformer, for `fps` budgets: a JSON file of `chunk_frames`,
+            `steps`, `text_ms` and `decoder_ms`, or the pipeline itself.
+    """
     from s2search.kit.ingest import ingest
 
-    return ingest(results, out)
+    return ingest(results, out, pipeline=pipeline_of(pipeline))
 
 
 def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable]) -> ShotChoice | None:

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Blocks, PathText, Texts, blocks_of, plugin_of, preset_of, texts_of
+from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, plugin_of, preset_of, texts_of
 from s2search.block import Scenario
+from s2search.cost import Pipeline
 from s2search.preset import Preset
 from s2search.tables.row import Role
 from s2search.tables.table import LatencyTable
@@ -32,6 +33,7 @@ def measure(
     seed: int = 0,
     sustained: str | None = None,
     pairs: bool = False,
+    pipeline: PathText | Pipeline | None = None,
 ) -> LatencyTable:
     """Measure latency and memory of blocks on this machine, into a table with provenance.
 
@@ -50,6 +52,8 @@ def measure(
         seed: Seed of the order.
         sustained: Heat the device for so long, and keep the last third: `5m` or `300s`.
         pairs: Also time blocks in the context of each other.
+        pipeline: What runs once per chunk beside the transformer, for `fps` budgets: a JSON file of `chunk_frames`,
+            `steps`, `text_ms` and `decoder_ms`, or the pipeline itself.
 
     Raises:
         InputError: The profiler cannot run here, or the folder holds another campaign.
@@ -60,7 +64,7 @@ def measure(
     from s2search.measurement.samples import Protocol, parse_seconds
     from s2search.report.progress import progress_bar
 
-    sizes = preset_of(preset)
+    told, sizes = pipeline_of(pipeline), preset_of(preset)
     sizes = dataclasses.replace(
         sizes, chunk_frames=chunk or sizes.chunk_frames, window_chunks=window or sizes.window_chunks
     )
@@ -80,4 +84,4 @@ def measure(
     seconds = None if sustained is None else parse_seconds(sustained)
     protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
     with progress_bar("measuring") as progress:
-        return run(chosen, items, out, preset=sizes.name, protocol=protocol, progress=progress)
+        return run(chosen, items, out, preset=sizes.name, protocol=protocol, pipeline=told, progress=progress)

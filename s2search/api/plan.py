@@ -5,7 +5,7 @@ from __future__ import annotations
 from s2search.api.question import GivenTables, Where, request_of
 from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of
 from s2search.block import Scenario
-from s2search.cost import CommitPolicy
+from s2search.cost import CommitPolicy, ToldPipeline
 from s2search.errors import InfeasibleError, InputError
 from s2search.latency.base import LatencyModel
 from s2search.planner.diff import Difference
@@ -15,6 +15,7 @@ from s2search.planner.infeasible import infeasible
 from s2search.planner.plan import Plan
 from s2search.score.base import Score
 from s2search.solver.base import Solver
+from s2search.solver.questions.tie_break import TieRule, check_tie_rule
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
 
@@ -23,12 +24,15 @@ def plan(
     table: GivenTables = DEFAULT_TABLE,
     *,
     scenario: Scenario = "stream",
-    depth: int = 28,
+    depth: int | None = None,
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
     score: PathText | Score = "published",
     budget: Budgets = (),
     commit: CommitPolicy = "reuse_last",
+    steps: int | None = None,
+    text_ms: float | None = None,
+    decode_ms: float | None = None,
     count: Texts = (),
     first: str | None = None,
     last: str | None = None,
@@ -37,6 +41,7 @@ def plan(
     max_changes: int | None = None,
     confidence: float | None = None,
     near: float | None = None,
+    tie: TieRule = "fastest",
     layout: str | None = None,
     explain: bool = False,
     solver: str | Solver = "dynamic",
@@ -51,12 +56,15 @@ def plan(
         table: An installed latency table, by the first words of its name, a table's folder, or the table itself.
             Several, each with budgets of its own (`h100:16ms`, or the pair of both), ask for one layout for all.
         scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
-        depth: Layers of the model.
+        depth: Layers of the model; by default those of the preset that the table was made for.
         group_size: Neighbouring layers that take the same block.
         candidates: Blocks to choose from.
         score: An installed score, a JSON file of scores, or the score itself.
         budget: Limits: `260ms`, `1.1GB`, `10fps`.
         commit: Forward passes per chunk: the steps, or one more (`clean_pass`).
+        steps: Denoising passes of a chunk, where the table's card does not say, or says otherwise.
+        text_ms: Milliseconds of the text encoder per chunk, likewise.
+        decode_ms: Milliseconds of the decoder per chunk, likewise.
         count: Layers of a block: `ssa=16` or `ssa=10..14`.
         first: Blocks of the first layers: `lcha*2`.
         last: Blocks of the last layers.
@@ -65,6 +73,8 @@ def plan(
         max_changes: The most layers that may differ from `like`.
         confidence: Keep the latency budget with this probability.
         near: Also count layouts that score less by at most this.
+        tie: Which of the layouts that tie is shown: the `fastest` (of these one with high ends, most even), or the
+            fastest of those with the `fewest-switches`.
         layout: Price this layout, `L4S8L4S8L4`, instead of searching.
         explain: Also say why: swaps, prices, decisive rows.
         solver: How to search: a name, or the solver itself.
@@ -85,6 +95,9 @@ def plan(
         raise InputError(
             f"--near {near:g} needs a search, and --layout does not search", remedy="leave out one of them"
         )
+    if tie != "fastest" and layout is not None:
+        raise InputError(f"--tie {tie} chooses among layouts, and --layout gives one", remedy="leave out one of them")
+    check_tie_rule(tie)
     request = request_of(
         table,
         Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit),
@@ -101,11 +114,16 @@ def plan(
         like=like,
         max_changes=max_changes,
         confidence=confidence,
+        told=ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
     )
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
         with solver_of(solver) as chosen:
-            found = find(request, chosen, near=near) if choice_L is None else price_layout(request, choice_L, chosen)
+            found = (
+                find(request, chosen, near=near, tie=tie)
+                if choice_L is None
+                else price_layout(request, choice_L, chosen)
+            )
             return found.explain() if explain else found
     except InfeasibleError as error:
         error.fields["answer"] = error.__dict__["answer"] = infeasible(request, error)
@@ -119,10 +137,13 @@ def price(
     scenario: Scenario = "stream",
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
-    depth: int = 28,
+    depth: int | None = None,
     score: PathText | Score = "published",
     budget: Budgets = (),
     commit: CommitPolicy = "reuse_last",
+    steps: int | None = None,
+    text_ms: float | None = None,
+    decode_ms: float | None = None,
     solver: str | Solver = "dynamic",
     latency_model: str | LatencyModel = "lookup",
     video: str | None = None,
@@ -146,6 +167,9 @@ def price(
         score=score,
         budget=budget,
         commit=commit,
+        steps=steps,
+        text_ms=text_ms,
+        decode_ms=decode_ms,
         layout=layout,
         solver=solver,
         latency_model=latency_model,

@@ -22,16 +22,18 @@ from s2search.api.values import (
     texts_of,
 )
 from s2search.block import Scenario
-from s2search.cost import Budget, CommitPolicy
+from s2search.cost import NOTHING_TOLD, Budget, CommitPolicy, ToldPipeline
 from s2search.errors import InputError
 from s2search.latency.base import LatencyModel
 from s2search.planner.constraints import Constraints
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request, Target
-from s2search.preset import token_grid
+from s2search.preset import PRESETS, token_grid
 from s2search.score.base import Score
 from s2search.space import Space
 from s2search.tables.table import LatencyTable
+
+DEFAULT_DEPTH = 28
 
 #: A table, or a table with budgets of its own.
 GivenTable = PathText | LatencyTable | tuple[PathText | LatencyTable, Budgets]
@@ -54,7 +56,7 @@ def request_of(
     table: GivenTables,
     where: Where,
     *,
-    depth: int,
+    depth: int | None,
     group_size: int,
     candidates: Blocks,
     score: PathText | Score,
@@ -67,11 +69,13 @@ def request_of(
     like: PathText | Plan | None = None,
     max_changes: int | None = None,
     confidence: float | None = None,
+    told: ToldPipeline = NOTHING_TOLD,
 ) -> Request:
     """Read everything before anything is computed."""
-    space = Space(candidates=blocks_of(candidates), depth=depth, group_size=group_size)
-    near = plan_of(like)
-    device, *further = _targets(table, budgets_of(budget), where)
+    blocks, near = blocks_of(candidates), plan_of(like)
+    device, *further = _targets(table, budgets_of(budget), where, told)
+    layers = _depth_of(device.table) if depth is None else depth
+    space = Space(candidates=blocks, depth=layers, group_size=group_size)
     return Request(
         table=device.table,
         scope=device.scope,
@@ -80,6 +84,7 @@ def request_of(
         score=score_of(score),
         budgets=device.budgets,
         commit=device.commit,
+        told=told,
         constraints=Constraints.parse(
             space,
             counts=texts_of(count),
@@ -94,7 +99,13 @@ def request_of(
     )
 
 
-def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where) -> list[Target]:
+def _depth_of(table: LatencyTable) -> int:
+    """Return the depth of the preset that a table's card names; of one that is not installed nothing is known."""
+    preset = PRESETS.get(table.card.preset)
+    return DEFAULT_DEPTH if preset is None else preset.depth
+
+
+def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told: ToldPipeline) -> list[Target]:
     """Return the tables with their budgets; those that are common belong to the only table."""
     named = [_table_and_budgets(device) for device in _several(table)]
     if common and len(named) > 1:
@@ -113,7 +124,7 @@ def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where) -> li
             compute_unit=_offered(where.compute_unit, {row.compute_unit for row in found.rows}, first=not targets),
         )
         video = video or (scope.shape.height, scope.shape.width)
-        targets.append(Target(table=found, scope=scope, budgets=common + budgets, commit=where.commit))
+        targets.append(Target(table=found, scope=scope, budgets=common + budgets, commit=where.commit, told=told))
     return targets
 
 

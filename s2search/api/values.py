@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from s2search import registry
 from s2search.block import Block
-from s2search.cost import Budget
+from s2search.cost import Budget, Pipeline
+from s2search.document import read_json
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
@@ -68,6 +69,11 @@ def plan_of(given: PathText | Plan | None) -> Plan | None:
 def preset_of(given: str | Preset) -> Preset:
     """Return the sizes of a model: themselves, installed ones, or those of a TOML file."""
     return given if isinstance(given, Preset) else Preset.named(given)
+
+
+def pipeline_of(given: PathText | Pipeline | None) -> Pipeline | None:
+    """Return a pipeline, read from a JSON file with its fields."""
+    return given if given is None or isinstance(given, Pipeline) else read_json(given, Pipeline, what="pipeline")
 
 
 def score_of(given: PathText | Score) -> Score:

@@ -32,7 +32,7 @@ def frontier(
     out: Annotated[Path, typer.Option(help="Write the front as CSV.")],
     table: Annotated[str, typer.Option(help="Installed latency table, or a table's folder.")] = DEFAULT_TABLE,
     scenario: ScenarioOption = "stream",
-    depth: DepthOption = 28,
+    depth: DepthOption = None,
     group_size: GroupOption = 1,
     candidates: CandidatesOption = DEFAULT_CANDIDATES,
     score: ScoreOption = "published",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from s2search.cli.examples import epilog
-from s2search.cli.options import PrecisionName, ScenarioName, UnitsName, say
+from s2search.cli.options import PipelineOption, PrecisionName, ScenarioName, UnitsName, say
 from s2search.exporters.coreml.form import Layout, StateKeeper
 
 kit_app = typer.Typer(
@@ -84,10 +84,11 @@ def kit_build(
 def kit_ingest(
     results: Annotated[Path, typer.Argument(help="results.jsonl, in the kit's folder as it came back.")],
     out: Annotated[Path, typer.Option(help="Where tables go; one folder each.")] = Path("latency_tables"),
+    pipeline: PipelineOption = None,
 ) -> int:
     """Check what a phone measured, correct its drift, and write latency tables."""
     from s2search.api.kit import kit_ingest as run
     from s2search.report.kit import ingested_text
 
-    say(ingested_text(run(results, out=out)))
+    say(ingested_text(run(results, out=out, pipeline=pipeline)))
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import RoleName, ScenarioName, say
+from s2search.cli.options import PipelineOption, RoleName, ScenarioName, say
 
 
 def measure(
@@ -31,6 +31,7 @@ def measure(
         str | None, typer.Option(help="Load the device for this long, and keep only the last third: 5m or 300s.")
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Also time blocks in the context of each other.")] = False,
+    pipeline: PipelineOption = None,
 ) -> int:
     """Measure latency and memory of blocks on this machine, into a table with provenance."""
     from s2search.api.measure import measure as run
@@ -51,6 +52,7 @@ def measure(
         seed=seed,
         sustained=sustained,
         pairs=pairs,
+        pipeline=pipeline,
     )
     say(table_text(table))
     return 0

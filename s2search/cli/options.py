@@ -53,6 +53,10 @@ PresetOption = Annotated[str | None, typer.Option(help="Model size, or a TOML fi
 PlanOption = Annotated[Path | None, typer.Option(help="Realize this plan (JSON) at the preset's sizes.")]
 LayoutOption = Annotated[str | None, typer.Option(help="Realize this layout: L4S4.")]
 VideoOption = Annotated[str, typer.Option(help="Video size, WIDTHxHEIGHT.")]
+PipelineOption = Annotated[
+    Path | None,
+    typer.Option(help="Pipeline for fps budgets: a JSON file of chunk_frames, steps, text_ms, decoder_ms."),
+]
 FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
 
 

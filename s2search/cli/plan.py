@@ -12,17 +12,21 @@ from s2search.cli.examples import epilog
 from s2search.cli.options import FigureOption, check_outputs, say, say_json
 from s2search.cost import CommitPolicy
 from s2search.errors import InfeasibleError, InputError
+from s2search.solver.questions.tie_break import TieRule
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
 
 plan_app = typer.Typer(epilog=epilog("plan"))
 
 ScenarioOption = Annotated[Scenario, typer.Option(help="stream: a chunk with its window. clip: bidirectional.")]
-DepthOption = Annotated[int, typer.Option(help="Layers of the model.")]
+DepthOption = Annotated[int | None, typer.Option(help="Layers of the model; by default the table's preset's.")]
 GroupOption = Annotated[int, typer.Option(help="Neighbouring layers that take the same block.")]
 CandidatesOption = Annotated[str, typer.Option(help="Blocks to choose from, such as lcha,lcha[gate=false],ssa.")]
 ScoreOption = Annotated[str, typer.Option(help="Installed score, or a JSON file of scores.")]
 CommitOption = Annotated[CommitPolicy, typer.Option(help="Forward passes per chunk: steps, or steps + 1 (clean_pass).")]
+StepsOption = Annotated[int | None, typer.Option(help="Denoising passes of a chunk, if the table does not say.")]
+TextOption = Annotated[float | None, typer.Option(help="Text encoder per chunk in ms, if the table does not say.")]
+DecodeOption = Annotated[float | None, typer.Option(help="Decoder per chunk in ms, if the table does not say.")]
 SizeOption = Annotated[str | None, typer.Option(help="Video size, where the table holds several: 512x288.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="Precision, where the table holds several.")]
 UnitOption = Annotated[str | None, typer.Option(help="Compute unit, where the table holds several.")]
@@ -46,12 +50,15 @@ def plan(
         ),
     ] = None,
     scenario: ScenarioOption = "stream",
-    depth: DepthOption = 28,
+    depth: DepthOption = None,
     group_size: GroupOption = 1,
     candidates: CandidatesOption = DEFAULT_CANDIDATES,
     score: ScoreOption = "published",
     budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
     commit: CommitOption = "reuse_last",
+    steps: StepsOption = None,
+    text_ms: TextOption = None,
+    decode_ms: DecodeOption = None,
     count: CountOption = None,
     first: FirstOption = None,
     last: LastOption = None,
@@ -66,6 +73,9 @@ def plan(
     near: Annotated[
         float | None, typer.Option(help="Also count layouts that score less by at most this: 0.001.")
     ] = None,
+    tie: Annotated[
+        TieRule, typer.Option(help="Which of the layouts that tie: the fastest, or the fastest with fewest switches.")
+    ] = "fastest",
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: swaps, prices, decisive rows.")] = False,
     solver: SolverOption = "dynamic",
@@ -94,6 +104,9 @@ def plan(
             score=score,
             budget=budget or (),
             commit=commit,
+            steps=steps,
+            text_ms=text_ms,
+            decode_ms=decode_ms,
             count=count or (),
             first=first,
             last=last,
@@ -102,6 +115,7 @@ def plan(
             max_changes=max_changes,
             confidence=confidence,
             near=near,
+            tie=tie,
             layout=layout,
             explain=explain,
             solver=solver,

@@ -8,6 +8,7 @@ and left out. Reading the same file again gives the same tables, to the byte.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest, read_manifest
 from s2search.kit.results import FailedLine, Results, SampleLine
@@ -45,12 +47,13 @@ class Ingested:
     marks: tuple[str, ...]
 
 
-def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingested:
+def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str], *, pipeline: Pipeline | None = None) -> Ingested:
     """Make latency tables of a kit's results.
 
     Args:
         path: results.jsonl, beside the kit's manifest.json.
         out: The folder of tables; each becomes a folder in it.
+        pipeline: What runs once per chunk beside the transformer, for the cards.
 
     Raises:
         InputError: A line is no result, the campaign is not finished, or nothing could be measured.
@@ -63,7 +66,11 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Ingeste
     runs, broken = [cold], _broken_load(manifest, results)
     if manifest.protocol.sustained_s is not None and not broken:
         runs.append(_sustained(manifest, results, cold))
-    tables = tuple(table for run in runs for table in tables_of(manifest, results, run))
+    tables = tuple(
+        dataclasses.replace(table, card=table.card.with_pipeline(pipeline))
+        for run in runs
+        for table in tables_of(manifest, results, run)
+    )
     folders = tuple(Path(out) / table.name for table in tables)
     for table, folder in zip(tables, folders, strict=True):
         _save(table, folder)

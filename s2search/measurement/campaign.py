@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Profiler
 from s2search.measurement.interleaved import Clock, Progress, take_samples, utc_now
@@ -33,6 +34,7 @@ def measure(
     *,
     preset: str,
     protocol: Protocol | None = None,
+    pipeline: Pipeline | None = None,
     progress: Progress = lambda done, total, label: None,
     clock: Clock = utc_now,
 ) -> LatencyTable:
@@ -45,6 +47,7 @@ def measure(
             configuration, that one is finished.
         preset: The model's name, for the card.
         protocol: Rounds, seed and so on.
+        pipeline: What runs once per chunk beside the transformer, for the card.
         progress: Called before every preparation and every sample, and at the end.
         clock: The time of day.
 
@@ -69,6 +72,7 @@ def measure(
             clock=clock,
         )
         table = tabulate(folder.resolve().name, profiler, campaign, items, journal)
+        table = dataclasses.replace(table, card=table.card.with_pipeline(pipeline))
         _save(table, folder)
     return table
 

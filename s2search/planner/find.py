@@ -8,27 +8,28 @@ from collections.abc import Sequence
 
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
 from s2search.planner.frontier import Frontier
-from s2search.planner.plan import NearLayout, NearTies, Plan, TieBreak
+from s2search.planner.infeasible import in_frames_per_second
+from s2search.planner.plan import FewestSwitches, NearLayout, NearTies, Plan, TieBreak
 from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
 from s2search.planner.write import write_plan
 from s2search.solver.base import Solution, Solver
 from s2search.solver.frontier import latency_front
-from s2search.solver.problem import FIXED_POINT
+from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.problem_checks import LARGEST_SUM
 from s2search.solver.questions.binding import scores_without_budgets
 from s2search.solver.questions.confidence import solve_with_confidence
-from s2search.solver.questions.tie_break import canonical, interleaved, nearest
+from s2search.solver.questions.tie_break import TieRule, even_order, preferred
 from s2search.solver.questions.ties import Ties, find_ties
 
 _SHOWN_TIES = 3
 
 
-def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan:
+def find(request: Request, solver: Solver, *, near: float | None = None, tie: TieRule = "fastest") -> Plan:
     """Return the best layout within the budgets.
 
-    Of equally good ones it is the most evenly interleaved sandwich that fits; near a given layout, one that changes the
-    fewest layers; see `tie_break`. With `near`, layouts that score at most so much less are counted as well.
+    Of equally good ones it is the one that `tie_break` prefers; where that has more changes of stream than need be, the
+    plan names the one that has the fewest. With `near`, layouts that score at most so much less are counted as well.
 
     Raises:
         InputError: `near` is negative or not finite, or the request asks for a confidence as well.
@@ -39,7 +40,8 @@ def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan
     found, plain = _search(request, solver)
     countable = found.optimal and request.confidence is None  # a confident plan's condition is no sum
     ties = _ties(request, found) if countable else None
-    solution, tie_break = _shown(request, found, solver, tied=ties is not None and ties.count > 1)
+    alone = ties is not None and ties.exact and ties.count == 1
+    solution, tie_break = (found, None) if alone else _shown(request, found, solver, tie)
     without = scores_without_budgets(problem, solver) if problem.devices and countable else ()
     plan = write_plan(
         request,
@@ -50,6 +52,9 @@ def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan
         plain=plain,
         scores_without=without,
     )
+    plan = dataclasses.replace(plan, tie_break=tie_break)
+    if tie_break is not None and tie == "fastest":
+        plan = dataclasses.replace(plan, fewest_switches=_fewest_switches(request, solution, solver, plan.switches))
     if ties is None:
         return plan.answering(request, solver)
     others = [layout for layout in ties.examples if layout != solution.choice_L][:_SHOWN_TIES]
@@ -57,7 +62,6 @@ def find(request: Request, solver: Solver, *, near: float | None = None) -> Plan
         plan,
         ties_exact=ties.exact,
         tied_layouts=tuple(map(request.space.write_layout, others)),
-        tie_break=tie_break,
         near_ties=None if near is None else _near_ties(request, found, near),
     )
     return told.answering(request, solver)
@@ -96,19 +100,41 @@ def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
     return NearTies(gap=near, count=ties.count, exact=ties.exact, layouts=layouts)
 
 
-def _shown(request: Request, found: Solution, solver: Solver, *, tied: bool) -> tuple[Solution, TieBreak | None]:
-    """Return which of the layouts that tie is shown, and by what rule; None for the one that was found."""
+def _shown(request: Request, found: Solution, solver: Solver, tie: TieRule) -> tuple[Solution, TieBreak | None]:
+    """Return which of the layouts that tie is shown, and by what rule; None for one of which nothing is proven."""
     problem, space = request.problem, request.space
+    if not found.optimal:
+        return even_order(found, problem, space, request.admits), None
+    if request.confidence is None:
+        shown = preferred(found, problem, space, rule=tie)
+    else:
+        shown = preferred(
+            found,
+            problem,
+            space,
+            rule=tie,
+            keeps=request.admits,
+            search=lambda narrower: _confident(request, narrower, solver),
+        )
     if problem.max_changes is not None:
-        if request.confidence is not None:
-            return found, None
-        near = nearest(found, problem, solver)
-        return canonical(near, problem, space) if tied else near, "fewest changes"
-    first = canonical(found, problem, space) if tied else found
-    even = interleaved(first, problem, space, latency_us=problem.latency_budget_us, admits=request.admits)
-    if even is not first:
-        return even, "most even"
-    return first, "first by name" if first is not found else None
+        return shown, "fewest changes"
+    return shown, "fewest switches" if tie == "fewest-switches" else "fastest"
+
+
+def _confident(request: Request, problem: Problem, solver: Solver) -> Solution:
+    assert request.confidence is not None
+    return solve_with_confidence(problem, request.spread, request.confidence, solver).solution
+
+
+def _fewest_switches(request: Request, shown: Solution, solver: Solver, switches: int) -> FewestSwitches | None:
+    """Return the layout that ties and changes the stream least often, None where the one that is shown does."""
+    if not switches:
+        return None
+    calm, _ = _shown(request, shown, solver, "fewest-switches")
+    plan = write_plan(request, calm.choice_L, calm, solver=solver, ties=None)
+    if plan.switches == switches:
+        return None
+    return FewestSwitches(written=plan.written, switches=plan.switches, latency_ms=plan.latency_ms.predicted)
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
@@ -125,10 +151,13 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
     """Return the best layout; where a confidence is asked for, also the best one without it."""
-    if request.confidence is None:
-        return solver.solve(request.problem), None
-    found = solve_with_confidence(request.problem, request.spread, request.confidence, solver)
-    return found.solution, found.plain
+    try:
+        if request.confidence is None:
+            return solver.solve(request.problem), None
+        found = solve_with_confidence(request.problem, request.spread, request.confidence, solver)
+        return found.solution, found.plain
+    except InfeasibleError as error:
+        raise in_frames_per_second(request, error) from error
 
 
 def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
@@ -146,9 +175,13 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
                 f"the front goes over all latencies, so {budget.text} cannot limit it",
                 remedy="give a memory budget such as 1.1GB, or use plan",
             )
-    found = latency_front(request.problem, solver, points=points)
-    even = [interleaved(solution, request.problem, request.space, latency_us=solution.latency_us) for solution in found]
-    plans = [write_plan(request, solution.choice_L, solution, solver=solver, ties=None) for solution in even]
+    problem = request.problem
+    found = latency_front(problem, solver, points=points)
+    shown = [
+        preferred(solution, _within(problem, solution), request.space) if solution.optimal else solution
+        for solution in found
+    ]
+    plans = [write_plan(request, solution.choice_L, solution, solver=solver, ties=None) for solution in shown]
     references = {
         name: write_plan(request, choice_L, found[-1], solver=solver, ties=None)
         for name, choice_L in reference_layouts(request.space).items()
@@ -157,3 +190,8 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
         plans=tuple(plan.answering(request, solver) for plan in plans),
         references={name: plan.answering(request, solver) for name, plan in references.items()},
     )
+
+
+def _within(problem: Problem, solution: Solution) -> Problem:
+    """Return the search for what takes no longer than a point of the front."""
+    return dataclasses.replace(problem, latency_budget_us=solution.latency_us)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +42,8 @@ class NearestAnswer:
 class Infeasible(Document):
     """Why no layout fits: the line for people, the limits, the least of any layout, and the nearest one.
 
-    `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses.
+    `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses. `most_fps` is the
+    highest rate that would do if all other limits stayed; null where no rate was asked for, or none would do.
     """
 
     schema: Literal["s2search.infeasible/1"] = "s2search.infeasible/1"
@@ -50,13 +53,48 @@ class Infeasible(Document):
     least_latency_us: int | None
     least_memory_bytes: int | None
     nearest: NearestAnswer | None
+    most_fps: float | None = None
+
+
+def in_frames_per_second(request: Request, error: InfeasibleError) -> InfeasibleError:
+    """Return the same error, speaking of the rate where a rate is what the latency budget comes from.
+
+    Its field `most_fps` is the highest rate, rounded down to a tenth, that some layout reaches if all else stays.
+    """
+    would_do = _would_do(error)
+    for number, target in enumerate(request.targets):
+        name = f"latency of {target.table.name}" if number else "latency"
+        if target.rate is None or target.pipeline is None or target.latency_budget_us != target.rate_us:
+            continue
+        if name not in would_do:
+            continue
+        most = target.pipeline.most_fps(math.ceil(would_do[name]), target.commit)
+        on = f" on {target.table.name}" if request.further else ""
+        return InfeasibleError(
+            f"no layout reaches {target.rate.text}{on} with {target.commit}: at most {most:g} fps; {error.problem}",
+            allowed=error.allowed,
+            remedy=f"ask for {most:g}fps" + _other_ways(error.remedy, name),
+            **error.fields | {"most_fps": most},
+        )
+    return error
+
+
+def _other_ways(remedy: str, name: str) -> str:
+    """Return what else may be raised, but for the latency budget, which is the rate's."""
+    others = re.sub(rf"the {re.escape(name)} budget to [^,]*(, or )?", "", remedy)
+    return "" if others.strip() in ("", "raise") else f", or {others.removesuffix(', or ')}"
+
+
+def _would_do(error: InfeasibleError) -> dict[str, int]:
+    if "least_quantile_us" in error.fields:
+        return {"latency": error.fields["least_quantile_us"]}
+    found: dict[str, int] = error.fields.get("relaxations", {})
+    return found
 
 
 def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
     """Return what a solver's error says of a request."""
-    would_do = error.fields.get("relaxations", {})
-    if "least_quantile_us" in error.fields:
-        would_do = {"latency": error.fields["least_quantile_us"]}
+    would_do = _would_do(error)
     units: dict[str, _Unit] = {"us": "us", "bytes": "bytes"}
     return Infeasible(
         message=str(error),
@@ -74,6 +112,7 @@ def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
         least_latency_us=error.fields.get("least_latency_us"),
         least_memory_bytes=error.fields.get("least_memory_bytes"),
         nearest=_nearest(request, error.fields.get("nearest_L")),
+        most_fps=error.fields.get("most_fps"),
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from s2search.cost import CommitPolicy, format_us
+from s2search.cost import CommitPolicy, ToldPipeline, format_us
 from s2search.document import Document, read_json
 from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from s2search.solver.base import Solver
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
-#: Which of the layouts that tie is shown.
-TieBreak = Literal["most even", "fewest changes", "first by name"]
+#: By which rule one of the layouts that tie is shown; plans from before 2026-11-29 have "most even", "first by name".
+TieBreak = Literal["fastest", "fewest switches", "fewest changes", "most even", "first by name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,8 @@ class LatencyAnswer:
 
     `predicted` is the sum of the blocks' own latencies, `switches` and `fixed`. `commit` is beside it: the sum of what
     the layers take to commit one chunk to their states; null where the table does not say so of each of them. No
-    budget and no rate counts it.
+    budget and no rate counts it. `free_switches` is null but where the table prices the layout's switches at 0: it says
+    so, and which price of one would break the budget.
     """
 
     predicted: float
@@ -54,6 +55,7 @@ class LatencyAnswer:
     switches: float
     fixed: float
     commit: float | None = None
+    free_switches: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +108,15 @@ class RateAnswer:
     """One chunk through the whole pipeline: its milliseconds and the pixel frames per second, per commit policy.
 
     A pass that rewrites the state counts as a whole forward pass, and committing to the state as nothing; what the
-    latter takes, where that was measured, is `LatencyAnswer.commit`.
+    latter takes, where that was measured, is `LatencyAnswer.commit`. `told` are the numbers of the pipeline that were
+    told with the question, not read from the table's card; null where all are the card's.
     """
 
     chunk_ms: dict[str, float]
     frames_per_second: dict[str, float]
     budget: float | None
     arithmetic: str | None
+    told: ToldPipeline | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +159,15 @@ class NearTies:
     count: int
     exact: bool
     layouts: tuple[NearLayout, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewestSwitches:
+    """The layout that ties with the plan's and changes the stream least often: in short, its changes, its latency."""
+
+    written: str
+    switches: int
+    latency_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +216,11 @@ class Plan(Document):
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
     with the same score within the budgets, that of the plan included; null where they were not counted, and a lower
     bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown, null
-    where it is the one that the solver found. `near_ties` is null where none were asked for. `upper_bound` is a proven
-    limit on the score of any layout within the budgets; null where no layout is. `fits` is false only for a
-    hand-written layout. `devices` is empty where there is one table; else it lists all of them, and the first is the
-    one that `blocks`, `latency_ms`, `memory_bytes` and `rate` speak of.
+    where it is the one that the solver found; `fewest_switches` is null where no layout that ties has fewer than it.
+    `near_ties` is null where none were asked for. `upper_bound` is a proven limit on the score of any layout within the
+    budgets; null where no layout is. `fits` is false only for a hand-written layout. `devices` is empty where there is
+    one table; else it lists all of them, and the first is the one that `blocks`, `latency_ms`, `memory_bytes` and
+    `rate` speak of.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA
@@ -233,6 +247,7 @@ class Plan(Document):
     ties_exact: bool = True
     tied_layouts: tuple[str, ...] = ()
     tie_break: TieBreak | None = None
+    fewest_switches: FewestSwitches | None = None
     near_ties: NearTies | None = None
     provenance: Origin
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
@@ -283,8 +298,13 @@ class Plan(Document):
         content = msgspec.to_builtins(self)
         # A plan without what was added later keeps the digest from before: models in the field refer to it.
         for answer in (content, *content.get("devices", ())):
-            if answer["latency_ms"].get("commit") is None:
-                answer["latency_ms"].pop("commit", None)
+            for name in ("commit", "free_switches"):
+                if answer["latency_ms"].get(name) is None:
+                    answer["latency_ms"].pop(name, None)
+            if answer["rate"] and answer["rate"].get("told") is None:
+                answer["rate"].pop("told", None)
+        if content.get("fewest_switches") is None:
+            content.pop("fewest_switches", None)
         for name in ("latency_model_options", "score_options", "solver_options"):
             if not content["provenance"].get(name):
                 content["provenance"].pop(name, None)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from s2search.cost import Budget, CommitPolicy, tightest
-from s2search.errors import InputError, TableError
+from s2search.cost import NOTHING_TOLD, Budget, CommitPolicy, Pipeline, ToldPipeline, tightest
+from s2search.errors import InputError, QuantityError, TableError
 from s2search.latency.base import LatencyModel
 from s2search.planner.constraints import Constraints
 from s2search.planner.evidence import Evidence
+from s2search.preset import PIXEL_FRAMES
 from s2search.score.base import Score
 from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem
 from s2search.solver.spread import Spread, check_confidence
@@ -24,7 +25,8 @@ from s2search.tables.table import LatencyTable, Scope
 class Target:
     """A device that the layout is to run on: its table, the rows that count, and what may be spent there.
 
-    `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes.
+    `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes. `told` stands in for what the
+    table's card says, or does not say, of the pipeline.
 
     Raises:
         InputError: Two budgets of one kind, or an `fps` budget on a table without a pipeline part.
@@ -34,6 +36,7 @@ class Target:
     scope: Scope
     budgets: tuple[Budget, ...] = ()
     commit: CommitPolicy = "reuse_last"
+    told: ToldPipeline = NOTHING_TOLD
 
     def __post_init__(self) -> None:
         for kind, count in Counter(budget.kind for budget in self.budgets).items():
@@ -45,11 +48,16 @@ class Target:
                 f"{self.rate.text} is a rate of streaming, and the scenario is {self.scope.scenario!r}",
                 remedy="use --scenario stream, or give a latency budget such as 535ms",
             )
-        if self.rate and self.table.card.pipeline is None:
+        if self.told.statement and self.scope.scenario != "stream":
+            raise InputError(
+                f"{self.told.statement} is told, and the scenario is {self.scope.scenario!r}, which has no rate",
+                remedy="use --scenario stream, or leave it out",
+            )
+        if self.rate and self.pipeline is None:
             raise TableError(
                 f"the table {self.table.name!r} has no pipeline part (text encoder, decoder, steps), "
                 f"so {self.rate.text} says nothing about one forward pass",
-                remedy="give a latency budget such as 260ms, or add the pipeline to the table's card",
+                remedy="tell it with --steps, --text-ms and --decode-ms, or give a latency budget such as 260ms",
             )
 
     @property
@@ -57,13 +65,27 @@ class Target:
         """The `fps` budget, if there is one."""
         return next((budget for budget in self.budgets if budget.kind == "rate"), None)
 
+    @cached_property
+    def pipeline(self) -> Pipeline | None:
+        """What runs once per chunk beside the transformer: the card's, with what was told in its place."""
+        frames = PIXEL_FRAMES * self.scope.shape.frames
+        return self.told.over(self.table.card.pipeline, chunk_frames=frames, table=self.table.name)
+
+    @property
+    def rate_us(self) -> int | None:
+        """What the rate leaves for one forward pass, microseconds, 0 where it leaves nothing; None without one."""
+        if self.rate is None or self.pipeline is None:
+            return None
+        try:
+            return self.pipeline.forward_budget_us(self.rate.amount, self.commit)
+        except QuantityError:
+            return 0
+
     @property
     def latency_budget_us(self) -> int | None:
         """The tighter of the latency budget and what the rate leaves for one forward pass; None without either."""
         limits = [int(budget.amount) for budget in self.budgets if budget.kind == "latency"]
-        if self.rate and self.table.card.pipeline:
-            limits.append(self.table.card.pipeline.forward_budget_us(self.rate.amount, self.commit))
-        return tightest(limits)
+        return tightest([*limits, *([] if self.rate_us is None else [self.rate_us])])
 
     @property
     def memory_budget_bytes(self) -> int | None:
@@ -101,6 +123,7 @@ class Request:
     score: Score
     budgets: tuple[Budget, ...] = ()
     commit: CommitPolicy = "reuse_last"
+    told: ToldPipeline = NOTHING_TOLD
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
     further: tuple[Target, ...] = ()
     confidence: float | None = None
@@ -130,7 +153,7 @@ class Request:
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """All devices, the first one first."""
-        first = Target(table=self.table, scope=self.scope, budgets=self.budgets, commit=self.commit)
+        first = Target(table=self.table, scope=self.scope, budgets=self.budgets, commit=self.commit, told=self.told)
         return (first, *self.further)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from s2search.block import Stream
 from s2search.cost import COMMIT_POLICIES
@@ -26,6 +27,7 @@ from s2search.solver.problem import Problem
 from s2search.space import Space
 
 _TWO_SIDED_95 = 1.96
+_ROUND_US = [digit * 10**power for power in range(2, 16) for digit in (1, 2, 5)]  # from 0.1 ms
 
 
 def write_plan(
@@ -129,16 +131,33 @@ def _latency(
     budget_us, predicted_us = target.latency_budget_us, problem.price(choice_L).latency_us
     blocks_us = int(sum(problem.latency_us_LC[layer, c] for layer, c in enumerate(choice_L)))
     std_us = evidence.latency_std_us(problem, choice_L)
+    switches_us = predicted_us - blocks_us - problem.fixed_us
     return LatencyAnswer(
         predicted=predicted_us / 1000,
         low=None if std_us is None else round(max(predicted_us - _TWO_SIDED_95 * std_us, 0) / 1000, 3),
         high=None if std_us is None else round((predicted_us + _TWO_SIDED_95 * std_us) / 1000, 3),
         budget=None if budget_us is None else budget_us / 1000,
         slack=None if budget_us is None else (budget_us - predicted_us) / 1000,
-        switches=(predicted_us - blocks_us - problem.fixed_us) / 1000,
+        switches=switches_us / 1000,
         fixed=problem.fixed_us / 1000,
         commit=None if commit_us is None else commit_us / 1000,
+        free_switches=None
+        if switches_us
+        else _free_switches(problem, choice_L, None if budget_us is None else budget_us - predicted_us),
     )
+
+
+def _free_switches(problem: Problem, choice_L: Sequence[int], slack_us: int | None) -> str | None:
+    """Say that switches are priced at 0, and the least round price of one that would break the budget."""
+    streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
+    if not (switches := sum(before != after for before, after in pairwise(streams))):
+        return None
+    said = f"{switches} switches, which this table prices at 0"
+    if slack_us is None:
+        return f"{said}; at 0.1 ms each they would take {switches * 100 / 1000:g} ms"
+    price_us = next(us for us in _ROUND_US if switches * us > slack_us)
+    over_ms = (switches * price_us - slack_us) / 1000
+    return f"{said}; at {price_us / 1000:g} ms each this layout would be {over_ms:.3g} ms over"
 
 
 def _confidence(request: Request, choice_L: Sequence[int], plain: Solution | None) -> ConfidenceAnswer | None:
@@ -172,7 +191,7 @@ def _memory(target: Target, problem: Problem, choice_L: Sequence[int]) -> Memory
 
 
 def _rate(target: Target, forward_us: int) -> RateAnswer | None:
-    pipeline, rate = target.table.card.pipeline, target.rate
+    pipeline, rate = target.pipeline, target.rate
     if pipeline is None or target.scope.scenario != "stream":
         return None
     return RateAnswer(
@@ -180,6 +199,7 @@ def _rate(target: Target, forward_us: int) -> RateAnswer | None:
         frames_per_second={c: round(pipeline.frames_per_second(forward_us, c), 3) for c in COMMIT_POLICIES},
         budget=float(rate.amount) if rate else None,
         arithmetic=pipeline.arithmetic(rate.amount, target.commit) if rate else None,
+        told=target.told if target.told.statement else None,
     )
 
 

@@ -39,7 +39,13 @@ def front_text(plans: Sequence[Plan]) -> RenderableType:
     for plan in plans:
         latency, memory = format_us(1000 * plan.latency_ms.predicted), format_bytes(plan.memory_bytes.predicted)
         table.add_row(latency, memory, f"{plan.score:.6f}", *(str(count) for count in plan.counts.values()))
-    return Group(Text(), table, Text(), _origin(plans[0]), Text())
+    return Group(Text(), table, Text(), _origin(plans[0]), *_most_free_switches(plans), Text())
+
+
+def _most_free_switches(plans: Sequence[Plan]) -> list[str]:
+    """Return a line where the table prices switches at 0, and some layout has some."""
+    most = max((plan.switches for plan in plans if plan.latency_ms.free_switches), default=0)
+    return [f"up to {most} switches in a layout, which this table prices at 0"] if most else []
 
 
 def plugins_text() -> RenderableType:
@@ -121,9 +127,10 @@ def _latency(latency: LatencyAnswer, *, told: bool = True) -> str:
     """Say what a layout takes; `told` whether its interval is, which another line may say by another model."""
     interval = f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms" if told and latency.low is not None else ""
     commit = f"\ncommitting a chunk takes {format_us(1000 * latency.commit)} more" if latency.commit is not None else ""
+    free = f"\n{latency.free_switches}" if latency.free_switches else ""
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
-        f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}{commit}"
+        f"switches {latency.switches:.3f} ms, stem and head {latency.fixed:.3f} ms{interval}{free}{commit}"
     )
 
 
@@ -165,7 +172,8 @@ def _rate(rate: RateAnswer, commit: CommitPolicy) -> str:
     line = f"{rates[commit]:.1f} fps with {commit}, a chunk in {rate.chunk_ms[commit]:.0f} ms"
     others = "; ".join(f"{fps:.1f} fps with {other}" for other, fps in rates.items() if other != commit)
     budget = f"\n{rate.budget:g}fps is {rate.arithmetic} per forward pass" if rate.budget else ""
-    return f"{line}; {others}{budget}"
+    told = f"\ntold, not in the table: {rate.told.statement}" if rate.told else ""
+    return f"{line}; {others}{budget}{told}"
 
 
 def _device(device: DeviceAnswer, plan: Plan) -> str:
@@ -176,6 +184,8 @@ def _device(device: DeviceAnswer, plan: Plan) -> str:
         f"latency {_milliseconds(latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}",
         f"memory {format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}",
     ]
+    if latency.free_switches:
+        lines.insert(2, latency.free_switches)
     if device.rate is not None and device.rate.budget is not None:
         lines.append(_rate(device.rate, plan.commit))
     return "\n".join(lines)
@@ -207,6 +217,8 @@ def _score(plan: Plan) -> str:
 
 
 _SHOWN = {
+    "fastest": "the fastest, with high ends, most even",
+    "fewest switches": "the fastest of those with the fewest switches",
     "most even": "the most evenly interleaved that fits",
     "fewest changes": "one that changes the fewest layers",
     "first by name": "the first by name of the fastest",
@@ -215,13 +227,22 @@ _SHOWN = {
 
 
 def _ties(plan: Plan) -> list[str]:
-    if plan.ties is None or (plan.ties == 1 and plan.ties_exact):
+    if plan.ties is None:
+        return _calm(plan)
+    if plan.ties == 1 and plan.ties_exact:
         return []
     if plan.ties == 1:
-        return ["other layouts may tie: too many different partial layouts to count them"]
+        return ["other layouts may tie: too many different partial layouts to count them", *_calm(plan)]
     count = f"{'' if plan.ties_exact else 'at least '}{plan.ties:,}"
     others = _that_fit("others: ", plan.tied_layouts)
-    return [f"{count} layouts tie; shown is {_SHOWN[plan.tie_break]}", *others]
+    return [f"{count} layouts tie; shown is {_SHOWN[plan.tie_break]}", *_calm(plan), *others]
+
+
+def _calm(plan: Plan) -> list[str]:
+    calm = plan.fewest_switches
+    if calm is None:
+        return []
+    return [f"fewest switches: {calm.switches} in {calm.written}, {format_us(1000 * calm.latency_ms)}"]
 
 
 def _near_ties(plan: Plan) -> list[str]:

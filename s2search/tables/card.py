@@ -58,6 +58,13 @@ class Card:
     assumptions: list[str] = dataclasses.field(default_factory=list)
     common_std_relative: float | None = None
 
+    def with_pipeline(self, pipeline: Pipeline | None) -> Card:
+        """Return the card with a pipeline that was told, and says so; the same card if there is none."""
+        if pipeline is None:
+            return self
+        told = "text encoder, decoder and steps of the pipeline were told, not measured with this table"
+        return dataclasses.replace(self, pipeline=pipeline, assumptions=[*self.assumptions, told])
+
     def __post_init__(self) -> None:
         common = self.common_std_relative
         if common is not None and not 0 <= common <= 1:

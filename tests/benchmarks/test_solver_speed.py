@@ -18,9 +18,9 @@ import pytest
 from s2search.errors import CheckError, InfeasibleError
 from s2search.solver.base import Solver
 from s2search.solver.dynamic import Dynamic
-from s2search.solver.milp import Milp
 from s2search.solver.problem import Problem
 from s2search.testing.problems import random_problem
+from tests.benchmarks.plain_highs import PlainHighs
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def timings(families: list[tuple[int, int]]) -> Iterator[Timing]:
                         rng, layers=layers, candidates=candidates, costs=costs, tightness=tightness, peaks=peaks
                     )
                     dynamic_s, dynamic_score = solve(Dynamic(), problem)
-                    highs_s, highs_score = solve(Milp(time_limit_s=TIME_LIMIT_S), problem)
+                    highs_s, highs_score = solve(PlainHighs(time_limit_s=TIME_LIMIT_S), problem)
                     yield Timing(layers, candidates, costs, dynamic_s, highs_s, dynamic_score, highs_score)
 
 
@@ -88,7 +88,7 @@ def table(results: list[Timing]) -> str:
 
 def test_dynamic_finds_what_highs_finds_sooner() -> None:
     solve(Dynamic(), random_problem(np.random.default_rng(0), layers=8, candidates=3))  # the first call imports
-    solve(Milp(), random_problem(np.random.default_rng(0), layers=8, candidates=3))
+    solve(PlainHighs(), random_problem(np.random.default_rng(0), layers=8, candidates=3))
     results = []
     for timing in timings(FAMILIES):
         results.append(timing)

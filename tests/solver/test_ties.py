@@ -10,11 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from s2search.solver.dynamic import Dynamic
 from s2search.solver.problem import UNLIMITED, FurtherDevice, Problem
-from s2search.solver.questions.tie_break import canonical
 from s2search.solver.questions.ties import find_ties
-from s2search.space import Space
 from s2search.testing.problems import random_problem
 
 
@@ -121,24 +118,6 @@ def test_the_order_of_the_candidates_is_the_order_of_the_examples(problem: Probl
     random.shuffle(order)
     meant = sorted((x for x, s in scores.items() if s == best), key=lambda layout: [order.index(c) for c in layout])
     assert find_ties(problem, best, order_C=order).examples == tuple(meant[:3])
-
-
-@given(problems(constrained=False))
-def test_the_canonical_layout_is_the_first_by_name_of_the_fastest_best(problem: Problem) -> None:
-    assume(scores := admitted(problem))
-    labels = ["ssa", "lcha", "kv_compressed"][: problem.score_LC.shape[1]]
-    space = Space.parse(",".join(labels), depth=len(problem.score_LC), group_size=problem.group_size)
-    best = [layout for layout, score in scores.items() if score == max(scores.values())]
-    latency_us = min(problem.price(layout).latency_us for layout in best)
-    fastest = [layout for layout in best if problem.price(layout).latency_us == latency_us]
-    found = canonical(Dynamic().solve(problem), problem, space)
-    assert found.choice_L == min(fastest, key=lambda layout: [labels[c] for c in layout])
-    price = problem.price(found.choice_L)
-    assert (found.latency_us, found.memory_bytes, found.peak_bytes) == (
-        price.latency_us,
-        price.memory_bytes,
-        price.peak_bytes,
-    )
 
 
 def test_a_tie_remembers_its_largest_peak_to_the_end() -> None:

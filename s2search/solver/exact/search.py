@@ -123,7 +123,9 @@ def search(
     return _Search(graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible).run()
 
 
-def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]] | None:
+def least_use(
+    graph: Graph, limit_R: Int, r: int, *, most_labels: int = ALL_LABELS
+) -> tuple[int, tuple[int, ...]] | None:
     """Return the least that any layout uses of a resource, peaks included, within all other limits, and that layout.
 
     None where no layout keeps the other limits.
@@ -139,7 +141,7 @@ def least_use(graph: Graph, limit_R: Int, r: int) -> tuple[int, tuple[int, ...]]
         limit_now_R[r] = BOUNDLESS if best is None else best[0] - level - 1
         if not allowed_LC.any(axis=1).all():
             continue
-        (answer,) = search(graph.minimizing(r, allowed_LC), limit_now_R[None], most_labels=ALL_LABELS, feasible=True)
+        (answer,) = search(graph.minimizing(r, allowed_LC), limit_now_R[None], most_labels=most_labels, feasible=True)
         if not answer.settled:
             raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
         if answer.layout is not None:

@@ -31,6 +31,8 @@ _Counts: TypeAlias = NDArray[np.int64] | NDArray[np.object_]
 
 _FEW = 256  # states that are not worth the bounds
 _MOST_ARCS = 400_000  # in all layers together: some 0.2 s
+_MOST_EVEN_STATES = 2_000
+_MOST_RUNS = 5_000_000  # states of a layer, by the length of the run that they are in, in all layers together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,28 @@ def find_ties(
     return Ties(count=count, exact=exact, examples=tuple(tuple(np.repeat(x, size).tolist()) for x in found))
 
 
+def most_even_tie(
+    problem: Problem, fixed_point_score: int, *, order_C: Sequence[int] | None = None
+) -> tuple[int, ...] | None:
+    """Return the layout that scores at least so much, and whose squared lengths of runs in one stream sum to the least.
+
+    Of several the first by name. None where there are too many different partial layouts to be sure, or no layout.
+    """
+    whole = problem.by_group()
+    layers, candidates = whole.allowed_LC.shape
+    counting = _Counting(
+        problem=whole,
+        least_score=fixed_point_score,
+        most_score=None,
+        most_states=max(1, min(_MOST_EVEN_STATES, _MOST_ARCS // (layers * candidates), _MOST_RUNS // layers**2)),
+        order_C=tuple(range(candidates) if order_C is None else order_C),
+    )
+    arcs_L, states, exact = counting.walk()
+    if not exact or not len(states):
+        return None
+    return tuple(np.repeat(_most_even(_leading(arcs_L, len(states)), whole), problem.group_size).tolist())
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _States:
     """Partial layouts that are the same to all that may follow; `layouts_N` says how many each stands for."""
@@ -115,6 +139,11 @@ class _Counting:
 
     def run(self, examples: int) -> tuple[int, bool, list[tuple[int, ...]]]:
         """Return the count, whether nothing was cut, and the first layouts."""
+        arcs_L, states, exact = self.walk()
+        return int(states.layouts_N.sum()), exact, _first(_leading(arcs_L, len(states)), examples)
+
+    def walk(self) -> tuple[list[_Arcs], _States, bool]:
+        """Return the arcs of every layer, the states at the end, and whether nothing was cut."""
         graph, exact = self.graph, True
         states = _States(
             used_RN=np.zeros((len(self.limit_R), 1), np.int64),
@@ -127,7 +156,7 @@ class _Counting:
             arcs, states, cut = self._step(states, layer)
             arcs_L.append(arcs)
             exact &= not cut
-        return int(states.layouts_N.sum()), exact, _first(arcs_L, len(states), examples)
+        return arcs_L, states, exact
 
     @cached_property
     def resources(self) -> list[Resource]:
@@ -250,14 +279,19 @@ def _exact(layouts_N: _Counts, factor: int) -> _Counts:
     return layouts_N.astype(object) if float(layouts_N.sum(dtype=np.float64)) * factor > 2**62 else layouts_N
 
 
-def _first(arcs_L: list[_Arcs], ends: int, most: int) -> list[tuple[int, ...]]:
-    """Return the first layouts from the stem to any end, looking only at states from which an end can be reached."""
-    leads_N = np.ones(ends, np.bool_)
+def _leading(arcs_L: list[_Arcs], ends: int) -> list[_Arcs]:
+    """Return the arcs from which an end can be reached."""
+    leads_N, kept_L = np.ones(ends, np.bool_), list(arcs_L)
     for layer in reversed(range(len(arcs_L))):
-        arcs_L[layer] = arcs_L[layer].keep(leads_N[arcs_L[layer].into_A])
+        kept_L[layer] = kept_L[layer].keep(leads_N[kept_L[layer].into_A])
         states = 1 if layer == 0 else int(arcs_L[layer - 1].into_A.max(initial=-1)) + 1
         leads_N = np.zeros(states, np.bool_)
-        leads_N[arcs_L[layer].parent_A] = True
+        leads_N[kept_L[layer].parent_A] = True
+    return kept_L
+
+
+def _first(arcs_L: list[_Arcs], most: int) -> list[tuple[int, ...]]:
+    """Return the first layouts from the stem to an end, of arcs that all lead there."""
     found: list[tuple[int, ...]] = []
     unfinished: list[tuple[int, tuple[int, ...]]] = [(0, ())]
     while unfinished and len(found) < most:
@@ -269,3 +303,38 @@ def _first(arcs_L: list[_Arcs], ends: int, most: int) -> list[tuple[int, ...]]:
         start, end = np.searchsorted(arcs.parent_A, [n, n + 1])
         unfinished += [(int(arcs.into_A[a]), (*layout, int(arcs.choice_A[a]))) for a in reversed(range(start, end))]
     return found
+
+
+def _most_even(arcs_L: list[_Arcs], problem: Problem) -> list[int]:
+    """Return the most even layout, by the least that every state has yet to add with the run that it is in.
+
+    A run that grows from n to n + 1 layers adds 2 n + 1 to the sum of squares. All arcs must lead to an end.
+    """
+    layers, stream_C = len(arcs_L), problem.stream_C
+    length_R = np.arange(layers + 1)
+    ends = int(arcs_L[-1].into_A.max()) + 1
+    after_NR = np.zeros((ends, layers + 1), np.int64)
+    cost_LAR: list[Int] = []
+    for layer in reversed(range(layers)):
+        arcs = arcs_L[layer]
+        longer_AR = np.roll(after_NR, -1, axis=1)[arcs.into_A] + 2 * length_R + 1
+        cost_AR = np.broadcast_to(after_NR[arcs.into_A, 1][:, None] + 1, longer_AR.shape)
+        if layer:
+            before = arcs_L[layer - 1]
+            stream_N = np.zeros(int(before.into_A.max()) + 1, np.int64)
+            stream_N[before.into_A] = stream_C[before.choice_A]
+            same_A = stream_N[arcs.parent_A] == stream_C[arcs.choice_A]
+            cost_AR = np.where(same_A[:, None], longer_AR, cost_AR)
+            after_NR = np.full((stream_N.size, layers + 1), np.iinfo(np.int64).max // 2)
+            np.minimum.at(after_NR, arcs.parent_A, cost_AR)
+        cost_LAR.insert(0, cost_AR)
+    layout: list[int] = []
+    n = run = 0
+    for arcs, cost_AR in zip(arcs_L, cost_LAR, strict=True):
+        start, end = np.searchsorted(arcs.parent_A, [n, n + 1])
+        a = start + int(cost_AR[start:end, run].argmin())
+        c = int(arcs.choice_A[a])
+        run = run + 1 if layout and stream_C[c] == stream_C[layout[-1]] else 1
+        layout.append(c)
+        n = int(arcs.into_A[a])
+    return layout

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from s2search.cost import COMMIT_POLICIES, CommitPolicy
+from s2search.cost import COMMIT_POLICIES, NOTHING_TOLD, CommitPolicy, Pipeline
 from s2search.errors import S2SearchError
 from s2search.planner.plan import Plan
+from s2search.preset import PIXEL_FRAMES
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.table import LatencyTable, open_table
 from s2search.verification.check import Check
@@ -36,17 +37,19 @@ class ArithmeticCheck(Check):
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         plan = plan_of(opened)
         table = table_of(plan, opened.options.table)
-        if table.card.pipeline is None:
+        if _pipeline(plan, table) is None:
             raise CannotRunError(f"the table {plan.provenance.table} does not say what text and codec take")
         for policy in COMMIT_POLICIES:
             yield self._of(opened, plan, table, policy)
 
     def _of(self, opened: Opened, plan: Plan, table: LatencyTable, policy: CommitPolicy) -> CheckResult:
-        pipeline = table.card.pipeline
+        pipeline = _pipeline(plan, table)
         assert pipeline is not None
         forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
         passes, kind = pipeline.forwards(policy), weakest([block.provenance for block in plan.blocks.values()])
         codec, rest = _kind_of_codec(table), table.card.provenance.kind
+        told = plan.rate.told if plan.rate else None
+        said = f"; told with the plan: {told.statement}" if told else ""
         chunk_us = pipeline.chunk_us(round(1000 * forward_ms), policy) + round(1000 * (commit_ms or 0))
         committing = "" if commit_ms is None else f" + committing {commit_ms:.1f} ms ({rest})"
         why = (
@@ -54,6 +57,7 @@ class ArithmeticCheck(Check):
             f"decoder {pipeline.decoder_ms:g} ms ({codec}) = {chunk_us / 1000:.1f} ms for {pipeline.chunk_frames} "
             f"frames ({weakest([kind, codec, rest])})"
         )
+        why += said
         if commit_ms is None:
             why += "; what committing takes is not in the table"
         if policy == "clean_pass":
@@ -65,6 +69,13 @@ class ArithmeticCheck(Check):
                 name=f"{self.name}.{policy}", status="passed", required=False, value=fps, unit=self.unit, why=why
             )
         return self.judge(opened, fps, asked, of=policy, why=why)
+
+
+def _pipeline(plan: Plan, table: LatencyTable) -> Pipeline | None:
+    """Return the table's pipeline, with what the plan was told in its place."""
+    told = plan.rate.told if plan.rate else None
+    frames = PIXEL_FRAMES * plan.frames
+    return (told or NOTHING_TOLD).over(table.card.pipeline, chunk_frames=frames, table=table.name)
 
 
 def plan_of(opened: Opened) -> Plan:
