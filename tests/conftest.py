@@ -10,8 +10,17 @@ from hypothesis import settings
 
 from tests.command import Outcome, run_apart, run_here
 
-settings.register_profile("reproducible", derandomize=True, deadline=None, print_blob=True)
-settings.load_profile("reproducible")
+#: Laws are tried on few examples by `make test`, and on many by `make slow-laws`.
+settings.register_profile("few", derandomize=True, deadline=None, print_blob=True, max_examples=40)
+settings.register_profile("many", parent=settings.get_profile("few"), max_examples=400)
+settings.load_profile("few")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, so that what they share is made once; some files form larger groups."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")

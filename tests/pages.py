@@ -28,7 +28,6 @@ from tests import command
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "latency_tables/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-QUICK = ("plan", "frontier", "table", "plugins", "kit ingest", "--version")  # light enough to run in this process
 _FAKE_MAC = ROOT / "tests/kit/fake_mac"
 _FENCE = re.compile(r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _PRINTS = re.compile(r'prints(?: from "(?P<first>.*?)")?(?: before "(?P<end>.*?)")?')
@@ -108,10 +107,8 @@ class Reader:
 
     def _type(self, line: str, *, mac: bool) -> str:
         words = shlex.split(line)
-        if words[0] == "s2search" and line.removeprefix("s2search ").startswith(QUICK):
-            return run_here(words[1:], self.folder)
         if words[0] == "s2search":
-            return self._call([sys.executable, "-m", *words])
+            return run_here(words[1:], self.folder)
         if mac and words[:3] == ["python3", "-m", "runner"]:
             return self._call(
                 [sys.executable, *words[1:], *WAITING[words[3]]], self.folder / "out/kit", _mac(self.folder)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from s2search.errors import CheckError
+from s2search.errors import CheckError, InfeasibleError
 from s2search.registry import Plugin
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.questions.infeasible import explain_infeasible
@@ -62,6 +62,21 @@ class Solver(Plugin, ABC):
         answer = self._choose(problem.by_group())
         if answer is None:
             raise explain_infeasible(problem)
+        return self._checked(problem, answer)
+
+    def best(self, problem: Problem) -> Solution | None:
+        """Return what `solve` does, or None where no layout fits: to say why takes searches of its own.
+
+        Raises:
+            CheckError: As `solve`.
+        """
+        try:
+            answer = self._choose(problem.by_group())
+        except InfeasibleError:  # of a solver that has a reason of its own
+            return None
+        return None if answer is None else self._checked(problem, answer)
+
+    def _checked(self, problem: Problem, answer: Choice) -> Solution:
         choice_L = tuple(c for c in answer.choice_L for _ in range(problem.group_size))
         price = problem.price(choice_L)
         if not problem.admits(choice_L):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import override
 
-from s2search.errors import CheckError, InfeasibleError
+from s2search.errors import CheckError
 from s2search.solver.base import Choice, Solver
 from s2search.solver.exact.graph import Graph
 from s2search.solver.exact.search import ALL_LABELS, MOST_IN_ALL, MOST_LABELS, search
@@ -52,11 +52,11 @@ class Dynamic(Solver):
 
         method = f"milp, handed over by dynamic after {self.most_labels:,} labels in a layer or {MOST_IN_ALL:,} in all"
         try:
-            solution = Milp(time_limit_s=self.hand_over_s).solve(problem)
-        except InfeasibleError:
-            return None
+            solution = Milp(time_limit_s=self.hand_over_s).best(problem)
         except CheckError:
             return self._without_end(problem)
+        if solution is None:
+            return None
         score = problem.price(solution.choice_L).fixed_point_score
         return Choice(choice_L=_fastest(problem, solution.choice_L), upper_bound=score, method=method)
 

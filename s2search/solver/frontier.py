@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.document import Document, read_json
-from s2search.errors import CheckError, InfeasibleError, InputError
+from s2search.errors import CheckError, InputError
 from s2search.solver.base import Solution, Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph, least_to_go
@@ -266,15 +266,15 @@ def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], epsilon:
             if _distance(answers[k]) <= epsilon:
                 continue
         try:
-            solution = Dynamic().solve(alone)
-        except InfeasibleError:
-            impossible_K2.append(budgets_K2[k])
-            answers[k] = dataclasses.replace(answers[k], settled=True)
-            continue
+            solution = Dynamic().best(alone)
         except CheckError:
             if not known:
                 raise
             continue  # the distance that is left is told
+        if solution is None:
+            impossible_K2.append(budgets_K2[k])
+            answers[k] = dataclasses.replace(answers[k], settled=True)
+            continue
         score, bound = (round(value * FIXED_POINT) for value in (solution.score, solution.upper_bound))
         latency = solution.latency_us - folded.fixed_us
         answers[k] = Answer(

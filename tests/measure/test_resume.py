@@ -2,6 +2,7 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,12 +27,13 @@ def calm():
     MACHINE.disturb = lambda done: None
 
 
-@pytest.fixture
-def whole(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     """A campaign that nothing disturbed."""
-    run(tmp_path / "whole" / "t")
+    folder = tmp_path_factory.mktemp("whole") / "t"
+    run(folder)
     MACHINE.timed.clear()
-    return tmp_path / "whole" / "t"
+    return folder
 
 
 def interrupt_after(samples, error=KeyboardInterrupt):
@@ -171,9 +173,10 @@ def test_a_full_disk_leaves_a_file_that_can_be_resumed(tmp_path, whole):
 
 
 def test_a_death_between_the_two_files_of_a_table_is_mended(tmp_path, whole):
-    (whole / "card.json").unlink()
-    run(whole)
-    assert (whole / "card.json").exists()
+    out = shutil.copytree(whole, tmp_path / "t")
+    (out / "card.json").unlink()
+    run(out)
+    assert (out / "card.json").exists()
     assert not MACHINE.timed
 
 

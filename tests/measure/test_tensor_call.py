@@ -32,7 +32,11 @@ def snr_db(expected, found):
     return 10 * np.log10(np.square(expected).sum() / max(np.square(expected - found).sum(), 1e-300))
 
 
-@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.key)
+@pytest.mark.parametrize(
+    "item",
+    [pytest.param(item, marks=pytest.mark.slow if item.scenario == "clip" else ()) for item in ITEMS],
+    ids=lambda item: item.key,
+)
 def test_the_exported_graph_computes_what_the_module_does(item):
     call = torch_call(item, torch.device("cpu"), torch.float32)
     expected = tensors_of(call())

@@ -29,10 +29,8 @@ def small(seed: int, **settings: object) -> Problem:
 
 
 def optimum(problem: Problem) -> float | None:
-    try:
-        return Exhaustive().solve(problem).score
-    except InfeasibleError:
-        return None
+    best = Exhaustive().best(problem)
+    return None if best is None else best.score
 
 
 def graph_and_case(problem: Problem) -> tuple[Graph, Cases]:
@@ -161,9 +159,8 @@ def test_a_sweep_that_cuts_nothing_finds_whatever_scores_more_than_is_known(seed
 @given(seeds)
 def test_a_sweep_finds_an_equal_score_in_less_time_than_is_known(seed: int) -> None:
     problem = small(seed, peaks=False)
-    try:
-        best = Exhaustive().solve(problem)
-    except InfeasibleError:
+    best = Exhaustive().best(problem)
+    if best is None:
         return
     graph, case = graph_and_case(problem)
     dual = lagrangian_dual(graph, case)
@@ -180,7 +177,7 @@ def test_many_cases_at_once_are_answered_as_one_by_one(seed: int) -> None:
     problem = small(seed)
     graph, limit_R = Graph.of(problem)
     rng = np.random.default_rng(seed)
-    limit_KR = np.rint(limit_R * rng.uniform(0.7, 1.3, (12, limit_R.size))).astype(np.int64)
+    limit_KR = np.rint(limit_R * rng.uniform(0.7, 1.3, (5, limit_R.size))).astype(np.int64)
     for case, together in zip(limit_KR, search(graph, limit_KR), strict=True):
         (alone,) = search(graph, case[None])
         assert (alone.score, alone.latency, alone.settled) == (together.score, together.latency, together.settled)
@@ -228,10 +225,8 @@ def test_many_different_peaks_are_settled_in_spans(seed: int) -> None:
         peak_bytes_LC=rng.integers(0, 10**6, problem.score_LC.shape),
         memory_budget_bytes=problem.memory_budget_bytes + int(rng.integers(0, 10**6)),
     )
-    try:
-        assert Dynamic().solve(peaky).score == optimum(peaky)
-    except InfeasibleError:
-        assert optimum(peaky) is None
+    best = Dynamic().best(peaky)
+    assert (None if best is None else best.score) == optimum(peaky)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -255,13 +250,10 @@ def test_beyond_its_labels_it_hands_over_to_highs_and_says_so() -> None:
 def test_it_equals_highs_at_a_phone_models_size(seed: int, costs: str) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, layers=16, candidates=2 + seed % 2, costs=costs, tightness=0.2 + 0.1 * seed)  # type: ignore[arg-type]
-    try:
-        best = Dynamic().solve(problem).score
-    except InfeasibleError:
-        with pytest.raises(InfeasibleError):
-            Milp(time_limit_s=60).solve(problem)
-        return
-    assert best == pytest.approx(Milp(time_limit_s=60).solve(problem).score, abs=1e-6)
+    best, by_highs = Dynamic().best(problem), Milp(time_limit_s=60).best(problem)
+    assert (best is None) == (by_highs is None)
+    if best is not None and by_highs is not None:
+        assert best.score == pytest.approx(by_highs.score, abs=1e-6)
 
 
 EXTREMES = {

@@ -50,10 +50,8 @@ def problems(draw: st.DrawFn, *, most_layers: int = 6, position_free: bool = Fal
 
 
 def score_or_none(solver: Solver, problem: Problem) -> float | None:
-    try:
-        return solver.solve(problem).score
-    except InfeasibleError:
-        return None
+    best = solver.best(problem)
+    return None if best is None else best.score
 
 
 def plain_optimum(problem: Problem) -> float | None:
@@ -207,7 +205,7 @@ def test_the_nearest_layout_breaks_one_limit_only_by_the_least_that_any_does(pro
         assert admitting
 
 
-@pytest.mark.parametrize("problems", [100, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("problems", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_dynamic_equals_highs_on_random_problems(problems: int) -> None:
     rng = np.random.default_rng(500)
     answered = 0

@@ -96,7 +96,7 @@ def test_reading_is_idempotent_and_changes_no_state(make):
     assert all(torch.equal(a, b) for a, b in zip(before, leaves(state), strict=True))
 
 
-@pytest.mark.parametrize("sink", [0, 1])
+@pytest.mark.parametrize("sink", [pytest.param(0, marks=pytest.mark.slow), 1])
 @torch.no_grad()
 def test_the_state_stays_the_same_size_over_1000_chunks(make, sink):
     model = make.model("lcha,ssa,lcha[memory=window]", depth=3, chunk_frames=1, channels=8, heads=2)

@@ -77,10 +77,9 @@ def solve_with_confidence(
     if problem.latency_budget_us >= UNLIMITED:
         raise ProblemError("there is no latency budget to be confident of", remedy="give one")
     search = _Search(problem, spread, normal_quantile(confidence), solver)
-    try:
-        plain = search.prove(problem)
-    except InfeasibleError as error:
-        raise _infeasible(problem, spread, confidence) from error
+    plain = search.prove(problem)
+    if plain is None:
+        raise _infeasible(problem, spread, confidence)
     found = plain if spread.keeps(problem, plain.choice_L, confidence) else search.best(confidence, most_chords)
     if found is None:
         raise _infeasible(problem, spread, confidence)
@@ -172,11 +171,11 @@ class _Search:
                 if self._divides(chord):
                     pending = [(chord.low_us, chord.independent_us), (chord.independent_us, chord.high_us)]
 
-    def prove(self, problem: Problem) -> Solution:
-        """Solve a problem to the proven optimum."""
+    def prove(self, problem: Problem) -> Solution | None:
+        """Solve a problem to the proven optimum; None where nothing fits."""
         self.solves += 1
-        solution = self.solver.solve(problem)
-        if not solution.optimal:
+        solution = self.solver.best(problem)
+        if solution is not None and not solution.optimal:
             raise ProblemError(
                 f"the solver {self.solver.name!r} does not prove its answer, which a confidence needs",
                 remedy="use --solver dynamic",
@@ -231,10 +230,7 @@ class _Search:
             fixed_us=int(cost(problem.fixed_us, spread.fixed_std_us, intercept_us)),
             latency_budget_us=budget,
         )
-        try:
-            return self.prove(line)
-        except InfeasibleError:
-            return None
+        return self.prove(line)
 
     def _restated(self, solution: Solution, bound: float) -> Solution:
         """Return a line's layout with its costs in the problem's own units."""

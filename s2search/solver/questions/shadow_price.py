@@ -17,12 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2search.errors import InfeasibleError
 from s2search.solver.base import Solution, Solver
 from s2search.solver.exact.dual import lagrangian_dual
 from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph, limited_resources
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Problem, Resource
-from s2search.solver.questions.threshold import first_better, proven
+from s2search.solver.questions.threshold import first_better, proven, proven_if_any
 
 #: What is added to a budget and taken off it, by the resource's unit: one millisecond, one megabyte.
 ROUND_UNIT = {"us": 1000, "bytes": 1_000_000}
@@ -124,10 +123,8 @@ def _loss(problem: Problem, best: Solution, resource: Resource, solver: Solver) 
     unit = ROUND_UNIT[resource.unit]
     if resource.limit + resource.fixed < unit:
         return None
-    try:
-        return _gain(best, proven(solver, with_more(problem, resource.name, -unit)))
-    except InfeasibleError:
-        return None
+    with_less = proven_if_any(solver, with_more(problem, resource.name, -unit))
+    return None if with_less is None else _gain(best, with_less)
 
 
 def _multipliers(problem: Problem, best: Solution) -> dict[str, float]:

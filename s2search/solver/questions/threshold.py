@@ -71,7 +71,20 @@ def proven(solver: Solver, problem: Problem) -> Solution:
         ProblemError: The solver does not prove that it is one.
         InfeasibleError: No layout fits.
     """
-    solution = solver.solve(problem)
+    return _with_its_proof(solver.solve(problem))
+
+
+def proven_if_any(solver: Solver, problem: Problem) -> Solution | None:
+    """Return the optimum, or None where no layout fits.
+
+    Raises:
+        ProblemError: The solver does not prove that it is one.
+    """
+    solution = solver.best(problem)
+    return None if solution is None else _with_its_proof(solution)
+
+
+def _with_its_proof(solution: Solution) -> Solution:
     if not solution.optimal:
         raise ProblemError(
             f"{solution.method} does not prove its layouts optimal, so nothing exact can be said about others",

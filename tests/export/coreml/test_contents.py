@@ -44,7 +44,12 @@ def block_item(block, shape):
 
 @pytest.mark.parametrize(
     ("block", "shape"),
-    [*((block, STREAM) for block in BLOCKS), (LCHA(), CLIP), (KVCompressedAttention(), CLIP)],
+    [
+        (LCHA(), STREAM),
+        (KVCompressedAttention(), CLIP),
+        *(pytest.param(block, STREAM, marks=pytest.mark.slow) for block in BLOCKS[1:]),
+        pytest.param(LCHA(), CLIP, marks=pytest.mark.slow),
+    ],
     ids=lambda value: value.label if hasattr(value, "label") else f"{value.context_frames} past frames",
 )
 def test_a_traced_block_gives_what_the_block_gives_and_has_no_shape_of_six_axes(block, shape):
@@ -134,7 +139,13 @@ def test_a_package_has_the_operations_that_the_neural_engine_takes(models):
 
 
 @pytest.mark.parametrize(
-    "item", [item for item in miniature_items() if item.role in ("switch", "fixed")], ids=lambda i: i.key
+    "item",
+    [
+        pytest.param(item, marks=pytest.mark.slow if item.scenario == "clip" else ())
+        for item in miniature_items()
+        if item.role in ("switch", "fixed")
+    ],
+    ids=lambda item: item.key,
 )
 def test_the_other_parts_convert(item):
     call = plain_call(item)
