@@ -8,6 +8,7 @@ Why a file: docs/decisions/export.md, "Exports are made from a file of weights, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import threading
@@ -55,6 +56,22 @@ def write_tensors(
             file.seek(8 + len(text) + places.pop(name))
             file.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
     assert not places, f"no values were given for {', '.join(places)}"
+
+
+def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return a hash of weights by name, in any order: of their names, number formats, shapes and numbers.
+
+    >>> one, other = ("a", torch.zeros(2)), ("b", torch.ones(3))
+    >>> weights_digest([one, other]) == weights_digest([other, one])
+    True
+    """
+    lines = sorted(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sha256(tensor)}" for name, tensor in tensors)
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"
+
+
+def _sha256(tensor: Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()
 
 
 class MappedTensors:

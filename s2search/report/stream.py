@@ -33,6 +33,7 @@ class StreamReport:
         dtype: Of the model.
         out: The video file.
         caveat: What is to be said of the file; empty where nothing is.
+        notes: What else is to be said, one line each: what was taken over from a state.
         interrupted: The stream ended before its last chunk.
     """
 
@@ -42,6 +43,7 @@ class StreamReport:
     dtype: str
     out: Path
     caveat: str = ""
+    notes: tuple[str, ...] = ()
     interrupted: bool = False
     frames: int = 0
     state_bytes: int = 0
@@ -92,6 +94,7 @@ class StreamReport:
             "device": self.device,
             "dtype": self.dtype,
             "interrupted": self.interrupted,
+            "notes": list(self.notes),
             "chunks": self.chunks,
             "frames": self.frames,
             "passes_per_chunk": self.passes,
@@ -152,7 +155,8 @@ def stream_text(report: StreamReport) -> RenderableType:
     head = f"{report.frames} frames in {report.chunks} chunks to {report.out} ({size})"
     if report.interrupted:
         head = f"interrupted; {head}"
-    return Group(Text(head), lines, *([Text(report.caveat)] if report.caveat else []))
+    said = [report.caveat, *report.notes] if report.caveat else report.notes
+    return Group(Text(head), lines, *map(Text, said))
 
 
 def _peak_process_bytes() -> int:
