@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from s2search.api.values import Blocks, PathText, Texts, blocks_of, preset_of, table_of, texts_of
 from s2search.block import Scenario
+from s2search.document import check_folder
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.preset import Preset
@@ -59,6 +60,7 @@ def kit_build(
         sustained: Then heat the phone for so long, and keep the last third too: `5m` or `300s`.
         seed: Seed of the order.
     """
+    check_folder(Path(out))
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
     from s2search.measurement.items import FORWARD, campaign_items
@@ -98,6 +100,7 @@ def kit_ingest(results: PathText, *, out: PathText = "latency_tables") -> Ingest
     """Check what a phone measured (results.jsonl, in the kit's folder), correct its drift, and write latency tables."""
     from s2search.kit.ingest import ingest
 
+    check_folder(Path(out))
     return ingest(results, out)
 
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from s2search.api.values import PathText, Texts, model_of, plugin_of, texts_of
+from s2search.api.values import PathText, Texts, loaded, model_of, plugin_of, texts_of
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
-from s2search.errors import InputError
+from s2search.errors import InputError, keeping
 from s2search.planner.plan import Plan
 from s2search.preset import Preset, token_grid
 
@@ -90,6 +90,16 @@ def stream(
     Raises:
         InputError: The options contradict each other, or a file or a device cannot be used.
     """
+    if state_out is not None:
+        check_writable(Path(state_out))
+        if Path(state_out).resolve() == Path(out).resolve():
+            raise InputError(f"video and state are both {str(out)!r}", remedy="name two files")
+    check_writable(Path(out))
+    grid, source = (
+        token_grid(video),
+        model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed),
+    )
+    read_prompts(prompt, prompt_at)
     from s2search.codec.video import VideoWriter
     from s2search.network.flow import few_step_schedule
     from s2search.report.progress import progress_bar
@@ -98,12 +108,8 @@ def stream(
     from s2search.streaming.sampler import FewStepSampler
     from s2search.streaming.state import Header, StreamState
 
-    if state_out is not None:
-        check_writable(Path(state_out))
-        if Path(state_out).resolve() == Path(out).resolve():
-            raise InputError(f"video and state are both {str(out)!r}", remedy="name two files")
     sampler = FewStepSampler(schedule=few_step_schedule(steps, shift), commit=commit)
-    grid, where, decoder = token_grid(video), _device(device), plugin_of("codecs", codec)
+    where, decoder = _device(device), plugin_of("codecs", codec)
     encoder: TextEncoder | None = None if text is None else plugin_of("texts", text)
     before = None if state_in is None else Header.read(state_in)
     if before is not None:  # all that can be known before the weights are read
@@ -120,9 +126,7 @@ def stream(
     prompts = read_prompts(prompt, prompt_at, end=chunks + (before.chunks if before else 0))
     writer = VideoWriter(Path(out), fps=fps)
     with _threads(threads):
-        model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed).to(
-            where, _dtype(dtype)
-        )
+        model = loaded(source).to(where, _dtype(dtype))
         sizes, notes = model.config.preset, tuple[str, ...]()
         encoder = encoder or plugin_of("texts", f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]")
         pipeline = StreamPipeline(
@@ -157,7 +161,8 @@ def stream(
                     break
     report.interrupted = report.chunks < chunks
     if state_out is not None:
-        state.save(Path(state_out))
+        with keeping(report):
+            state.save(Path(state_out))
     return report
 
 

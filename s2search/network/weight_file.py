@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from s2search.errors import InputError
@@ -56,6 +58,19 @@ def write_tensors(
             file.seek(8 + len(text) + places.pop(name))
             file.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
     assert not places, f"no values were given for {', '.join(places)}"
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors that are in memory as a safetensors file.
+
+    Raises:
+        InputError: The disk does not take them; nothing is left.
+    """
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        path.unlink(missing_ok=True)
+        raise InputError(f"{str(path)!r} cannot be written: {error}", remedy="make room, or choose another") from error
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -20,7 +20,6 @@ from typing import Any, Literal, NoReturn, Self
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from s2search import registry
@@ -31,7 +30,7 @@ from s2search.document import check_writable
 from s2search.errors import InputError
 from s2search.network.network import LayerStates
 from s2search.network.random_weights import RandomS2DiT
-from s2search.network.weight_file import weights_digest
+from s2search.network.weight_file import save_tensors, weights_digest
 from s2search.preset import video_size
 from s2search.streaming.base import StreamingModel
 
@@ -235,7 +234,7 @@ class StreamState:
         decoder = {} if self.decoder is None else self.decoder.named_tensors()
         tensors |= {f"decoder:{name}": tensor.contiguous() for name, tensor in decoder.items()}
         partial = Path(path).with_name(f".{Path(path).name}.partial")
-        save_file(tensors, partial, metadata={"header": msgspec.json.encode(header).decode()})
+        save_tensors(tensors, partial, {"header": msgspec.json.encode(header).decode()})
         partial.replace(path)
 
     @classmethod

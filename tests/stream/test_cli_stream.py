@@ -96,6 +96,19 @@ def test_what_a_stream_takes_over_from_its_state_is_said(s2search: Run, tmp_path
     assert done.out.endswith("\nthe noise goes on with the state's seed 3, not 0\n")
 
 
+def test_the_times_are_printed_though_the_state_cannot_be_written(
+    s2search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("s2search.network.weight_file.save_file", full)
+    done = s2search(*TINY, "--chunks", "1", "--out", "x.mp4", "--state-out", "s.safetensors", "--json")
+    assert (done.code, json.loads(done.out)["frames"], len(done.err.splitlines())) == (2, 9, 1)
+    assert "No space left on device" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+
+
 @pytest.mark.slow
 def test_saved_weights_stream_as_they_did_before(s2search: Run, tmp_path: Path) -> None:
     import torch
