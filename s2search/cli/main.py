@@ -17,6 +17,7 @@ import typer
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
 from s2search.cli.frontier import frontier
+from s2search.cli.interrupted import kept
 from s2search.cli.kit import kit_app
 from s2search.cli.measure import measure
 from s2search.cli.options import say
@@ -78,14 +79,13 @@ def main() -> None:
         if sys.stdout is not None:  # closed by who started it
             sys.stdout.flush()
         if code == _INTERRUPTED:
-            _fail(
-                "interrupted; nothing is lost: a measurement goes on when its command is repeated",
-                _INTERRUPTED,
-            )
+            raise KeyboardInterrupt
     except S2SearchError as error:
         _fail(str(error), error.exit_code)
     except _UsageError as error:
         _fail(_complaint(error), InputError.exit_code)
+    except KeyboardInterrupt:
+        _fail(f"interrupted; {kept(sys.argv[1:])}", _INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
