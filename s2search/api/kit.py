@@ -12,6 +12,7 @@ from s2search.document import check_folder
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.preset import Preset
+from s2search.space import DEFAULT_CANDIDATES, parse_blocks
 from s2search.tables.row import ROLES
 from s2search.tables.table import LatencyTable
 
@@ -54,7 +55,7 @@ def kit_build(
         compute_units: What Core ML may use.
         layout: Axes of the package to be shipped: `bc1s` or `blocks`.
         state: Who keeps its rings and tails: `core_ml`, or the caller (`plain`).
-        shots: Time only so many blocks per scenario and size; the rest is predicted.
+        shots: Time only so many blocks per scenario and size, those of default plans first; the rest is predicted.
         known: Known devices' tables, which predict the rest.
         rounds: How often every row is timed.
         sustained: Then heat the phone for so long, and keep the last third too: `5m` or `300s`.
@@ -80,7 +81,8 @@ def kit_build(
             roles=ROLES if shots is None else FORWARD,
         )
     ]
-    choice = _choice(items, shots, known)
+    needed = parse_blocks(DEFAULT_CANDIDATES) if candidates is None else ()  # who names blocks means them all alike
+    choice = _choice(items, shots, known, [block.label for block in needed])
     seconds = None if sustained is None else parse_seconds(sustained)
     with progress_bar("converting") as progress:
         return build(
@@ -104,9 +106,11 @@ def kit_ingest(results: PathText, *, out: PathText = "latency_tables") -> Ingest
     return ingest(results, out)
 
 
-def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable]) -> ShotChoice | None:
+def _choice(
+    items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable], needed: Sequence[str]
+) -> ShotChoice | None:
     from s2search.kit.shots import choose_items
 
     if known and shots is None:
         raise InputError("--known is given without --shots", remedy="say how many blocks to time, or drop --known")
-    return None if shots is None else choose_items(items, shots, [table_of(name) for name in known])
+    return None if shots is None else choose_items(items, shots, [table_of(name) for name in known], needed)

@@ -83,7 +83,7 @@ def stream(
         compile: torch.compile the layers first; on a GPU also CUDA graphs.
         device: `cpu`, `cuda`, `cuda:1`.
         dtype: Of the model.
-        threads: Threads on a CPU; as many as cores by default.
+        threads: On a CPU; the fastest of a short trial by default.
         state_in: Go on from this state.
         state_out: Write the state after the last chunk.
 
@@ -100,6 +100,8 @@ def stream(
         model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed),
     )
     read_prompts(prompt, prompt_at)
+    import torch
+
     from s2search.codec.video import VideoWriter
     from s2search.network.flow import few_step_schedule
     from s2search.report.progress import progress_bar
@@ -127,7 +129,8 @@ def stream(
     writer = VideoWriter(Path(out), fps=fps)
     with _threads(threads):
         model = loaded(source).to(where, _dtype(dtype))
-        sizes, notes = model.config.preset, tuple[str, ...]()
+        sizes = model.config.preset
+        notes = _settled_threads(model, grid) if threads is None and where.type == "cpu" else ()
         encoder = encoder or plugin_of("texts", f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]")
         pipeline = StreamPipeline(
             model=_compiled(model) if compile else model,
@@ -141,12 +144,13 @@ def stream(
         else:
             state = StreamState.load(state_in, pipeline.model)
             state.header.check(name=f"the state {str(state_in)!r}", text=encoder.label)
-            notes = _taken_over(state.header, seed, sizes.window, {"--codec": decoder.label, "--text": encoder.label})
+            notes += _taken_over(state.header, seed, sizes.window, {"--codec": decoder.label, "--text": encoder.label})
         report = StreamReport(
             passes=sampler.passes,
             video=video,
             device=device,
             dtype=dtype,
+            threads=torch.get_num_threads(),
             out=Path(out),
             caveat=writer.caveat,
             notes=notes,
@@ -233,6 +237,22 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _settled_threads(model: S2DiT, grid: tuple[int, int]) -> tuple[str, ...]:
+    """Let torch use as many threads as are fastest, and say so in words."""
+    import torch
+
+    from s2search.streaming.threads import fastest_threads, is_small, one_pass
+
+    if (most := torch.get_num_threads()) == 1:
+        return ()
+    if not is_small(model, grid):
+        return (f"{most} threads, as torch chose; on a busy machine fewer may be faster: --threads",)
+    (best, ms), *others = fastest_threads(one_pass(model, grid), most).items()
+    torch.set_num_threads(best)
+    rest = ", ".join(f"{other_ms:.0f} ms with {count}" for count, other_ms in others)
+    return (f"--threads {best} by a short trial: a pass took {ms:.0f} ms with it, {rest}",)
 
 
 @contextmanager

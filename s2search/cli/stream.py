@@ -61,7 +61,7 @@ def stream(
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the model.")
     ] = "float32",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="as many as cores")
+        int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="the fastest of a short trial")
     ] = None,
     state_in: Annotated[Path | None, typer.Option(help="Go on from this state.")] = None,
     state_out: Annotated[Path | None, typer.Option(help="Write the state after the last chunk.")] = None,

@@ -31,6 +31,7 @@ class StreamReport:
         video: Size of the frames.
         device: Where the model ran.
         dtype: Of the model.
+        threads: Of torch, on a CPU.
         out: The video file.
         caveat: What is to be said of the file; empty where nothing is.
         notes: What else is to be said, one line each: what was taken over from a state.
@@ -41,6 +42,7 @@ class StreamReport:
     video: str
     device: str
     dtype: str
+    threads: int = 0
     out: Path
     caveat: str = ""
     notes: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class StreamReport:
             "video": self.video,
             "device": self.device,
             "dtype": self.dtype,
+            "threads": self.threads,
             "interrupted": self.interrupted,
             "notes": list(self.notes),
             "chunks": self.chunks,
