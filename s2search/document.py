@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -97,17 +98,46 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise if a file cannot be written there: its folder is missing, or something that is no plain file is there.
+    """Raise if a file cannot be written there: its folder takes none, or something that is no plain file is there.
 
     Raises:
         InputError: It names the path.
     """
     problem = ""
-    if not path.name:
-        problem = "no file name"
-    elif not path.parent.is_dir():
-        problem = "No such file or directory"
-    elif path.is_symlink() or (path.exists() and not path.is_file()):
-        problem = "it is not a regular file"
+    try:
+        if not path.name:
+            problem = "no file name"
+        elif not path.parent.is_dir():
+            problem = "No such file or directory"
+        elif path.is_symlink() or (path.exists() and not path.is_file()):
+            problem = "it is not a regular file"
+        else:
+            path.with_name(f".{path.name}.partial").exists()  # its name may be too long
+            _write_a_byte(path.parent)
+    except OSError as error:
+        problem = str(error.strerror)
     if problem:
         raise InputError(f"{str(path)!r} cannot be written: {problem}", remedy="choose another path")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise if nothing can be written in a folder, which may still have to be made.
+
+    Raises:
+        InputError: It names the folder.
+    """
+    try:
+        there = next(one for one in (folder, *folder.absolute().parents) if one.is_symlink() or one.exists())
+        problem = "" if there.is_dir() else f"{str(there)!r} is not a folder"
+        if not problem:
+            _write_a_byte(there)
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        raise InputError(f"the folder {str(folder)!r} cannot be written: {problem}", remedy="choose another folder")
+
+
+def _write_a_byte(folder: Path) -> None:
+    # Permissions do not tell: a disk may be full, mounted for reading only, or no disk at all, as /proc.
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(b"x")

@@ -139,6 +139,22 @@ class CheckError(S2SearchError):
     exit_code = 1
 
 
+@contextmanager
+def keeping(answer: Any) -> Iterator[None]:
+    """Let an error that comes when the work is done carry its `answer`, so that a command can still print it.
+
+    >>> with keeping(42):
+    ...     raise InputError("the disk is full")
+    Traceback (most recent call last):
+    s2search.errors.InputError: the disk is full
+    """
+    try:
+        yield
+    except S2SearchError as error:
+        error.fields["answer"] = error.__dict__["answer"] = answer
+        raise
+
+
 def missing_extra(*modules: str) -> MissingExtraError | None:
     """Return the error for the first of these libraries that is not installed, or None where all of them are."""
     return next((MissingExtraError(module) for module in modules if find_spec(module) is None), None)

@@ -196,7 +196,7 @@ def test_a_measurement_survives_ctrl_c_and_is_never_overwritten(s2search: Run, t
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.decode().splitlines() == [
-        "s2search: interrupted; nothing is lost: a measurement goes on when its command is repeated"
+        "s2search: interrupted; the samples so far are kept: the same command goes on where it stopped"
     ]
     kept = samples.read_bytes()
     assert s2search(*words[:-1], "50").err.startswith("s2search: 'mine/samples.jsonl' belongs to another campaign")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import PathText, model_of, plugin_of
+from s2search.api.values import PathText, loaded, model_of, plugin_of
 from s2search.errors import InputError
+from s2search.exporters.package import check_new_folder
 from s2search.planner.plan import Plan
 from s2search.preset import Preset, token_grid
 
@@ -49,16 +50,15 @@ def export(
     from s2search.report.progress import progress_bar
 
     grid = token_grid(video)
+    check_new_folder(Path(out))
     if part is not None:
         model_options = {"WEIGHTS": weights, "--preset": preset, "--plan": plan, "--layout": layout}
         _refuse_beside_part(model_options | {"--random-weights": random_weights, "--seed": seed})
         return _export_part(part, exporter, Path(out), grid)
+    model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
     chosen: Exporter = plugin_of("exporters", exporter)
-    model = model_of(
-        weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed, mapped=True
-    )
     with progress_bar("exporting") as progress:
-        return chosen.export(model, grid, Path(out), progress)
+        return chosen.export(loaded(model, mapped=True), grid, Path(out), progress)
 
 
 def _refuse_beside_part(options: dict[str, object]) -> None:

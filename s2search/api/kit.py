@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, preset_of, table_of, texts_of
 from s2search.block import Scenario
 from s2search.cost import Pipeline
+from s2search.document import check_folder
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.preset import Preset
+from s2search.space import DEFAULT_CANDIDATES, parse_blocks
 from s2search.tables.row import ROLES
 from s2search.tables.table import LatencyTable
 
@@ -54,12 +56,13 @@ def kit_build(
         compute_units: What Core ML may use.
         layout: Axes of the package to be shipped: `bc1s` or `blocks`.
         state: Who keeps its rings and tails: `core_ml`, or the caller (`plain`).
-        shots: Time only so many blocks per scenario and size; the rest is predicted.
+        shots: Time only so many blocks per scenario and size, those of default plans first; the rest is predicted.
         known: Known devices' tables, which predict the rest.
         rounds: How often every row is timed.
         sustained: Then heat the phone for so long, and keep the last third too: `5m` or `300s`.
         seed: Seed of the order.
     """
+    check_folder(Path(out))
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
     from s2search.measurement.items import FORWARD, campaign_items
@@ -79,7 +82,8 @@ def kit_build(
             roles=ROLES if shots is None else FORWARD,
         )
     ]
-    choice = _choice(items, shots, known)
+    needed = parse_blocks(DEFAULT_CANDIDATES) if candidates is None else ()  # who names blocks means them all alike
+    choice = _choice(items, shots, known, [block.label for block in needed])
     seconds = None if sustained is None else parse_seconds(sustained)
     with progress_bar("converting") as progress:
         return build(
@@ -108,12 +112,15 @@ def kit_ingest(
     """
     from s2search.kit.ingest import ingest
 
+    check_folder(Path(out))
     return ingest(results, out, pipeline=pipeline_of(pipeline))
 
 
-def _choice(items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable]) -> ShotChoice | None:
+def _choice(
+    items: Sequence[Item], shots: int | None, known: Sequence[str | LatencyTable], needed: Sequence[str]
+) -> ShotChoice | None:
     from s2search.kit.shots import choose_items
 
     if known and shots is None:
         raise InputError("--known is given without --shots", remedy="say how many blocks to time, or drop --known")
-    return None if shots is None else choose_items(items, shots, [table_of(name) for name in known])
+    return None if shots is None else choose_items(items, shots, [table_of(name) for name in known], needed)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, plugin_of, preset_of, texts_of
 from s2search.block import Scenario
 from s2search.cost import Pipeline
+from s2search.document import check_folder
 from s2search.preset import Preset
 from s2search.tables.row import Role
 from s2search.tables.table import LatencyTable
@@ -59,6 +61,7 @@ def measure(
         InputError: The profiler cannot run here, or the folder holds another campaign.
         TableError: The folder holds a finished table.
     """
+    check_folder(Path(out))
     from s2search.measurement.campaign import measure as run
     from s2search.measurement.items import SCENARIOS, campaign_items
     from s2search.measurement.samples import Protocol, parse_seconds

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Budgets, PathText, Texts, budgets_of, model_of, plugin_of, table_of, texts_of
+from s2search.api.values import Budgets, PathText, Texts, budgets_of, loaded, model_of, plugin_of, table_of, texts_of
 from s2search.cost import Budget
+from s2search.document import check_writable
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
 from s2search.precision.documents import Palette, PrecisionPlan, Sensitivity
@@ -36,7 +37,7 @@ def sensitivity(
     """Measure what each precision of each part of a model costs, in noise of the velocity.
 
     Args:
-        out: The file to write: sensitivity.json. An unfinished sweep is finished.
+        out: The file to write: sensitivity.json. An unfinished sweep is finished, a finished one read.
         weights: A folder that save_pretrained wrote, or a model.
         preset: Model size, a TOML file of sizes, or the sizes; without weights.
         random_weights: Untrained: to try it.
@@ -48,8 +49,13 @@ def sensitivity(
         chunks: Chunks of the stream that is compared.
         mixtures: Drawn assignments that test whether figures add up.
         seed: Of inputs, mixtures and random weights.
+
+    Raises:
+        InputError: The file cannot be written, or is of another sweep; the options name no model.
     """
-    from s2search.exporters.sweep import PRECISIONS, PrecisionSweep, sweep
+    check_writable(Path(out))
+    model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
+    from s2search.exporters.sweep import PRECISIONS, PrecisionSweep, finished, sweep
     from s2search.report.progress import progress_bar
 
     asked = PrecisionSweep(
@@ -60,9 +66,9 @@ def sensitivity(
         seed=seed,
         mixtures=mixtures,
     )
-    model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
+    finished(Path(out), asked)  # refuses another sweep's file before the model is loaded
     with progress_bar("sweeping") as progress:
-        return sweep(model.requires_grad_(False), asked, Path(out), progress)
+        return sweep(loaded(model).requires_grad_(False), asked, Path(out), progress)
 
 
 def plan_precision(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2search.api.values import Blocks, PathText, blocks_of, preset_of, table_of
+from s2search.document import check_folder
 from s2search.errors import InputError
 from s2search.preset import PRESETS, Preset, token_grid
-from s2search.tables.table import LatencyTable
+from s2search.tables.table import LatencyTable, refuse_existing
 
 if TYPE_CHECKING:
     from s2search.recalibration.result import Recalibration
@@ -46,6 +48,8 @@ def recalibrate(
     Raises:
         InputError: The table was measured elsewhere or for a preset that is not installed, or there are few layouts.
     """
+    check_folder(Path(out))
+    refuse_existing(Path(out))
     from s2search.recalibration import recalibrate as recalibration
     from s2search.report.progress import progress_bar
 

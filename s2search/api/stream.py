@@ -10,21 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from s2search.api.values import PathText, Texts, model_of, plugin_of, texts_of
+from s2search.api.values import PathText, Texts, loaded, model_of, plugin_of, texts_of
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
-from s2search.errors import InputError
+from s2search.errors import InputError, keeping
 from s2search.planner.plan import Plan
 from s2search.preset import Preset, token_grid
 
 if TYPE_CHECKING:
     import torch
 
+    from s2search.block import Window
     from s2search.codec.base import Codec
     from s2search.network.network import S2DiT
     from s2search.report.stream import StreamReport
     from s2search.streaming.base import StreamingModel
     from s2search.streaming.pipeline import Prompts
+    from s2search.streaming.state import Header
     from s2search.text.base import TextEncoder
 
 NumberFormat = Literal["float32", "bfloat16", "float16"]
@@ -74,42 +76,62 @@ def stream(
         steps: Denoising passes per chunk.
         shift: How far noise levels are pushed towards 1.
         commit: As the model was trained.
-        seed: Of the noise, and of random weights.
+        seed: Of the noise, and of random weights. A stream that goes on keeps its noise's own.
         text: Text encoder; `hashing`, as wide as the model, by default.
         codec: What decodes latents.
         overlap: Decode while the next chunk is denoised.
         compile: torch.compile the layers first; on a GPU also CUDA graphs.
         device: `cpu`, `cuda`, `cuda:1`.
         dtype: Of the model.
-        threads: Threads on a CPU; as many as cores by default.
+        threads: On a CPU; the fastest of a short trial by default.
         state_in: Go on from this state.
         state_out: Write the state after the last chunk.
 
     Raises:
         InputError: The options contradict each other, or a file or a device cannot be used.
     """
+    if state_out is not None:
+        check_writable(Path(state_out))
+        if Path(state_out).resolve() == Path(out).resolve():
+            raise InputError(f"video and state are both {str(out)!r}", remedy="name two files")
+    check_writable(Path(out))
+    grid, source = (
+        token_grid(video),
+        model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed),
+    )
+    read_prompts(prompt, prompt_at)
+    import torch
+
     from s2search.codec.video import VideoWriter
     from s2search.network.flow import few_step_schedule
     from s2search.report.progress import progress_bar
     from s2search.report.stream import StreamReport
     from s2search.streaming.pipeline import StreamPipeline
     from s2search.streaming.sampler import FewStepSampler
-    from s2search.streaming.state import StreamState
+    from s2search.streaming.state import Header, StreamState
 
-    if state_out is not None:
-        check_writable(Path(state_out))
     sampler = FewStepSampler(schedule=few_step_schedule(steps, shift), commit=commit)
-    prompts, grid, where = read_prompts(prompt, prompt_at), token_grid(video), _device(device)
+    where, decoder = _device(device), plugin_of("codecs", codec)
+    encoder: TextEncoder | None = None if text is None else plugin_of("texts", text)
+    before = None if state_in is None else Header.read(state_in)
+    if before is not None:  # all that can be known before the weights are read
+        said = None if encoder is None else encoder.label
+        before.check(
+            name=f"the state {str(state_in)!r}",
+            grid=grid,
+            dtype=dtype,
+            schedule=sampler.schedule,
+            commit=commit,
+            codec=decoder.label,
+            text=said,
+        )
+    prompts = read_prompts(prompt, prompt_at, end=chunks + (before.chunks if before else 0))
     writer = VideoWriter(Path(out), fps=fps)
     with _threads(threads):
-        model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed).to(
-            where, _dtype(dtype)
-        )
+        model = loaded(source).to(where, _dtype(dtype))
         sizes = model.config.preset
-        encoder: TextEncoder = plugin_of(
-            "texts", text or f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
-        )
-        decoder: Codec = plugin_of("codecs", codec)
+        notes = _settled_threads(model, grid) if threads is None and where.type == "cpu" else ()
+        encoder = encoder or plugin_of("texts", f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]")
         pipeline = StreamPipeline(
             model=_compiled(model) if compile else model,
             text=encoder.load(where, _dtype(dtype)),
@@ -117,9 +139,21 @@ def stream(
             sampler=sampler,
             overlap=overlap,
         )
-        state = StreamState.start(model, grid, seed=seed) if state_in is None else StreamState.load(state_in, model)
+        if state_in is None:
+            state = StreamState.start(pipeline.model, grid, seed=seed, codec=decoder.label, text=encoder.label)
+        else:
+            state = StreamState.load(state_in, pipeline.model)
+            state.header.check(name=f"the state {str(state_in)!r}", text=encoder.label)
+            notes += _taken_over(state.header, seed, sizes.window, {"--codec": decoder.label, "--text": encoder.label})
         report = StreamReport(
-            passes=sampler.passes, video=video, device=device, dtype=dtype, out=Path(out), caveat=writer.caveat
+            passes=sampler.passes,
+            video=video,
+            device=device,
+            dtype=dtype,
+            threads=torch.get_num_threads(),
+            out=Path(out),
+            caveat=writer.caveat,
+            notes=notes,
         )
         with writer, _interruption() as interrupted, progress_bar("streaming") as progress:
             for chunk in pipeline.chunks(prompts, chunks, state):
@@ -131,29 +165,59 @@ def stream(
                     break
     report.interrupted = report.chunks < chunks
     if state_out is not None:
-        state.save(Path(state_out))
+        with keeping(report):
+            state.save(Path(state_out))
     return report
 
 
-def read_prompts(first: str, later: Texts | Mapping[int, str] = ()) -> Prompts:
+def read_prompts(first: str, later: Texts | Mapping[int, str] = (), *, end: int | None = None) -> Prompts:
     """Return the prompt of every chunk: one from the start, and others from a chunk on.
 
+    Args:
+        first: From chunk 0 on.
+        later: `4:a dog`, or `{4: "a dog"}`.
+        end: The chunk after the last one, counted from the start of the stream.
+
     Raises:
-        InputError: A later one does not say from which chunk on.
+        InputError: A later one does not say from which chunk on, or would never be seen.
 
     >>> prompts = read_prompts("a cat", ["2:a dog: wet"])
     >>> [prompts(chunk) for chunk in range(4)]
     ['a cat', 'a cat', 'a dog: wet', 'a dog: wet']
     """
-    starts = {0: first} | (dict(later) if isinstance(later, Mapping) else dict(map(_from_chunk, texts_of(later))))
+    starts = {0: first} if first else {}
+    pairs = later.items() if isinstance(later, Mapping) else map(_from_chunk, texts_of(later))
+    for start, text in pairs:
+        if start in starts:
+            raise InputError(f"chunk {start} has two prompts: {starts[start]!r} and {text!r}", remedy="leave out one")
+        if start < 0 or (end is not None and start >= end):
+            allowed = "at least 0" if end is None else f"0 to {end - 1}, the last chunk of this stream"
+            raise InputError(f"--prompt-at names chunk {start}", allowed=allowed, remedy="correct it, or stream longer")
+        starts[start] = text
+    starts.setdefault(0, first)
     return lambda chunk: starts[max(start for start in starts if start <= chunk)]
 
 
 def _from_chunk(text: str) -> tuple[int, str]:
-    match = re.fullmatch(r"\s*(\d+)\s*:\s*(.*)", text, re.DOTALL)
+    match = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(.*)", text, re.DOTALL)
     if match is None:
         raise InputError(f"--prompt-at {text!r} does not name a chunk", remedy="write for example '4:a dog'")
     return int(match[1]), match[2]
+
+
+def _taken_over(header: Header, seed: int, window: Window, plugins: Mapping[str, str]) -> tuple[str, ...]:
+    """Return in words what a stream that goes on has from its state, and not from its options."""
+    notes = []
+    if header.seed != seed:
+        notes.append(f"the noise goes on with the state's seed {header.seed}, not {seed}")
+    if header.window != window:
+        notes.append(f"the window is the state's: {header.window.frames} frames, a sink of {header.window.sink_frames}")
+    for option, own in (("--codec", header.codec), ("--text", header.text)):
+        if own is not None and "[" in own and own != plugins[option]:
+            notes.append(f"{option} {plugins[option]} goes on where {own} was")
+    if header.schedule is None and header.chunks:
+        notes.append("the state does not say its steps and commit policy, which were taken to be these")
+    return tuple(notes)
 
 
 def _compiled(model: S2DiT) -> StreamingModel:
@@ -173,6 +237,22 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _settled_threads(model: S2DiT, grid: tuple[int, int]) -> tuple[str, ...]:
+    """Let torch use as many threads as are fastest, and say so in words."""
+    import torch
+
+    from s2search.streaming.threads import fastest_threads, is_small, one_pass
+
+    if (most := torch.get_num_threads()) == 1:
+        return ()
+    if not is_small(model, grid):
+        return (f"{most} threads, as torch chose; on a busy machine fewer may be faster: --threads",)
+    (best, ms), *others = fastest_threads(one_pass(model, grid), most).items()
+    torch.set_num_threads(best)
+    rest = ", ".join(f"{other_ms:.0f} ms with {count}" for count, other_ms in others)
+    return (f"--threads {best} by a short trial: a pass took {ms:.0f} ms with it, {rest}",)
 
 
 @contextmanager

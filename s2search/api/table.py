@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2search.api.values import PathText, plugin_of, table_of
+from s2search.document import check_folder
 from s2search.errors import InputError
 from s2search.tables.foreign import ImportedTable, open_measurements
 from s2search.tables.table import DEFAULT_TABLE, LatencyTable
@@ -122,3 +123,4 @@ def _refuse_folder(out: Path) -> None:
     """Refuse a folder that is there, before anything is computed."""
     if out.exists() or out.is_symlink():
         raise InputError(f"{str(out)!r} already exists", remedy="choose another folder, or move it away")
+    check_folder(out)

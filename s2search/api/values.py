@@ -24,6 +24,7 @@ from s2search.tables.table import LatencyTable, open_table
 
 if TYPE_CHECKING:
     from s2search.network.network import S2DiT
+    from s2search.network.source import ModelSource
 
 PathText = str | os.PathLike[str]
 #: One text, or several.
@@ -107,23 +108,21 @@ def model_of(
     plan: PathText | Plan | None,
     layout: str | None,
     seed: int,
-    mapped: bool = False,
-) -> S2DiT:
-    """Return the model itself, or one of saved or random weights; `mapped` leaves its weights on disk.
+) -> ModelSource | S2DiT:
+    """Return the model itself, or where it comes from: what is wrong with that is said before torch is loaded.
 
     Raises:
         InputError: The options contradict each other, or do not name a model.
     """
-    from s2search.network.network import S2DiT
-    from s2search.network.source import ModelSource, load_model, open_model
-
-    if isinstance(weights, S2DiT):
+    if weights is not None and not isinstance(weights, str | os.PathLike):
         beside = {"preset": preset, "random_weights": random_weights, "plan": plan, "layout": layout}
         for name, value in beside.items():
             if value:
                 raise InputError(f"{name} is given beside a model", remedy="leave out one of them")
         return weights
-    source = ModelSource(
+    from s2search.network.source import ModelSource
+
+    return ModelSource(
         weights=None if weights is None else Path(weights),
         preset=preset,
         plan=Path(plan) if isinstance(plan, str | os.PathLike) else plan,
@@ -131,4 +130,12 @@ def model_of(
         random_weights=random_weights,
         seed=seed,
     )
-    return open_model(source) if mapped else load_model(source)
+
+
+def loaded(model: ModelSource | S2DiT, *, mapped: bool = False) -> S2DiT:
+    """Return the model, read or drawn where it is not one yet; `mapped` leaves its weights on disk."""
+    from s2search.network.source import ModelSource, load_model, open_model
+
+    if not isinstance(model, ModelSource):
+        return model
+    return open_model(model) if mapped else load_model(model)

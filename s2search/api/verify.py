@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from s2search.api.values import PathText
 from s2search.document import check_writable
-from s2search.errors import InputError
+from s2search.errors import InputError, keeping
+from s2search.exporters.package import REPORT, Package, is_component
 
 if TYPE_CHECKING:
     from s2search.verification.opened import Options
@@ -39,24 +40,36 @@ def verify(
     Raises:
         InputError: The folder holds no package, or a check is unknown.
     """
-    from s2search.exporters.component.package import is_component
+    place = Path(folder, REPORT) if out is None else Path(out)
+    if out is not None:
+        check_writable(place)
+    component = is_component(Path(folder))
+    if not component:
+        Package.load(folder)  # before torch is loaded, and minutes of work
+    if out is None:
+        _check_report(place)
     from s2search.report.progress import progress_bar
     from s2search.verification import verify as verification
     from s2search.verification.components import verify_component
     from s2search.verification.opened import Options
-    from s2search.verification.result import REPORT
 
     options = Options(chunks=chunks, thresholds=threshold or {}, measure=measure, seed=seed, table=table)
-    if out is not None:
-        check_writable(Path(out))
     with progress_bar("verifying") as progress:
-        if is_component(Path(folder)):
+        if component:
             _refuse_of_part(options)
             found = verify_component(Path(folder), chunks=chunks, seed=seed, progress=progress)
         else:
             found = verification.verify(Path(folder), options, checks=verification.CHECKS, progress=progress)
-    found.save(Path(folder, REPORT) if out is None else Path(out))
+    with keeping(found):
+        found.save(place)
     return found
+
+
+def _check_report(place: Path) -> None:
+    try:
+        check_writable(place)
+    except InputError as error:
+        raise InputError(error.problem, remedy="name another place: --out FILE") from error
 
 
 def _refuse_of_part(options: Options) -> None:

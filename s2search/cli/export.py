@@ -29,8 +29,6 @@ def export(
 ) -> int:
     """Export a model's streaming step, or a part around it, as a package with the weights to verify it against."""
     from s2search.api.export import export as run
-    from s2search.exporters.component.package import ComponentPackage
-    from s2search.report.package import component_text, package_text
 
     start = time.perf_counter()
     package = run(
@@ -46,6 +44,9 @@ def export(
         part=part,
     )
     seconds = time.perf_counter() - start
+    from s2search.exporters.component.package import ComponentPackage
+    from s2search.report.package import component_text, package_text
+
     if isinstance(package, ComponentPackage):
         say(component_text(package, seconds=seconds))
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import FigureOption, check_outputs, say
+from s2search.cli.options import FigureOption, check_outputs, printed_anyway, say
 from s2search.cli.plan import (
     CandidatesOption,
     CountOption,
@@ -24,6 +24,7 @@ from s2search.cli.plan import (
     SwitchesOption,
     UnitOption,
 )
+from s2search.errors import keeping
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
 
@@ -53,8 +54,7 @@ def frontier(
     """Trace the best score for every latency, at one memory budget."""
     from s2search.api.frontier import frontier as run
 
-    check_outputs(out, figure)
-    check_outputs(html)
+    check_outputs(out, figure, others=(html,))
     front = run(
         table,
         scenario=scenario,
@@ -74,14 +74,15 @@ def frontier(
         precision=precision,
         compute_unit=compute_unit,
     )
-    front.save(out)
-    if figure:
-        from s2search.report.figures import front_figure, save_figure
+    with printed_anyway(say), keeping(front):
+        front.save(out)
+        if figure:
+            from s2search.report.figures import front_figure, save_figure
 
-        save_figure(front_figure(front.plans, front.references), figure)
-    if html:
-        from s2search.report.html import front_html, save_html
+            save_figure(front_figure(front.plans, front.references), figure)
+        if html:
+            from s2search.report.html import front_html, save_html
 
-        save_html(front_html(front.plans, front.references), html)
+            save_html(front_html(front.plans, front.references), html)
     say(front)
     return 0

@@ -6,7 +6,9 @@ else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
@@ -15,6 +17,7 @@ import typer
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
 from s2search.cli.frontier import frontier
+from s2search.cli.interrupted import kept
 from s2search.cli.kit import kit_app
 from s2search.cli.measure import measure
 from s2search.cli.options import say
@@ -73,18 +76,24 @@ def main() -> None:
     try:
         with extras_named():
             code = app(standalone_mode=False)
+        if sys.stdout is not None:  # closed by who started it
+            sys.stdout.flush()
         if code == _INTERRUPTED:
-            _fail(
-                "interrupted; nothing is lost: a measurement goes on when its command is repeated",
-                _INTERRUPTED,
-            )
+            raise KeyboardInterrupt
     except S2SearchError as error:
         _fail(str(error), error.exit_code)
     except _UsageError as error:
         _fail(_complaint(error), InputError.exit_code)
+    except KeyboardInterrupt:
+        _fail(f"interrupted; {kept(sys.argv[1:])}", _INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno is None:  # of no system call: a library's own
+            raise
+        place = "the output cannot be written" if error.filename is None else f"{str(error.filename)!r} cannot be used"
+        _fail(f"{place}: {error.strerror}; make room, or choose another place", InputError.exit_code)
     sys.exit(code)
 
 
@@ -97,8 +106,21 @@ def _complaint(error: Any) -> str:
 
 
 def _fail(line: str, code: int) -> NoReturn:
-    sys.stderr.write(f"s2search: {line}\n")
+    with suppress(OSError, AttributeError):  # full, or closed
+        sys.stderr.write(f"s2search: {line}\n")
+    for output in (sys.stdout, sys.stderr):
+        _drop_where_full(output)
     sys.exit(code)
+
+
+def _drop_where_full(output: Any) -> None:
+    """Point an output that takes no more to nowhere: else Python fails once more when it ends."""
+    try:
+        if output is not None:
+            output.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s2search.errors import InputError
+from s2search.errors import InputError, S2SearchError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,20 +74,33 @@ def say_json(text: str) -> None:
     typer.echo(text, nl=False)
 
 
-def check_outputs(out: Path | None, *pictures: Path | None) -> None:
+@contextmanager
+def printed_anyway(show: Callable[[Any], None]) -> Iterator[None]:
+    """Print the answer that an error carries before it is raised: what was found is not lost with a file."""
+    try:
+        yield
+    except S2SearchError as error:
+        if "answer" in error.fields:
+            show(error.fields["answer"])
+        raise
+
+
+def check_outputs(out: Path | None, *pictures: Path | None, others: Sequence[Path | None] = ()) -> None:
     """Refuse paths that cannot be written before anything is computed, so that nothing is written by halves."""
     from s2search.document import check_writable
     from s2search.errors import require
 
     if any(pictures):
         require("matplotlib")
-    for path in (out, *pictures):
-        if path is not None:
-            check_writable(path)
-    for path in pictures:
-        if path is not None and path.suffix.lower() not in _FIGURES:
+    paths = [path for path in (out, *pictures, *others) if path is not None]
+    for number, path in enumerate(paths):
+        check_writable(path)
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise InputError(f"two outputs are called {str(path)!r}", remedy="give each a name of its own")
+    for picture in filter(None, pictures):
+        if picture.suffix.lower() not in _FIGURES:
             raise InputError(
-                f"the figure {str(path)!r} has the ending {path.suffix!r}",
+                f"the figure {str(picture)!r} has the ending {picture.suffix!r}",
                 allowed=f"one of {', '.join(_FIGURES)}",
                 remedy="correct the ending",
             )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s2search.block import Scenario
 from s2search.cli.examples import epilog
-from s2search.cli.options import FigureOption, check_outputs, say, say_json
+from s2search.cli.options import FigureOption, check_outputs, printed_anyway, say, say_json
 from s2search.cost import CommitPolicy
-from s2search.errors import InfeasibleError, InputError
+from s2search.errors import InfeasibleError, InputError, keeping
 from s2search.solver.questions.tie_break import TieRule
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
+
+if TYPE_CHECKING:
+    from s2search.planner.plan import Plan
 
 plan_app = typer.Typer(epilog=epilog("plan"))
 
@@ -128,16 +131,15 @@ def plan(
         if as_json and "answer" in error.fields:
             say_json(error.fields["answer"].to_json())
         raise
-    if out:
-        answer.save(out)
-    if figure:
-        from s2search.report.figures import plan_figure, save_figure
+    show = _say_json if as_json else say
+    with printed_anyway(show), keeping(answer):
+        if out:
+            answer.save(out)
+        if figure:
+            from s2search.report.figures import plan_figure, save_figure
 
-        save_figure(plan_figure(answer), figure)
-    if as_json:
-        say_json(answer.to_json())
-    else:
-        say(answer)
+            save_figure(plan_figure(answer), figure)
+    show(answer)
     return 0 if answer.fits else 1
 
 
@@ -160,6 +162,10 @@ def plan_diff(
     else:
         say(difference_text(old, new, found))
     return int(exit_code and not found.empty)
+
+
+def _say_json(answer: Plan) -> None:
+    say_json(answer.to_json())
 
 
 def _refuse_options(context: typer.Context) -> None:

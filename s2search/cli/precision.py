@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import LayoutOption, PlanOption, PresetOption, VideoOption, WeightsArgument, say, say_json
+from s2search.cli.options import (
+    LayoutOption,
+    PlanOption,
+    PresetOption,
+    VideoOption,
+    WeightsArgument,
+    check_outputs,
+    printed_anyway,
+    say,
+    say_json,
+)
+from s2search.errors import keeping
 from s2search.precision.documents import Palette
 
 
@@ -34,20 +45,21 @@ def sensitivity(
     from s2search.api.precision import sensitivity as run
     from s2search.report.precision import sensitivity_text
 
-    found = run(
-        out,
-        weights,
-        preset=preset,
-        random_weights=random_weights,
-        plan=plan,
-        layout=layout,
-        precision=precision or (),
-        palette=palette,
-        video=video,
-        chunks=chunks,
-        mixtures=mixtures,
-        seed=seed,
-    )
+    with printed_anyway(lambda found: say(sensitivity_text(found))):
+        found = run(
+            out,
+            weights,
+            preset=preset,
+            random_weights=random_weights,
+            plan=plan,
+            layout=layout,
+            precision=precision or (),
+            palette=palette,
+            video=video,
+            chunks=chunks,
+            mixtures=mixtures,
+            seed=seed,
+        )
     say(sensitivity_text(found))
     return 0
 
@@ -65,18 +77,21 @@ def plan_precision(
 ) -> int:
     """Choose the precision of every part, exactly: least noise within a budget, or fewest bytes at a quality."""
     from s2search.api.precision import plan_precision as run
-    from s2search.document import check_writable
-    from s2search.precision.documents import Sensitivity
+    from s2search.precision.documents import PrecisionPlan, Sensitivity
     from s2search.report.precision import precision_text
 
-    if out is not None:
-        check_writable(out)
+    check_outputs(out)
     found = Sensitivity.load(file)
     answer = run(found, budget=budget or (), least_db=least_db, table=table, solver=solver)
-    if out is not None:
-        answer.save(out)
-    if as_json:
-        say_json(answer.to_json())
-    else:
-        say(precision_text(answer, found))
+
+    def show(answer: PrecisionPlan) -> None:
+        if as_json:
+            say_json(answer.to_json())
+        else:
+            say(precision_text(answer, found))
+
+    with printed_anyway(show), keeping(answer):
+        if out is not None:
+            answer.save(out)
+    show(answer)
     return 0

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from s2search.cli.options import LayoutOption, PlanOption, PresetOption, VideoOption, WeightsArgument, say, say_json
+from s2search.cli.options import (
+    LayoutOption,
+    PlanOption,
+    PresetOption,
+    VideoOption,
+    WeightsArgument,
+    printed_anyway,
+    say,
+    say_json,
+)
 from s2search.cost import CommitPolicy
+
+if TYPE_CHECKING:
+    from s2search.report.stream import StreamReport
 
 _INTERRUPTED = 130
 
@@ -49,7 +61,7 @@ def stream(
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the model.")
     ] = "float32",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="as many as cores")
+        int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="the fastest of a short trial")
     ] = None,
     state_in: Annotated[Path | None, typer.Option(help="Go on from this state.")] = None,
     state_out: Annotated[Path | None, typer.Option(help="Write the state after the last chunk.")] = None,
@@ -58,36 +70,40 @@ def stream(
     """Stream video from a prompt, and print where the time goes."""
     from s2search.api.stream import stream as run
 
-    report = run(
-        out,
-        weights,
-        preset=preset,
-        random_weights=random_weights,
-        plan=plan,
-        layout=layout,
-        prompt=prompt,
-        prompt_at=prompt_at or (),
-        chunks=chunks,
-        video=video,
-        fps=fps,
-        steps=steps,
-        shift=shift,
-        commit=commit,
-        seed=seed,
-        text=text,
-        codec=codec,
-        overlap=overlap,
-        compile=compiled,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        state_in=state_in,
-        state_out=state_out,
-    )
-    if as_json:
-        say_json(report.to_json())
-    else:
-        say(report)
+    def show(report: StreamReport) -> None:
+        if as_json:
+            say_json(report.to_json())
+        else:
+            say(report)
+
+    with printed_anyway(show):
+        report = run(
+            out,
+            weights,
+            preset=preset,
+            random_weights=random_weights,
+            plan=plan,
+            layout=layout,
+            prompt=prompt,
+            prompt_at=prompt_at or (),
+            chunks=chunks,
+            video=video,
+            fps=fps,
+            steps=steps,
+            shift=shift,
+            commit=commit,
+            seed=seed,
+            text=text,
+            codec=codec,
+            overlap=overlap,
+            compile=compiled,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            state_in=state_in,
+            state_out=state_out,
+        )
+    show(report)
     if report.interrupted:
         raise SystemExit(_INTERRUPTED)
     return 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2search.cli.options import say, say_json
+from s2search.cli.options import printed_anyway, say, say_json
 from s2search.errors import InputError
+
+if TYPE_CHECKING:
+    from s2search.verification.result import Verification
 
 
 def verify(
@@ -29,19 +32,23 @@ def verify(
     from s2search.api.verify import verify as run
     from s2search.report.verification import verification_text
 
-    found = run(
-        folder,
-        chunks=chunks,
-        threshold=read_thresholds(threshold or []),
-        measure=measure,
-        seed=seed,
-        table=table,
-        out=out,
-    )
-    if as_json:
-        say_json(found.to_json())
-    else:
-        say(verification_text(found))
+    def show(found: Verification) -> None:
+        if as_json:
+            say_json(found.to_json())
+        else:
+            say(verification_text(found))
+
+    with printed_anyway(show):
+        found = run(
+            folder,
+            chunks=chunks,
+            threshold=read_thresholds(threshold or []),
+            measure=measure,
+            seed=seed,
+            table=table,
+            out=out,
+        )
+    show(found)
     return 0 if found.passed else 1
 
 

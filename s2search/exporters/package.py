@@ -24,13 +24,15 @@ from typing import Any, Literal, Self
 
 from s2search import registry
 from s2search.block import Precision, Stream, Window
-from s2search.document import as_json, read_json, write_text
+from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
 from s2search.preset import video_size
 
 SCHEMA: Literal["s2search.package/1"] = "s2search.package/1"
+PART_SCHEMA: Literal["s2search.part/1"] = "s2search.part/1"
 MANIFEST, SOURCE = "manifest.json", "source"
+REPORT = "report.json"  # of verification, beside the manifest unless it goes elsewhere
 WEIGHT_FILES = ("weights.bin", "weight.bin")  # of runtimes that keep weights apart from graphs
 NEW = "new_"  # before the name of a state that a function returns
 
@@ -198,6 +200,14 @@ class Package:
                 )
 
 
+def is_component(folder: Path) -> bool:
+    """Return whether a folder holds the package of a component: a text encoder or a decoder."""
+    try:
+        return f'"{PART_SCHEMA}"' in Path(folder, MANIFEST).read_text(encoding="utf-8")[:200]
+    except (OSError, ValueError):
+        return False
+
+
 def _quiet(done: int, total: int, label: str) -> None:
     pass
 
@@ -236,8 +246,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         InputError: There is something at `out`, or it cannot be written there.
     """
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise InputError(f"{str(out)!r} exists", remedy="name another folder, or remove it")
+    check_new_folder(out)
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
@@ -247,8 +256,29 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(out)
+    except OSError as error:
+        if error.errno is None or not str(error.filename or partial).startswith(str(partial)):
+            raise
+        raise InputError(
+            f"{str(out)!r} cannot be written: {error.strerror}", remedy="make room, or choose another path"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_new_folder(out: Path) -> None:
+    """Raise unless a package can be written there, before anything is read or computed.
+
+    Raises:
+        InputError: There is something, or it cannot be written.
+    """
+    try:
+        taken = out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir())))
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written: {error.strerror}", remedy="choose another path") from error
+    if taken:
+        raise InputError(f"{str(out)!r} exists", remedy="name another folder, or remove it")
+    check_folder(out)
 
 
 def predicted_sizes(config: ModelConfig, grid: tuple[int, int], frames: int, slots: int, precision: str) -> Sizes:

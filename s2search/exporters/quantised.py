@@ -170,7 +170,8 @@ class _Recorder:
 
     def __init__(self, model: S2DiT) -> None:
         self._model, self.config = model, model.config
-        self.parameters, self.initial_state, self.commit = model.parameters, model.initial_state, model.commit
+        self.parameters, self.weights_digest = model.parameters, model.weights_digest
+        self.initial_state, self.commit = model.initial_state, model.commit
         self.passes: list[tuple[Tensor, Tensor, bool]] = []
         self.velocities: list[Tensor] = []
 

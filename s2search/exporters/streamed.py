@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -32,6 +33,11 @@ class StreamedPackage:
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield one empty parameter: it says that latents go in as float32, from the processor's memory."""
         yield self._weight
+
+    def weights_digest(self) -> str:
+        """Return a hash of the package's files: another export may round otherwise, and its states are others."""
+        files = (f"{file.path} {file.sha256}" for file in self.package.manifest.files)
+        return f"sha256:{hashlib.sha256(chr(10).join(sorted(files)).encode()).hexdigest()}"
 
     def initial_state(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from s2search.document import check_writable
-from s2search.errors import InputError
+from s2search.errors import InputError, keeping
 from s2search.exporters.quantised import (
     Ranges,
     Recording,
@@ -92,9 +92,14 @@ def sweep(
         progress: Called before every figure.
 
     Raises:
-        InputError: It cannot be written there, or the journal there is that of another sweep.
+        InputError: It cannot be written there, or what is there is of another sweep.
     """
     check_writable(out)
+    if (there := finished(out, asked)) is not None:
+        _refuse_other(out, "model", there.model_digest, model.config.digest)
+        _refuse_other(out, "weights", there.weights_digest, weights_digest(model))
+        if not journal_path(out).exists():
+            return there
     preset = model.config.preset
     shape = StepShape(grid=asked.grid, frames=preset.chunk_frames, window=preset.window)
     parts = parts_in_order(matrices(model))
@@ -109,9 +114,42 @@ def sweep(
                 journal.append(_Figure(key, noise[key]))
         progress(len(trials), len(trials), "")
         found = _sensitivity(model, asked, shape, parts, noise)
-        found.save(out)
+        with keeping(found):
+            found.save(out)
         journal_path(out).unlink()
     return found
+
+
+def finished(out: Path, asked: PrecisionSweep) -> Sensitivity | None:
+    """Return the finished sweep of these settings that is in a file; None where there is no file yet.
+
+    Raises:
+        InputError: The file is something else, or of a sweep with other settings: it took hours, and stays.
+    """
+    if not out.exists():
+        return None
+    try:
+        found = Sensitivity.load(out)
+    except InputError as error:
+        raise InputError(f"{str(out)!r} is there and is no finished sweep", remedy="name another file") from error
+    there = {
+        "grid": found.grid,
+        "precisions": tuple(choice.precision for choice in found.parts[0].choices) if found.parts else (),
+        "palette": found.palette,
+        "chunks": found.chunks,
+        "seed": found.seed,
+        "mixtures": len(found.mixtures),
+    }
+    for name, value in there.items():
+        _refuse_other(out, name, value, getattr(asked, name))
+    return found
+
+
+def _refuse_other(out: Path, name: str, there: object, here: object) -> None:
+    if there != here:
+        raise InputError(
+            f"{str(out)!r} is of another sweep: {name} is {there} there and {here} here", remedy="name another file"
+        )
 
 
 def journal_path(out: Path) -> Path:

@@ -28,13 +28,16 @@ class ShotChoice:
     known: tuple[LatencyTable, ...]
 
 
-def choose_items(items: Sequence[Item], shots: int, known: Sequence[LatencyTable]) -> ShotChoice:
+def choose_items(
+    items: Sequence[Item], shots: int, known: Sequence[LatencyTable], needed: Sequence[str] = ()
+) -> ShotChoice:
     """Choose so many blocks at every scenario and shape; all other parts are kept.
 
     Args:
         items: The whole campaign, in its order.
         shots: Blocks to time at each scenario and shape.
         known: Known devices' tables with every block of the campaign.
+        needed: Blocks that plans will use, by label: they are timed before any other; by default all alike.
 
     Raises:
         InputError: Too few or too many shots, or no known table, or one twice.
@@ -49,7 +52,7 @@ def choose_items(items: Sequence[Item], shots: int, known: Sequence[LatencyTable
     chosen = {
         item.key
         for place in places
-        for item in _chosen([item for item in items if (item.scenario, item.shape) == place], shots, known)
+        for item in _chosen([item for item in items if (item.scenario, item.shape) == place], shots, known, needed)
     }
     return ShotChoice(
         shots=shots,
@@ -59,7 +62,7 @@ def choose_items(items: Sequence[Item], shots: int, known: Sequence[LatencyTable
     )
 
 
-def _chosen(items: Sequence[Item], shots: int, known: Sequence[LatencyTable]) -> list[Item]:
+def _chosen(items: Sequence[Item], shots: int, known: Sequence[LatencyTable], needed: Sequence[str]) -> list[Item]:
     """Choose blocks of one scenario and shape."""
     blocks = [item for item in items if item.role == "block"]
     rows = [known_ms(table, items[0].scenario, items[0].shape) for table in known]
@@ -82,7 +85,13 @@ def _chosen(items: Sequence[Item], shots: int, known: Sequence[LatencyTable]) ->
         )
     if shots == len(blocks):
         return blocks
-    offered = row_items(rows, [item.part.label for item in (*blocks, *shared)])
+    first = [block for block in blocks if block.part.label in needed]
+    if shots < len(first):
+        blocks, first = first, []  # the most telling of those that plans need
+    if shots == len(first):
+        return first
+    others = [block for block in blocks if block not in first]
+    offered = row_items(rows, [item.part.label for item in (*others, *first, *shared)])
     belief = Belief(misfit=expected_misfit(offered))
-    timed = range(len(blocks), len(blocks) + len(shared))
-    return [blocks[n] for n in choose_probes(offered, shots, belief, timed=timed)]
+    timed = range(len(others), len(others) + len(first) + len(shared))
+    return first + [others[n] for n in choose_probes(offered, shots - len(first), belief, timed=timed)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +16,30 @@ from s2search.errors import require
 
 def load_coremltools() -> Any:
     """Import coremltools without what it says about torch's version, and about not being on a Mac."""
-    with quiet_coremltools():
+    with quiet_coremltools(), interrupted_afterwards():
         import coremltools
+        import coremltools.optimize.coreml
     return coremltools
+
+
+@contextlib.contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Hold a Ctrl-C back until the end of an import, then let it do what it would have done.
+
+    coremltools tries many libraries as it is imported, and takes whatever is raised meanwhile, a Ctrl-C as well, for a
+    missing one; where its own are loaded by halves the process has ended in a segmentation fault.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,9 @@ import msgspec
 from s2search.errors import InputError
 from s2search.preset import Preset
 
+#: The files of a saved model.
+WEIGHTS, CONFIG, PLAN = "model.safetensors", "config.json", "plan.json"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

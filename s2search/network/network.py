@@ -21,6 +21,7 @@ from s2search.errors import InputError
 from s2search.network.config import ModelConfig
 from s2search.network.pretrained import Pretrained
 from s2search.network.walk import LAYER_PASSES, Pass, walk
+from s2search.network.weight_file import weights_digest
 from s2search.preset import Preset
 from s2search.space import Space, layout_labels
 
@@ -167,6 +168,10 @@ class S2DiT(nn.Module, Pretrained):
         velocity_BCTYX, new = self._pass("advance", latents_BCTYX, s_BT, text_BSE, state)
         assert velocity_BCTYX is not None
         return velocity_BCTYX, new
+
+    def weights_digest(self) -> str:
+        """Return a hash of all weights in their number format: states name the weights that they belong to by it."""
+        return weights_digest(self.state_dict().items())
 
     def fused(self) -> S2DiT:
         """Return the same model with its layers in the form for running fast; all other parts are shared."""

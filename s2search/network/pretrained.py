@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import CheckError, InputError
-from s2search.network.config import ModelConfig
-from s2search.network.weight_file import MappedTensors
+from s2search.network.config import CONFIG, PLAN, WEIGHTS, ModelConfig
+from s2search.network.weight_file import MappedTensors, save_tensors
 from s2search.planner.plan import Plan
 
 if TYPE_CHECKING:
     from torch import nn
-
-WEIGHTS, CONFIG, PLAN = "model.safetensors", "config.json", "plan.json"
 
 
 class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", "video-diffusion", "s2dit"]):
@@ -86,7 +83,7 @@ class Pretrained(ModelHubMixin, library_name="s2search", tags=["text-to-video", 
         module: nn.Module = self  # type: ignore[assignment]
         tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
         with nullcontext() if self.mapping is None else self.mapping.released():
-            save_file(tensors, path, metadata=metadata)
+            save_tensors(tensors, path, metadata)
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]  # named options instead of any

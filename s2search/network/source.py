@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from s2search.document import read_json
 from s2search.errors import InputError
-from s2search.network.network import S2DiT, realize
-from s2search.network.random_weights import RandomS2DiT
+from s2search.network.config import CONFIG, WEIGHTS, ModelConfig
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
+
+if TYPE_CHECKING:
+    from s2search.network.network import S2DiT
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """What a command line says of its model.
+    """What a command line says of its model; made, and refused, before torch is loaded.
 
     Attributes:
         weights: A folder that save_pretrained wrote.
@@ -49,12 +51,21 @@ class ModelSource:
                 raise InputError(
                     f"there is no folder of weights {str(self.weights)!r}", remedy="name what save_pretrained wrote"
                 )
+            read_json(self.weights / CONFIG, ModelConfig, what="model config")
+            if not (self.weights / WEIGHTS).is_file():
+                raise InputError(
+                    f"there is no {WEIGHTS} in {str(self.weights)!r}", remedy="name what save_pretrained wrote"
+                )
         elif self.preset is None or not self.random_weights:
             raise InputError(
                 "there are no weights",
                 allowed="a folder of weights, or --preset NAME --random-weights",
                 remedy="name one of them",
             )
+        elif isinstance(self.preset, str):
+            Preset.named(self.preset)
+        if isinstance(self.plan, Path):
+            Plan.load(self.plan)
         if self.plan is not None and self.layout is not None:
             raise InputError("--plan and --layout are both given", remedy="leave out one")
 
@@ -66,6 +77,10 @@ def load_model(source: ModelSource) -> S2DiT:
         InputError: A file is missing, or does not fit.
         CheckError: The weights belong to another plan.
     """
+    import torch
+
+    from s2search.network.network import S2DiT
+
     plan = _plan(source)
     if source.weights is not None:
         return S2DiT.from_pretrained(source.weights, plan=plan)
@@ -83,6 +98,11 @@ def open_model(source: ModelSource) -> S2DiT:
         InputError: A file is missing, or does not fit.
         CheckError: The weights belong to another plan.
     """
+    import torch
+
+    from s2search.network.network import S2DiT
+    from s2search.network.random_weights import RandomS2DiT
+
     plan = _plan(source)
     if source.weights is not None:
         return S2DiT.from_pretrained(source.weights, plan=plan, mapped=True)
@@ -92,6 +112,8 @@ def open_model(source: ModelSource) -> S2DiT:
 
 
 def _realized(source: ModelSource, plan: Plan | None) -> S2DiT:
+    from s2search.network.network import S2DiT, realize
+
     sizes = source.preset if isinstance(source.preset, Preset) else Preset.named(source.preset or "")
     return S2DiT.from_preset(sizes, source.layout or "") if plan is None else realize(plan, sizes)
 

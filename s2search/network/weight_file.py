@@ -8,6 +8,7 @@ Why a file: docs/decisions/export.md, "Exports are made from a file of weights, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import threading
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from s2search.errors import InputError
@@ -55,6 +58,35 @@ def write_tensors(
             file.seek(8 + len(text) + places.pop(name))
             file.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
     assert not places, f"no values were given for {', '.join(places)}"
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors that are in memory as a safetensors file.
+
+    Raises:
+        InputError: The disk does not take them; nothing is left.
+    """
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        path.unlink(missing_ok=True)
+        raise InputError(f"{str(path)!r} cannot be written: {error}", remedy="make room, or choose another") from error
+
+
+def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return a hash of weights by name, in any order: of their names, number formats, shapes and numbers.
+
+    >>> one, other = ("a", torch.zeros(2)), ("b", torch.ones(3))
+    >>> weights_digest([one, other]) == weights_digest([other, one])
+    True
+    """
+    lines = sorted(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sha256(tensor)}" for name, tensor in tensors)
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"
+
+
+def _sha256(tensor: Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()
 
 
 class MappedTensors:

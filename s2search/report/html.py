@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from s2search.cost import format_us
-from s2search.errors import InputError
+from s2search.document import write_text
 from s2search.planner.plan import Plan
 from s2search.report.colours import block_colours
 from s2search.report.terminal import facts
@@ -40,12 +40,7 @@ def front_html(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingPr
 
 def save_html(text: str, path: str | os.PathLike[str]) -> None:
     """Write a page."""
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"the page {str(path)!r} cannot be written: {error.strerror}", remedy="choose another path"
-        ) from error
+    write_text(Path(path), text)
 
 
 def _data(plans: Sequence[Plan], references: Mapping[str, Plan]) -> dict[str, Any]:

@@ -31,8 +31,10 @@ class StreamReport:
         video: Size of the frames.
         device: Where the model ran.
         dtype: Of the model.
+        threads: Of torch, on a CPU.
         out: The video file.
         caveat: What is to be said of the file; empty where nothing is.
+        notes: What else is to be said, one line each: what was taken over from a state.
         interrupted: The stream ended before its last chunk.
     """
 
@@ -40,8 +42,10 @@ class StreamReport:
     video: str
     device: str
     dtype: str
+    threads: int = 0
     out: Path
     caveat: str = ""
+    notes: tuple[str, ...] = ()
     interrupted: bool = False
     frames: int = 0
     state_bytes: int = 0
@@ -91,7 +95,9 @@ class StreamReport:
             "video": self.video,
             "device": self.device,
             "dtype": self.dtype,
+            "threads": self.threads,
             "interrupted": self.interrupted,
+            "notes": list(self.notes),
             "chunks": self.chunks,
             "frames": self.frames,
             "passes_per_chunk": self.passes,
@@ -152,7 +158,8 @@ def stream_text(report: StreamReport) -> RenderableType:
     head = f"{report.frames} frames in {report.chunks} chunks to {report.out} ({size})"
     if report.interrupted:
         head = f"interrupted; {head}"
-    return Group(Text(head), lines, *([Text(report.caveat)] if report.caveat else []))
+    said = [report.caveat, *report.notes] if report.caveat else report.notes
+    return Group(Text(head), lines, *map(Text, said))
 
 
 def _peak_process_bytes() -> int:

@@ -25,6 +25,10 @@ class StreamingModel(Protocol):
         """Yield the weights."""
         ...
 
+    def weights_digest(self) -> str:
+        """Return a hash of the weights: a saved state belongs to them, and goes on with no others."""
+        ...
+
     def __call__(
         self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None = None, /
     ) -> Tensor:

@@ -47,6 +47,7 @@ class Compiled:
             InputError: Nothing here can compile.
         """
         self.config = model.config
+        self._weights_digest = model.weights_digest()  # fused weights have other names, and states are the model's own
         self._network = model.fused()
         self._capture = capture or (cuda_graph if self._device.type == "cuda" else None)
         self._recorded: dict[Any, Recorded] = {}
@@ -62,6 +63,10 @@ class Compiled:
     def parameters(self) -> Any:
         """Return the weights that it runs with."""
         return self._network.parameters()
+
+    def weights_digest(self) -> str:
+        """Return the model's, as it was when this was made."""
+        return self._weights_digest
 
     def initial_state(self, *arguments: Any, window: Window | None = None, **options: Any) -> LayerStates:
         """Return a state that remembers nothing yet. See `S2DiT.initial_state`.

@@ -67,8 +67,14 @@ class FewStepSampler:
             text_BSE: The prompt's tokens; they may change from chunk to chunk.
             state: Left as it is.
             frames: T, latent frames; by default the preset's chunk.
+
+        Raises:
+            InputError: The stream was sampled or committed in another way so far, or its numbers are wider than the
+                model's.
         """
+        state.header.check(schedule=self.schedule, commit=self.commit)
         weight = next(model.parameters())
+        state.header.check_narrow(weight.dtype)
         kind, exact = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
         header, generator = state.header, state.noise(weight.device)
         rows, columns = PATCH[1] * header.grid[0], PATCH[2] * header.grid[1]
@@ -100,4 +106,4 @@ class FewStepSampler:
             weight = next(model.parameters())
             level_BT = torch.zeros(len(z_BCTYX), 1, device=weight.device, dtype=z_BCTYX.dtype)
             layers = model.commit(z_BCTYX.to(weight.dtype), level_BT, text_BSE, state.layers)
-        return state.after(layers)
+        return state.after(layers, schedule=self.schedule, commit=self.commit)

@@ -2,6 +2,9 @@
 
 A step makes a new state and leaves the old one as it is, so a state may be kept, forked (use it twice) and saved in the
 middle of a stream; what follows is bit-equal. Noise is drawn from the seed and the number of the chunk alone.
+
+A state goes on only as the stream that it is of: its header names all that it fixes, and what differs is refused.
+Why, and what happens to states of before: docs/decisions/streaming.md, "A state names all that it fixes".
 """
 
 from __future__ import annotations
@@ -10,21 +13,25 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from s2search import registry
 from s2search.block import Window
 from s2search.codec.base import Cache
+from s2search.cost import CommitPolicy
 from s2search.document import check_writable
-from s2search.errors import CheckError, InputError
+from s2search.errors import InputError
 from s2search.network.network import LayerStates
+from s2search.network.random_weights import RandomS2DiT
+from s2search.network.weight_file import save_tensors, weights_digest
+from s2search.preset import video_size
 from s2search.streaming.base import StreamingModel
 
 _SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"
@@ -32,7 +39,9 @@ _SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The part of a state that is no tensor, and from which an empty state of the same kind can be made.
+    """The part of a state that is no tensor: all that the stream fixes, and where it stands.
+
+    Files of before the optional fields lack them. An empty state of the same kind can be made from it.
 
     Attributes:
         schema: Of the file form.
@@ -42,6 +51,12 @@ class Header:
         window: Past frames that softmax attention sees.
         seed: Of all noise.
         chunks: How many have been committed.
+        weights: Digest of the model's weights; known once the state is saved.
+        dtype: Of keys, values and tails: `float32`.
+        schedule: Noise levels of the sampler; known once a chunk is committed.
+        commit: Its commit policy; likewise.
+        codec: What decodes the latents, as people write it; null where nobody said.
+        text: What encodes the prompts; likewise.
     """
 
     schema: Literal["s2search.stream_state/1"] = _SCHEMA
@@ -51,15 +66,95 @@ class Header:
     window: Window
     seed: int
     chunks: int = 0
+    weights: str | None = None
+    dtype: str | None = None
+    schedule: tuple[float, ...] | None = None
+    commit: CommitPolicy | None = None
+    codec: str | None = None
+    text: str | None = None
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read the header of a state's file alone.
+
+        What an older file does not say, and its tensors do, is filled in: the number format and the codec's name.
+
+        Raises:
+            InputError: The file cannot be read, or is no such state.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = msgspec.json.decode((file.metadata() or {}).get("header", ""), type=cls)
+                if header.dtype is None:
+                    header = dataclasses.replace(header, dtype=_number_format(file))
+                stems = [name.removeprefix("decoder:") for name in file.keys() if name.startswith("decoder:")]  # noqa: SIM118
+        except (OSError, SafetensorError, msgspec.DecodeError) as error:
+            raise InputError(
+                f"{str(path)!r} is not a stream's state: {error}", remedy="name a file that --state-out wrote"
+            ) from error
+        codec = min(stems, key=len).removesuffix(".decode") if stems else None
+        return dataclasses.replace(header, codec=header.codec or codec)
+
+    def check(
+        self,
+        *,
+        name: str = "the state",
+        grid: tuple[int, int] | None = None,
+        dtype: str | None = None,
+        schedule: tuple[float, ...] | None = None,
+        commit: CommitPolicy | None = None,
+        codec: str | None = None,
+        text: str | None = None,
+    ) -> None:
+        """Raise unless a stream with these may go on from here; what either side leaves open is not compared.
+
+        Plugins are compared without their folders: files may lie elsewhere.
+
+        Raises:
+            InputError: It names what differs, and what the stream was.
+        """
+        if grid is not None and grid != self.grid:
+            size = video_size(*self.grid)
+            self._refuse(name, f"of {size} video", f"of {video_size(*grid)}", f"--video {size}")
+        if None not in (dtype, self.dtype) and dtype != self.dtype:
+            self._refuse(name, f"{self.dtype}", f"{dtype}", f"--dtype {self.dtype}")
+        if None not in (schedule, self.schedule) and schedule != self.schedule:
+            self._refuse(name, _written(self.schedule), _written(schedule), "the same --steps and --shift")
+        if None not in (commit, self.commit) and commit != self.commit:
+            self._refuse(name, f"committed by {self.commit}", f"by {commit}", f"--commit {self.commit}")
+        for option, own, asked in (("--codec", self.codec, codec), ("--text", self.text, text)):
+            if own is not None and asked is not None and _without_folder(own) != _without_folder(asked):
+                self._refuse(name, f"of the {option[2:]} plugin {own}", f"of {asked}", f"{option} {own!r}")
+
+    def check_narrow(self, dtype: torch.dtype) -> None:
+        """Raise where keys and values are wider than a model's numbers: attention would find two formats.
+
+        Raises:
+            InputError: It names both.
+        """
+        if self.dtype is not None and torch.promote_types(getattr(torch, self.dtype), dtype) != dtype:
+            self.check(dtype=_format_name(dtype))
+
+    @staticmethod
+    def _refuse(name: str, own: str, asked: str, option: str) -> NoReturn:
+        raise InputError(f"{name} is {own}, not {asked}", remedy=f"go on with {option}, or start another stream")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamState:
-    """What a stream remembers: every layer's state, the decoder's cache, and where its noise stands."""
+    """What a stream remembers: every layer's state, the decoder's cache, and where its noise stands.
+
+    Attributes:
+        header: What it is of, and where it stands.
+        layers: Of every layer.
+        decoder: The codec's cache.
+        model: The one that it was started with; `save` writes the digest of its weights.
+    """
 
     header: Header
     layers: LayerStates
     decoder: Cache | None = None
+    model: StreamingModel | None = field(default=None, repr=False)
 
     @classmethod
     def start(
@@ -71,6 +166,8 @@ class StreamState:
         batch: int = 1,
         window: Window | None = None,
         dtype: torch.dtype | None = None,
+        codec: str | None = None,
+        text: str | None = None,
     ) -> Self:
         """Return the state before the first chunk, on the model's device.
 
@@ -81,11 +178,23 @@ class StreamState:
             batch: Streams side by side.
             window: By default the preset's.
             dtype: Of keys, values and tails, by default the weights'.
+            codec: What decodes the latents, as people write it: kept for whoever goes on.
+            text: What encodes the prompts; likewise.
         """
         window = window or model.config.preset.window
-        device = next(model.parameters()).device
-        header = Header(model=model.config.digest, batch=batch, grid=grid, window=window, seed=seed)
-        return cls(header=header, layers=model.initial_state(batch, grid, device, dtype, window=window))
+        weight = next(model.parameters())
+        header = Header(
+            model=model.config.digest,
+            batch=batch,
+            grid=grid,
+            window=window,
+            seed=seed,
+            dtype=_format_name(dtype or weight.dtype),
+            codec=codec,
+            text=text,
+        )
+        layers = model.initial_state(batch, grid, weight.device, dtype, window=window)
+        return cls(header=header, layers=layers, model=model)
 
     @property
     def transformer_bytes(self) -> int:
@@ -93,11 +202,17 @@ class StreamState:
         storages = (tensor.untyped_storage() for _, tensor in _tensors(self.layers))
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
-    def after(self, layers: LayerStates) -> Self:
-        """Return the state with one chunk more."""
-        return dataclasses.replace(
-            self, layers=layers, header=dataclasses.replace(self.header, chunks=self.header.chunks + 1)
+    def after(
+        self, layers: LayerStates, *, schedule: tuple[float, ...] | None = None, commit: CommitPolicy | None = None
+    ) -> Self:
+        """Return the state with one chunk more, and how it was sampled and committed."""
+        header = dataclasses.replace(
+            self.header,
+            chunks=self.header.chunks + 1,
+            schedule=schedule or self.header.schedule,
+            commit=commit or self.header.commit,
         )
+        return dataclasses.replace(self, layers=layers, header=header)
 
     def noise(self, device: torch.device) -> torch.Generator:
         """Return the generator of the next chunk's noise: the same however the stream came here."""
@@ -106,48 +221,97 @@ class StreamState:
         return torch.Generator(device).manual_seed(seed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as one safetensors file, all or nothing.
+        """Write it as one safetensors file, all or nothing, with the digest of the model's weights as they are now.
 
         Raises:
             InputError: It cannot be written there.
         """
         check_writable(Path(path))
+        header = self.header
+        if self.model is not None:
+            header = dataclasses.replace(header, weights=self.model.weights_digest())
         tensors = {name: tensor.contiguous() for name, tensor in _tensors(self.layers)}
         decoder = {} if self.decoder is None else self.decoder.named_tensors()
         tensors |= {f"decoder:{name}": tensor.contiguous() for name, tensor in decoder.items()}
         partial = Path(path).with_name(f".{Path(path).name}.partial")
-        save_file(tensors, partial, metadata={"header": msgspec.json.encode(self.header).decode()})
+        save_tensors(tensors, partial, {"header": msgspec.json.encode(header).decode()})
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: StreamingModel) -> Self:
+    def load(cls, path: str | os.PathLike[str], model: StreamingModel, *, dtype: torch.dtype | None = None) -> Self:
         """Read the state of a model's stream, onto the model's device.
 
+        Args:
+            path: The file.
+            model: With the weights that the state was made with.
+            dtype: Of keys, values and tails, by default the weights'.
+
         Raises:
-            InputError: The file cannot be read, or is no such state.
-            CheckError: It is the state of another model.
+            InputError: The file cannot be read, is no such state, or is one of another model, of other weights or in
+                another number format.
         """
-        device = next(model.parameters()).device
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                header = msgspec.json.decode((file.metadata() or {}).get("header", ""), type=Header)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, msgspec.DecodeError) as error:
-            raise InputError(
-                f"{str(path)!r} is not a stream's state: {error}", remedy="name a file that --state-out wrote"
-            ) from error
+        header, weight, name = Header.read(path), next(model.parameters()), f"the state {str(path)!r}"
+        header.check(name=name, dtype=_format_name(dtype or weight.dtype))
         if header.model != model.config.digest:
-            raise CheckError(
-                f"the state {str(path)!r} belongs to the model {header.model[:19]}, not to {model.config.digest[:19]}",
+            raise InputError(
+                f"{name} belongs to the model {header.model[:19]}, not to {model.config.digest[:19]}",
                 remedy="load the weights that it was made with",
             )
+        _check_weights(header, model, name)
+        with safe_open(path, framework="pt", device=str(weight.device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         decoder = {name: tensors.pop(name) for name in list(tensors) if name.startswith("decoder:")}
-        empty = model.initial_state(header.batch, header.grid, "meta", window=header.window)
+        empty = model.initial_state(header.batch, header.grid, "meta", dtype, window=header.window)
         layers = _filled(empty, "layers", tensors)
         if tensors:
             raise InputError(f"{str(path)!r} has the unknown tensor {min(tensors)!r}", remedy="save the state again")
         cache = {name.removeprefix("decoder:"): tensor for name, tensor in decoder.items()}
-        return cls(header=header, layers=layers, decoder=Cache.from_named_tensors(cache) if cache else None)
+        return cls(
+            header=header, layers=layers, decoder=Cache.from_named_tensors(cache) if cache else None, model=model
+        )
+
+
+def _check_weights(header: Header, model: StreamingModel, name: str) -> None:
+    """Raise unless the weights are those that the state was made with."""
+    own = model.weights_digest()
+    if header.weights is not None and header.weights != own:
+        raise InputError(
+            f"{name} was made with the weights {header.weights[:19]}, not with {own[:19]}",
+            remedy=f"load the weights that it was made with (where they were random: --seed {header.seed})",
+        )
+    # An older state names no weights. `stream` drew random ones from the seed that the state does name.
+    if header.weights is None and own != _random_weights_digest(model, header.seed):
+        raise InputError(
+            f"{name} is of an older s2search and does not name its weights, and these are not the random ones of its "
+            f"seed {header.seed}",
+            remedy="start another stream: only with random weights can such a state be checked",
+        )
+
+
+def _random_weights_digest(model: StreamingModel, seed: int) -> str:
+    dtype = next(model.parameters()).dtype
+    return weights_digest((name, tensor.to(dtype)) for name, tensor in RandomS2DiT(model.config, seed=seed).drawn())
+
+
+def _format_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _number_format(file: Any) -> str | None:
+    """Return the number format of a file's keys, values and tails: the narrowest there, as sums are never narrow."""
+    dtypes = {file.get_tensor(name).dtype for name in file.keys() if not name.startswith("decoder:")}  # noqa: SIM118
+    floats = sorted((dtype for dtype in dtypes if dtype.is_floating_point), key=lambda dtype: dtype.itemsize)
+    return _format_name(floats[0]) if floats else None
+
+
+def _written(schedule: tuple[float, ...] | None) -> str:
+    levels = schedule or ()
+    return f"of {len(levels)} steps ({', '.join(f'{level:.4g}' for level in levels)})"
+
+
+def _without_folder(plugin: str) -> tuple[str, dict[str, str]]:
+    name, options = registry.parse(plugin)
+    return name, {key: value for key, value in options.items() if key != "folder"}
 
 
 def _tensors(tree: Any, name: str = "layers") -> Iterator[tuple[str, Tensor]]:
@@ -167,6 +331,9 @@ def _filled(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, Tensor):
         if name not in tensors:
             raise InputError(f"the stream's state lacks {name!r}", remedy="save the state again")
+        if tensors[name].dtype != tree.dtype:
+            kinds = (_format_name(tensors[name].dtype), _format_name(tree.dtype))
+            raise InputError(f"{name!r} of the stream's state is {kinds[0]}, not {kinds[1]}", remedy="save it again")
         return tensors.pop(name)
     if isinstance(tree, tuple):
         return tuple(_filled(item, f"{name}.{index}", tensors) for index, item in enumerate(tree))

@@ -25,7 +25,7 @@ from s2search import registry
 from s2search.block import Scenario, Shape
 from s2search.document import as_json, read_json
 from s2search.errors import TableError, UnknownNameError, require
-from s2search.preset import video_size
+from s2search.preset import token_grid, video_size
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
 
@@ -82,7 +82,7 @@ class LatencyTable:
         self,
         scenario: Scenario,
         *,
-        video: tuple[int, int] | None = None,
+        video: str | tuple[int, int] | None = None,
         precision: str | None = None,
         compute_unit: str | None = None,
     ) -> Scope:
@@ -90,7 +90,8 @@ class LatencyTable:
 
         Args:
             scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
-            video: Token rows and columns of a latent frame; needed only where the table holds several.
+            video: Video size (`512x288`), or token rows and columns of a latent frame; needed only where the table
+                holds several.
             precision: Needed only where the table holds several.
             compute_unit: Needed only where the table holds several.
 
@@ -114,7 +115,7 @@ class LatencyTable:
                 f"the {scenario} rows of {self.name!r} hold {len(grids)} video sizes: {sizes}",
                 remedy=f"choose one, for example --video {video_size(*grids[0])}",
             )
-        height, width = video or grids[0]
+        height, width = token_grid(video) if isinstance(video, str) else video or grids[0]
         return Scope(
             scenario=scenario,
             shape=dataclasses.replace(rows[0].shape, height=height, width=width),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SCHEMA: Literal["s2search.verification/1"] = "s2search.verification/1"
-REPORT = "report.json"
 
 
 class CannotRunError(Exception):

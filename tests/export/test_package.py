@@ -22,6 +22,7 @@ from s2search.exporters.package import Package, file_entries, new_folder
 from s2search.exporters.step import StepShape
 from s2search.exporters.streamed import StreamedPackage
 from s2search.exporters.torch_program import TorchProgramExporter, check_archive
+from s2search.network.network import S2DiT
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 
@@ -113,6 +114,20 @@ def test_a_state_of_a_package_is_saved_and_goes_on(package, tmp_path):
     assert torch.equal(model(latents, s, text, loaded.layers), model(latents, s, text, state.layers))
     fresh = StreamState.start(model, GRID)
     assert not torch.equal(model(latents, s, text, fresh.layers), model(latents, s, text, state.layers))
+
+
+def test_a_state_of_a_package_goes_on_in_no_other_package_and_in_no_model(package, tmp_path):
+    model = StreamedPackage(package, open_runtime(package))
+    StreamState.start(model, GRID).save(tmp_path / "state.safetensors")
+    change(package, files=[{"path": "advance.pt2", "bytes": 1, "sha256": "sha256:0"}])
+    other = Package.load(package.folder)
+    source = S2DiT.from_pretrained(package.source)
+    for one in (StreamedPackage(other, open_runtime(package)), source):
+        with pytest.raises(InputError, match="was made with the weights"):
+            StreamState.load(tmp_path / "state.safetensors", one)
+    StreamState.start(source, GRID).save(tmp_path / "state.safetensors")
+    with pytest.raises(InputError, match="was made with the weights"):
+        StreamState.load(tmp_path / "state.safetensors", model)
 
 
 def test_digests_of_large_files_are_counted_in_megabytes_as_they_are_read(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import signal
 import subprocess
@@ -104,6 +105,39 @@ def test_a_journal_of_another_sweep_or_of_other_weights_is_refused(model, tmp_pa
     journal_path(out).write_bytes(content + b"nonsense\n")
     with pytest.raises(InputError, match=r"line 2 of .* is not a line of a sweep"):
         sweep(model, ASKED, out)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"grid": (2, 3)}, r"grid is \(2, 2\) there and \(2, 3\) here"),
+        ({"precisions": ("float16",)}, "precisions is .* there and .* here"),
+        ({"palette": "kmeans"}, "palette is uniform there and kmeans here"),
+        ({"chunks": 2}, "chunks is 1 there and 2 here"),
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"mixtures": 0}, "mixtures is 3 there and 0 here"),
+    ],
+)
+def test_a_finished_sweep_is_read_and_never_overwritten_by_another(model, found, tmp_path, options, line):
+    out = tmp_path / "s.json"
+    found.save(out)
+    before = out.read_bytes()
+    assert sweep(model, ASKED, out, lambda *call: pytest.fail("a finished sweep began again")) == found
+    with pytest.raises(InputError, match=f"is of another sweep: {line}; name another file"):
+        sweep(model, dataclasses.replace(ASKED, **options), out)
+    other = copy.deepcopy(model)
+    other.head.patch.weight[0, 0] += 1
+    with pytest.raises(InputError, match="is of another sweep: weights is"):
+        sweep(other, ASKED, out)
+    assert out.read_bytes() == before
+    assert not journal_path(out).exists()
+
+
+def test_a_file_that_is_no_sweep_is_not_overwritten(model, tmp_path):
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(InputError, match=r"notes.json' is there and is no finished sweep; name another file"):
+        sweep(model, ASKED, tmp_path / "notes.json")
+    assert (tmp_path / "notes.json").read_text() == "{}"
 
 
 def test_what_cannot_be_swept_is_refused_before_it_begins(model, tmp_path):

@@ -93,6 +93,30 @@ def test_only_chosen_blocks_are_converted_and_the_manifest_says_which(tmp_path, 
     assert f"transfer[known={H100.name}]" in (tmp_path / "kit/README.md").read_text()
 
 
+@pytest.mark.parametrize("candidates", [BLOCKS, "kv_compressed,full,ssa,lcha"])
+def test_blocks_that_plans_need_are_timed_before_others(candidates):
+    def timed(shots, needed):
+        choice = choose_items(items(candidates), shots, [H100], needed)
+        return {item.part.label for item in choice.timed if item.role == "block"}
+
+    assert timed(2, ["lcha", "ssa"]) == {"lcha", "ssa"}
+    assert timed(1, ["lcha", "ssa"]) < {"lcha", "ssa"}
+    assert {"lcha", "ssa"} < timed(3, ["lcha", "ssa"])
+    assert timed(2, ["full", "kv_compressed", "lcha", "ssa"]) == timed(2, [])
+    assert timed(1, ["full"]) == {"full"}
+    assert len(timed(4, ["full"])) == 4
+
+
+def test_a_kit_of_two_shots_times_the_blocks_of_default_plans(monkeypatch, tmp_path):
+    from s2search.api import kit
+
+    monkeypatch.setattr("s2search.kit.build.build", lambda out, timed, *, choice, **_: choice)
+    choice = kit.kit_build(tmp_path / "kit", shots=2, known=["h100"])
+    assert {item.part.label for item in choice.timed if item.role == "block"} == {"lcha", "ssa"}
+    named = kit.kit_build(tmp_path / "kit", shots=2, known=["h100"], candidates=BLOCKS)
+    assert named.timed == choose_items(items(), 2, [H100]).timed
+
+
 def test_every_size_gets_its_own_blocks(tmp_path, made):
     choice = choose_items(items(videos=("512x288", "832x480")), 2, [H100])
     by_shape = {item.shape.grid: 0 for item in choice.timed}

@@ -40,7 +40,7 @@ def test_the_report_is_json_for_programs(s2search: Run) -> None:
 def test_a_stream_is_the_same_per_seed_and_goes_on_where_it_stopped(s2search: Run, tmp_path: Path) -> None:
     prompts = ("--prompt", "a cat", "--prompt-at", "2:a dog")
     s2search(*TINY, *prompts, "--chunks", "4", "--out", "whole.mp4", "--state-out", "whole.safetensors")
-    s2search(*TINY, *prompts, "--chunks", "2", "--out", "one.mp4", "--state-out", "one.safetensors")
+    s2search(*TINY, *prompts[:2], "--chunks", "2", "--out", "one.mp4", "--state-out", "one.safetensors")
     done = s2search(
         *TINY,
         *prompts,
@@ -56,6 +56,57 @@ def test_a_stream_is_the_same_per_seed_and_goes_on_where_it_stopped(s2search: Ru
     assert done.code == 0, done.err
     assert (tmp_path / "two.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert len(read_video(tmp_path / "one.mp4")) + len(read_video(tmp_path / "two.mp4")) == 45
+
+
+def test_a_stream_goes_on_as_what_it_was_or_not_at_all(s2search: Run, tmp_path: Path) -> None:
+    assert s2search(*TINY, "--chunks", "1", "--out", "one.mp4", "--state-out", "one.safetensors").code == 0
+    files = sorted(tmp_path.iterdir())
+    for words, line in {
+        "--video 128x96": "'one.safetensors' is of 64x48 video, not of 128x96; go on with --video 64x48",
+        "--dtype bfloat16": "'one.safetensors' is float32, not bfloat16",
+        "--seed 7": "was made with the weights",
+        "--steps 3": "is of 4 steps (1, 0.9375, 0.8333, 0.625), not of 3 steps",
+        "--shift 3": "not of 4 steps (1, 0.9, 0.75, 0.5)",
+        "--commit clean_pass": "is committed by reuse_last, not by clean_pass",
+        "--codec wan[folder=x]": "is of the codec plugin dct, not of wan[folder=x]",
+        "--text clip[folder=x]": "is of the text plugin hashing[channels=64,tokens=16], not of clip[folder=x]",
+        "--prompt-at 3:x": "--prompt-at names chunk 3; 0 to 2",
+        "--layout L8": "belongs to the model",
+        "--state-out x.mp4": "video and state are both 'x.mp4'",
+    }.items():
+        done = s2search(*TINY, "--state-in", "one.safetensors", "--chunks", "2", "--out", "x.mp4", *words.split())
+        assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), words
+        assert line in done.err, words
+        assert sorted(tmp_path.iterdir()) == files, words
+
+
+def test_what_a_stream_takes_over_from_its_state_is_said(s2search: Run, tmp_path: Path) -> None:
+    import torch
+
+    from s2search.network.network import S2DiT
+    from s2search.preset import Preset
+
+    torch.manual_seed(0)
+    S2DiT.from_preset(Preset.named("s2dit-tiny")).save_pretrained(tmp_path / "weights")
+    command = ("stream", "weights", *TINY[4:], "--chunks", "1")
+    s2search(*command, "--out", "one.mp4", "--seed", "3", "--state-out", "one.safetensors")
+    done = s2search(*command, "--out", "two.mp4", "--state-in", "one.safetensors", "--json")
+    assert json.loads(done.out)["notes"] == ["the noise goes on with the state's seed 3, not 0"]
+    done = s2search(*command, "--out", "two.mp4", "--state-in", "one.safetensors")
+    assert done.out.endswith("\nthe noise goes on with the state's seed 3, not 0\n")
+
+
+def test_the_times_are_printed_though_the_state_cannot_be_written(
+    s2search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("s2search.network.weight_file.save_file", full)
+    done = s2search(*TINY, "--chunks", "1", "--out", "x.mp4", "--state-out", "s.safetensors", "--json")
+    assert (done.code, json.loads(done.out)["frames"], len(done.err.splitlines())) == (2, 9, 1)
+    assert "No space left on device" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
 @pytest.mark.slow

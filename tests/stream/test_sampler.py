@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from s2search.errors import CheckError, InputError
+from s2search.errors import InputError
 from s2search.network.flow import few_step_schedule
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
@@ -169,7 +169,7 @@ def test_a_state_with_short_sums_is_refused(make):
 
 def test_a_state_of_another_model_is_refused(make, tmp_path):
     StreamState.start(make.model("LS"), (3, 5)).save(tmp_path / "state.safetensors")
-    with pytest.raises(CheckError, match="belongs to the model"):
+    with pytest.raises(InputError, match="belongs to the model"):
         StreamState.load(tmp_path / "state.safetensors", make.model("SL"))
 
 

@@ -51,6 +51,25 @@ def test_verify_passes_and_writes_its_report(verify, exported, tmp_path):
     assert not (exported / "report.json").exists()
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(verify, package, monkeypatch):
+    monkeypatch.setattr(verification, "verify", lambda *_, **__: pytest.fail("it began"))
+    (package / "report.json").mkdir()
+    with pytest.raises(S2SearchError, match=r"report.json' cannot be written: .*; name another place: --out FILE"):
+        verify(package)
+    with pytest.raises(S2SearchError, match=r"'/proc/x' cannot be written: .*; choose another path"):
+        verify(package, "--out", "/proc/x")
+
+
+def test_what_was_found_is_printed_though_the_report_cannot_be_written(verify, exported, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(S2SearchError, match=r"a.json' cannot be written: No space left on device"):
+        verify(exported, "--json", "--out", tmp_path / "a.json")
+    assert json.loads(capsys.readouterr().out)["passed"]
+
+
 def test_verify_fails_with_exit_code_1_and_reports_it(verify, package):
     (package / "denoise.onnx").write_bytes(b"no graph")
     code, shown = verify(package, "--json")

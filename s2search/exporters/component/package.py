@@ -37,6 +37,7 @@ from s2search.exporters.component.functions import CACHE, ComponentFunction, Kin
 from s2search.exporters.graph import exported
 from s2search.exporters.package import (
     MANIFEST,
+    PART_SCHEMA,
     SOURCE,
     FileEntry,
     FunctionSpec,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
     from s2search.exporters.base import Exporter
 
-SCHEMA: Literal["s2search.part/1"] = "s2search.part/1"
 _KEPT = ("*.json", "*.safetensors", "*.txt")
 
 
@@ -78,7 +78,7 @@ class ComponentManifest:
         files: All files but the manifest itself.
     """
 
-    schema: Literal["s2search.part/1"] = SCHEMA
+    schema: Literal["s2search.part/1"] = PART_SCHEMA
     part: Kind
     plugin: str
     exporter: str
@@ -120,14 +120,6 @@ class ComponentPackage(Package):
         if self.source.is_dir() and any(self.source.iterdir()):
             options["folder"] = str(self.source)
         return open_component(self.manifest.plugin, options)
-
-
-def is_component(folder: Path) -> bool:
-    """Return whether a folder holds the package of a component."""
-    try:
-        return f'"{SCHEMA}"' in Path(folder, MANIFEST).read_text(encoding="utf-8")[:200]
-    except (OSError, ValueError):
-        return False
 
 
 @torch.no_grad()

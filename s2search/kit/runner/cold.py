@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,9 @@ class _Driver:
                 )
 
     async def _row(self, row: dict[str, Any], package: dict[str, Any]) -> None:
-        import coremltools
         import numpy
-        from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
+        coremltools, MLModelBenchmarker = _libraries()
         device = await self._device()
         model = coremltools.models.MLModel(
             str(self._kit / package["path"]),
@@ -144,6 +144,20 @@ class _StageError(Exception):
     def __init__(self, stage: str, error: Exception) -> None:
         self.stage, self.error = stage, error
         super().__init__(f"{type(error).__name__}: {error}")
+
+
+def _libraries() -> tuple[Any, Any]:
+    """Import coremltools; a Ctrl-C waits for the end of it, as coremltools would take it for a missing library."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        import coremltools
+        from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+    return coremltools, MLModelBenchmarker
 
 
 def _verdict(error: Exception) -> tuple[str, str]:

@@ -94,6 +94,10 @@ class Pair:
         """Yield the teacher's: latents are float32, in the processor's memory."""
         return self._teacher.parameters()
 
+    def weights_digest(self) -> str:
+        """Return the model's."""
+        return self._teacher.weights_digest()
+
     def initial_state(self, *sizes: Any, **options: Any) -> LayerStates:
         """Return both empty states."""
         return (self._teacher.initial_state(*sizes, **options), self._pupil.initial_state(*sizes, **options))

@@ -15,8 +15,8 @@ from s2search.decibels import parity_db
 from s2search.errors import InputError
 from s2search.exporters.base import open_runtime
 from s2search.exporters.component.functions import open_component
-from s2search.exporters.component.package import ComponentPackage, export_component, is_component
-from s2search.exporters.package import file_entries
+from s2search.exporters.component.package import ComponentPackage, export_component
+from s2search.exporters.package import file_entries, is_component
 from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.library import load_coremltools
 from s2search.mil.program import Program

@@ -1,0 +1,30 @@
+"""What a command leaves behind when Ctrl-C ends it, by the words of the command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_GOES_ON = "are kept: the same command goes on where it stopped"
+_KEPT = {
+    "measure": f"the samples so far {_GOES_ON}",
+    "sensitivity": f"the figures so far {_GOES_ON}",
+    "recalibrate": f"the packages and samples so far {_GOES_ON}",
+    "kit build": f"the packages so far {_GOES_ON}",
+    "kit ingest": "the tables so far are kept: the same command makes the others",
+    "table retabulate": "the samples are kept: repeat the command",
+    "export": "nothing is left of the package: repeat the command",
+    "verify": "nothing was written: repeat the command",
+    "stream": "nothing is left of the video: the first Ctrl-C lets a chunk that has begun end, and keeps what is there",
+}
+_WHOLE = "files are written whole or not at all: repeat the command"
+
+
+def kept(arguments: Sequence[str]) -> str:
+    """Return in words what is kept of a command.
+
+    >>> kept(["measure", "--out", "mine"])
+    'the samples so far are kept: the same command goes on where it stopped'
+    >>> kept(["plan", "--budget", "10fps"])
+    'files are written whole or not at all: repeat the command'
+    """
+    return next((_KEPT[words] for words in (" ".join(arguments[:2]), *arguments[:1]) if words in _KEPT), _WHOLE)
