@@ -36,7 +36,7 @@ def table(table: PathText = DEFAULT_TABLE) -> LatencyTable:
 
 def table_show(table: Measurements) -> LatencyTable | ImportedTable:
     """Open measurements of either kind: a table to plan with, or one that was imported."""
-    return open_measurements(os.fspath(table)) if isinstance(table, str | os.PathLike) else table
+    return open_measurements(table) if isinstance(table, str | os.PathLike) else table
 
 
 def table_retabulate(folder: PathText) -> LatencyTable:

@@ -21,7 +21,7 @@ from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is
 from s2search.tables.foreign import SCHEMA as IMPORTED
 from s2search.tables.foreign import parse_row as parse_imported_row
 from s2search.tables.row import Row, check_columns, parse_row
-from s2search.tables.table import LatencyTable, installed_tables, read_text
+from s2search.tables.table import LatencyTable, installed_folder, installed_tables, meant_twice, read_text, table_folder
 
 _UNREADABLE = "correct the line or remove it"
 
@@ -36,11 +36,13 @@ def lint(path: str | os.PathLike[str]) -> list[Finding]:
     """
     place = Path(path)
     try:
-        there = place.exists()
+        there = place.is_file()
     except OSError as error:
         raise TableError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
-    if not there and (installed := _installed(str(path))) is not None:
-        place = installed
+    named = isinstance(path, str) and os.sep not in path
+    if there and named and (installed := installed_folder(str(path))) is not None:
+        raise meant_twice(str(path), installed.name, "file")
+    place = place if there else table_folder(path) or place
     if place.is_dir():
         return _lint_folder(place)
     if place.name == "table.csv" and place.with_name("card.json").exists():
@@ -190,9 +192,3 @@ def _others(folder: Path) -> tuple[LatencyTable, ...]:
         except S2SearchError:
             continue  # another table's faults are not this one's
     return tuple(found)
-
-
-def _installed(name: str) -> Path | None:
-    """Return the folder of an installed table by its name or by the first words of it."""
-    matches = [path for known, path in installed_tables().items() if known == name or known.startswith(f"{name}.")]
-    return matches[0] if len(matches) == 1 else None

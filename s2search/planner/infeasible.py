@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +41,8 @@ class NearestAnswer:
 class Infeasible(Document):
     """Why no layout fits: the line for people, the limits, the least of any layout, and the nearest one.
 
-    `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses.
+    `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses. `table_marks` are
+    what was wrong with the runs that the tables were measured in, by table.
     """
 
     schema: Literal["s2search.infeasible/1"] = "s2search.infeasible/1"
@@ -50,6 +52,7 @@ class Infeasible(Document):
     least_latency_us: int | None
     least_memory_bytes: int | None
     nearest: NearestAnswer | None
+    table_marks: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
@@ -74,6 +77,7 @@ def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
         least_latency_us=error.fields.get("least_latency_us"),
         least_memory_bytes=error.fields.get("least_memory_bytes"),
         nearest=_nearest(request, error.fields.get("nearest_L")),
+        table_marks={name: marks for name, marks in request.marks.items() if marks},
     )
 
 

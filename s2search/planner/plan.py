@@ -43,7 +43,9 @@ class LatencyAnswer:
 
     `predicted` is the sum of the blocks' own latencies, `switches` and `fixed`. `commit` is beside it: the sum of what
     the layers take to commit one chunk to their states; null where the table does not say so of each of them. No
-    budget and no rate counts it.
+    budget and no rate counts it. `provenance` are the kinds of evidence behind `predicted`, of all that takes time in
+    this layout; empty in plans from before they were recorded. Where one is derived or estimated, the interval is no
+    95 %: it sums what the derivation says of its own error.
     """
 
     predicted: float
@@ -54,6 +56,12 @@ class LatencyAnswer:
     switches: float
     fixed: float
     commit: float | None = None
+    provenance: tuple[ProvenanceKind, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the interval is one of timings."""
+        return not {"derived", "estimated"} & set(self.provenance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +128,7 @@ class DeviceAnswer:
     """One of several devices: what the layout costs there, and whether that device's budgets hold the score down.
 
     `score_without` is the best score if this device had no budgets and all others kept theirs; the device binds where
-    that is higher. Both are null where they were not computed.
+    that is higher. Both are null where they were not computed. `table_marks` are those of `Origin`.
     """
 
     table: str
@@ -134,6 +142,7 @@ class DeviceAnswer:
     rate: RateAnswer | None
     binds: bool | None
     score_without: float | None
+    table_marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +171,9 @@ class Origin:
     """What a plan was made from.
 
     `solver` says how the layout was found, where need be by another one than was asked. `*_options` are those that
-    differ from their defaults, as people write them; empty too in plans from before they were recorded.
+    differ from their defaults, as people write them; empty too in plans from before they were recorded. `table_marks`
+    say what was wrong with the runs that the latencies were measured in, those of the latency model's known tables
+    included; empty for good ones.
     """
 
     table: str
@@ -170,6 +181,7 @@ class Origin:
     table_kind: ProvenanceKind
     table_statement: str
     table_source: str
+    table_marks: tuple[str, ...] = ()
     latency_model: str
     latency_model_options: str = ""
     score: str
@@ -274,6 +286,7 @@ class Plan(Document):
             rate=self.rate,
             binds=None,
             score_without=None,
+            table_marks=self.provenance.table_marks,
         )
         return (only,)
 
@@ -285,6 +298,11 @@ class Plan(Document):
         for answer in (content, *content.get("devices", ())):
             if answer["latency_ms"].get("commit") is None:
                 answer["latency_ms"].pop("commit", None)
+        # What the tables' digests and the latency model settle.
+        content["provenance"].pop("table_marks", None)
+        for answer in (content, *content.get("devices", ())):
+            answer["latency_ms"].pop("provenance", None)
+            answer.pop("table_marks", None)
         for name in ("latency_model_options", "score_options", "solver_options"):
             if not content["provenance"].get(name):
                 content["provenance"].pop(name, None)

@@ -19,6 +19,7 @@ from s2search.cost import format_us
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
 from s2search.report.colours import block_colours
+from s2search.report.origin import statement
 from s2search.report.terminal import facts
 
 _PLACE = "{{front}}"
@@ -55,7 +56,7 @@ def _data(plans: Sequence[Plan], references: Mapping[str, Plan]) -> dict[str, An
     return {
         "table": first.provenance.table,
         "score": first.provenance.score,
-        "subject": f"{first.provenance.table}, {first.provenance.table_statement}; {first.scenario}, {first.video}, "
+        "subject": f"{first.provenance.table}, {statement(first)}; {first.scenario}, {first.video}, "
         f"{first.frames} latent frames, {first.precision}, {first.compute_unit}",
         "blocks": [
             {

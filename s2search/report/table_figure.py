@@ -13,6 +13,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from s2search.report.colours import block_colours
 from s2search.report.figures import pyplot_figure
+from s2search.report.origin import mark_lines
+from s2search.tables.card import Card
 from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable
@@ -177,4 +179,5 @@ def _origin(table: LatencyTable | ImportedTable) -> str:
     card = table.card
     facts = {"device": card.device, "date": card.date} if isinstance(table, ImportedTable) else {"date": card.date}
     told = ", ".join(f"{name} {value}" if value in (NOT_STATED, BY_ROW) else value for name, value in facts.items())
-    return f"{table.name}: {card.provenance.statement} ({told})"
+    marks = mark_lines(card.marks) if isinstance(card, Card) else []
+    return "; ".join([f"{table.name}: {card.provenance.statement} ({told})", *marks])

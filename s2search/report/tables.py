@@ -11,8 +11,9 @@ from rich.text import Text
 from s2search.cost import format_bytes, format_us
 from s2search.lint.base import Finding
 from s2search.report.lint import lint_text
+from s2search.report.origin import mark_lines
 from s2search.report.terminal import table_text
-from s2search.tables.compare import ComparedRow, Comparison
+from s2search.tables.compare import ComparedRow, Comparison, TableName
 from s2search.tables.foreign import PLACES, ImportedRow, ImportedTable
 from s2search.tables.table import LatencyTable
 
@@ -80,8 +81,8 @@ def _comparison_facts(found: Comparison) -> list[tuple[str, str]]:
     known = [row for row in found.rows if row.differs is not None]
     differ = sum(bool(row.differs) for row in known)
     facts = [
-        ("before", f"{found.before.name} ({found.before.digest[7:19]})"),
-        ("after", f"{found.after.name} ({found.after.digest[7:19]})"),
+        ("before", _table(found.before)),
+        ("after", _table(found.after)),
         ("rows", f"{len(found.rows):,} in both"),
     ]
     if found.ratio is not None:
@@ -100,6 +101,10 @@ def _comparison_facts(found: Comparison) -> list[tuple[str, str]]:
     if more := len(found.card) - len(told):
         facts.append(("card", f"{more} further fields of {', '.join(_LONG)}; --json lists them"))
     return facts
+
+
+def _table(table: TableName) -> str:
+    return "\n".join([f"{table.name} ({table.digest[7:19]})", *mark_lines(table.marks)])
 
 
 def _distance(row: ComparedRow, common: float) -> float:

@@ -14,6 +14,7 @@ from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
 from s2search.planner.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
 from s2search.report.colours import block_colours
+from s2search.report.origin import evidence_text, mark_lines, origin_text
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, installed_tables
 
@@ -39,7 +40,7 @@ def front_text(plans: Sequence[Plan]) -> RenderableType:
     for plan in plans:
         latency, memory = format_us(1000 * plan.latency_ms.predicted), format_bytes(plan.memory_bytes.predicted)
         table.add_row(latency, memory, f"{plan.score:.6f}", *(str(count) for count in plan.counts.values()))
-    return Group(Text(), table, Text(), _origin(plans[0]), Text())
+    return Group(Text(), table, Text(), origin_text(plans), Text())
 
 
 def plugins_text() -> RenderableType:
@@ -69,8 +70,7 @@ def table_text(table: LatencyTable) -> RenderableType:
         grid.add_row(row.label, row.scenario, row.shape.grid, latency, spread_text(row), *bytes_)
     card = table.card
     origin = f"{table.name} ({table.digest[7:19]}): {card.provenance.statement}"
-    marks = [f"marked: {mark}" for mark in card.protocol.get("marked", [])]
-    return Group(Text(), grid, Text(), origin, *marks, Text())
+    return Group(Text(), grid, Text(), origin, *mark_lines(card.marks), Text())
 
 
 def spread_text(row: Row) -> str:
@@ -113,13 +113,16 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         *([("binds", _binding(plan))] if plan.devices and plan.devices[0].binds is not None else []),
         *([("asked", _asked(plan))] if plan.constraints.statements else []),
         ("score", _score(plan)),
-        ("from", _origin(plan)),
+        ("from", origin_text([plan])),
     ]
 
 
 def _latency(latency: LatencyAnswer, *, told: bool = True) -> str:
     """Say what a layout takes; `told` whether its interval is, which another line may say by another model."""
-    interval = f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms" if told and latency.low is not None else ""
+    interval = ""
+    if told and latency.low is not None:
+        range_ms = f"{latency.low:.1f} to {latency.high:.1f} ms"
+        interval = f"; 95 %: {range_ms}" if latency.timed else f"\n{range_ms} by the derivation's own error; no timings"
     commit = f"\ncommitting a chunk takes {format_us(1000 * latency.commit)} more" if latency.commit is not None else ""
     return (
         f"{format_us(1000 * latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}\n"
@@ -172,12 +175,13 @@ def _device(device: DeviceAnswer, plan: Plan) -> str:
     """Return what the layout costs on a further device."""
     latency, memory = device.latency_ms, device.memory_bytes
     lines = [
-        f"{device.table} ({device.table_digest[7:19]})",
+        f"{device.table} ({device.table_digest[7:19]}), {evidence_text([device], [plan])}",
         f"latency {_milliseconds(latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}",
         f"memory {format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}",
     ]
     if device.rate is not None and device.rate.budget is not None:
         lines.append(_rate(device.rate, plan.commit))
+    lines += mark_lines(device.table_marks)
     return "\n".join(lines)
 
 
@@ -241,18 +245,3 @@ def _that_fit(start: str, words: Sequence[str]) -> list[str]:
     while words and len(start + ", ".join(words)) > _LINE:
         words = words[:-1]
     return [start + ", ".join(words)] if words else []
-
-
-def _origin(plan: Plan) -> str:
-    origin = plan.provenance
-    used = [plan.blocks[label] for label, count in plan.counts.items() if count]
-    latency, memory = (
-        " and ".join(sorted(set(kinds)))
-        for kinds in zip(*((b.provenance, b.bytes_provenance) for b in used), strict=True)
-    )
-    return (
-        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; "
-        f"latency {latency}, bytes {memory}\n"
-        f"{plan.scenario}, {plan.video}, {plan.frames} latent frames, {plan.precision}, {plan.compute_unit}; "
-        f"{origin.latency_model_label}, {origin.solver_label}"
-    )

@@ -58,6 +58,12 @@ class Card:
     assumptions: list[str] = dataclasses.field(default_factory=list)
     common_std_relative: float | None = None
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What was wrong with the run that measured the rows, one sentence each; empty for a good one."""
+        marked = self.protocol.get("marked") or ()
+        return tuple(map(str, marked)) if isinstance(marked, list | tuple) else (str(marked),)
+
     def __post_init__(self) -> None:
         common = self.common_std_relative
         if common is not None and not 0 <= common <= 1:
