@@ -28,7 +28,15 @@ from tests import command
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "latency_tables/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-QUICK = ("plan", "frontier", "table", "plugins", "kit ingest", "--version")  # light enough to run in this process
+QUICK = (
+    "plan",
+    "frontier",
+    "table",
+    "plugins",
+    "schema",
+    "kit ingest",
+    "--version",
+)  # light enough to run in this process
 _FAKE_MAC = ROOT / "tests/kit/fake_mac"
 _FENCE = re.compile(r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _PRINTS = re.compile(r'prints(?: from "(?P<first>.*?)")?(?: before "(?P<end>.*?)")?')

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from s2search.lint.base import Finding
     from s2search.readers.base import Reader
     from s2search.tables.compare import Comparison
+    from s2search.tables.listing import TableList
     from s2search.tables.merge import Overlap
     from s2search.transfer.evaluate import Evaluation
     from s2search.transfer.evaluate_transfer import TransferEvaluation
@@ -32,6 +33,18 @@ def table(table: PathText = DEFAULT_TABLE) -> LatencyTable:
     'derived'
     """
     return table_of(table)
+
+
+def table_list() -> TableList:
+    """Return the installed tables: names, devices, evidence, and what they can be asked.
+
+    >>> import s2search
+    >>> [table.name for table in s2search.table_list().tables if table.pipeline]
+    ['iphone-16-pro-max.coreml.w4a8']
+    """
+    from s2search.tables.listing import list_tables
+
+    return list_tables()
 
 
 def table_show(table: Measurements) -> LatencyTable | ImportedTable:

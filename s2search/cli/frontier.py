@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import FigureOption, check_outputs, say
+from s2search.cli.options import FigureOption, check_outputs, say, say_json
 from s2search.cli.plan import (
     CandidatesOption,
     CountOption,
@@ -29,8 +29,16 @@ from s2search.tables.table import DEFAULT_TABLE
 
 
 def frontier(
-    out: Annotated[Path, typer.Option(help="Write the front as CSV.")],
-    table: Annotated[str, typer.Option(help="Installed latency table, or a table's folder.")] = DEFAULT_TABLE,
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="Write the front as CSV, with its provenance.")] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Latency table, installed or a folder. Repeatable: the front is over the first one's latency, and the "
+            "others keep budgets of their own, NAME:16ms,1.1GB.",
+            show_default=DEFAULT_TABLE,
+        ),
+    ] = None,
     scenario: ScenarioOption = "stream",
     depth: DepthOption = 28,
     group_size: GroupOption = 1,
@@ -41,22 +49,29 @@ def frontier(
     first: FirstOption = None,
     last: LastOption = None,
     max_switches: SwitchesOption = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Keep every plan's latency with this probability: 0.95.")
+    ] = None,
     points: Annotated[int, typer.Option(min=2, help="Latency budgets to try between the fastest and the best.")] = 40,
     solver: SolverOption = "dynamic",
     latency_model: ModelOption = "lookup",
     video: SizeOption = None,
     precision: PrecisionOption = None,
     compute_unit: UnitOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the front as JSON (schema s2search.frontier/1).")
+    ] = False,
     figure: FigureOption = None,
     html: Annotated[Path | None, typer.Option(help="Write an interactive page: one file, no network.")] = None,
 ) -> int:
     """Trace the best score for every latency, at one memory budget."""
     from s2search.api.frontier import frontier as run
+    from s2search.cli.project import asked
 
     check_outputs(out, figure)
     check_outputs(html)
-    front = run(
-        table,
+    front = asked(context, run)(
+        table or DEFAULT_TABLE,
         scenario=scenario,
         depth=depth,
         group_size=group_size,
@@ -67,6 +82,7 @@ def frontier(
         first=first,
         last=last,
         max_switches=max_switches,
+        confidence=confidence,
         points=points,
         solver=solver,
         latency_model=latency_model,
@@ -74,7 +90,8 @@ def frontier(
         precision=precision,
         compute_unit=compute_unit,
     )
-    front.save(out)
+    if out:
+        front.save(out)
     if figure:
         from s2search.report.figures import front_figure, save_figure
 
@@ -83,5 +100,8 @@ def frontier(
         from s2search.report.html import front_html, save_html
 
         save_html(front_html(front.plans, front.references), html)
-    say(front)
+    if as_json:
+        say_json(front.to_json())
+    else:
+        say(front)
     return 0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from s2search.document import as_json, read_json
+from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
-from s2search.lint.base import Finding, in_order, run
+from s2search.lint.base import Finding, Findings, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Sheet, SheetLine
@@ -62,8 +62,8 @@ def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) ->
 
 
 def to_json(findings: list[Finding]) -> str:
-    """Return findings as JSON text: an object with the one key `findings`."""
-    return as_json({"findings": findings})
+    """Return findings as JSON text (schema `s2search.table_findings/1`)."""
+    return Findings(findings=findings).to_json()
 
 
 def _lint_folder(folder: Path) -> list[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -144,6 +145,15 @@ class DeviceAnswer:
     score_without: float | None
     table_marks: tuple[str, ...] = ()
 
+    def latency_kinds(self, counts: Mapping[str, int]) -> tuple[ProvenanceKind, ...]:
+        """Return the kinds of evidence behind the latency of so many of each block."""
+        used = [block.provenance for label, block in self.blocks.items() if counts[label]]
+        return tuple(sorted({*used, *self.latency_ms.provenance}))
+
+    def bytes_kinds(self, counts: Mapping[str, int]) -> tuple[ProvenanceKind, ...]:
+        """Return the kinds of evidence behind the bytes of so many of each block."""
+        return tuple(sorted({block.bytes_provenance for label, block in self.blocks.items() if counts[label]}))
+
 
 @dataclass(frozen=True, kw_only=True)
 class NearLayout:
@@ -173,7 +183,7 @@ class Origin:
     `solver` says how the layout was found, where need be by another one than was asked. `*_options` are those that
     differ from their defaults, as people write them; empty too in plans from before they were recorded. `table_marks`
     say what was wrong with the runs that the latencies were measured in, those of the latency model's known tables
-    included; empty for good ones.
+    included; empty for good ones. `project` is the project file that asked, with the keys that were taken from it.
     """
 
     table: str
@@ -190,6 +200,7 @@ class Origin:
     score_statement: str
     solver: str
     solver_options: str = ""
+    project: str = ""
     s2search: str
 
     @property
@@ -290,6 +301,11 @@ class Plan(Document):
         )
         return (only,)
 
+    @property
+    def kept_ms(self) -> float:
+        """The latency to reckon with: what is kept with the confidence asked for, else what is predicted."""
+        return self.latency_ms.predicted if self.confidence is None else self.confidence.latency_ms
+
     @cached_property
     def digest(self) -> str:
         """A hash of everything in the plan."""
@@ -298,8 +314,9 @@ class Plan(Document):
         for answer in (content, *content.get("devices", ())):
             if answer["latency_ms"].get("commit") is None:
                 answer["latency_ms"].pop("commit", None)
-        # What the tables' digests and the latency model settle.
-        content["provenance"].pop("table_marks", None)
+        # What the tables' digests and the latency model settle, and who asked.
+        for name in ("table_marks", "project"):
+            content["provenance"].pop(name, None)
         for answer in (content, *content.get("devices", ())):
             answer["latency_ms"].pop("provenance", None)
             answer.pop("table_marks", None)

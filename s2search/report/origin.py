@@ -20,7 +20,8 @@ def origin_text(plans: Sequence[Plan]) -> str:
         f"{first.scenario}, {first.video}, {first.frames} latent frames, {first.precision}, {first.compute_unit}; "
         f"{origin.latency_model_label}, {' and '.join(solvers)}",
     ]
-    return "\n".join([*lines, *mark_lines(origin.table_marks)])
+    project = [f"asked by {origin.project}"] if origin.project else []
+    return "\n".join([*lines, *project, *mark_lines(origin.table_marks)])
 
 
 def evidence_text(devices: Sequence[DeviceAnswer], plans: Sequence[Plan]) -> str:
@@ -32,10 +33,9 @@ def evidence_text(devices: Sequence[DeviceAnswer], plans: Sequence[Plan]) -> str
     'latency derived, bytes derived'
     """
     pairs = list(zip(devices, plans, strict=True))
-    used = [device.blocks[label] for device, plan in pairs for label, count in plan.counts.items() if count]
-    latency = _listed([*(block.provenance for block in used), *(k for d in devices for k in d.latency_ms.provenance)])
-    marked = " in a marked run" if devices[0].table_marks else ""
-    return f"latency {latency}{marked}, bytes {_listed(block.bytes_provenance for block in used)}"
+    latency = _listed(kind for device, plan in pairs for kind in device.latency_kinds(plan.counts))
+    bytes_ = _listed(kind for device, plan in pairs for kind in device.bytes_kinds(plan.counts))
+    return f"latency {latency}{' in a marked run' if devices[0].table_marks else ''}, bytes {bytes_}"
 
 
 def mark_lines(marks: Sequence[str]) -> list[str]:

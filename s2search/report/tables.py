@@ -15,6 +15,7 @@ from s2search.report.origin import mark_lines
 from s2search.report.terminal import table_text
 from s2search.tables.compare import ComparedRow, Comparison, TableName
 from s2search.tables.foreign import PLACES, ImportedRow, ImportedTable
+from s2search.tables.listing import ListedTable, TableList
 from s2search.tables.table import LatencyTable
 
 _ROWS_SHOWN = 20
@@ -34,6 +35,26 @@ def show_text(table: LatencyTable | ImportedTable) -> RenderableType:
         *(("assumed", line) for line in card.assumptions),
     ]
     return Group(table_text(table), _facts(facts), Text())
+
+
+def list_text(found: TableList) -> RenderableType:
+    """Return the installed tables, one after another, with what they can be asked."""
+    parts: list[RenderableType] = []
+    for table in found.tables:
+        parts += [Text(), Text(f"{table.name} ({table.digest[7:19]})", style="bold"), _facts(_listed_facts(table))]
+    return Group(*parts, *([] if parts else [Text("no table is installed")]), Text())
+
+
+def _listed_facts(table: ListedTable) -> list[tuple[str, str]]:
+    marked = " in a marked run" if table.marks else ""
+    return [
+        ("  origin", f"{table.kind}{marked}, {table.date}"),
+        ("  device", f"{table.device}; {table.runtime}"),
+        *(("  video", f"{scenario}: {', '.join(sizes)}") for scenario, sizes in table.videos.items()),
+        ("  rows", f"{table.rows:,}: {', '.join(table.precisions)}; {', '.join(table.compute_units)}"),
+        ("  budgets", "latency, memory, fps" if table.pipeline else "latency, memory; no fps without its pipeline"),
+        *(("  marked", line) for line in mark_lines(table.marks)),
+    ]
 
 
 def import_text(table: ImportedTable, findings: Sequence[Finding]) -> RenderableType:

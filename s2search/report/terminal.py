@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.style import Style
@@ -34,13 +34,28 @@ def plan_text(plan: Plan) -> RenderableType:
 
 def front_text(plans: Sequence[Plan]) -> RenderableType:
     """Return a front as a table, one line per plan."""
+    first = plans[0]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("latency", "memory", "score", *plans[0].counts):
+    sure = [f"{100 * first.confidence.asked:g} % sure"] if first.confidence else []
+    further = [f"on {device.table.partition('.')[0]}" for device in first.devices[1:]]
+    for heading in ("latency", *sure, *further, "memory", "score", *first.counts):
         table.add_column(heading, justify="right")
     for plan in plans:
-        latency, memory = format_us(1000 * plan.latency_ms.predicted), format_bytes(plan.memory_bytes.predicted)
-        table.add_row(latency, memory, f"{plan.score:.6f}", *(str(count) for count in plan.counts.values()))
-    return Group(Text(), table, Text(), origin_text(plans), Text())
+        kept_ms = [plan.kept_ms] if plan.confidence else []
+        there_ms = [device.latency_ms.predicted for device in plan.devices[1:]]
+        latencies = [format_us(1000 * ms) for ms in (plan.latency_ms.predicted, *kept_ms, *there_ms)]
+        memory, counts = format_bytes(plan.memory_bytes.predicted), map(str, plan.counts.values())
+        table.add_row(*latencies, memory, f"{plan.score:.6f}", *counts)
+    return Group(Text(), table, Text(), origin_text(plans), *_also_on(plans), Text())
+
+
+def _also_on(plans: Sequence[Plan]) -> list[str]:
+    """Return what further devices there are, with their evidence."""
+    lines = []
+    for n, device in enumerate(plans[0].devices[1:], start=1):
+        evidence = evidence_text([plan.devices[n] for plan in plans], plans)
+        lines += [f"also on {device.table} ({device.table_digest[7:19]}), {evidence}", *mark_lines(device.table_marks)]
+    return lines
 
 
 def plugins_text() -> RenderableType:
@@ -55,6 +70,16 @@ def plugins_text() -> RenderableType:
     for i, name in enumerate(sorted(installed_tables())):
         table.add_row("" if i else "latency tables", name, "")
     return Group(Text(), table, Text())
+
+
+def pairs_text(told: Mapping[str, str]) -> RenderableType:
+    """Return what names mean, a line each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in told.items():
+        grid.add_row(name, text)
+    return Group(Text(), grid, Text())
 
 
 def table_text(table: LatencyTable) -> RenderableType:

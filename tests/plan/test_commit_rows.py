@@ -106,7 +106,7 @@ def test_a_plan_without_commits_keeps_the_digest_from_before_there_were_any(tmp_
     said = msgspec.json.decode(msgspec.json.encode(plan))
     for name in ("commit", "provenance"):
         del said["latency_ms"][name]
-    for name in ("latency_model_options", "score_options", "solver_options", "table_marks"):
+    for name in ("latency_model_options", "score_options", "solver_options", "table_marks", "project"):
         del said["provenance"][name]
     before = msgspec.json.encode(said)
     digest = f"sha256:{hashlib.sha256(msgspec.json.encode(said, order='sorted')).hexdigest()}"

@@ -45,7 +45,7 @@ class ArithmeticCheck(Check):
         pipeline = table.card.pipeline
         assert pipeline is not None
         forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
-        passes, kind = pipeline.forwards(policy), weakest(_kinds(plan))
+        passes, kind = pipeline.forwards(policy), weakest(list(plan.every_device[0].latency_kinds(plan.counts)))
         codec, rest = _kind_of_codec(table), table.card.provenance.kind
         chunk_us = pipeline.chunk_us(round(1000 * forward_ms), policy) + round(1000 * (commit_ms or 0))
         committing = "" if commit_ms is None else f" + committing {commit_ms:.1f} ms ({rest})"
@@ -109,12 +109,6 @@ def weakest(kinds: list[ProvenanceKind]) -> ProvenanceKind:
     'derived'
     """
     return max(kinds, key=_WEAKER.index, default="estimated")
-
-
-def _kinds(plan: Plan) -> list[ProvenanceKind]:
-    """Return the kinds of evidence behind a plan's latency; plans from before they were recorded name their blocks'."""
-    used = [plan.blocks[label].provenance for label, count in plan.counts.items() if count]
-    return list(plan.latency_ms.provenance) or used
 
 
 def _kind_of_codec(table: LatencyTable) -> ProvenanceKind:
