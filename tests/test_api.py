@@ -121,7 +121,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html"),
-    *(("plan", "out"), ("plan precision", "out"), ("frontier", "out")),
+    *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside")),
 }
 SPELLED = {"compiled": "compile"}
 
@@ -296,7 +296,8 @@ def test_several_fronts_share_one_picture() -> None:
     _, axes = pyplot.subplots()
     assert one.plot(axes) is axes
     assert two.plot(axes, label="the other") is axes
-    colours = {tuple(points.get_facecolor()[0]) for points in axes.collections}
+    faces = [points.get_facecolor() for points in axes.collections]  # lines of intervals have none
+    colours = {tuple(face[0]) for face in faces if len(face)}
     assert len(colours) == 2
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["lcha, ssa", "the other"]
     pyplot.close("all")

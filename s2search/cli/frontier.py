@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,8 +24,12 @@ from s2search.cli.plan import (
     SwitchesOption,
     UnitOption,
 )
+from s2search.errors import InputError
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
+
+if TYPE_CHECKING:
+    from s2search.planner.plan import Plan
 
 
 def frontier(
@@ -63,6 +67,9 @@ def frontier(
     ] = False,
     figure: FigureOption = None,
     html: Annotated[Path | None, typer.Option(help="Write an interactive page: one file, no network.")] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Draw this front as well, as --json printed it. Repeatable.")
+    ] = None,
 ) -> int:
     """Trace the best score for every latency, at one memory budget."""
     from s2search.api.frontier import frontier as run
@@ -70,6 +77,7 @@ def frontier(
 
     check_outputs(out, figure)
     check_outputs(html)
+    others = _fronts(beside or [])
     front = asked(context, run)(
         table or DEFAULT_TABLE,
         scenario=scenario,
@@ -95,13 +103,22 @@ def frontier(
     if figure:
         from s2search.report.figures import front_figure, save_figure
 
-        save_figure(front_figure(front.plans, front.references), figure)
+        save_figure(front_figure(front.plans, front.references, others), figure)
     if html:
         from s2search.report.html import front_html, save_html
 
-        save_html(front_html(front.plans, front.references), html)
+        save_html(front_html(front.plans, front.references, others), html)
     if as_json:
         say_json(front.to_json())
     else:
         say(front)
     return 0
+
+
+def _fronts(files: list[Path]) -> dict[str, tuple[Plan, ...]]:
+    """Return fronts by the names of their files."""
+    from s2search.planner.frontier import Frontier
+
+    for twice in {file.stem for file in files if [other.stem for other in files].count(file.stem) > 1}:
+        raise InputError(f"two fronts beside this one are called {twice!r}", remedy="rename one of the files")
+    return {file.stem: Frontier.load(file).plans for file in files}

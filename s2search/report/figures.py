@@ -9,19 +9,22 @@ from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, shorten
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.ticker import MaxNLocator
 
 from s2search.cost import format_bytes
 from s2search.errors import InputError
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.report.colours import block_colours
+from s2search.report.html import check_one_score
 from s2search.report.origin import evidence_text, statement
+from s2search.report.rates import rate_line
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from s2search.planner.frontier import Frontier
@@ -30,11 +33,11 @@ _INK, _FAINT, _REFERENCE = "#333333", "#BBBBBB", "#D55E00"
 _FIXED, _OTHER, _OVER = "#555555", "#999999", "#D1242F"
 _FRONT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D31", "#56B4E9")
 _FRONT = "s2search.front"  # marks the lines of fronts, so that the next front on the same axes takes another colour
-_FRONT_INCHES = (8, 4.5)
+_FRONT_INCHES = (8.5, 5.6)
 
 
 def plan_figure(plan: Plan) -> Figure:
-    """Return a picture of the sandwich in its two streams, and of what it spends of each budget."""
+    """Return a picture of the sandwich in its two streams, and of what it spends on every device of each budget."""
     figure = Figure(figsize=_plan_inches(plan), layout="constrained")
     _fill_plan(figure, plan)
     return figure
@@ -51,13 +54,27 @@ def plot_plan(plan: Plan, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def front_figure(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingProxyType({})) -> Figure:
-    """Return a picture of the latency-score front: one point per plan, labelled with its counts where there is room.
+def front_figure(
+    plans: Sequence[Plan],
+    references: Mapping[str, Plan] = MappingProxyType({}),
+    beside: Mapping[str, Sequence[Plan]] = MappingProxyType({}),
+) -> Figure:
+    """Return a picture of the front: score over latency, and below it how many layers take which block.
 
-    `references` are further plans by name, drawn as diamonds for comparison.
+    Every point has its interval; where the table knows the pipeline, a second axis has the frames per second.
+    `references` are further plans by name, drawn as diamonds for comparison, and `beside` further fronts by name.
+
+    Raises:
+        InputError: A front beside it is by another score.
     """
+    check_one_score(plans, beside)
     figure = Figure(figsize=_FRONT_INCHES, layout="constrained")
-    _fill_front(figure.subplots(), plans, references)
+    axes = _fill_front(figure, plans, references, label=plans[0].provenance.table if beside else "")
+    for n, (name, others) in enumerate(beside.items(), start=1):
+        marked = " (marked run)" if others[0].provenance.table_marks else ""
+        _draw_front(axes, others, _FRONT_COLOURS[n % len(_FRONT_COLOURS)], f"{name}{marked}")
+    if beside:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
@@ -67,9 +84,7 @@ def plot_front(front: Frontier, ax: Axes | None = None, *, label: str = "") -> A
     Without axes, draw it with its references as pyplot's current picture.
     """
     if ax is None:
-        axes = pyplot_figure(_FRONT_INCHES).subplots()
-        _fill_front(axes, front.plans, front.references, label=label)
-        return axes
+        return _fill_front(pyplot_figure(_FRONT_INCHES), front.plans, front.references, label=label)
     drawn = sum(line.get_gid() == _FRONT for line in ax.get_lines())
     _draw_front(ax, front.plans, _FRONT_COLOURS[drawn % len(_FRONT_COLOURS)], label or _front_label(front.plans[0]))
     _name_axes(ax, front.plans[0])
@@ -112,28 +127,82 @@ def _plan_title(plan: Plan) -> str:
     return fill(f"{_counts(plan)}  on  {tables}", 110)
 
 
-def _fill_front(axes: Axes, plans: Sequence[Plan], references: Mapping[str, Plan], *, label: str = "") -> None:
+def _fill_front(figure: Figure, plans: Sequence[Plan], references: Mapping[str, Plan], *, label: str = "") -> Axes:
+    axes, layers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.3])
     _draw_front(axes, plans, _FRONT_COLOURS[0], label)
-    x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
-    for i in sorted({round(k * (len(plans) - 1) / 6) for k in range(7)}):
-        axes.annotate(plans[i].written if len(plans[i].written) <= 8 else _counts(plans[i]), (x[i], y[i]), (4, -12),
-                      textcoords="offset points", fontsize=7, color=_INK)  # fmt: skip
     for name, reference in references.items():
         _draw_reference(axes, name, reference, plans)
-    _name_axes(axes, plans[0])
-    origin = plans[0].provenance
-    axes.set_title(fill(f"{origin.table}: {statement(plans[0])}", 100), fontsize=9, color=_INK)
-    axes.margins(x=0.12, y=0.1)
+    _draw_layers(layers, plans)
+    axes.set_ylabel(f"score: {plans[0].provenance.score}", fontsize=9)
+    axes.margins(x=0.1, y=0.14)
+    layers.set_xlabel(_latency_name(plans[0]), fontsize=9)
+    _add_rates(axes, plans)
+    for one in (axes, layers):
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(colors=_INK, labelsize=8)
+    figure.suptitle(fill(f"{plans[0].provenance.table}: {statement(plans[0])}", 110), fontsize=9, color=_INK)
+    if label:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    first: Axes = axes
+    return first
 
 
 def _draw_front(axes: Axes, plans: Sequence[Plan], colour: str, label: str) -> None:
-    x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
+    x, y = [plan.kept_ms for plan in plans], [plan.score for plan in plans]
     axes.step(x, y, where="post", color=_FAINT, zorder=1, gid=_FRONT)
+    ranges = [_range(plan, plan.every_device[0]) for plan in plans]
+    ends = [
+        (0.0, 0.0) if one is None else (max(at - one.low, 0), max(one.high - at, 0))
+        for at, one in zip(x, ranges, strict=True)
+    ]
+    if any(ranges):
+        down_up = [list(side) for side in zip(*ends, strict=True)]
+        axes.errorbar(x, y, xerr=down_up, fmt="none", ecolor=colour, alpha=0.45, elinewidth=1, capsize=2, zorder=1)
     axes.scatter(x, y, s=22, color=colour, zorder=2, label=label or None)
 
 
+def _draw_layers(axes: Axes, plans: Sequence[Plan]) -> None:
+    """Draw how many layers take which block, from each plan's latency on to the next one's, with names inside."""
+    x = [plan.kept_ms for plan in plans]
+    ends = [*x, x[-1] + ((x[-1] - x[0]) / max(len(x) - 1, 1) or 0.05 * x[-1])]
+    colours, foot = block_colours(plans[0].counts), [0] * len(plans)
+    for block, colour in colours.items():
+        top = [below + plan.counts[block] for below, plan in zip(foot, plans, strict=True)]
+        axes.fill_between(ends, [*foot, foot[-1]], [*top, top[-1]], step="post", color=colour, linewidth=0, label=block)
+        foot = top
+    axes.set_ylim(0, plans[0].depth)
+    axes.set_ylabel("layers", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _add_rates(axes: Axes, plans: Sequence[Plan]) -> None:
+    """Put frames per second along the top: a chunk takes what its passes take, and as much again as every chunk."""
+    line = rate_line(plans)
+    if line is None:
+        return
+
+    def turned(value: Any) -> Any:
+        return 1000 * line.frames / np.maximum(line.once_ms + line.passes * np.asarray(value, float), 1e-9)
+
+    def turned_back(rate: Any) -> Any:
+        return (1000 * line.frames / np.maximum(np.asarray(rate, float), 1e-9) - line.once_ms) / line.passes
+
+    above = axes.secondary_xaxis("top", functions=(turned, turned_back))
+    above.set_xlabel(f"frames per second with {line.commit}", fontsize=8, color=_INK)
+    low, high = (line.fps(plans[at].kept_ms) for at in (-1, 0))
+    above.set_xticks(
+        [tick for tick in MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
+    )
+    above.tick_params(colors=_INK, labelsize=8)
+
+
+def _latency_name(plan: Plan) -> str:
+    sure = f", kept with {100 * plan.confidence.asked:g} %" if plan.confidence else ""
+    return f"latency of one forward pass (ms){sure}"
+
+
 def _name_axes(axes: Axes, plan: Plan) -> None:
-    axes.set_xlabel("latency of one forward pass (ms)")
+    axes.set_xlabel(_latency_name(plan))
     axes.set_ylabel(f"score: {plan.provenance.score}")
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -155,9 +224,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def _draw_reference(axes: Axes, name: str, plan: Plan, front: Sequence[Plan]) -> None:
     """Draw a diamond around a point, with its name above the front where the point is on it, else below."""
-    place = (plan.latency_ms.predicted, plan.score)
-    beaten = any(p.latency_ms.predicted <= place[0] and p.score > place[1] for p in front)
-    offset, side = ((7, -9), "left") if beaten else ((-7, 5), "right")
+    place = (plan.kept_ms, plan.score)
+    beaten = any(p.kept_ms <= place[0] and p.score > place[1] for p in front)
+    low, high = (front[at].kept_ms for at in (0, -1))
+    offset, side = ((8, -12), "left") if beaten or place[0] < low + 0.15 * (high - low) else ((-7, 5), "right")
     axes.scatter(*place, marker="D", s=55, facecolor="none", edgecolor=_REFERENCE, linewidth=1.5, zorder=3)
     axes.annotate(name, place, offset, textcoords="offset points", ha=side, fontsize=8, color=_REFERENCE)
 
@@ -244,7 +314,7 @@ def _draw_bar(
 ) -> None:
     """Draw a bar against its budget. What its parts are stands below it, where nothing is too short for its name."""
     left = 0.0
-    handles: list[Artist] = []
+    handles: list[Any] = []
     for part in parts:
         if part.size:
             axes.barh(0, part.size, left=left, color=part.colour, height=0.7, edgecolor="white", linewidth=0.5)
