@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from s2search.api.measure import measure
     from s2search.api.plan import plan, plan_diff, price
     from s2search.api.precision import plan_precision, sensitivity
+    from s2search.api.project import project
     from s2search.api.recalibrate import recalibrate
+    from s2search.api.schema import schema
     from s2search.api.stream import stream
     from s2search.api.table import (
         table,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         table_evaluate,
         table_import,
         table_lint,
+        table_list,
         table_merge,
         table_retabulate,
         table_show,
@@ -57,11 +60,13 @@ _HOMES = {
     "api.measure": ("measure",),
     "api.plan": ("plan", "plan_diff", "price"),
     "api.precision": ("plan_precision", "sensitivity"),
+    "api.project": ("project",),
     "api.recalibrate": ("recalibrate",),
+    "api.schema": ("schema",),
     "api.stream": ("stream",),
     "api.table": (
-        *("table", "table_compare", "table_evaluate", "table_import", "table_lint", "table_merge"),
-        *("table_retabulate", "table_show", "table_transfer"),
+        *("table", "table_compare", "table_evaluate", "table_import", "table_lint", "table_list"),
+        *("table_merge", "table_retabulate", "table_show", "table_transfer"),
     ),
     "api.verify": ("verify",),
     "cost": ("Budget",),
@@ -97,7 +102,9 @@ __all__ = [
     "plan_diff",
     "plan_precision",
     "price",
+    "project",
     "recalibrate",
+    "schema",
     "sensitivity",
     "stream",
     "table",
@@ -105,6 +112,7 @@ __all__ = [
     "table_evaluate",
     "table_import",
     "table_lint",
+    "table_list",
     "table_merge",
     "table_retabulate",
     "table_show",

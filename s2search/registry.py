@@ -57,9 +57,9 @@ class Plugin:
         name: Its entry point's, also where Python made it from the class. A class that no distribution offers has its
             own name in small letters, and may state another.
 
-    >>> plugin = create("latency_models", "transfer[known=a+b]")
+    >>> plugin = create("latency_models", "transfer[known=h100+amd-epyc]")
     >>> plugin.name, plugin.options_text, plugin.label
-    ('transfer', 'known=a+b', 'transfer[known=a+b]')
+    ('transfer', 'known=h100+amd-epyc', 'transfer[known=h100+amd-epyc]')
     >>> create("solvers", "dynamic[hand_over_s=30]").label
     'dynamic'
     """

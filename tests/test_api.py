@@ -43,7 +43,7 @@ folder = Path(tempfile.mkdtemp())
 plan = s2search.plan(depth=4, budget="100ms")
 refused = {  # asked for what cannot be, since doing it takes minutes; the command line's tests do it
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
-    "measure": (folder / "out",), "plan_precision": (folder / "no.json",),
+    "measure": (folder / "out",), "plan_precision": (folder / "no.json",), "project": (folder / "no.toml",),
     "recalibrate": (folder / "no", folder / "out"), "sensitivity": (folder / "out.json",),
     "stream": (folder / "out.mp4",), "table_evaluate": (folder / "layouts.csv",),
     "table_import": ("hat", folder / "no.csv", folder / "out"), "table_retabulate": (folder / "no",),
@@ -53,7 +53,7 @@ options = {"kit_build": {"preset": "nope"}, "measure": {"preset": "nope"}, "tabl
 answered = {
     "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_diff": ((plan, plan), {}),
     "price": (("L4",), {"depth": 4}), "table": (("h100",), {}), "table_compare": (("h100", "h100"), {}),
-    "table_lint": (("h100",), {}), "table_show": (("h100",), {}),
+    "schema": ((), {}), "table_lint": (("h100",), {}), "table_list": ((), {}), "table_show": (("h100",), {}),
 }
 functions = sorted(name for name in s2search.__all__ if name[0].islower() and name[0] != "_")
 merged = iter(["one", "two"])
@@ -121,7 +121,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html"),
-    *(("plan", "out"), ("plan precision", "out"), ("frontier", "out")),
+    *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside")),
 }
 SPELLED = {"compiled": "compile"}
 
@@ -296,7 +296,8 @@ def test_several_fronts_share_one_picture() -> None:
     _, axes = pyplot.subplots()
     assert one.plot(axes) is axes
     assert two.plot(axes, label="the other") is axes
-    colours = {tuple(points.get_facecolor()[0]) for points in axes.collections}
+    faces = [points.get_facecolor() for points in axes.collections]  # lines of intervals have none
+    colours = {tuple(face[0]) for face in faces if len(face)}
     assert len(colours) == 2
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["lcha, ssa", "the other"]
     pyplot.close("all")

@@ -117,7 +117,7 @@ def test_an_installed_class_knows_its_name_without_being_made_by_it(family, name
     [
         ("blocks", "lcha[gate=false,rope_order=post]"),
         ("latency_models", "lookup"),
-        ("latency_models", "transfer[known=a+b]"),
+        ("latency_models", "transfer[known=h100+amd-epyc]"),
         ("latency_models", "roofline[tops=35.0,gbps=60.5]"),
         ("scores", "published"),
         ("solvers", "dynamic[most_labels=10]"),

@@ -27,6 +27,7 @@ def frontier(
     first: str | None = None,
     last: str | None = None,
     max_switches: int | None = None,
+    confidence: float | None = None,
     points: int = 40,
     solver: str | Solver = "dynamic",
     latency_model: str | LatencyModel = "lookup",
@@ -37,7 +38,8 @@ def frontier(
     """Trace the best score for every latency, at one memory budget.
 
     Args:
-        table: An installed latency table, a table's folder, or the table itself.
+        table: An installed latency table, a table's folder, or the table itself. Several, each with budgets of its
+            own (`h100:16ms`): every plan keeps those of the further ones; the front is over the first one's latency.
         scenario: `stream` (a chunk with its window) or `clip` (bidirectional).
         depth: Layers of the model; by default those of the preset that the table was made for.
         group_size: Neighbouring layers that take the same block.
@@ -48,7 +50,8 @@ def frontier(
         first: Blocks of the first layers: `lcha*2`.
         last: Blocks of the last layers.
         max_switches: The most changes between the two resolutions.
-        points: Latency budgets to try, where the front is too large to be traced whole.
+        confidence: Keep every plan's latency with this probability; the front is over what is kept.
+        points: Latency budgets to try, with a confidence and where the front is too large to be traced whole.
         solver: How to search: a name, or the solver itself.
         latency_model: How a table is read: a name, or the model itself.
         video: Video size, where the table holds several: `512x288`.
@@ -79,4 +82,4 @@ def frontier(
         max_switches=max_switches,
     )
     with solver_of(solver) as chosen:
-        return front(request, chosen, points=points)
+        return front(request, chosen, points=points, confidence=confidence)

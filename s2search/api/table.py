@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from s2search.lint.base import Finding
     from s2search.readers.base import Reader
     from s2search.tables.compare import Comparison
+    from s2search.tables.listing import TableList
     from s2search.tables.merge import Overlap
     from s2search.transfer.evaluate import Evaluation
     from s2search.transfer.evaluate_transfer import TransferEvaluation
@@ -35,9 +36,21 @@ def table(table: PathText = DEFAULT_TABLE) -> LatencyTable:
     return table_of(table)
 
 
+def table_list() -> TableList:
+    """Return the installed tables: names, devices, evidence, and what they can be asked.
+
+    >>> import s2search
+    >>> [table.name for table in s2search.table_list().tables if table.pipeline]
+    ['iphone-16-pro-max.coreml.w4a8']
+    """
+    from s2search.tables.listing import list_tables
+
+    return list_tables()
+
+
 def table_show(table: Measurements) -> LatencyTable | ImportedTable:
     """Open measurements of either kind: a table to plan with, or one that was imported."""
-    return open_measurements(os.fspath(table)) if isinstance(table, str | os.PathLike) else table
+    return open_measurements(table) if isinstance(table, str | os.PathLike) else table
 
 
 def table_retabulate(folder: PathText) -> LatencyTable:

@@ -59,7 +59,7 @@ def blocks_of(given: Blocks | None) -> tuple[Block, ...]:
 
 def table_of(given: PathText | LatencyTable) -> LatencyTable:
     """Return a table: itself, an installed one, or that of a folder."""
-    return given if isinstance(given, LatencyTable) else open_table(os.fspath(given))
+    return given if isinstance(given, LatencyTable) else open_table(given)
 
 
 def plan_of(given: PathText | Plan | None) -> Plan | None:
@@ -79,7 +79,7 @@ def pipeline_of(given: PathText | Pipeline | None) -> Pipeline | None:
 
 def score_of(given: PathText | Score) -> Score:
     """Return a score: itself, an installed one, or that of a JSON file."""
-    return given if isinstance(given, Score) else open_score(os.fspath(given))
+    return given if isinstance(given, Score) else open_score(given)
 
 
 def plugin_of(family: str, given: Any) -> Any:

@@ -6,7 +6,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan": ("plan --budget 10fps --budget 1.5GB", "plan --layout L4S8L4S8L4 --budget 260ms --explain"),
     "plan diff": ("plan diff before.json after.json", "plan diff before.json after.json --json"),
     "plan precision": ("plan precision sensitivity.json --least-db 30",),
-    "frontier": ("frontier --out front.csv --budget 1.5GB --html front.html",),
+    "frontier": (
+        "frontier --out front.csv --budget 1.5GB --html front.html",
+        "frontier --table h100 --video 512x288 --confidence 0.95 --json",
+    ),
     "measure": ("measure --out mine", "measure --out mine --profiler onnxruntime --role block --rounds 60"),
     "stream": (
         "stream --preset s2dit-tiny --random-weights --out video.mp4",
@@ -20,6 +23,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "verify": ("verify package", "verify package --threshold stream=50 --json"),
     "recalibrate": ("recalibrate mine --out mine-corrected --preset s2dit-tiny",),
     "plugins": ("plugins",),
+    "schema": ("schema", "schema plan"),
+    "table list": ("table list", "table list --json"),
     "table": ("table show iphone-16-pro-max", "table lint mine"),
     "table retabulate": ("table retabulate mine",),
     "table lint": ("table lint iphone-16-pro-max", "table lint measurements.csv --json"),

@@ -24,6 +24,7 @@ from s2search.cli.options import say
 from s2search.cli.plan import plan_app
 from s2search.cli.precision import plan_precision, sensitivity
 from s2search.cli.recalibrate import recalibrate
+from s2search.cli.schema import schema
 from s2search.cli.stream import stream
 from s2search.cli.table import table_app
 from s2search.cli.verify import verify
@@ -37,7 +38,7 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, epilog=
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
-for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate):
+for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 

@@ -95,10 +95,11 @@ def plan(
         _refuse_options(context)
         return 0
     from s2search.api.plan import plan as run
+    from s2search.cli.project import asked
 
     check_outputs(out, figure)
     try:
-        answer = run(
+        answer = asked(context, run)(
             table or DEFAULT_TABLE,
             scenario=scenario,
             depth=depth,

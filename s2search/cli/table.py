@@ -22,6 +22,21 @@ def table() -> None:
     """Judge, read, compare, join and show measurements."""
 
 
+@table_app.command("list", epilog=epilog("table list"))
+def table_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_list/1).")] = False,
+) -> int:
+    """List the installed tables: devices, evidence, video sizes, and which budgets they answer."""
+    from s2search.api.table import table_list as run
+
+    found = run()
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say(found)
+    return 0
+
+
 @table_app.command("retabulate", epilog=epilog("table retabulate"))
 def table_retabulate(
     folder: Annotated[Path, typer.Argument(help="The folder of a table that was measured here: it has samples.jsonl.")],
@@ -37,7 +52,7 @@ def table_retabulate(
 @table_app.command("lint", epilog=epilog("table lint"))
 def table_lint(
     path: Annotated[str, typer.Argument(help="A table's folder, an installed table, or a CSV with latency_ms.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.table_findings/1).")] = False,
 ) -> int:
     """Find what is wrong with a table, row by row. Exits with 1 where it finds anything."""
     from s2search.api.table import table_lint as run

@@ -33,6 +33,11 @@ class Estimate:
 class LatencyModel(Plugin, ABC):
     """Predicts what a part costs in one scope of a table."""
 
+    @property
+    def known_tables(self) -> tuple[LatencyTable, ...]:
+        """Further tables that its answers come from, beside the one that it is asked about."""
+        return ()
+
     @abstractmethod
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
         """Return the estimate for one part.

@@ -40,15 +40,21 @@ class Transfer(LatencyModel):
                 allowed="names or folders of tables with + between",
                 remedy="write transfer[known=A+B]",
             )
+        self.known_tables  # noqa: B018  a table that is not there is refused here, also where no row asks for it
+
+    @functools.cached_property
+    @override
+    def known_tables(self) -> tuple[LatencyTable, ...]:
+        return tuple(open_table(name.strip()) for name in self.known.split("+"))
 
     @override
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
         label = registry.label_of(part, options)
-        known = [known_ms(other, scope.scenario, scope.shape) for other in self._tables]
+        known = [known_ms(other, scope.scenario, scope.shape) for other in self.known_tables]
         own = {row.label: row for row in table.in_scope(scope) if row.latency_ms > 0}
-        if lacking := [other.name for other, rows in zip(self._tables, known, strict=True) if label not in rows]:
+        if lacking := [other.name for other, rows in zip(self.known_tables, known, strict=True) if label not in rows]:
             raise MissingRowError(
                 f"neither {table.name!r} nor the known table {lacking[0]!r} has a row for {label!r} at {scope}",
                 remedy="measure that row, or leave out that known table",
@@ -77,7 +83,3 @@ class Transfer(LatencyModel):
         found = blend.predict(items.take(np.array([len(timed)])))
         asked = work(scope.shape, scope.precision, part, options)
         return asked.estimate(1000 * float(found.latency_ms_N[0]), 1000 * float(found.std_ms_N[0]))
-
-    @functools.cached_property
-    def _tables(self) -> list[LatencyTable]:
-        return [open_table(name.strip()) for name in self.known.split("+")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
+
+from s2search.document import Document
 
 _Subject = TypeVar("_Subject")
 Complaint = tuple[int | None, str]
@@ -21,6 +23,14 @@ class Finding:
     rule: str
     message: str
     remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(Document):
+    """All findings of one table or file; empty for a good one."""
+
+    schema: Literal["s2search.table_findings/1"] = "s2search.table_findings/1"
+    findings: list[Finding]
 
 
 @dataclass(frozen=True, kw_only=True)

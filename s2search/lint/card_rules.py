@@ -69,9 +69,8 @@ def _drift(table: Suspect) -> Iterator[Complaint]:
 
 
 def _marked(table: Suspect) -> Iterator[Complaint]:
-    marks = table.card.protocol.get("marked")
-    for mark in marks if isinstance(marks, list) else []:
-        yield None, f"the run was marked when it was measured: {str(mark)[:200]}"
+    for mark in table.card.marks:
+        yield None, f"the run was marked when it was measured: {mark[:200]}"
 
 
 def _synthetic(table: Suspect) -> Iterator[Complaint]:

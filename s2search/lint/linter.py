@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from s2search.document import as_json, read_json
+from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
-from s2search.lint.base import Finding, in_order, run
+from s2search.lint.base import Finding, Findings, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Sheet, SheetLine
@@ -21,7 +21,7 @@ from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is
 from s2search.tables.foreign import SCHEMA as IMPORTED
 from s2search.tables.foreign import parse_row as parse_imported_row
 from s2search.tables.row import Row, check_columns, parse_row
-from s2search.tables.table import LatencyTable, installed_tables, read_text
+from s2search.tables.table import LatencyTable, installed_folder, installed_tables, meant_twice, read_text, table_folder
 
 _UNREADABLE = "correct the line or remove it"
 
@@ -36,11 +36,13 @@ def lint(path: str | os.PathLike[str]) -> list[Finding]:
     """
     place = Path(path)
     try:
-        there = place.exists()
+        there = place.is_file()
     except OSError as error:
         raise TableError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
-    if not there and (installed := _installed(str(path))) is not None:
-        place = installed
+    named = isinstance(path, str) and os.sep not in path
+    if there and named and (installed := installed_folder(str(path))) is not None:
+        raise meant_twice(str(path), installed.name, "file")
+    place = place if there else table_folder(path) or place
     if place.is_dir():
         return _lint_folder(place)
     if place.name == "table.csv" and place.with_name("card.json").exists():
@@ -60,8 +62,8 @@ def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) ->
 
 
 def to_json(findings: list[Finding]) -> str:
-    """Return findings as JSON text: an object with the one key `findings`."""
-    return as_json({"findings": findings})
+    """Return findings as JSON text (schema `s2search.table_findings/1`)."""
+    return Findings(findings=findings).to_json()
 
 
 def _lint_folder(folder: Path) -> list[Finding]:
@@ -190,9 +192,3 @@ def _others(folder: Path) -> tuple[LatencyTable, ...]:
         except S2SearchError:
             continue  # another table's faults are not this one's
     return tuple(found)
-
-
-def _installed(name: str) -> Path | None:
-    """Return the folder of an installed table by its name or by the first words of it."""
-    matches = [path for known, path in installed_tables().items() if known == name or known.startswith(f"{name}.")]
-    return matches[0] if len(matches) == 1 else None

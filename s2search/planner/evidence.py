@@ -17,6 +17,7 @@ from s2search.score.base import Score
 from s2search.solver.problem import Int, Problem
 from s2search.solver.spread import Spread
 from s2search.space import Space
+from s2search.tables.card import ProvenanceKind
 from s2search.tables.table import LatencyTable, Scope
 
 
@@ -115,13 +116,22 @@ class Evidence:
 
         None where a row that the layout uses states no spread.
         """
+        spreads = [estimate.latency_std_us for estimate in self._used(problem, choice_L)]
+        return None if None in spreads else float(sum(spread for spread in spreads if spread is not None))
+
+    def latency_provenance(self, problem: Problem, choice_L: Sequence[int]) -> tuple[ProvenanceKind, ...]:
+        """Return the kinds of evidence behind a layout's latency, by name; what takes no time has no say."""
+        used = self._used(problem, choice_L)
+        return tuple(sorted({estimate.provenance for estimate in used if estimate.cost.latency_us > 0}))
+
+    def _used(self, problem: Problem, choice_L: Sequence[int]) -> list[Estimate]:
+        """Return what a forward pass of a layout is made of, each part as often as it runs."""
         streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
         used = [*self.fixed, *(self.block_C[c] for c in choice_L)]
         for before, after in pairwise(streams):
             switch = self.down if before < after else self.up if before > after else None
             used += [switch] if switch is not None else []
-        spreads = [estimate.latency_std_us for estimate in used]
-        return None if None in spreads else float(sum(spread for spread in spreads if spread is not None))
+        return used
 
     def spread(self, table: LatencyTable, space: Space) -> Spread:
         """Return how the latencies of a problem vary: timings' own deviations, and the common factor of the table.

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from s2search.cost import Budget
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
 from s2search.planner.frontier import Frontier
 from s2search.planner.infeasible import in_frames_per_second
@@ -18,9 +19,10 @@ from s2search.solver.frontier import latency_front
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.problem_checks import LARGEST_SUM
 from s2search.solver.questions.binding import scores_without_budgets
-from s2search.solver.questions.confidence import solve_with_confidence
+from s2search.solver.questions.confidence import least_quantile_us, solve_with_confidence
 from s2search.solver.questions.tie_break import TieRule, even_order, preferred
 from s2search.solver.questions.ties import Ties, find_ties
+from s2search.solver.spread import check_confidence
 
 _SHOWN_TIES = 3
 
@@ -160,14 +162,17 @@ def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None
         raise in_frames_per_second(request, error) from error
 
 
-def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
-    """Return the best plan for every latency, by rising latency and score, at the request's memory budget.
+def front(request: Request, solver: Solver, *, points: int = 40, confidence: float | None = None) -> Frontier:
+    """Return the best plan for every latency of the first device, by rising latency and score.
 
-    Beside it stand the paper's layouts as far as the request can form them, to compare with.
+    Its memory budget and all budgets of further devices hold. With a confidence every plan keeps its latency with at
+    least that probability: each is proven at one of `points` latency budgets, and carries that budget. Beside it stand
+    the paper's layouts as far as the request can form them, to compare with.
 
     Raises:
         InputError: The request limits latency, which the front itself varies.
         InfeasibleError: No layout fits the memory budget.
+        TableError: A confidence is asked for, and the table states no spread of timings.
     """
     for budget in request.budgets:
         if budget.kind != "memory":
@@ -175,6 +180,8 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
                 f"the front goes over all latencies, so {budget.text} cannot limit it",
                 remedy="give a memory budget such as 1.1GB, or use plan",
             )
+    if confidence is not None:
+        return _confident_front(request, solver, points, confidence)
     problem = request.problem
     found = latency_front(problem, solver, points=points)
     shown = [
@@ -195,3 +202,28 @@ def front(request: Request, solver: Solver, *, points: int = 40) -> Frontier:
 def _within(problem: Problem, solution: Solution) -> Problem:
     """Return the search for what takes no longer than a point of the front."""
     return dataclasses.replace(problem, latency_budget_us=solution.latency_us)
+
+
+def _confident_front(request: Request, solver: Solver, points: int, confidence: float) -> Frontier:
+    check_confidence(confidence)
+    problem, spread = request.problem, request.spread
+
+    def within(latency_us: int) -> Request:
+        limit = Budget.parse(f"{latency_us}us")
+        return dataclasses.replace(request, budgets=(*request.budgets, limit), confidence=confidence)
+
+    def kept_us(choice_L: Sequence[int]) -> int:
+        return math.ceil(spread.quantile_us(problem, choice_L, confidence))
+
+    best = solver.solve(problem)
+    least_us, most_us = least_quantile_us(problem, spread, confidence), kept_us(best.choice_L)
+    budgets_us = sorted({least_us + (most_us - least_us) * k // (points - 1) for k in range(points)})
+    plans: list[Plan] = []
+    for plan in sorted((find(within(us), solver) for us in budgets_us), key=lambda plan: (plan.kept_ms, -plan.score)):
+        if not plans or plan.score > plans[-1].score:
+            plans.append(plan)
+    references = {
+        name: write_plan(within(kept_us(choice_L)), choice_L, best, solver=solver, ties=None)
+        for name, choice_L in reference_layouts(request.space).items()
+    }
+    return Frontier(plans=tuple(plans), references=references)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Infeasible(Document):
 
     `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses. `most_fps` is the
     highest rate that would do if all other limits stayed; null where no rate was asked for, or none would do.
+    `table_marks` are what was wrong with the runs that the tables were measured in, by table.
     """
 
     schema: Literal["s2search.infeasible/1"] = "s2search.infeasible/1"
@@ -54,6 +56,7 @@ class Infeasible(Document):
     least_memory_bytes: int | None
     nearest: NearestAnswer | None
     most_fps: float | None = None
+    table_marks: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def in_frames_per_second(request: Request, error: InfeasibleError) -> InfeasibleError:
@@ -113,6 +116,7 @@ def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
         least_memory_bytes=error.fields.get("least_memory_bytes"),
         nearest=_nearest(request, error.fields.get("nearest_L")),
         most_fps=error.fields.get("most_fps"),
+        table_marks={name: marks for name, marks in request.marks.items() if marks},
     )
 
 

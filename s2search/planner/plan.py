@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -44,7 +45,9 @@ class LatencyAnswer:
     `predicted` is the sum of the blocks' own latencies, `switches` and `fixed`. `commit` is beside it: the sum of what
     the layers take to commit one chunk to their states; null where the table does not say so of each of them. No
     budget and no rate counts it. `free_switches` is null but where the table prices the layout's switches at 0: it says
-    so, and which price of one would break the budget.
+    so, and which price of one would break the budget. `provenance` are the kinds of evidence behind `predicted`, of all
+    that takes time in this layout; empty in plans from before they were recorded. Where one is derived or estimated,
+    the interval is no 95 %: it sums what the derivation says of its own error.
     """
 
     predicted: float
@@ -56,6 +59,12 @@ class LatencyAnswer:
     fixed: float
     commit: float | None = None
     free_switches: str | None = None
+    provenance: tuple[ProvenanceKind, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the interval is one of timings."""
+        return not {"derived", "estimated"} & set(self.provenance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +133,7 @@ class DeviceAnswer:
     """One of several devices: what the layout costs there, and whether that device's budgets hold the score down.
 
     `score_without` is the best score if this device had no budgets and all others kept theirs; the device binds where
-    that is higher. Both are null where they were not computed.
+    that is higher. Both are null where they were not computed. `table_marks` are those of `Origin`.
     """
 
     table: str
@@ -138,6 +147,16 @@ class DeviceAnswer:
     rate: RateAnswer | None
     binds: bool | None
     score_without: float | None
+    table_marks: tuple[str, ...] = ()
+
+    def latency_kinds(self, counts: Mapping[str, int]) -> tuple[ProvenanceKind, ...]:
+        """Return the kinds of evidence behind the latency of so many of each block."""
+        used = [block.provenance for label, block in self.blocks.items() if counts[label]]
+        return tuple(sorted({*used, *self.latency_ms.provenance}))
+
+    def bytes_kinds(self, counts: Mapping[str, int]) -> tuple[ProvenanceKind, ...]:
+        """Return the kinds of evidence behind the bytes of so many of each block."""
+        return tuple(sorted({block.bytes_provenance for label, block in self.blocks.items() if counts[label]}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +194,9 @@ class Origin:
     """What a plan was made from.
 
     `solver` says how the layout was found, where need be by another one than was asked. `*_options` are those that
-    differ from their defaults, as people write them; empty too in plans from before they were recorded.
+    differ from their defaults, as people write them; empty too in plans from before they were recorded. `table_marks`
+    say what was wrong with the runs that the latencies were measured in, those of the latency model's known tables
+    included; empty for good ones. `project` is the project file that asked, with the keys that were taken from it.
     """
 
     table: str
@@ -183,6 +204,7 @@ class Origin:
     table_kind: ProvenanceKind
     table_statement: str
     table_source: str
+    table_marks: tuple[str, ...] = ()
     latency_model: str
     latency_model_options: str = ""
     score: str
@@ -191,6 +213,7 @@ class Origin:
     score_statement: str
     solver: str
     solver_options: str = ""
+    project: str = ""
     s2search: str
 
     @property
@@ -289,8 +312,14 @@ class Plan(Document):
             rate=self.rate,
             binds=None,
             score_without=None,
+            table_marks=self.provenance.table_marks,
         )
         return (only,)
+
+    @property
+    def kept_ms(self) -> float:
+        """The latency to reckon with: what is kept with the confidence asked for, else what is predicted."""
+        return self.latency_ms.predicted if self.confidence is None else self.confidence.latency_ms
 
     @cached_property
     def digest(self) -> str:
@@ -303,8 +332,13 @@ class Plan(Document):
                     answer["latency_ms"].pop(name, None)
             if answer["rate"] and answer["rate"].get("told") is None:
                 answer["rate"].pop("told", None)
+            # What the tables' digests and the latency model settle.
+            answer["latency_ms"].pop("provenance", None)
+            answer.pop("table_marks", None)
         if content.get("fewest_switches") is None:
             content.pop("fewest_switches", None)
+        for name in ("table_marks", "project"):  # the same, and who asked
+            content["provenance"].pop(name, None)
         for name in ("latency_model_options", "score_options", "solver_options"):
             if not content["provenance"].get(name):
                 content["provenance"].pop(name, None)

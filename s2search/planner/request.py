@@ -157,6 +157,12 @@ class Request:
         return (first, *self.further)
 
     @cached_property
+    def marks(self) -> dict[str, tuple[str, ...]]:
+        """What was wrong with the run that measured each table, by name; those of the latency model's included."""
+        tables = [*(target.table for target in self.targets), *self.latency_model.known_tables]
+        return {table.name: table.card.marks for table in tables}
+
+    @cached_property
     def evidences(self) -> tuple[Evidence, ...]:
         """What the latency model predicts for every part, by device."""
         return tuple(

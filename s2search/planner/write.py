@@ -97,11 +97,17 @@ def _devices(
             rate=_rate(target, problem.price(choice_L).latency_us),
             binds=None if relaxed is None else relaxed > score,
             score_without=relaxed,
+            table_marks=_marks(target, request),
         )
         for target, evidence, problem, relaxed in zip(
             request.targets, request.evidences, problems, without, strict=True
         )
     ]
+
+
+def _marks(target: Target, request: Request) -> tuple[str, ...]:
+    known = [table for table in request.latency_model.known_tables if table != target.table]
+    return (*target.table.card.marks, *(f"{table.name}: {mark}" for table in known for mark in table.card.marks))
 
 
 def _blocks(space: Space, evidence: Evidence) -> dict[str, BlockAnswer]:
@@ -144,6 +150,7 @@ def _latency(
         free_switches=None
         if switches_us
         else _free_switches(problem, choice_L, None if budget_us is None else budget_us - predicted_us),
+        provenance=evidence.latency_provenance(problem, choice_L),
     )
 
 
@@ -211,6 +218,7 @@ def _origin(request: Request, solver: Solver, best: Solution | None) -> Origin:
         table_kind=card.provenance.kind,
         table_statement=card.provenance.statement,
         table_source=card.provenance.source,
+        table_marks=_marks(request.targets[0], request),
         latency_model=request.latency_model.name,
         latency_model_options=request.latency_model.options_text,
         score=request.score.name,

@@ -42,7 +42,7 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
         protocol={
             **old.card.protocol,
             "marked": [
-                *old.card.protocol.get("marked", ()),
+                *old.card.marks,
                 *(f"recalibration: {mark}" for mark in found.marked),
             ],
             "recalibrated": [*old.card.protocol.get("recalibrated", ()), _entry(old, found)],

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.ticker import MaxNLocator
 
 from s2search.cost import format_bytes
 from s2search.errors import InputError
-from s2search.planner.plan import Plan
+from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.report.colours import block_colours
+from s2search.report.html import check_one_score
+from s2search.report.origin import evidence_text, statement
+from s2search.report.rates import rate_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,14 +30,15 @@ if TYPE_CHECKING:
     from s2search.planner.frontier import Frontier
 
 _INK, _FAINT, _REFERENCE = "#333333", "#BBBBBB", "#D55E00"
+_FIXED, _OTHER, _OVER = "#555555", "#999999", "#D1242F"
 _FRONT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D31", "#56B4E9")
 _FRONT = "s2search.front"  # marks the lines of fronts, so that the next front on the same axes takes another colour
-_PLAN_INCHES, _FRONT_INCHES = (10, 4.2), (8, 4.5)
+_FRONT_INCHES = (8.5, 5.6)
 
 
 def plan_figure(plan: Plan) -> Figure:
-    """Return a picture of the sandwich in its two streams, and of what it spends of each budget."""
-    figure = Figure(figsize=_PLAN_INCHES, layout="constrained")
+    """Return a picture of the sandwich in its two streams, and of what it spends on every device of each budget."""
+    figure = Figure(figsize=_plan_inches(plan), layout="constrained")
     _fill_plan(figure, plan)
     return figure
 
@@ -39,19 +46,35 @@ def plan_figure(plan: Plan) -> Figure:
 def plot_plan(plan: Plan, ax: Axes | None = None) -> Axes:
     """Draw the sandwich on axes; without any, the whole picture as pyplot's current one. Return the sandwich's axes."""
     if ax is None:
-        return _fill_plan(pyplot_figure(_PLAN_INCHES), plan)
+        return _fill_plan(pyplot_figure(_plan_inches(plan)), plan)
     _draw_sandwich(ax, plan)
+    names = [Patch(color=colour, label=label) for label, colour in block_colours(plan.counts).items()]
+    ax.legend(handles=names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     ax.set_title(_plan_title(plan), fontsize=10)
     return ax
 
 
-def front_figure(plans: Sequence[Plan], references: Mapping[str, Plan] = MappingProxyType({})) -> Figure:
-    """Return a picture of the latency-score front: one point per plan, labelled with its counts where there is room.
+def front_figure(
+    plans: Sequence[Plan],
+    references: Mapping[str, Plan] = MappingProxyType({}),
+    beside: Mapping[str, Sequence[Plan]] = MappingProxyType({}),
+) -> Figure:
+    """Return a picture of the front: score over latency, and below it how many layers take which block.
 
-    `references` are further plans by name, drawn as diamonds for comparison.
+    Every point has its interval; where the table knows the pipeline, a second axis has the frames per second.
+    `references` are further plans by name, drawn as diamonds for comparison, and `beside` further fronts by name.
+
+    Raises:
+        InputError: A front beside it is by another score.
     """
+    check_one_score(plans, beside)
     figure = Figure(figsize=_FRONT_INCHES, layout="constrained")
-    _fill_front(figure.subplots(), plans, references)
+    axes = _fill_front(figure, plans, references, label=plans[0].provenance.table if beside else "")
+    for n, (name, others) in enumerate(beside.items(), start=1):
+        marked = " (marked run)" if others[0].provenance.table_marks else ""
+        _draw_front(axes, others, _FRONT_COLOURS[n % len(_FRONT_COLOURS)], f"{name}{marked}")
+    if beside:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
@@ -61,9 +84,7 @@ def plot_front(front: Frontier, ax: Axes | None = None, *, label: str = "") -> A
     Without axes, draw it with its references as pyplot's current picture.
     """
     if ax is None:
-        axes = pyplot_figure(_FRONT_INCHES).subplots()
-        _fill_front(axes, front.plans, front.references, label=label)
-        return axes
+        return _fill_front(pyplot_figure(_FRONT_INCHES), front.plans, front.references, label=label)
     drawn = sum(line.get_gid() == _FRONT for line in ax.get_lines())
     _draw_front(ax, front.plans, _FRONT_COLOURS[drawn % len(_FRONT_COLOURS)], label or _front_label(front.plans[0]))
     _name_axes(ax, front.plans[0])
@@ -78,45 +99,110 @@ def pyplot_figure(inches: tuple[float, float]) -> Figure:
     return pyplot.figure(figsize=inches, layout="constrained")
 
 
+def _plan_inches(plan: Plan) -> tuple[float, float]:
+    return 10, 2.4 + 1.9 * len(plan.every_device)
+
+
 def _fill_plan(figure: Figure, plan: Plan) -> Axes:
-    sandwich, latency, memory = figure.subplots(3, 1, height_ratios=[3, 1, 1])
-    origin = plan.provenance
+    """Draw the sandwich, and what it spends on every device."""
+    devices = plan.every_device
+    sandwich, *bars = figure.subplots(1 + 2 * len(devices), 1, height_ratios=[2, *([0.45] * 2 * len(devices))])
     figure.suptitle(_plan_title(plan), fontsize=12, color=_INK)
-    sandwich.set_title(f"{plan.scenario}, {plan.video}; {origin.table_statement}", fontsize=9, color=_INK)
+    sandwich.set_title(fill(f"{plan.scenario}, {plan.video}; {statement(plan)}", 130), fontsize=9, color=_INK)
     _draw_sandwich(sandwich, plan)
-    _draw_latency(latency, plan)
-    _draw_memory(memory, plan)
+    for device, latency, memory in zip(devices, bars[::2], bars[1::2], strict=True):
+        if plan.devices:
+            marked = f"; MARKED: {device.table_marks[0]}" if device.table_marks else ""
+            told = f"{device.table}, {evidence_text([device], [plan])}{marked}"
+            latency.set_title(shorten(told, 150, placeholder=" ..."), loc="left", fontsize=9, color=_INK)
+        _draw_latency(latency, plan, device)
+        _draw_memory(memory, plan, device)
     first: Axes = sandwich
     return first
 
 
 def _plan_title(plan: Plan) -> str:
-    counts = " + ".join(f"{n} {label}" for label, n in plan.counts.items())
-    return f"{counts}  on  {plan.provenance.table}"
+    """Return the counts and the tables."""
+    tables = " and ".join(device.table for device in plan.every_device)
+    return fill(f"{_counts(plan)}  on  {tables}", 110)
 
 
-def _fill_front(axes: Axes, plans: Sequence[Plan], references: Mapping[str, Plan], *, label: str = "") -> None:
+def _fill_front(figure: Figure, plans: Sequence[Plan], references: Mapping[str, Plan], *, label: str = "") -> Axes:
+    axes, layers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.3])
     _draw_front(axes, plans, _FRONT_COLOURS[0], label)
-    x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
-    for i in sorted({round(k * (len(plans) - 1) / 6) for k in range(7)}):
-        axes.annotate(plans[i].written if len(plans[i].written) <= 8 else _counts(plans[i]), (x[i], y[i]), (4, -12),
-                      textcoords="offset points", fontsize=7, color=_INK)  # fmt: skip
     for name, reference in references.items():
         _draw_reference(axes, name, reference, plans)
-    _name_axes(axes, plans[0])
-    origin = plans[0].provenance
-    axes.set_title(fill(f"{origin.table}: {origin.table_statement}", 100), fontsize=9, color=_INK)
-    axes.margins(x=0.12, y=0.1)
+    _draw_layers(layers, plans)
+    axes.set_ylabel(f"score: {plans[0].provenance.score}", fontsize=9)
+    axes.margins(x=0.1, y=0.14)
+    layers.set_xlabel(_latency_name(plans[0]), fontsize=9)
+    _add_rates(axes, plans)
+    for one in (axes, layers):
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(colors=_INK, labelsize=8)
+    figure.suptitle(fill(f"{plans[0].provenance.table}: {statement(plans[0])}", 110), fontsize=9, color=_INK)
+    if label:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    first: Axes = axes
+    return first
 
 
 def _draw_front(axes: Axes, plans: Sequence[Plan], colour: str, label: str) -> None:
-    x, y = [plan.latency_ms.predicted for plan in plans], [plan.score for plan in plans]
+    x, y = [plan.kept_ms for plan in plans], [plan.score for plan in plans]
     axes.step(x, y, where="post", color=_FAINT, zorder=1, gid=_FRONT)
+    ranges = [_range(plan, plan.every_device[0]) for plan in plans]
+    ends = [
+        (0.0, 0.0) if one is None else (max(at - one.low, 0), max(one.high - at, 0))
+        for at, one in zip(x, ranges, strict=True)
+    ]
+    if any(ranges):
+        down_up = [list(side) for side in zip(*ends, strict=True)]
+        axes.errorbar(x, y, xerr=down_up, fmt="none", ecolor=colour, alpha=0.45, elinewidth=1, capsize=2, zorder=1)
     axes.scatter(x, y, s=22, color=colour, zorder=2, label=label or None)
 
 
+def _draw_layers(axes: Axes, plans: Sequence[Plan]) -> None:
+    """Draw how many layers take which block, from each plan's latency on to the next one's, with names inside."""
+    x = [plan.kept_ms for plan in plans]
+    ends = [*x, x[-1] + ((x[-1] - x[0]) / max(len(x) - 1, 1) or 0.05 * x[-1])]
+    colours, foot = block_colours(plans[0].counts), [0] * len(plans)
+    for block, colour in colours.items():
+        top = [below + plan.counts[block] for below, plan in zip(foot, plans, strict=True)]
+        axes.fill_between(ends, [*foot, foot[-1]], [*top, top[-1]], step="post", color=colour, linewidth=0, label=block)
+        foot = top
+    axes.set_ylim(0, plans[0].depth)
+    axes.set_ylabel("layers", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _add_rates(axes: Axes, plans: Sequence[Plan]) -> None:
+    """Put frames per second along the top: a chunk takes what its passes take, and as much again as every chunk."""
+    line = rate_line(plans)
+    if line is None:
+        return
+
+    def turned(value: Any) -> Any:
+        return 1000 * line.frames / np.maximum(line.once_ms + line.passes * np.asarray(value, float), 1e-9)
+
+    def turned_back(rate: Any) -> Any:
+        return (1000 * line.frames / np.maximum(np.asarray(rate, float), 1e-9) - line.once_ms) / line.passes
+
+    above = axes.secondary_xaxis("top", functions=(turned, turned_back))
+    above.set_xlabel(f"frames per second with {line.commit}", fontsize=8, color=_INK)
+    low, high = (line.fps(plans[at].kept_ms) for at in (-1, 0))
+    above.set_xticks(
+        [tick for tick in MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
+    )
+    above.tick_params(colors=_INK, labelsize=8)
+
+
+def _latency_name(plan: Plan) -> str:
+    sure = f", kept with {100 * plan.confidence.asked:g} %" if plan.confidence else ""
+    return f"latency of one forward pass (ms){sure}"
+
+
 def _name_axes(axes: Axes, plan: Plan) -> None:
-    axes.set_xlabel("latency of one forward pass (ms)")
+    axes.set_xlabel(_latency_name(plan))
     axes.set_ylabel(f"score: {plan.provenance.score}")
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -138,9 +224,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def _draw_reference(axes: Axes, name: str, plan: Plan, front: Sequence[Plan]) -> None:
     """Draw a diamond around a point, with its name above the front where the point is on it, else below."""
-    place = (plan.latency_ms.predicted, plan.score)
-    beaten = any(p.latency_ms.predicted <= place[0] and p.score > place[1] for p in front)
-    offset, side = ((7, -9), "left") if beaten else ((-7, 5), "right")
+    place = (plan.kept_ms, plan.score)
+    beaten = any(p.kept_ms <= place[0] and p.score > place[1] for p in front)
+    low, high = (front[at].kept_ms for at in (0, -1))
+    offset, side = ((8, -12), "left") if beaten or place[0] < low + 0.15 * (high - low) else ((-7, 5), "right")
     axes.scatter(*place, marker="D", s=55, facecolor="none", edgecolor=_REFERENCE, linewidth=1.5, zorder=3)
     axes.annotate(name, place, offset, textcoords="offset points", ha=side, fontsize=8, color=_REFERENCE)
 
@@ -157,52 +244,106 @@ def _draw_sandwich(axes: Axes, plan: Plan) -> None:
             corner, 0.72, 0.6, boxstyle="round,pad=0,rounding_size=0.12", color=colours[label], zorder=2
         )
         axes.add_patch(box)
-    for label, colour in colours.items():
-        axes.scatter([], [], marker="s", s=60, color=colour, label=label)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     axes.set(xlim=(-1.2, plan.depth + 0.2), ylim=(-0.5, 1.5), yticks=[0, 1], yticklabels=["low res", "high res"])
     axes.set_xticks(range(0, plan.depth, max(1, plan.depth // 14)))
+    axes.set_xlabel("layer", fontsize=8, color=_INK)
     axes.tick_params(length=0, colors=_INK, labelsize=8)
     axes.spines[:].set_visible(False)
 
 
-def _draw_latency(axes: Axes, plan: Plan) -> None:
-    colours = block_colours(plan.counts)
-    parts = [(label, n * plan.blocks[label].latency_ms, colours[label]) for label, n in plan.counts.items()]
-    parts += [("switches", plan.latency_ms.switches, "#999999"), ("stem, head", plan.latency_ms.fixed, "#555555")]
-    _draw_bar(axes, parts, plan.latency_ms.budget, "latency (ms)")
+def _draw_latency(axes: Axes, plan: Plan, device: DeviceAnswer) -> None:
+    colours, latency = block_colours(plan.counts), device.latency_ms
+    parts = [
+        _Part(f"{n} {label} at {_number(device.blocks[label].latency_ms)}", n * device.blocks[label].latency_ms, colour)
+        for (label, n), colour in zip(plan.counts.items(), colours.values(), strict=True)
+        if n
+    ]
+    parts += [_Part("switches", latency.switches, _OTHER), _Part("stem and head", latency.fixed, _FIXED)]
+    _draw_bar(axes, parts, latency.budget, "latency", "ms", _range(plan, device))
 
 
-def _draw_memory(axes: Axes, plan: Plan) -> None:
-    colours, memory = block_colours(plan.counts), plan.memory_bytes
-    parts = [(label, n * plan.blocks[label].memory_bytes / 1e6, colours[label]) for label, n in plan.counts.items()]
-    parts += [("fixed", memory.fixed / 1e6, "#555555"), ("peak", memory.peak / 1e6, "#999999")]
-    _draw_bar(axes, parts, None if memory.budget is None else memory.budget / 1e6, "memory (MB)")
+def _draw_memory(axes: Axes, plan: Plan, device: DeviceAnswer) -> None:
+    colours, memory = block_colours(plan.counts), device.memory_bytes
+    parts = [
+        _Part(f"{n} {label}", n * device.blocks[label].memory_bytes / 1e6, colour)
+        for (label, n), colour in zip(plan.counts.items(), colours.values(), strict=True)
+        if n
+    ]
+    parts += [_Part("fixed", memory.fixed / 1e6, _FIXED), _Part("peak", memory.peak / 1e6, _OTHER)]
+    _draw_bar(axes, parts, None if memory.budget is None else memory.budget / 1e6, "memory", "MB")
 
 
-def _draw_bar(axes: Axes, parts: list[tuple[str, float, str]], budget: float | None, title: str) -> None:
-    total, left = sum(size for _, size, _ in parts), 0.0
-    limit = max(total, budget or 0) * 1.08
-    for name, size, colour in parts:
-        axes.barh(0, size, left=left, color=colour, height=0.7)
-        if size > 0.09 * limit:
-            axes.text(
-                left + size / 2, 0, f"{name} {_number(size)}", ha="center", va="center", color="white", fontsize=8
-            )
-        left += size
-    if budget is not None:
-        axes.axvline(budget, color="black", linewidth=1.5)
-        axes.annotate(
-            f"budget {_number(budget)} ", (budget, 0.42), ha="right", va="bottom", fontsize=8, annotation_clip=False
+def _range(plan: Plan, device: DeviceAnswer) -> _Range | None:
+    """Return what a latency may be: by the confidence that was asked of the first device, or as its rows spread."""
+    latency, asked = device.latency_ms, plan.confidence
+    if asked is not None and device.table == plan.provenance.table:
+        return _Range(
+            latency.predicted, asked.latency_ms, f"{100 * asked.asked:g} % sure: at most {asked.latency_ms:.1f} ms"
         )
-    axes.set(xlim=(0, limit), yticks=[0], yticklabels=[title])
-    axes.tick_params(length=0, colors=_INK, labelsize=8)
+    if latency.low is None or latency.high is None:
+        return None
+    sure = "95 %" if latency.timed else "the derivation's error"
+    return _Range(latency.low, latency.high, f"{sure}: {latency.low:.1f} to {latency.high:.1f} ms")
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Where a number lies, and what that is called."""
+
+    low: float
+    high: float
+    name: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece of a bar."""
+
+    name: str
+    size: float
+    colour: str
+
+
+def _draw_bar(
+    axes: Axes,
+    parts: Sequence[_Part],
+    budget: float | None,
+    title: str,
+    unit: str,
+    between: _Range | None = None,
+) -> None:
+    """Draw a bar against its budget. What its parts are stands below it, where nothing is too short for its name."""
+    left = 0.0
+    handles: list[Any] = []
+    for part in parts:
+        if part.size:
+            axes.barh(0, part.size, left=left, color=part.colour, height=0.7, edgecolor="white", linewidth=0.5)
+        handles.append(Patch(color=part.colour, label=f"{part.name}: {_number(part.size)} {unit}"))
+        left += part.size
+    if between is not None:
+        ends = [[max(left - between.low, 0.0)], [max(between.high - left, 0.0)]]
+        drawn = axes.errorbar([left], [0], xerr=ends, fmt="none", ecolor=_INK, elinewidth=1.4, capsize=4, zorder=4)
+        drawn.set_label(between.name)
+        handles.append(drawn)
+    limit = 1.02 * max(left, budget or 0.0, between.high if between else 0.0)
+    told = f"{_number(left)} {unit}"
+    if budget is not None:
+        over = left > budget + 1e-6
+        name = f"budget: {_number(budget)} {unit}"
+        handles += axes.plot([budget] * 2, [-0.5, 0.5], color=_OVER if over else "black", lw=1.8, zorder=5, label=name)
+        told += " OVER" if over else ""
+    axes.annotate(told, (1, 0.5), (6, 0), xycoords="axes fraction", textcoords="offset points", va="center",
+                  fontsize=9, color=_OVER if "OVER" in told else _INK)  # fmt: skip
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.01, 0.06), ncols=5, frameon=False, fontsize=8,
+                labelcolor=_INK, handlelength=1, handleheight=1, columnspacing=1.4, borderpad=0.2)  # fmt: skip
+    axes.set(xlim=(0, limit or 1), ylim=(-0.5, 0.5), yticks=[0], yticklabels=[title], xticks=[])
+    axes.tick_params(length=0, colors=_INK, labelsize=9)
     axes.spines[:].set_visible(False)
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.3g}"
 
 
 def _counts(plan: Plan) -> str:
-    return "+".join(f"{n}{label[0].upper()}" for label, n in plan.counts.items())
+    return " + ".join(f"{n} {label}" for label, n in plan.counts.items() if n)

@@ -15,6 +15,7 @@ from s2search.planner.frontier import Frontier
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.report.colours import block_colours
 from s2search.report.front_svg import front_svg
+from s2search.report.origin import mark_lines, origin_text
 from s2search.report.terminal import facts, spread_text
 from s2search.tables.table import LatencyTable
 
@@ -57,7 +58,7 @@ def front_html(front: Frontier) -> str:
         for plan in shown
     ]
     more = f"<div>and {len(front) - len(shown)} more</div>" if len(front) > len(shown) else ""
-    origin = dict(facts(front.plans[0]))["from"]
+    origin = origin_text(front.plans)
     return (
         f'<div style="{_BOX}"><div><b>{len(front)} plans</b> on {escape(front.plans[0].provenance.table)}</div>'
         f'{front_svg(front)}<div style="max-height:22em;overflow:auto"><table style="margin:0">{"".join(lines)}</table>'
@@ -82,9 +83,10 @@ def table_html(table: LatencyTable) -> str:
         for row in table.rows
     ]
     told = f"{card.device}, {card.runtime} {card.runtime_version}; {card.provenance.statement}"
+    marks = "".join(f"<div>{escape(mark)}</div>" for mark in mark_lines(card.marks))
     return (
         f'<div style="{_BOX}"><div><b>{escape(table.name)}</b> {escape(table.digest[7:19])}</div>'
-        f'<div>{escape(told)}</div><div style="max-height:26em;overflow:auto">'
+        f'<div>{escape(told)}</div>{marks}<div style="max-height:26em;overflow:auto">'
         f"<table>{''.join(lines)}</table></div></div>"
     )
 

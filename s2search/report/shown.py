@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s2search.planner.diff import Difference
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
+    from s2search.tables.listing import TableList
     from s2search.tables.table import LatencyTable
     from s2search.verification.result import Verification
 
@@ -91,6 +92,13 @@ def table_text(table: LatencyTable) -> RenderableType:
     from s2search.report.tables import show_text
 
     return show_text(table)
+
+
+def table_list_text(found: TableList) -> RenderableType:
+    """Return the installed tables for the terminal."""
+    from s2search.report.tables import list_text
+
+    return list_text(found)
 
 
 def table_html(table: LatencyTable) -> str:

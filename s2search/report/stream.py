@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import TypedDict
 
 from s2search.cost import format_bytes
 from s2search.document import as_json
@@ -20,6 +21,27 @@ if TYPE_CHECKING:
 
 _STAGES = ("text", "DiT", "commit", "decode")
 _RECENT = 10
+
+
+class StreamFigures(TypedDict):
+    """What `stream --json` says: times in milliseconds, memory in bytes, rates in pixel frames per second."""
+
+    schema: Literal["s2search.stream_report/1"]
+    video: str
+    device: str
+    dtype: str
+    interrupted: bool
+    chunks: int
+    frames: int
+    passes_per_chunk: int
+    first_chunk_ms: float
+    chunk_p50_ms: float
+    chunk_p95_ms: float
+    stage_ms: dict[str, float]
+    frames_per_second: dict[str, float]
+    state_bytes: int
+    codec_cache_bytes: int
+    peak_process_bytes: int
 
 
 @dataclass(kw_only=True, repr=False)
@@ -76,7 +98,7 @@ class StreamReport:
         frames = sum(self.frames_of_chunk[recent]) if self.chunks > 1 else self.frames
         return frames / max(self.finished_s[-1] - began, 1e-9)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> StreamFigures:
         """Return all figures: times in milliseconds, memory in bytes, rates in pixel frames per second.
 
         Chunk times and rates leave the first chunk out, where there are others: it starts the model up.

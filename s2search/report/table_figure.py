@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from s2search.preset import video_size
 from s2search.report.colours import block_colours
 from s2search.report.figures import pyplot_figure
+from s2search.report.origin import mark_lines
+from s2search.tables.card import Card
 from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _INK, _FAINT = "#333333", "#DDDDDD"
 _MOST_LINES = 40
 _MOST_SERIES = 8
+_MOST_NUMBERS = 120  # of latencies that have their number beside them
 _OTHERS = "others"
 
 
@@ -53,7 +57,8 @@ def plot_table(table: LatencyTable | ImportedTable, ax: Axes | None = None) -> A
 
 def _inches(table: LatencyTable | ImportedTable) -> tuple[float, float]:
     lines = {mark.line for mark in _marks(table) if mark.latency_ms > 0}
-    return 9, 1.7 + 0.32 * max(4, min(len(lines), _MOST_LINES))
+    series = len({mark.series for mark in _marks(table)}) if isinstance(table, LatencyTable) else 1
+    return 10, 1.7 + max(0.32, 0.15 * min(series, _MOST_SERIES)) * max(4, min(len(lines), _MOST_LINES))
 
 
 def _marks(table: LatencyTable | ImportedTable) -> list[_Mark]:
@@ -91,6 +96,9 @@ def _draw_marks(axes: Axes, drawn: list[_Mark], lines: list[str], series: list[s
             color=colours[name],
             label=name,
         )
+        for mark in mine if len(drawn) <= _MOST_NUMBERS else ():
+            axes.annotate(f"{mark.latency_ms:.3g}", (mark.latency_ms + mark.up_ms, place[mark.line] + shift), (5, 0),
+                          textcoords="offset points", va="center", fontsize=6.5, color=_INK)  # fmt: skip
 
 
 def _dress(axes: Axes, drawn: list[_Mark], lines: list[str], series: list[str]) -> None:
@@ -134,12 +142,16 @@ def _ours(table: LatencyTable) -> list[_Mark]:
     return [
         _Mark(
             line=row.label,
-            series=f"{row.scenario} {row.shape.grid}, {row.precision}",
+            series=f"{row.scenario}, {video_size(row.height, row.width)}, {_frames(row.frames)}, {row.precision}",
             latency_ms=row.latency_ms,
             **dict(zip(("down_ms", "up_ms"), _spread(row), strict=True)),
         )
         for row in table.rows
     ]
+
+
+def _frames(count: int) -> str:
+    return f"{count} latent frame{'s' if count > 1 else ''}"
 
 
 def _spread(row: Row) -> tuple[float, float]:
@@ -177,4 +189,5 @@ def _origin(table: LatencyTable | ImportedTable) -> str:
     card = table.card
     facts = {"device": card.device, "date": card.date} if isinstance(table, ImportedTable) else {"date": card.date}
     told = ", ".join(f"{name} {value}" if value in (NOT_STATED, BY_ROW) else value for name, value in facts.items())
-    return f"{table.name}: {card.provenance.statement} ({told})"
+    marks = mark_lines(card.marks) if isinstance(card, Card) else []
+    return "; ".join([f"{table.name}: {card.provenance.statement} ({told})", *marks])

@@ -11,9 +11,11 @@ from rich.text import Text
 from s2search.cost import format_bytes, format_us
 from s2search.lint.base import Finding
 from s2search.report.lint import lint_text
+from s2search.report.origin import mark_lines
 from s2search.report.terminal import table_text
-from s2search.tables.compare import ComparedRow, Comparison
+from s2search.tables.compare import ComparedRow, Comparison, TableName
 from s2search.tables.foreign import PLACES, ImportedRow, ImportedTable
+from s2search.tables.listing import ListedTable, TableList
 from s2search.tables.table import LatencyTable
 
 _ROWS_SHOWN = 20
@@ -33,6 +35,26 @@ def show_text(table: LatencyTable | ImportedTable) -> RenderableType:
         *(("assumed", line) for line in card.assumptions),
     ]
     return Group(table_text(table), _facts(facts), Text())
+
+
+def list_text(found: TableList) -> RenderableType:
+    """Return the installed tables, one after another, with what they can be asked."""
+    parts: list[RenderableType] = []
+    for table in found.tables:
+        parts += [Text(), Text(f"{table.name} ({table.digest[7:19]})", style="bold"), _facts(_listed_facts(table))]
+    return Group(*parts, *([] if parts else [Text("no table is installed")]), Text())
+
+
+def _listed_facts(table: ListedTable) -> list[tuple[str, str]]:
+    marked = " in a marked run" if table.marks else ""
+    return [
+        ("  origin", f"{table.kind}{marked}, {table.date}"),
+        ("  device", f"{table.device}; {table.runtime}"),
+        *(("  video", f"{scenario}: {', '.join(sizes)}") for scenario, sizes in table.videos.items()),
+        ("  rows", f"{table.rows:,}: {', '.join(table.precisions)}; {', '.join(table.compute_units)}"),
+        ("  budgets", "latency, memory, fps" if table.pipeline else "latency, memory; no fps without its pipeline"),
+        *(("  marked", line) for line in mark_lines(table.marks)),
+    ]
 
 
 def import_text(table: ImportedTable, findings: Sequence[Finding]) -> RenderableType:
@@ -80,8 +102,8 @@ def _comparison_facts(found: Comparison) -> list[tuple[str, str]]:
     known = [row for row in found.rows if row.differs is not None]
     differ = sum(bool(row.differs) for row in known)
     facts = [
-        ("before", f"{found.before.name} ({found.before.digest[7:19]})"),
-        ("after", f"{found.after.name} ({found.after.digest[7:19]})"),
+        ("before", _table(found.before)),
+        ("after", _table(found.after)),
         ("rows", f"{len(found.rows):,} in both"),
     ]
     if found.ratio is not None:
@@ -100,6 +122,10 @@ def _comparison_facts(found: Comparison) -> list[tuple[str, str]]:
     if more := len(found.card) - len(told):
         facts.append(("card", f"{more} further fields of {', '.join(_LONG)}; --json lists them"))
     return facts
+
+
+def _table(table: TableName) -> str:
+    return "\n".join([f"{table.name} ({table.digest[7:19]})", *mark_lines(table.marks)])
 
 
 def _distance(row: ComparedRow, common: float) -> float:

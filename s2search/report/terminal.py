@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.style import Style
@@ -14,6 +14,7 @@ from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
 from s2search.planner.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
 from s2search.report.colours import block_colours
+from s2search.report.origin import evidence_text, mark_lines, origin_text
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, installed_tables
 
@@ -33,19 +34,34 @@ def plan_text(plan: Plan) -> RenderableType:
 
 def front_text(plans: Sequence[Plan]) -> RenderableType:
     """Return a front as a table, one line per plan."""
+    first = plans[0]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("latency", "memory", "score", *plans[0].counts):
+    sure = [f"{100 * first.confidence.asked:g} % sure"] if first.confidence else []
+    further = [f"on {device.table.partition('.')[0]}" for device in first.devices[1:]]
+    for heading in ("latency", *sure, *further, "memory", "score", *first.counts):
         table.add_column(heading, justify="right")
     for plan in plans:
-        latency, memory = format_us(1000 * plan.latency_ms.predicted), format_bytes(plan.memory_bytes.predicted)
-        table.add_row(latency, memory, f"{plan.score:.6f}", *(str(count) for count in plan.counts.values()))
-    return Group(Text(), table, Text(), _origin(plans[0]), *_most_free_switches(plans), Text())
+        kept_ms = [plan.kept_ms] if plan.confidence else []
+        there_ms = [device.latency_ms.predicted for device in plan.devices[1:]]
+        latencies = [format_us(1000 * ms) for ms in (plan.latency_ms.predicted, *kept_ms, *there_ms)]
+        memory, counts = format_bytes(plan.memory_bytes.predicted), map(str, plan.counts.values())
+        table.add_row(*latencies, memory, f"{plan.score:.6f}", *counts)
+    return Group(Text(), table, Text(), origin_text(plans), *_also_on(plans), *_most_free_switches(plans), Text())
 
 
 def _most_free_switches(plans: Sequence[Plan]) -> list[str]:
     """Return a line where the table prices switches at 0, and some layout has some."""
     most = max((plan.switches for plan in plans if plan.latency_ms.free_switches), default=0)
     return [f"up to {most} switches in a layout, which this table prices at 0"] if most else []
+
+
+def _also_on(plans: Sequence[Plan]) -> list[str]:
+    """Return what further devices there are, with their evidence."""
+    lines = []
+    for n, device in enumerate(plans[0].devices[1:], start=1):
+        evidence = evidence_text([plan.devices[n] for plan in plans], plans)
+        lines += [f"also on {device.table} ({device.table_digest[7:19]}), {evidence}", *mark_lines(device.table_marks)]
+    return lines
 
 
 def plugins_text() -> RenderableType:
@@ -62,6 +78,16 @@ def plugins_text() -> RenderableType:
     return Group(Text(), table, Text())
 
 
+def pairs_text(told: Mapping[str, str]) -> RenderableType:
+    """Return what names mean, a line each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in told.items():
+        grid.add_row(name, text)
+    return Group(Text(), grid, Text())
+
+
 def table_text(table: LatencyTable) -> RenderableType:
     """Return a table's rows, one line each: latency with its spread, and memory."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
@@ -75,8 +101,7 @@ def table_text(table: LatencyTable) -> RenderableType:
         grid.add_row(row.label, row.scenario, row.shape.grid, latency, spread_text(row), *bytes_)
     card = table.card
     origin = f"{table.name} ({table.digest[7:19]}): {card.provenance.statement}"
-    marks = [f"marked: {mark}" for mark in card.protocol.get("marked", [])]
-    return Group(Text(), grid, Text(), origin, *marks, Text())
+    return Group(Text(), grid, Text(), origin, *mark_lines(card.marks), Text())
 
 
 def spread_text(row: Row) -> str:
@@ -119,13 +144,16 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         *([("binds", _binding(plan))] if plan.devices and plan.devices[0].binds is not None else []),
         *([("asked", _asked(plan))] if plan.constraints.statements else []),
         ("score", _score(plan)),
-        ("from", _origin(plan)),
+        ("from", origin_text([plan])),
     ]
 
 
 def _latency(latency: LatencyAnswer, *, told: bool = True) -> str:
     """Say what a layout takes; `told` whether its interval is, which another line may say by another model."""
-    interval = f"; 95 %: {latency.low:.1f} to {latency.high:.1f} ms" if told and latency.low is not None else ""
+    interval = ""
+    if told and latency.low is not None:
+        range_ms = f"{latency.low:.1f} to {latency.high:.1f} ms"
+        interval = f"; 95 %: {range_ms}" if latency.timed else f"\n{range_ms} by the derivation's own error; no timings"
     commit = f"\ncommitting a chunk takes {format_us(1000 * latency.commit)} more" if latency.commit is not None else ""
     free = f"\n{latency.free_switches}" if latency.free_switches else ""
     return (
@@ -180,7 +208,7 @@ def _device(device: DeviceAnswer, plan: Plan) -> str:
     """Return what the layout costs on a further device."""
     latency, memory = device.latency_ms, device.memory_bytes
     lines = [
-        f"{device.table} ({device.table_digest[7:19]})",
+        f"{device.table} ({device.table_digest[7:19]}), {evidence_text([device], [plan])}",
         f"latency {_milliseconds(latency.predicted)} {_against(latency.budget, latency.slack, _milliseconds)}",
         f"memory {format_bytes(memory.predicted)} {_against(memory.budget, memory.slack, format_bytes)}",
     ]
@@ -188,6 +216,7 @@ def _device(device: DeviceAnswer, plan: Plan) -> str:
         lines.insert(2, latency.free_switches)
     if device.rate is not None and device.rate.budget is not None:
         lines.append(_rate(device.rate, plan.commit))
+    lines += mark_lines(device.table_marks)
     return "\n".join(lines)
 
 
@@ -262,18 +291,3 @@ def _that_fit(start: str, words: Sequence[str]) -> list[str]:
     while words and len(start + ", ".join(words)) > _LINE:
         words = words[:-1]
     return [start + ", ".join(words)] if words else []
-
-
-def _origin(plan: Plan) -> str:
-    origin = plan.provenance
-    used = [plan.blocks[label] for label, count in plan.counts.items() if count]
-    latency, memory = (
-        " and ".join(sorted(set(kinds)))
-        for kinds in zip(*((b.provenance, b.bytes_provenance) for b in used), strict=True)
-    )
-    return (
-        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; "
-        f"latency {latency}, bytes {memory}\n"
-        f"{plan.scenario}, {plan.video}, {plan.frames} latent frames, {plan.precision}, {plan.compute_unit}; "
-        f"{origin.latency_model_label}, {origin.solver_label}"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,7 @@ class ScoreFile(Score):
                     )
 
     @classmethod
-    def load(cls, path: str | Path) -> ScoreFile:
+    def load(cls, path: str | os.PathLike[str]) -> ScoreFile:
         """Read and check a score file.
 
         Raises:
@@ -82,9 +83,21 @@ class ScoreFile(Score):
         return np.broadcast_to(np.asarray(values, dtype=np.float64), depth)
 
 
-def open_score(name_or_file: str) -> Score:
-    """Return an installed score by name, or read one from a JSON file."""
-    if name_or_file.endswith(".json") or Path(name_or_file).is_file():
+def open_score(name_or_file: str | os.PathLike[str]) -> Score:
+    """Return an installed score by name, or read one from a JSON file; a path that is no text is a file.
+
+    Raises:
+        ScoreError: The text means an installed score, and a file as well.
+    """
+    if not isinstance(name_or_file, str):
+        return ScoreFile.load(name_or_file)
+    there = Path(name_or_file).is_file()
+    if there and name_or_file in registry.installed("scores"):
+        raise ScoreError(
+            f"{name_or_file!r} is a file here, and also an installed score",
+            remedy=f"write .{os.sep}{name_or_file} for the file, or rename it for the installed one",
+        )
+    if there or name_or_file.endswith(".json"):
         return ScoreFile.load(name_or_file)
     score: Score = registry.create("scores", name_or_file)
     return score

@@ -58,6 +58,12 @@ class Card:
     assumptions: list[str] = dataclasses.field(default_factory=list)
     common_std_relative: float | None = None
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What was wrong with the run that measured the rows, one sentence each; empty for a good one."""
+        marked = self.protocol.get("marked") or ()
+        return tuple(map(str, marked)) if isinstance(marked, list | tuple) else (str(marked),)
+
     def with_pipeline(self, pipeline: Pipeline | None) -> Card:
         """Return the card with a pipeline that was told, and says so; the same card if there is none."""
         if pipeline is None:

@@ -103,10 +103,11 @@ class Comparison(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class TableName:
-    """A table by its name and digest."""
+    """A table by its name and digest, and what was wrong with the run that measured it."""
 
     name: str
     digest: str
+    marks: tuple[str, ...] = ()
 
 
 def compare(before: Table, after: Table) -> Comparison:
@@ -133,8 +134,8 @@ def compare(before: Table, after: Table) -> Comparison:
     cards = _card_differences(before, after)
     logs = [math.log(row.ratio) for row in rows if row.ratio is not None]
     return Comparison(
-        before=TableName(name=before.name, digest=before.digest),
-        after=TableName(name=after.name, digest=after.digest),
+        before=_named(before),
+        after=_named(after),
         rows=rows,
         only_before=[part for part in first if part not in second],
         only_after=[part for part in second if part not in first],
@@ -253,6 +254,11 @@ def _spearman(before: Sequence[float], after: Sequence[float]) -> float | None:
     from scipy.stats import spearmanr
 
     return float(spearmanr(before, after).statistic)
+
+
+def _named(table: Table) -> TableName:
+    marks = table.card.marks if isinstance(table, LatencyTable) else ()
+    return TableName(name=table.name, digest=table.digest, marks=marks)
 
 
 def _card_differences(before: Table, after: Table) -> dict[str, tuple[str, str]]:

@@ -28,7 +28,7 @@ import msgspec
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError, require
 from s2search.tables.card import Provenance
-from s2search.tables.table import LatencyTable, open_table, read_text, write_folder
+from s2search.tables.table import LatencyTable, open_table, read_text, table_folder, write_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,15 +254,15 @@ def is_imported(folder: Path) -> bool:
         return False
 
 
-def open_measurements(name_or_folder: str) -> LatencyTable | ImportedTable:
+def open_measurements(name_or_folder: str | os.PathLike[str]) -> LatencyTable | ImportedTable:
     """Load a table of either kind, by its folder or its installed name.
 
     Raises:
         UnknownNameError: There is no such table and no such folder.
         TableError: The folder does not hold a valid table.
     """
-    if name_or_folder and is_imported(Path(name_or_folder)):
-        return ImportedTable.load(name_or_folder)
+    if (folder := table_folder(name_or_folder)) is not None and is_imported(folder):
+        return ImportedTable.load(folder)
     return open_table(name_or_folder)
 
 

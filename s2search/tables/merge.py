@@ -73,7 +73,7 @@ def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> 
 
 def _card(tables: Sequence[LatencyTable]) -> Card:
     cards = [table.card for table in tables]
-    marks = [f"{table.name}: {mark}" for table in tables for mark in _marks(table.card)]
+    marks = [f"{table.name}: {mark}" for table in tables for mark in table.card.marks]
     common = [card.common_std_relative for card in cards if card.common_std_relative is not None]
     protocol: dict[str, Any] = {
         "method": "merged from several campaigns",
@@ -103,11 +103,6 @@ def _form(card: Card) -> dict[str, str]:
     profiler = card.protocol.get("profiler")
     told = card.protocol | (profiler if isinstance(profiler, dict) else {})
     return {name: str(told[name]) for name in ("layout", "state") if name in told}
-
-
-def _marks(card: Card) -> list[Any]:
-    marks = card.protocol.get("marked")
-    return marks if isinstance(marks, list) else []
 
 
 def _drift_left(card: Card) -> float | None:

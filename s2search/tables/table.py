@@ -220,7 +220,8 @@ class LatencyTable:
         return shown.plain(self)
 
     def __repr__(self) -> str:
-        return f"<LatencyTable {self.name}: {len(self.rows)} rows, {self.card.provenance.kind}>"
+        marked = ", marked" if self.card.marks else ""
+        return f"<LatencyTable {self.name}: {len(self.rows)} rows, {self.card.provenance.kind}{marked}>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,22 +238,60 @@ class Scope:
         return f"{self.scenario}, {video}, {self.shape.frames} latent frames, {self.precision}, {self.compute_unit}"
 
 
-def open_table(name_or_folder: str) -> LatencyTable:
+def open_table(name_or_folder: str | os.PathLike[str]) -> LatencyTable:
     """Load a table by its installed name, by the first words of that name, or by its folder.
 
     Raises:
         UnknownNameError: There is no such table and no such folder.
-        TableError: The folder does not hold a valid table.
+        TableError: The folder does not hold a valid table, or the name means an installed table as well.
     """
-    if name_or_folder and (os.sep in name_or_folder or Path(name_or_folder).is_dir()):
-        if not Path(name_or_folder).is_dir():
-            raise TableError(f"there is no table folder {name_or_folder!r}", remedy="check the path")
-        return LatencyTable.load(name_or_folder)
+    if (folder := table_folder(name_or_folder)) is not None:
+        return LatencyTable.load(folder)
+    name = os.fspath(name_or_folder)
+    if os.sep in name or not isinstance(name_or_folder, str):
+        raise TableError(f"there is no table folder {name!r}", remedy="check the path")
+    raise UnknownNameError("table", name, installed_tables())
+
+
+def table_folder(name_or_folder: str | os.PathLike[str]) -> Path | None:
+    """Return the folder that a text means: that of an installed table, or itself; None where it is neither.
+
+    A path that is no text, or has a separator, is a folder and no name.
+
+    Raises:
+        TableError: It means both, and the two differ.
+    """
+    here = Path(name_or_folder)
+    if not isinstance(name_or_folder, str) or not name_or_folder or os.sep in name_or_folder:
+        return here if name_or_folder and here.is_dir() else None
+    there = installed_folder(name_or_folder)
+    if there is None:
+        return here if here.is_dir() else None
+    files = ("card.json", "table.csv")
+    if any((here / file).exists() for file in files) and not all(_same(here / file, there / file) for file in files):
+        raise meant_twice(name_or_folder, there.name, "folder")
+    return there
+
+
+def installed_folder(name: str) -> Path | None:
+    """Return the folder of an installed table by its name, or by the first words of it where no other begins so."""
     tables = installed_tables()
-    matches = [name for name in tables if name == name_or_folder or name.startswith(name_or_folder + ".")]
-    if len(matches) != 1:
-        raise UnknownNameError("table", name_or_folder, tables)
-    return LatencyTable.load(tables[matches[0]])
+    matches = [known for known in tables if known.startswith(f"{name}.")]
+    found = name if name in tables else matches[0] if len(matches) == 1 else None
+    return None if found is None else tables[found]
+
+
+def meant_twice(name: str, installed: str, what: str) -> TableError:
+    """Return the error that a name means a file or folder here, and an installed table."""
+    other = f"{installed} for the installed table" if name != installed else f"rename the {what} for the installed one"
+    return TableError(
+        f"{name!r} is a {what} here, and also the installed table {installed!r}",
+        remedy=f"write .{os.sep}{name} for the {what}, or {other}",
+    )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def installed_tables() -> dict[str, Path]:

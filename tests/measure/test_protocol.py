@@ -206,7 +206,7 @@ def test_a_run_beyond_the_bounds_is_marked_and_the_linter_finds_it(tmp_path):
     bad = run(tmp_path / "bad", Simulated(throttle=0.6, throttle_s=4.0), rounds=8)
     assert any("slowest state" in mark for mark in bad.card.protocol["marked"])
     assert "marked_run" in {finding.rule for finding in lint(tmp_path / "bad")}
-    assert "marked: the device's slowest state" in printed(bad)
+    assert "MARKED: the device's slowest state" in printed(bad)
     good = run(tmp_path / "good", rounds=8)
     assert "marked" not in printed(good)
     assert good.card.protocol["marked"] == []

@@ -393,7 +393,7 @@ def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path
             assert sooner.score < plan.score
     plans.save(tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_text().splitlines()
-    assert lines[0] == "latency_ms,memory_bytes,score,lcha,ssa,layout"
+    assert lines[0].startswith("latency_ms,memory_bytes,score,lcha,ssa,layout,tables,table_digests,")
     assert len(lines) == len(plans) + 1
     with pytest.raises(InputError, match="cannot limit it"):
         front(ask("260ms"), Dynamic())

@@ -3,13 +3,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 
+import s2search
 from s2search.cost import Budget
 from s2search.errors import InputError
 from s2search.latency.lookup import Lookup
@@ -18,12 +21,14 @@ from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
 from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
+from s2search.report.command import plan_command
 from s2search.report.figures import front_figure
 from s2search.report.html import front_html, save_html
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
 from s2search.tables.table import open_table
+from tests.command import run_here
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -160,7 +165,8 @@ def test_a_point_tells_its_interval_its_slack_and_where_it_comes_from(plans: lis
     told = data(front_html(plans))
     facts = dict(told["points"][5]["facts"])
     latency = plans[5].latency_ms
-    assert f"95 %: {latency.low:.1f} to {latency.high:.1f} ms" in facts["latency"]
+    assert f"{latency.low:.1f} to {latency.high:.1f} ms by the derivation's own error" in facts["latency"]
+    assert (told["points"][5]["low_ms"], told["points"][5]["high_ms"]) == (latency.low, latency.high)
     assert "of 1.50 GB, slack" in facts["memory"]
     assert any("derived from published totals: not a measurement" in line for line in told["provenance"])
 
@@ -215,6 +221,72 @@ def test_the_figure_names_the_references(plans: list[Plan], references: Mapping[
     words = [text.get_text() for text in front_figure(plans, references).axes[0].texts]
     assert {*references} <= {*words}
     assert not {*references} & {text.get_text() for text in front_figure(plans).axes[0].texts}
+
+
+def test_further_fronts_share_the_page_and_must_share_the_score(plans: list[Plan]) -> None:
+    told = data(front_html(plans, {}, {"mine": plans[3:9]}))
+    (mine,) = told["beside"]
+    assert (mine["name"], len(mine["points"])) == ("mine", 6)
+    assert [point["written"] for point in mine["points"]] == [plan.written for plan in plans[3:9]]
+    scored = dataclasses.replace(plans[0].provenance, score_digest="sha256:" + "0" * 64)
+    other = [dataclasses.replace(plan, provenance=scored) for plan in plans]
+    for draw in (front_html, front_figure):
+        with pytest.raises(InputError, match="'mine' is by the score 'published'"):
+            draw(plans, {}, {"mine": other})
+
+
+COMMANDS: list[dict[str, Any]] = [
+    {
+        "table": "iphone-16-pro-max",
+        "depth": 12,
+        "budget": ["120ms", "1.5GB"],
+        "candidates": "lcha,ssa,kv_compressed",
+    },
+    {"table": "iphone-16-pro-max", "scenario": "clip", "depth": 8, "group_size": 2},
+    {"table": "h100", "video": "512x288", "depth": 8, "budget": "6ms", "confidence": 0.9},
+    {"table": ["iphone-16-pro-max:100ms,1GB", "h100:5ms"], "depth": 8},
+    {"table": "amd-epyc", "video": "384x208", "latency_model": "interpolate", "depth": 6, "commit": "clean_pass"},
+]
+
+
+@pytest.mark.parametrize("asked", COMMANDS)
+def test_the_command_of_a_plan_gives_its_layout_and_costs_again(asked: dict[str, Any], tmp_path: Path) -> None:
+    plan = s2search.plan(**asked)
+    words = shlex.split(plan_command(plan))
+    assert words[:2] == ["s2search", "plan"]
+    done = run_here([*words[1:], "--json"], tmp_path)
+    assert (done.code, done.err) == (0, "")
+    again = json.loads(done.out)
+    assert (tuple(again["layout"]), again["score"], again["commit"]) == (plan.layout, plan.score, plan.commit)
+    assert again["latency_ms"]["predicted"] == plan.latency_ms.predicted
+    assert again["memory_bytes"]["budget"] == plan.memory_bytes.budget
+    assert len(again["devices"]) == len(plan.devices)
+
+
+@needs_browser
+def test_the_picture_is_saved_and_the_command_is_copied(
+    browser: WebDriver, plans: list[Plan], references: Mapping[str, Plan], tmp_path: Path
+) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    open_page(browser, front_html(plans, references, {"mine": plans[:4]}), tmp_path)
+    text = browser.execute_script("return pictureText()")  # type: ignore[no-untyped-call]
+    picture = ElementTree.fromstring(text)
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+    (tmp_path / "front.svg").write_text(text)
+    assert len([one for one in picture.iter() if "dot" in one.get("class", "")]) == len(plans) + 4
+    assert {one.get("data-block") for one in picture.iter() if one.get("class") == "share"} == set(plans[0].counts)
+    point_at(browser, plans[7])
+    ActionChains(browser).click().perform()
+    browser.execute_script(  # type: ignore[no-untyped-call]
+        "window.copied = ''; Object.defineProperty(navigator, 'clipboard', { value: undefined });"
+        "document.execCommand = () => { window.copied = document.activeElement.value; return true; };"
+    )
+    browser.find_element(By.ID, "copy-command").click()
+    assert browser.execute_script("return copied") == plan_command(plans[7])  # type: ignore[no-untyped-call]
+    assert texts(browser, "#copy-command") == ["copied"]
+    assert errors(browser) == []
 
 
 @needs_browser

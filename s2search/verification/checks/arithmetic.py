@@ -46,7 +46,7 @@ class ArithmeticCheck(Check):
         pipeline = _pipeline(plan, table)
         assert pipeline is not None
         forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
-        passes, kind = pipeline.forwards(policy), weakest([block.provenance for block in plan.blocks.values()])
+        passes, kind = pipeline.forwards(policy), weakest(list(plan.every_device[0].latency_kinds(plan.counts)))
         codec, rest = _kind_of_codec(table), table.card.provenance.kind
         told = plan.rate.told if plan.rate else None
         said = f"; told with the plan: {told.statement}" if told else ""
@@ -62,6 +62,8 @@ class ArithmeticCheck(Check):
             why += "; what committing takes is not in the table"
         if policy == "clean_pass":
             why += "; the clean pass is counted as a whole one, which is an upper limit"
+        if plan.provenance.table_marks:
+            why += "; the table's run was marked"
         fps = 1e6 * pipeline.chunk_frames / chunk_us
         asked = plan.rate.budget if plan.rate and policy == plan.commit else None
         if asked is None:

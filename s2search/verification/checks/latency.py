@@ -64,9 +64,10 @@ class LatencyCheck(Check):
             times_ms.append(1000 * (time.perf_counter() - start))
         measured, predicted = statistics.median(times_ms[self.warm_ups :]), plan.latency_ms.predicted
         off = 100 * abs(measured - predicted) / predicted
+        marked = ", a marked run" if card.marks else ""
         why = (
             f"measured {measured:.2f} ms, the median of {self.passes} passes; {predicted:.2f} ms predicted on "
-            f"{plan.provenance.table} ({card.chip}); nobody checked whether this is that machine"
+            f"{plan.provenance.table} ({card.chip}{marked}); nobody checked whether this is that machine"
         )
         parts = {"measured_ms": measured, "predicted_ms": predicted}
         yield self.judge(opened, off, self.tolerance_percent, why=why, parts=parts)

@@ -1,0 +1,89 @@
+"""The command `schema`: what stands in the files and in every `--json`, as JSON schemas."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from s2search.errors import UnknownNameError, extras_named
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+#: Every document by the name of its schema: where its class is, and what it is.
+DOCUMENTS = {
+    "table": ("tables.card:Card", "a latency table's card, and its rows"),
+    "imported_table": ("tables.foreign:ImportedCard", "measurements of other projects: their card"),
+    "table_list": ("tables.listing:TableList", "the installed tables"),
+    "table_findings": ("lint.base:Findings", "what is wrong with a table"),
+    "table_comparison": ("tables.compare:Comparison", "two tables, row by row"),
+    "table_evaluation": ("transfer.evaluate:Evaluation", "how well layouts predict layouts"),
+    "transfer_evaluation": ("transfer.evaluate_transfer:TransferEvaluation", "how well a few timings predict a device"),
+    "samples": ("measurement.samples:Campaign|Ready|Sample", "raw samples of a campaign, one a line"),
+    "score": ("score.file:ScoreFile", "your own scores, per block and layer"),
+    "plan": ("planner.plan:Plan", "a plan"),
+    "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
+    "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),
+    "frontier": ("planner.frontier:Frontier", "the plans of a front"),
+    "front": ("solver.frontier:Front", "latency x memory x score"),
+    "sensitivity": ("precision.documents:Sensitivity", "noise of every part in every precision"),
+    "precision": ("precision.documents:PrecisionPlan", "the precision of every part"),
+    "model": ("network.config:ModelConfig", "sizes of a model, beside its weights"),
+    "stream_state": ("streaming.state:Header", "where a stream stopped"),
+    "stream_report": ("report.stream:StreamFigures", "the times of a stream"),
+    "kit": ("kit.manifest:KitManifest", "a kit's manifest"),
+    "kit_results": ("kit.results:AnyLine", "what a phone measured, one line each"),
+    "package": ("exporters.package:Manifest", "a package of a streaming step"),
+    "part": ("exporters.component.package:ComponentManifest", "a package of a text encoder or a decoder"),
+    "verification": ("verification.result:Verification", "what was checked"),
+    "recalibration": ("recalibration.result:Recalibration", "a table held against whole models"),
+}
+
+
+def schema(name: str | None = None) -> dict[str, Any]:
+    """Return the JSON schema of a document; without a name, what documents there are.
+
+    Args:
+        name: `plan`, or in full `s2search.plan/1`.
+
+    Raises:
+        UnknownNameError: There is no such document.
+
+    >>> import s2search
+    >>> s2search.schema()["plan"]
+    'a plan'
+    >>> s2search.schema("plan")["title"]
+    's2search.plan/1'
+    """
+    if name is None:
+        return {known: told for known, (_, told) in DOCUMENTS.items()}
+    short = name.removeprefix("s2search.").removesuffix("/1")
+    if short not in DOCUMENTS:
+        raise UnknownNameError("schema", name, DOCUMENTS, listed_as="schemas")
+    with extras_named():
+        found = _schema(*DOCUMENTS[short][0].split(":"))
+    title = f"s2search.{short}/1"
+    return {"$schema": _DIALECT, "title": title, "description": DOCUMENTS[short][1], **found}
+
+
+def _schema(module: str, classes: str) -> dict[str, Any]:
+    home = import_module(f"s2search.{module}")
+    types = [getattr(home, name) for name in classes.split("|")]
+    union: Any = types[0]
+    for further in types[1:]:
+        union = union | further
+    found = msgspec.json.schema(union)
+    if module == "tables.card":
+        from s2search.tables.row import Row
+
+        rows = msgspec.json.schema(Row)
+        found["$defs"] |= rows["$defs"]  # a row of table.csv; the reference above it is the card
+    if module == "recalibration.result":
+        # Its file says two things that follow from the others.
+        found["$defs"]["Recalibration"]["properties"] |= {
+            "schema": {"const": "s2search.recalibration/1"},
+            "goal_met": {"type": "boolean"},
+            "miss_shares": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        }
+    return found

@@ -1,0 +1,70 @@
+"""The project file `s2search.toml` of the folder where a command runs: its options, and that the answer names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from s2search.cost import Budget
+from s2search.errors import S2SearchError
+from s2search.planner.frontier import Frontier
+from s2search.planner.plan import Plan
+from s2search.planner.project import PROJECT_FILE, Project
+
+_P = ParamSpec("_P")
+_Answer = TypeVar("_Answer", Plan, Frontier)
+
+
+def asked(context: typer.Context, run: Callable[_P, _Answer]) -> Callable[_P, _Answer]:
+    """Return the same function, but what the command line leaves to the project file is taken from there.
+
+    The answer names the file, and so does an error. A front goes over all latencies: it takes memory budgets only.
+    """
+
+    @wraps(run)
+    def run_as_asked(*args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        if not Path(PROJECT_FILE).exists():
+            return run(*args, **kwargs)
+        words = inspect.signature(run).bind(*args, **kwargs)
+        taken = _taken(context, words.arguments)
+        words.arguments |= taken
+        by = f"{PROJECT_FILE} ({', '.join(taken)})" if taken else ""
+        try:
+            return _named(run(*words.args, **words.kwargs), by)
+        except S2SearchError as error:
+            if by:
+                error.args = (f"{error}; asked by {by}",)
+            raise
+
+    return run_as_asked
+
+
+def _taken(context: typer.Context, words: dict[str, Any]) -> dict[str, Any]:
+    """Return what the file states of a function's words and the command line does not."""
+    stated = Project.load(PROJECT_FILE).stated()
+    if context.info_name == "frontier" and "budget" in stated:
+        several = [stated["budget"]] if isinstance(stated["budget"], str) else stated["budget"]
+        stated["budget"] = [budget for budget in several if Budget.parse(budget).kind == "memory"]
+    return {key: value for key, value in stated.items() if key in words and value != [] and not _given(context, key)}
+
+
+def _given(context: typer.Context, key: str) -> bool:
+    source = context.get_parameter_source(key)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _named(answer: _Answer, by: str) -> _Answer:
+    if isinstance(answer, Plan):
+        provenance = dataclasses.replace(answer.provenance, project=by)
+        return dataclasses.replace(answer, provenance=provenance)
+    return dataclasses.replace(
+        answer,
+        plans=tuple(_named(plan, by) for plan in answer.plans),
+        references={name: _named(plan, by) for name, plan in answer.references.items()},
+    )
