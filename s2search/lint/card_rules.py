@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from s2search.lint.base import Complaint, Rule
 from s2search.lint.sheet import number
@@ -13,6 +14,7 @@ from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
 from s2search.preset import PRESETS
 from s2search.registry import own_version
 from s2search.tables.row import Row
+from s2search.tables.table import Scope
 
 _STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
 _MOST_DRIFT_PERCENT = 5.0
@@ -113,8 +115,11 @@ def _contradictions(table: Suspect) -> Iterator[Complaint]:
     kinds = {row.latency_provenance for _, row in blocks}
     if blocks and kind not in kinds:
         yield None, f"the card says {kind}, and no block row does"
+    recalibrated = _recalibrated(card.protocol)
     for line, row in blocks:
         its = row.latency_provenance
+        if recalibrated and str(_scope(row)) not in recalibrated:
+            continue  # a recalibration corrects one scope; the others stay what they were
         if kind in kinds and (_STRENGTH[its] > _STRENGTH[kind] or (kind == "measured" != its)):
             yield line, f"{row.label} is called {its}, and the card says {kind}"
     for line, row in table.rows.items():
@@ -133,6 +138,21 @@ def _contradictions(table: Suspect) -> Iterator[Complaint]:
                     f"{row.label} has {row.channels} channels, {row.heads} heads and a feed-forward of "
                     f"{row.feed_forward}, which is not the card's preset {preset.name}",
                 )
+
+
+def _recalibrated(protocol: Mapping[str, Any]) -> set[str]:
+    """Return the scopes that recalibrations corrected, of a merged table those of all its parts."""
+    entries = protocol.get("recalibrated")
+    found = {str(one.get("scope")) for one in entries if isinstance(one, dict)} if isinstance(entries, list) else set()
+    parts = protocol.get("merged")
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("protocol"), dict):
+            found |= _recalibrated(part["protocol"])
+    return found
+
+
+def _scope(row: Row) -> Scope:
+    return Scope(scenario=row.scenario, shape=row.shape, precision=row.precision, compute_unit=row.compute_unit)
 
 
 def _place(row: Row) -> tuple[object, ...]:
