@@ -31,12 +31,13 @@ def recalibrate(
 ) -> Recalibration:
     """Time whole layouts against a table, and write a corrected version of it.
 
-    A third of the layouts gives the correction, the others tell what it gains.
+    A third of the layouts gives the correction, the others tell what it gains. Where they do not support it, nothing is
+    written: `new_table` of the answer is null, and `refusal` says why.
 
     Args:
         table: A table that was measured here.
         out: The new table's folder. An unfinished recalibration is finished.
-        layouts: Random layouts to time; two of three are held out.
+        layouts: Random layouts to time, at least 15; two of three are held out.
         runtime: `onnxruntime` or `executorch`; the table's own by default.
         preset: Model size; the table's own by default.
         depth: Layers of the layouts; the preset's by default.

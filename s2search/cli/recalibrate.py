@@ -13,7 +13,7 @@ from s2search.cli.options import say, say_json
 def recalibrate(
     table: Annotated[str, typer.Argument(help="A table that was measured here: its folder, or an installed one.")],
     out: Annotated[Path, typer.Option(help="The new table's folder. An unfinished recalibration is finished.")],
-    layouts: Annotated[int, typer.Option(min=1, help="Random layouts to time; two in three are held out.")] = 30,
+    layouts: Annotated[int, typer.Option(help="Random layouts to time, at least 15; two in three are held out.")] = 30,
     runtime: Annotated[str | None, typer.Option(help="onnxruntime or executorch; by default the table's own.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Model size or a TOML file of sizes; by default the table's own.")
@@ -31,7 +31,8 @@ def recalibrate(
 ) -> int:
     """Time whole layouts against a table, and write a corrected version of it.
 
-    A third of the layouts gives the correction, the others tell what it gains.
+    A third of the layouts gives the correction, the others tell what it gains. Where they do not support it, nothing is
+    written and the exit code is 1.
     """
     from s2search.api.recalibrate import recalibrate as run
     from s2search.recalibration.version import correction_text
@@ -53,4 +54,4 @@ def recalibrate(
         say_json(found.to_json())
     else:
         say(recalibration_text(found, correction_text(found.correction)))
-    return 0
+    return 0 if found.new_table else 1

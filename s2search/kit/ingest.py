@@ -21,9 +21,10 @@ from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest, read_manifest
 from s2search.kit.results import FailedLine, Results, SampleLine
-from s2search.kit.sustained import seconds_of, sustained_samples
+from s2search.kit.sustained import sustained_samples
 from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
 from s2search.measurement.correction import Timing, correct
+from s2search.measurement.elapsed import elapsed_s
 from s2search.tables.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")
@@ -158,20 +159,17 @@ def _reason(line: FailedLine) -> str:
 
 
 def _timings(manifest: KitManifest, samples: Sequence[SampleLine]) -> list[Timing]:
-    """Return samples for the correction. A clock that is set back in between stands still instead."""
-    timings, last_s = [], -math.inf
-    for sample in samples:
-        last_s = max(last_s, seconds_of(sample.at))
-        timings.append(
-            Timing(
-                item=manifest.rows[sample.row].label,
-                ms=sample.ms,
-                at_s=last_s,
-                sentinel=sample.sentinel,
-                round=sample.round,
-            )
+    """Return samples for the correction."""
+    return [
+        Timing(
+            item=manifest.rows[sample.row].label,
+            ms=sample.ms,
+            at_s=at_s,
+            sentinel=sample.sentinel,
+            round=sample.round,
         )
-    return timings
+        for sample, at_s in zip(samples, elapsed_s(samples), strict=True)
+    ]
 
 
 def _save(table: LatencyTable, folder: Path) -> None:

@@ -110,7 +110,10 @@ class ReadyLine(PhoneLine, frozen=True, kw_only=True):
 
 
 class SampleLine(PhoneLine, frozen=True, kw_only=True):
-    """The milliseconds of one prediction, the mean of a row's repetitions; thermal state before and after."""
+    """The milliseconds of one prediction, the mean of a row's repetitions; thermal state before and after.
+
+    `clock_s` are the seconds since the phone was started: a clock that nobody sets.
+    """
 
     slot: Count
     round: Count
@@ -119,6 +122,7 @@ class SampleLine(PhoneLine, frozen=True, kw_only=True):
     ms: Ms
     thermal: Thermal
     thermal_after: Thermal
+    clock_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
 class HeatingLine(PhoneLine, frozen=True, kw_only=True):
@@ -137,6 +141,7 @@ class HotLine(PhoneLine, frozen=True, kw_only=True):
     ms: Ms
     thermal: Thermal
     thermal_after: Thermal
+    clock_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
 class HeatedLine(PhoneLine, frozen=True, kw_only=True):

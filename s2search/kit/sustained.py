@@ -5,11 +5,7 @@ The third is that of `s2search measure --sustained`; see `s2search.measurement.s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
-from datetime import datetime
-
-import msgspec
 
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest
@@ -34,32 +30,10 @@ def sustained_samples(manifest: KitManifest, results: Results, failed: Collectio
     return [sample for number in needed for sample in _last_third(manifest, results.stretches[number], failed)]
 
 
-def seconds_of(at: str) -> float:
-    """Return a line's time in seconds.
-
-    Raises:
-        InputError: It is none.
-    """
-    try:
-        return datetime.fromisoformat(at).timestamp()
-    except ValueError:
-        raise InputError(f"{at!r} is no time", remedy="restore the file as the runner left it") from None
-
-
 def _last_third(manifest: KitManifest, stretch: Sequence[HotLine], failed: Collection[int]) -> list[SampleLine]:
-    samples = [_sample(manifest, hot) for hot in _forward(stretch)]
+    samples = [_sample(manifest, hot) for hot in stretch]
     first = steady_round(samples)
     return [sample for sample in samples if sample.round >= first and sample.row not in failed]
-
-
-def _forward(stretch: Sequence[HotLine]) -> list[HotLine]:
-    """Return samples whose clock never runs back: where it was set back, it stands still instead."""
-    forward, last_s = list[HotLine](), -math.inf
-    for hot in stretch:
-        at_s = seconds_of(hot.at)
-        forward.append(hot if at_s >= last_s else msgspec.structs.replace(hot, at=forward[-1].at))
-        last_s = max(last_s, at_s)
-    return forward
 
 
 def _sample(manifest: KitManifest, hot: HotLine) -> SampleLine:
@@ -74,4 +48,5 @@ def _sample(manifest: KitManifest, hot: HotLine) -> SampleLine:
         ms=hot.ms,
         thermal=hot.thermal,
         thermal_after=hot.thermal_after,
+        clock_s=hot.clock_s,
     )

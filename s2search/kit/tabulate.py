@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
+from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
 from s2search.kit.results import HotLine, Results, SampleLine
@@ -121,7 +122,7 @@ def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: 
         del protocol["sustained_s"]  # so that results of before give the table that they gave
     return Card(
         **_facts(results),
-        date=run.usable[-1].at[:10],
+        date=max(instant(sample.at) for sample in run.usable).date().isoformat(),
         code_version=manifest.code_version,
         preset=manifest.preset,
         provenance=Provenance(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from s2search.dates import is_later, release, span
 from s2search.lint.base import Complaint, Rule
 from s2search.lint.sheet import number
 from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
 from s2search.preset import PRESETS
 from s2search.registry import own_version
+from s2search.tables.foreign import NOT_STATED
 from s2search.tables.row import Row
+from s2search.tables.table import Scope
 
 _STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
 _MOST_DRIFT_PERCENT = 5.0
@@ -97,8 +101,7 @@ def _synthetic(table: Suspect) -> Iterator[Complaint]:
 
 
 def _stale(table: Suspect) -> Iterator[Complaint]:
-    here = _release(own_version())
-    there = _release(table.card.code_version.removeprefix("s2search "))
+    here, there = ((release(version) or ())[:2] for version in (own_version(), table.card.code_version))
     if table.card.code_version.startswith("s2search ") and here and there and there != here:
         age = "older" if there < here else "newer"
         yield None, f"made by {table.card.code_version[:40]}, which is {age} than the installed {own_version()}"
@@ -112,14 +115,19 @@ def _contradictions(table: Suspect) -> Iterator[Complaint]:
     kinds = {row.latency_provenance for _, row in blocks}
     if blocks and kind not in kinds:
         yield None, f"the card says {kind}, and no block row does"
+    recalibrated = _recalibrated(card.protocol)
     for line, row in blocks:
         its = row.latency_provenance
+        if recalibrated and str(_scope(row)) not in recalibrated:
+            continue  # a recalibration corrects one scope; the others stay what they were
         if kind in kinds and (_STRENGTH[its] > _STRENGTH[kind] or (kind == "measured" != its)):
             yield line, f"{row.label} is called {its}, and the card says {kind}"
+    if card.date != NOT_STATED and span(card.date) is None:
+        yield None, f"the card's date is {card.date[:40]!r}, which is no date"
     for line, row in table.rows.items():
         if row.latency_provenance != "measured" and (row.samples or row.measured_at):
             yield line, f"{row.label} has samples or a time of measurement, and is called {row.latency_provenance}"
-        elif row.measured_at and _later(row.measured_at, card.date):
+        elif row.measured_at and is_later(row.measured_at, card.date):
             yield line, f"{row.label} was measured at {row.measured_at[:30]}, after the card's date {card.date[:30]}"
     stated = card.protocol.get("samples_digest")
     if stated and table.samples_digest and stated != table.samples_digest:
@@ -134,6 +142,21 @@ def _contradictions(table: Suspect) -> Iterator[Complaint]:
                 )
 
 
+def _recalibrated(protocol: Mapping[str, Any]) -> set[str]:
+    """Return the scopes that recalibrations corrected, of a merged table those of all its parts."""
+    entries = protocol.get("recalibrated")
+    found = {str(one.get("scope")) for one in entries if isinstance(one, dict)} if isinstance(entries, list) else set()
+    parts = protocol.get("merged")
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("protocol"), dict):
+            found |= _recalibrated(part["protocol"])
+    return found
+
+
+def _scope(row: Row) -> Scope:
+    return Scope(scenario=row.scenario, shape=row.shape, precision=row.precision, compute_unit=row.compute_unit)
+
+
 def _place(row: Row) -> tuple[object, ...]:
     return (row.label, row.scenario, row.shape)
 
@@ -141,17 +164,6 @@ def _place(row: Row) -> tuple[object, ...]:
 def _digits(row: Row) -> int:
     """Count the significant digits of a latency: a coarse clock hits round ratios by chance."""
     return len(f"{row.latency_ms:.9f}".replace(".", "").strip("0"))
-
-
-def _release(text: str) -> tuple[int, int] | None:
-    match = re.match(r"(\d{1,6})\.(\d{1,6})", text)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def _later(moment: str, date: str) -> bool:
-    """Whether an ISO moment lies after a date that may be just a year and a month."""
-    known = re.match(r"\d{4}(-\d\d)?(-\d\d)?", date)
-    return bool(known and re.match(r"\d{4}-\d\d-\d\d", moment) and moment[: len(known[0])] > known[0])
 
 
 TABLE_RULES = (

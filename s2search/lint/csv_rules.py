@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s2search.dates import span
 from s2search.lint.base import Complaint, Rule
 from s2search.lint.sheet import Sheet, SheetLine
 
@@ -31,6 +32,7 @@ _DRIFT = 0.3  # lag-1 autocorrelation; phones of HELP's data reach 0.6 to 0.7, a
 _SPARE = 50  # layouts beyond the unknowns of an additive model, before its residual says anything
 _EXACT = 1e-6
 _MOST_UNKNOWNS = 1000
+_QUANTITIES = r"latency_\w*(ms|us|ns|s)|launch_us|samples|order|\w+_bytes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,32 @@ def _unreadable(sheet: Sheet) -> Iterator[Complaint]:
             yield line.number, f"has too many or too few cells for {len(sheet.columns)} columns"
         elif line.latency_ms is None:
             yield line.number, f"latency_ms is {line.cells['latency_ms'][:40]!r}, which is not a finite number"
+        else:
+            yield from ((line.number, f"{column} is {cell[:40]!r}, {why}") for column, cell, why in _odd_cells(line))
+
+
+def _odd_cells(line: SheetLine) -> Iterator[tuple[str, str, str]]:
+    """Yield the cells beside the latency that cannot be what their column's name says, and why."""
+    for column, cell in line.cells.items():
+        if not cell or column == "latency_ms":
+            continue
+        value = line.value(column)
+        if column in SIZES:
+            if (value is None and _is_float(cell)) or (value is not None and value < 0):
+                yield column, cell, "which is no size"
+        elif column == "measured_at":
+            if span(cell) is None:
+                yield column, cell, "which is no time"
+        elif re.fullmatch(_QUANTITIES, column) and (value is None or value < 0):
+            yield column, cell, "which is not a finite number from 0"
+
+
+def _is_float(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _negative(sheet: Sheet) -> Iterator[Complaint]:

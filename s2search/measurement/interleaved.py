@@ -13,6 +13,7 @@ from itertools import chain
 
 from s2search.errors import InputError
 from s2search.measurement.base import Prepared, Profiler
+from s2search.measurement.elapsed import clock_s
 from s2search.measurement.samples import Protocol, Ready, Sample, Samples
 from s2search.measurement.schedule import Slot
 from s2search.measurement.warm_up import warm_up
@@ -93,6 +94,7 @@ def _sample(profiler: Profiler, ready: Mapping[str, Prepared], slot: Slot, journ
         sentinel=slot.sentinel,
         ms=ms,
         at=clock().isoformat(timespec="milliseconds"),
+        clock_s=round(clock_s(), 3) if clock is utc_now else None,  # another clock, another time
         double=slot.double,
         then=slot.then,
         conditions=dict(profiler.conditions()) if slot.sentinel else {},

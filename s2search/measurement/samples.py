@@ -112,6 +112,7 @@ class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
         sentinel: Whether it was timed to tell the drift.
         ms: Milliseconds of one call; of one call of each, for a pair.
         at: The time at its end (UTC, ISO 8601).
+        clock_s: The seconds since the machine was started, at its end; durations are of this clock, which nobody sets.
         double: Whether it repeats its call twice as often as the sample just before it.
         then: The key of the block that followed in every repetition, for a pair; else empty.
         conditions: Heat and power of the device, where it tells.
@@ -122,6 +123,7 @@ class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
     sentinel: bool
     ms: float
     at: str
+    clock_s: float | None = None
     double: bool = False
     then: str = ""
     conditions: dict[str, float] = {}

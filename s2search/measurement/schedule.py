@@ -6,31 +6,13 @@ import itertools
 import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol as Interface
 
 from s2search.measurement.base import Item
+from s2search.measurement.elapsed import Timed, elapsed_s, passed_s, pause_s
 from s2search.measurement.samples import Protocol, Sample, Samples
 
-_BREAK_S = 30.0  # a pause from which a device comes back cooler
 _STEADY = 2 / 3  # of a sustained run are left out
 _LEAST_ROUNDS = 3  # in what is left
-
-
-class Timed(Interface):
-    """A sample, as far as time goes; see `Sample` for its fields."""
-
-    @property
-    def at(self) -> str:
-        """The time at its end."""
-
-    @property
-    def ms(self) -> float:
-        """Milliseconds of one call."""
-
-    @property
-    def round(self) -> int:
-        """The pass over all items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +95,7 @@ def expected_samples(items: Sequence[Item], journal: Samples, protocol: Protocol
     if protocol.sustained_s is None:
         return protocol.rounds * each
     samples = journal.samples
-    past_s = _seconds(samples[-1]) - _seconds(samples[0]) if samples else 0.0
+    past_s = passed_s(samples)
     pace = len(samples) / past_s if past_s else 0.0
     left_s = max(0.0, protocol.sustained_s - past_s)
     return max(len(samples) + int(pace * left_s), _LEAST_ROUNDS * each)
@@ -121,9 +103,9 @@ def expected_samples(items: Sequence[Item], journal: Samples, protocol: Protocol
 
 def steady_round(samples: Sequence[Timed]) -> int:
     """Return the first round that lies wholly in the last third of a sustained run, counted from its last break."""
-    begun = _unbroken(samples)
-    start, end = _seconds(begun[0]), _seconds(begun[-1])
-    early = [sample.round for sample in begun if _seconds(sample) < start + _STEADY * (end - start)]
+    first, since_s = _unbroken(samples)
+    begun = samples[first:]
+    early = [one.round for one, at_s in zip(begun, since_s, strict=True) if at_s < _STEADY * since_s[-1]]
     return max(early, default=begun[0].round - 1) + 1
 
 
@@ -142,24 +124,13 @@ def _over(rounds: int, samples: Sequence[Sample], protocol: Protocol) -> bool:
     """Whether so many finished rounds are enough."""
     if protocol.sustained_s is None or not samples:
         return rounds >= protocol.rounds and protocol.sustained_s is None
-    begun = _unbroken(samples)
-    long_enough = _seconds(begun[-1]) - _seconds(begun[0]) >= protocol.sustained_s
+    long_enough = _unbroken(samples)[1][-1] >= protocol.sustained_s
     return long_enough and rounds - steady_round(samples) >= _LEAST_ROUNDS
 
 
-def _unbroken(samples: Sequence[Timed]) -> Sequence[Timed]:
-    """Return the samples since the last pause."""
-    starts = (
-        n
-        for n in range(len(samples) - 1, 0, -1)
-        if _seconds(samples[n]) - _seconds(samples[n - 1]) > _pause(samples[n])
-    )
-    return samples[next(starts, 0) :]
-
-
-def _pause(sample: Timed) -> float:
-    return _BREAK_S + sample.ms / 1000
-
-
-def _seconds(sample: Timed) -> float:
-    return datetime.fromisoformat(sample.at).timestamp()
+def _unbroken(samples: Sequence[Timed]) -> tuple[int, list[float]]:
+    """Return the first sample since the last pause, and for it and all later ones the seconds since then."""
+    at_s = elapsed_s(samples)
+    starts = (n for n in range(len(samples) - 1, 0, -1) if at_s[n] - at_s[n - 1] > pause_s(samples[n]))
+    first = next(starts, 0)
+    return first, [one - at_s[first] for one in at_s[first:]]

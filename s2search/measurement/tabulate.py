@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from s2search.dates import instant
 from s2search.measurement.base import Device, Item, Profiler
 from s2search.measurement.bootstrap import median_error
 from s2search.measurement.correction import Bounds, Correction, ItemTimes, Timing, correct
+from s2search.measurement.elapsed import elapsed_s
 from s2search.measurement.items import long_skip_row
 from s2search.measurement.samples import Campaign, Ready, Sample, Samples
 from s2search.measurement.schedule import steady_round
@@ -51,10 +52,9 @@ class _Run:
     def of(cls, campaign: Campaign, journal: Samples) -> _Run:
         first = 0 if campaign.protocol.sustained_s is None else steady_round(journal.samples)
         samples = [sample for sample in journal.samples if sample.round >= first]
-        at_s = np.maximum.accumulate([datetime.fromisoformat(sample.at).timestamp() for sample in samples])
         timings = [
-            Timing(item=sample.name, ms=sample.ms, at_s=float(at), sentinel=sample.sentinel, round=sample.round)
-            for sample, at in zip(samples, at_s, strict=True)
+            Timing(item=sample.name, ms=sample.ms, at_s=at_s, sentinel=sample.sentinel, round=sample.round)
+            for sample, at_s in zip(samples, elapsed_s(samples), strict=True)
         ]
         return cls(samples=samples, correction=correct(timings, BOUNDS))
 
@@ -94,7 +94,7 @@ def _origin(samples: int, order: int, at: str, profiler: Profiler) -> dict[str, 
     """Return when and how often a row was measured; nothing of it where it was not."""
     if profiler.provenance != "measured":
         return {}
-    moment = datetime.fromisoformat(at).isoformat(timespec="seconds")
+    moment = instant(at).isoformat(timespec="seconds")
     return {"samples": samples, "order": order, "measured_at": moment}
 
 
@@ -130,7 +130,7 @@ def _card(profiler: Profiler, campaign: Campaign, journal: Samples, run: _Run) -
     del device["precision"], device["compute_unit"]  # columns of the rows
     return Card(
         **device,
-        date=journal.samples[-1].at[:10],
+        date=max(instant(sample.at) for sample in journal.samples).date().isoformat(),
         code_version=campaign.code_version,
         preset=campaign.preset,
         provenance=Provenance(

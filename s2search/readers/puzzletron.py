@@ -24,7 +24,7 @@ from s2search.tables.foreign import MEASURED, NO_OPERATION, NOT_STATED, Imported
 _RENAMED = {"gpu": "device", "runtime_backend": "runtime", "weights_dtype": "precision"}
 _OWN = {
     "scenario": "position in the source's list, from 0",
-    "layer": "parent_layer_index; empty where the source gives none",
+    "layer": "parent_layer_index; empty where the source gives none, or -1",
     "subblock": "subblock_config, as JSON",
     "num_params": "parameters",
     "kv_cache_bytes": "the part of memory_bytes that is KV cache",
@@ -81,7 +81,8 @@ def _rows(scenario: dict[str, Any], position: int, said: tuple[str, ...]) -> lis
         config = mapping(mapping(subblock, here).get("subblock_config"), f"subblock_config of {here}")
         kind = subblock.get("subblock_config_class", config.get("kind", "subblock"))
         layer = subblock.get("parent_layer_index")
-        at = "" if absent(layer) else str(count(layer, f"parent_layer_index of {here}"))
+        # -1 is how the source writes that a subblock belongs to no layer of the parent.
+        at = "" if absent(layer) or layer == "-1" else str(count(layer, f"parent_layer_index of {here}"))
         row = _row(_written(kind), subblock, said, position, (at, _written(config)), here)
         rows.append(dataclasses.replace(row, note=NO_OPERATION) if config.get("no_op") is True else row)
     return rows

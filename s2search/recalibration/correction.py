@@ -15,7 +15,10 @@ itself. They are least squares of relative errors. Every kind is judged by the e
 out of its fit, one at a time. The simplest is chosen, of equally simple ones the better, that errs no more than the
 best by over one standard error of the paired difference. To correct nothing must be worse by two of them, so that a
 table without a systematic miss keeps its rows. Source of the rule: Hastie, Tibshirani and Friedman (2009), "The
-elements of statistical learning", section 7.10.
+elements of statistical learning", section 7.10. Whether the chosen one may be written, held-out layouts decide
+(judgement.py).
+
+A block that no layout has is not corrected, and a kind whose coefficients these layouts cannot tell apart is not tried.
 
 Axes: N layouts, K terms.
 
@@ -35,7 +38,7 @@ from s2search.errors import InputError
 from s2search.recalibration.attribution import Parts
 
 KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks")
-LEAST_LAYOUTS = 3
+LEAST_LAYOUTS = 5
 _LEAST_SHARE = 0.1  # of a row, that a correction leaves
 _CERTAIN = {"none": 2.0}  # standard errors; 1 for all others
 
@@ -85,15 +88,28 @@ def fit(counts: Sequence[Mapping[str, int]], parts: Parts, measured_ms_N: Sequen
     y_N = np.asarray(measured_ms_N, np.float64)
     errors = {}
     for kind in KINDS:
-        if len(_terms(kind, parts)) < len(counts) - 1:
+        if _told_apart(kind, counts, parts):
             errors[kind] = _cross_validated(kind, counts, parts, y_N)
     best = min(errors, key=lambda kind: float(errors[kind].mean()))
     good = [kind for kind in errors if _as_good(errors[kind], errors[best], _CERTAIN.get(kind, 1.0))]
-    chosen = min(good, key=lambda kind: (len(_terms(kind, parts)), float(errors[kind].mean())))
+    chosen = min(good, key=lambda kind: (len(_terms(kind, counts, parts)), float(errors[kind].mean())))
     return Fit(
         correction=_solve(chosen, counts, parts, y_N),
         error_of={kind: float(error_N.mean()) for kind, error_N in errors.items()},
     )
+
+
+def _told_apart(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts) -> bool:
+    """Whether layouts are enough for a kind's coefficients, and different enough to tell them apart."""
+    terms = _terms(kind, counts, parts)
+    if len(terms) >= len(counts) - 1:
+        return False
+    return not terms or int(np.linalg.matrix_rank(_amounts(terms, counts))) == len(terms)
+
+
+def _amounts(terms: Sequence[tuple[str, ...]], counts: Sequence[Mapping[str, int]]) -> _Array:
+    """Return how often every layout pays the rows of every term."""
+    return np.array([[sum(one.get(label, 0) for label in term) for term in terms] for one in counts], np.float64)
 
 
 def _as_good(error_N: _Array, best_N: _Array, certain: float) -> bool:
@@ -118,30 +134,27 @@ def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _A
         return TableCorrection()
     from scipy.optimize import lsq_linear
 
-    terms = _terms(kind, parts)
+    terms = _terms(kind, counts, parts)
     predicted_N = np.array([parts.sum_ms(one) for one in counts])
     if kind == "factor":
         amount_NK, least_K = predicted_N[:, None], np.array([_LEAST_SHARE - 1])
     else:
-        amount_NK = np.array([[sum(one.get(label, 0) for label in term) for term in terms] for one in counts], float)
+        amount_NK = _amounts(terms, counts)
         least_K = np.array([(_LEAST_SHARE - 1) * min(parts.latency_ms[label] for label in term) for term in terms])
-    seen_K = amount_NK.any(axis=0)  # of what no layout has, nothing can be said
-    coefficient_K = np.zeros(len(least_K))
-    coefficient_K[seen_K] = lsq_linear(
-        amount_NK[:, seen_K] / y_N[:, None], (y_N - predicted_N) / y_N, (least_K[seen_K], np.inf)
-    ).x
+    coefficient_K = lsq_linear(amount_NK / y_N[:, None], (y_N - predicted_N) / y_N, (least_K, np.inf)).x
     if kind == "factor":
         return TableCorrection(kind=kind, factor=1 + float(coefficient_K[0]))
     offset_ms = {label: float(x) for term, x in zip(terms, coefficient_K, strict=True) for label in term}
     return TableCorrection(kind=kind, offset_ms=offset_ms)
 
 
-def _terms(kind: str, parts: Parts) -> list[tuple[str, ...]]:
-    """Return the rows that share a coefficient, term by term."""
-    blocks = tuple(label for label, role in parts.role.items() if role == "block")
-    switches = tuple(label for label, role in parts.role.items() if role == "switch")
+def _terms(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts) -> list[tuple[str, ...]]:
+    """Return the rows that share a coefficient, term by term; of what no layout has, nothing can be said."""
+    seen = [label for label in parts.role if any(one.get(label) for one in counts)]
+    blocks = tuple(label for label in seen if parts.role[label] == "block")
+    switches = tuple(label for label in seen if parts.role[label] == "switch")
     if kind == "blocks":
         return [(label,) for label in blocks]
     if kind == "hand_over_switches":
-        return [blocks, *([switches] if switches else [])]
-    return {"none": [], "factor": [tuple(parts.role)], "hand_over": [blocks]}[kind]
+        return [blocks, switches] if switches else [blocks]
+    return {"none": [], "factor": [tuple(seen)], "hand_over": [blocks]}[kind]

@@ -1,8 +1,8 @@
 """Recalibration: random layouts timed whole, the table corrected by a third of them and judged by the others.
 
 The new table is a version of its own: its card says from which digest it came, by which layouts, and what was
-corrected; its rows are derived, no longer measured. The old one stays as it is. Where the layouts show no systematic
-miss, there is no new table.
+corrected; its rows are derived, no longer measured. The old one stays as it is. Where the held-out layouts do not
+support a correction, there is no new table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import dataclasses
 import os
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any
 from s2search import registry
 from s2search.block import Block
 from s2search.errors import InputError
+from s2search.lint.linter import lint_table
 from s2search.measurement.base import Item, Profiler
 from s2search.measurement.interleaved import Clock, Progress, utc_now
 from s2search.measurement.samples import Protocol
@@ -30,7 +32,7 @@ from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
 from s2search.recalibration.models import MODEL_PROFILERS, ModelBench
 from s2search.recalibration.packages import PackageBench, exporters_by_profiler
-from s2search.recalibration.result import Errors, LayoutTime, Recalibration
+from s2search.recalibration.result import Errors, LayoutTime, Recalibration, judgement_of
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
 from s2search.recalibration.version import corrected_table, record
 from s2search.space import Space
@@ -67,8 +69,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.layouts < (least := LEAST_LAYOUTS * FIT_EVERY):
             raise InputError(
-                f"{self.layouts} layouts are too few: one of {FIT_EVERY} is for the fit",
+                f"{self.layouts} layouts are too few: one of {FIT_EVERY} is for the fit, and the others judge it",
                 allowed=f"at least {least}",
+                remedy=f"give --layouts {least} or more",
             )
 
 
@@ -107,7 +110,7 @@ def recalibrate(
     progress: Stages = _silent,
     clock: Clock = utc_now,
 ) -> Recalibration:
-    """Time random layouts, correct the table by a third of them, and write the new version unless it gains nothing.
+    """Time random layouts, correct the table by a third of them, and write the new version if the others support it.
 
     Args:
         table: The old version, which is left as it is.
@@ -168,14 +171,15 @@ def recalibrate(
 def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
     """Draw different layouts: first how much of every candidate, evenly among all shares, then the layers.
 
-    So layouts of nearly one block occur as well, which layers drawn one by one would hardly ever give.
+    So layouts of nearly one block occur as well, which layers drawn one by one would hardly ever give. Among those for
+    the fit, every candidate is in one layout at least, and in one at least it is not.
 
     >>> space = Space.parse("lcha,ssa", depth=6)
-    >>> [space.write_layout(one) for one in draw_layouts(space, 3, seed=0)]
-    ['L4SL', 'S2LS2L', 'S2LS3']
+    >>> [space.write_layout(one) for one in draw_layouts(space, 6, seed=0)]
+    ['S6', 'S4L2', 'L4S2', 'L6', 'S3LS2', 'L2SL2S']
 
     Raises:
-        InputError: The space has fewer layouts.
+        InputError: The space has fewer layouts, or the layouts for the fit cannot hold every candidate.
     """
     if space.layouts < count:
         raise InputError(
@@ -185,13 +189,38 @@ def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
         )
     rng, found = random.Random(seed), dict[tuple[int, ...], None]()
     places = range(len(space.candidates))
+    fitted = len(range(0, count, FIT_EVERY))
+    for number in range(fitted):
+        held = [c for c in places if (c + 1) % fitted == number]
+        offered = [c for c in places if c % fitted != number]
+        if len(held) > space.depth or fitted < 2:
+            raise InputError(
+                f"{fitted} layouts of {space.depth} layers for the fit cannot show {len(places)} blocks",
+                remedy="ask for more layouts, or name fewer --candidates",
+            )
+        found[_drawn(rng, offered, space.depth, held, found)] = None
+    for _ in range(count - fitted):
+        found[_drawn(rng, places, space.depth, (), found)] = None
+    layouts = list(found)
+    fits, others = iter(layouts[:fitted]), iter(layouts[fitted:])
+    return [next(others if number % FIT_EVERY else fits) for number in range(count)]
+
+
+def _drawn(
+    rng: random.Random, offered: Sequence[int], depth: int, held: Sequence[int], found: Container[tuple[int, ...]]
+) -> tuple[int, ...]:
+    """Draw a layout of the blocks on offer that holds some of them and was not found yet."""
     draws = 0
-    while len(found) < count:
-        shares = [rng.expovariate(1.0) for _ in places]  # normed, they are uniform on the simplex
+    while True:
+        shares = [rng.expovariate(1.0) for _ in offered]  # normed, they are uniform on the simplex
         if (draws := draws + 1) > _MOST_DRAWS:
-            shares = [1.0 for _ in places]
-        found[tuple(rng.choices(places, shares, k=space.depth))] = None
-    return list(found)
+            shares = [1.0 for _ in offered]
+        choice_L = rng.choices(offered, shares, k=depth)
+        if not set(held) <= set(choice_L):
+            for layer, c in zip(rng.sample(range(depth), len(held)), held, strict=True):
+                choice_L[layer] = c
+        if tuple(choice_L) not in found:
+            return tuple(choice_L)
 
 
 def _answer(
@@ -210,7 +239,8 @@ def _answer(
     counts = [before.counts([space.candidates[c] for c in choice_L]) for choice_L in layouts]
     measured = [found.items[_key(number)].corrected.median_ms for number in range(len(layouts))]
     chosen: Fit = fit(counts[::FIT_EVERY], before, measured[::FIT_EVERY])
-    new = corrected_table(table, scope, chosen.correction, folder.resolve().name)
+    blocks = {block.label for block in space.candidates}
+    new = corrected_table(table, scope, chosen.correction, blocks, folder.resolve().name)
     after = Parts.of(new, scope)
     times = tuple(
         LayoutTime(
@@ -235,15 +265,40 @@ def _answer(
         cross_validated=dict(chosen.error_of),
         fitted=Errors.of(times, held_out=False),
         held_out=Errors.of(times, held_out=True),
+        judgement=judgement_of(times, found.drift_percent / 100),
+        drift_percent=found.drift_percent,
         layouts=times,
         marked=found.marked,
         samples_digest=found.samples_digest,
     )
-    if chosen.correction.kind == "none":
-        return answer
     new = record(new, table, answer)
+    if refusal := _refusal(answer, table, new):
+        return dataclasses.replace(answer, refusal=refusal)
     new.save(folder)
     return dataclasses.replace(answer, new_table=new.name, new_digest=new.digest)
+
+
+def _refusal(found: Recalibration, old: LatencyTable, new: LatencyTable) -> str:
+    """Return why no table is written; empty where one is."""
+    if found.correction.kind == "none":
+        return "no correction gains more than noise on the layouts of the fit"
+    if not (judged := found.judgement).supported:
+        why = f"{judged.better} of {judged.layouts} are foretold better, {judged.needed} are needed"
+        if judged.better >= judged.needed:
+            why = "their median error does not fall"
+        if found.drift_percent > 0:
+            why += f", beyond the {found.drift_percent:.3g} % by which the machine's speed changed meanwhile"
+        return f"the layouts held out do not support it: {why}"
+    if contradictions := _contradictions(old, new):
+        return f"corrected, it would contradict its other rows: {contradictions[0]}"
+    return ""
+
+
+def _contradictions(old: LatencyTable, new: LatencyTable) -> list[str]:
+    """Return what lint says of a new table beyond what it said of the old one; the run's own marks are no fault."""
+    before, after = (Counter(one.rule for one in lint_table(table)) for table in (old, new))
+    more = after - before - Counter({"marked_run": after["marked_run"]})
+    return [finding.message for finding in lint_table(new) if finding.rule in more]
 
 
 def _checked(table: LatencyTable, scope: Scope, settings: Settings, profiler: Profiler) -> Preset:

@@ -11,6 +11,7 @@ from typing import Any
 from s2search.document import as_json
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
+from s2search.recalibration.judgement import Judgement, judge
 
 SCHEMA = "s2search.recalibration/1"
 GOAL, GOAL_LAYOUTS = 0.05, 20
@@ -55,6 +56,20 @@ class Errors:
         )
 
 
+def judgement_of(times: Sequence[LayoutTime], drift: float) -> Judgement:
+    """Judge the correction by the layouts that were held out of its fit.
+
+    A machine whose speed changed by `drift` (a fraction) during the run leaves the level of all latencies open by as
+    much: the correction must foretell better than the old rows at any such level.
+    """
+    held = [one for one in times if one.held_out]
+    after = [abs(one.corrected_ms / one.measured_ms - 1) for one in held]
+    nearest = statistics.median(one.predicted_ms / one.measured_ms for one in held)
+    levels = {1.0, min(max(nearest, 1 / (1 + drift)), 1 + drift)}
+    found = [judge([abs(one.predicted_ms / (level * one.measured_ms) - 1) for one in held], after) for level in levels]
+    return min(found, key=lambda one: (one.supported, one.better, one.gain_median))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recalibration:
     """What was found.
@@ -66,15 +81,18 @@ class Recalibration:
         chip: Of this machine.
         scope: Which rows.
         date: Of the last sample.
-        correction: What becomes of the rows; of kind `none` where there is no systematic miss.
+        correction: What would become of the rows; of kind `none` where there is no systematic miss.
         cross_validated: The error of every kind of correction that was tried, on layouts left out of the fit.
         fitted: Errors of the layouts of the fit.
         held_out: Errors of the others.
+        judgement: Whether those support the correction.
+        drift_percent: By how much the machine's slowest state exceeded its fastest during the run.
         layouts: All of them.
         marked: What is wrong with the run; empty for a good one.
         samples_digest: A hash of the samples.
         new_table: The new table's name; null where none was written.
         new_digest: Its digest.
+        refusal: Why no table was written; empty where one was.
     """
 
     table: str
@@ -87,17 +105,23 @@ class Recalibration:
     cross_validated: Mapping[str, float]
     fitted: Errors
     held_out: Errors
+    judgement: Judgement
+    drift_percent: float
     layouts: tuple[LayoutTime, ...]
     marked: tuple[str, ...]
     samples_digest: str
     new_table: str | None = None
     new_digest: str | None = None
+    refusal: str = ""
 
     @property
     def goal_met(self) -> bool:
-        """Whether the median error on enough held-out layouts of an unmarked run is within 5 %."""
+        """Whether the table to plan on, the new one or else the old, errs within 5 % at the median.
+
+        On enough held-out layouts, and in an unmarked run.
+        """
         enough = self.held_out.layouts >= GOAL_LAYOUTS and not self.marked
-        return enough and self.held_out.after_median <= GOAL
+        return enough and (self.held_out.after_median if self.new_table else self.held_out.before_median) <= GOAL
 
     def shares(self) -> dict[str, float]:
         """Return the median share of every source of the miss, as a fraction of what a layout takes."""

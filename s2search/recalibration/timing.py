@@ -8,17 +8,17 @@ next one begins (samples.jsonl), so the same command goes on where the last one 
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from s2search.dates import instant
 from s2search.errors import InputError
 from s2search.measurement.base import Prepared, Profiler
 from s2search.measurement.correction import ItemTimes, Timing, correct
+from s2search.measurement.elapsed import elapsed_s
 from s2search.measurement.interleaved import Clock, Progress, take_samples, utc_now
 from s2search.measurement.samples import Campaign, Protocol, Samples, open_samples
 from s2search.measurement.schedule import Slot, round_slots
@@ -112,17 +112,17 @@ def _slots(keys: Sequence[str], protocol: Protocol) -> Iterator[Slot]:
 
 
 def _timings(journal: Samples) -> Timings:
-    at_s, timings = -math.inf, []
-    for sample in journal.samples:
-        at_s = max(at_s, datetime.fromisoformat(sample.at).timestamp())
-        timings.append(Timing(item=sample.item, ms=sample.ms, at_s=at_s, sentinel=sample.sentinel, round=sample.round))
+    timings = [
+        Timing(item=sample.item, ms=sample.ms, at_s=at_s, sentinel=sample.sentinel, round=sample.round)
+        for sample, at_s in zip(journal.samples, elapsed_s(journal.samples), strict=True)
+    ]
     correction = correct(timings)
     unsettled = [key for key, one in journal.ready.items() if not one.settled]
     return Timings(
         items=correction.items,
         drift_percent=round(correction.drift_percent, 3),
         spread_percent=round(correction.spread_percent, 3),
-        date=journal.samples[-1].at[:10],
+        date=max(instant(sample.at) for sample in journal.samples).date().isoformat(),
         marked=(*correction.marks, *(f"{key} was still getting faster when its warm-up ended" for key in unsettled)),
         samples_digest=journal.digest,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from s2search.recalibration.correction import TableCorrection
@@ -17,10 +18,26 @@ _MOVED = ("latency_ms", "latency_p10_ms", "latency_p90_ms", "latency_mean_ms")
 _SCALED = ("latency_std_ms", "latency_error_ms")
 
 
-def corrected_table(table: LatencyTable, scope: Scope, correction: TableCorrection, name: str) -> LatencyTable:
-    """Return a table with the rows of one scope corrected; commits and other scopes stay as they are."""
+def corrected_table(
+    table: LatencyTable, scope: Scope, correction: TableCorrection, blocks: Collection[str], name: str
+) -> LatencyTable:
+    """Return a table with the rows of one scope corrected; commits and other scopes stay as they are.
+
+    Args:
+        table: The old version.
+        scope: Which rows.
+        correction: What becomes of them.
+        blocks: The labels of those that layouts had. What no layout had is not corrected, and next to rows that are it
+            would be cheap or dear for no reason: its rows in this scope are left out.
+        name: Of the new table.
+    """
     inside = {row.key for row in table.in_scope(scope)}
-    rows = tuple(_corrected(row, correction) if row.key in inside else row for row in table.rows)
+    commits = {row.key for row in table.commits_in_scope(scope)}
+    rows = tuple(
+        _corrected(row, correction) if row.key in inside else row
+        for row in table.rows
+        if row.key not in inside | commits or row.role not in ("block", "commit") or row.part_label in blocks
+    )
     return dataclasses.replace(table, name=name, rows=rows)
 
 
@@ -76,6 +93,7 @@ def _entry(old: LatencyTable, found: Recalibration) -> dict[str, Any]:
         "cross_validated": dict(found.cross_validated),
         "fitted": dataclasses.asdict(found.fitted),
         "held_out": dataclasses.asdict(found.held_out),
+        "judgement": dataclasses.asdict(found.judgement),
         "layouts": [
             {"layout": one.layout, "held_out": one.held_out, "measured_ms": round(one.measured_ms, _DIGITS)}
             for one in found.layouts
@@ -95,7 +113,8 @@ def _corrected(row: Row, correction: TableCorrection) -> Row:
     return dataclasses.replace(
         row,
         **{field: round(max(0.0, ms), _DIGITS) for field, ms in {**moved, **scaled}.items()},
-        samples=0,  # those are the old table's
+        samples=0,  # those are the old table's, as is what they were before drift was taken out
+        latency_raw_ms=None,
         order=None,
         measured_at=None,
         latency_provenance="derived",

@@ -45,10 +45,15 @@ def recalibration_text(found: Recalibration, correction: str) -> RenderableType:
     tried = ", ".join(f"{kind.replace('_', ' ')} {error:.2%}" for kind, error in found.cross_validated.items())
     said.add_row("tried", f"{tried} (cross-validated)")
     said.add_row("chosen", correction)
-    if found.new_table is None:
+    if found.correction.kind != "none":
+        judged = found.judgement
         said.add_row(
-            "table", f"{found.table} is left as it is: no correction gains more than noise, so none is written"
+            "judged",
+            f"{judged.better} of {judged.layouts} held-out layouts are foretold better ({judged.needed} needed); "
+            f"median gain {judged.gain_median:+.2%}, lower bound {judged.gain_least:+.2%}",
         )
+    if found.new_table is None:
+        said.add_row("table", f"{found.table} is left as it is, and none is written: {found.refusal}")
     else:
         digests = f"{found.new_digest or '':.19}, from {found.table} {found.table_digest:.19}"
         said.add_row("table", f"{found.new_table} ({digests})")

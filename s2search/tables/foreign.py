@@ -281,14 +281,17 @@ def finite(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    """Return the whole number from 0 that a text holds.
+    """Return the whole number from 0 that a text holds; data frames write 1000 as 1000.0.
 
     Raises:
         ValueError: It holds none.
+
+    >>> whole("1000.0")
+    1000
     """
-    if not re.fullmatch(r"[0-9]{1,16}", text):
-        raise ValueError(text)
-    return int(text)
+    if not re.fullmatch(r"[0-9]{1,16}(\.0{0,20})?", text):
+        raise ValueError(text[:60])
+    return int(text.partition(".")[0])
 
 
 def _parse_rows(text: str, card: ImportedCard, *, where: str) -> Iterator[ImportedRow]:

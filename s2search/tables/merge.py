@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+from s2search.dates import is_later, latest, oldest
 from s2search.errors import TableError
 from s2search.tables.card import Card, Provenance
 from s2search.tables.foreign import NOT_STATED, ImportedCard, ImportedRow, ImportedTable
@@ -89,8 +89,8 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
         protocol["marked"] = marks
     return dataclasses.replace(
         cards[0],
-        date=max(card.date for card in cards),
-        code_version=min(card.code_version for card in cards),  # the linter judges a table by its oldest part
+        date=latest(card.date for card in cards),
+        code_version=oldest(card.code_version for card in cards),  # the linter judges a table by its oldest part
         provenance=_provenance(tables, [card.provenance for card in cards]),
         protocol=protocol,
         assumptions=_unique(line for card in cards for line in card.assumptions),
@@ -128,7 +128,7 @@ def _pooled(first: Row, second: Row, place: str) -> Row:
         latency_p10_ms=None,
         latency_p90_ms=None,
         samples=both.samples,
-        measured_at=max(filter(None, (first.measured_at, second.measured_at)), default=None),
+        measured_at=latest(filter(None, (first.measured_at, second.measured_at, ""))) or None,
         peak_bytes=max(first.peak_bytes, second.peak_bytes),
         note=f"{first.note}; {second.note}",
     )
@@ -188,7 +188,7 @@ def _imported_card(tables: Sequence[ImportedTable], columns: dict[str, str], sou
     return dataclasses.replace(
         cards[0],
         date=dates.pop() if len(dates) == 1 else NOT_STATED,
-        code_version=min(card.code_version for card in cards),
+        code_version=oldest(card.code_version for card in cards),
         provenance=_provenance(tables, [card.provenance for card in cards]),
         sources=sources,
         told=_unique(field for card in cards for field in card.told),
@@ -260,16 +260,16 @@ def _settled(
         raise TableError(f"two of the tables give {place}", remedy=_CHOOSE)
     same = _numbers(first[0]) == _numbers(second[0])  # one measurement twice, or a buffer that nobody times
     if overlap == "pool":
-        return (first[0] if same else pooled(first[0], second[0], place)), max(first[1], second[1])
-    early, late = sorted((first, second), key=lambda one: one[1])
-    if late[1].startswith(early[1]) or not all(re.match(r"\d{4}", when) for when in (early[1], late[1])):
-        if same:
-            return first
-        raise TableError(
-            f"neither of two rows of {place} is known to be newer: {first[1]} and {second[1]}",
-            remedy="choose --overlap pool, or state the date when importing: FORMAT[date=2026-01-31]",
-        )
-    return late
+        return (first[0] if same else pooled(first[0], second[0], place)), latest((first[1], second[1]))
+    for late, early in ((first, second), (second, first)):
+        if is_later(late[1], early[1]):
+            return late
+    if same:
+        return first
+    raise TableError(
+        f"neither of two rows of {place} is known to be newer: {first[1]} and {second[1]}",
+        remedy="choose --overlap pool, or state the date when importing: FORMAT[date=2026-01-31]",
+    )
 
 
 def _numbers(row: Row | ImportedRow) -> Row | ImportedRow:

@@ -13,6 +13,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.dates import span
 from s2search.errors import S2SearchError, TableError
 from s2search.tables.card import ProvenanceKind
 
@@ -59,7 +60,7 @@ class Row:
     latency_error_ms: float | None = None
     launch_us: float | None = None
     samples: Count = 0
-    order: int | None = None
+    order: Count | None = None
     measured_at: str | None = None
     weight_bytes: Count
     state_bytes: Count
@@ -80,6 +81,18 @@ class Row:
                     allowed=f"milliseconds from {least:g} to {_MOST_MS:g}",
                     remedy="measure the row again or remove it",
                 )
+        if self.launch_us is not None and not 0 <= self.launch_us <= 1000 * _MOST_MS:
+            raise TableError(
+                f"launch_us of {self.label} is {self.launch_us}",
+                allowed=f"microseconds from 0 to {1000 * _MOST_MS:g}",
+                remedy="measure the row again or leave it empty",
+            )
+        if self.measured_at is not None and span(self.measured_at) is None:
+            raise TableError(
+                f"measured_at of {self.label} is {self.measured_at[:60]!r}",
+                allowed="ISO 8601, such as 2026-11-21T12:00:00+00:00",
+                remedy="correct it or leave it empty",
+            )
         p10, p90 = self.latency_p10_ms, self.latency_p90_ms
         if p10 is not None and p90 is not None and not p10 <= self.latency_ms <= p90:
             raise TableError(
@@ -131,6 +144,7 @@ LATENCY_COLUMNS = (
 )
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")  # a table without them keeps its bytes and its digest
+_COUNTS = {f.name for f in dataclasses.fields(Row) if f.type in ("Count", "Size", "Count | None")}
 _REQUIRED = {f.name for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING}
 
 
@@ -181,8 +195,14 @@ def parse_row(cells: Mapping[str, str | None], *, where: str) -> Row:
     """
     if "" in cells or None in cells.values():
         raise TableError(f"{where} has too many or too few cells", remedy="correct the line")
-    filled = {column: cell for column, cell in cells.items() if cell != ""}
+    filled = {column: _as_count(cell) if column in _COUNTS else cell for column, cell in cells.items() if cell != ""}
     try:
         return msgspec.convert(filled, Row, strict=False)
     except (msgspec.ValidationError, S2SearchError) as error:
         raise TableError(f"{where}: {error}", remedy="correct the line") from error
+
+
+def _as_count(cell: str | None) -> str | None:
+    """Return a cell without the `.0` that data frames give to whole numbers."""
+    whole, point, rest = (cell or "").partition(".")
+    return whole if point and not rest.strip("0") else cell

@@ -145,3 +145,18 @@ def test_any_mutation_gives_findings_or_one_clear_error(seed: str, edits: list[t
         return
     assert all(finding.row is None or finding.row >= 2 for finding in findings)
     assert all("\n" not in finding.message for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("latency_std_ms", cell) for cell in ("nan", "inf", "-5", "yesterday")),
+        *(("samples", cell) for cell in ("-1", "many")),
+        *(("memory_bytes", cell) for cell in ("inf", "-5")),
+        *(("batch", cell) for cell in ("nan", "-8")),
+        ("measured_at", "yesterday"),
+    ],
+)
+def test_every_column_with_a_known_name_is_checked(column, cell):
+    sheet = Sheet.parse(f"part,latency_ms,{column}\na,1.0,\nb,2.0,{cell}\n", where="x")
+    assert [(one.row, one.rule) for one in run(CSV_RULES, sheet)] == [(3, "unreadable_row")]

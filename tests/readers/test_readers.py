@@ -329,7 +329,8 @@ def test_what_the_importer_tells_is_said_to_be_told() -> None:
             b'[{"args": {"x": "a\\u0000"}, "non_block": {"memory_mib": 1}, "subblocks": []}]',
             "cannot be printed",
         ),
-        ("aihub", b"models: []", "it has no 'precisions'"),
+        ("aihub", b"models: []", "it has no inference time"),
+        ("aihub", b"others: []", "it has neither 'precisions' nor 'models'"),
     ],
 )
 def test_what_could_lie_or_harm_is_refused_with_its_place_and_value(name: str, content: bytes, message: str) -> None:
@@ -392,3 +393,80 @@ def test_a_file_with_very_many_columns_is_linted_soon(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="has two columns 'c1'"):
         lint(tmp_path / "wide.csv")
     assert time.process_time() - start < 5
+
+
+def test_aihub_up_to_0_27_is_in_microseconds_and_bytes() -> None:
+    content = (DATA / "look_alikes/aihub_0.27.perf.yaml").read_bytes()
+    found = table("aihub", content)
+    (only,) = found.rows
+    assert (only.part, only.latency_ms, only.memory_least_bytes, only.memory_bytes) == (
+        "Encoder", 0.915, 12288, 78_000_000,
+    )  # fmt: skip
+    about = found.about(only)
+    assert found.place(only)["runtime"] == "torchscript_onnx_tflite"
+    assert (about["layers"], about["layers_npu"], about["layers_cpu"]) == ("72", "70", "2")
+    assert found.place(only)["precision"] == "fp16"
+    assert any("taken as microseconds" in line for line in found.card.assumptions)
+    assert "1 entries have no row: the job is Failed" in found.card.assumptions
+
+
+@pytest.mark.parametrize(
+    ("profile", "latencies"),
+    [
+        (
+            {"layernum[2]_bsz8": 100, "layernum[4]_bsz8": 180, "layertype_0_bsz8": 5, "layertype_other_0_bsz8": 2.5},
+            {("layer of type 0", ""): 40.0, ("outside the layers", ""): 20.0},
+        ),
+        (
+            {"layernum[1]_bsz1_seq128": 5.0, "layernum[2]_bsz1_seq128": 7.0, "layertype_other_0_bsz1_seq128": 3.0},
+            {("layer of type 0", "128"): 2.0, ("outside the layers", "128"): 3.0},
+        ),
+        (
+            {
+                "layernum[2,2]_bsz1_seq[512,128]": 11.0, "layernum[4,2]_bsz1_seq[512,128]": 14.0,
+                "layernum[2,4]_bsz1_seq[512,128]": 17.0, "layertype_1_bsz1_seq128": 3.0,
+                "layertype_other_bsz1_seq[512,128]": 2.0,
+            },
+            {("layer of type 0", "512"): 1.5, ("layer of type 1", "128"): 3.0, ("outside the layers", "512,128"): 2.0},
+        ),
+    ],
+    ids=["no-length", "other-0", "two-kinds"],
+)  # fmt: skip
+def test_galvatrons_other_forms_are_read(profile: dict[str, float], latencies: dict[tuple[str, str], float]) -> None:
+    found = table("galvatron", json.dumps(profile).encode())
+    told = {(one.part, found.about(one)["seq_len"]): one.latency_ms for one in found.rows if one.part != "model"}
+    assert told == pytest.approx(latencies)
+
+
+def test_galvatron_refuses_a_second_kind_that_its_models_contradict() -> None:
+    profile = {"layernum[2,2]_bsz1_seq[8,8]": 11.0, "layernum[2,4]_bsz1_seq[8,8]": 17.0, "layertype_1_bsz1_seq8": 4.0}
+    assert "layertype_1_bsz1_seq8 is 4 ms per sample" in refusal("galvatron", json.dumps(profile).encode())
+
+
+def test_galvatrons_memory_of_two_kinds_is_told_apart() -> None:
+    sizes = {
+        "layernum[1,1]_bsz8_rank0_ms": 10.0, "layernum[2,1]_bsz8_rank0_ms": 12.0, "layernum[1,2]_bsz8_rank0_ms": 15.0,
+    }  # fmt: skip
+    found = table("galvatron", json.dumps({"1_1_8": sizes, "layertype_0": {"parameter_size": 3.0}}).encode())
+    derived = {one.part: one.memory_bytes for one in found.rows if "of a layer" in one.part or "size" in one.part}
+    assert derived == {
+        "model_states of a layer of type 0": 2 << 20, "model_states of a layer of type 1": 5 << 20,
+        "parameter_size": 3 << 20,
+    }  # fmt: skip
+
+
+def test_puzzletron_writes_no_layer_as_minus_one() -> None:
+    document = json.loads(sample("puzzletron"))
+    document[0]["subblocks"][0]["parent_layer_index"] = -1
+    found = table("puzzletron", json.dumps(document).encode())
+    first = next(one for one in found.rows if one.part != "non_block")
+    assert found.about(first)["layer"] == ""
+    document[0]["subblocks"][0]["parent_layer_index"] = -2
+    assert "parent_layer_index of subblock 0" in refusal("puzzletron", json.dumps(document).encode())
+
+
+def test_counts_may_be_written_as_data_frames_write_them() -> None:
+    document = json.loads(sample("puzzletron"))
+    document[0]["subblocks"][0]["num_params"] = 1000.0
+    found = table("puzzletron", json.dumps(document).encode())
+    assert next(found.about(one)["num_params"] for one in found.rows if one.part != "non_block") == "1000"

@@ -72,16 +72,17 @@ class Constant(Prepared):
 
 @dataclass(frozen=True)
 class Scattered(Prepared):
-    """Takes so long at the median, and scatters uniformly by `noise` of it to either side."""
+    """Takes so long at the median, scatters uniformly by `noise` of it to either side, and `drift` more a sample."""
 
     ms: float
     noise: float
     samples: Path
+    drift: float = 0.0
 
     def time_ms(self, repetitions):
         done = self.samples.read_bytes().count(b'"kind":"sample"')
         scatter = hashlib.sha256(b"%d" % done).digest()[0] / 127.5 - 1
-        return self.ms * (1 + self.noise * scatter)
+        return self.ms * (1 + self.noise * scatter) * (1 + self.drift * done)
 
     def memory(self):
         return MEMORY
@@ -92,15 +93,19 @@ class ScatteredProfiler(FakeProfiler):
     samples: ClassVar[Path]
     noise: float = 0.0
     slower: dict[str, float] = dataclasses.field(default_factory=dict)
+    drift: float = 0.0
 
     def prepare(self, item):
         label = item.part.label
-        return Scattered(TRUE_MS[label] * self.slower.get(label, 1.0), self.noise, self.samples)
+        return Scattered(TRUE_MS[label] * self.slower.get(label, 1.0), self.noise, self.samples, self.drift)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FakeBench(Bench):
-    """Attributes: what every layer, every switch and every block of a kind takes more in a whole, and a factor."""
+    """Attributes: what every layer, every switch and every block of a kind takes more in a whole, and a factor.
+
+    `contaminated` layouts, by number, take three times as long; `drift` is what every further sample takes more.
+    """
 
     out: Path
     per_layer_ms: float = 0.0
@@ -109,6 +114,8 @@ class FakeBench(Bench):
     factor: float = 1.0
     noise: float = 0.01
     slower: dict[str, float] = dataclasses.field(default_factory=dict)
+    contaminated: tuple[int, ...] = ()
+    drift: float = 0.0
 
     @property
     def samples(self):
@@ -117,7 +124,7 @@ class FakeBench(Bench):
     @property
     def profiler(self):
         ScatteredProfiler.samples = self.samples
-        return ScatteredProfiler(noise=self.noise, slower=self.slower)
+        return ScatteredProfiler(noise=self.noise, slower=self.slower, drift=self.drift)
 
     def write(self, layout, preset, grid, folder, *, seed):
         if folder.exists():
@@ -127,7 +134,8 @@ class FakeBench(Bench):
 
     def prepare(self, folder, grid):
         layout, _ = json.loads((folder / "layout.json").read_text())
-        return Scattered(self.true_ms(layout), self.noise, self.samples)
+        times = 3.0 if int(folder.name) in self.contaminated else 1.0
+        return Scattered(times * self.true_ms(layout), self.noise, self.samples, self.drift)
 
     def true_ms(self, layout):
         """The plain loop of the definition."""
@@ -148,9 +156,9 @@ def noon():
     return datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-def fake_table(folder):
+def fake_table(folder, scenarios=("stream",)):
     """Measure the parts, without noise, by the campaign of real tables."""
-    items = campaign_items(PRESET, "64x32", scenarios=["stream"], candidates=parse_blocks("lcha,ssa,full"))
+    items = campaign_items(PRESET, "64x32", scenarios=scenarios, candidates=parse_blocks("lcha,ssa,full"))
     return measure(FakeProfiler(), items, folder, preset=PRESET.name, protocol=Protocol(rounds=3), clock=noon)
 
 

@@ -27,7 +27,7 @@ def words(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "bench_of", lambda table, runtime: FakeBench(out=out, per_layer_ms=0.3))
     return [
         "recalibrate", str(tmp_path / "old"), "--preset", str(tmp_path / "fake-model.toml"), "--out", str(out),
-        "--layouts", "10", "--rounds", "9",
+        "--layouts", "15", "--rounds", "9",
     ]  # fmt: skip
 
 
@@ -37,9 +37,10 @@ def test_recalibrate_prints_what_it_found_and_writes_the_table(words, tmp_path):
     found = json.loads(done.stdout)
     assert found["schema"] == "s2search.recalibration/1"
     assert found["held_out"]["after_median"] < found["held_out"]["before_median"]
-    assert found["correction"]["kind"] == "hand_over"
+    assert found["correction"]["kind"].startswith("hand_over")
+    assert found["judgement"]["supported"]
     assert set(found["miss_shares"]) == {"drift", "blocks", "switches", "fixed", "hand_over"}
-    assert len(found["layouts"]) == 10
+    assert len(found["layouts"]) == 15
     assert found["goal_met"] is False
     assert (tmp_path / "new" / "card.json").exists()
 

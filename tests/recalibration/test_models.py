@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -50,3 +51,18 @@ def test_the_profilers_type_is_the_models(bench, tmp_path):
     whole = bench.prepare(tmp_path / "model", GRID).memory().weight_bytes
     half = dataclasses.replace(bench, profiler=TorchCpu(pin=False, dtype="bfloat16"))
     assert half.prepare(tmp_path / "model", GRID).memory().weight_bytes < 0.6 * whole
+
+
+@pytest.mark.slow
+def test_a_table_is_written_or_the_layouts_say_why_not(s2search, tmp_path):
+    measured = s2search(
+        "measure", "--profiler", "torch_cpu", "--preset", "s2dit-tiny", "--video", "64x48", "--scenario", "stream",
+        "--rounds", "3", "--out", "small",
+    )  # fmt: skip
+    assert measured.code == 0, measured.err
+    done = s2search(
+        "recalibrate", "small", "--layouts", "15", "--rounds", "3", "--depth", "4", "--out", "new", "--json"
+    )
+    found = json.loads(done.out)
+    assert done.code == (0 if found["new_table"] else 1)
+    assert bool(found["refusal"]) == (done.code == 1)

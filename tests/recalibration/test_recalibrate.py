@@ -6,11 +6,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from s2search import registry
 from s2search.cost import Budget
 from s2search.errors import InputError, TableError
 from s2search.latency.lookup import Lookup
-from s2search.lint.linter import lint_table
+from s2search.lint.linter import lint, lint_table
 from s2search.measurement.retabulate import retabulate
 from s2search.planner.find import price
 from s2search.planner.request import Request
@@ -19,11 +22,12 @@ from s2search.recalibration.packages import PackageBench
 from s2search.recalibration.recalibrate import Settings, bench_of, draw_layouts, recalibrate
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
-from s2search.space import Space
+from s2search.space import Space, parse_blocks
 from s2search.tables.table import LatencyTable
-from tests.recalibration.fake_bench import PRESET, TRUE_MS, FakeBench, fake_table, run
+from tests.recalibration.fake_bench import PRESET, TRUE_MS, FakeBench, fake_table, noon, run
 
 BLOCKS = ("lcha", "ssa", "full")
+MANY = [registry.create("blocks", f"lcha[linear_head_dim={size}]") for size in range(1, 21)]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,97 @@ def test_a_table_without_a_systematic_miss_is_left_as_it_is(table, tmp_path, noi
     assert (found.new_table, found.new_digest) == (None, None)
     assert not (tmp_path / "new" / "card.json").exists()
     assert found.held_out.after_median == found.held_out.before_median
+
+
+def test_a_correction_that_held_out_layouts_refute_is_reported_and_not_written(table, tmp_path):
+    found = run(table, tmp_path / "new", layouts=15, contaminated=(0, 3, 6, 9, 12))
+    assert found.correction.kind != "none"
+    assert found.held_out.after_median > 0.3 > found.held_out.before_median
+    assert not found.judgement.supported
+    assert "0 of 10 are foretold better, 9 are needed" in found.refusal
+    assert (found.new_table, found.new_digest) == (None, None)
+    assert not (tmp_path / "new" / "card.json").exists()
+
+
+def test_a_correction_survives_a_few_contaminated_layouts(table, tmp_path):
+    found = run(table, tmp_path / "new", per_layer_ms=0.3, contaminated=(3, 7, 11))
+    assert found.new_table == "new"
+    assert found.held_out.after_median < 0.05 < found.held_out.before_median
+
+
+def test_a_machine_that_became_slower_during_the_run_is_no_miss_of_its_table(table, tmp_path):
+    found = run(table, tmp_path / "new", layouts=15, drift=5e-4)
+    assert found.drift_percent > 5
+    assert found.correction.kind == "factor"
+    assert found.held_out.after_median < 0.01 < found.held_out.before_median
+    assert "beyond the" in found.refusal
+    assert not (tmp_path / "new" / "card.json").exists()
+
+
+def test_what_a_drift_cannot_explain_is_corrected(table, tmp_path):
+    found = run(table, tmp_path / "new", layouts=15, drift=1e-4, per_block_ms={"lcha": 1.0, "ssa": -0.5})
+    assert found.drift_percent > 1
+    assert found.new_table == "new"
+
+
+@given(st.integers(2, 8), st.integers(3, 8), st.integers(15, 33), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_every_block_is_seen_with_and_without_it_in_the_fit(blocks, depth, layouts, seed):
+    space = Space(candidates=tuple(MANY[:blocks]), depth=depth)
+    if space.layouts < layouts:
+        return
+    found = draw_layouts(space, layouts, seed)
+    assert len(set(found)) == layouts
+    for place in range(blocks):
+        assert {place in choice_L for choice_L in found[::3]} == {True, False}
+
+
+def test_too_few_layouts_to_show_every_block_are_refused():
+    space = Space(candidates=tuple(MANY[:7]), depth=1)
+    with pytest.raises(InputError, match="have 7"):
+        draw_layouts(space, 15, seed=0)
+    with pytest.raises(InputError, match="5 layouts of 1 layers for the fit cannot show 20 blocks"):
+        draw_layouts(Space(candidates=tuple(MANY), depth=1), 15, seed=0)
+
+
+def test_a_block_that_no_layout_had_leaves_the_table(table, tmp_path):
+    settings = Settings(preset=PRESET, layouts=15, rounds=9, candidates=parse_blocks("lcha,ssa"))
+    out = tmp_path / "new"
+    bench = FakeBench(out=out, per_layer_ms=0.3)
+    recalibrate(table, table.scope("stream"), settings, out, bench, clock=noon)
+    new = LatencyTable.load(out)
+    assert {row.part for row in table.rows} - {row.part for row in new.rows} == {"full"}
+
+
+def test_rows_of_other_scopes_stay_measured_and_the_new_table_has_no_contradiction(tmp_path):
+    both = fake_table(tmp_path / "old", scenarios=("stream", "clip"))
+    run(both, tmp_path / "new", layouts=15, per_layer_ms=0.3)
+    new = LatencyTable.load(tmp_path / "new")
+    assert {(row.scenario, row.latency_provenance) for row in new.rows if row.role == "block"} == {
+        ("stream", "derived"),
+        ("clip", "measured"),
+    }
+    assert [one for one in lint(tmp_path / "new") if one.rule == "provenance_contradiction"] == []
+    forged = [dataclasses.replace(row, latency_provenance="derived", samples=0, measured_at=None) for row in new.rows]
+    forged[0] = new.rows[0] if new.rows[0].latency_provenance == "measured" else both.rows[0]
+    found = {one.rule for one in lint_table(dataclasses.replace(new, rows=tuple(forged)))}
+    assert ("provenance_contradiction" in found) == (forged[0].scenario == "stream")
+
+
+def test_a_correction_that_would_contradict_the_tables_other_rows_is_not_written(table, tmp_path):
+    larger = [
+        dataclasses.replace(row, height=2 * row.height, latency_ms=1.01 * row.latency_ms, latency_p10_ms=None,
+                            latency_p90_ms=None, latency_mean_ms=None, latency_std_ms=0.001)
+        for row in table.rows
+    ]  # fmt: skip
+    two = dataclasses.replace(table, rows=(*table.rows, *larger))
+    scope = table.scope("stream")
+    out = tmp_path / "new"
+    bench = FakeBench(out=out, factor=1.5)
+    found = recalibrate(two, scope, Settings(preset=PRESET, layouts=15, rounds=9), out, bench, clock=noon)
+    assert found.judgement.supported
+    assert "corrected, it would contradict its other rows" in found.refusal
+    assert not (out / "card.json").exists()
 
 
 def test_interrupted_and_repeated_it_gives_the_same_table(table, tmp_path):
@@ -144,7 +239,7 @@ def test_what_was_not_measured_is_not_corrected(table, tmp_path):
 
 
 def test_a_plan_on_the_new_table_says_what_the_report_says(table, tmp_path):
-    found = run(table, tmp_path / "new", per_layer_ms=0.3, layouts=9)
+    found = run(table, tmp_path / "new", per_layer_ms=0.3, layouts=15)
     new = LatencyTable.load(tmp_path / "new")
     space = Space.parse("lcha,ssa,full", depth=PRESET.depth)
     for version, field in ((table, "predicted_ms"), (new, "corrected_ms")):
@@ -218,7 +313,7 @@ def test_a_table_of_another_device_is_refused(table, tmp_path, change, match):
 
 
 def test_a_preset_of_other_sizes_is_refused(table, tmp_path):
-    settings = Settings(preset=dataclasses.replace(PRESET, channels=32), layouts=9)
+    settings = Settings(preset=dataclasses.replace(PRESET, channels=32), layouts=15)
     with pytest.raises(InputError, match="channels of the preset 'fake-model' is 32"):
         recalibrate(table, table.scope("stream"), settings, tmp_path, FakeBench(out=tmp_path))
 
@@ -248,5 +343,5 @@ def test_drawn_layouts_differ_and_the_same_seed_draws_the_same():
 
 
 def test_too_few_layouts_are_refused():
-    with pytest.raises(InputError, match="5 layouts are too few"):
-        Settings(preset=PRESET, layouts=5)
+    with pytest.raises(InputError, match="14 layouts are too few"):
+        Settings(preset=PRESET, layouts=14)

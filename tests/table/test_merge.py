@@ -261,3 +261,16 @@ def test_a_merged_card_says_its_worst_drift_and_its_largest_common_deviation() -
     assert isinstance(card, Card)
     assert (card.protocol["sentinel_drift_percent"], card.common_std_relative) == (-3.0, 0.02)
     assert json.dumps(card.protocol)
+
+
+def test_what_is_newer_is_told_by_time_and_not_by_text():
+    from s2search.dates import is_later, latest, oldest, release, span
+
+    assert is_later("2026-11-21T23:30:00+00:00", "2026-11-22T00:30:00+02:00")
+    assert not is_later("2026-11-22T00:30:00+02:00", "2026-11-21T23:30:00+00:00")
+    assert not is_later("2026-11-22T00:30:00+02:00", "2026-11-21")
+    assert not is_later("2026-11-21", "2026-11")
+    assert latest(["2026-11-22T00:30:00+02:00", "2026-11-21T23:30:00Z", "not stated"]) == "2026-11-21T23:30:00Z"
+    assert oldest(["s2search 0.10.0", "s2search 0.9.0"]) == "s2search 0.9.0"
+    assert release("s2search") is None
+    assert [span(text) for text in ("2026-13", "2026-02-30", "yesterday", "")] == [None] * 4

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from s2search.errors import InputError, S2SearchError, TableError, UnknownNameError
-from s2search.tables.row import Row
+from s2search.tables.row import Row, parse_row
 from s2search.tables.table import LatencyTable, installed_tables, json_schema, open_table
 
 IPHONE = "iphone-16-pro-max.coreml.w4a8"
@@ -216,3 +216,24 @@ def test_several_precisions_ask_for_a_choice(table: LatencyTable) -> None:
 def test_rows_know_their_shape(table: LatencyTable) -> None:
     row: Row = table.rows[0]
     assert (row.shape.tokens, row.shape.low_tokens, row.shape.context_frames) == (1728, 432, 6)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("launch_us", "nan"), ("launch_us", "inf"), ("launch_us", "-5"), ("order", "-1"), ("measured_at", "yesterday")],
+)
+def test_every_column_is_checked(column, value):
+    row = next(row for row in open_table("amd-epyc").rows if row.samples)
+    cells = {name: "" if cell is None else str(cell) for name, cell in dataclasses.asdict(row).items()}
+    with pytest.raises(TableError, match=f"line 7.*{column}"):
+        parse_row({**cells, column: value}, where="line 7")
+
+
+def test_counts_may_be_written_as_data_frames_write_them():
+    row = next(row for row in open_table("amd-epyc").rows if row.samples)
+    cells = {name: "" if cell is None else str(cell) for name, cell in dataclasses.asdict(row).items()}
+    floats = {name: f"{cell}.0" for name, cell in cells.items() if cell.isdigit()}
+    assert {"samples", "weight_bytes", "frames", "order"} <= set(floats)
+    assert parse_row({**cells, **floats}, where="line 7") == row
+    with pytest.raises(TableError, match="line 7"):
+        parse_row({**cells, "samples": "30.5"}, where="line 7")

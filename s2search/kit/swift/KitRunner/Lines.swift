@@ -51,6 +51,7 @@ struct SampleLine: Line {
     let ms: Double
     let thermal: String
     let thermalAfter: String
+    var clockS = secondsSinceStart()
 }
 
 struct HeatingLine: Line {
@@ -71,6 +72,7 @@ struct HotLine: Line {
     let ms: Double
     let thermal: String
     let thermalAfter: String
+    var clockS = secondsSinceStart()
 }
 
 struct HeatedLine: Line {

@@ -106,6 +106,11 @@ func nanoseconds() -> UInt64 {
     clock_gettime_nsec_np(CLOCK_UPTIME_RAW)
 }
 
+/// Seconds since the phone was started, those asleep included: a clock that nobody sets.
+func secondsSinceStart() -> Double {
+    Double(clock_gettime_nsec_np(CLOCK_MONOTONIC_RAW)) / 1e9
+}
+
 func milliseconds(since begin: UInt64) -> Double {
     Double(nanoseconds() - begin) / 1e6
 }
