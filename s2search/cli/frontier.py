@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import FigureOption, check_outputs, say
+from s2search.cli.options import FigureOption, check_outputs, say, say_misleading
 from s2search.cli.plan import (
     CandidatesOption,
     CountOption,
@@ -52,6 +52,7 @@ def frontier(
 ) -> int:
     """Trace the best score for every latency, at one memory budget."""
     from s2search.api.frontier import frontier as run
+    from s2search.api.question import tables_of
 
     check_outputs(out, figure)
     check_outputs(html)
@@ -74,6 +75,7 @@ def frontier(
         precision=precision,
         compute_unit=compute_unit,
     )
+    say_misleading(tables_of(table, latency_model))
     front.save(out)
     if figure:
         from s2search.report.figures import front_figure, save_figure

@@ -9,7 +9,7 @@ import typer
 
 from s2search.block import Scenario
 from s2search.cli.examples import epilog
-from s2search.cli.options import FigureOption, check_outputs, say, say_json
+from s2search.cli.options import FigureOption, check_outputs, say, say_json, say_misleading
 from s2search.cost import CommitPolicy
 from s2search.errors import InfeasibleError, InputError
 from s2search.space import DEFAULT_CANDIDATES
@@ -82,6 +82,7 @@ def plan(
         _refuse_options(context)
         return 0
     from s2search.api.plan import plan as run
+    from s2search.api.question import tables_of
 
     check_outputs(out, figure)
     try:
@@ -114,6 +115,7 @@ def plan(
         if as_json and "answer" in error.fields:
             say_json(error.fields["answer"].to_json())
         raise
+    say_misleading(tables_of(table or DEFAULT_TABLE, latency_model))
     if out:
         answer.save(out)
     if figure:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import LayoutOption, PlanOption, PresetOption, VideoOption, WeightsArgument, say, say_json
+from s2search.cli.options import (
+    LayoutOption,
+    PlanOption,
+    PresetOption,
+    VideoOption,
+    WeightsArgument,
+    say,
+    say_json,
+    say_misleading,
+)
 from s2search.precision.documents import Palette
 
 
@@ -73,6 +82,7 @@ def plan_precision(
         check_writable(out)
     found = Sensitivity.load(file)
     answer = run(found, budget=budget or (), least_db=least_db, table=table, solver=solver)
+    say_misleading([] if table is None else [table])
     if out is not None:
         answer.save(out)
     if as_json:

@@ -9,6 +9,7 @@ in integer microseconds, memory in integer bytes. A model that has no grounds fo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2search.cost import Cost
@@ -32,6 +33,11 @@ class Estimate:
 
 class LatencyModel(Plugin, ABC):
     """Predicts what a part costs in one scope of a table."""
+
+    @property
+    def known_tables(self) -> Sequence[LatencyTable]:
+        """Return the tables that it reads beside the one it is given."""
+        return ()
 
     @abstractmethod
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:

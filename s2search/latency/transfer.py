@@ -46,9 +46,9 @@ class Transfer(LatencyModel):
         if (answer := measured(table, scope, part, options)) is not None:
             return answer
         label = registry.label_of(part, options)
-        known = [known_ms(other, scope.scenario, scope.shape) for other in self._tables]
+        known = [known_ms(other, scope.scenario, scope.shape) for other in self.known_tables]
         own = {row.label: row for row in table.in_scope(scope) if row.latency_ms > 0}
-        if lacking := [other.name for other, rows in zip(self._tables, known, strict=True) if label not in rows]:
+        if lacking := [other.name for other, rows in zip(self.known_tables, known, strict=True) if label not in rows]:
             raise MissingRowError(
                 f"neither {table.name!r} nor the known table {lacking[0]!r} has a row for {label!r} at {scope}",
                 remedy="measure that row, or leave out that known table",
@@ -79,5 +79,6 @@ class Transfer(LatencyModel):
         return asked.estimate(1000 * float(found.latency_ms_N[0]), 1000 * float(found.std_ms_N[0]))
 
     @functools.cached_property
-    def _tables(self) -> list[LatencyTable]:
+    @override
+    def known_tables(self) -> list[LatencyTable]:
         return [open_table(name.strip()) for name in self.known.split("+")]
