@@ -128,6 +128,13 @@ def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told:
     return targets
 
 
+def tables_of(table: GivenTables, latency_model: str | LatencyModel) -> list[LatencyTable]:
+    """Return every table that an answer rests on: those asked about, and those that the latency model reads."""
+    asked = [table_of(_table_and_budgets(device)[0]) for device in _several(table)]
+    model: LatencyModel = plugin_of("latency_models", latency_model)
+    return [*asked, *model.known_tables]
+
+
 def _several(table: GivenTables) -> Sequence[GivenTable]:
     one = isinstance(table, str | os.PathLike | LatencyTable | tuple)
     return [table] if one else list(table)  # type: ignore[list-item, arg-type]  # what is left is a sequence

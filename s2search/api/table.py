@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,10 +70,12 @@ def table_lint(path: PathText) -> list[Finding]:
 
 def table_evaluate(layouts: PathText, *, seed: int = 0) -> Evaluation:
     """Say how well measured layouts (a CSV) predict held-out ones, with and without drift."""
+    from s2search.lint.misleading import misleading
     from s2search.transfer.evaluate import evaluate
     from s2search.transfer.runs import read_layouts
 
-    return evaluate(read_layouts(Path(layouts)), seed=seed)
+    measured = read_layouts(Path(layouts))
+    return dataclasses.replace(evaluate(measured, seed=seed), findings=tuple(misleading(Path(layouts))))
 
 
 def table_import(reader: str | Reader, file: PathText, out: PathText) -> ImportedTable:
@@ -120,16 +123,19 @@ def table_transfer(
         draws: Draws of candidates to choose those from.
         seed: Draws the candidates.
     """
+    from s2search.lint.misleading import misleading
     from s2search.report.progress import progress_bar
     from s2search.transfer.evaluate_transfer import evaluate_transfer, fit_known
     from s2search.transfer.runs import read_layouts
 
-    several = [known] if isinstance(known, str | os.PathLike) else known
+    paths = [Path(one) for one in ([known] if isinstance(known, str | os.PathLike) else known)]
     with progress_bar("known devices") as progress:
-        devices = fit_known([Path(one) for one in several], Path(target), progress)
+        devices = fit_known(paths, Path(target), progress)
     timed = read_layouts(Path(target))
     with progress_bar("draws") as progress:
-        return evaluate_transfer(devices, timed, shots=shots, draws=draws, seed=seed, progress=progress)
+        found = evaluate_transfer(devices, timed, shots=shots, draws=draws, seed=seed, progress=progress)
+    said = [sentence for path in (*paths, Path(target)) for sentence in misleading(path)]
+    return dataclasses.replace(found, findings=tuple(said))
 
 
 def _refuse_folder(out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from s2search.cli.examples import epilog
-from s2search.cli.options import PipelineOption, PrecisionName, ScenarioName, UnitsName, say
+from s2search.cli.options import PipelineOption, PrecisionName, ScenarioName, UnitsName, say, say_misleading
 from s2search.exporters.coreml.form import Layout, StateKeeper
 
 kit_app = typer.Typer(
@@ -76,6 +76,7 @@ def kit_build(
         sustained=sustained,
         seed=seed,
     )
+    say_misleading(known or ())
     say(built_text(manifest, out))
     return 0
 

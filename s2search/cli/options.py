@@ -15,6 +15,8 @@ from s2search.errors import InputError, S2SearchError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from s2search.tables.table import LatencyTable
+
 _FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -72,6 +74,18 @@ def say(answer: RenderableType) -> None:
 def say_json(text: str) -> None:
     """Print JSON as it is."""
     typer.echo(text, nl=False)
+
+
+def say_misleading(tables: Sequence[str | LatencyTable]) -> None:
+    """Print to stderr, one line each, what the linter finds of tables that may make an answer from them wrong."""
+    from s2search.lint.misleading import misleading
+    from s2search.tables.foreign import open_measurements
+    from s2search.tables.table import LatencyTable
+
+    opened = [open_measurements(table) if isinstance(table, str) else table for table in tables]
+    named = [one if isinstance(one, LatencyTable) else table for one, table in zip(opened, tables, strict=True)]
+    for sentence in dict.fromkeys(sentence for one in named for sentence in misleading(one)):
+        typer.echo(f"lint: {sentence}", err=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from s2search.cli.options import (
     printed_anyway,
     say,
     say_json,
+    say_misleading,
 )
 from s2search.errors import keeping
 from s2search.precision.documents import Palette
@@ -83,6 +84,7 @@ def plan_precision(
     check_outputs(out)
     found = Sensitivity.load(file)
     answer = run(found, budget=budget or (), least_db=least_db, table=table, solver=solver)
+    say_misleading([] if table is None else [table])
 
     def show(answer: PrecisionPlan) -> None:
         if as_json:

@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
+from s2search.api.question import tables_of
+from s2search.cli.options import say_misleading
 from s2search.cost import Budget
 from s2search.errors import S2SearchError
 from s2search.planner.frontier import Frontier
@@ -24,23 +26,24 @@ _Answer = TypeVar("_Answer", Plan, Frontier)
 def asked(context: typer.Context, run: Callable[_P, _Answer]) -> Callable[_P, _Answer]:
     """Return the same function, but what the command line leaves to the project file is taken from there.
 
-    The answer names the file, and so does an error. A front goes over all latencies: it takes memory budgets only.
+    The answer names the file, and so does an error; what the linter finds of the tables is said beside it. A front goes
+    over all latencies: it takes memory budgets only.
     """
 
     @wraps(run)
     def run_as_asked(*args: _P.args, **kwargs: _P.kwargs) -> _Answer:
-        if not Path(PROJECT_FILE).exists():
-            return run(*args, **kwargs)
         words = inspect.signature(run).bind(*args, **kwargs)
-        taken = _taken(context, words.arguments)
+        taken = _taken(context, words.arguments) if Path(PROJECT_FILE).exists() else {}
         words.arguments |= taken
         by = f"{PROJECT_FILE} ({', '.join(taken)})" if taken else ""
         try:
-            return _named(run(*words.args, **words.kwargs), by)
+            answer = run(*words.args, **words.kwargs)
         except S2SearchError as error:
             if by:
                 error.args = (f"{error}; asked by {by}",)
             raise
+        say_misleading(tables_of(words.arguments["table"], words.arguments["latency_model"]))
+        return _named(answer, by) if by else answer
 
     return run_as_asked
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2search.cli.options import say, say_json
+from s2search.cli.options import say, say_json, say_misleading
 
 
 def recalibrate(
@@ -50,6 +50,7 @@ def recalibrate(
         rounds=rounds,
         seed=seed,
     )
+    say_misleading([table])
     if as_json:
         say_json(found.to_json())
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from s2search.cli.examples import epilog
-from s2search.cli.options import FigureOption, check_outputs, say, say_json
+from s2search.cli.options import FigureOption, check_outputs, say, say_json, say_misleading
 from s2search.tables.merge import Overlap
 
 TableArgument = Annotated[str, typer.Argument(help="A table's folder, or an installed table.")]
@@ -117,6 +117,7 @@ def table_compare(
     from s2search.report.tables import comparison_text
 
     found = run(before, after)
+    say_misleading([before, after])
     if as_json:
         say_json(found.to_json())
     else:
@@ -137,7 +138,9 @@ def table_merge(
     from s2search.api.table import table_merge as run
     from s2search.report.tables import show_text
 
-    say(show_text(run(tables, out, overlap=overlap)))
+    merged = run(tables, out, overlap=overlap)
+    say_misleading(tables)
+    say(show_text(merged))
     return 0
 
 

@@ -35,11 +35,15 @@ class Findings(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(Generic[_Subject]):
-    """A check with a name. `check` yields the row (or none) and why it is wrong, with the values in it."""
+    """A check with a name. `check` yields the row (or none) and why it is wrong, with the values in it.
+
+    `misleads`: what it finds may make an answer from these numbers wrong; commands that use them say so.
+    """
 
     name: str
     check: Callable[[_Subject], Iterable[Complaint]]
     remedy: str
+    misleads: bool = True
 
     def findings(self, subject: _Subject) -> list[Finding]:
         """Return what this rule finds, in the order in which it finds it."""

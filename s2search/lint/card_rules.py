@@ -188,7 +188,12 @@ TABLE_RULES = (
         check=_synthetic,
         remedy="call the rows derived or estimated; or measure them",
     ),
-    Rule(name="stale_version", check=_stale, remedy="measure again, or derive the table again, with this version"),
+    Rule(
+        name="stale_version",
+        check=_stale,
+        remedy="measure again, or derive the table again, with this version",
+        misleads=False,
+    ),
     Rule(
         name="provenance_contradiction",
         check=_contradictions,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from s2search.errors import TableError
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,14 @@ class Sheet:
 
     columns: tuple[str, ...]
     lines: tuple[SheetLine, ...]
+    _found: dict[object, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def remember(self, what: object, find: Callable[[], _Found]) -> _Found:
+        """Return what `find` finds in this sheet; it is asked once, since several rules need it."""
+        if what not in self._found:
+            self._found[what] = find()
+        found: _Found = self._found[what]
+        return found
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> Sheet:

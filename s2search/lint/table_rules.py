@@ -226,11 +226,13 @@ ROW_RULES: tuple[Rule[Suspect], ...] = (
         name="missing_switch_rows",
         check=_missing_switches,
         remedy="measure down and up at this shape; without them no plan may use both resolutions",
+        misleads=False,  # such a plan is refused
     ),
     Rule(
         name="missing_fixed_rows",
         check=_missing_fixed,
         remedy="measure stem and head at this shape, or add rows of 0 ms that say where they are included",
+        misleads=False,  # every plan is refused
     ),
     Rule(name="wrong_role", check=_wrong_role, remedy="correct the role of the row"),
     Rule(

@@ -15,6 +15,8 @@ def evaluation_text(found: Evaluation) -> RenderableType:
     grid.add_column(overflow="fold")
     drift = "estimated from the rows around each one" if found.drift else "none found: the additive model stands"
     shares = ((5, found.within_5), (10, found.within_10), (15, found.within_15))
+    for finding in found.findings:
+        grid.add_row("lint", finding)
     grid.add_row("layouts", f"{found.rows:,}, of which {found.held_out:,} held out (seed {found.seed})")
     grid.add_row("drift", drift)
     grid.add_row("", f"additive errors of neighbours correlate {found.residual_autocorrelation:+.2f}")

@@ -15,6 +15,8 @@ def transfer_text(found: TransferEvaluation) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
+    for finding in found.findings:
+        grid.add_row("lint", finding)
     grid.add_row("known", ", ".join(found.known))
     grid.add_row("timed", f"{found.shots} of {found.offered:,} candidates, {found.draws} draws (seed {found.seed})")
     grid.add_row("error", f"{_percent(found.mape_mean)} on the other layouts, worst draw {_percent(found.mape_worst)}")

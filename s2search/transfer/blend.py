@@ -107,22 +107,35 @@ class Blend:
         """Foretell items, timed ones among them or not."""
         blend_ms_N = items.known_ms_ND @ self.weight_D
         like_NP, like_PP = items.trait_NF @ self.probes.trait_NF.T, self.probes.trait_NF @ self.probes.trait_NF.T
-        like_N = (items.trait_NF**2).sum(axis=1)
         mean_ms_D = self.probes.known_ms_ND.mean(axis=0)
         weight_NG, weight_PG = _weight_factor(items, mean_ms_D), _weight_factor(self.probes, mean_ms_D)
-        mean_N, square_N = np.zeros(len(blend_ms_N)), np.zeros(len(blend_ms_N))
+        both_NP = weight_NG @ weight_PG.T
+        # Means over the sizes of misfit and noise; a variance is quadratic in what all sizes share.
+        size, mean_P = 0.0, np.zeros(len(like_PP))
+        square_PP, like_like_PP, like_both_PP, both_both_PP = np.zeros((4, *like_PP.shape))
         for m, s in np.argwhere(self.posterior_MS > _NEGLIGIBLE):
-            misfit, noise_P = _SIZES[m] ** 2, _SIZES[s] ** 2 * self.doubt_P
-            inverse_PP = np.linalg.inv(misfit * like_PP + weight_PG @ weight_PG.T + np.diag(noise_P))
-            known_NP = misfit * like_NP + weight_NG @ weight_PG.T
-            correction_N = misfit * like_NP @ (inverse_PP @ self.residual_P)
-            variance_N = misfit * like_N + (weight_NG**2).sum(axis=1) - (known_NP @ inverse_PP * known_NP).sum(axis=1)
-            mean_N += self.posterior_MS[m, s] * correction_N
-            square_N += self.posterior_MS[m, s] * (np.maximum(variance_N, 0) + correction_N**2)
+            chance, misfit = self.posterior_MS[m, s], _SIZES[m] ** 2
+            noise_PP = np.diag(_SIZES[s] ** 2 * self.doubt_P)
+            inverse_PP = chance * np.linalg.inv(misfit * like_PP + weight_PG @ weight_PG.T + noise_PP)
+            correction_P = misfit * inverse_PP @ self.residual_P / chance
+            size, mean_P = size + chance * misfit, mean_P + chance * correction_P
+            square_PP += chance * np.outer(correction_P, correction_P)
+            like_like_PP += misfit**2 * inverse_PP
+            like_both_PP += misfit * inverse_PP
+            both_both_PP += inverse_PP
+        mean_N, like_N = like_NP @ mean_P, (items.trait_NF**2).sum(axis=1)
+        prior_N = size * like_N + self.posterior_MS[self.posterior_MS > _NEGLIGIBLE].sum() * (weight_NG**2).sum(axis=1)
+        explained_N = _quadratic(like_NP, like_like_PP - square_PP, like_NP)
+        explained_N += 2 * _quadratic(like_NP, like_both_PP, both_NP) + _quadratic(both_NP, both_both_PP, both_NP)
         return Prediction(
             latency_ms_N=blend_ms_N * np.maximum(1 + mean_N, 0.5),
-            std_ms_N=blend_ms_N * np.sqrt(np.maximum(square_N - mean_N**2, 0)),
+            std_ms_N=blend_ms_N * np.sqrt(np.maximum(prior_N - explained_N - mean_N**2, 0)),
         )
+
+
+def _quadratic(left_NP: _Array, middle_PP: _Array, right_NP: _Array) -> _Array:
+    value_N: _Array = (left_NP @ middle_PP * right_NP).sum(axis=1)
+    return value_N
 
 
 def choose_probes(items: Items, shots: int, belief: Belief, timed: Sequence[int] = ()) -> NDArray[np.int64]:
@@ -147,15 +160,22 @@ def choose_probes(items: Items, shots: int, belief: Belief, timed: Sequence[int]
             remedy="time more, or offer more candidates",
         )
     factor_NG = np.hstack([_weight_factor(items, items.known_ms_ND.mean(axis=0)), belief.misfit * items.trait_NF])
-    variance_NN = factor_NG @ factor_NG.T
+    # All items' covariance stays a product of factors less one column's outer product per probe: no N by N array.
+    variance_N, product_GG = (factor_NG**2).sum(axis=1), factor_NG.T @ factor_NG
+    square_N = _quadratic(factor_NG, product_GG, factor_NG)  # of the covariances of each item with all
+    removed_KN = np.zeros((0, len(factor_NG)))
     probes = list[int]()
     for number in range(len(timed) + shots):
-        gain_N = (variance_NN**2).sum(axis=0) / (np.diag(variance_NN) + belief.noise**2)
+        gain_N = square_N / (variance_N + belief.noise**2)
         gain_N[[*timed, *probes]] = -1
         best = timed[number] if number < len(timed) else int(gain_N.argmax())
         probes.append(best)
-        column_N = variance_NN[best].copy()
-        variance_NN -= np.outer(column_N, column_N / (column_N[best] + belief.noise**2))
+        column_N = factor_NG @ factor_NG[best] - removed_KN.T @ removed_KN[:, best]
+        column_N /= np.sqrt(variance_N[best] + belief.noise**2)
+        along_N = factor_NG @ (factor_NG.T @ column_N) - removed_KN.T @ (removed_KN @ column_N)
+        square_N += column_N**2 * (column_N @ column_N) - 2 * column_N * along_N
+        variance_N = variance_N - column_N**2
+        removed_KN = np.vstack([removed_KN, column_N])
     return np.array(probes[len(timed) :])
 
 

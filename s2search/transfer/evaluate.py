@@ -22,7 +22,7 @@ class Evaluation(Document):
 
     Attributes:
         rows: Layouts in the file.
-        held_out: How many of them no model saw the latency of.
+        held_out: How many of them no model saw the latency of, those in another unit left out.
         seed: What drew them.
         drift: Whether cross-validation on the other rows found drift.
         mape_additive: Mean absolute error of the additive model.
@@ -32,6 +32,7 @@ class Evaluation(Document):
         within_15: Within 15 %.
         spearman: Rank correlation of the drift-aware predictions with the held-out latencies.
         residual_autocorrelation: Of the additive model's errors in ms at lag 1, all rows.
+        findings: What the linter says of the file that may make these figures wrong.
         schema: Name and version of this document.
     """
 
@@ -46,11 +47,14 @@ class Evaluation(Document):
     within_15: float
     spearman: float
     residual_autocorrelation: float
+    findings: tuple[str, ...] = ()
     schema: Literal["s2search.table_evaluation/1"] = "s2search.table_evaluation/1"
 
 
 def evaluate(layouts: MeasuredLayouts, *, seed: int = 0) -> Evaluation:
     """Hold out a fifth of the rows at random, fit models on the others, and compare.
+
+    A row in another unit is neither learned from nor judged.
 
     Args:
         layouts: A run, in the order of measuring.
@@ -58,7 +62,9 @@ def evaluate(layouts: MeasuredLayouts, *, seed: int = 0) -> Evaluation:
     """
     rng = np.random.default_rng(seed)
     rows = len(layouts.latency_ms_T)
-    held_out = rng.permutation(rows)[: round(_HELD_OUT * rows)]
+    layouts = layouts.in_unit()
+    usual = len(layouts.latency_ms_T)
+    held_out = rng.permutation(usual)[: round(_HELD_OUT * usual)]
     additive_ms_T, drifting_ms_T, drift = predictions(layouts, held_out, rng)
     truth_ms_T = layouts.latency_ms_T
     relative_T = additive_ms_T / truth_ms_T - 1

@@ -50,6 +50,7 @@ class TransferEvaluation(Document):
         unexplained: The probes' error over that of one constant, median over the draws.
         flagged_draws: Share of draws in which the transfer distrusts itself.
         flagged: Whether it does so in most draws.
+        findings: What the linter says of the files that may make these figures wrong.
         schema: Name and version of this document.
     """
 
@@ -70,6 +71,7 @@ class TransferEvaluation(Document):
     unexplained: float
     flagged_draws: float
     flagged: bool
+    findings: tuple[str, ...] = ()
     schema: Literal["s2search.transfer_evaluation/1"] = "s2search.transfer_evaluation/1"
 
 
@@ -114,7 +116,8 @@ def evaluate_transfer(
 ) -> TransferEvaluation:
     """Time a few layouts of the target again and again, each time chosen among others, and foretell its other ones.
 
-    Known devices enter only as models. Of the target only the chosen rows' latencies are seen, as single timings.
+    Known devices enter only as models. Of the target only the chosen rows' latencies are seen, as single timings; rows
+    in another unit are neither timed nor foretold.
 
     Args:
         known: Models of known devices.
@@ -129,6 +132,7 @@ def evaluate_transfer(
         TableError: The target has layouts that a known device's model cannot tell.
     """
     rng = np.random.default_rng(seed)
+    rows, target = len(target.latency_ms_T), target.in_unit()
     items = layout_items(known, target.layout_TL)
     steps = len(known) + draws
     calibration = calibrate(
@@ -146,7 +150,7 @@ def evaluate_transfer(
     mape = np.array([draw.mape for draw in found])
     flagged_draws = float(np.mean([draw.verdict.flagged for draw in found]))
     return TransferEvaluation(
-        rows=len(target.latency_ms_T),
+        rows=rows,
         known=tuple(device.name for device in known),
         shots=shots,
         draws=draws,

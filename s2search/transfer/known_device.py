@@ -43,7 +43,11 @@ class KnownDevice:
 
     @classmethod
     def fit(cls, layouts: MeasuredLayouts, *, name: str) -> KnownDevice:
-        """Fit the model to a run in the order of measuring; in another order drift is not found, but survived."""
+        """Fit the model to a run in the order of measuring; in another order drift is not found, but survived.
+
+        Rows in another unit are left out.
+        """
+        layouts = layouts.in_unit()
         blocks = tuple(np.unique(block_T) for block_T in layouts.layout_TL.T)
         feature_TF = indicators_TF(layouts.layout_TL)
         drifting = fit_smooth(feature_TF, layouts.latency_ms_T, max(SMOOTHNESSES))
@@ -51,7 +55,7 @@ class KnownDevice:
         return cls(
             name=name,
             blocks=blocks,
-            effect_F=np.linalg.lstsq(feature_TF, steady_ms_T)[0].astype(np.float64),
+            effect_F=drifting.effect_F,
             floor_ms=float(layouts.latency_ms_T.min()),
             noise_Q=np.asarray(np.quantile(layouts.latency_ms_T / steady_ms_T, _QUANTILES)),
         )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.errors import TableError
+from s2search.transfer.additive import in_unit_ms, indicators_TF
 
 LEAST_ROWS = 100
 _LATENCY = "latency_ms"
@@ -31,6 +32,11 @@ class MeasuredLayouts:
 
     layout_TL: NDArray[np.int64]
     latency_ms_T: NDArray[np.float64]
+
+    def in_unit(self) -> MeasuredLayouts:
+        """Return the rows whose latency the others do not give away to be in another unit."""
+        kept_T = np.isfinite(in_unit_ms(indicators_TF(self.layout_TL), self.latency_ms_T))
+        return MeasuredLayouts(layout_TL=self.layout_TL[kept_T], latency_ms_T=self.latency_ms_T[kept_T])
 
 
 def read_layouts(path: Path) -> MeasuredLayouts:

@@ -160,3 +160,74 @@ def test_any_mutation_gives_findings_or_one_clear_error(seed: str, edits: list[t
 def test_every_column_with_a_known_name_is_checked(column, cell):
     sheet = Sheet.parse(f"part,latency_ms,{column}\na,1.0,\nb,2.0,{cell}\n", where="x")
     assert [(one.row, one.rule) for one in run(CSV_RULES, sheet)] == [(3, "unreadable_row")]
+
+
+def with_latency(text: str, line: int, factor: float) -> str:
+    """Return a CSV with the last cell of one line (the header is line 1) multiplied."""
+    lines = text.split("\n")
+    cells, _, latency = lines[line - 1].rpartition(",")
+    lines[line - 1] = f"{cells},{float(latency) * factor!r}"
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e-3, 1e6, 60])
+@pytest.mark.parametrize("line", [2, 77, 201])
+def test_a_layout_in_another_unit_is_found_and_hides_neither_drift_nor_computed_rows(factor: float, line: int) -> None:
+    drifting = with_latency(layouts(drift=0.3, noise=0.05), line, factor)
+    assert [(finding.rule, finding.row) for finding in found(drifting)] == [
+        ("spread_hides_drift", None),
+        ("unit_outlier", line),
+    ]
+    assert {finding.rule for finding in found(with_latency(layouts(), line, factor))} == {
+        "synthetic_as_measured",
+        "unit_outlier",
+    }
+
+
+def test_a_tenfold_row_hides_neither_drift_nor_computed_rows_and_is_no_other_unit() -> None:
+    assert [finding.rule for finding in found(with_latency(layouts(drift=0.3, noise=0.05), 50, 10))] == [
+        "spread_hides_drift"
+    ]
+    computed = found(with_latency(layouts(), 50, 10))
+    assert [finding.rule for finding in computed] == ["synthetic_as_measured"]
+    assert computed[0].message.startswith("199 of 200 latencies are exact sums")
+
+
+def test_several_rows_in_another_unit_are_each_found() -> None:
+    text, lines = layouts(noise=0.1), [5, 6, 90, 150]
+    for line in lines:
+        text = with_latency(text, line, 1000)
+    assert [(finding.rule, finding.row) for finding in found(text)] == [("unit_outlier", line) for line in lines]
+
+
+def test_layouts_of_which_one_takes_a_hundred_times_another_are_in_one_unit() -> None:
+    rng = random.Random(0)
+    blocks = [[rng.randrange(2) for _ in range(8)] for _ in range(300)]
+    blocks[7] = [0] * 8
+    lines = [",".join(map(str, [*row, (0.5 + 60 * sum(row)) * rng.uniform(0.98, 1.02)])) for row in blocks]
+    header = ",".join([*(f"layer_{layer:02d}" for layer in range(8)), "latency_ms"])
+    assert not found("\n".join([header, *lines]))
+
+
+@pytest.mark.parametrize("digits", [3, 6])
+def test_sums_that_were_rounded_are_computed_all_the_same(digits: int) -> None:
+    header, *lines = layouts().split("\n")
+    rounded = [f"{line.rpartition(',')[0]},{float(line.rpartition(',')[2]) / 3:.{digits}f}" for line in lines]
+    assert [finding.rule for finding in found("\n".join([header, *rounded]))] == ["synthetic_as_measured"]
+
+
+def described(*, factor: float = 1.0) -> str:
+    """Layouts of a network that two numbers describe, drifting; line 41 is multiplied."""
+    rng, wander, lines = random.Random(1), 0.0, ["layout,width,height,latency_ms"]
+    for number in range(120):
+        width, height = rng.randrange(1, 9), rng.randrange(1, 9)
+        wander = 0.95 * wander + rng.gauss(0, 0.02)
+        lines.append(f"{number},{width},{height},{2.718 ** (0.1 * width + 0.2 * height + wander)}")
+    return with_latency("\n".join(lines), 41, factor)
+
+
+@pytest.mark.parametrize("factor", [1000, 0.001])
+def test_described_layouts_are_judged_alike(factor: float) -> None:
+    before, after = ({(one.rule, one.row) for one in found(text)} for text in (described(), described(factor=factor)))
+    assert ("spread_hides_drift", None) in before & after
+    assert ("unit_outlier", 41) in after - before
