@@ -67,7 +67,6 @@ BAD_INPUTS = [
     (["plan", "--budgets", "260ms"], 2, "--budgets"),
     (["plan", "--out", "no/such/folder.json"], 2, "no/such/folder.json"),
     (["plan", "--figure", "plan.bmpx"], 2, "plan.bmpx"),
-    (["frontier"], 2, "--out"),
     (["frontier", "--out", "f.csv", "--budget", "260ms"], 2, "260ms"),
     (["frontier", "--out", "f.csv", "--points", "1"], 2, "'1'"),
     (["plann"], 2, "'plann'"),

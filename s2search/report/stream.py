@@ -23,25 +23,28 @@ _STAGES = ("text", "DiT", "commit", "decode")
 _RECENT = 10
 
 
-class StreamFigures(TypedDict):
-    """What `stream --json` says: times in milliseconds, memory in bytes, rates in pixel frames per second."""
-
-    schema: Literal["s2search.stream_report/1"]
-    video: str
-    device: str
-    dtype: str
-    interrupted: bool
-    chunks: int
-    frames: int
-    passes_per_chunk: int
-    first_chunk_ms: float
-    chunk_p50_ms: float
-    chunk_p95_ms: float
-    stage_ms: dict[str, float]
-    frames_per_second: dict[str, float]
-    state_bytes: int
-    codec_cache_bytes: int
-    peak_process_bytes: int
+StreamFigures = TypedDict(  # noqa: UP013  fields of a class would look unused
+    "StreamFigures",
+    {
+        "schema": Literal["s2search.stream_report/1"],
+        "video": str,
+        "device": str,
+        "dtype": str,
+        "interrupted": bool,
+        "chunks": int,
+        "frames": int,
+        "passes_per_chunk": int,
+        "first_chunk_ms": float,
+        "chunk_p50_ms": float,
+        "chunk_p95_ms": float,
+        "stage_ms": dict[str, float],
+        "frames_per_second": dict[str, float],
+        "state_bytes": int,
+        "codec_cache_bytes": int,
+        "peak_process_bytes": int,
+    },
+)
+"""What `stream --json` says: times in milliseconds, memory in bytes, rates in pixel frames per second."""
 
 
 @dataclass(kw_only=True, repr=False)

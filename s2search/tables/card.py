@@ -61,8 +61,8 @@ class Card:
     @property
     def marks(self) -> tuple[str, ...]:
         """What was wrong with the run that measured the rows, one sentence each; empty for a good one."""
-        marked = self.protocol.get("marked") or ()
-        return tuple(map(str, marked)) if isinstance(marked, list | tuple) else (str(marked),)
+        marked = self.protocol.get("marked")
+        return tuple(map(str, marked)) if isinstance(marked, list) else ()
 
     def with_pipeline(self, pipeline: Pipeline | None) -> Card:
         """Return the card with a pipeline that was told, and says so; the same card if there is none."""

@@ -165,5 +165,5 @@ def test_a_table_is_shown_in_80_columns_and_as_a_figure(s2search: Run, tmp_path:
     assert (done.code, done.err) == (0, "")
     assert fits(done.out)
     pixels = matplotlib.image.imread(tmp_path / "shown.png")
-    assert pixels.shape[1] == 1350
+    assert pixels.shape[1] == 1500
     assert 0.001 < (pixels[..., :3].min(axis=2) < 0.9).mean() < 0.5

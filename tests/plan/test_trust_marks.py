@@ -43,9 +43,7 @@ def drawn(figure: object) -> str:
     return " ".join(" ".join(texts).split())
 
 
-@pytest.mark.parametrize(
-    ("said", "marks"), [(["a", 3], ("a", "3")), ("just text", ("just text",)), (None, ()), ([], ()), ("", ())]
-)
+@pytest.mark.parametrize(("said", "marks"), [(["a", 3], ("a", "3")), ("just text", ()), (None, ()), ([], ()), ("", ())])
 def test_a_card_says_its_marks_however_they_are_written(said: object, marks: tuple[str, ...]) -> None:
     card: Card = dataclasses.replace(H100.card, protocol={"marked": said})
     assert card.marks == marks
