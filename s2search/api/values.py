@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from s2search import registry
 from s2search.block import Block
 from s2search.cost import Budget
-from s2search.errors import InputError
+from s2search.errors import InputError, require
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.score.base import Score
@@ -114,6 +114,7 @@ def model_of(
             if value:
                 raise InputError(f"{name} is given beside a model", remedy="leave out one of them")
         return weights
+    require("torch")
     from s2search.network.source import ModelSource
 
     return ModelSource(
