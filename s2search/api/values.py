@@ -13,7 +13,7 @@ from s2search import registry
 from s2search.block import Block
 from s2search.cost import Budget, Pipeline
 from s2search.document import read_json
-from s2search.errors import InputError
+from s2search.errors import InputError, require
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.score.base import Score
@@ -120,6 +120,7 @@ def model_of(
             if value:
                 raise InputError(f"{name} is given beside a model", remedy="leave out one of them")
         return weights
+    require("torch")
     from s2search.network.source import ModelSource
 
     return ModelSource(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s2search.api.values import PathText
 from s2search.document import check_writable
-from s2search.errors import InputError, keeping
+from s2search.errors import InputError, keeping, require
 from s2search.exporters.package import REPORT, Package, is_component
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def verify(
     Raises:
         InputError: The folder holds no package, or a check is unknown.
     """
+    require("torch")
     place = Path(folder, REPORT) if out is None else Path(out)
     if out is not None:
         check_writable(place)

@@ -21,6 +21,7 @@ import msgspec
 from s2search.block import Scenario
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError, UnknownNameError
+from s2search.solver.questions.tie_break import TieRule
 
 PROJECT_FILE = "s2search.toml"
 
@@ -37,12 +38,16 @@ class Project:
     score: str | None = None
     budget: str | list[str] | None = None
     commit: CommitPolicy | None = None
+    steps: int | None = None
+    text_ms: float | None = None
+    decode_ms: float | None = None
     count: str | list[str] | None = None
     first: str | None = None
     last: str | None = None
     max_switches: int | None = None
     confidence: float | None = None
     near: float | None = None
+    tie: TieRule | None = None
     points: int | None = None
     solver: str | None = None
     latency_model: str | None = None

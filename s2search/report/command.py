@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.space import DEFAULT_CANDIDATES
-
-_DEPTH = 28
 
 
 def plan_command(plan: Plan) -> str:
@@ -23,10 +22,10 @@ def plan_command(plan: Plan) -> str:
     origin, words = plan.provenance, ["s2search", "plan"]
     for device in plan.every_device:
         words += ["--table", _table(device, alone=not plan.devices)]
+    words += ["--depth", str(plan.depth)]  # the default is the table's
     candidates = ",".join(plan.blocks)
     stated = {
         "--scenario": (plan.scenario, "stream"),
-        "--depth": (str(plan.depth), str(_DEPTH)),
         "--group-size": (str(plan.group_size), "1"),
         "--candidates": (candidates, DEFAULT_CANDIDATES),
         "--score": (origin.score_label, "published"),
@@ -40,6 +39,9 @@ def plan_command(plan: Plan) -> str:
         words += ["--budget", f"{plan.memory_bytes.budget}B"]
     if plan.confidence is not None and plan.latency_ms.budget is not None:
         words += ["--budget", _us(plan.latency_ms.budget), "--confidence", f"{plan.confidence.asked:g}"]
+    told = None if plan.rate is None else plan.rate.told
+    for name, number in {} if told is None else dataclasses.asdict(told).items():
+        words += [f"--{name.replace('_', '-')}", f"{number:g}"] if number is not None else []
     return shlex.join([*words, "--layout", plan.written])
 
 
