@@ -260,7 +260,7 @@ def test_the_command_of_a_plan_gives_its_layout_and_costs_again(asked: dict[str,
     assert (tuple(again["layout"]), again["score"], again["commit"]) == (plan.layout, plan.score, plan.commit)
     assert again["latency_ms"]["predicted"] == plan.latency_ms.predicted
     assert again["memory_bytes"]["budget"] == plan.memory_bytes.budget
-    assert len(again["devices"]) == len(plan.devices)
+    assert (len(again["devices"]), again["group_size"]) == (len(plan.devices), plan.group_size)
 
 
 @needs_browser
