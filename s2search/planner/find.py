@@ -130,13 +130,23 @@ def _confident(request: Request, problem: Problem, solver: Solver) -> Solution:
 
 def _fewest_switches(request: Request, shown: Solution, solver: Solver, switches: int) -> FewestSwitches | None:
     """Return the layout that ties and changes the stream least often, None where the one that is shown does."""
-    if not switches:
+    if not switches or (switches == 2 and not _without_switches(request, shown)):
         return None
     calm, _ = _shown(request, shown, solver, "fewest-switches")
     plan = write_plan(request, calm.choice_L, calm, solver=solver, ties=None)
     if plan.switches == switches:
         return None
     return FewestSwitches(written=plan.written, switches=plan.switches, latency_ms=plan.latency_ms.predicted)
+
+
+def _without_switches(request: Request, shown: Solution) -> bool:
+    """Tell whether layers that all run in the stem's stream, and so never change it, might score as much."""
+    problem = request.problem
+    may_LC = problem.allowed_LC & (problem.stream_C == problem.first_stream)
+    worst = int(problem.fixed_point_score_LC.min()) - 1
+    best_L = problem.fixed_point_score_LC.max(axis=1, where=may_LC, initial=worst)
+    possible = may_LC.any(axis=1).all() and best_L.sum() >= problem.price(shown.choice_L).fixed_point_score
+    return bool(possible)
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:

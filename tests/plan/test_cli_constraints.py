@@ -111,7 +111,7 @@ def test_one_layout_for_two_devices_says_which_binds(s2search: Run) -> None:
     words = ["--table", "iphone-16-pro-max:10fps,75ms,600MB", "--table", "h100:4ms"]
     outcome = s2search(*PLAN, *words)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "latency 3.804 ms of 4.000 ms" in outcome.out
+    assert "latency 3.668 ms of 4.000 ms" in outcome.out
     assert "binds    h100.torch-cuda-graphs-compiled.bfloat16 (score -0.265250 without it)" in outcome.out
     assert max(len(line.rstrip()) for line in outcome.out.splitlines()) <= 80
     plan = json.loads(s2search(*PLAN, *words, "--json").out)

@@ -129,6 +129,13 @@ def test_the_fewest_switches_are_another_rule() -> None:
     assert (plan.written, plan.tie_break, plan.fewest_switches) == ("L6S16L6", "fewest switches", None)
 
 
+def test_a_layout_without_any_switch_is_named_where_it_ties() -> None:
+    plan = find(ask(depth=6, score=NEUTRAL, table=with_switches(0.5, 0.5)), Dynamic())
+    assert (plan.written, plan.switches) == ("S6", 2)
+    assert plan.fewest_switches is not None
+    assert (plan.fewest_switches.written, plan.fewest_switches.switches) == ("L6", 0)
+
+
 def test_where_switches_cost_time_the_plan_wastes_none_on_them() -> None:
     """Of those that tie the front's point is the fastest: no slack is spent on switches."""
     request = ask("263ms", table=with_switches(0.5, 0.5))
@@ -381,16 +388,21 @@ def test_a_table_without_a_stem_or_a_switch_is_refused() -> None:
             find(ask("260ms", table=dataclasses.replace(IPHONE, rows=rows)), Dynamic())
 
 
+def best_score(budget: str, table: LatencyTable) -> float:
+    return Dynamic().solve(ask(budget, "1.5GB", table=table).problem).score
+
+
 @pytest.mark.parametrize("table", [IPHONE, with_switches(3.0, 2.0), CPU], ids=["free switches", "switches", "measured"])
 def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path: Path, table: LatencyTable) -> None:
     plans = front(ask("1.5GB", table=table), Dynamic(), points=9)
     assert plans[0].counts["lcha"] == 0
     assert plans[-1].counts["lcha"] == 28
     for plan in plans:
-        assert find(ask(f"{plan.latency_ms.predicted}ms", "1.5GB", table=table), Dynamic()).score == plan.score
+        assert best_score(f"{plan.latency_ms.predicted}ms", table) == plan.score
         if plan is not plans[0]:
-            sooner = find(ask(f"{plan.latency_ms.predicted - 0.001:.3f}ms", "1.5GB", table=table), Dynamic())
-            assert sooner.score < plan.score
+            assert best_score(f"{plan.latency_ms.predicted - 0.001:.3f}ms", table) < plan.score
+    middle = plans[len(plans) // 2]
+    assert find(ask(f"{middle.latency_ms.predicted}ms", "1.5GB", table=table), Dynamic()).layout == middle.layout
     plans.save(tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_text().splitlines()
     assert lines[0].startswith("latency_ms,memory_bytes,score,lcha,ssa,layout,tables,table_digests,")
