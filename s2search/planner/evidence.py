@@ -175,7 +175,7 @@ def scored(space: Space, score: Score) -> tuple[NDArray[np.float64], NDArray[np.
             allowed=f"numbers up to {math.floor(most):,} at {space.depth} layers, so that their sum is exact",
             remedy="give null to forbid the block there, or a larger unit to all",
         )
-    grouped_GC = allowed_LC.reshape(space.groups, space.group_size, -1).all(axis=1)
+    grouped_GC: NDArray[np.bool_] = np.all(allowed_LC.reshape(space.groups, space.group_size, -1), axis=1)
     for group, open_C in enumerate(grouped_GC):
         if open_C.any():
             continue
