@@ -20,6 +20,7 @@ CommitPolicy = Literal["reuse_last", "clean_pass"]
 COMMIT_POLICIES: tuple[CommitPolicy, ...] = ("reuse_last", "clean_pass")
 
 _LARGEST = 10**15  # a microsecond or byte count beyond any device
+_SURELY_BYTES = 10**6  # a number without a unit that is no latency in milliseconds
 _UNITS: dict[str, tuple[Literal["latency", "memory", "rate"], Fraction]] = {
     "us": ("latency", Fraction(1)),
     "ms": ("latency", Fraction(1_000)),
@@ -91,7 +92,8 @@ class Budget:
                 f"the budget {text!r} is not a finite number with a unit", allowed=units, remedy=example
             )
         if not match[2]:
-            raise QuantityError(f"the budget {text!r} has no unit", allowed=units, remedy=example)
+            like = "1.1GB, or B for bytes" if float(match[1]) >= _SURELY_BYTES else "260ms, 1.1GB or 10fps"
+            raise QuantityError(f"the budget {text!r} has no unit", allowed=units, remedy=f"write for example {like}")
         spelling = {unit.lower(): unit for unit in _UNITS}
         if match[2].lower() not in spelling:
             raise QuantityError(f"the budget {text!r} has the unknown unit {match[2]!r}", allowed=units, remedy=example)

@@ -82,3 +82,13 @@ def release(version: str) -> tuple[int, ...] | None:
 def oldest(versions: Iterable[str]) -> str:
     """Return the oldest version; one without numbers counts as older than all that have some."""
     return min(versions, key=lambda version: release(version) or ())
+
+
+def is_newer(schema: str, known: str) -> bool:
+    """Whether a schema is a later version of one that is known.
+
+    >>> is_newer("s2search.score/2", "s2search.score/1"), is_newer("s2search.plan/2", "s2search.score/1")
+    (True, False)
+    """
+    (name, _, version), (known_name, _, known_version) = schema.rpartition("/"), known.rpartition("/")
+    return name == known_name and version.isdecimal() and int(version[:18]) > int(known_version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import os
 import tempfile
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from s2search.dates import is_newer
 from s2search.errors import InputError, UnknownNameError
 
 _T = TypeVar("_T")
@@ -50,24 +52,32 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
     Args:
         path: The file.
         cls: A dataclass with a field `schema`, whose default names the file's schema.
-        what: What such a file is called, for the error.
+        what: What such a file is called, for the error; its last word is the schema where the class has no default.
         error: What to raise.
 
     Raises:
         InputError: The file cannot be read, is no such document, or has a key that would be lost in silence.
     """
     try:
-        content = Path(path).read_bytes()
+        content = without_mark(Path(path).read_bytes())
+        if not content.strip():
+            raise error(f"{str(path)!r} is not a {what}: it is empty", remedy="make it again")
         found: Any = msgspec.json.decode(content)
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         known = {field.name for field in fields}
         schema = next((field.default for field in fields if field.name == "schema"), None)
         other = found.get("schema") if isinstance(found, dict) else None
+        stated = schema if isinstance(schema, str) else what.rpartition(" ")[2]
+        if isinstance(other, str) and is_newer(other, stated):
+            raise error(
+                f"{str(path)!r} is not a {what}: it was made by a newer s2search, its schema is {other[:60]!r}",
+                remedy="install that version, or make the file again with this one",
+            )
         if isinstance(schema, str) and isinstance(other, str) and other != schema:
             raise error(f"{str(path)!r} is not a {what}: its schema is {other[:60]!r}", remedy="name another file")
         for key in found if isinstance(found, dict) else ():
             if key not in known:
-                raise UnknownNameError(f"key of the {what} {str(path)!r}", key, known)
+                raise UnknownNameError(f"key of the {what} {str(path)!r}", key, known, listed_as="its keys")
         return msgspec.json.decode(content, type=cls)
     except OSError as problem:
         raise error(
@@ -79,6 +89,21 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         raise error(
             f"{str(path)!r} is not a {what}: {problem}", remedy="correct the file, or make it again"
         ) from problem
+
+
+def without_mark(content: bytes) -> bytes:
+    """Return the content of a file of text without the byte-order mark that some editors put before it."""
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def separator(text: str) -> str:
+    """Return what separates the cells of a CSV file, as its first line tells: a comma, or else a semicolon or a tab.
+
+    >>> separator("part;latency_ms"), separator("part,latency_ms;note")
+    (';', ',')
+    """
+    first = text.partition("\n")[0]
+    return next((mark for mark in ",;\t" if mark in first), ",")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,6 +132,8 @@ def check_writable(path: Path) -> None:
     try:
         if not path.name:
             problem = "no file name"
+        elif path.name == "-":
+            problem = "it is no file, and nothing is written to the terminal in its place"
         elif not path.parent.is_dir():
             problem = "No such file or directory"
         elif path.is_symlink() or (path.exists() and not path.is_file()):
@@ -129,6 +156,8 @@ def check_folder(folder: Path) -> None:
     try:
         there = next(one for one in (folder, *folder.absolute().parents) if one.is_symlink() or one.exists())
         problem = "" if there.is_dir() else f"{str(there)!r} is not a folder"
+        if folder.name == "-":
+            problem = "nothing is written to the terminal in its place"
         if not problem:
             _write_a_byte(there)
     except OSError as error:

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from s2search.dates import is_newer
 from s2search.errors import InputError
 
 _Heading = TypeVar("_Heading")
@@ -147,11 +148,27 @@ def _lines(whole: bytes, path: Path, heading: Any, kind: Any, of: str) -> list[A
         try:
             lines.append(msgspec.json.decode(line, type=kind if lines else heading))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if not lines and (newer := _newer_schema(line, heading)):
+                raise InputError(
+                    f"{str(path)!r} was made by a newer s2search: its schema is {newer[:60]!r}",
+                    remedy="install that version, or choose another place",
+                ) from error
             raise InputError(
                 f"line {number} of {str(path)!r} is not a line of a {of}: {error}",
                 remedy="restore the file, or choose another place",
             ) from error
     return lines
+
+
+def _newer_schema(line: bytes, heading: Any) -> str:
+    """Return the schema of a first line that a later version wrote; empty where it is none."""
+    fields = msgspec.structs.fields(heading) if issubclass(heading, msgspec.Struct) else ()
+    stated = next((one.default for one in fields if one.name == "schema"), "")
+    try:
+        found = str(msgspec.json.decode(line).get("schema", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+        return ""
+    return found if isinstance(stated, str) and is_newer(found, stated) else ""
 
 
 def _plain(heading: Any) -> Any:

@@ -98,9 +98,11 @@ class Preset:
 
 def _read(path: Path) -> Preset:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         for key in found.keys() - {field.name for field in dataclasses.fields(Preset)}:
-            raise UnknownNameError(f"key of the preset {str(path)!r}", key, Preset.__dataclass_fields__)
+            raise UnknownNameError(
+                f"key of the preset {str(path)!r}", key, Preset.__dataclass_fields__, listed_as="its keys"
+            )
         return msgspec.convert({"name": path.stem} | found, Preset)
     except OSError as error:
         raise InputError(

@@ -106,7 +106,7 @@ class Space:
         symbols = {block.symbol: i for i, block in reversed(list(enumerate(self.candidates)))}
         index = names.get(word, symbols.get(word))
         if index is None:
-            raise UnknownNameError("candidate of this layout", word, [*names, *symbols])
+            raise UnknownNameError("candidate of this layout", word, [*names, *symbols], listed_as="candidates")
         return index
 
     def write_layout(self, choice_L: Sequence[int]) -> str:

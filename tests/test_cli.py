@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from s2search.api.plan import plan
+from s2search.cli.options import say
+from s2search.lint.linter import lint
 from s2search.planner.plan import Plan
+from s2search.tables.table import LatencyTable, installed_tables
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -229,3 +236,57 @@ def test_a_reader_who_closes_the_pipe_early_sees_no_traceback(s2search: Run) -> 
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "{\n"
     assert done.stderr == ""
+
+
+def test_files_of_other_programs_are_read_or_named(s2search, tmp_path):
+    table = tmp_path / "table"
+    shutil.copytree(installed_tables()["amd-epyc.torch-cpu.float32"], table)
+    comma = (table / "table.csv").read_text()
+    rows = list(csv.reader(io.StringIO(comma)))
+    (table / "card.json").write_bytes(b"\xef\xbb\xbf" + (table / "card.json").read_bytes())
+    digest = LatencyTable.load(table).digest
+    for mark in ";\t":
+        with (table / "table.csv").open("w", newline="") as file:
+            csv.writer(file, delimiter=mark, lineterminator="\n").writerows(rows)
+        assert LatencyTable.load(table).digest == digest
+        assert lint(table / "table.csv") == []
+    (table / "table.csv").write_text("")
+    assert "table.csv is empty" in s2search("table", "show", "table").err
+    cell = rows[0].index("weight_bytes")
+    (table / "table.csv").write_text("\n".join([",".join(rows[0]), ",".join([*rows[1][:cell], "9" * 302])]) + "\n")
+    assert "line 2 of" in s2search("table", "show", "table").err
+    (tmp_path / "sizes.toml").write_bytes(b"\xef\xbb\xbfdepth = 4\n")
+    assert "is not a preset: Object missing" in s2search("measure", "--preset", "sizes.toml", "--out", "x").err
+
+
+def test_a_budget_of_bytes_without_a_unit_says_so(s2search):
+    assert "write for example 1.1GB, or B for bytes" in s2search("plan", "--budget", "1100000000").err
+    assert "write for example 260ms" in s2search("plan", "--budget", "260").err
+
+
+def test_a_dash_is_no_place_to_write(s2search, tmp_path):
+    assert "'-' cannot be written" in s2search("plan", "--budget", "260ms", "--out", "-").err
+    assert "'-' cannot be written" in s2search("frontier", "--out", "-").err
+    assert not (tmp_path / "-").exists()
+
+
+def test_what_is_listed_is_called_what_it_is(s2search, tmp_path):
+    (tmp_path / "score.json").write_text('{"schema": "s2search.score/1", "nam": 1}')
+    for words, listed in (
+        (["--layout", "L4X4"], "candidates: "),
+        (["--score", "score.json"], "its keys: "),
+    ):
+        err = s2search("plan", "--budget", "260ms", *words).err
+        assert listed in err, err
+        assert "installed" not in err
+
+
+def test_sixty_columns_cut_no_number_and_no_line_ends_with_blanks(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    say(plan(depth=4, budget="40ms", explain=True))
+    out = capsys.readouterr().out
+    assert "deviations" in out
+    for line in out.splitlines():
+        assert len(line) <= 60
+        assert "…" not in line
+        assert line == line.rstrip()

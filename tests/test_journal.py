@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from s2search.errors import InputError
 from s2search.journal import open_journal, read_journal
+from s2search.measurement.samples import read_samples
 
 HEADING = {"work": "count", "seed": 3}
 
@@ -89,3 +90,9 @@ def test_reading_changes_nothing_and_refuses_what_is_not_there(tmp_path: Path) -
     (tmp_path / "k").touch()
     with pytest.raises(InputError, match="is empty"):
         values_of(tmp_path / "k")
+
+
+def test_the_journal_of_a_newer_version_is_called_so(tmp_path):
+    (tmp_path / "samples.jsonl").write_text('{"kind":"campaign","schema":"s2search.samples/2"}\n')
+    with pytest.raises(InputError, match=r"made by a newer s2search: its schema is 's2search.samples/2'"):
+        read_samples(tmp_path / "samples.jsonl")

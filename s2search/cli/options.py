@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from s2search.tables.table import LatencyTable
 
+_MADE_FOR = 80  # columns
 _FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -65,10 +67,34 @@ FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, 
 
 
 def say(answer: RenderableType) -> None:
-    """Print an answer for people; nothing in it is taken for markup."""
+    """Print an answer for people; nothing in it is taken for markup, and no line ends with blanks in a file."""
     from rich.console import Console
+    from rich.protocol import rich_cast
 
-    Console(highlight=False, markup=False).print(answer)
+    console, answer = Console(highlight=False, markup=False), rich_cast(answer)
+    if console.width < _MADE_FOR:
+        _fold(answer)
+    if console.is_terminal:
+        console.print(answer)
+        return
+    with console.capture() as shown:
+        console.print(answer)
+    typer.echo("\n".join(line.rstrip() for line in shown.get().split("\n")), nl=False)
+
+
+def _fold(answer: RenderableType) -> None:
+    """Let the columns of tables wrap, which are whole where there is room: a number cut short is none."""
+    from rich.console import Group
+    from rich.table import Table
+
+    if isinstance(answer, Group):
+        for part in answer.renderables:
+            _fold(part)
+    elif isinstance(answer, Table):
+        answer.columns = [replace(column, no_wrap=False, overflow="fold") for column in answer.columns]
+        for column in answer.columns:
+            for cell in column.cells:
+                _fold(cell)
 
 
 def say_json(text: str) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.document import as_json
+from s2search.document import as_json, without_mark
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.tables.row import Role
@@ -206,7 +206,7 @@ def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
-        return msgspec.json.decode(content, type=KitManifest), digest_of(content)
+        return msgspec.json.decode(without_mark(content), type=KitManifest), digest_of(content)
     except OSError as error:
         raise InputError(
             f"there is no kit in {str(folder)!r}: {MANIFEST} cannot be read ({error.strerror})",

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s2search.document import without_mark
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest
 
@@ -289,7 +290,7 @@ def _group(line: HeatingLine | HotLine | HeatedLine, manifest: KitManifest) -> i
 def _read(path: Path) -> list[AnyLine]:
     """Return the whole lines; a torn last one was being written when the runner died."""
     try:
-        content = path.read_bytes()
+        content = without_mark(path.read_bytes())
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
     lines: list[AnyLine] = []

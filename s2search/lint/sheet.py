@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from s2search.document import separator
 from s2search.errors import TableError
 
 _Found = TypeVar("_Found")
@@ -57,7 +58,9 @@ class Sheet:
         Raises:
             TableError: It is no CSV file, lacks that column, names a column twice, or has no rows.
         """
-        reader = csv.reader(io.StringIO(text), strict=True)
+        if not text.strip():
+            raise TableError(f"{where} is empty", remedy="give a CSV file with a column 'latency_ms'")
+        reader = csv.reader(io.StringIO(text), strict=True, delimiter=separator(text))
         try:
             columns = next(reader, [])
             lines = tuple(_line(columns, cells, reader.line_num) for cells in reader if cells)

@@ -54,7 +54,9 @@ class Program:
             UnknownNameError: There is no such function.
         """
         if (name or self.default) not in self.functions:
-            raise UnknownNameError("function of this program", name or self.default, self.functions)
+            raise UnknownNameError(
+                "function of this program", name or self.default, self.functions, listed_as="its functions"
+            )
         return self.functions[name or self.default]
 
 
@@ -97,7 +99,7 @@ def _program(model: Any, folder: Path) -> Program:
     description = model.description
     default = description.defaultFunctionName or ("main" if "main" in functions else next(iter(functions)))
     if default not in functions:
-        raise UnknownNameError("function of this program", default, functions)
+        raise UnknownNameError("function of this program", default, functions, listed_as="its functions")
     _check_description(description, functions, default)
     return Program(functions=functions, default=default, metadata=dict(description.metadata.userDefined))
 
@@ -108,7 +110,7 @@ def _check_description(description: Any, functions: Mapping[str, Function], defa
     for function_told in told:
         name = function_told.name if description.functions else default
         if name not in functions:
-            raise UnknownNameError("function of this program", name, functions)
+            raise UnknownNameError("function of this program", name, functions, listed_as="its functions")
         function = functions[name]
         for kind, given, own in (
             ("inputs", function_told.input, {value.name for value in function.inputs}),

@@ -60,7 +60,7 @@ class KeptValues:
         self._names = tuple(names)
         for name in self._names:
             if name not in known:
-                raise UnknownNameError("value of this program", name, known)
+                raise UnknownNameError("value of this program", name, known, listed_as="its values")
         self.values: dict[str, Tensor] = {}
 
     def __call__(self, step: OperationStep) -> None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2search.block import Stream
-from s2search.errors import MissingRowError, TableError
+from s2search.errors import MissingRowError, ScoreError, TableError
 from s2search.latency.base import Estimate, LatencyModel
 from s2search.score.base import Score
-from s2search.solver.problem import Int, Problem
+from s2search.solver.problem import FIXED_POINT, Int, Problem
+from s2search.solver.problem_checks import LARGEST_SUM
 from s2search.solver.spread import Spread
 from s2search.space import Space
 from s2search.tables.card import ProvenanceKind
@@ -95,12 +97,13 @@ class Evidence:
         if self.down and self.up:
             switch_us_SS[Stream.HIGH, Stream.LOW] = self.down.cost.latency_us
             switch_us_SS[Stream.LOW, Stream.HIGH] = self.up.cost.latency_us
+        score_LC, allowed_LC = scored(space, score)
         return Problem(
-            score_LC=score.score_LC(space),
+            score_LC=score_LC,
             latency_us_LC=_every_layer([cost.latency_us for cost in cost_C], space.depth),
             memory_bytes_LC=_every_layer([cost.memory_bytes for cost in cost_C], space.depth),
             peak_bytes_LC=_every_layer([max(cost.peak_bytes, floor_bytes) for cost in cost_C], space.depth),
-            allowed_LC=np.ones((space.depth, len(cost_C)), np.bool_),
+            allowed_LC=allowed_LC,
             stream_C=np.array([int(block.stream) for block in space.candidates], np.int64),
             switch_us_SS=switch_us_SS,
             fixed_us=sum(estimate.cost.latency_us for estimate in self.fixed),
@@ -163,6 +166,38 @@ class Evidence:
         named = [(repr(block.label), e) for block, e in zip(space.candidates, self.block_C, strict=True)]
         named += [("a fixed part", estimate) for estimate in self.fixed]
         return named + [("a switch", estimate) for estimate in (self.down, self.up) if estimate is not None]
+
+
+def scored(space: Space, score: Score) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the score of each candidate at each layer, and where it may stand; both of shape (depth, candidates).
+
+    Where a candidate is forbidden it gets the least score that the layer has, which no layout counts.
+
+    Raises:
+        ScoreError: A score is too large for exact sums, or a layer has no candidate.
+    """
+    score_LC = score.score_LC(space)
+    allowed_LC = ~np.isnan(score_LC)
+    most = LARGEST_SUM / FIXED_POINT / space.depth
+    for layer, c in np.argwhere(allowed_LC & ~(np.abs(score_LC) <= most)):
+        raise ScoreError(
+            f"{score.where} gives {space.candidates[c].label!r} at layer {layer} the score {score_LC[layer, c]:g}",
+            allowed=f"numbers up to {math.floor(most):,} at {space.depth} layers, so that their sum is exact",
+            remedy="give null to forbid the block there, or a larger unit to all",
+        )
+    grouped_GC: NDArray[np.bool_] = np.all(allowed_LC.reshape(space.groups, space.group_size, -1), axis=1)
+    for group, open_C in enumerate(grouped_GC):
+        if open_C.any():
+            continue
+        first = group * space.group_size
+        layers = f"layer {first}" if space.group_size == 1 else f"layers {first} to {first + space.group_size - 1}"
+        raise ScoreError(
+            f"{score.where} forbids every block at {layers}",
+            allowed="a number for at least one of them",
+            remedy="correct the file, or offer more --candidates",
+        )
+    least_L = np.where(allowed_LC, score_LC, np.inf).min(axis=1, keepdims=True)
+    return np.where(allowed_LC, score_LC, least_L), allowed_LC
 
 
 def _retimed(estimate: Estimate, latency_us: int) -> Estimate:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 
 from s2search.cost import Budget
-from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError
+from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, ScoreError
+from s2search.planner.evidence import scored
 from s2search.planner.frontier import Frontier
 from s2search.planner.infeasible import in_frames_per_second
 from s2search.planner.plan import FewestSwitches, NearLayout, NearTies, Plan, TieBreak
@@ -153,12 +154,27 @@ def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:
     """Return what a hand-written layout costs, whether it fits, and how far the best one would be ahead of it.
 
     Where the solver has no answer (no layout fits, or the problem is not one for it) the bound is unknown: None.
+
+    Raises:
+        ScoreError: The score forbids a block where the layout has it.
     """
+    if forbidden := _forbidden(request, choice_L):
+        layer, label = forbidden[0]
+        raise ScoreError(
+            f"{request.score.where} forbids {label!r} at layer {layer}, where the layout has it",
+            remedy="change the layout, or give the block a number there",
+        )
     try:
         best, _ = _search(request, solver)
     except (InfeasibleError, ProblemError, CheckError):
         best = None
     return write_plan(request, choice_L, best, solver=solver, ties=None).answering(request, solver)
+
+
+def _forbidden(request: Request, choice_L: Sequence[int]) -> list[tuple[int, str]]:
+    """Return the layers at which the score forbids a layout's block, with that block."""
+    allowed_LC = scored(request.space, request.score)[1]
+    return [(layer, request.space.candidates[c].label) for layer, c in enumerate(choice_L) if not allowed_LC[layer, c]]
 
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
@@ -202,6 +218,7 @@ def front(request: Request, solver: Solver, *, points: int = 40, confidence: flo
     references = {
         name: write_plan(request, choice_L, found[-1], solver=solver, ties=None)
         for name, choice_L in reference_layouts(request.space).items()
+        if not _forbidden(request, choice_L)
     }
     return Frontier(
         plans=tuple(plan.answering(request, solver) for plan in plans),

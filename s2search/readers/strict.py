@@ -15,6 +15,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from s2search.document import separator
 from s2search.errors import TableError, require
 from s2search.tables.foreign import finite, whole
 
@@ -37,6 +38,8 @@ def decode(content: bytes) -> str:
     Raises:
         TableError: It is no text.
     """
+    if not content.strip():
+        raise TableError("it is empty", remedy="give a file that is not")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -88,7 +91,7 @@ def read_csv(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     Raises:
         TableError: It is no CSV, has no header, names a column twice, or has a line with too many or too few cells.
     """
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=separator(text))
     try:
         header = next(reader, [])
         lines = [(reader.line_num, cells) for cells in reader if cells]

@@ -3,7 +3,7 @@
 A score is a frozen keyword-only dataclass. `score_LC` gives one number per layer and candidate; the search maximises
 their sum over layers, so larger is better and a loss enters with a minus. The sum of a layout that uses one candidate
 everywhere is that candidate's whole-model quality. Scores know nothing of costs. A candidate that a score cannot rank
-raises `ScoreError`: a missing value is never taken for zero.
+raises `ScoreError`: a missing value is never taken for zero. NaN forbids a candidate at a layer.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ class Score(Plugin, ABC):
     statement: str
 
     @property
+    def where(self) -> str:
+        """Where the numbers stand, for messages."""
+        return f"the score {self.name!r}"
+
+    @property
     @abstractmethod
     def digest(self) -> str:
         """A hash of the numbers, for provenance."""
 
     @abstractmethod
     def score_LC(self, space: Space) -> NDArray[np.float64]:
-        """Return the score of each candidate at each layer, shape (depth, candidates).
+        """Return the score of each candidate at each layer, shape (depth, candidates); NaN where it may not stand.
 
         Raises:
             ScoreError: A candidate has no score.

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -28,18 +28,21 @@ class ScoreFile(Score):
     """Scores as JSON: per candidate one number per layer, or a single number that holds at every layer.
 
     The file: `{"schema": "s2search.score/1", "name": ..., "statement": ..., "scores": {"lcha": [...], "ssa": 0.1}}`.
-    A list states the depth that it was measured at and is refused at any other.
+    A list states the depth that it was measured at and is refused at any other. `null` in place of a number forbids the
+    candidate at that layer.
     """
+
+    file: ClassVar[str] = ""  # of one that was loaded, its path
 
     schema: Literal["s2search.score/1"]
     name: str = field()  # type: ignore[misc]  # of the file: it has no entry point
     statement: str
-    scores: dict[str, float | list[float]]
+    scores: dict[str, float | list[float | None] | None]
 
     def __post_init__(self) -> None:
         for label, values in self.scores.items():
             for value in values if isinstance(values, list) else [values]:
-                if not math.isfinite(value):
+                if value is not None and not math.isfinite(value):
                     raise ScoreError(
                         f"the score of {label!r} is {value}", allowed="finite numbers", remedy="correct it"
                     )
@@ -51,7 +54,14 @@ class ScoreFile(Score):
         Raises:
             ScoreError: The file is missing, is not JSON of the schema, or holds a value that is not finite.
         """
-        return read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
+        found = read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
+        object.__setattr__(found, "file", str(path))  # no field: it is not in the file, nor in the digest
+        return found
+
+    @property
+    @override
+    def where(self) -> str:
+        return repr(self.file) if self.file else f"the score {self.name!r}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -91,13 +101,13 @@ def open_score(name_or_file: str | os.PathLike[str]) -> Score:
     """
     if not isinstance(name_or_file, str):
         return ScoreFile.load(name_or_file)
-    there = Path(name_or_file).is_file()
-    if there and name_or_file in registry.installed("scores"):
+    there, installed = Path(name_or_file).is_file(), name_or_file in registry.installed("scores")
+    if there and installed:
         raise ScoreError(
             f"{name_or_file!r} is a file here, and also an installed score",
             remedy=f"write .{os.sep}{name_or_file} for the file, or rename it for the installed one",
         )
-    if there or name_or_file.endswith(".json"):
+    if name_or_file.endswith(".json") or (Path(name_or_file).exists() and not installed):
         return ScoreFile.load(name_or_file)
     score: Score = registry.create("scores", name_or_file)
     return score

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from s2search.document import read_json
+from s2search.document import read_json, separator, without_mark
 from s2search.errors import S2SearchError, TableError, require
 from s2search.tables.card import Provenance
 from s2search.tables.table import LatencyTable, open_table, read_text, table_folder, write_folder
@@ -249,7 +249,7 @@ class ImportedTable:
 def is_imported(folder: Path) -> bool:
     """Whether a folder's card says that it holds an imported table."""
     try:
-        return msgspec.json.decode((folder / "card.json").read_bytes(), type=_AnyCard).schema == SCHEMA
+        return msgspec.json.decode(without_mark((folder / "card.json").read_bytes()), type=_AnyCard).schema == SCHEMA
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return False
 
@@ -295,7 +295,7 @@ def whole(text: str) -> int:
 
 
 def _parse_rows(text: str, card: ImportedCard, *, where: str) -> Iterator[ImportedRow]:
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=separator(text))
     try:
         header = next(reader, [])
         check_header(header, card, where=where)

@@ -14,6 +14,7 @@ import msgspec
 from s2search import registry
 from s2search.block import Scenario, Shape
 from s2search.dates import span
+from s2search.document import separator
 from s2search.errors import S2SearchError, TableError
 from s2search.tables.card import ProvenanceKind
 
@@ -170,7 +171,9 @@ def parse_rows(text: str, *, where: str) -> tuple[Row, ...]:
     Raises:
         TableError: It names the line, and begins with `where`.
     """
-    reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
+    if not text.strip():
+        raise TableError(f"{where} is empty", remedy="measure the table again, or restore the file")
+    reader = csv.DictReader(io.StringIO(text), restkey="", strict=True, delimiter=separator(text))
     try:
         check_columns(reader.fieldnames or (), where=where)
         return tuple(parse_row(cells, where=f"line {reader.line_num} of {where}") for cells in reader)

@@ -23,7 +23,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.document import as_json, read_json
+from s2search.document import as_json, check_folder, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
 from s2search.tables.card import SCHEMA, Card
@@ -310,6 +310,7 @@ def write_folder(folder: Path, card: object, rows: str) -> None:
         TableError: The folder already holds a table, or cannot be written.
     """
     refuse_existing(folder)
+    check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:

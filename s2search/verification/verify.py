@@ -71,7 +71,7 @@ def verify(
     known = sorted(check.name for check in checks if check.unit)
     for name in options.thresholds:
         if name.partition(".")[0] not in known:
-            raise UnknownNameError("check with a threshold", name, known)
+            raise UnknownNameError("check with a threshold", name, known, listed_as="checks with one")
     return inspect(Opened(package, options), checks, progress)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from s2search.api.frontier import frontier
 from s2search.planner.plan import Plan
 from s2search.tables.table import DEFAULT_TABLE, installed_tables
 from tests.conftest import Outcome
@@ -166,3 +167,24 @@ def test_a_difference_shows_layers_rows_and_reasons(planned: Run, tmp_path: Path
     assert len(found["layers"]) == 1
     assert planned("plan", "diff", "plan.json", "new.json", "--exit-code").code == 1
     assert planned("plan", "diff", "plan.json", "nowhere.json", "--exit-code").code == 2
+
+
+@pytest.mark.parametrize("solver", ["dynamic", "milp", "exhaustive"])
+def test_null_in_a_score_file_forbids_a_block_at_a_layer_for_every_solver(s2search, tmp_path, solver):
+    scores = {"lcha": [None, -1.0, -1.0, -2.0], "ssa": [-9.0, None, -1.5, -3.0]}
+    (tmp_path / "score.json").write_text(
+        json.dumps({"schema": "s2search.score/1", "name": "n", "statement": "s", "scores": scores})
+    )
+    words = ["plan", "--depth", "4", "--score", "score.json"]
+    done = s2search(*words, "--budget", "1s", "--solver", solver, "--explain", "--json")
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert (plan["written"], plan["score"], plan["ties"]) == ("SL3", -13.0, 1)
+    assert "NaN" not in done.out
+    for swap in plan["explanation"]["swaps"]:
+        assert (swap["instead"], swap["first"]) not in (("lcha", 0), ("ssa", 1))
+    refused = s2search(*words, "--budget", "1s", "--layout", "L4")
+    assert "'score.json' forbids 'lcha' at layer 0" in refused.err
+    front = frontier(depth=4, score=tmp_path / "score.json", candidates="lcha,ssa")
+    for one in (*front.plans, *front.references.values()):
+        assert one.written.startswith("SL")

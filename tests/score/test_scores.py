@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from s2search.errors import ScoreError
+from s2search.planner.evidence import scored
 from s2search.score.file import ScoreFile, open_score
 from s2search.score.published import Published
 from s2search.space import Space
@@ -61,3 +62,43 @@ def test_a_bad_file_is_refused(tmp_path: Path, scores: object, other: dict[str, 
 def test_a_value_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ScoreError, match="the score of 'lcha' is nan"):
         ScoreFile(schema="s2search.score/1", name="mine", statement="made up", scores={"lcha": [1.0, float("nan")]})
+
+
+def test_null_forbids_a_block_at_a_layer(tmp_path: Path) -> None:
+    score = ScoreFile.load(write(tmp_path, {"lcha": [None, 2, 3, 4], "ssa": 0.5}))
+    check_score(score, SPACE)
+    score_LC, allowed_LC = scored(SPACE, score)
+    assert allowed_LC.tolist() == [[False, True], [True, True], [True, True], [True, True]]
+    assert score_LC[0].tolist() == [0.5, 0.5]
+    none = ScoreFile.load(write(tmp_path, {"lcha": None, "ssa": [1, 2, None, 4]}))
+    with pytest.raises(ScoreError, match=r"score.json' forbids every block at layer 2; a number for at least one"):
+        scored(SPACE, none)
+    grouped = Space.parse("lcha,ssa", depth=4, group_size=2)
+    mixed = ScoreFile.load(write(tmp_path, {"lcha": [1, 2, None, 4], "ssa": [1, 2, 3, None]}))
+    with pytest.raises(ScoreError, match="forbids every block at layers 2 to 3"):
+        scored(grouped, mixed)
+
+
+def test_a_score_too_large_names_file_block_layer_and_the_most(tmp_path: Path) -> None:
+    score = ScoreFile.load(write(tmp_path, {"lcha": [1, 2, -1e6, 4], "ssa": 0.5}))
+    with pytest.raises(
+        ScoreError,
+        match=r"score.json' gives 'lcha' at layer 2 the score -1e\+06; numbers up to 281,474 at 4 layers.*null",
+    ):
+        scored(SPACE, score)
+    for value in (281_474, -281_474):
+        scored(SPACE, ScoreFile.load(write(tmp_path, {"lcha": [1, 2, value, 4], "ssa": 0.5})))
+
+
+def test_a_byte_order_mark_an_empty_file_and_a_newer_schema(tmp_path: Path) -> None:
+    path = write(tmp_path, {"lcha": 1})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert ScoreFile.load(path).scores == {"lcha": 1}
+    path.write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(ScoreError, match=r"score.json' is not a score.*it is empty"):
+        ScoreFile.load(path)
+    write(tmp_path, {"lcha": 1}, schema="s2search.score/2")
+    with pytest.raises(ScoreError, match=r"made by a newer s2search, its schema is 's2search.score/2'"):
+        ScoreFile.load(path)
+    with pytest.raises(ScoreError, match="Is a directory"):
+        open_score(str(tmp_path))
