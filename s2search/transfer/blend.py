@@ -2,14 +2,15 @@
 
 Items are whatever is timed: single blocks or whole layouts. The model of an item's latency is
 
-    latency = blend * (1 + misfit + noise),    blend = known_ms_D @ weight_D,    weight_D >= 0
+    latency = blend * (1 + misfit + noise),    blend = known_ms_D @ weight_D + constant_ms,    weights >= 0
 
 Misfit is a Gaussian process over the items' traits (items that share blocks err alike), noise is independent with heavy
 tails. How large both are is not known beforehand: a wide prior around what known devices showed (`Belief`), narrowed by
 the timings on a grid. The misfit's posterior mean is a shrunken correction; its posterior variance, with that of the
 weights, is the uncertainty. The items to time are those that leave the least of it.
 
-Axes: N items, P probes (the items that are timed), D known devices, F traits, M sizes of misfit, S sizes of noise.
+Axes: N items, P probes (the items that are timed), D known devices, K those and a constant, F traits, M sizes of
+misfit, S sizes of noise.
 
 Source: Rasmussen and Williams (2006), "Gaussian processes for machine learning", equations 2.25, 2.26 and 2.30 (mean,
 variance, marginal likelihood); Atkinson, Donev and Tobias (2007), "Optimum experimental designs", section 10.6
@@ -39,8 +40,6 @@ _DEGREES = 4.0  # of freedom of the noise (Student's t)
 _ROUNDS = 4
 _REWEIGHTINGS = 20
 _SQUARE = 0.05  # fractions of the latency: smaller errors count by their square, larger ones by their size
-_SLOW = 0.5  # what a timing slower than foretold counts beside a faster one: devices throttle, they do not hurry
-_THROTTLED = 0.03  # timings slower than this fraction count for the common scale the less, the slower they are
 _NEGLIGIBLE = 1e-4
 
 
@@ -54,6 +53,11 @@ class Items:
 
     known_ms_ND: _Array
     trait_NF: _Array
+
+    @property
+    def combined_NK(self) -> _Array:
+        """What is combined: the known devices, and one on which everything takes 1 ms."""
+        return np.hstack([self.known_ms_ND, np.ones((len(self.known_ms_ND), 1))])
 
     def take(self, index_P: NDArray[np.int64]) -> Items:
         """Return some of the items."""
@@ -85,7 +89,7 @@ class Blend:
     """A device as a combination of known ones; made by `fit_blend`.
 
     Attributes:
-        weight_D: What each known device's latency counts, 0 or more.
+        weight_K: What each known device's latency counts, 0 or more, and a constant in ms: 0 where they explain enough.
         probes: The items that were timed.
         latency_ms_P: Their timings in ms.
         residual_P: Their measured latencies over the combination, less one, before its scale made room for corrections.
@@ -95,7 +99,7 @@ class Blend:
             devices say nothing about this one.
     """
 
-    weight_D: _Array
+    weight_K: _Array
     probes: Items
     latency_ms_P: _Array
     residual_P: _Array
@@ -105,7 +109,7 @@ class Blend:
 
     def predict(self, items: Items) -> Prediction:
         """Foretell items, timed ones among them or not."""
-        blend_ms_N = items.known_ms_ND @ self.weight_D
+        blend_ms_N = items.combined_NK @ self.weight_K
         like_NP, like_PP = items.trait_NF @ self.probes.trait_NF.T, self.probes.trait_NF @ self.probes.trait_NF.T
         mean_ms_D = self.probes.known_ms_ND.mean(axis=0)
         weight_NG, weight_PG = _weight_factor(items, mean_ms_D), _weight_factor(self.probes, mean_ms_D)
@@ -182,14 +186,13 @@ def choose_probes(items: Items, shots: int, belief: Belief, timed: Sequence[int]
 def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:
     """Fit weights, corrections and their uncertainty to the timings of a few items.
 
-    The common scale is the usual one of the robust weights, where they explain the timings at all; corrections are
-    measured from their mean at the timed items.
+    The common scale is that of `fit_combination`; corrections are measured from their mean at the timed items.
     """
-    weight_D, unexplained = fit_combination(probes.known_ms_ND, latency_ms_P)
-    residual_P = latency_ms_P / (probes.known_ms_ND @ weight_D) - 1
+    weight_K, unexplained = fit_combination(probes.combined_NK, latency_ms_P)
+    residual_P = latency_ms_P / (probes.combined_NK @ weight_K) - 1
     posterior_MS, doubt_P = _posterior(probes, residual_P, belief)
     blend = Blend(
-        weight_D=weight_D,
+        weight_K=weight_K,
         probes=probes,
         latency_ms_P=latency_ms_P,
         residual_P=residual_P,
@@ -197,52 +200,39 @@ def fit_blend(probes: Items, latency_ms_P: _Array, belief: Belief) -> Blend:
         posterior_MS=posterior_MS,
         unexplained=unexplained,
     )
-    corrected_P = blend.predict(probes).latency_ms_N / (probes.known_ms_ND @ weight_D)
-    return dataclasses.replace(blend, weight_D=weight_D / np.average(corrected_P, weights=1 / doubt_P))
+    corrected_P = blend.predict(probes).latency_ms_N / (probes.combined_NK @ weight_K)
+    return dataclasses.replace(blend, weight_K=weight_K / np.average(corrected_P, weights=1 / doubt_P))
 
 
-def fit_combination(known_ms_PD: _Array, latency_ms_P: _Array) -> tuple[_Array, float]:
-    """Return the weights with their common scale, and the mean error over that of one constant (see `Blend`)."""
-    weight_D = fit_weights(known_ms_PD, latency_ms_P)
-    error_P = np.abs(known_ms_PD @ weight_D / latency_ms_P - 1)
-    constant_ms = fit_weights(np.ones((len(latency_ms_P), 1)), latency_ms_P)
+def fit_combination(combined_PK: _Array, latency_ms_P: _Array) -> tuple[_Array, float]:
+    """Return the weights, and the known devices' mean error over that of one constant (see `Blend`).
+
+    Where the known devices explain too little, a constant helps them. The common scale is the median of measured over
+    foretold: that of the speed at which the device mostly runs.
+    """
+    weight_K = np.append(fit_weights(combined_PK[:, :-1], latency_ms_P), 0.0)
+    error_P = np.abs(combined_PK @ weight_K / latency_ms_P - 1)
+    constant_ms = fit_weights(combined_PK[:, -1:], latency_ms_P)
     unexplained = float(error_P.sum() / max(np.abs(constant_ms / latency_ms_P - 1).sum(), 1e-12))
-    if unexplained <= MOST_UNEXPLAINED:
-        weight_D = weight_D * _usual_scale(known_ms_PD @ weight_D, latency_ms_P)
-    return weight_D, unexplained
+    if unexplained > MOST_UNEXPLAINED:
+        weight_K = fit_weights(combined_PK, latency_ms_P)
+    return weight_K * np.median(latency_ms_P / (combined_PK @ weight_K)), unexplained
 
 
-def fit_weights(known_ms_ND: _Array, latency_ms_N: _Array) -> _Array:
+def fit_weights(combined_NK: _Array, latency_ms_N: _Array) -> _Array:
     """Return the weights, none negative, of the least sum of relative errors.
 
-    By iteratively reweighted least squares, so that a timing which is far out pulls no harder than its neighbours. Slow
-    timings count less than fast ones: with ten of them, a few throttled ones would otherwise be taken for the device.
+    By iteratively reweighted least squares, so that a timing which is far out pulls no harder than its neighbours.
     """
     from scipy.optimize import nnls
 
     row_N = 1 / latency_ms_N
     for _ in range(_REWEIGHTINGS):
-        weight_D: _Array = nnls(known_ms_ND * row_N[:, None], latency_ms_N * row_N)[0]
-        size_ms_N, error_N = _errors(known_ms_ND @ weight_D, latency_ms_N)
-        row_N = np.sqrt(np.where(error_N < 0, _SLOW, 1.0) / np.maximum(np.abs(error_N), _SQUARE)) / size_ms_N
-    return weight_D
-
-
-def _usual_scale(blend_ms_N: _Array, latency_ms_N: _Array) -> float:
-    """Return the factor at which the device usually runs; timings much slower than that hardly count."""
-    scale = 1.0
-    for _ in range(_REWEIGHTINGS):
-        size_ms_N, error_N = _errors(scale * blend_ms_N, latency_ms_N)
-        slow_N, fast_N = np.maximum(-error_N / _THROTTLED, 1), np.maximum(error_N / _SQUARE, 1)
-        row_N = 1 / (slow_N * np.sqrt(fast_N)) / size_ms_N
-        scale = float((row_N**2 * blend_ms_N) @ latency_ms_N / ((row_N * blend_ms_N) ** 2).sum())
-    return scale
-
-
-def _errors(blend_ms_N: _Array, latency_ms_N: _Array) -> tuple[_Array, _Array]:
-    """Return what errors are fractions of, and the errors: none exceeds 1, of a slow timing or of a fast one."""
-    size_ms_N = np.maximum(latency_ms_N, blend_ms_N)
-    return size_ms_N, (blend_ms_N - latency_ms_N) / size_ms_N
+        weight_K: _Array = nnls(combined_NK * row_N[:, None], latency_ms_N * row_N)[0]
+        blend_ms_N = combined_NK @ weight_K
+        size_ms_N = np.maximum(latency_ms_N, blend_ms_N)  # no error exceeds 1, of a slow timing or of a fast one
+        row_N = 1 / np.sqrt(np.maximum(np.abs(blend_ms_N - latency_ms_N) / size_ms_N, _SQUARE)) / size_ms_N
+    return weight_K
 
 
 def _posterior(probes: Items, residual_P: _Array, belief: Belief) -> tuple[_Array, _Array]:

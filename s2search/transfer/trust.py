@@ -36,7 +36,8 @@ MOST_ERROR = 0.10  # the largest predicted error that is trusted
 _DRAWS = 8  # of candidates and timings, for every known device left out
 _CANDIDATES = 1000
 _LEAST_ERROR = 1e-4  # fractions: below it errors are alike
-_SURE = 0.975  # of normal errors; timings have heavier tails, and with five devices nine bounds in ten held
+_SURE = 0.975  # of normal errors; timings have heavier tails
+_NEW_DEVICE = 1.17  # by how much a device that nobody has seen may exceed that, in nine draws of ten
 
 
 Progress = Callable[[int, int, str], None]
@@ -67,7 +68,7 @@ class Verdict:
 
     Attributes:
         predicted_error: The mean error expected of single timings of other items, as a fraction.
-        error_bound: What that error will not exceed in nine cases of ten.
+        error_bound: What that error will not exceed in nine draws of ten, also on a device that nobody has seen.
         unexplained: See `Blend`.
         flagged: True where the predicted error or the unexplained share is too large.
     """
@@ -138,7 +139,8 @@ def expected_misfit(items: Items) -> float:
 def judge(blend: Blend, calibration: Calibration) -> Verdict:
     """Say how far the blend's predictions of items like the timed ones are to be trusted.
 
-    The bound is the upper limit of Student's t for the mean of the left-out errors.
+    The bound is the upper limit of Student's t for the mean of the left-out errors, widened by what ten devices, each
+    left out in turn, say of the next one: docs/decisions/transfer.md, "A bound is calibrated on devices".
     """
     from scipy.special import stdtrit
 
@@ -147,18 +149,18 @@ def judge(blend: Blend, calibration: Calibration) -> Verdict:
     doubt = stdtrit(shots - 1, _SURE) * np.std(error_P, ddof=1) / np.sqrt(shots)
     return Verdict(
         predicted_error=float(calibration.correction * error_P.mean()),
-        error_bound=float(calibration.correction * (error_P.mean() + doubt)),
+        error_bound=float(calibration.correction * _NEW_DEVICE * (error_P.mean() + doubt)),
         unexplained=blend.unexplained,
     )
 
 
 def left_out_errors(blend: Blend) -> _Array:
     """Return the relative error of each timing when it is foretold from the others, corrections left out."""
-    known_ms_PD, latency_ms_P = blend.probes.known_ms_ND, blend.latency_ms_P
+    combined_PK, latency_ms_P = blend.probes.combined_NK, blend.latency_ms_P
     foretold_ms_P = np.empty(len(latency_ms_P))
     for probe in range(len(latency_ms_P)):
-        others_ms_PD, timed_ms_P = np.delete(known_ms_PD, probe, axis=0), np.delete(latency_ms_P, probe)
-        foretold_ms_P[probe] = known_ms_PD[probe] @ fit_combination(others_ms_PD, timed_ms_P)[0]
+        others_PK, timed_ms_P = np.delete(combined_PK, probe, axis=0), np.delete(latency_ms_P, probe)
+        foretold_ms_P[probe] = combined_PK[probe] @ fit_combination(others_PK, timed_ms_P)[0]
     return np.abs(foretold_ms_P / latency_ms_P - 1)
 
 

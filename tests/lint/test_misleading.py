@@ -93,3 +93,9 @@ def test_a_transfer_says_which_files_are_computed_or_hold_another_unit(
         ["computed.csv", "synthetic_as_measured"],
         ["odd.csv", "unit_outlier"],
     ]
+
+
+def test_the_published_run_that_is_computed_is_called_so() -> None:
+    path = Path(__file__).parents[1] / "data/fbnet_layouts/pixel3_300.csv"
+    (said,) = misleading(path)
+    assert said.startswith("pixel3_300.csv: synthetic_as_measured: all 300 latencies are exact sums")

@@ -85,7 +85,7 @@ def test_a_combination_without_noise_is_found_whatever_the_unit(seed: int, unit:
     truth_ms_N = unit * items.known_ms_ND @ weight_D
     probes = choose_probes(items, 8, BELIEF)
     blend = fit_blend(items.take(probes), truth_ms_N[probes], BELIEF)
-    assert blend.weight_D == pytest.approx(unit * weight_D, rel=1e-3)
+    assert blend.weight_K[:-1] == pytest.approx(unit * weight_D, rel=1e-3)
     assert blend.predict(items).latency_ms_N == pytest.approx(truth_ms_N, rel=1e-3)
     assert blend.unexplained < 0.01
 
@@ -98,7 +98,7 @@ def test_no_weight_is_negative_and_every_latency_is_positive(seed: int) -> None:
     truth_ms_N = rng.exponential(10.0, 120)
     blend = fit_blend(items.take(np.arange(8)), truth_ms_N[:8], BELIEF)
     found = blend.predict(items)
-    assert (blend.weight_D >= 0).all()
+    assert (blend.weight_K >= 0).all()
     assert (found.latency_ms_N > 0).all()
     assert (found.std_ms_N >= 0).all()
 
@@ -125,19 +125,26 @@ def test_one_timing_twice_as_slow_moves_no_prediction_far(slow: int) -> None:
     assert np.abs(after / before - 1).mean() < 0.05
 
 
-def test_slow_timings_count_less_than_fast_ones() -> None:
-    timed_ms_P = np.array([10.0, 10.0, 10.0, 10.0, 12.0, 12.0, 12.0, 12.0, 12.0])
-    assert fit_weights(np.ones((9, 1)), timed_ms_P)[0] < 10.7  # five of nine are throttled
-    assert fit_weights(np.ones((3, 1)), timed_ms_P[:3])[0] == pytest.approx(10)
-
-
-def test_the_scale_is_that_of_ordinary_timings_where_half_are_throttled() -> None:
+@pytest.mark.parametrize("slow", [0, 1, 3, 4, 6, 7, 9, 10])
+def test_a_device_with_two_speeds_is_foretold_at_the_one_it_mostly_runs_at(slow: int) -> None:
     known_ms_PD = np.linspace(10, 40, 10)[:, None]
     probes = Items(known_ms_ND=known_ms_PD, trait_NF=np.zeros((10, 1)))
-    slowed_P = np.where(np.arange(10) % 2, 1.2, 1.0)
-    slowed_P[1] = 1.5
+    slowed_P = np.random.default_rng(0).permutation(np.where(np.arange(10) < slow, 1.3, 1.0))
     foretold_ms_P = fit_blend(probes, 2 * known_ms_PD[:, 0] * slowed_P, BELIEF).predict(probes).latency_ms_N
-    assert foretold_ms_P == pytest.approx(2 * known_ms_PD[:, 0], rel=0.02)
+    usual = 1.3 if slow > 5 else 1.0
+    assert np.median(foretold_ms_P / (2 * known_ms_PD[:, 0])) == pytest.approx(usual, rel=0.03)
+
+
+def test_a_constant_helps_known_devices_that_explain_too_little() -> None:
+    items = made_items(np.random.default_rng(0))
+    probes = choose_probes(items, 10, BELIEF)
+    mostly_ms_N = items.known_ms_ND[:, 0] / 20 + 30
+    blend = fit_blend(items.take(probes), mostly_ms_N[probes], BELIEF)
+    assert blend.unexplained > MOST_UNEXPLAINED
+    assert blend.weight_K[-1] > 20
+    assert blend.predict(items).latency_ms_N == pytest.approx(mostly_ms_N, rel=0.01)
+    alike = fit_blend(items.take(probes), 2 * items.known_ms_ND[probes, 0], BELIEF)
+    assert alike.weight_K[-1] == 0
 
 
 def test_weights_count_a_far_timing_no_harder_than_a_near_one() -> None:
@@ -229,7 +236,8 @@ def test_a_left_out_timing_is_foretold_from_the_others_alone() -> None:
     found_P = left_out_errors(fit_blend(items.take(np.arange(10)), timed_ms_P, BELIEF))
     for probe in range(10):
         others = np.delete(np.arange(10), probe)
-        alone_ms = items.known_ms_ND[probe] @ fit_combination(items.known_ms_ND[others], timed_ms_P[others])[0]
+        weight_K, _ = fit_combination(items.combined_NK[others], timed_ms_P[others])
+        alone_ms = items.combined_NK[probe] @ weight_K
         assert found_P[probe] == pytest.approx(abs(alone_ms / timed_ms_P[probe] - 1))
 
 
@@ -255,7 +263,9 @@ def test_a_verdict_corrects_the_left_out_error_and_bounds_it() -> None:
     error_P = left_out_errors(blend)
     one, half_more = (judge(blend, Calibration(belief=BELIEF, correction=factor)) for factor in (1.0, 1.5))
     assert one.predicted_error == pytest.approx(error_P.mean())
-    assert one.error_bound == pytest.approx(error_P.mean() + 2.2622 * np.std(error_P, ddof=1) / np.sqrt(10), rel=1e-4)
+    assert one.error_bound == pytest.approx(
+        1.17 * (error_P.mean() + 2.2622 * np.std(error_P, ddof=1) / np.sqrt(10)), rel=1e-4
+    )
     assert half_more.predicted_error == pytest.approx(1.5 * one.predicted_error)
     assert half_more.error_bound == pytest.approx(1.5 * one.error_bound)
 
@@ -269,7 +279,7 @@ def test_about_nine_bounds_in_ten_hold() -> None:
         blend = fit_blend(items.take(np.arange(10)), timed_ms_N[:10], BELIEF)
         made = np.abs(blend.predict(items).latency_ms_N / timed_ms_N - 1)[10:].mean()
         held += made <= judge(blend, Calibration(belief=BELIEF, correction=1.0)).error_bound
-    assert 0.82 * 60 < held < 0.98 * 60
+    assert held > 0.85 * 60
 
 
 def test_a_verdict_flags_what_is_too_large() -> None:
