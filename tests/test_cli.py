@@ -30,7 +30,7 @@ BAD_INPUTS = [
     (["plan", "--budget", "-5ms"], 2, "'-5ms'"),
     (["plan", "--budget", "1e999ms"], 2, "'1e999ms'"),
     (["plan", "--budget", "260ms", "--budget", "0.2s"], 2, "260ms and 0.2s"),
-    (["plan", "--budget", "1000fps"], 2, "ask for less than 142.9fps"),
+    (["plan", "--budget", "1000fps"], 3, "at most 20.4 fps"),
     (["plan", "--budget", "10fps", "--scenario", "clip"], 2, "--scenario stream"),
     (["plan", "--budget", "100ms"], 3, "raise the latency budget to 125.804 ms"),
     (["plan", "--budget", "200MB"], 3, "raise the memory budget to"),

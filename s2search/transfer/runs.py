@@ -6,6 +6,7 @@ Axes: T measurements in order, L layers.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.document import separator
 from s2search.errors import TableError
 from s2search.transfer.additive import in_unit_ms, indicators_TF
 
@@ -72,8 +74,8 @@ def read_layouts(path: Path) -> MeasuredLayouts:
 
 def _lines(path: Path) -> Iterator[list[str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file) if line]
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [line for line in csv.reader(io.StringIO(text), delimiter=separator(text)) if line]
     except OSError as error:
         raise TableError(
             f"the layouts {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"

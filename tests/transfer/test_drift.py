@@ -198,3 +198,13 @@ def test_sparse_indicators_fit_as_dense_ones_do() -> None:
     blocks = [np.arange(4)] * 6
     dense_TF = np.hstack([other_layout_TL[:, layer, None] == np.arange(4) for layer in range(6)])
     assert (indicators_TF(other_layout_TL, blocks).toarray()[:, :-1] == dense_TF).all()
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_layouts_are_read_whatever_separates_their_cells(tmp_path: Path, mark: str) -> None:
+    lines = (DATA / "pixel2.csv").read_text().splitlines()[:201]
+    for name, text in (("a.csv", "\n".join(lines)), ("b.csv", "\ufeff" + "\r\n".join(lines).replace(",", mark))):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    ours, theirs = read_layouts(tmp_path / "a.csv"), read_layouts(tmp_path / "b.csv")
+    assert (ours.layout_TL == theirs.layout_TL).all()
+    assert (ours.latency_ms_T == theirs.latency_ms_T).all()
