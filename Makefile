@@ -11,7 +11,7 @@ demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and 
 	@echo "picture: $(DEMO)/plan.png   plan: $(DEMO)/plan.json"
 
 test: .venv/installed  ## all tests but the slow ones
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not benchmark"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not benchmark"
 	$(BIN)/python -m pytest -q -s -m "benchmark and not slow" tests/benchmarks
 
 # Tests of numbers that matrix products and convolutions make, as other processors make them. SkylakeX needs AVX-512.
@@ -32,7 +32,7 @@ test-elsewhere: $(ELSEWHERE)  ## the numeric tests, as five other processors com
 
 $(ELSEWHERE): elsewhere-%: .venv/installed
 	@if test $* = SkylakeX && ! grep -qsw avx512vl /proc/cpuinfo; then echo "not run as SkylakeX: no AVX-512 here"; \
-	else $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow" $(NUMERIC); fi
+	else $(BIN)/python -m pytest -q -n 2 -m "not slow" $(NUMERIC); fi
 
 # Slow tests in parts of minutes; a test is in `slow-rest` where no other part names it. Slow claims of speed: `bench`.
 SLOW_export := tests/export tests/kit
@@ -45,10 +45,10 @@ SLOW := slow-export slow-verify slow-transfer slow-rest slow-laws
 slow: $(SLOW)  ## tests of minutes, part after part
 
 slow-export slow-verify slow-transfer slow-rest: slow-%: .venv/installed
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "slow and not benchmark" $(SLOW_$*)
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not benchmark" $(SLOW_$*)
 
 slow-laws: .venv/installed  ## the property tests, on ten times as many examples as in `make test`
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=many -m "hypothesis and not slow and not benchmark"
+	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=many -m "hypothesis and not slow and not benchmark"
 
 bench: .venv/installed  ## every claim of speed; the solver's takes half an hour
 	$(BIN)/python -m pytest -q -s -m benchmark

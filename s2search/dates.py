@@ -87,7 +87,7 @@ def oldest(versions: Iterable[str]) -> str:
 def is_newer(schema: str, known: str) -> bool:
     """Whether a schema is a later version of one that is known.
 
-    >>> is_newer("s2search.score/2", "s2search.score/1"), is_newer("s2search.plan/2", "s2search.score/1")
+    >>> is_newer("score/10", "score/9"), is_newer("plan/2", "score/1")
     (True, False)
     """
     (name, _, version), (known_name, _, known_version) = schema.rpartition("/"), known.rpartition("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -58,6 +59,11 @@ def run_apart(words: Sequence[str], folder: Path) -> Outcome:
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def interruptible() -> None:
+    """Let a process hear Ctrl-C, which it does not where tests run in the background: `preexec_fn=interruptible`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

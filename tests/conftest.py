@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.command import Outcome, run_apart, run_here
 
@@ -16,11 +18,17 @@ settings.register_profile("many", parent=settings.get_profile("few"), max_exampl
 settings.load_profile("few")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, so that what they share is made once; some files form larger groups."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+class _ByFile(LoadFileScheduling):
+    """Keeps the tests of a file in one process, so that what they share is made once, and so those of all of verify."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "tests/verify" if file.startswith("tests/verify/") else file  # they break copies of one package
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """Give the scheduler of `pytest -n 2`."""
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

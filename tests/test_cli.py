@@ -19,6 +19,7 @@ from s2search.cli.options import say
 from s2search.lint.linter import lint
 from s2search.planner.plan import Plan
 from s2search.tables.table import LatencyTable, installed_tables
+from tests.command import interruptible
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -193,7 +194,8 @@ def test_figures_and_fronts_are_written(s2search: Run, tmp_path: Path) -> None:
 
 def test_a_measurement_survives_ctrl_c_and_is_never_overwritten(s2search: Run, tmp_path: Path) -> None:
     words = ["measure", "--out", "mine", "--candidates", "ssa", "--scenario", "stream", "--rounds", "60"]
-    with subprocess.Popen([sys.executable, "-m", "s2search", *words], cwd=tmp_path, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-m", "s2search", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, preexec_fn=interruptible) as process:
         samples = tmp_path / "mine" / "samples.jsonl"
         while not samples.exists() or samples.read_bytes().count(b"\n") < 20:
             assert process.poll() is None

@@ -11,6 +11,7 @@ import pytest
 
 from s2search.cli import interrupted
 from s2search.cli.examples import EXAMPLES
+from tests.command import interruptible
 from tests.conftest import Outcome
 
 #: A library that takes every exception of its own imports for a missing one, as coremltools does.
@@ -43,9 +44,16 @@ def library(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def left_with(code: str, library: Path) -> int:
+    """Run a program that finds this coremltools, and return its exit code."""
+    environment = {"PYTHONPATH": str(library)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=False, timeout=60, preexec_fn=interruptible
+    ).returncode
+
+
 def test_ctrl_c_while_coremltools_is_imported_comes_after_the_import(library: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", IMPORTING], env={"PYTHONPATH": str(library)}, check=False, timeout=60)
-    assert done.returncode == 42
+    assert left_with(IMPORTING, library) == 42
 
 
 def test_a_kits_runner_waits_for_the_import_as_well(library: Path) -> None:
@@ -56,8 +64,7 @@ def test_a_kits_runner_waits_for_the_import_as_well(library: Path) -> None:
         "s2search.mil.library import load_coremltools", "s2search.kit.runner.cold import _libraries"
     )
     code = code.replace("load_coremltools()", "_libraries()")
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(library)}, check=False, timeout=60)
-    assert done.returncode == 42
+    assert left_with(code, library) == 42
 
 
 def test_an_ignored_ctrl_c_stays_ignored(library: Path) -> None:

@@ -35,6 +35,7 @@ _HUBER = 1.345  # 95 % efficient on Gaussian noise
 _SEARCHES = 10
 _NOISE = 4.5  # typical residuals: three standard deviations of Gaussian noise
 _FAR = 6.0  # typical residuals
+_FEW = 100  # rows, of which one may be far out
 
 
 def indicators_TF(layout_TL: NDArray[np.int64], blocks: Sequence[NDArray[np.int64]] | None = None) -> csr_array:
@@ -141,14 +142,16 @@ def predicted_ms(feature_TF: Features, effect_F: _Array, *, floor_ms: float) -> 
 def autocorrelation(residual_T: _Array) -> float:
     """Return the lag-1 autocorrelation of what a model leaves over: 0 for noise, near 1 for slow drift.
 
-    A residual far out counts as six typical ones (median absolute deviations), so that one row hides no drift.
+    A few residuals far out, one in a hundred, count as six typical ones (median absolute deviations) or as the next one
+    less far out, so that they hide no drift; more than a few are a state of the device.
 
     >>> round(autocorrelation(np.array([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])), 2)
     0.5
     """
     centred_T = residual_T - np.median(residual_T)
-    typical = float(np.median(np.abs(centred_T)))
-    centred_T = np.clip(centred_T, -_FAR * typical, _FAR * typical) if typical > 0 else centred_T
+    size_T = np.sort(np.abs(centred_T))
+    most = max(_FAR * float(np.median(size_T)), float(size_T[-1 - len(size_T) // _FEW]))
+    centred_T = np.clip(centred_T, -most, most) if most > 0 else centred_T
     centred_T -= centred_T.mean()
     power = float(centred_T @ centred_T)
     return float(centred_T[1:] @ centred_T[:-1]) / power if power > 0 else 0.0

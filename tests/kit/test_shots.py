@@ -194,9 +194,11 @@ def test_what_was_not_timed_is_foretold_and_planned_with(tmp_path, made, s2searc
     words = ["plan", "--table", str(tmp_path / "tables" / table.name), "--candidates", names]
     words += ["--budget", f"{28 * max(truth.values()):.0f}ms"]
     done = s2search(*words, "--latency-model", f"transfer[known={model.known}]")
-    assert (done.code, done.err) == (0, ""), done.err
+    assert done.code == 0
+    assert all(line.startswith("lint: ") for line in done.err.splitlines()), done.err  # of sizes that the fake made up
     if missing:
         assert table.card.protocol["shots"]["known"] == [{"name": one.name, "digest": one.digest} for one in known]
+    if {*missing} & {*names.split(",")}:
         assert s2search(*words).code == 2
 
 

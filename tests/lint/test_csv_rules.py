@@ -93,7 +93,7 @@ def test_a_near_miss_is_no_finding(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "no column 'latency_ms'"),
+        ("", "is empty; give a CSV file with a column 'latency_ms'"),
         ("a,b\n1,2\n", "no column 'latency_ms'; its first line is 'a,b'"),
         ("latency_ms\n", "has no rows"),
         ("latency_ms,latency_ms\n1,1\n", "two columns 'latency_ms'"),

@@ -140,7 +140,7 @@ def test_the_command_fits_80_columns_and_says_how_many_it_leaves_out(s2search: C
 def test_a_clean_table_exits_with_0(s2search: Callable[..., Outcome]) -> None:
     assert s2search("table", "lint", "iphone-16-pro-max") == Outcome(0, "nothing found\n", "")
     done = s2search("table", "lint", IPHONE, "--json")
-    assert (done.code, json.loads(done.out)) == (0, {"findings": []})
+    assert (done.code, json.loads(done.out)) == (0, {"schema": "s2search.table_findings/1", "findings": []})
 
 
 @pytest.mark.parametrize("path", ["nowhere", ".", "", "x" * 5000, "/dev/null", "no/such.csv"])

@@ -99,7 +99,7 @@ def test_what_the_exporter_noted_is_read(package):
 
 
 def test_an_unknown_function_is_named_with_those_there_are(package):
-    with pytest.raises(UnknownNameError, match=r"is called 'man' \(did you mean 'main'\?\); installed: main"):
+    with pytest.raises(UnknownNameError, match=r"is called 'man' \(did you mean 'main'\?\); its functions: main"):
         Evaluator(Program.load(package), "man")
 
 

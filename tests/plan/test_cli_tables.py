@@ -80,7 +80,7 @@ def test_an_import_never_overwrites(s2search: Run, tmp_path: Path) -> None:
         ),
         (("import", "aihub[device=Galaxy]", HUB, "--out", "x"), "no row has the device 'Galaxy'; it has: "),
         (("import", "hat[date=May]", HAT, "--out", "x"), "the date is 'May'; 2026, 2026-01 or 2026-01-31"),
-        (("import", "hat", HAT, "--out", "/proc/none/x"), "the table's folder '/proc/none/x' cannot be written"),
+        (("import", "hat", HAT, "--out", "/proc/none/x"), "the folder '/proc/none/x' cannot be written"),
         (("compare", "amd-epyc", "nothing"), "no table is called 'nothing'"),
         (("compare", "amd-epyc", "./nothing"), "there is no table folder './nothing'"),
         (("merge", "amd-epyc", "--out", "x"), "1 tables are too few to merge"),

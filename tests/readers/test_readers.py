@@ -312,7 +312,7 @@ def test_what_the_importer_tells_is_said_to_be_told() -> None:
         ("ofa", b"[" * 2000, "more than 32 levels"),
         ("ofa", b"a: 1\n--- \nb: 1", "a second document"),
         ("ofa", b"\xff", "byte 0 is not UTF-8 text"),
-        ("ofa", b"", "the document is ''; names with values"),
+        ("ofa", b"", "it is empty; give a file that is not"),
         ("ofa", b"{}", "has no rows"),
         ("hat", b"a,a\n1,2", "the column 'a' twice"),
         ("hat", b"a,b\n1", "line 2 has 1 cells, the first line 2"),

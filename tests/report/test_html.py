@@ -189,7 +189,7 @@ def test_the_page_loads_nothing(plans: list[Plan]) -> None:
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the page '.*none/front.html' cannot be written: No such file"):
+    with pytest.raises(InputError, match=r"'.*none/front.html' cannot be written: No such file"):
         save_html("", tmp_path / "none" / "front.html")
 
 

@@ -263,7 +263,7 @@ def test_allocation_keeps_counts_and_refuses_a_layout_to_resemble() -> None:
 
 
 def test_allocation_says_that_only_its_interleaving_was_tried() -> None:
-    problem = small(counts={0: 2}, max_switches=2, latency_budget_us=6)
+    problem = small(counts={0: 2}, max_switches=1, last_stream=1, latency_budget_us=6)
     assert Exhaustive().solve(problem).score == 6
     with pytest.raises(InfeasibleError, match="no evenly interleaved layout meets what is asked"):
         Allocation().solve(problem)

@@ -18,7 +18,7 @@ Run = Callable[..., Outcome]
 HEADER = "layer_00,layer_01,latency_ms"
 KEYS = {
     *("rows", "held_out", "seed", "drift", "mape_additive", "mape_drift_aware", "within_5", "within_10", "within_15"),
-    *("spearman", "residual_autocorrelation", "schema"),
+    *("spearman", "residual_autocorrelation", "findings", "schema"),
 }
 
 

@@ -132,7 +132,7 @@ def test_a_bad_cell_is_refused_with_its_line(folder: Path, column: str, cell: st
         (lambda text: text.splitlines()[0] + "\n", "has no rows"),
         (lambda text: text + "block,lcha\n", "too many or too few cells"),
         (lambda text: text + '"', "unexpected end of data"),
-        (lambda text: "", "lacks the column"),
+        (lambda text: "", "is empty"),
     ],
 )
 def test_a_bad_csv_is_refused(folder: Path, mend: object, complaint: str) -> None:

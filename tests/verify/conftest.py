@@ -20,13 +20,6 @@ from s2search.verification.opened import Opened, Options
 GRID = (3, 4)  # 64x48
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what breaks copies of one package in one process: to export and trace it takes half a minute."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and "exported" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("verify"))
-
-
 def make_model() -> S2DiT:
     """A model whose weights are all different and far from their initial values."""
     preset = Preset(name="test", depth=3, channels=32, heads=4, feed_forward=64, text_channels=16, text_tokens=4)
