@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from s2search.dates import is_newer
+from s2search.document import newer_schema
 from s2search.errors import InputError
 
 _Heading = TypeVar("_Heading")
@@ -164,11 +164,7 @@ def _newer_schema(line: bytes, heading: Any) -> str:
     """Return the schema of a first line that a later version wrote; empty where it is none."""
     fields = msgspec.structs.fields(heading) if issubclass(heading, msgspec.Struct) else ()
     stated = next((one.default for one in fields if one.name == "schema"), "")
-    try:
-        found = str(msgspec.json.decode(line).get("schema", ""))
-    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
-        return ""
-    return found if isinstance(stated, str) and is_newer(found, stated) else ""
+    return newer_schema(line, stated) if isinstance(stated, str) else ""
 
 
 def _plain(heading: Any) -> Any:

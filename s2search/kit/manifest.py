@@ -19,7 +19,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.document import as_json, without_mark
+from s2search.document import as_json, newer_schema, without_mark
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.tables.row import Role
@@ -205,14 +205,20 @@ def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     """
     path = folder / MANIFEST
     try:
-        content = path.read_bytes()
-        return msgspec.json.decode(without_mark(content), type=KitManifest), digest_of(content)
+        stored = path.read_bytes()
+        content = without_mark(stored)
+        return msgspec.json.decode(content, type=KitManifest), digest_of(stored)
     except OSError as error:
         raise InputError(
             f"there is no kit in {str(folder)!r}: {MANIFEST} cannot be read ({error.strerror})",
             remedy="name the results inside the kit's folder, as they came back",
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if newer := newer_schema(content, SCHEMA):
+            raise InputError(
+                f"{str(path)!r} was made by a newer s2search: its schema is {newer[:60]!r}",
+                remedy="install that version, or build the kit with this one",
+            ) from error
         raise InputError(f"{str(path)!r} is not a manifest of schema {SCHEMA}: {error}", remedy="restore it") from error
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from s2search.document import without_mark
+from s2search.document import newer_schema, without_mark
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest
 
@@ -298,5 +298,10 @@ def _read(path: Path) -> list[AnyLine]:
         try:
             lines.append(msgspec.json.decode(line, type=AnyLine))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if newer := newer_schema(line, RESULTS_SCHEMA):
+                raise InputError(
+                    f"{str(path)!r} was made by a newer s2search: its schema is {newer[:60]!r}",
+                    remedy="install that version",
+                ) from error
             raise InputError(f"line {number} of {str(path)!r} is not a result: {error}", remedy=_AGAIN) from error
     return lines

@@ -172,7 +172,8 @@ def _content(path: Path) -> bytes:
     """Read a file that is not too large; a device or a pipe is no file."""
     try:
         if not path.is_file():
-            raise TableError(f"there is no file {str(path)!r}", remedy="check the path")
+            problem = "is no file" if path.exists() else "does not exist"
+            raise TableError(f"{str(path)!r} {problem}", remedy="name a file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:

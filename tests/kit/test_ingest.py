@@ -312,3 +312,13 @@ def test_a_commit_is_a_row_of_its_own_beside_the_read(tmp_path):
     assert ms == {"block": pytest.approx(base_ms(1), rel=0.01), "commit": pytest.approx(base_ms(2), rel=0.01)}
     told = table.card.protocol["rows"].keys()
     assert {f"stream {what} 3x9x16 float16 cpu_and_neural_engine" for what in ("ssa", "ssa commit")} <= told
+
+
+def test_a_kit_and_results_of_a_newer_version_are_called_so(tmp_path):
+    results = write_results(tmp_path / "kit", write_kit(tmp_path / "kit"))
+    whole = {path: path.read_text() for path in (results, tmp_path / "kit" / "manifest.json")}
+    for path, schema in zip(whole, ("s2search.kit_results", "s2search.kit"), strict=True):
+        path.write_text(whole[path].replace(f"{schema}/1", f"{schema}/2", 1))
+        with pytest.raises(InputError, match=f"made by a newer s2search: its schema is '{schema}/2'"):
+            ingest(results, tmp_path / "tables")
+        path.write_text(whole[path])

@@ -72,8 +72,8 @@ def test_an_import_never_overwrites(s2search: Run, tmp_path: Path) -> None:
             ("import", "hat[devise=x]", HAT, "--out", "x"),
             "no option of reader 'hat' is called 'devise' (did you mean 'device'?)",
         ),
-        (("import", "hat", "none.csv", "--out", "x"), "there is no file 'none.csv'; check the path"),
-        (("import", "hat", ".", "--out", "x"), "there is no file '.'"),
+        (("import", "hat", "none.csv", "--out", "x"), "'none.csv' does not exist; name a file"),
+        (("import", "hat", ".", "--out", "x"), "'.' is no file; name a file"),
         (
             ("import", "hat", TFNAS, "--out", "x"),
             "'latency_cpu.csv' cannot be read as hat: it has no column 'latency_mean_encoder'",
