@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from s2search.errors import InputError
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -92,3 +94,16 @@ def is_newer(schema: str, known: str) -> bool:
     """
     (name, _, version), (known_name, _, known_version) = schema.rpartition("/"), known.rpartition("/")
     return name == known_name and version.isdecimal() and int(version[:18]) > int(known_version)
+
+
+def newer_schema(content: bytes, known: str) -> str:
+    """Return the schema that a JSON document states, if it is a later version of a known one; else nothing.
+
+    >>> newer_schema(b'{"schema": "kit/2"}', "kit/1"), newer_schema(b"[]", "kit/1")
+    ('kit/2', '')
+    """
+    try:
+        found = str(msgspec.json.decode(content).get("schema", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
+        return ""
+    return found if is_newer(found, known) else ""

@@ -91,19 +91,6 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         ) from problem
 
 
-def newer_schema(content: bytes, known: str) -> str:
-    """Return the schema that a JSON document states, if it is a later version of a known one; else nothing.
-
-    >>> newer_schema(b'{"schema": "kit/2"}', "kit/1"), newer_schema(b"[]", "kit/1")
-    ('kit/2', '')
-    """
-    try:
-        found = str(msgspec.json.decode(content).get("schema", ""))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
-        return ""
-    return found if is_newer(found, known) else ""
-
-
 def without_mark(content: bytes) -> bytes:
     """Return the content of a file of text without the byte-order mark that some editors put before it."""
     return content.removeprefix(codecs.BOM_UTF8)

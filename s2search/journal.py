@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from s2search.document import newer_schema
+from s2search.dates import newer_schema
 from s2search.errors import InputError
 
 _Heading = TypeVar("_Heading")

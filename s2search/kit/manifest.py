@@ -19,7 +19,8 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
-from s2search.document import as_json, newer_schema, without_mark
+from s2search.dates import newer_schema
+from s2search.document import as_json, without_mark
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.tables.row import Role

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from s2search.document import newer_schema, without_mark
+from s2search.dates import newer_schema
+from s2search.document import without_mark
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest
 
