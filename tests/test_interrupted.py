@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from s2search.__main__ import main as begin
 from s2search.cli import interrupted
 from s2search.cli.examples import EXAMPLES
 from tests.command import interruptible
@@ -91,3 +92,18 @@ def test_the_line_after_ctrl_c_says_what_the_command_keeps(
 
 def test_every_command_that_is_named_there_exists() -> None:
     assert interrupted._KEPT.keys() <= EXAMPLES.keys()
+
+
+def test_ctrl_c_while_the_commands_are_imported_is_one_line(monkeypatch, capsys):
+    class Interrupting:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "s2search.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "s2search.cli.main", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting, *sys.meta_path])
+    with pytest.raises(SystemExit) as left:
+        begin()
+    assert left.value.code == 130
+    assert capsys.readouterr() == ("", "s2search: interrupted; nothing was begun\n")
