@@ -213,7 +213,7 @@ def test_groups_fit_memory_beside_the_sentinel(kit):
 
 def test_a_manifest_refuses_what_it_does_not_know(kit, tmp_path):
     found = json.loads((kit / "manifest.json").read_text())
-    for change in ({"schema": "s2search.kit/2"}, {"surprise": 1}, {"rows": [{}]}):
+    for change in ({"schema": "s2search.other/1"}, {"surprise": 1}, {"rows": [{}]}):
         (tmp_path / "manifest.json").write_text(json.dumps({**found, **change}))
         with pytest.raises(InputError, match=r"is not a manifest of schema s2search.kit/1"):
             read_manifest(tmp_path)
