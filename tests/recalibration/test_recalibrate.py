@@ -18,6 +18,7 @@ from s2search.measurement.retabulate import retabulate
 from s2search.planner.find import price
 from s2search.planner.request import Request
 from s2search.recalibration.attribution import Parts
+from s2search.recalibration.judgement import judge
 from s2search.recalibration.packages import PackageBench
 from s2search.recalibration.recalibrate import Settings, bench_of, draw_layouts, recalibrate
 from s2search.score.published import Published
@@ -345,3 +346,10 @@ def test_drawn_layouts_differ_and_the_same_seed_draws_the_same():
 def test_too_few_layouts_are_refused():
     with pytest.raises(InputError, match="14 layouts are too few"):
         Settings(preset=PRESET, layouts=14)
+
+
+def test_many_small_gains_support_nothing_where_the_median_error_rises():
+    before, after = [0.01] * 5 + [0.02] * 5, [0.0099] * 4 + [0.5] + [0.0199] * 5
+    found = judge(before, after)
+    assert found.better >= found.needed
+    assert not found.supported
