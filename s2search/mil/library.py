@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,9 +15,13 @@ from typing import Any
 from s2search.errors import require
 
 
+#: What coremltools imports where it is installed, for conversions that nobody here asks of it.
+UNASKED = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "torchaudio", "torchvision", "xgboost")
+
+
 def load_coremltools() -> Any:
     """Import coremltools without what it says about torch's version, and about not being on a Mac."""
-    with quiet_coremltools(), interrupted_afterwards():
+    with quiet_coremltools(), interrupted_afterwards(), hidden(*UNASKED):
         import coremltools
         import coremltools.optimize.coreml
     return coremltools
@@ -40,6 +45,18 @@ def interrupted_afterwards() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if asked:
             signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def hidden(*libraries: str) -> Iterator[None]:
+    """Let libraries that are not imported yet seem to be missing: executorch and what it brings take 8 seconds."""
+    names = [name for name in libraries if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]  # null is Python's own mark of a missing module
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager
