@@ -13,6 +13,7 @@ import msgspec
 
 from s2search.dates import is_newer
 from s2search.errors import InputError, UnknownNameError
+from s2search.regular_file import read_regular
 
 _T = TypeVar("_T")
 
@@ -59,7 +60,7 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         InputError: The file cannot be read, is no such document, or has a key that would be lost in silence.
     """
     try:
-        content = without_mark(Path(path).read_bytes())
+        content = without_mark(read_regular(path))
         if not content.strip():
             raise error(f"{str(path)!r} is not a {what}: it is empty", remedy="make it again")
         found: Any = msgspec.json.decode(content)

@@ -21,6 +21,7 @@ import msgspec
 
 from s2search.dates import newer_schema
 from s2search.errors import InputError
+from s2search.regular_file import check_regular, read_regular
 
 _Heading = TypeVar("_Heading")
 _Line = TypeVar("_Line")
@@ -44,7 +45,7 @@ class Journal(Generic[_Line]):
     @property
     def digest(self) -> str:
         """A hash of the file."""
-        return f"sha256:{hashlib.sha256(self.path.read_bytes()).hexdigest()}"
+        return f"sha256:{hashlib.sha256(read_regular(self.path)).hexdigest()}"
 
 
 @contextmanager
@@ -96,6 +97,7 @@ def read_journal(
         InputError: There is no such file, or it is no such journal.
     """
     try:
+        check_regular(path)
         with FileIO(path, "r") as file:
             content = file.readall() or b""
     except OSError as error:
@@ -110,6 +112,8 @@ def read_journal(
 def _appendable(path: Path) -> FileIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            check_regular(path)
         return FileIO(path, "a+")
     except OSError as error:
         problem = f"{str(path)!r} cannot be written: {error.strerror}"

@@ -16,6 +16,7 @@ import msgspec
 
 from s2search.block import Scenario, Shape, Window
 from s2search.errors import InputError, UnknownNameError
+from s2search.regular_file import read_regular_text
 
 LATENT_CHANNELS = 16
 PATCH = (1, 2, 2)
@@ -98,7 +99,7 @@ class Preset:
 
 def _read(path: Path) -> Preset:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        found = tomllib.loads(read_regular_text(path))
         for key in found.keys() - {field.name for field in dataclasses.fields(Preset)}:
             raise UnknownNameError(
                 f"key of the preset {str(path)!r}", key, Preset.__dataclass_fields__, listed_as="its keys"

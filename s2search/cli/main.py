@@ -29,6 +29,7 @@ from s2search.cli.stream import stream
 from s2search.cli.table import table_app
 from s2search.cli.verify import verify
 from s2search.errors import InputError, S2SearchError, extras_named
+from s2search.printable import printable
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -108,7 +109,7 @@ def _complaint(error: Any) -> str:
 
 def _fail(line: str, code: int) -> NoReturn:
     with suppress(OSError, AttributeError):  # full, or closed
-        sys.stderr.write(f"s2search: {line}\n")
+        sys.stderr.write(f"s2search: {printable(line)}\n")
     for output in (sys.stdout, sys.stderr):
         _drop_where_full(output)
     sys.exit(code)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from s2search.document import check_writable
 from s2search.errors import InputError, require
 from s2search.preset import token_grid, video_size
+from s2search.regular_file import check_regular
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -80,7 +81,8 @@ def iterate_video(path: str | Path, *, size: str | None = None) -> Iterator[Fram
     av = _av()
     rows_columns = None if size is None else token_grid(size)
     try:
-        with av.open(str(path)) as container:
+        check_regular(path)
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise InputError(f"{str(path)!r} holds no video", remedy="name another file")
             stream = container.streams.video[0]

@@ -25,6 +25,7 @@ from s2search.kit.sustained import sustained_samples
 from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
 from s2search.measurement.correction import Timing, correct
 from s2search.measurement.elapsed import elapsed_s
+from s2search.regular_file import read_regular
 from s2search.tables.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")
@@ -178,7 +179,7 @@ def _save(table: LatencyTable, folder: Path) -> None:
         if (folder / "card.json").exists() and LatencyTable.load(folder).digest == table.digest:
             return
         rows = folder / "table.csv"
-        if not (folder / "card.json").exists() and rows.exists() and rows.read_bytes() == table.to_csv().encode():
+        if not (folder / "card.json").exists() and rows.exists() and read_regular(rows) == table.to_csv().encode():
             rows.unlink()
         refuse_existing(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from s2search.dates import newer_schema
 from s2search.document import as_json, without_mark
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
+from s2search.regular_file import read_regular
 from s2search.tables.row import Role
 
 SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"
@@ -206,7 +207,7 @@ def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     """
     path = folder / MANIFEST
     try:
-        stored = path.read_bytes()
+        stored = read_regular(path)
         content = without_mark(stored)
         return msgspec.json.decode(content, type=KitManifest), digest_of(stored)
     except OSError as error:

@@ -17,6 +17,7 @@ from s2search.dates import newer_schema
 from s2search.document import without_mark
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest
+from s2search.regular_file import read_regular
 
 RESULTS_SCHEMA: Literal["s2search.kit_results/1"] = "s2search.kit_results/1"
 Thermal = Literal["nominal", "fair", "serious", "critical"]
@@ -291,7 +292,7 @@ def _group(line: HeatingLine | HotLine | HeatedLine, manifest: KitManifest) -> i
 def _read(path: Path) -> list[AnyLine]:
     """Return the whole lines; a torn last one was being written when the runner died."""
     try:
-        content = without_mark(path.read_bytes())
+        content = without_mark(read_regular(path))
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
     lines: list[AnyLine] = []

@@ -19,6 +19,7 @@ from s2search.kit.results import HotLine, Results, SampleLine
 from s2search.measurement.base import Device
 from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
+from s2search.regular_file import read_regular
 from s2search.tables.card import Card, Provenance
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable
@@ -137,7 +138,7 @@ def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: 
             **protocol,
             **({"mode": run.mode} if run.mode else {}),
             "kit": campaign.kit,
-            "results_digest": digest_of(results.path.read_bytes()),
+            "results_digest": digest_of(read_regular(results.path)),
             "tools": campaign.tools | manifest.converter,
             **_form(manifest),
             "sentinel": manifest.rows[manifest.sentinel].label,

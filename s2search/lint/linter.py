@@ -16,6 +16,7 @@ from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Sheet, SheetLine
 from s2search.lint.table_rules import Suspect
+from s2search.regular_file import read_regular
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is_imported
 from s2search.tables.foreign import SCHEMA as IMPORTED
@@ -113,7 +114,7 @@ def _lint_table(folder: Path) -> list[Finding]:
         card=card,
         rows=rows,
         others=_others(folder),
-        samples_digest=f"sha256:{hashlib.sha256(samples.read_bytes()).hexdigest()}" if samples.is_file() else None,
+        samples_digest=f"sha256:{hashlib.sha256(read_regular(samples)).hexdigest()}" if samples.is_file() else None,
         units=units,
     )
     return in_order([*findings, *run(TABLE_RULES, suspect)])
@@ -125,7 +126,7 @@ def _card(path: Path) -> tuple[Card, dict[str, str]]:
         return read_json(path, Card, what=f"card of schema {SCHEMA}", error=TableError), {}
     except TableError:
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_regular(path))
             units = content.pop("units")
             card = msgspec.convert(content, Card)
             stated = {str(key): str(value) for key, value in units.items()}

@@ -24,6 +24,7 @@ from s2search.measurement.schedule import expected_samples, schedule
 from s2search.measurement.tabulate import tabulate
 from s2search.preset import video_size
 from s2search.registry import own_version
+from s2search.regular_file import read_regular_text
 from s2search.tables.table import LatencyTable, refuse_existing
 
 
@@ -115,7 +116,7 @@ def _refuse_finished(folder: Path) -> None:
 
 def _save(table: LatencyTable, folder: Path) -> None:
     rows = folder / "table.csv"
-    if rows.exists() and rows.read_text(encoding="utf-8") == table.to_csv():
+    if rows.exists() and read_regular_text(rows) == table.to_csv():
         rows.unlink()  # saved by a process that died before it saved the card
     try:
         table.save(folder)

@@ -21,6 +21,7 @@ from s2search.errors import CheckError, InputError
 from s2search.network.config import CONFIG, PLAN, WEIGHTS, ModelConfig
 from s2search.network.weight_file import MappedTensors, save_tensors
 from s2search.planner.plan import Plan
+from s2search.regular_file import check_regular
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,6 +170,7 @@ def _mapped_weights(path: Path, config: ModelConfig) -> MappedTensors:
 def _opened(path: Path, config: ModelConfig, device: torch.device | str) -> Iterator[Any]:
     """Open a weight file that belongs to the config: its header is checked."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
             digest = (file.metadata() or {}).get("s2search.model", "none")
             if digest != config.digest:

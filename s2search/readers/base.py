@@ -21,6 +21,7 @@ from typing import ClassVar
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.readers.strict import MOST_BYTES
 from s2search.registry import Plugin, own_version
+from s2search.regular_file import open_regular
 from s2search.tables.card import Provenance
 from s2search.tables.foreign import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 
@@ -174,7 +175,7 @@ def _content(path: Path) -> bytes:
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             raise TableError(f"{str(path)!r} {problem}", remedy="name a file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise TableError(f"{str(path)!r} cannot be read: {error}", remedy="check the path") from error

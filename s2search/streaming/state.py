@@ -32,6 +32,7 @@ from s2search.network.network import LayerStates
 from s2search.network.random_weights import RandomS2DiT
 from s2search.network.weight_file import save_tensors, weights_digest
 from s2search.preset import video_size
+from s2search.regular_file import check_regular
 from s2search.streaming.base import StreamingModel
 
 _SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"
@@ -83,6 +84,7 @@ class Header:
             InputError: The file cannot be read, or is no such state.
         """
         try:
+            check_regular(path)
             with safe_open(path, framework="pt") as file:
                 header = msgspec.json.decode((file.metadata() or {}).get("header", ""), type=cls)
                 if header.dtype is None:

@@ -26,6 +26,7 @@ from s2search.block import Scenario, Shape
 from s2search.document import as_json, check_folder, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
+from s2search.regular_file import read_regular, read_regular_text
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
 
@@ -291,7 +292,7 @@ def meant_twice(name: str, installed: str, what: str) -> TableError:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.is_file() and one.read_bytes() == other.read_bytes()
+    return one.is_file() and read_regular(one) == read_regular(other)
 
 
 def installed_tables() -> dict[str, Path]:
@@ -361,7 +362,7 @@ def read_text(path: Path) -> str:
         TableError: It is not there, or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular_text(path)
     except FileNotFoundError:
         raise TableError(
             f"there is no file {str(path)!r}", remedy="a table folder holds table.csv and card.json"
