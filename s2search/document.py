@@ -11,9 +11,10 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from s2search.border.large_numbers import large_number
+from s2search.border.regular_file import read_regular
 from s2search.dates import is_newer
 from s2search.errors import InputError, UnknownNameError
-from s2search.regular_file import read_regular
 
 _T = TypeVar("_T")
 
@@ -79,6 +80,12 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         for key in found if isinstance(found, dict) else ():
             if key not in known:
                 raise UnknownNameError(f"key of the {what} {str(path)!r}", key, known, listed_as="its keys")
+        if large := large_number(content):
+            raise error(
+                f"{str(path)!r} is not a {what}: it has the number {large[:60]}",
+                allowed="integers of 64 bits",
+                remedy="correct the file, or make it again",
+            )
         return msgspec.json.decode(content, type=cls)
     except OSError as problem:
         raise error(

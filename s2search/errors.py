@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from s2search.printable import printable
+from s2search.border.printable import printable
 
 _LONGEST = 4000
 

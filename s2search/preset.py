@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from s2search.block import Scenario, Shape, Window
+from s2search.border.regular_file import read_regular_text
 from s2search.errors import InputError, UnknownNameError
-from s2search.regular_file import read_regular_text
 
 LATENT_CHANNELS = 16
 PATCH = (1, 2, 2)

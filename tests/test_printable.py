@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from s2search.border.printable import printable, printable_json
 from s2search.errors import InputError
-from s2search.printable import printable, printable_json
 from s2search.report.console import PrintableConsole
 from tests.command import run_here
 

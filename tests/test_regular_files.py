@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s2search.regular_file import read_regular, read_regular_text
+from s2search.border.regular_file import read_regular, read_regular_text
 from s2search.tables.table import installed_folder
 from tests.command import run_here
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from s2search.border.printable import printable
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
 from s2search.cli.frontier import frontier
@@ -29,7 +30,6 @@ from s2search.cli.stream import stream
 from s2search.cli.table import table_app
 from s2search.cli.verify import verify
 from s2search.errors import InputError, S2SearchError, extras_named
-from s2search.printable import printable
 
 # Typer carries its own copy of click; all its complaints about the command line share this base.
 _UsageError: Any = typer.BadParameter.__base__

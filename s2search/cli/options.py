@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2search.border.printable import printable, printable_json
 from s2search.errors import InputError, S2SearchError
-from s2search.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.border.regular_file import check_regular
 from s2search.document import check_writable
 from s2search.errors import InputError, require
 from s2search.preset import token_grid, video_size
-from s2search.regular_file import check_regular
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

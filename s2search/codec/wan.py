@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular_text
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
-from s2search.regular_file import read_regular_text
 
 if TYPE_CHECKING:
     import torch

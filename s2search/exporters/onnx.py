@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import CheckError, InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, write_graph
 from s2search.exporters.package import Package, Progress
-from s2search.regular_file import read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

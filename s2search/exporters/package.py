@@ -25,11 +25,11 @@ from typing import Any, Literal, Self
 
 from s2search import registry
 from s2search.block import Precision, Stream, Window
+from s2search.border.regular_file import is_regular, open_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
 from s2search.preset import video_size
-from s2search.regular_file import is_regular, open_regular, read_regular_text
 
 SCHEMA: Literal["s2search.package/1"] = "s2search.package/1"
 PART_SCHEMA: Literal["s2search.part/1"] = "s2search.part/1"

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from s2search.border.regular_file import open_regular
 from s2search.errors import CheckError, InputError
-from s2search.regular_file import open_regular
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

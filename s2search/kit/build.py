@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import msgspec
 
+from s2search.border.regular_file import open_regular, read_regular
 from s2search.document import write_text
 from s2search.errors import InputError, require
 from s2search.exporters.coreml.form import Form
@@ -45,7 +46,6 @@ from s2search.kit.shots import ShotChoice
 from s2search.measurement.base import Item
 from s2search.measurement.schedule import sentinel_of
 from s2search.registry import own_version
-from s2search.regular_file import open_regular, read_regular
 
 if TYPE_CHECKING:
     from torch import Tensor

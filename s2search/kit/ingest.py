@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2search.border.regular_file import read_regular
 from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest, read_manifest
@@ -25,7 +26,6 @@ from s2search.kit.sustained import sustained_samples
 from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
 from s2search.measurement.correction import Timing, correct
 from s2search.measurement.elapsed import elapsed_s
-from s2search.regular_file import read_regular
 from s2search.tables.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")

@@ -19,11 +19,11 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.border.regular_file import read_regular
 from s2search.dates import newer_schema
 from s2search.document import as_json, without_mark
 from s2search.errors import InputError
 from s2search.exporters.coreml.form import Layout, StateKeeper
-from s2search.regular_file import read_regular
 from s2search.tables.row import Role
 
 SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"

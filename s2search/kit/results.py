@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s2search.border.regular_file import read_regular
 from s2search.dates import newer_schema
 from s2search.document import without_mark
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest
-from s2search.regular_file import read_regular
 
 RESULTS_SCHEMA: Literal["s2search.kit_results/1"] = "s2search.kit_results/1"
 Thermal = Literal["nominal", "fair", "serious", "critical"]

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
+from s2search.border.regular_file import read_regular
 from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
@@ -19,7 +20,6 @@ from s2search.kit.results import HotLine, Results, SampleLine
 from s2search.measurement.base import Device
 from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
-from s2search.regular_file import read_regular
 from s2search.tables.card import Card, Provenance
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable

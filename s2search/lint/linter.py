@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from s2search.border.regular_file import read_regular
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
 from s2search.lint.base import Finding, Findings, in_order, run
@@ -16,7 +17,6 @@ from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Sheet, SheetLine
 from s2search.lint.table_rules import Suspect
-from s2search.regular_file import read_regular
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is_imported
 from s2search.tables.foreign import SCHEMA as IMPORTED

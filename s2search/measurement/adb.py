@@ -19,10 +19,10 @@ from typing import ClassVar, Literal
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
-from s2search.regular_file import read_regular
 from s2search.tables.row import ROLES, Role
 
 _FOLDER = "/data/local/tmp/s2search"

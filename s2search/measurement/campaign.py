@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from s2search.border.regular_file import read_regular_text
 from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Profiler
@@ -24,7 +25,6 @@ from s2search.measurement.schedule import expected_samples, schedule
 from s2search.measurement.tabulate import tabulate
 from s2search.preset import video_size
 from s2search.registry import own_version
-from s2search.regular_file import read_regular_text
 from s2search.tables.table import LatencyTable, refuse_existing
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.border.regular_file import open_regular
 from s2search.errors import InputError
-from s2search.regular_file import open_regular
 
 _BLOB = struct.Struct("<IIQQQ")
 _SENTINEL = 0xDEADBEEF

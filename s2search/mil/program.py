@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, UnknownNameError
 from s2search.mil.function import Function, FunctionReader, inside
 from s2search.mil.library import load_coremltools
-from s2search.regular_file import read_regular
 
 _REMEDY = "export the package again"
 

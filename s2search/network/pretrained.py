@@ -16,12 +16,12 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError, safe_open
 
+from s2search.border.regular_file import check_regular
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import CONFIG, PLAN, WEIGHTS, ModelConfig
 from s2search.network.weight_file import MappedTensors, save_tensors
 from s2search.planner.plan import Plan
-from s2search.regular_file import check_regular
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 
 from s2search.block import Scenario
+from s2search.border.regular_file import read_regular_text
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError, UnknownNameError
-from s2search.regular_file import read_regular_text
 from s2search.solver.questions.tie_break import TieRule
 
 PROJECT_FILE = "s2search.toml"

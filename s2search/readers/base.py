@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from s2search.border.regular_file import open_regular
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.readers.strict import MOST_BYTES
 from s2search.registry import Plugin, own_version
-from s2search.regular_file import open_regular
 from s2search.tables.card import Provenance
 from s2search.tables.foreign import BY_ROW, NOT_STATED, PLACES, ImportedCard, ImportedRow, ImportedTable, Source
 

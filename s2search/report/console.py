@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from typing_extensions import override
 
-from s2search.printable import printable
+from s2search.border.printable import printable
 
 
 class PrintableConsole(Console):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from s2search.printable import printable
+from s2search.border.printable import printable
 from s2search.report.console import PrintableConsole
 
 _LINE_EVERY_S = 60

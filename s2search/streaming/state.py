@@ -24,6 +24,7 @@ from torch import Tensor
 
 from s2search import registry
 from s2search.block import Window
+from s2search.border.regular_file import check_regular
 from s2search.codec.base import Cache
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
@@ -32,7 +33,6 @@ from s2search.network.network import LayerStates
 from s2search.network.random_weights import RandomS2DiT
 from s2search.network.weight_file import save_tensors, weights_digest
 from s2search.preset import video_size
-from s2search.regular_file import check_regular
 from s2search.streaming.base import StreamingModel
 
 _SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from s2search.border.regular_file import read_regular
 from s2search.document import read_json, separator, without_mark
 from s2search.errors import S2SearchError, TableError, require
-from s2search.regular_file import read_regular
 from s2search.tables.card import Provenance
 from s2search.tables.table import LatencyTable, open_table, read_text, table_folder, write_folder
 

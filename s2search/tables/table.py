@@ -23,10 +23,10 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.border.regular_file import read_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
-from s2search.regular_file import read_regular, read_regular_text
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, require
-from s2search.regular_file import read_regular
 from s2search.text.base import LoadedText, TextEncoder
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.border.regular_file import read_regular_text
 from s2search.document import separator
 from s2search.errors import TableError
-from s2search.regular_file import read_regular_text
 from s2search.transfer.additive import in_unit_ms, indicators_TF
 
 LEAST_ROWS = 100

@@ -30,6 +30,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from s2search import registry
+from s2search.border.regular_file import read_regular
 from s2search.codec.base import DecoderComponent
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import InputError
@@ -49,7 +50,6 @@ from s2search.exporters.package import (
     file_entries,
     new_folder,
 )
-from s2search.regular_file import read_regular
 from s2search.text.base import TextComponent
 
 if TYPE_CHECKING:
