@@ -96,6 +96,13 @@ def main() -> None:
             raise
         place = "the output cannot be written" if error.filename is None else f"{str(error.filename)!r} cannot be used"
         _fail(f"{place}: {error.strerror}; make room, or choose another place", InputError.exit_code)
+    except (Exception, SystemExit) as error:
+        from s2search.registry import at_fault
+
+        if not (plugin := at_fault(error)):
+            raise
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _fail(f"{plugin} fails with {problem}; uninstall it, or tell those who made it", InputError.exit_code)
     sys.exit(code)
 
 

@@ -296,12 +296,22 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def installed_tables() -> dict[str, Path]:
-    """Return every table that an installed distribution ships: name -> folder."""
+    """Return every table that an installed distribution ships: name -> folder.
+
+    A collection that cannot be loaded offers none, and leaves the others alone: `s2search plugins` says why.
+    """
     found = {}
     for name in registry.installed("tables"):
-        for root in _roots(registry.load("tables", name)):
+        for root in _roots_of(name):
             found.update({card.parent.name: card.parent for card in sorted(root.glob("*/card.json"))})
     return found
+
+
+def _roots_of(collection: str) -> list[Path]:
+    try:
+        return list(_roots(registry.load("tables", collection)))
+    except Exception:  # `load` names it; here whatever its value does when it is looked at
+        return []
 
 
 def write_folder(folder: Path, card: object, rows: str) -> None:
