@@ -38,13 +38,14 @@ $(ELSEWHERE): elsewhere-%: .venv/installed
 SLOW_export := tests/export tests/kit
 SLOW_verify := tests/verify
 SLOW_transfer := tests/transfer
-SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) $(SLOW_verify) $(SLOW_transfer))
-SLOW := slow-export slow-verify slow-transfer slow-rest slow-laws
+SLOW_fuzz := tests/fuzz
+SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) $(SLOW_verify) $(SLOW_transfer) $(SLOW_fuzz))
+SLOW := slow-export slow-verify slow-transfer slow-fuzz slow-rest slow-laws
 
 .PHONY: $(SLOW)
 slow: $(SLOW)  ## tests of minutes, part after part
 
-slow-export slow-verify slow-transfer slow-rest: slow-%: .venv/installed
+slow-export slow-verify slow-transfer slow-fuzz slow-rest: slow-%: .venv/installed
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not benchmark" $(SLOW_$*)
 
 slow-laws: .venv/installed  ## the property tests, on ten times as many examples as in `make test`

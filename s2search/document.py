@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from s2search.border.large_numbers import large_number
+from s2search.border.regular_file import read_regular
 from s2search.dates import is_newer
 from s2search.errors import InputError, UnknownNameError
 
@@ -59,7 +61,7 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         InputError: The file cannot be read, is no such document, or has a key that would be lost in silence.
     """
     try:
-        content = without_mark(Path(path).read_bytes())
+        content = without_mark(read_regular(path))
         if not content.strip():
             raise error(f"{str(path)!r} is not a {what}: it is empty", remedy="make it again")
         found: Any = msgspec.json.decode(content)
@@ -78,6 +80,12 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         for key in found if isinstance(found, dict) else ():
             if key not in known:
                 raise UnknownNameError(f"key of the {what} {str(path)!r}", key, known, listed_as="its keys")
+        if large := large_number(content):
+            raise error(
+                f"{str(path)!r} is not a {what}: it has the number {large[:60]}",
+                allowed="integers of 64 bits",
+                remedy="correct the file, or make it again",
+            )
         return msgspec.json.decode(content, type=cls)
     except OSError as problem:
         raise error(

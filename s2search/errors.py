@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from s2search.border.printable import printable
+
 _LONGEST = 4000
 
 #: What each extra of s2search brings, by the names under which it is imported.
@@ -50,7 +52,7 @@ class S2SearchError(Exception):
     def __init__(self, problem: str, *, allowed: str = "", remedy: str = "", **fields: Any) -> None:
         self.problem, self.allowed, self.remedy, self.fields = problem, allowed, remedy, fields
         self.__dict__.update(fields)
-        line = " ".join("; ".join(part for part in (problem, allowed, remedy) if part).split())
+        line = printable(" ".join("; ".join(part for part in (problem, allowed, remedy) if part).split()))
         # A file may hold a value of megabytes; its beginning names it, and the end has the remedy.
         super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 4 :]}")
 

@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from s2search.border.large_numbers import large_number
+from s2search.border.regular_file import check_regular, read_regular
 from s2search.dates import newer_schema
 from s2search.errors import InputError
 
@@ -44,7 +46,7 @@ class Journal(Generic[_Line]):
     @property
     def digest(self) -> str:
         """A hash of the file."""
-        return f"sha256:{hashlib.sha256(self.path.read_bytes()).hexdigest()}"
+        return f"sha256:{hashlib.sha256(read_regular(self.path)).hexdigest()}"
 
 
 @contextmanager
@@ -74,6 +76,9 @@ def open_journal(path: Path, heading: _Heading, kind: Any, *, of: str) -> Iterat
                 remedy="repeat the command that started it, or choose another place",
                 difference=difference,
             )
+        torn = content[len(whole) :].strip(b"\0")  # a power cut may leave zeros
+        if not b'{"'.startswith(torn[:2]):
+            raise InputError(f"{str(path)!r} ends in what is no line of a {of}", remedy="move it away")
         file.truncate(len(whole))
         if not found:
             _write(file, path, first)
@@ -96,6 +101,7 @@ def read_journal(
         InputError: There is no such file, or it is no such journal.
     """
     try:
+        check_regular(path)
         with FileIO(path, "r") as file:
             content = file.readall() or b""
     except OSError as error:
@@ -110,6 +116,8 @@ def read_journal(
 def _appendable(path: Path) -> FileIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            check_regular(path)
         return FileIO(path, "a+")
     except OSError as error:
         problem = f"{str(path)!r} cannot be written: {error.strerror}"
@@ -147,7 +155,9 @@ def _lines(whole: bytes, path: Path, heading: Any, kind: Any, of: str) -> list[A
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             lines.append(msgspec.json.decode(line, type=kind if lines else heading))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if large := large_number(line):
+                raise msgspec.ValidationError(f"{large[:60]} is no integer of 64 bits")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if not lines and (newer := _newer_schema(line, heading)):
                 raise InputError(
                     f"{str(path)!r} was made by a newer s2search: its schema is {newer[:60]!r}",

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from s2search.block import Scenario, Shape, Window
+from s2search.border.regular_file import read_regular_text
 from s2search.errors import InputError, UnknownNameError
 
 LATENT_CHANNELS = 16
@@ -98,7 +99,7 @@ class Preset:
 
 def _read(path: Path) -> Preset:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        found = tomllib.loads(read_regular_text(path))
         for key in found.keys() - {field.name for field in dataclasses.fields(Preset)}:
             raise UnknownNameError(
                 f"key of the preset {str(path)!r}", key, Preset.__dataclass_fields__, listed_as="its keys"

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from s2search.errors import InputError, PluginError, UnknownNameError, extras_named
+from s2search.errors import InputError, PluginError, S2SearchError, UnknownNameError, extras_named
 
 FAMILIES = {
     "blocks": "block",
@@ -39,6 +39,7 @@ FAMILIES = {
     "inspectors": "inspector",
 }
 
+_OWN = ("s2search", "s2search_blocks", "latency_tables")
 _SCALARS = (bool, int, float, str, type(None))
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
 
@@ -116,19 +117,44 @@ def _entries() -> tuple[EntryPoint, ...]:
 def installed(group: str) -> dict[str, EntryPoint]:
     """Return the entry points of one family by name, for example `installed("solvers")`.
 
-    Raises:
-        PluginError: Two distributions offer the same name; neither may win by chance.
+    Where two distributions offer a name, neither may win by chance: `load` refuses that name, and no other.
     """
     found: dict[str, EntryPoint] = {}
     for entry in (entry for entry in _entries() if entry.group == f"s2search.{group}"):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise PluginError(
-                f"two {FAMILIES[group]} plugins are called {entry.name!r}: {other.value} and {entry.value}",
-                remedy="uninstall one of them",
-                name=entry.name,
-            )
+        found.setdefault(entry.name, entry)
     return found
+
+
+def distribution_of(entry: EntryPoint) -> str:
+    """Return the name and version of the distribution that offers a plugin."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+
+
+def at_fault(error: BaseException) -> str:
+    """Return in words which plugin of a third party an exception comes from; empty where it comes from none."""
+    trace, modules = error.__traceback__, list[str]()
+    while trace is not None:
+        modules.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    for entry in _entries():
+        package = entry.module.partition(".")[0]
+        if package not in _OWN and any(module.partition(".")[0] == package for module in modules):
+            family = FAMILIES[entry.group.removeprefix("s2search.")]
+            return f"the {family} {entry.name!r} of {distribution_of(entry)}"
+    return ""
+
+
+def _refuse_clash(group: str, name: str) -> None:
+    entries = {entry.value: entry for entry in _entries() if (entry.group, entry.name) == (f"s2search.{group}", name)}
+    if len(entries) > 1:
+        told = sorted(f"{value} of {distribution_of(entry)}" for value, entry in entries.items())
+        others = [entry for entry in entries.values() if entry.module.partition(".")[0] not in _OWN]
+        names = sorted({entry.dist.name for entry in others if entry.dist})
+        raise PluginError(
+            f"two {FAMILIES[group]} plugins are called {name!r}: {' and '.join(told)}",
+            remedy=f"uninstall one: pip uninstall {' or '.join(names) or 'one of them'}",
+            name=name,
+        )
 
 
 def load(group: str, name: str) -> Any:
@@ -137,17 +163,21 @@ def load(group: str, name: str) -> Any:
     Raises:
         UnknownNameError: No such name is installed.
         MissingExtraError: It needs a library that comes with an extra.
-        PluginError: It is installed but cannot be imported.
+        PluginError: It is installed but cannot be imported, or two distributions offer the name.
     """
     entries = installed(group)
     if name not in entries:
         raise UnknownNameError(FAMILIES[group], name, entries)
+    _refuse_clash(group, name)
     try:
         with extras_named():
             return entries[name].load()
-    except (ImportError, AttributeError) as error:
+    except S2SearchError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a module does as it is imported
         raise PluginError(
-            f"the {FAMILIES[group]} {name!r} ({entries[name].value}) cannot be loaded: {error}",
+            f"the {FAMILIES[group]} {name!r} ({entries[name].value} of {distribution_of(entries[name])}) "
+            f"cannot be loaded: {type(error).__name__}: {error}",
             remedy="reinstall the distribution that offers it, or uninstall it",
             name=name,
         ) from error

@@ -47,6 +47,18 @@ def test_cut_at_any_byte_it_is_a_beginning_and_goes_on_to_the_same_file(
     assert values_of(path) == [1, 2, 3]
 
 
+def test_words_behind_a_journal_are_not_cut_off(tmp_path: Path) -> None:
+    write(tmp_path / "j.jsonl", 1, 2)
+    whole = (tmp_path / "j.jsonl").read_bytes()
+    (tmp_path / "j.jsonl").write_bytes(whole + b"my notes")
+    with pytest.raises(InputError, match="ends in what is no line of a count"):
+        write(tmp_path / "j.jsonl", 1, 2, 3)
+    assert (tmp_path / "j.jsonl").read_bytes() == whole + b"my notes"
+    (tmp_path / "j.jsonl").write_bytes(whole + bytes(100))
+    write(tmp_path / "j.jsonl", 1, 2)
+    assert (tmp_path / "j.jsonl").read_bytes() == whole
+
+
 def test_every_line_is_on_disk_before_the_next_one(tmp_path: Path) -> None:
     with open_journal(tmp_path / "j.jsonl", HEADING, Found, of="count") as journal:
         for value in range(3):

@@ -159,5 +159,5 @@ def test_a_plugin_that_cannot_be_imported_says_which(monkeypatch: pytest.MonkeyP
 
     broken = {"lost": EntryPoint(name="lost", value="nowhere_at_all:Thing", group="s2search.solvers")}
     monkeypatch.setattr(registry, "installed", lambda group: broken)
-    with pytest.raises(PluginError, match=r"the solver 'lost' \(nowhere_at_all:Thing\) cannot be loaded"):
+    with pytest.raises(PluginError, match=r"the solver 'lost' \(nowhere_at_all:Thing of unknown\) cannot be loaded"):
         registry.create("solvers", "lost")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from s2search.border.printable import printable
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
 from s2search.cli.frontier import frontier
@@ -95,6 +96,13 @@ def main() -> None:
             raise
         place = "the output cannot be written" if error.filename is None else f"{str(error.filename)!r} cannot be used"
         _fail(f"{place}: {error.strerror}; make room, or choose another place", InputError.exit_code)
+    except (Exception, SystemExit) as error:
+        from s2search.registry import at_fault
+
+        if not (plugin := at_fault(error)):
+            raise
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _fail(f"{plugin} fails with {problem}; uninstall it, or tell those who made it", InputError.exit_code)
     sys.exit(code)
 
 
@@ -108,7 +116,7 @@ def _complaint(error: Any) -> str:
 
 def _fail(line: str, code: int) -> NoReturn:
     with suppress(OSError, AttributeError):  # full, or closed
-        sys.stderr.write(f"s2search: {line}\n")
+        sys.stderr.write(f"s2search: {printable(line)}\n")
     for output in (sys.stdout, sys.stderr):
         _drop_where_full(output)
     sys.exit(code)

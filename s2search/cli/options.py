@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2search.border.printable import printable, printable_json
 from s2search.errors import InputError, S2SearchError
 
 if TYPE_CHECKING:
@@ -68,10 +69,11 @@ FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, 
 
 def say(answer: RenderableType) -> None:
     """Print an answer for people; nothing in it is taken for markup, and no line ends with blanks in a file."""
-    from rich.console import Console
     from rich.protocol import rich_cast
 
-    console, answer = Console(highlight=False, markup=False), rich_cast(answer)
+    from s2search.report.console import PrintableConsole
+
+    console, answer = PrintableConsole(highlight=False, markup=False), rich_cast(answer)
     if console.width < _MADE_FOR:
         _fold(answer)
     if console.is_terminal:
@@ -98,8 +100,8 @@ def _fold(answer: RenderableType) -> None:
 
 
 def say_json(text: str) -> None:
-    """Print JSON as it is."""
-    typer.echo(text, nl=False)
+    """Print JSON; characters that a terminal would obey are written as JSON's escapes."""
+    typer.echo(printable_json(text), nl=False)
 
 
 def say_misleading(tables: Sequence[str | LatencyTable]) -> None:
@@ -111,7 +113,7 @@ def say_misleading(tables: Sequence[str | LatencyTable]) -> None:
     opened = [open_measurements(table) if isinstance(table, str) else table for table in tables]
     named = [one if isinstance(one, LatencyTable) else table for one, table in zip(opened, tables, strict=True)]
     for sentence in dict.fromkeys(sentence for one in named for sentence in misleading(one)):
-        typer.echo(f"lint: {sentence}", err=True)
+        typer.echo(f"lint: {printable(sentence)}", err=True)
 
 
 @contextmanager

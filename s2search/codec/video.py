@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.border.regular_file import check_regular
 from s2search.document import check_writable
 from s2search.errors import InputError, require
 from s2search.preset import token_grid, video_size
@@ -80,7 +81,8 @@ def iterate_video(path: str | Path, *, size: str | None = None) -> Iterator[Fram
     av = _av()
     rows_columns = None if size is None else token_grid(size)
     try:
-        with av.open(str(path)) as container:
+        check_regular(path)
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise InputError(f"{str(path)!r} holds no video", remedy="name another file")
             stream = container.streams.video[0]

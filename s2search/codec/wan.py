@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular_text
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
 from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
@@ -187,7 +188,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_regular_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} cannot be read as JSON: {error}", remedy="correct the file") from error
     if not isinstance(found, dict):

@@ -90,7 +90,7 @@ class LoadedCoreAI(Runtime):
         self._package = package
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="Core AI").start()
-        path = package.folder / _FILE
+        path = package.only_file()
         try:
             with silent():
                 from coreai.authoring import AIModelAsset

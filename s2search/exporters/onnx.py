@@ -9,15 +9,16 @@ rewritten (`BandedConv2d`). Small constants are folded, weights are not: what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from s2search.errors import InputError, missing_extra
+from s2search.border.regular_file import read_regular
+from s2search.errors import CheckError, InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, write_graph
 from s2search.exporters.package import Package, Progress
@@ -102,6 +103,7 @@ class LoadedOnnx(Runtime):
     def _session(self, file: str) -> Any:
         import onnxruntime
 
+        check_graph(self._package, file)
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -111,3 +113,47 @@ class LoadedOnnx(Runtime):
         except Exception as error:  # its errors share no base
             problem = str(error).splitlines()[0]
             raise InputError(f"ONNX Runtime cannot load {str(path)!r}: {problem}", remedy="export it again") from error
+
+
+def check_graph(package: Package, file: str) -> Any:
+    """Return a graph of the package as onnx's protobuf, after a look at what a runtime would open and run with it.
+
+    Raises:
+        CheckError: It is no graph, has operators that are not ONNX's own, or weights in a file without a digest.
+    """
+    import onnx
+
+    try:
+        model = onnx.ModelProto.FromString(read_regular(package.folder / file))
+    except Exception as error:  # what the protobuf raises shares no base with errors of files
+        raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
+    listed, folder = {entry.path for entry in package.manifest.files}, PurePosixPath(file).parent
+    for message in _messages(model):
+        if isinstance(message, onnx.NodeProto) and message.domain not in ("", "ai.onnx"):
+            raise CheckError(
+                f"{file!r} of the package has the operator {message.domain}.{message.op_type}",
+                allowed="operators of ONNX itself",
+                remedy="do not use it",
+                path=file,
+            )
+        if isinstance(message, onnx.TensorProto):
+            places = [entry.value for entry in message.external_data if entry.key == "location"]
+            if odd := next((place for place in places if str(folder / place) not in listed), None):
+                raise CheckError(
+                    f"{file!r} of the package has the weight {message.name!r} in {odd!r}",
+                    allowed="a file of the package with a digest",
+                    remedy="do not use it",
+                    path=file,
+                )
+    return model
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and all that it holds."""
+    pending = [message]
+    while pending:
+        one = pending.pop()
+        yield one
+        for descriptor, value in one.ListFields():
+            if descriptor.message_type is not None:
+                pending += value if hasattr(value, "add") else [value]

@@ -15,6 +15,7 @@ import hashlib
 import math
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import Any, Literal, Self
 
 from s2search import registry
 from s2search.block import Precision, Stream, Window
+from s2search.border.regular_file import is_regular, open_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
@@ -40,6 +42,8 @@ NEW = "new_"  # before the name of a state that a function returns
 Progress = Callable[[int, int, str], Any]
 _BLOCK_BYTES = 2**24  # read at a time for a digest
 _MEGABYTE = 10**6
+_FOREIGN_MARKS = ("\\", ":")  # of Windows' paths
+_DO_NOT_USE = "do not use it"
 
 NumberType = Literal["float16", "float32", "int32"]
 _BYTES_OF = {"float16": 2, "float32": 4, "int32": 4}
@@ -137,10 +141,7 @@ class Manifest:
                 f"the package names the model {self.model_digest[:19]}, and its config is {self.model.digest[:19]}",
                 remedy="export it again",
             )
-        for file in self.files:
-            path = PurePosixPath(file.path)
-            if path.is_absolute() or ".." in path.parts:
-                raise InputError(f"the package names a file outside of it: {file.path!r}", remedy="do not use it")
+        check_names(self)
 
     @property
     def exporter_text(self) -> str:
@@ -157,6 +158,32 @@ class Manifest:
         if name not in found:
             raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
         return found[name]
+
+
+def check_names(manifest: Any) -> None:
+    """Raise unless the files and options that a manifest names can only lie in its package.
+
+    Raises:
+        InputError: It names what is refused.
+    """
+    paths = [file.path for file in manifest.files]
+    for path in (*paths, *filter(None, (function.file for function in manifest.functions))):
+        parts = path.split("/")
+        if not path.isprintable() or {"", ".", ".."} & {*parts} or any(mark in path for mark in _FOREIGN_MARKS):
+            raise InputError(f"the package names a file outside of it: {path!r}", remedy=_DO_NOT_USE)
+    names = [function.name for function in manifest.functions]
+    # Some file systems do not tell A from a, nor two ways to write an accent.
+    for what, words in (("file", [_plain_name(path) for path in paths]), ("function", names)):
+        if twice := next((word for word in words if words.count(word) > 1), None):
+            raise InputError(f"the package names the {what} {twice!r} twice", remedy=_DO_NOT_USE)
+    if any(mark in manifest.options for mark in ("/", "\\")):
+        raise InputError(
+            f"the options of the package's exporter name a place: {manifest.options!r}", remedy=_DO_NOT_USE
+        )
+
+
+def _plain_name(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,26 +211,48 @@ class Package:
         return self.folder / SOURCE
 
     def check_files(self) -> None:
-        """Raise unless all files are there as they were written.
+        """Raise unless all files are there as they were written, and nothing that a runtime could take for one.
 
         Raises:
             CheckError: It names the first that is not.
         """
-        for entry in self.manifest.files:
-            path = self.folder / entry.path
-            problem = "missing" if not path.is_file() else "" if _sha256(path) == entry.sha256 else "changed"
-            if problem:
-                raise CheckError(
-                    f"{entry.path!r} in the package {str(self.folder)!r} is {problem}",
-                    remedy="export it again",
-                    path=entry.path,
-                )
+        listed = {entry.path: entry for entry in self.manifest.files}
+        for function in self.manifest.functions:
+            if not any(path == function.file or path.startswith(f"{function.file}/") for path in listed):
+                raise self._not_as_written(function.file, f"the file of {function.name!r} and has no digest")
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_dir() and not path.is_symlink():
+                continue
+            if (name in listed or "/" in name) and not is_regular(path):
+                raise self._not_as_written(name, "a link, or no regular file")
+            if name not in listed and "/" in name:
+                raise self._not_as_written(name, "not in its manifest", "remove it, or export it again")
+        for name, entry in listed.items():
+            if not is_regular(self.folder / name):
+                raise self._not_as_written(name, "missing")
+            if _sha256(self.folder / name) != entry.sha256:
+                raise self._not_as_written(name, "changed")
+
+    def only_file(self) -> Path:
+        """Return the file that holds all functions.
+
+        Raises:
+            InputError: There are several.
+        """
+        files = sorted({function.file for function in self.manifest.functions})
+        if len(files) != 1:
+            raise InputError(f"the functions of the package are in {', '.join(files) or 'no file'}", remedy=_DO_NOT_USE)
+        return self.folder / files[0]
+
+    def _not_as_written(self, path: str, problem: str, remedy: str = "export it again") -> CheckError:
+        return CheckError(f"{path!r} in the package {str(self.folder)!r} is {problem}", remedy=remedy, path=path)
 
 
 def is_component(folder: Path) -> bool:
     """Return whether a folder holds the package of a component: a text encoder or a decoder."""
     try:
-        return f'"{PART_SCHEMA}"' in Path(folder, MANIFEST).read_text(encoding="utf-8")[:200]
+        return f'"{PART_SCHEMA}"' in read_regular_text(Path(folder, MANIFEST))[:200]
     except (OSError, ValueError):
         return False
 
@@ -300,7 +349,7 @@ def predicted_sizes(config: ModelConfig, grid: tuple[int, int], frames: int, slo
 def _sha256(path: Path, show: Callable[[int], None] = lambda done: None, before: int = 0) -> str:
     """Return a file's digest, and tell after every block how much was read, and `before` it."""
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         show(before)
         while block := file.read(_BLOCK_BYTES):
             found.update(block)

@@ -2,17 +2,13 @@
 
     first.pt2 advance.pt2    as torch.export.save writes them, each with its weights
 
-`denoise` and `commit` are outputs of `advance`. `torch.export.load` unpickles example inputs, objects and odd tensors,
-and looks operators up by names of Python. A package here holds none of these, and is searched before it is loaded: raw
-tensors, ATen operators and plain sizes are accepted, all else is refused.
+`denoise` and `commit` are outputs of `advance`. What torch would run as it loads a program is not written, and a
+package that holds some of it is refused: see `torch_archive.py`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from s2search.errors import CheckError, InputError
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
+from s2search.exporters.torch_archive import open_archive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,12 +33,6 @@ _FILE_OF: dict[FunctionName, str] = {
     "commit": "advance.pt2",
     "advance": "advance.pt2",
 }
-_RECORD = re.compile(
-    r"archive_format|archive_version|byteorder|version|\.data/.*|models/model\.json"
-    r"|data/weights/(weight_\d+|model_weights_config\.json)"
-    r"|data/constants/(tensor_\d+|model_constants_config\.json)|data/sample_inputs/model\.pt"
-)
-_OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,47 +100,12 @@ class LoadedTorchProgram(Runtime):
             InputError: It cannot be read.
             CheckError: Loading it might run code.
         """
-        import torch
-
         from s2search.mil.library import quiet
 
         if file not in self._programs:
-            check_archive(self._package.folder / file)
-            with quiet():
-                self._programs[file] = torch.export.load(self._package.folder / file)
+            with quiet(), open_archive(self._package.folder / file) as archive:
+                self._programs[file] = archive.load()
         return self._programs[file]
-
-
-def check_archive(path: Path) -> None:
-    """Raise unless loading a program can run nothing but ATen operators on tensors.
-
-    Raises:
-        InputError: It cannot be read.
-        CheckError: It names what is refused.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            root = archive.namelist()[0].partition("/")[0] + "/"
-            for info in archive.infolist():
-                name = info.filename.removeprefix(root)
-                if _RECORD.fullmatch(name) is None or (name.startswith("data/sample_inputs/") and info.file_size):
-                    raise _refused(path, f"the record {name!r}")
-            for kind in ("weights", "constants"):
-                config = json.loads(archive.read(f"{root}data/{kind}/model_{kind}_config.json"))
-                for name, entry in config["config"].items():
-                    if entry["use_pickle"]:
-                        raise _refused(path, f"the pickled tensor {name!r}")
-            program = json.loads(archive.read(f"{root}models/model.json"))
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{str(path)!r} is not a program of torch: {problem}", remedy="export it again") from error
-    for key, value in _entries(program):
-        if key == "target" and not (isinstance(value, str) and _OPERATOR.fullmatch(value)):
-            raise _refused(path, f"the operator {str(value)[:60]!r}")
-        if key in ("expr_str", "as_expr", "as_graph", "as_custom_obj", "as_operator") and value is not None:
-            raise _refused(path, f"the field {key!r}")
-        if key in ("range_constraints", "guards_code") and value:
-            raise _refused(path, f"the field {key!r}")
 
 
 def _make_plain(program: ExportedProgram) -> None:
@@ -158,23 +113,3 @@ def _make_plain(program: ExportedProgram) -> None:
     program.example_inputs = None
     program.range_constraints.clear()
     program._guards_code = []
-
-
-def _entries(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all keys of a JSON document with their values."""
-    pending = [tree]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            yield from item.items()
-            pending += item.values()
-        elif isinstance(item, list):
-            pending += item
-
-
-def _refused(path: Path, what: str) -> CheckError:
-    return CheckError(
-        f"{str(path)!r} holds {what}",
-        allowed="raw tensors, ATen operators and fixed sizes: all else may run code when it is loaded",
-        remedy="export it again, and do not use this file",
-    )

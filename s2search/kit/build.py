@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import msgspec
 
+from s2search.border.regular_file import open_regular, read_regular
 from s2search.document import write_text
 from s2search.errors import InputError, require
 from s2search.exporters.coreml.form import Form
@@ -225,7 +226,7 @@ def _note(out: Path, item: Item, precision: KitPrecision, form: Form) -> Built |
     path = _note_path(out, item, precision)
     if not path.exists():
         return None
-    note = msgspec.json.decode(path.read_bytes(), type=Built)
+    note = msgspec.json.decode(read_regular(path), type=Built)
     return note if note.made_of == _made_of(item, precision, form) else None
 
 
@@ -351,5 +352,5 @@ def _write_errors() -> Iterator[None]:
 def _file_hash(path: Path) -> bytes:
     if not path.exists():
         return b""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2search.border.regular_file import read_regular
 from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest, read_manifest
@@ -178,7 +179,7 @@ def _save(table: LatencyTable, folder: Path) -> None:
         if (folder / "card.json").exists() and LatencyTable.load(folder).digest == table.digest:
             return
         rows = folder / "table.csv"
-        if not (folder / "card.json").exists() and rows.exists() and rows.read_bytes() == table.to_csv().encode():
+        if not (folder / "card.json").exists() and rows.exists() and read_regular(rows) == table.to_csv().encode():
             rows.unlink()
         refuse_existing(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)

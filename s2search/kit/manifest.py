@@ -19,6 +19,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.border.regular_file import read_regular
 from s2search.dates import newer_schema
 from s2search.document import as_json, without_mark
 from s2search.errors import InputError
@@ -206,7 +207,7 @@ def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     """
     path = folder / MANIFEST
     try:
-        stored = path.read_bytes()
+        stored = read_regular(path)
         content = without_mark(stored)
         return msgspec.json.decode(content, type=KitManifest), digest_of(stored)
     except OSError as error:

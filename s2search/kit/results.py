@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s2search.border.regular_file import read_regular
 from s2search.dates import newer_schema
 from s2search.document import without_mark
 from s2search.errors import InputError
@@ -291,7 +292,7 @@ def _group(line: HeatingLine | HotLine | HeatedLine, manifest: KitManifest) -> i
 def _read(path: Path) -> list[AnyLine]:
     """Return the whole lines; a torn last one was being written when the runner died."""
     try:
-        content = without_mark(path.read_bytes())
+        content = without_mark(read_regular(path))
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
     lines: list[AnyLine] = []

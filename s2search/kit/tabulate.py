@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
+from s2search.border.regular_file import read_regular
 from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
@@ -137,7 +138,7 @@ def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: 
             **protocol,
             **({"mode": run.mode} if run.mode else {}),
             "kit": campaign.kit,
-            "results_digest": digest_of(results.path.read_bytes()),
+            "results_digest": digest_of(read_regular(results.path)),
             "tools": campaign.tools | manifest.converter,
             **_form(manifest),
             "sentinel": manifest.rows[manifest.sentinel].label,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from s2search.border.regular_file import read_regular
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
 from s2search.lint.base import Finding, Findings, in_order, run
@@ -113,7 +114,7 @@ def _lint_table(folder: Path) -> list[Finding]:
         card=card,
         rows=rows,
         others=_others(folder),
-        samples_digest=f"sha256:{hashlib.sha256(samples.read_bytes()).hexdigest()}" if samples.is_file() else None,
+        samples_digest=f"sha256:{hashlib.sha256(read_regular(samples)).hexdigest()}" if samples.is_file() else None,
         units=units,
     )
     return in_order([*findings, *run(TABLE_RULES, suspect)])
@@ -125,7 +126,7 @@ def _card(path: Path) -> tuple[Card, dict[str, str]]:
         return read_json(path, Card, what=f"card of schema {SCHEMA}", error=TableError), {}
     except TableError:
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_regular(path))
             units = content.pop("units")
             card = msgspec.convert(content, Card)
             stated = {str(key): str(value) for key, value in units.items()}

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
@@ -84,7 +85,7 @@ class Adb(Profiler):
             chip=soc or said.get("ro.board.platform", "not stated"),
             os=f"Android {said.get('ro.build.version.release', 'not stated')}",
             runtime="ExecuTorch XNNPACK" if self.tool == "executorch" else "LiteRT CPU",
-            runtime_version=f"runner {_digest(Path(self.runner).read_bytes())}",
+            runtime_version=f"runner {_digest(read_regular(self.runner))}",
             threads=self.threads,
             power_mode="not stated",
             precision="float32",

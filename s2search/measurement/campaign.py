@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from s2search.border.regular_file import read_regular_text
 from s2search.cost import Pipeline
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Profiler
@@ -115,7 +116,7 @@ def _refuse_finished(folder: Path) -> None:
 
 def _save(table: LatencyTable, folder: Path) -> None:
     rows = folder / "table.csv"
-    if rows.exists() and rows.read_text(encoding="utf-8") == table.to_csv():
+    if rows.exists() and read_regular_text(rows) == table.to_csv():
         rows.unlink()  # saved by a process that died before it saved the card
     try:
         table.save(folder)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.border.regular_file import open_regular
 from s2search.errors import InputError
 
 _BLOB = struct.Struct("<IIQQQ")
@@ -108,7 +109,7 @@ class WeightFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 empty = file.seek(0, 2) == 0
                 self._data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, UnknownNameError
 from s2search.mil.function import Function, FunctionReader, inside
 from s2search.mil.library import load_coremltools
@@ -42,7 +43,7 @@ class Program:
         """
         model = _model_path(path)
         try:
-            content = model.read_bytes()
+            content = read_regular(model)
         except OSError as error:
             raise InputError(f"the model {str(model)!r} cannot be read: {error.strerror}", remedy=_REMEDY) from error
         return _program(_specification(content, str(path)), model.parent)
@@ -64,7 +65,7 @@ def _model_path(package: Path) -> Path:
     """Return where the manifest says that the model is."""
     manifest = package / "Manifest.json"
     try:
-        document = json.loads(manifest.read_bytes())
+        document = json.loads(read_regular(manifest))
         item = document["itemInfoEntries"][document["rootModelIdentifier"]]["path"]
         return inside(package, package / "Data", item)
     except OSError as error:

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError, safe_open
 
+from s2search.border.regular_file import check_regular
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.network.config import CONFIG, PLAN, WEIGHTS, ModelConfig
@@ -169,6 +170,7 @@ def _mapped_weights(path: Path, config: ModelConfig) -> MappedTensors:
 def _opened(path: Path, config: ModelConfig, device: torch.device | str) -> Iterator[Any]:
     """Open a weight file that belongs to the config: its header is checked."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
             digest = (file.metadata() or {}).get("s2search.model", "none")
             if digest != config.digest:

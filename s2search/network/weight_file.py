@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from s2search.border.regular_file import open_regular
 from s2search.errors import InputError
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -105,7 +106,7 @@ class MappedTensors:
     """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = 8 + int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(start - 8))
             self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -13,12 +13,12 @@ import dataclasses
 import os
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from s2search.block import Scenario
+from s2search.border.regular_file import read_regular_text
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError, UnknownNameError
 from s2search.solver.questions.tie_break import TieRule
@@ -63,7 +63,7 @@ class Project:
             InputError: It cannot be read, is no TOML, has a key that is no option, or a value of another type.
         """
         try:
-            found = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+            found = tomllib.loads(read_regular_text(path))
         except OSError as error:
             raise InputError(
                 f"the project file {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"

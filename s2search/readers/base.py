@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from s2search.border.regular_file import open_regular
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.readers.strict import MOST_BYTES
 from s2search.registry import Plugin, own_version
@@ -174,7 +175,7 @@ def _content(path: Path) -> bytes:
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             raise TableError(f"{str(path)!r} {problem}", remedy="name a file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise TableError(f"{str(path)!r} cannot be read: {error}", remedy="check the path") from error

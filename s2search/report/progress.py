@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from s2search.border.printable import printable
+from s2search.report.console import PrintableConsole
 
 _LINE_EVERY_S = 60
 
@@ -25,7 +27,7 @@ def progress_bar(
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[label]}", style="dim", markup=False),
     )
-    console = Console(stderr=True)
+    console = PrintableConsole(stderr=True)
     if not console.is_terminal:
         yield _lines(title, clock)
         return
@@ -41,7 +43,7 @@ def _lines(title: str, clock: Callable[[], float]) -> Callable[[int, int, str], 
         nonlocal last_s
         if (now_s := clock()) - last_s >= _LINE_EVERY_S:
             last_s = now_s
-            sys.stderr.write(f"{title}: {done} of {total}{label and f', {label}'}\n")
+            sys.stderr.write(f"{title}: {done} of {total}{label and f', {printable(label)}'}\n")
             sys.stderr.flush()
 
     return show

@@ -9,10 +9,11 @@ import io
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 
 from s2search.errors import extras_named
 from s2search.report import notebook, terminal
+from s2search.report.console import PrintableConsole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ _PLAIN_COLUMNS = 80
 
 def plain(value: Any) -> str:
     """Return what a value shows in a terminal, as text without colours."""
-    console = Console(
+    console = PrintableConsole(
         file=io.StringIO(),
         width=_PLAIN_COLUMNS,
         color_system=None,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
+from s2search.errors import MissingExtraError, S2SearchError
 from s2search.planner.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
 from s2search.report.colours import block_colours
 from s2search.report.origin import evidence_text, mark_lines, origin_text
@@ -67,15 +68,23 @@ def _also_on(plans: Sequence[Plan]) -> list[str]:
 def plugins_text() -> RenderableType:
     """Return every installed plugin, by family, with the distribution that offers it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("family", "name", "distribution"):
+    for heading in ("family", "name", "distribution", "state"):
         table.add_column(heading)
+    problems = list[str]()
     for family in registry.FAMILIES:
         for i, (name, entry) in enumerate(sorted(registry.installed(family).items())):
-            offered_by = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-            table.add_row("" if i else family, name, offered_by)
+            state = "loads"
+            try:
+                registry.load(family, name)
+            except MissingExtraError:
+                state = "needs an extra"
+            except S2SearchError as error:
+                state = "BROKEN"
+                problems.append(str(error))
+            table.add_row("" if i else family, name, registry.distribution_of(entry), state)
     for i, name in enumerate(sorted(installed_tables())):
-        table.add_row("" if i else "latency tables", name, "")
-    return Group(Text(), table, Text())
+        table.add_row("" if i else "latency tables", name, "", "")
+    return Group(Text(), table, Text(), *(Text(problem) for problem in problems))
 
 
 def pairs_text(told: Mapping[str, str]) -> RenderableType:

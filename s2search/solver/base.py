@@ -61,7 +61,9 @@ class Solver(Plugin, ABC):
         """
         answer = self._choose(problem.by_group())
         if answer is None:
-            raise explain_infeasible(problem)
+            error = explain_infeasible(problem)
+            self._check_nothing_fits(problem, error.fields["nearest_L"])
+            raise error
         return self._checked(problem, answer)
 
     def best(self, problem: Problem) -> Solution | None:
@@ -76,9 +78,33 @@ class Solver(Plugin, ABC):
             return None
         return None if answer is None else self._checked(problem, answer)
 
+    def _check_nothing_fits(self, problem: Problem, nearest_L: tuple[int, ...] | None) -> None:
+        """Raise if the layout that a relaxation lets in fits without it."""
+        if nearest_L is not None:
+            repeats = len(problem.score_LC) // len(nearest_L)
+            if problem.admits(tuple(c for c in nearest_L for _ in range(repeats))):
+                raise CheckError(
+                    f"the solver {self.name!r} says that no layout fits, and one of "
+                    f"{problem.price(tuple(c for c in nearest_L for _ in range(repeats))).latency_us} us does",
+                    remedy="choose another solver, and report this as a bug of this one",
+                )
+
     def _checked(self, problem: Problem, answer: Choice) -> Solution:
         choice_L = tuple(c for c in answer.choice_L for _ in range(problem.group_size))
+        layers, candidates = problem.score_LC.shape
+        if len(choice_L) != layers or not all(0 <= c < candidates for c in choice_L):
+            raise CheckError(
+                f"the solver {self.name!r} chose {len(choice_L)} layers of candidates {sorted(set(choice_L))[:9]}",
+                allowed=f"{layers} layers of candidates 0 to {candidates - 1}",
+                remedy="report this as a bug of the solver",
+            )
         price = problem.price(choice_L)
+        if price.fixed_point_score > answer.upper_bound:
+            raise CheckError(
+                f"the solver {self.name!r} chose a layout of score {price.score} and claims that none scores above "
+                f"{answer.upper_bound / FIXED_POINT}",
+                remedy="report this as a bug of the solver",
+            )
         if not problem.admits(choice_L):
             raise CheckError(
                 f"the solver {self.name!r} chose a layout of {price.latency_us} us and {price.total_bytes} bytes, "

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from s2search import registry
 from s2search.block import Window
+from s2search.border.regular_file import check_regular
 from s2search.codec.base import Cache
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
@@ -83,6 +84,7 @@ class Header:
             InputError: The file cannot be read, or is no such state.
         """
         try:
+            check_regular(path)
             with safe_open(path, framework="pt") as file:
                 header = msgspec.json.decode((file.metadata() or {}).get("header", ""), type=cls)
                 if header.dtype is None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from s2search.border.regular_file import read_regular
 from s2search.document import read_json, separator, without_mark
 from s2search.errors import S2SearchError, TableError, require
 from s2search.tables.card import Provenance
@@ -249,7 +250,7 @@ class ImportedTable:
 def is_imported(folder: Path) -> bool:
     """Whether a folder's card says that it holds an imported table."""
     try:
-        return msgspec.json.decode(without_mark((folder / "card.json").read_bytes()), type=_AnyCard).schema == SCHEMA
+        return msgspec.json.decode(without_mark(read_regular(folder / "card.json")), type=_AnyCard).schema == SCHEMA
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return False
 

@@ -23,6 +23,7 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Scenario, Shape
+from s2search.border.regular_file import read_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
@@ -291,16 +292,26 @@ def meant_twice(name: str, installed: str, what: str) -> TableError:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.is_file() and one.read_bytes() == other.read_bytes()
+    return one.is_file() and read_regular(one) == read_regular(other)
 
 
 def installed_tables() -> dict[str, Path]:
-    """Return every table that an installed distribution ships: name -> folder."""
+    """Return every table that an installed distribution ships: name -> folder.
+
+    A collection that cannot be loaded offers none, and leaves the others alone: `s2search plugins` says why.
+    """
     found = {}
     for name in registry.installed("tables"):
-        for root in _roots(registry.load("tables", name)):
+        for root in _roots_of(name):
             found.update({card.parent.name: card.parent for card in sorted(root.glob("*/card.json"))})
     return found
+
+
+def _roots_of(collection: str) -> list[Path]:
+    try:
+        return list(_roots(registry.load("tables", collection)))
+    except Exception:  # `load` names it; here whatever its value does when it is looked at
+        return []
 
 
 def write_folder(folder: Path, card: object, rows: str) -> None:
@@ -361,7 +372,7 @@ def read_text(path: Path) -> str:
         TableError: It is not there, or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular_text(path)
     except FileNotFoundError:
         raise TableError(
             f"there is no file {str(path)!r}", remedy="a table folder holds table.csv and card.json"

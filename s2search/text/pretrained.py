@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, require
 from s2search.text.base import LoadedText, TextEncoder
 
@@ -87,7 +88,7 @@ class PretrainedText(TextEncoder):
         require("transformers")
         folder = self._place("text_encoder")
         try:
-            stored = json.loads((folder / "config.json").read_bytes())
+            stored = json.loads(read_regular(folder / "config.json"))
             kind = stored.get("model_type")
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise self._unfit(f"has no config.json that can be read ({error})") from error

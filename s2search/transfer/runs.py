@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from s2search.border.regular_file import read_regular_text
 from s2search.document import separator
 from s2search.errors import TableError
 from s2search.transfer.additive import in_unit_ms, indicators_TF
@@ -74,7 +75,7 @@ def read_layouts(path: Path) -> MeasuredLayouts:
 
 def _lines(path: Path) -> Iterator[list[str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
         lines = [line for line in csv.reader(io.StringIO(text), delimiter=separator(text)) if line]
     except OSError as error:
         raise TableError(

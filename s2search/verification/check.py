@@ -16,6 +16,8 @@ from s2search.verification.result import Bound, CannotRunError, CheckResult, Not
 class Check(abc.ABC):
     """Looks at one side of a package. Its fields are its thresholds.
 
+    Where the files are not as they were written, only a check `of_files` runs: what is changed is not loaded.
+
     `run` yields one result or several. It raises `CannotRunError` where it cannot look (`NotOfferedError` where nobody
     offers to), and `S2SearchError` where what it looks at is broken.
     """
@@ -24,6 +26,7 @@ class Check(abc.ABC):
     unit: ClassVar[str] = ""
     bound: ClassVar[Bound] = "at most"
     required: ClassVar[bool] = True
+    of_files: ClassVar[bool] = False  # looks at bytes only, and loads nothing
 
     @abc.abstractmethod
     def run(self, opened: Opened) -> Iterator[CheckResult]:

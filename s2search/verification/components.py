@@ -19,7 +19,7 @@ from s2search.text.base import TextComponent
 from s2search.verification.component_weights import check_weights
 from s2search.verification.decoder_stream import DecoderStream, check_state, random_latents
 from s2search.verification.inspectors.base import inspector_of
-from s2search.verification.result import CheckResult, Verification, judged, keeps_promise
+from s2search.verification.result import CheckResult, Verification, judged, keeps_promise, not_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +63,9 @@ def verify_component(
     }
     for name, look in looks.items():
         say(name)
+        if found and found[0].status == "failed":  # the files: what is changed is not loaded
+            found.append(not_run(name, f"nothing of the package is loaded: {found[0].why}", required=True))
+            continue
         try:
             found.append(look())
         except S2SearchError as error:

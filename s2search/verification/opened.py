@@ -67,6 +67,15 @@ class Opened:
         self.kept: dict[str, Any] = {}
 
     @cached_property
+    def fault(self) -> CheckError | None:
+        """What is wrong with the files, by their digests; nothing of a package that has a fault is loaded."""
+        try:
+            self.package.check_files()
+        except CheckError as error:
+            return error
+        return None
+
+    @cached_property
     def inspector(self) -> Inspector:
         """What knows packages of this exporter."""
         return inspector_of(self.package)
@@ -129,11 +138,13 @@ class Opened:
 
     @cached_property
     def runtime(self) -> Runtime:
-        """The package, loaded; its digests are not looked at.
+        """The package, loaded; its files are checked before.
 
         Raises:
-            CannotRunError: There is no such runtime here.
+            CannotRunError: There is no such runtime here, or the files are not as they were written.
         """
+        if self.fault:
+            raise CannotRunError(f"nothing of it is loaded: {self.fault}")
         try:
             return self.inspector.runtime(self.package)
         except InputError as error:

@@ -26,7 +26,7 @@ from s2search.verification.checks.state import StateCheck
 from s2search.verification.checks.streaming import StreamingCheck
 from s2search.verification.checks.weights import WeightsCheck
 from s2search.verification.opened import Opened, Options
-from s2search.verification.result import CheckResult, Verification, keeps_promise
+from s2search.verification.result import CheckResult, Verification, keeps_promise, not_run
 
 CHECKS: tuple[Check, ...] = (
     FilesCheck(),
@@ -81,7 +81,11 @@ def inspect(opened: Opened, checks: tuple[Check, ...], progress: Progress) -> Ve
     for done, check in enumerate(checks):
         opened.say = partial(progress, done, len(checks))
         opened.say(check.name)
-        found += results(check, opened)
+        if opened.fault and not check.of_files:  # what is changed is not loaded
+            why = f"nothing of the package is loaded: {opened.fault}"
+            found.append(not_run(check.name, why, required=check.required))
+        else:
+            found += results(check, opened)
     progress(len(checks), len(checks), "")
     manifest = opened.package.manifest
     return Verification(

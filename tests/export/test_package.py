@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import pickle
 import shutil
-import zipfile
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -21,7 +16,7 @@ from s2search.exporters.base import open_runtime
 from s2search.exporters.package import Package, file_entries, new_folder
 from s2search.exporters.step import StepShape
 from s2search.exporters.streamed import StreamedPackage
-from s2search.exporters.torch_program import TorchProgramExporter, check_archive
+from s2search.exporters.torch_program import TorchProgramExporter
 from s2search.network.network import S2DiT
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
@@ -199,76 +194,3 @@ def test_an_option_that_cannot_be_is_one_line(text, line):
     with pytest.raises(InputError) as raised:
         registry.create("exporters", text)
     assert line in str(raised.value)
-
-
-class Bomb:
-    def __reduce__(self):
-        return (Path.touch, (Path("exploded"),))
-
-
-def rewritten(path: Path, name: str, content: bytes | None, *, root: str = "advance") -> None:
-    """Replace a record of an archive, or add one."""
-    with zipfile.ZipFile(path) as archive:
-        records = {info.filename: archive.read(info) for info in archive.infolist()}
-    if content is not None:
-        records[f"{root}/{name}"] = content
-    with zipfile.ZipFile(path, "w") as archive:
-        for record, bytes_ in records.items():
-            archive.writestr(record, bytes_)
-
-
-def with_target(content: bytes) -> bytes:
-    program = json.loads(content)
-    program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.hub.load"
-    return json.dumps(program).encode()
-
-
-def with_guard(content: bytes) -> bytes:
-    return json.dumps(json.loads(content) | {"guards_code": ["open('exploded', 'w')"]}).encode()
-
-
-def with_pickle(content: bytes) -> bytes:
-    config = json.loads(content)
-    next(iter(config["config"].values()))["use_pickle"] = True
-    return json.dumps(config).encode()
-
-
-@pytest.mark.parametrize(
-    ("record", "change", "line"),
-    [
-        (
-            "data/sample_inputs/model.pt",
-            lambda _: pickle.dumps(Bomb()),
-            "holds the record 'data/sample_inputs/model.pt'",
-        ),
-        (
-            "data/constants/custom_obj_0",
-            lambda _: pickle.dumps(Bomb()),
-            "holds the record 'data/constants/custom_obj_0'",
-        ),
-        ("data/weights/model.pt", lambda _: pickle.dumps(Bomb()), "holds the record"),
-        ("data/aotinductor/x.so", lambda _: b"", "holds the record 'data/aotinductor/x.so'"),
-        ("data/weights/model_weights_config.json", with_pickle, "holds the pickled tensor"),
-        ("models/model.json", with_target, "holds the operator 'torch.hub.load'"),
-        ("models/model.json", with_guard, "holds the field 'guards_code'"),
-        ("models/model.json", lambda _: b"[", "is not a program of torch"),
-    ],
-)
-def test_a_program_that_could_run_code_is_refused_before_it_is_loaded(
-    made, tmp_path, monkeypatch, record, change, line
-):
-    monkeypatch.chdir(tmp_path)
-    path = Path(shutil.copy(made.folder / "advance.pt2", tmp_path))
-    check_archive(path)
-    with zipfile.ZipFile(path) as archive:
-        name = f"advance/{record}"
-        content = archive.read(name) if name in archive.namelist() else b""
-    rewritten(path, record, change(content))
-    package = dataclasses.replace(made, folder=tmp_path)
-    manifest = package.manifest.function("advance")
-    with pytest.raises((CheckError, InputError)) as raised:
-        TorchProgramExporter().open(package).run(
-            "advance", {one.name: np.zeros(one.shape, one.dtype) for one in manifest.inputs}
-        )
-    assert line in str(raised.value)
-    assert not (tmp_path / "exploded").exists()

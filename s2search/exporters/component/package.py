@@ -30,6 +30,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from s2search import registry
+from s2search.border.regular_file import read_regular
 from s2search.codec.base import DecoderComponent
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import InputError
@@ -45,6 +46,7 @@ from s2search.exporters.package import (
     Package,
     Progress,
     TensorSpec,
+    check_names,
     file_entries,
     new_folder,
 )
@@ -92,14 +94,30 @@ class ComponentManifest:
     held: tuple[str, ...] = ()
     plugin_options: str = ""
 
+    def __post_init__(self) -> None:
+        check_names(self)
+        _, options = registry.parse(f"{self.plugin}[{self.plugin_options}]")
+        if "folder" in options or any(mark in self.plugin_options for mark in ("/", "\\")):
+            raise InputError(
+                f"the options of the package's {self.part} name a place: {self.plugin_options!r}",
+                remedy="do not use it",
+            )
+
     @property
     def exporter_text(self) -> str:
         """The exporter as it is written on a command line."""
         return f"{self.exporter}[{self.options}]" if self.options else self.exporter
 
     def function(self, name: str) -> FunctionSpec:
-        """Return a function by name."""
-        return next(function for function in self.functions if function.name == name)
+        """Return a function by name.
+
+        Raises:
+            InputError: There is none of that name.
+        """
+        found = {function.name: function for function in self.functions}
+        if name not in found:
+            raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
+        return found[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +217,7 @@ def source_digest(folder: Path) -> str:
     """Return a digest of the weights of a source."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
-        found.update(path.read_bytes())
+        found.update(read_regular(path))
     return f"sha256:{found.hexdigest()}"
 
 

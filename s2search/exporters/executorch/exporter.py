@@ -100,7 +100,7 @@ class LoadedExecuTorch(Runtime):
             from executorch.runtime import Runtime as Library
 
         self._package = package
-        path = package.folder / _FILE
+        path = package.only_file()
         try:
             self._program = Library.get().load_program(path)
         except RuntimeError as error:

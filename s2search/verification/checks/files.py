@@ -19,8 +19,10 @@ class FilesCheck(Check):
 
     name: ClassVar[str] = "files"
     unit: ClassVar[str] = "files changed"
+    of_files: ClassVar[bool] = True
 
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        opened.package.check_files()
+        if opened.fault:
+            raise opened.fault
         yield self.judge(opened, 0, 0, why=f"{len(opened.package.manifest.files)} files have their digests")

@@ -14,7 +14,7 @@ import torch
 from typing_extensions import override
 
 from s2search.errors import CheckError, MissingExtraError
-from s2search.exporters.onnx import LoadedOnnx
+from s2search.exporters.onnx import LoadedOnnx, check_graph
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.inspectors.base import Inspector, Placed
@@ -166,16 +166,12 @@ def read_onnx(package: Package, file: str) -> Any:
 
     Raises:
         CannotRunError: onnx is not installed.
-        CheckError: The file is no graph.
+        CheckError: The file is no graph, or leads out of the package.
     """
     try:
-        import onnx
+        return check_graph(package, file)
     except ImportError as error:
         raise CannotRunError(str(MissingExtraError("onnx"))) from error
-    try:
-        return onnx.load(package.folder / file, load_external_data=False)
-    except Exception as error:  # what onnx raises shares no base
-        raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
 
 
 def _broken_rules(opened: Opened) -> Iterator[tuple[str, str]]:

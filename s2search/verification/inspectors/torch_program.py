@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +12,7 @@ from typing_extensions import override
 from s2search.errors import CheckError
 from s2search.exporters.graph import decompositions
 from s2search.exporters.package import Package
+from s2search.exporters.torch_archive import TorchArchive, open_archive
 from s2search.exporters.torch_program import LoadedTorchProgram
 from s2search.verification.inspectors.base import Inspector
 from s2search.verification.inspectors.stored_tensor import PREFIX, StoredTensor
@@ -40,11 +39,8 @@ class TorchProgramInspector(Inspector):
     @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
-            try:
-                with zipfile.ZipFile(package.folder / file) as archive:
-                    yield from _weights(archive, file)
-            except (OSError, zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError) as error:
-                raise CheckError(f"the weights in {file!r} cannot be read: {error}", path=file) from error
+            with open_archive(package.folder / file) as archive:
+                yield from _weights(archive, file)
 
     @override
     def decompositions(self) -> dict[Any, Any]:
@@ -55,16 +51,12 @@ class TorchProgramInspector(Inspector):
         return TorchTaps(opened, function)
 
 
-def _weights(archive: zipfile.ZipFile, file: str) -> Iterator[StoredTensor]:
-    (config,) = (name for name in archive.namelist() if name.endswith("weights/model_weights_config.json"))
-    for name, entry in json.loads(archive.read(config))["config"].items():
-        meta, folder = entry["tensor_meta"], config.rpartition("/")[0]
-        sizes = tuple(size["as_int"] for size in meta["sizes"])
-        if meta["dtype"] != _FLOAT32 or entry["use_pickle"]:
+def _weights(archive: TorchArchive, file: str) -> Iterator[StoredTensor]:
+    for name, stored in archive.weights.items():
+        if stored.dtype != _FLOAT32:
             raise CheckError(f"{name!r} in {file!r} is no plain float32 tensor", path=file)
-        raw = archive.read(f"{folder}/{entry['path_name']}")
-        numbers = np.frombuffer(raw, "<f4", count=int(np.prod(sizes)))
-        yield StoredTensor(file=file, name=name, values=numbers.reshape(sizes))
+        values = np.frombuffer(archive.read(stored.record), "<f4").reshape(stored.sizes)
+        yield StoredTensor(file=file, name=name, values=values)
 
 
 class TorchTaps(Taps):
