@@ -14,7 +14,6 @@ from typing import Any
 
 from s2search.errors import require
 
-
 #: What coremltools imports where it is installed, for conversions that nobody here asks of it.
 UNASKED = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "torchaudio", "torchvision", "xgboost")
 
