@@ -306,13 +306,15 @@ class LinearState:
     Shapes: `sum_BCAKK` holds sum_j phi(k_j) v_j^T, `norm_BCAK` holds sum_j phi(k_j), both divided by the tokens of one
     frame (which cancels, and keeps float16 copies in range). C is 1 where all past chunks are added up, and counts the
     chunks remembered where each keeps sums of its own. `tail_BTHWD` holds the last frames that a causal convolution
-    still reaches.
+    still reaches. `chunk_frames` is how many frames each chunk has where that decides which sums the window keeps; null
+    before the first.
     """
 
     sum_BCAKK: Tensor | None
     norm_BCAK: Tensor | None
     tail_BTHWD: Tensor | None
     window: Window
+    chunk_frames: int | None = None
 
     def __post_init__(self) -> None:
         for sums in (self.sum_BCAKK, self.norm_BCAK):

@@ -106,4 +106,4 @@ class FewStepSampler:
             weight = next(model.parameters())
             level_BT = torch.zeros(len(z_BCTYX), 1, device=weight.device, dtype=z_BCTYX.dtype)
             layers = model.commit(z_BCTYX.to(weight.dtype), level_BT, text_BSE, state.layers)
-        return state.after(layers, schedule=self.schedule, commit=self.commit)
+        return state.after(layers, z_BCTYX.shape[2], schedule=self.schedule, commit=self.commit)

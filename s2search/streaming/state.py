@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from s2search import registry
-from s2search.block import Window
+from s2search.block import LinearState, RingState, Window
 from s2search.border.regular_file import check_regular
 from s2search.codec.base import Cache
 from s2search.cost import CommitPolicy
@@ -58,6 +58,8 @@ class Header:
         commit: Its commit policy; likewise.
         codec: What decodes the latents, as people write it; null where nobody said.
         text: What encodes the prompts; likewise.
+        frames: Latent frames committed.
+        digest: Of everything else in the file; known once the state is saved.
     """
 
     schema: Literal["s2search.stream_state/1"] = _SCHEMA
@@ -73,6 +75,8 @@ class Header:
     commit: CommitPolicy | None = None
     codec: str | None = None
     text: str | None = None
+    frames: int | None = None
+    digest: str | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -94,8 +98,22 @@ class Header:
             raise InputError(
                 f"{str(path)!r} is not a stream's state: {error}", remedy="name a file that --state-out wrote"
             ) from error
+        header.check_sizes(f"the state {str(path)!r}")
         codec = min(stems, key=len).removesuffix(".decode") if stems else None
         return dataclasses.replace(header, codec=header.codec or codec)
+
+    def check_sizes(self, name: str) -> None:
+        """Raise unless its numbers are those of some stream.
+
+        Raises:
+            InputError: One is none of a stream's.
+        """
+        if min(self.batch, *self.grid) < 1 or self.chunks < 0 or (self.frames or 0) < self.chunks * bool(self.frames):
+            raise InputError(
+                f"{name} has batch {self.batch}, grid {self.grid}, {self.chunks} chunks of {self.frames} frames in all",
+                allowed="sizes of at least 1",
+                remedy="take a copy as it was saved",
+            )
 
     def check(
         self,
@@ -191,6 +209,7 @@ class StreamState:
             grid=grid,
             window=window,
             seed=seed,
+            frames=0,
             dtype=_format_name(dtype or weight.dtype),
             codec=codec,
             text=text,
@@ -205,12 +224,18 @@ class StreamState:
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def after(
-        self, layers: LayerStates, *, schedule: tuple[float, ...] | None = None, commit: CommitPolicy | None = None
+        self,
+        layers: LayerStates,
+        frames: int,
+        *,
+        schedule: tuple[float, ...] | None = None,
+        commit: CommitPolicy | None = None,
     ) -> Self:
-        """Return the state with one chunk more, and how it was sampled and committed."""
+        """Return the state with one chunk more, of so many latent frames, and how it was sampled and committed."""
         header = dataclasses.replace(
             self.header,
             chunks=self.header.chunks + 1,
+            frames=None if self.header.frames is None else self.header.frames + frames,
             schedule=schedule or self.header.schedule,
             commit=commit or self.header.commit,
         )
@@ -235,6 +260,7 @@ class StreamState:
         tensors = {name: tensor.contiguous() for name, tensor in _tensors(self.layers)}
         decoder = {} if self.decoder is None else self.decoder.named_tensors()
         tensors |= {f"decoder:{name}": tensor.contiguous() for name, tensor in decoder.items()}
+        header = dataclasses.replace(header, digest=_digest(header, tensors))
         partial = Path(path).with_name(f".{Path(path).name}.partial")
         save_tensors(tensors, partial, {"header": msgspec.json.encode(header).decode()})
         partial.replace(path)
@@ -249,8 +275,8 @@ class StreamState:
             dtype: Of keys, values and tails, by default the weights'.
 
         Raises:
-            InputError: The file cannot be read, is no such state, or is one of another model, of other weights or in
-                another number format.
+            InputError: The file cannot be read, is no such state or one that was changed, or is of another model, of
+                other weights or in another number format.
         """
         header, weight, name = Header.read(path), next(model.parameters()), f"the state {str(path)!r}"
         header.check(name=name, dtype=_format_name(dtype or weight.dtype))
@@ -262,15 +288,60 @@ class StreamState:
         _check_weights(header, model, name)
         with safe_open(path, framework="pt", device=str(weight.device)) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # Older files have neither frames nor a digest.
+        if header.digest != (None if header.frames is None else _digest(header, tensors)):
+            raise InputError(f"{name} was changed since it was saved", remedy="take a copy as it was saved")
         decoder = {name: tensors.pop(name) for name in list(tensors) if name.startswith("decoder:")}
         empty = model.initial_state(header.batch, header.grid, "meta", dtype, window=header.window)
-        layers = _filled(empty, "layers", tensors)
+        _check_tensors(tensors | decoder, dict(_tensors(empty)), name)
+        layers = _filled(empty, "layers", tensors, header)
+        _check_frames(layers, header, name)
         if tensors:
             raise InputError(f"{str(path)!r} has the unknown tensor {min(tensors)!r}", remedy="save the state again")
         cache = {name.removeprefix("decoder:"): tensor for name, tensor in decoder.items()}
         return cls(
             header=header, layers=layers, decoder=Cache.from_named_tensors(cache) if cache else None, model=model
         )
+
+
+def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
+    """Return the digest of a whole state: of its header, and of every tensor's name, format, shape and bytes."""
+    content = msgspec.json.encode(dataclasses.replace(header, digest=weights_digest(tensors.items())))
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], empty: Mapping[str, Tensor], name: str) -> None:
+    """Raise unless all numbers are finite and all shapes those of an empty state, axes of the past left aside."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"{key!r} of {name} has numbers that are not finite", remedy="start another stream")
+        own, expected = tuple(tensor.shape), tuple(empty[key].shape) if key in empty else None
+        # An empty state has 0 where the past's frames or chunks are counted.
+        if expected is not None and (
+            len(own) != len(expected) or any(b not in (a, 0) for a, b in zip(own, expected, strict=True))
+        ):
+            raise InputError(f"{key!r} of {name} has shape {own}, not {expected}", remedy="take a copy as it was saved")
+
+
+def _check_frames(layers: LayerStates, header: Header, name: str) -> None:
+    """Raise unless every layer remembers the frames, or the chunks, that the window keeps of the stream so far."""
+    window = header.window
+    for state in _parts(layers):
+        if isinstance(state, RingState):
+            kept, unit, past = state.keys_BTHWAK.shape[1], "frames", header.frames
+            length = 1
+        elif isinstance(state, LinearState) and state.chunk_frames is not None and state.sum_BCAKK is not None:
+            kept, unit, past = state.sum_BCAKK.shape[1], "chunks", header.chunks
+            length = state.chunk_frames
+        else:
+            continue
+        most = past if window.frames is None else -(-window.frames // length) - (-window.sink_frames // length)
+        due = most if past is None or most is None else min(past, most)
+        if due is not None and (kept > due or (kept != due and past is not None)):
+            raise InputError(
+                f"a layer of {name} remembers {kept} {unit}, not {due}",
+                remedy="take a copy as it was saved",
+            )
 
 
 def _check_weights(header: Header, model: StreamingModel, name: str) -> None:
@@ -328,7 +399,18 @@ def _tensors(tree: Any, name: str = "layers") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(getattr(tree, field.name), f"{name}.{field.name}")
 
 
-def _filled(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _parts(tree: Any) -> Iterator[Any]:
+    """Yield the dataclasses of a tree of tuples and dataclasses."""
+    if isinstance(tree, tuple):
+        for item in tree:
+            yield from _parts(item)
+    elif dataclasses.is_dataclass(tree):
+        yield tree
+        for field in dataclasses.fields(tree):
+            yield from _parts(getattr(tree, field.name))
+
+
+def _filled(tree: Any, name: str, tensors: dict[str, Tensor], header: Header) -> Any:
     """Return the tree with its tensors replaced by the named ones, which are taken out of the dictionary."""
     if isinstance(tree, Tensor):
         if name not in tensors:
@@ -338,10 +420,12 @@ def _filled(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
             raise InputError(f"{name!r} of the stream's state is {kinds[0]}, not {kinds[1]}", remedy="save it again")
         return tensors.pop(name)
     if isinstance(tree, tuple):
-        return tuple(_filled(item, f"{name}.{index}", tensors) for index, item in enumerate(tree))
+        return tuple(_filled(item, f"{name}.{index}", tensors, header) for index, item in enumerate(tree))
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         fields = [field.name for field in dataclasses.fields(tree)]
-        return dataclasses.replace(
-            tree, **{key: _filled(getattr(tree, key), f"{name}.{key}", tensors) for key in fields}
-        )
+        filled = {key: _filled(getattr(tree, key), f"{name}.{key}", tensors, header) for key in fields}
+        counts_chunks = isinstance(tree, LinearState) and tree.sum_BCAKK is not None and not tree.sum_BCAKK.shape[1]
+        if counts_chunks and header.window.frames is not None and header.chunks and header.frames is not None:
+            filled["chunk_frames"] = header.frames // header.chunks  # the same of all chunks, or none was committed
+        return dataclasses.replace(tree, **filled)
     return tree

@@ -103,7 +103,7 @@ def test_a_state_of_a_package_is_saved_and_goes_on(package, tmp_path):
     model = StreamedPackage(package, open_runtime(package))
     state = StreamState.start(model, GRID)
     latents, s, text = torch.ones(1, 16, 3, 6, 8), torch.zeros(1, 1), torch.ones(1, 5, 8)
-    state = state.after(model.commit(latents, s, text, state.layers))
+    state = state.after(model.commit(latents, s, text, state.layers), latents.shape[2])
     state.save(tmp_path / "state.safetensors")
     loaded = StreamState.load(tmp_path / "state.safetensors", model)
     assert torch.equal(model(latents, s, text, loaded.layers), model(latents, s, text, state.layers))

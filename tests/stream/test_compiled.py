@@ -153,10 +153,10 @@ def test_a_window_without_end_is_refused_in_one_line(make):
         quick.initial_state(1, (3, 5), window=Window(frames=None))
 
 
-def test_a_machine_without_a_compiler_is_told_in_one_line(make, monkeypatch):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/none/such",))
+def test_a_machine_without_a_compiler_is_told_in_one_line(make):
     torch._inductor.cpp_builder.cpp_compiler_search.cache_clear()
-    with pytest.raises(InputError, match="finds no C\\+\\+ compiler; install g\\+\\+") as caught:
+    missing = torch._inductor.config.patch({"cpp.cxx": ("/none/such",)})
+    with missing, pytest.raises(InputError, match="finds no C\\+\\+ compiler; install g\\+\\+") as caught:
         Compiled(make.model("SL"))
     assert "\n" not in str(caught.value)
 

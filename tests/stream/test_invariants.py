@@ -107,7 +107,7 @@ def test_the_state_stays_the_same_size_over_1000_chunks(make, sink):
     sizes = []
     for chunk in range(1000):
         layers = model.commit(make.latents(1, (2, 3), seed=chunk % 7), zero, text, state.layers)
-        state = state.after(layers)
+        state = state.after(layers, 1)
         sizes.append(state.transformer_bytes)
     assert len(set(sizes[2 + sink :])) == 1
     assert sizes[0] < sizes[-1]

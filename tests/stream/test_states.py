@@ -15,12 +15,13 @@ from s2search.network.flow import few_step_schedule
 from s2search.network.network import S2DiT
 from s2search.network.weight_file import weights_digest
 from s2search.preset import Preset
+from s2search.streaming import state as state_module
 from s2search.streaming.compiled import Compiled
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import Header, StreamState
 from tests.stream.test_invariants import leaves
 
-SEED, OPTIONAL = 5, ("weights", "dtype", "schedule", "commit", "codec", "text")
+SEED, OPTIONAL = 5, ("weights", "dtype", "schedule", "commit", "codec", "text", "frames", "digest")
 
 
 def fresh(seed=SEED, dtype=torch.float32):
@@ -186,9 +187,7 @@ def test_an_older_state_tells_its_codec_by_its_cache(saved, tmp_path):
 
 def test_a_tensor_in_another_format_is_named(saved):
     model, path = saved
-    with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors | {"layers.0.keys_BTHWAK": tensors["layers.0.keys_BTHWAK"].half()}, path, metadata=metadata)
+    forged(path, lambda t: {KEYS: t[KEYS].half()})
     with pytest.raises(InputError, match=r"'layers.0.keys_BTHWAK' of the stream's state is float16, not float32"):
         StreamState.load(path, model)
 
@@ -218,3 +217,70 @@ def test_a_prompt_that_nobody_would_see_is_refused(later, line):
 def test_a_prompt_may_begin_at_any_chunk_of_the_stream():
     prompts = read_prompts("", ["0:a cat", "3:a dog"], end=4)
     assert [prompts(chunk) for chunk in range(4)] == ["a cat"] * 3 + ["a dog"]
+
+
+def forged(path, tensors=lambda tensors: {}, **changes):
+    """Change a state's file, and its digest as one who hides it would."""
+    with safe_open(path, framework="pt") as file:
+        header = msgspec.json.decode(file.metadata()["header"], type=Header)
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    kept = {name: tensor.contiguous() for name, tensor in (kept | tensors(kept)).items()}
+    header = dataclasses.replace(header, digest=None, **changes)
+    header = dataclasses.replace(header, digest=state_module._digest(header, kept))
+    save_file(kept, path, metadata={"header": msgspec.json.encode(header).decode()})
+
+
+KEYS, VALUES, SUM = "layers.0.keys_BTHWAK", "layers.0.values_BTHWAK", "layers.1.sum_BCAKK"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "changes", "line"),
+    [
+        (lambda t: {KEYS: t[KEYS][:, 1:], VALUES: t[VALUES][:, 1:]}, {}, r"a layer of .* remembers 2 frames, not 3"),
+        (lambda t: {SUM: t[SUM] / 0}, {}, r"'layers.1.sum_BCAKK' of .* has numbers that are not finite"),
+        (lambda t: {KEYS: t[KEYS][..., :4]}, {}, r"'layers.0.keys_BTHWAK' of .* has shape .*, not"),
+        (lambda t: {SUM: t[SUM][0]}, {}, r"'layers.1.sum_BCAKK' of .* has shape"),
+        (lambda t: {}, {"window": Window(frames=2)}, r"a layer of .* remembers 3 frames, not 2"),
+        (lambda t: {}, {"grid": (3, 2)}, r"of .* has shape"),
+        (lambda t: {}, {"batch": 2}, r"of .* has shape"),
+        (lambda t: {}, {"grid": (-3, 2)}, r"has batch 1, grid \(-3, 2\), .*; sizes of at least 1"),
+        (lambda t: {}, {"frames": 7}, r"a layer of .* remembers 3 frames, not"),
+        (lambda t: {}, {"chunks": 10**9}, r"has batch 1, .*; sizes of at least 1"),
+    ],
+)
+def test_a_state_that_was_changed_and_hides_it_is_refused(saved, tensors, changes, line):
+    model, path = saved
+    forged(path)
+    StreamState.load(path, model)
+    forged(path, tensors, **changes)
+    with pytest.raises(InputError, match=line):
+        StreamState.load(path, model)
+
+
+@pytest.mark.parametrize("changes", [{"window": {"frames": 9, "sink_frames": 0}}, {"seed": 8}, {"digest": None}])
+def test_a_state_that_was_changed_is_refused(saved, changes):
+    model, path = saved
+    with safe_open(path, framework="pt") as file:
+        header = msgspec.json.decode(file.metadata()["header"]) | changes
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={"header": msgspec.json.encode(header).decode()})
+    with pytest.raises(InputError, match=r"was changed since it was saved; take a copy as it was saved"):
+        StreamState.load(path, model)
+
+
+def test_sums_of_a_windows_chunks_want_chunks_of_one_length_also_after_a_state_was_loaded(make, tmp_path):
+    path, text, zero = tmp_path / "state.safetensors", make.text(), torch.zeros(1, 1, dtype=torch.float64)
+    model = make.model("lcha[memory=window],ssa", depth=2)
+    state = StreamState.start(model, (2, 3), window=Window(frames=4, sink_frames=2))
+    for seed in range(5):
+        state = state.after(model.commit(make.latents(2, (2, 3), seed=seed), zero, text, state.layers), 2)
+    state.save(path)
+    loaded = StreamState.load(path, model)
+    assert [layer.chunk_frames for layer in loaded.layers if hasattr(layer, "chunk_frames")] == [2]
+    for layers in (state.layers, loaded.layers):
+        with pytest.raises(InputError, match=r"a chunk of 3 frames follows chunks of 2; chunks of one length"):
+            model.commit(make.latents(3, (2, 3)), zero, text, layers)
+        model.commit(make.latents(2, (2, 3)), zero, text, layers)
+    free = StreamState.start(model, (2, 3), window=Window(frames=None)).layers  # all sums are kept, of any length
+    for frames in (2, 3):
+        free = model.commit(make.latents(frames, (2, 3)), zero, text, free)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s2search.block import LinearState, Shape, Window
+from s2search.errors import InputError
 from s2search_blocks.pieces.norms import RMSNorm
 from s2search_blocks.pieces.rotary import rotate
 from s2search_blocks.pieces.window import remembered
@@ -88,20 +89,33 @@ class LinConvHybridAttention(nn.Module):
         """Return the state with a chunk whose sums are known."""
         if sums is not None:
             sum_BAKV, norm_BAK = sums
-            sum_BCAKV = self._with_chunk(state.sum_BCAKK, sum_BAKV[:, None], h_BTHWD.shape[1], state.window)
-            norm_BCAK = self._with_chunk(state.norm_BCAK, norm_BAK[:, None], h_BTHWD.shape[1], state.window)
+            sum_BCAKV = self._with_chunk(state.sum_BCAKK, sum_BAKV[:, None], h_BTHWD.shape[1], state)
+            norm_BCAK = self._with_chunk(state.norm_BCAK, norm_BAK[:, None], h_BTHWD.shape[1], state)
             state = replace(state, sum_BCAKK=sum_BCAKV, norm_BCAK=norm_BCAK)
+            if self.memory == "window" and state.window.frames is not None:
+                state = replace(state, chunk_frames=h_BTHWD.shape[1])
         if self.local is not None:
             state = replace(state, tail_BTHWD=self.local.tail(h_BTHWD, state))
         return state
 
-    def _with_chunk(self, past_BC: Tensor | None, chunk_B1: Tensor, frames: int, window: Window) -> Tensor:
-        """Return the sums that the memory keeps once a chunk of so many frames has been added."""
+    def _with_chunk(self, past_BC: Tensor | None, chunk_B1: Tensor, frames: int, state: LinearState) -> Tensor:
+        """Return the sums that the memory keeps once a chunk of so many frames has been added.
+
+        Raises:
+            InputError: They have another length than the chunks before, so that no number of chunks is the window.
+        """
         assert past_BC is not None
         if self.memory == "running":
             return past_BC + chunk_B1
         if self.memory == "decay":
             return self.decay * (past_BC + chunk_B1)
+        window = state.window
+        if state.chunk_frames not in (None, frames):
+            raise InputError(
+                f"a chunk of {frames} frames follows chunks of {state.chunk_frames}",
+                allowed="chunks of one length, where sums are kept for a window",
+                remedy="keep the length, or take lcha[memory=running] or [memory=decay]",
+            )
         chunks = None if window.frames is None else -(-window.frames // frames)
         return remembered(past_BC, chunk_B1, latest=chunks, first=-(-window.sink_frames // frames))
 
