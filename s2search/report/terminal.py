@@ -66,7 +66,7 @@ def _also_on(plans: Sequence[Plan]) -> list[str]:
 
 
 def plugins_text() -> RenderableType:
-    """Return every installed plugin, by family, with the distribution that offers it."""
+    """Return every installed plugin, by family, with the distribution that offers it, and every installed table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("family", "name", "distribution", "state"):
         table.add_column(heading)
@@ -82,9 +82,10 @@ def plugins_text() -> RenderableType:
                 state = "BROKEN"
                 problems.append(str(error))
             table.add_row("" if i else family, name, registry.distribution_of(entry), state)
+    tables = Table.grid(padding=(0, 2))  # of its own: their names are longer than those of plugins
     for i, name in enumerate(sorted(installed_tables())):
-        table.add_row("" if i else "latency tables", name, "", "")
-    return Group(Text(), table, Text(), *(Text(problem) for problem in problems))
+        tables.add_row("" if i else "latency tables", name)
+    return Group(Text(), table, tables, Text(), *(Text(problem) for problem in problems))
 
 
 def pairs_text(told: Mapping[str, str]) -> RenderableType:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
@@ -99,8 +99,7 @@ class Header:
                 f"{str(path)!r} is not a stream's state: {error}", remedy="name a file that --state-out wrote"
             ) from error
         header.check_sizes(f"the state {str(path)!r}")
-        codec = min(stems, key=len).removesuffix(".decode") if stems else None
-        return dataclasses.replace(header, codec=header.codec or codec)
+        return dataclasses.replace(header, codec=header.codec or _codec_of(stems))
 
     def check_sizes(self, name: str) -> None:
         """Raise unless its numbers are those of some stream.
@@ -260,6 +259,7 @@ class StreamState:
         tensors = {name: tensor.contiguous() for name, tensor in _tensors(self.layers)}
         decoder = {} if self.decoder is None else self.decoder.named_tensors()
         tensors |= {f"decoder:{name}": tensor.contiguous() for name, tensor in decoder.items()}
+        header = dataclasses.replace(header, codec=header.codec or _codec_of(decoder))  # what `read` finds
         header = dataclasses.replace(header, digest=_digest(header, tensors))
         partial = Path(path).with_name(f".{Path(path).name}.partial")
         save_tensors(tensors, partial, {"header": msgspec.json.encode(header).decode()})
@@ -302,6 +302,11 @@ class StreamState:
         return cls(
             header=header, layers=layers, decoder=Cache.from_named_tensors(cache) if cache else None, model=model
         )
+
+
+def _codec_of(names: Iterable[str]) -> str | None:
+    """Return the name of the codec whose cache has tensors of these names."""
+    return min(names, key=len, default="").removesuffix(".decode") or None
 
 
 def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:

@@ -25,6 +25,7 @@ EXPORTERS = sorted(registry.installed("exporters"))
 HOMONYMS = {
     "s2search/errors.py": {"coreai", "coreml", "executorch", "onnx"},  # extras, and modules that come with them
     "s2search/exporters/executorch/delegates.py": {"coreml"},  # ExecuTorch's delegate
+    "s2search/mil/library.py": {"executorch"},  # a library that coremltools would import
     "s2search/measurement/adb.py": {"executorch"},  # the tool that runs on the phone
 }
 

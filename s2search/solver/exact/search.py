@@ -31,8 +31,6 @@ from s2search.solver.problem import Int
 MOST_LABELS, ALL_LABELS = 65_536, 262_144
 #: How many labels all sweeps together may keep before another solver is quicker.
 MOST_IN_ALL = 2_000_000
-#: How many labels the question may keep whether anything fits at all, before it is left to another solver.
-MOST_TO_FIT = 100_000
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
@@ -126,7 +124,7 @@ def search(
 
 
 def least_use(
-    graph: Graph, limit_R: Int, r: int, *, most_labels: int = ALL_LABELS, most_in_all: int | None = None
+    graph: Graph, limit_R: Int, r: int, *, most_labels: int = ALL_LABELS
 ) -> tuple[int, tuple[int, ...]] | None:
     """Return the least that any layout uses of a resource, peaks included, within all other limits, and that layout.
 
@@ -143,13 +141,7 @@ def least_use(
         limit_now_R[r] = BOUNDLESS if best is None else best[0] - level - 1
         if not allowed_LC.any(axis=1).all():
             continue
-        (answer,) = search(
-            graph.minimizing(r, allowed_LC),
-            limit_now_R[None],
-            most_labels=most_labels,
-            most_in_all=most_in_all,
-            feasible=True,
-        )
+        (answer,) = search(graph.minimizing(r, allowed_LC), limit_now_R[None], most_labels=most_labels, feasible=True)
         if not answer.settled:
             raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
         if answer.layout is not None:
@@ -191,7 +183,7 @@ class _Search:
         self.feasible = feasible
         self.kept = 0
         self.tied_K = np.zeros(len(limit_KR), np.bool_)
-        self.fits_K: dict[int, bool | None] = {}
+        self.may_fit_K: dict[int, bool] = {}
         self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
         self.best = Best.none(len(limit_KR))
         self.bound_K = np.full(len(limit_KR), NOTHING)
@@ -303,14 +295,8 @@ class _Search:
             cut: Whether it had to cut labels.
             few: Whether it kept so few labels that it could have looked much further.
         """
-        if (
-            self.layout_K[span.k] is None
-            and not self.feasible
-            and admitted
-            and (fits := self._fits(span.k)) is not True
-        ):
-            # without a layout no bound drops a label: more labels would only cost time
-            return [] if fits is False else self._unsettled(span)
+        if self.layout_K[span.k] is None and not self.feasible and admitted and not self._anything_fits(span.k):
+            return []  # without a layout no bound drops a label: more labels would only cost time
         if not admitted and not span.one_level:
             return span.halves()
         if self.kept > self.most_in_all:
@@ -388,12 +374,12 @@ class _Search:
                 self.layout_K[other] = layout
         return bool((used_R <= self.limit_KR[k]).all())
 
-    def _fits(self, k: int) -> bool | None:
-        """Tell whether any layout keeps a case's limits; None where few labels do not say."""
-        if k not in self.fits_K:
+    def _anything_fits(self, k: int) -> bool:
+        """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
+        if k not in self.may_fit_K:
             try:
-                least = least_use(self.graph, self.limit_KR[k], 0, most_in_all=min(MOST_TO_FIT, self.most_in_all))
-                self.fits_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
+                least = least_use(self.graph, self.limit_KR[k], 0)
+                self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
             except CheckError:
-                self.fits_K[k] = None
-        return self.fits_K[k]
+                self.may_fit_K[k] = True
+        return self.may_fit_K[k]
