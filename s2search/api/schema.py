@@ -30,7 +30,7 @@ DOCUMENTS = {
     "sensitivity": ("precision.documents:Sensitivity", "noise of every part in every precision"),
     "precision": ("precision.documents:PrecisionPlan", "the precision of every part"),
     "model": ("network.config:ModelConfig", "sizes of a model, beside its weights"),
-    "stream_state": ("streaming.state:Header", "where a stream stopped"),
+    "stream_state": ("streaming.header:Header", "where a stream stopped"),
     "stream_report": ("report.stream:StreamFigures", "the times of a stream"),
     "kit": ("kit.manifest:KitManifest", "a kit's manifest"),
     "kit_results": ("kit.results:AnyLine", "what a phone measured, one line each"),

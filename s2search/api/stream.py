@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from s2search.network.network import S2DiT
     from s2search.report.stream import StreamReport
     from s2search.streaming.base import StreamingModel
+    from s2search.streaming.header import Header
     from s2search.streaming.pipeline import Prompts
-    from s2search.streaming.state import Header
     from s2search.text.base import TextEncoder
 
 NumberFormat = Literal["float32", "bfloat16", "float16"]
@@ -106,9 +106,10 @@ def stream(
     from s2search.network.flow import few_step_schedule
     from s2search.report.progress import progress_bar
     from s2search.report.stream import StreamReport
+    from s2search.streaming.header import Header
     from s2search.streaming.pipeline import StreamPipeline
     from s2search.streaming.sampler import FewStepSampler
-    from s2search.streaming.state import Header, StreamState
+    from s2search.streaming.state import StreamState
 
     sampler = FewStepSampler(schedule=few_step_schedule(steps, shift), commit=commit)
     where, decoder = _device(device), plugin_of("codecs", codec)

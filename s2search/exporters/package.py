@@ -95,8 +95,54 @@ class Sizes:
     state_bytes: int
 
 
+class Listing:
+    """What every manifest lists: functions in files, and who wrote them with which options."""
+
+    exporter: str
+    options: str
+    functions: tuple[FunctionSpec, ...]
+    files: tuple[FileEntry, ...]
+
+    @property
+    def exporter_text(self) -> str:
+        """The exporter as it is written on a command line."""
+        return f"{self.exporter}[{self.options}]" if self.options else self.exporter
+
+    def function(self, name: str) -> FunctionSpec:
+        """Return a function by name.
+
+        Raises:
+            InputError: There is none of that name.
+        """
+        found = {function.name: function for function in self.functions}
+        if name not in found:
+            raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
+        return found[name]
+
+    def check_names(self) -> None:
+        """Raise unless the files and options that it names can only lie in its package.
+
+        Raises:
+            InputError: It names what is refused.
+        """
+        paths = [file.path for file in self.files]
+        for path in (*paths, *filter(None, (function.file for function in self.functions))):
+            parts = path.split("/")
+            if not path.isprintable() or {"", ".", ".."} & {*parts} or any(mark in path for mark in _FOREIGN_MARKS):
+                raise InputError(f"the package names a file outside of it: {path!r}", remedy=_DO_NOT_USE)
+        names = [function.name for function in self.functions]
+        # Some file systems do not tell A from a, nor two ways to write an accent.
+        for what, words in (("file", [_plain_name(path) for path in paths]), ("function", names)):
+            if twice := next((word for word in words if words.count(word) > 1), None):
+                raise InputError(f"the package names the {what} {twice!r} twice", remedy=_DO_NOT_USE)
+        if any(mark in self.options for mark in ("/", "\\")):
+            raise InputError(
+                f"the options of the package's exporter name a place: {self.options!r}", remedy=_DO_NOT_USE
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Listing):
     """What a package is; the content of its manifest.json.
 
     Attributes:
@@ -141,45 +187,7 @@ class Manifest:
                 f"the package names the model {self.model_digest[:19]}, and its config is {self.model.digest[:19]}",
                 remedy="export it again",
             )
-        check_names(self)
-
-    @property
-    def exporter_text(self) -> str:
-        """The exporter as it is written on a command line."""
-        return f"{self.exporter}[{self.options}]" if self.options else self.exporter
-
-    def function(self, name: str) -> FunctionSpec:
-        """Return a function by name.
-
-        Raises:
-            InputError: There is none of that name.
-        """
-        found = {function.name: function for function in self.functions}
-        if name not in found:
-            raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
-        return found[name]
-
-
-def check_names(manifest: Any) -> None:
-    """Raise unless the files and options that a manifest names can only lie in its package.
-
-    Raises:
-        InputError: It names what is refused.
-    """
-    paths = [file.path for file in manifest.files]
-    for path in (*paths, *filter(None, (function.file for function in manifest.functions))):
-        parts = path.split("/")
-        if not path.isprintable() or {"", ".", ".."} & {*parts} or any(mark in path for mark in _FOREIGN_MARKS):
-            raise InputError(f"the package names a file outside of it: {path!r}", remedy=_DO_NOT_USE)
-    names = [function.name for function in manifest.functions]
-    # Some file systems do not tell A from a, nor two ways to write an accent.
-    for what, words in (("file", [_plain_name(path) for path in paths]), ("function", names)):
-        if twice := next((word for word in words if words.count(word) > 1), None):
-            raise InputError(f"the package names the {what} {twice!r} twice", remedy=_DO_NOT_USE)
-    if any(mark in manifest.options for mark in ("/", "\\")):
-        raise InputError(
-            f"the options of the package's exporter name a place: {manifest.options!r}", remedy=_DO_NOT_USE
-        )
+        self.check_names()
 
 
 def _plain_name(path: str) -> str:

@@ -12,19 +12,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Self
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from s2search import registry
 from s2search.block import LinearState, RingState, Window
-from s2search.border.regular_file import check_regular
 from s2search.codec.base import Cache
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
@@ -32,131 +30,8 @@ from s2search.errors import InputError
 from s2search.network.network import LayerStates
 from s2search.network.random_weights import RandomS2DiT
 from s2search.network.weight_file import save_tensors, weights_digest
-from s2search.preset import video_size
 from s2search.streaming.base import StreamingModel
-
-_SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """The part of a state that is no tensor: all that the stream fixes, and where it stands.
-
-    Files of before the optional fields lack them. An empty state of the same kind can be made from it.
-
-    Attributes:
-        schema: Of the file form.
-        model: Digest of the model's config.
-        batch: B.
-        grid: Token rows and columns of the high stream.
-        window: Past frames that softmax attention sees.
-        seed: Of all noise.
-        chunks: How many have been committed.
-        weights: Digest of the model's weights; known once the state is saved.
-        dtype: Of keys, values and tails: `float32`.
-        schedule: Noise levels of the sampler; known once a chunk is committed.
-        commit: Its commit policy; likewise.
-        codec: What decodes the latents, as people write it; null where nobody said.
-        text: What encodes the prompts; likewise.
-        frames: Latent frames committed.
-        digest: Of everything else in the file; known once the state is saved.
-    """
-
-    schema: Literal["s2search.stream_state/1"] = _SCHEMA
-    model: str
-    batch: int
-    grid: tuple[int, int]
-    window: Window
-    seed: int
-    chunks: int = 0
-    weights: str | None = None
-    dtype: str | None = None
-    schedule: tuple[float, ...] | None = None
-    commit: CommitPolicy | None = None
-    codec: str | None = None
-    text: str | None = None
-    frames: int | None = None
-    digest: str | None = None
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read the header of a state's file alone.
-
-        What an older file does not say, and its tensors do, is filled in: the number format and the codec's name.
-
-        Raises:
-            InputError: The file cannot be read, or is no such state.
-        """
-        try:
-            check_regular(path)
-            with safe_open(path, framework="pt") as file:
-                header = msgspec.json.decode((file.metadata() or {}).get("header", ""), type=cls)
-                if header.dtype is None:
-                    header = dataclasses.replace(header, dtype=_number_format(file))
-                stems = [name.removeprefix("decoder:") for name in file.keys() if name.startswith("decoder:")]  # noqa: SIM118
-        except (OSError, SafetensorError, msgspec.DecodeError) as error:
-            raise InputError(
-                f"{str(path)!r} is not a stream's state: {error}", remedy="name a file that --state-out wrote"
-            ) from error
-        header.check_sizes(f"the state {str(path)!r}")
-        return dataclasses.replace(header, codec=header.codec or _codec_of(stems))
-
-    def check_sizes(self, name: str) -> None:
-        """Raise unless its numbers are those of some stream.
-
-        Raises:
-            InputError: One is none of a stream's.
-        """
-        if min(self.batch, *self.grid) < 1 or self.chunks < 0 or (self.frames or 0) < self.chunks * bool(self.frames):
-            raise InputError(
-                f"{name} has batch {self.batch}, grid {self.grid}, {self.chunks} chunks of {self.frames} frames in all",
-                allowed="sizes of at least 1",
-                remedy="take a copy as it was saved",
-            )
-
-    def check(
-        self,
-        *,
-        name: str = "the state",
-        grid: tuple[int, int] | None = None,
-        dtype: str | None = None,
-        schedule: tuple[float, ...] | None = None,
-        commit: CommitPolicy | None = None,
-        codec: str | None = None,
-        text: str | None = None,
-    ) -> None:
-        """Raise unless a stream with these may go on from here; what either side leaves open is not compared.
-
-        Plugins are compared without their folders: files may lie elsewhere.
-
-        Raises:
-            InputError: It names what differs, and what the stream was.
-        """
-        if grid is not None and grid != self.grid:
-            size = video_size(*self.grid)
-            self._refuse(name, f"of {size} video", f"of {video_size(*grid)}", f"--video {size}")
-        if None not in (dtype, self.dtype) and dtype != self.dtype:
-            self._refuse(name, f"{self.dtype}", f"{dtype}", f"--dtype {self.dtype}")
-        if None not in (schedule, self.schedule) and schedule != self.schedule:
-            self._refuse(name, _written(self.schedule), _written(schedule), "the same --steps and --shift")
-        if None not in (commit, self.commit) and commit != self.commit:
-            self._refuse(name, f"committed by {self.commit}", f"by {commit}", f"--commit {self.commit}")
-        for option, own, asked in (("--codec", self.codec, codec), ("--text", self.text, text)):
-            if own is not None and asked is not None and _without_folder(own) != _without_folder(asked):
-                self._refuse(name, f"of the {option[2:]} plugin {own}", f"of {asked}", f"{option} {own!r}")
-
-    def check_narrow(self, dtype: torch.dtype) -> None:
-        """Raise where keys and values are wider than a model's numbers: attention would find two formats.
-
-        Raises:
-            InputError: It names both.
-        """
-        if self.dtype is not None and torch.promote_types(getattr(torch, self.dtype), dtype) != dtype:
-            self.check(dtype=_format_name(dtype))
-
-    @staticmethod
-    def _refuse(name: str, own: str, asked: str, option: str) -> NoReturn:
-        raise InputError(f"{name} is {own}, not {asked}", remedy=f"go on with {option}, or start another stream")
+from s2search.streaming.header import Header, codec_of, format_name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,7 +84,7 @@ class StreamState:
             window=window,
             seed=seed,
             frames=0,
-            dtype=_format_name(dtype or weight.dtype),
+            dtype=format_name(dtype or weight.dtype),
             codec=codec,
             text=text,
         )
@@ -259,7 +134,7 @@ class StreamState:
         tensors = {name: tensor.contiguous() for name, tensor in _tensors(self.layers)}
         decoder = {} if self.decoder is None else self.decoder.named_tensors()
         tensors |= {f"decoder:{name}": tensor.contiguous() for name, tensor in decoder.items()}
-        header = dataclasses.replace(header, codec=header.codec or _codec_of(decoder))  # what `read` finds
+        header = dataclasses.replace(header, codec=header.codec or codec_of(decoder))  # what `read` finds
         header = dataclasses.replace(header, digest=_digest(header, tensors))
         partial = Path(path).with_name(f".{Path(path).name}.partial")
         save_tensors(tensors, partial, {"header": msgspec.json.encode(header).decode()})
@@ -279,7 +154,7 @@ class StreamState:
                 other weights or in another number format.
         """
         header, weight, name = Header.read(path), next(model.parameters()), f"the state {str(path)!r}"
-        header.check(name=name, dtype=_format_name(dtype or weight.dtype))
+        header.check(name=name, dtype=format_name(dtype or weight.dtype))
         if header.model != model.config.digest:
             raise InputError(
                 f"{name} belongs to the model {header.model[:19]}, not to {model.config.digest[:19]}",
@@ -302,11 +177,6 @@ class StreamState:
         return cls(
             header=header, layers=layers, decoder=Cache.from_named_tensors(cache) if cache else None, model=model
         )
-
-
-def _codec_of(names: Iterable[str]) -> str | None:
-    """Return the name of the codec whose cache has tensors of these names."""
-    return min(names, key=len, default="").removesuffix(".decode") or None
 
 
 def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
@@ -371,27 +241,6 @@ def _random_weights_digest(model: StreamingModel, seed: int) -> str:
     return weights_digest((name, tensor.to(dtype)) for name, tensor in RandomS2DiT(model.config, seed=seed).drawn())
 
 
-def _format_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _number_format(file: Any) -> str | None:
-    """Return the number format of a file's keys, values and tails: the narrowest there, as sums are never narrow."""
-    dtypes = {file.get_tensor(name).dtype for name in file.keys() if not name.startswith("decoder:")}  # noqa: SIM118
-    floats = sorted((dtype for dtype in dtypes if dtype.is_floating_point), key=lambda dtype: dtype.itemsize)
-    return _format_name(floats[0]) if floats else None
-
-
-def _written(schedule: tuple[float, ...] | None) -> str:
-    levels = schedule or ()
-    return f"of {len(levels)} steps ({', '.join(f'{level:.4g}' for level in levels)})"
-
-
-def _without_folder(plugin: str) -> tuple[str, dict[str, str]]:
-    name, options = registry.parse(plugin)
-    return name, {key: value for key, value in options.items() if key != "folder"}
-
-
 def _tensors(tree: Any, name: str = "layers") -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of a tree of tuples and frozen dataclasses, by their places in it."""
     if isinstance(tree, Tensor):
@@ -421,7 +270,7 @@ def _filled(tree: Any, name: str, tensors: dict[str, Tensor], header: Header) ->
         if name not in tensors:
             raise InputError(f"the stream's state lacks {name!r}", remedy="save the state again")
         if tensors[name].dtype != tree.dtype:
-            kinds = (_format_name(tensors[name].dtype), _format_name(tree.dtype))
+            kinds = (format_name(tensors[name].dtype), format_name(tree.dtype))
             raise InputError(f"{name!r} of the stream's state is {kinds[0]}, not {kinds[1]}", remedy="save it again")
         return tensors.pop(name)
     if isinstance(tree, tuple):

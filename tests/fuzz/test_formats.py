@@ -33,7 +33,8 @@ from s2search.precision.documents import PrecisionPlan, Sensitivity
 from s2search.preset import Preset
 from s2search.score.file import ScoreFile
 from s2search.solver.frontier import Front
-from s2search.streaming.state import Header, StreamState
+from s2search.streaming.header import Header
+from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 from tests.mutations import harmed, survives
 

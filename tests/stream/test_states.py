@@ -17,8 +17,9 @@ from s2search.network.weight_file import weights_digest
 from s2search.preset import Preset
 from s2search.streaming import state as state_module
 from s2search.streaming.compiled import Compiled
+from s2search.streaming.header import Header
 from s2search.streaming.sampler import FewStepSampler
-from s2search.streaming.state import Header, StreamState
+from s2search.streaming.state import StreamState
 from tests.stream.test_invariants import leaves
 
 SEED, OPTIONAL = 5, ("weights", "dtype", "schedule", "commit", "codec", "text", "frames", "digest")
@@ -244,6 +245,8 @@ KEYS, VALUES, SUM = "layers.0.keys_BTHWAK", "layers.0.values_BTHWAK", "layers.1.
         (lambda t: {}, {"grid": (3, 2)}, r"of .* has shape"),
         (lambda t: {}, {"batch": 2}, r"of .* has shape"),
         (lambda t: {}, {"grid": (-3, 2)}, r"has batch 1, grid \(-3, 2\), .*; sizes of at least 1"),
+        (lambda t: {}, {"grid": (2**40, 2**40)}, r"has batch 1, .* tokens a frame"),
+        (lambda t: {}, {"frames": 0}, r"1 chunks of 0 frames in all; .* a frame a chunk or more"),
         (lambda t: {}, {"frames": 7}, r"a layer of .* remembers 3 frames, not"),
         (lambda t: {}, {"chunks": 10**9}, r"has batch 1, .*; sizes of at least 1"),
     ],

@@ -42,11 +42,11 @@ from s2search.exporters.package import (
     SOURCE,
     FileEntry,
     FunctionSpec,
+    Listing,
     NumberType,
     Package,
     Progress,
     TensorSpec,
-    check_names,
     file_entries,
     new_folder,
 )
@@ -61,7 +61,7 @@ _KEPT = ("*.json", "*.safetensors", "*.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComponentManifest:
+class ComponentManifest(Listing):
     """What a component's package is; the content of its manifest.json.
 
     Attributes:
@@ -95,29 +95,13 @@ class ComponentManifest:
     plugin_options: str = ""
 
     def __post_init__(self) -> None:
-        check_names(self)
+        self.check_names()
         _, options = registry.parse(f"{self.plugin}[{self.plugin_options}]")
         if "folder" in options or any(mark in self.plugin_options for mark in ("/", "\\")):
             raise InputError(
                 f"the options of the package's {self.part} name a place: {self.plugin_options!r}",
                 remedy="do not use it",
             )
-
-    @property
-    def exporter_text(self) -> str:
-        """The exporter as it is written on a command line."""
-        return f"{self.exporter}[{self.options}]" if self.options else self.exporter
-
-    def function(self, name: str) -> FunctionSpec:
-        """Return a function by name.
-
-        Raises:
-            InputError: There is none of that name.
-        """
-        found = {function.name: function for function in self.functions}
-        if name not in found:
-            raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
-        return found[name]
 
 
 @dataclass(frozen=True, kw_only=True)
