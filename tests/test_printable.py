@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,14 @@ ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b1A\rover\x7f\u202etxt.exe\u2066\u2028"
 
 def harmful(text: str) -> bool:
     return printable(text) != text
+
+
+def test_of_all_characters_just_those_that_move_a_cursor_or_turn_text_around_are_replaced():
+    turns = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    marks = "\u061c\u200e\u200f"  # Arabic letter mark, and those from left to right and from right to left
+    for character in map(chr, range(sys.maxunicode + 1)):
+        moves = unicodedata.category(character) in ("Cc", "Zl", "Zp") and character not in "\t\n"
+        assert harmful(character) == (moves or unicodedata.bidirectional(character) in turns or character in marks)
 
 
 def shown(renderable, **options) -> str:

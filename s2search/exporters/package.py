@@ -232,13 +232,11 @@ class Package:
             name = path.relative_to(self.folder).as_posix()
             if path.is_dir() and not path.is_symlink():
                 continue
-            if (name in listed or "/" in name) and not is_regular(path):
-                raise self._not_as_written(name, "a link, or no regular file")
             if name not in listed and "/" in name:
                 raise self._not_as_written(name, "not in its manifest", "remove it, or export it again")
         for name, entry in listed.items():
-            if not is_regular(self.folder / name):
-                raise self._not_as_written(name, "missing")
+            if not is_regular(path := self.folder / name):
+                raise self._not_as_written(name, "no regular file" if os.path.lexists(path) else "missing")
             if _sha256(self.folder / name) != entry.sha256:
                 raise self._not_as_written(name, "changed")
 
