@@ -45,6 +45,7 @@ class Infeasible(Document):
 
     `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses. `most_fps` is the
     highest rate that would do if all other limits stayed; null where no rate was asked for, or none would do.
+    `not_computed` names the limits of which it would have taken too long to say what would do.
     `table_marks` are what was wrong with the runs that the tables were measured in, by table.
     """
 
@@ -56,6 +57,7 @@ class Infeasible(Document):
     least_memory_bytes: int | None
     nearest: NearestAnswer | None
     most_fps: float | None = None
+    not_computed: tuple[str, ...] = ()
     table_marks: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
@@ -84,8 +86,10 @@ def in_frames_per_second(request: Request, error: InfeasibleError) -> Infeasible
 
 def _other_ways(remedy: str, name: str) -> str:
     """Return what else may be raised, but for the latency budget, which is the rate's."""
-    others = re.sub(rf"the {re.escape(name)} budget to [^,]*(, or )?", "", remedy)
-    return "" if others.strip() in ("", "raise") else f", or {others.removesuffix(', or ')}"
+    ways, _, left_out = remedy.partition("; not computed: ")
+    others = re.sub(rf"the {re.escape(name)} budget to [^,]*(, or )?", "", ways)
+    rest = "" if others.strip() in ("", "raise") else f", or {others.removesuffix(', or ')}"
+    return f"{rest}; not computed: {left_out}" if left_out else rest
 
 
 def _would_do(error: InfeasibleError) -> dict[str, int]:
@@ -116,6 +120,7 @@ def infeasible(request: Request, error: InfeasibleError) -> Infeasible:
         least_memory_bytes=error.fields.get("least_memory_bytes"),
         nearest=_nearest(request, error.fields.get("nearest_L")),
         most_fps=error.fields.get("most_fps"),
+        not_computed=error.fields.get("not_computed", ()),
         table_marks={name: marks for name, marks in request.marks.items() if marks},
     )
 

@@ -187,7 +187,7 @@ def latency_front(problem: Problem, solver: Solver, *, points: int = 40) -> list
         known = [_solution(problem, point) for point in _unfold(found, problem)]
     else:
         best = solver.solve(problem)
-        relaxed = smallest_relaxations(dataclasses.replace(problem, latency_budget_us=best.latency_us))
+        relaxed = smallest_relaxations(dataclasses.replace(problem, latency_budget_us=best.latency_us)).found
         fastest_us = relaxed["latency"].needed if "latency" in relaxed else best.latency_us
         budgets = np.linspace(fastest_us, best.latency_us, points).astype(np.int64)
         known = [_at(solver, problem, int(budget)) for budget in budgets[:-1]] + [best]

@@ -242,7 +242,7 @@ class Problem:
             peak_bytes_LC=memory.peak_LC,
             allowed_LC=np.all(self._grouped(self.allowed_LC), axis=1),
             group_size=1,
-            **{**_NO_CONSTRAINTS, "limits": tuple(others)},
+            **{**NO_CONSTRAINTS, "limits": tuple(others)},
         )
 
     def _grouped(self, values_LC: NDArray[_T]) -> NDArray[_T]:
@@ -300,7 +300,7 @@ class Problem:
         """
         costs = {name: value for name, value in vars(device).items() if name != "name"}
         try:
-            return dataclasses.replace(self, **costs, **_NO_CONSTRAINTS)
+            return dataclasses.replace(self, **costs, **NO_CONSTRAINTS)
         except ProblemError as error:
             raise ProblemError(
                 f"of the device {device.name!r}, {error.problem}", allowed=error.allowed, remedy=error.remedy
@@ -308,7 +308,7 @@ class Problem:
 
 
 #: A problem's constraints beyond its two budgets, all of them lifted.
-_NO_CONSTRAINTS: dict[str, Any] = {
+NO_CONSTRAINTS: dict[str, Any] = {
     "counts": {},
     "max_switches": None,
     "reference_L": None,

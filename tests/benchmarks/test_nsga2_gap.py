@@ -43,7 +43,7 @@ def hypervolume(front: list[Solution], *, latest_us: int, worst: float) -> float
 def at_budgets(problem: Problem) -> list[Problem]:
     best_us = Dynamic().solve(problem).latency_us
     limited = dataclasses.replace(problem, latency_budget_us=best_us)
-    fastest_us = smallest_relaxations(limited)["latency"].needed
+    fastest_us = smallest_relaxations(limited).found["latency"].needed
     budgets = [fastest_us + round(share * (best_us - fastest_us)) for share in SHARES]
     return [dataclasses.replace(problem, latency_budget_us=budget) for budget in budgets]
 

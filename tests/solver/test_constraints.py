@@ -138,7 +138,7 @@ def test_milp_equals_exhaustive_on_constrained_problems(problem: Problem) -> Non
 @given(constrained())
 def test_milp_puts_every_constraint_into_its_program(problem: Problem) -> None:
     """It would find the optimum without, by excluding one layout after the other; it must not need to."""
-    with mock.patch("s2search.solver.milp._Model._exclude", side_effect=AssertionError("not in the program")):
+    with mock.patch("s2search.solver.exact.program._Model.exclude", side_effect=AssertionError("not in the program")):
         score_or_none(Milp(), problem)
 
 

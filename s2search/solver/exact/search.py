@@ -31,6 +31,8 @@ from s2search.solver.problem import Int
 MOST_LABELS, ALL_LABELS = 65_536, 262_144
 #: How many labels all sweeps together may keep before another solver is quicker.
 MOST_IN_ALL = 2_000_000
+#: How many the question may keep whether anything fits at all, where another solver answers it otherwise.
+MOST_TO_FIT = 100_000
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
@@ -124,7 +126,7 @@ def search(
 
 
 def least_use(
-    graph: Graph, limit_R: Int, r: int, *, most_labels: int = ALL_LABELS
+    graph: Graph, limit_R: Int, r: int, *, most_labels: int = ALL_LABELS, most_in_all: int | None = None
 ) -> tuple[int, tuple[int, ...]] | None:
     """Return the least that any layout uses of a resource, peaks included, within all other limits, and that layout.
 
@@ -141,7 +143,13 @@ def least_use(
         limit_now_R[r] = BOUNDLESS if best is None else best[0] - level - 1
         if not allowed_LC.any(axis=1).all():
             continue
-        (answer,) = search(graph.minimizing(r, allowed_LC), limit_now_R[None], most_labels=most_labels, feasible=True)
+        (answer,) = search(
+            graph.minimizing(r, allowed_LC),
+            limit_now_R[None],
+            most_labels=most_labels,
+            most_in_all=most_in_all,
+            feasible=True,
+        )
         if not answer.settled:
             raise CheckError("the least use of a resource could not be proven", remedy="relax the other limits")
         if answer.layout is not None:
@@ -378,7 +386,7 @@ class _Search:
         """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
         if k not in self.may_fit_K:
             try:
-                least = least_use(self.graph, self.limit_KR[k], 0)
+                least = least_use(self.graph, self.limit_KR[k], 0, most_in_all=MOST_TO_FIT)
                 self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
             except CheckError:
                 self.may_fit_K[k] = True

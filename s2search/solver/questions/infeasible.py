@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,12 @@ import numpy as np
 from s2search.cost import format_bytes
 from s2search.errors import CheckError, InfeasibleError
 from s2search.solver.exact.graph import BOUNDLESS, NEVER, Graph, least_to_go, limited_resources
-from s2search.solver.exact.search import least_use
-from s2search.solver.problem import UNLIMITED, Problem, Resource
+from s2search.solver.exact.search import MOST_TO_FIT, least_use
+from s2search.solver.problem import NO_CONSTRAINTS, UNLIMITED, Int, Problem, Resource
+
+#: Seconds that all relaxations of one explanation may take together; the first of them have a share each.
+_EXPLAINING_S = 4.0
+_DECIDING_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,28 +28,41 @@ class Relaxation:
     choice_L: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Relaxations:
+    """By resource, the least limit that would do; and the resources for which the time did not suffice to say."""
+
+    found: dict[str, Relaxation]
+    not_computed: tuple[str, ...] = ()
+
+
 def explain_infeasible(problem: Problem) -> InfeasibleError:
     """Return the error for a problem without an answer.
 
     Its fields: `least_latency_us` and `least_memory_bytes` of any layout at all; `relaxations`, by resource, the limit
     that would do if all others stayed; and `nearest_L`, the layout of the relaxation that is smallest in proportion
-    (None where no single one is enough).
+    (None where no single one is enough); `not_computed`, the resources whose relaxation would have taken too long.
     """
-    relaxations = smallest_relaxations(problem)
+    asked_of = smallest_relaxations(problem)
+    relaxations = asked_of.found
     limits = {r.name: r for r in problem.resources if r.limit < UNLIMITED // 2}
     fields: dict[str, Any] = {
         "least_latency_us": least_of(problem, 0),
         "least_memory_bytes": least_of(problem, 1),
         "relaxations": {name: relaxation.needed for name, relaxation in relaxations.items()},
         "nearest_L": None,
+        "not_computed": asked_of.not_computed,
     }
+    left_out = f"; not computed: {', '.join(asked_of.not_computed)}" if asked_of.not_computed else ""
     asked = ", ".join(_write(r, r.limit + r.fixed) for r in limits.values())
     many = f"{problem.layouts:,}"
     if not relaxations:
         least = f"the fastest of {many} needs {exact_ms(fields['least_latency_us'])}"
         least += f", the smallest {format_bytes(fields['least_memory_bytes'])}"
         return InfeasibleError(
-            f"no layout fits {asked}: {least}", remedy="relax more than one limit, or offer other blocks", **fields
+            f"no layout fits {asked}: {least}",
+            remedy=f"relax {'a limit' if left_out else 'more than one limit'}, or offer other blocks{left_out}",
+            **fields,
         )
 
     def effort(name: str) -> float:
@@ -58,35 +77,91 @@ def explain_infeasible(problem: Problem) -> InfeasibleError:
     rest = " that keeps the rest" if len(limits) > 1 else ""
     return InfeasibleError(
         f"no layout fits {asked}: {nearest} of {many}{rest} needs {needed}",
-        remedy=f"raise {', or '.join(ways)}",
+        remedy=f"raise {', or '.join(ways)}{left_out}",
         **fields,
     )
 
 
-def smallest_relaxations(problem: Problem) -> dict[str, Relaxation]:
-    """Return, by resource, the least limit that lets some layout fit while all others stay.
+def smallest_relaxations(problem: Problem, *, within_s: float = _EXPLAINING_S) -> Relaxations:
+    """Return, by resource, the least limit that lets some layout fit while all others stay, of those that exist.
 
-    Only those that exist and are proven.
+    Where few labels do not prove it, HiGHS is asked, for a fair share of the seconds that are left.
     """
     folded = problem.by_group()
     graph, limit_R = Graph.of(folded)
-    found = {}
-    for r, resource in enumerate(limited_resources(folded)):
+    limited = [(r, resource) for r, resource in enumerate(limited_resources(folded)) if limit_R[r] < BOUNDLESS]
+    deadline = time.monotonic() + within_s
+    found, not_computed = {}, []
+    for n, (r, resource) in enumerate(limited):
+        share_s = (deadline - time.monotonic()) / (len(limited) - n)
         try:
-            least = least_use(graph, limit_R, r) if limit_R[r] < BOUNDLESS else None
+            least = _least_in_time(folded, graph, limit_R, r, share_s)
         except CheckError:
+            not_computed.append(resource.name)
             continue
         if least is not None:
             choice_L = tuple(c for c in least[1] for _ in range(problem.group_size))
             found[resource.name] = Relaxation(needed=least[0] + resource.fixed, choice_L=choice_L)
-    return found
+    return Relaxations(found=found, not_computed=tuple(not_computed))
+
+
+def _least_in_time(
+    folded: Problem, graph: Graph, limit_R: Int, r: int, seconds: float
+) -> tuple[int, tuple[int, ...]] | None:
+    """Return the least use of a resource within all other limits, by labels or by HiGHS; None where nothing fits.
+
+    Raises:
+        CheckError: Neither could say in time.
+    """
+    from s2search.solver.exact.program import least
+
+    end = time.monotonic() + seconds
+    try:
+        return least_use(graph, limit_R, r, most_in_all=MOST_TO_FIT)
+    except CheckError:
+        if time.monotonic() >= end:
+            raise
+    goal = dataclasses.replace(limited_resources(folded)[r], limit=UNLIMITED)
+    answer = least(_without_limit(folded, goal.name), goal, deadline=end)
+    if not answer.proven:
+        raise CheckError(f"the least {goal.name} could not be proven in time", remedy="relax the other limits")
+    return None if answer.layout is None else (goal.spent(folded, answer.layout), answer.layout)
 
 
 def anything_fits(problem: Problem) -> bool:
-    """Tell whether some layout keeps every limit."""
-    graph, limit_R = Graph.of(problem.by_group())
-    least = least_use(graph, limit_R, 0)
+    """Tell whether some layout keeps every limit: by labels where few say it, by HiGHS where not.
+
+    Raises:
+        CheckError: HiGHS has no answer in a minute.
+    """
+    folded = problem.by_group()
+    graph, limit_R = Graph.of(folded)
+    try:
+        least = least_use(graph, limit_R, 0, most_in_all=MOST_TO_FIT)
+    except CheckError:
+        return _fits_by_highs(folded)
     return least is not None and least[0] <= limit_R[0]
+
+
+def _fits_by_highs(folded: Problem) -> bool:
+    from s2search.solver.exact.program import least
+
+    nothing = Resource.of("nothing", np.zeros_like(folded.latency_us_LC), UNLIMITED, streams=len(folded.switch_us_SS))
+    answer = least(folded, nothing, deadline=time.monotonic() + _DECIDING_S)
+    if answer.layout is None and not answer.proven:
+        raise CheckError(f"whether any layout fits is not settled in {_DECIDING_S:g} s", remedy="relax the limits")
+    return answer.layout is not None
+
+
+def _without_limit(folded: Problem, name: str) -> Problem:
+    """Return the same search in which one resource has no limit; its constraints become `limits`."""
+    latency, memory, *others = folded.resources
+    changes: dict[str, Any] = NO_CONSTRAINTS | {"limits": tuple(r for r in others if r.name != name)}
+    if name == latency.name:
+        changes["latency_budget_us"] = UNLIMITED
+    if name == memory.name:
+        changes["memory_budget_bytes"] = UNLIMITED
+    return dataclasses.replace(folded, **changes)
 
 
 def least_of(problem: Problem, r: int) -> int:
