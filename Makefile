@@ -10,9 +10,10 @@ demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and 
 	$(BIN)/s2search plan --budget 10fps --out $(DEMO)/plan.json --figure $(DEMO)/plan.png
 	@echo "picture: $(DEMO)/plan.png   plan: $(DEMO)/plan.json"
 
+# What the core does alone is tried where nothing else is installed, by .ci/run after `make demo`.
 test: .venv/installed  ## all tests but the slow ones
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not benchmark"
-	$(BIN)/python -m pytest -q -s -m "benchmark and not slow" tests/benchmarks
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore=tests/benchmarks --ignore=tests/test_core_only.py
+	$(BIN)/python -m pytest -q -s -m "not slow" tests/benchmarks
 
 # Tests of numbers that matrix products and convolutions make, as other processors make them. SkylakeX needs AVX-512.
 NUMERIC := tests/blocks tests/network tests/stream tests/codec tests/recalibration tests/train tests/solver/test_dual.py \
@@ -36,10 +37,10 @@ $(ELSEWHERE): elsewhere-%: .venv/installed
 
 # Slow tests in parts of minutes; a test is in `slow-rest` where no other part names it. Slow claims of speed: `bench`.
 SLOW_export := tests/export tests/kit
-SLOW_verify := tests/verify
+SLOW_verify := tests/verify --ignore=tests/verify/test_fuzz.py
 SLOW_transfer := tests/transfer
-SLOW_fuzz := tests/fuzz
-SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) $(SLOW_verify) $(SLOW_transfer) $(SLOW_fuzz))
+SLOW_fuzz := tests/fuzz tests/readers/test_fuzz.py tests/verify/test_fuzz.py
+SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) tests/verify $(SLOW_transfer) $(SLOW_fuzz))
 SLOW := slow-export slow-verify slow-transfer slow-fuzz slow-rest slow-laws
 
 .PHONY: $(SLOW)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,12 +20,24 @@ settings.register_profile("many", parent=settings.get_profile("few"), max_exampl
 settings.load_profile("few")
 
 
+#: What tests are run in one process, for what they share takes long to make: a package to break, and the import of
+#: executorch.
+_TOGETHER = re.compile(r"tests/(?:verify/|(?=.*(?:executorch|test_adb)))")
+
+
 class _ByFile(LoadFileScheduling):
-    """Keeps the tests of a file in one process, so that what they share is made once, and so those of all of verify."""
+    """Keeps the tests of a file in one process, so that what they share is made once, and so those of some folders."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "tests/verify" if file.startswith("tests/verify/") else file  # they break copies of one package
+        shared = _TOGETHER.match(file) if "not slow" in self.config.option.markexpr else None
+        return shared.group() if shared else file
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage among all that was imported, which stays."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:

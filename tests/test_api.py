@@ -7,7 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -316,16 +316,22 @@ def test_what_is_drawn_without_axes_is_a_picture_of_its_own() -> None:
     pyplot.close("all")
 
 
-def values() -> list[Any]:
-    plan = s2search.plan([f"{TABLE}:300ms,1.5GB", "h100:16ms"])
-    return [plan, s2search.plan(TABLE, depth=8, budget="80ms", explain=True), s2search.price("L28", budget="260ms"),
-            s2search.frontier(TABLE, budget="1.5GB"), s2search.table(TABLE)]  # fmt: skip
+ANSWERS: dict[str, Callable[[], Any]] = {
+    "plan for two devices": lambda: s2search.plan([f"{TABLE}:300ms,1.5GB", "h100:16ms"]),
+    "explained plan": lambda: s2search.plan(TABLE, depth=8, budget="80ms", explain=True),
+    "priced layout": lambda: s2search.price("L28", budget="260ms"),
+    "front": lambda: s2search.frontier(TABLE, budget="1.5GB"),
+    "table": lambda: s2search.table(TABLE),
+}
 
 
-@pytest.mark.parametrize("value", values(), ids=lambda value: type(value).__name__)
-def test_values_show_themselves_as_html_without_scripts_and_in_the_colour_of_the_page(value: Any) -> None:
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_values_show_themselves_as_html_without_scripts_and_in_the_colour_of_the_page(
+    answer: Callable[[], Any],
+) -> None:
     from xml.etree import ElementTree
 
+    value = answer()
     page = value._repr_html_()
     ElementTree.fromstring(page)  # well-formed: every element is closed and every text escaped
     assert "<script" not in page

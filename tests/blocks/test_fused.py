@@ -122,7 +122,15 @@ def test_bfloat16_products_are_summed_in_float32():
     assert ((exact_product(a, b).double() - exact) / exact).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("chosen", [LCHA(), LCHA(rope_order="post"), LCHA(memory="window"), SSA()], ids=str)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        LCHA(memory="window"),
+        SSA(),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (LCHA(), LCHA(rope_order="post"))),
+    ],
+    ids=str,
+)
 def test_the_form_for_a_gpu_has_the_same_shapes_and_types(make, chosen):
     """Traced without numbers, on the meta device, which takes a GPU's branches: no GPU can be had here."""
     shape = make.shape(context_frames=4)

@@ -245,7 +245,7 @@ def test_ending_ingest_at_random_moments_changes_nothing(kit, manifest, tmp_path
     whole = contents(ingest(path, tmp_path / "whole").folders[0])
     rng, ends, tables = random.Random(how), 0, tmp_path / "tables"
     command = [sys.executable, "-m", "s2search", "kit", "ingest", str(path), "--out", str(tables)]
-    while ends < 4:
+    while ends < 3:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ})
         moment = rng.uniform(0.5, 1.0)
         while process.poll() is None and moment > 0:

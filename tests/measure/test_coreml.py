@@ -4,18 +4,18 @@ import platform
 from types import SimpleNamespace
 from typing import get_args
 
-import coremltools
 import numpy as np
 import pytest
-from coremltools.models import compute_plan
 
 from s2search.exporters.coreml.exporter import CoreMLExporter as Exporter
 from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.measurement.coreml import CoreML
 from s2search.measurement.step_call import step_call
+from s2search.mil.library import load_coremltools
 from s2search.testing.profilers import check_profiler, miniature_items
 from tests.measure.test_tensor_call import snr_db
 
+coremltools = load_coremltools()
 STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
 FEW = tuple(item for item in STREAM if item.key in ("stream ssa commit 1x3x3", "stream head 1x3x3"))
 
@@ -54,6 +54,8 @@ def mac(monkeypatch):
         ),
     )
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    from coremltools.models import compute_plan
+
     monkeypatch.setattr(coremltools.models.MLModel, "predict", predict)
     monkeypatch.setattr(coremltools.models.MLModel, "make_state", make_state)
     monkeypatch.setattr(coremltools.models.MLModel, "get_compiled_model_path", lambda self: "/tmp/item.mlmodelc")

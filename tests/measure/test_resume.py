@@ -81,7 +81,7 @@ def test_kill_9_at_random_moments_changes_nothing(tmp_path, whole):
     size, kills = 0, 0
     while not (out / "card.json").exists():
         process = subprocess.Popen(command, cwd=ROOT)
-        goal = size + rng.randint(200, 6000)
+        goal = size + rng.randint(1000, 9000)
         while process.poll() is None and (size := _size(out)) < goal:
             time.sleep(0.0005)
         process.kill()

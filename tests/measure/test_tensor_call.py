@@ -12,6 +12,7 @@ from s2search.measurement.torch_call import torch_call
 from s2search.testing.profilers import miniature_items
 
 ITEMS = miniature_items()
+QUICK = ("stream lcha 1x3x3", "stream ssa 1x3x3", "stream ssa commit 1x3x3", "stream head 1x3x3")
 
 
 def tensors_of(output):
@@ -34,7 +35,7 @@ def snr_db(expected, found):
 
 @pytest.mark.parametrize(
     "item",
-    [pytest.param(item, marks=pytest.mark.slow if item.scenario == "clip" else ()) for item in ITEMS],
+    [pytest.param(item, marks=() if item.key in QUICK else pytest.mark.slow) for item in ITEMS],
     ids=lambda item: item.key,
 )
 def test_the_exported_graph_computes_what_the_module_does(item):

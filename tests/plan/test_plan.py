@@ -347,7 +347,7 @@ def test_a_hand_written_layout_is_priced_even_over_budget() -> None:
 
 
 def test_allocation_claims_no_optimum_and_never_beats_it() -> None:
-    for milliseconds in range(130, 440, 10):
+    for milliseconds in range(130, 440, 30):
         request = ask(f"{milliseconds}ms")
         assert find(request, Allocation()).score <= find(request, Dynamic()).score
     assert find(ask("535ms", scenario="clip"), Allocation()).counts == {"lcha": 12, "ssa": 16}
@@ -394,7 +394,7 @@ def best_score(budget: str, table: LatencyTable) -> float:
 
 @pytest.mark.parametrize("table", [IPHONE, with_switches(3.0, 2.0), CPU], ids=["free switches", "switches", "measured"])
 def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path: Path, table: LatencyTable) -> None:
-    plans = front(ask("1.5GB", table=table), Dynamic(), points=9)
+    plans = front(ask("1.5GB", table=table), Dynamic(), points=5)
     assert plans[0].counts["lcha"] == 0
     assert plans[-1].counts["lcha"] == 28
     for plan in plans:

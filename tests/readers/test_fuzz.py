@@ -17,7 +17,7 @@ from s2search.transfer.runs import read_layouts
 from tests.mutations import harmed, survives
 from tests.readers.samples import SAMPLES, sample, short
 
-FEW, MANY = 100, 10_000
+FEW, MANY = 50, 10_000
 CPU = installed_tables()["amd-epyc.torch-cpu.float32"]
 LAYOUTS = (Path(__file__).parents[1] / "data/fbnet_layouts/pixel2.csv").read_bytes()
 

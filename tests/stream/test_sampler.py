@@ -194,10 +194,10 @@ def test_the_published_state_has_182_6_megabytes():
     chunk = torch.zeros(1, 16, 3, 36, 64, device="meta", dtype=torch.bfloat16)
     layers, sizes = model.initial_state(1, (18, 32), "meta"), []
     with torch.no_grad():
-        for _ in range(4):
+        for _ in range(3):
             layers = model.commit(chunk, zero, text, layers)
             sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in leaves(layers)))
-    assert sizes[1] == sizes[2] == sizes[3]
+    assert sizes[1] == sizes[2]
     assert sizes[-1] == pytest.approx(182.6e6, rel=1e-3)
     assert sizes[-1] <= 200e6
 

@@ -77,7 +77,7 @@ def test_a_ratio_is_as_uncertain_as_the_medians_that_it_is_made_of() -> None:
 
 
 def test_noise_alone_makes_a_difference_in_one_table_of_twenty() -> None:
-    """Medians of 30 normal timings, 200 times over: differences are found in 5 % of tables."""
+    """Medians of 30 normal timings, 100 times over: differences are found in 5 % of tables."""
     rng = np.random.default_rng(0)
     blocks = [row for row in TABLE.rows if row.latency_ms > 1]
 
@@ -95,8 +95,8 @@ def test_noise_alone_makes_a_difference_in_one_table_of_twenty() -> None:
             )
         return changed(rows)
 
-    false = sum(any(row.differs for row in compare(measured(), measured()).rows) for _ in range(200))
-    assert 3 <= false <= 20
+    false = sum(any(row.differs for row in compare(measured(), measured()).rows) for _ in range(100))
+    assert 1 <= false <= 11
 
 
 def test_what_is_derived_or_has_no_spread_is_not_judged() -> None:

@@ -34,7 +34,7 @@ def pair(*, gaussian):
 
 def blocks_db(opened, mode):
     inside = look_inside(opened, "denoise", opened.inputs("denoise"))
-    return blocks_alone_db(inside, inside.taps, ends_of_blocks(opened, inside), mode)
+    return blocks_alone_db(inside, ends_of_blocks(opened, inside), mode)
 
 
 @pytest.mark.slow

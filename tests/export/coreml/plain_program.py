@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from coremltools.models import MLModel
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -15,6 +15,9 @@ from s2search.decibels import snr_db
 from s2search.errors import CheckError
 from s2search.exporters.graph import LEAST_PARITY_DB, banded, decompositions, exported
 from s2search.mil.library import load_coremltools, quiet_coremltools
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
 
 
 @dataclass(frozen=True, kw_only=True)
