@@ -128,11 +128,10 @@ def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told:
     return targets
 
 
-def tables_of(table: GivenTables, latency_model: str | LatencyModel) -> list[LatencyTable]:
-    """Return every table that an answer rests on: those asked about, and those that the latency model reads."""
-    asked = [table_of(_table_and_budgets(device)[0]) for device in _several(table)]
-    model: LatencyModel = plugin_of("latency_models", latency_model)
-    return [*asked, *model.known_tables]
+def opened(table: GivenTables) -> list[tuple[LatencyTable, tuple[Budget, ...]]]:
+    """Return the tables that are asked about, each with the budgets of its own."""
+    named = [_table_and_budgets(device) for device in _several(table)]
+    return [(table_of(given), budgets) for given, budgets in named]
 
 
 def _several(table: GivenTables) -> Sequence[GivenTable]:

@@ -107,12 +107,16 @@ def say_json(text: str) -> None:
 def say_misleading(tables: Sequence[str | LatencyTable]) -> None:
     """Print to stderr, one line each, what the linter finds of tables that may make an answer from them wrong."""
     from s2search.lint.misleading import misleading
-    from s2search.tables.foreign import open_measurements
-    from s2search.tables.table import LatencyTable
+    from s2search.tables.foreign import is_imported
+    from s2search.tables.table import open_table, table_folder
 
-    opened = [open_measurements(table) if isinstance(table, str) else table for table in tables]
-    named = [one if isinstance(one, LatencyTable) else table for one, table in zip(opened, tables, strict=True)]
-    for sentence in dict.fromkeys(sentence for one in named for sentence in misleading(one)):
+    def opened(table: str | LatencyTable) -> str | LatencyTable:
+        if not isinstance(table, str):
+            return table
+        folder = table_folder(table)
+        return table if folder is not None and is_imported(folder) else open_table(table)
+
+    for sentence in dict.fromkeys(sentence for table in tables for sentence in misleading(opened(table))):
         typer.echo(f"lint: {printable(sentence)}", err=True)
 
 

@@ -11,13 +11,16 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
-from s2search.api.question import tables_of
+from s2search.api.question import opened
+from s2search.api.values import plugin_of
 from s2search.cli.options import say_misleading
 from s2search.cost import Budget
 from s2search.errors import S2SearchError
+from s2search.latency.base import LatencyModel
 from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
 from s2search.planner.project import PROJECT_FILE, Project
+from s2search.tables.table import LatencyTable
 
 _P = ParamSpec("_P")
 _Answer = TypeVar("_Answer", Plan, Frontier)
@@ -36,13 +39,16 @@ def asked(context: typer.Context, run: Callable[_P, _Answer]) -> Callable[_P, _A
         taken = _taken(context, words.arguments) if Path(PROJECT_FILE).exists() else {}
         words.arguments |= taken
         by = f"{PROJECT_FILE} ({', '.join(taken)})" if taken else ""
+        tables: list[tuple[LatencyTable, tuple[Budget, ...]]]
         try:
+            words.arguments["table"] = tables = opened(words.arguments["table"])  # once, for the linter as well
             answer = run(*words.args, **words.kwargs)
         except S2SearchError as error:
             if by:
                 error.args = (f"{error}; asked by {by}",)
             raise
-        say_misleading(tables_of(words.arguments["table"], words.arguments["latency_model"]))
+        model: LatencyModel = plugin_of("latency_models", words.arguments["latency_model"])
+        say_misleading([*(table for table, _ in tables), *model.known_tables])
         return _named(answer, by) if by else answer
 
     return run_as_asked

@@ -11,6 +11,11 @@ from s2search.document import Document
 _Subject = TypeVar("_Subject")
 Complaint = tuple[int | None, str]
 
+#: By how much two latencies may differ by chance: of the latency, where no deviation is stated, and deviations else.
+NOISE, DEVIATIONS = 0.05, 3.0
+#: What lies beyond any spread, and below the 1000 between two units.
+UNITS_APART = 100.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:

@@ -6,16 +6,17 @@ import itertools
 import re
 import statistics
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from s2search.dates import is_later, release, span
-from s2search.lint.base import Complaint, Rule
+from s2search.lint.base import UNITS_APART, Complaint, Rule
 from s2search.lint.sheet import number
-from s2search.lint.table_rules import ROW_RULES, UNITS_APART, Suspect
+from s2search.lint.table_rules import ROW_RULES, Suspect
 from s2search.preset import PRESETS
 from s2search.registry import own_version
 from s2search.tables.foreign import NOT_STATED
-from s2search.tables.row import Row
+from s2search.tables.row import SHAPE_COLUMNS, Row
 from s2search.tables.table import Scope
 
 _STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
@@ -24,9 +25,12 @@ _LEAST_COPIED = 4
 _SAME = 1e-4  # relative; timings of two devices do not keep one ratio so closely over several rows
 _EXACT = 1e-6
 _LEAST_SAMPLES = 3
+_PLACE = attrgetter("part", "options", "scenario", *SHAPE_COLUMNS)
 
 
 def _duplicated_device(table: Suspect) -> Iterator[Complaint]:
+    if not table.others:
+        return
     mine = {_place(row): (line, row.latency_ms) for line, row in table.rows.items() if row.latency_ms > 0}
     for other in table.others:
         if (other.card.device, other.card.chip) == (table.card.device, table.card.chip):
@@ -86,7 +90,8 @@ def _synthetic(table: Suspect) -> Iterator[Complaint]:
     same = ("role", "part", "options", "scenario", "frames", "channels", "heads", "precision", "compute_unit")
     for group in table.kin(*same):
         timed = sorted(
-            ((row.shape.tokens, line, row) for line, row in group if line in measured), key=lambda one: one[:2]
+            ((row.frames * row.height * row.width, line, row) for line, row in group if line in measured),
+            key=lambda one: one[:2],
         )
         for (tokens, line, row), (more, further_line, further) in itertools.pairwise(timed):
             expected = row.latency_ms * more / tokens
@@ -158,7 +163,7 @@ def _scope(row: Row) -> Scope:
 
 
 def _place(row: Row) -> tuple[object, ...]:
-    return (row.label, row.scenario, row.shape)
+    return row.role == "commit", *_PLACE(row)
 
 
 def _digits(row: Row) -> int:

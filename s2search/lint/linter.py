@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,13 +16,14 @@ from s2search.errors import S2SearchError, TableError
 from s2search.lint.base import Finding, Findings, in_order, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
-from s2search.lint.sheet import Sheet, SheetLine
+from s2search.lint.sheet import Sheet, SheetLine, read_sheet
 from s2search.lint.table_rules import Suspect
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is_imported
 from s2search.tables.foreign import SCHEMA as IMPORTED
 from s2search.tables.foreign import parse_row as parse_imported_row
-from s2search.tables.row import Row, check_columns, parse_row
+from s2search.tables.records import Records
+from s2search.tables.row import Row, check_columns, rows_of
 from s2search.tables.table import LatencyTable, installed_folder, installed_tables, meant_twice, read_text, table_folder
 
 _UNREADABLE = "correct the line or remove it"
@@ -105,9 +107,9 @@ def _is_timed(line: SheetLine) -> bool:
 def _lint_table(folder: Path) -> list[Finding]:
     where = str(folder / "table.csv")
     card, units = _card(folder / "card.json")
-    sheet = Sheet.parse(read_text(folder / "table.csv"), where=where)
-    check_columns(sheet.columns, where=where)
-    rows, findings = _rows(sheet)
+    header, blocks = read_sheet(read_text(folder / "table.csv"), where=where)
+    check_columns(header, where=where)
+    rows, findings = _rows(header, blocks)
     samples = folder / "samples.jsonl"
     suspect = Suspect(
         name=folder.resolve().name,
@@ -146,37 +148,32 @@ def _card(path: Path) -> tuple[Card, dict[str, str]]:
         return card, stated
 
 
-def _rows(sheet: Sheet) -> tuple[dict[int, Row], list[Finding]]:
+def _rows(header: Sequence[str], blocks: Iterable[Records]) -> tuple[dict[int, Row], list[Finding]]:
     """Return the rows that can be read, by line, and what is wrong with the others."""
     rows: dict[int, Row] = {}
     findings: list[Finding] = []
     seen: dict[tuple[object, ...], int] = {}
-    for line in sheet.lines:
-        if line.ragged:
-            message = f"has too many or too few cells for {len(sheet.columns)} columns"
-            findings.append(_finding(line.number, "unreadable_row", message, _UNREADABLE))
-            continue
-        try:
-            row = parse_row(line.cells, where="")
-        except TableError as error:
-            latency, block = line.latency_ms, line.cells["role"] == "block"
-            if latency is not None and (latency < 0 or (block and latency == 0)):
-                message = (
-                    f"latency_ms of {line.cells['part'][:40]} is {latency:g}; no operation takes zero time or less"
-                )
-                findings.append(
-                    _finding(line.number, "negative_latency", message, "measure the row again or remove it")
-                )
+    for block in blocks:
+        for number in block.ragged:
+            message = f"has too many or too few cells for {len(header)} columns"
+            findings.append(_finding(number, "unreadable_row", message, _UNREADABLE))
+        for n, (number, row) in enumerate(zip(block.number_N, rows_of(block), strict=True)):
+            if isinstance(row, TableError):
+                findings.append(_unreadable(SheetLine(number=number, cells=block.line(n)), row))
+            elif (first := seen.setdefault(row.key, number)) != number:
+                message = f"gives {row.label} ({row.scenario}, {row.shape.grid}) again, after line {first}"
+                findings.append(_finding(number, "duplicated_row", message, "keep one of the two"))
             else:
-                findings.append(_finding(line.number, "unreadable_row", error.problem.lstrip(": "), _UNREADABLE))
-            continue
-        if row.key in seen:
-            message = f"gives {row.label} ({row.scenario}, {row.shape.grid}) again, after line {seen[row.key]}"
-            findings.append(_finding(line.number, "duplicated_row", message, "keep one of the two"))
-            continue
-        seen[row.key] = line.number
-        rows[line.number] = row
+                rows[number] = row
     return rows, findings
+
+
+def _unreadable(line: SheetLine, error: TableError) -> Finding:
+    latency, block = line.latency_ms, line.cells["role"] == "block"
+    if latency is not None and (latency < 0 or (block and latency == 0)):
+        message = f"latency_ms of {line.cells['part'][:40]} is {latency:g}; no operation takes zero time or less"
+        return _finding(line.number, "negative_latency", message, "measure the row again or remove it")
+    return _finding(line.number, "unreadable_row", error.problem.lstrip(": "), _UNREADABLE)
 
 
 def _finding(row: int, rule: str, message: str, remedy: str) -> Finding:

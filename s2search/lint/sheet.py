@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import io
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from s2search.document import separator
 from s2search.errors import TableError
+from s2search.tables.records import Records, read_records
 
 _Found = TypeVar("_Found")
 
@@ -58,26 +57,54 @@ class Sheet:
         Raises:
             TableError: It is no CSV file, lacks that column, names a column twice, or has no rows.
         """
-        if not text.strip():
-            raise TableError(f"{where} is empty", remedy="give a CSV file with a column 'latency_ms'")
-        reader = csv.reader(io.StringIO(text), strict=True, delimiter=separator(text))
-        try:
-            columns = next(reader, [])
-            lines = tuple(_line(columns, cells, reader.line_num) for cells in reader if cells)
-        except csv.Error as error:
-            raise TableError(f"{where} is not a CSV file: {error}", remedy="correct the file") from error
-        if "latency_ms" not in columns:
-            raise TableError(
-                f"{where} has no column 'latency_ms'",
-                allowed=f"its first line is {','.join(columns)[:80]!r}",
-                remedy="give the column of latencies in milliseconds this name",
-            )
-        if len(set(columns)) < len(columns):
-            twice = Counter(columns).most_common(1)[0][0]
-            raise TableError(f"{where} has two columns {twice[:60]!r}", remedy="rename or remove one")
-        if not lines:
-            raise TableError(f"{where} has no rows", remedy="measure at least one")
-        return cls(columns=tuple(columns), lines=lines)
+        columns, blocks = read_sheet(text, where=where)
+        return cls(columns=tuple(columns), lines=tuple(line for block in blocks for line in _lines(columns, block)))
+
+
+def read_sheet(text: str, *, where: str) -> tuple[list[str], Iterator[Records]]:
+    """Return the header of CSV text that has a column `latency_ms`, and its lines.
+
+    Raises:
+        TableError: It is no CSV file, lacks that column, names a column twice, or has no rows.
+    """
+    if not text.strip():
+        raise TableError(f"{where} is empty", remedy="give a CSV file with a column 'latency_ms'")
+    try:
+        columns, blocks = read_records(text)
+        first = next(blocks, None)
+    except csv.Error as error:
+        raise _no_csv(error, where) from error
+    if "latency_ms" not in columns:
+        raise TableError(
+            f"{where} has no column 'latency_ms'",
+            allowed=f"its first line is {','.join(columns)[:80]!r}",
+            remedy="give the column of latencies in milliseconds this name",
+        )
+    if len(set(columns)) < len(columns):
+        twice = Counter(columns).most_common(1)[0][0]
+        raise TableError(f"{where} has two columns {twice[:60]!r}", remedy="rename or remove one")
+    if first is None:
+        raise TableError(f"{where} has no rows", remedy="measure at least one")
+    return columns, _checked(first, blocks, where)
+
+
+def _checked(first: Records, further: Iterator[Records], where: str) -> Iterator[Records]:
+    yield first
+    try:
+        yield from further
+    except csv.Error as error:
+        raise _no_csv(error, where) from error
+
+
+def _no_csv(error: csv.Error, where: str) -> TableError:
+    return TableError(f"{where} is not a CSV file: {error}", remedy="correct the file")
+
+
+def _lines(columns: list[str], block: Records) -> list[SheetLine]:
+    lines = [SheetLine(number=number, cells=block.line(n)) for n, number in enumerate(block.number_N)]
+    ragged = block.ragged.items()
+    lines += [SheetLine(number=n, cells=dict(zip(columns, cells, strict=False)), ragged=True) for n, cells in ragged]
+    return sorted(lines, key=lambda line: line.number) if ragged else lines
 
 
 def number(cell: str) -> float | None:
@@ -91,7 +118,3 @@ def number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _line(columns: list[str], cells: list[str], at: int) -> SheetLine:
-    return SheetLine(number=at, cells=dict(zip(columns, cells, strict=False)), ragged=len(cells) != len(columns))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from s2search import registry
-from s2search.block import PRECISIONS, Block, Part, Stream
+from s2search.block import PRECISIONS, Block, Part, Shape, Stream
 from s2search.errors import S2SearchError
-from s2search.lint.base import Complaint, Rule
+from s2search.lint.base import UNITS_APART, Complaint, Rule
+from s2search.lint.kin import slower_than_less_work, worlds_apart_from_most
 from s2search.tables.card import Card
-from s2search.tables.row import Row
+from s2search.tables.row import SHAPE_COLUMNS, Row
 from s2search.tables.table import LatencyTable
 
-_SIZES = ("frames", "height", "width", "context_frames", "channels", "feed_forward", "text_tokens")
-_NOISE = 0.05  # of a latency, where no deviation is stated
-_DEVIATIONS = 3.0
-UNITS_APART = 100.0  # beyond any spread and below the 1000 between two units
 _BITS = (0.5, 128.0)  # per parameter: beyond these no precision lies, and bytes are kilobytes, megabytes or bits
+_PASS = ("scenario", *SHAPE_COLUMNS, "precision", "compute_unit")  # what the rows of one forward pass share
+#: Parameters do not depend on the token grid.
+_MODEL = attrgetter("part", "options", "channels", "heads", "feed_forward", "text_tokens", "text_channels")
 _ROLES = {"down": "switch", "up": "switch", "stem": "fixed", "head": "fixed"}
 
 
@@ -37,13 +38,28 @@ class Suspect:
     others: tuple[LatencyTable, ...] = ()
     samples_digest: str | None = None
     units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    _parts: dict[tuple[str, str], Part | None] = dataclasses.field(default_factory=dict, repr=False)
+    _kin: dict[tuple[str, ...], list[list[tuple[int, Row]]]] = dataclasses.field(default_factory=dict, repr=False)
+
+    def part(self, row: Row) -> Part | None:
+        """Return the installed part of a row, or none: a table may hold parts that are not installed."""
+        name = row.part, row.options
+        if name not in self._parts:
+            self._parts[name] = _part(row)
+        return self._parts[name]
 
     def kin(self, *fields: str) -> list[list[tuple[int, Row]]]:
-        """Group rows that agree in these fields."""
-        groups: dict[tuple[object, ...], list[tuple[int, Row]]] = defaultdict(list)
-        for line, row in self.rows.items():
-            groups[tuple(getattr(row, field) for field in fields)].append((line, row))
-        return list(groups.values())
+        """Group rows that agree in these fields, once for all rules that ask for them."""
+        if fields not in self._kin:
+            groups: dict[tuple[object, ...], list[tuple[int, Row]]] = defaultdict(list)
+            for key, numbered in zip(map(attrgetter(*fields), self.rows.values()), self._numbered, strict=True):
+                groups[key].append(numbered)
+            self._kin[fields] = list(groups.values())
+        return self._kin[fields]
+
+    @functools.cached_property
+    def _numbered(self) -> list[tuple[int, Row]]:
+        return list(self.rows.items())
 
 
 def _negative(table: Suspect) -> Iterator[Complaint]:
@@ -55,28 +71,21 @@ def _negative(table: Suspect) -> Iterator[Complaint]:
 def _non_monotone(table: Suspect) -> Iterator[Complaint]:
     same = ("role", "part", "options", "scenario", "heads", "text_channels", "precision", "compute_unit")
     for group in table.kin(*same):
-        for line, row in group:
-            for other_line, other in group:
-                if (
-                    row.latency_ms > 0
-                    and _larger(row, other)
-                    and other.latency_ms - row.latency_ms > _noise_ms(row, other)
-                ):
-                    yield (
-                        line,
-                        f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and line {other_line} at "
-                        f"{other.shape.grid}, which is less work, takes {other.latency_ms:g} ms",
-                    )
-                    break
+        for (line, row), (other_line, other) in slower_than_less_work(group):
+            yield (
+                line,
+                f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and line {other_line} at "
+                f"{other.shape.grid}, which is less work, takes {other.latency_ms:g} ms",
+            )
 
 
 def _units(table: Suspect) -> Iterator[Complaint]:
     for what, expected in (("latency", "ms"), ("memory", "bytes")):
         if (stated := table.units.get(what, expected)) != expected:
             yield None, f"the card says {what} in {stated[:20]!r}; a table's {what} is in {expected}"
+    parameters_of: dict[tuple[object, ...], int] = {}
     for line, row in table.rows.items():
-        for field in ("latency_mean_ms", "latency_std_ms"):
-            value = getattr(row, field)
+        for field, value in (("latency_mean_ms", row.latency_mean_ms), ("latency_std_ms", row.latency_std_ms)):
             small = field == "latency_std_ms"  # a tiny deviation is no wrong unit
             if (
                 value
@@ -84,34 +93,35 @@ def _units(table: Suspect) -> Iterator[Complaint]:
                 and not ((0 if small else 1 / UNITS_APART) < value / row.latency_ms < UNITS_APART)
             ):
                 yield line, f"{field} of {row.label} is {value:g} where latency_ms is {row.latency_ms:g}"
-        parameters = _parameters(row)
-        if parameters and row.weight_bytes and not _BITS[0] <= (bits := 8 * row.weight_bytes / parameters) <= _BITS[1]:
+        if not row.weight_bytes or (part := table.part(row)) is None:
+            continue
+        if (model := _MODEL(row)) not in parameters_of:
+            parameters_of[model] = _parameters(part, row.shape)
+        if (parameters := parameters_of[model]) and not _BITS[0] <= (
+            bits := 8 * row.weight_bytes / parameters
+        ) <= _BITS[1]:
             yield (
                 line,
                 f"weight_bytes of {row.label} is {row.weight_bytes:,}, which is {bits:.3g} bits for each parameter",
             )
     for group in table.kin("role", "part", "options", "precision", "compute_unit", "channels"):
-        timed = [(line, row) for line, row in group if row.latency_ms > 0]
-        for i, (line, row) in enumerate(timed):
-            odd = [other for j, (_, other) in enumerate(timed) if j != i and _worlds_apart(row, other)]
-            # Of just two rows either may be wrong; the later one is named.
-            if 2 * len(odd) > len(timed) - 1 and (len(timed) > 2 or i == 1):
-                yield (
-                    line,
-                    f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and at {odd[0].shape.grid} "
-                    f"{odd[0].latency_ms:g} ms: further apart than the sizes explain",
-                )
+        for (line, row), (_, other) in worlds_apart_from_most([pair for pair in group if pair[1].latency_ms > 0]):
+            yield (
+                line,
+                f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and at {other.shape.grid} "
+                f"{other.latency_ms:g} ms: further apart than the sizes explain",
+            )
 
 
 def _missing_switches(table: Suspect) -> Iterator[Complaint]:
-    for group in table.kin("scenario", "shape", "precision", "compute_unit"):
+    for group in table.kin(*_PASS):
         blocks = [(line, row) for line, row in group if row.role == "block"]
-        if len({_stream(row) for _, row in blocks}) > 1:
+        if len({_stream(table.part(row), row) for _, row in blocks}) > 1:
             yield from _missing(("down", "up"), blocks, group)
 
 
 def _missing_fixed(table: Suspect) -> Iterator[Complaint]:
-    for group in table.kin("scenario", "shape", "precision", "compute_unit"):
+    for group in table.kin(*_PASS):
         yield from _missing(("stem", "head"), [pair for pair in group if pair[1].role == "block"], group)
 
 
@@ -150,33 +160,16 @@ def _mixed_scenarios(table: Suspect) -> Iterator[Complaint]:
                 line,
                 f"{row.label} is a clip row with {row.state_bytes:,} bytes of streaming state: memory of a stream",
             )
-        elif row.scenario == "stream" and row.context_frames and not row.state_bytes and _keeps_state(row):
+        elif (
+            row.scenario == "stream"
+            and row.context_frames
+            and not row.state_bytes
+            and _keeps_state(table.part(row), row)
+        ):
             yield line, f"{row.label} is a stream row without streaming state: memory of a clip"
 
 
-def _larger(row: Row, other: Row) -> bool:
-    """Whether one call of a row is more work than of the other: larger in one size, and smaller in none."""
-    pairs = [(getattr(row, size), getattr(other, size)) for size in _SIZES]
-    return all(mine >= its for mine, its in pairs) and any(mine > its for mine, its in pairs)
-
-
-def _noise_ms(row: Row, other: Row) -> float:
-    """Return the milliseconds by which two rows may differ by chance."""
-    spread = [one.latency_std_ms or 0.0 for one in (row, other)]
-    return max(_NOISE * other.latency_ms, _DEVIATIONS * math.hypot(*spread))
-
-
-def _worlds_apart(row: Row, other: Row) -> bool:
-    """Whether two latencies differ by more than 100 times what lies between no growth and quadratic growth."""
-    small, large = sorted((row, other), key=lambda one: one.shape.tokens)
-    growth = float(large.shape.tokens) * (large.frames + large.context_frames)
-    growth /= small.shape.tokens * (small.frames + small.context_frames)
-    growth *= max(1.0, large.height * large.width / (small.height * small.width))
-    return not 1 / UNITS_APART < large.latency_ms / small.latency_ms < UNITS_APART * max(growth, 1.0)
-
-
 def _part(row: Row) -> Part | None:
-    """Return the installed part of a row, or none: a table may hold parts that are not installed."""
     for family in ("blocks", "parts"):
         try:
             if row.part in registry.installed(family):
@@ -187,18 +180,16 @@ def _part(row: Row) -> Part | None:
     return None
 
 
-def _parameters(row: Row) -> int:
-    """Count the parameters of an installed part at a row's shape; 0 where that is not known."""
-    part = _part(row)
+def _parameters(part: Part, shape: Shape) -> int:
+    """Count the parameters of a part; 0 at a shape that is none for it."""
     try:
-        return part.parameters(row.shape).count if part else 0
+        return part.parameters(shape).count
     except S2SearchError:
-        return 0  # this shape is none for the part
+        return 0
 
 
-def _keeps_state(row: Row) -> bool:
+def _keeps_state(part: Part | None, row: Row) -> bool:
     """Whether a block has streaming state at a row's shape; what is not installed may have none."""
-    part = _part(row)
     try:
         precision = PRECISIONS.get(row.precision, PRECISIONS["float16"])
         return isinstance(part, Block) and part.state_bytes(row.shape, precision) > 0
@@ -206,9 +197,8 @@ def _keeps_state(row: Row) -> bool:
         return False  # this shape is none for the block
 
 
-def _stream(row: Row) -> Stream | str:
+def _stream(part: Part | None, row: Row) -> Stream | str:
     """Return the stream of a block; one that is not installed counts as a stream of its own."""
-    part = _part(row)
     return part.stream if isinstance(part, Block) else row.part
 
 

@@ -16,7 +16,7 @@ from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.report.colours import block_colours
 from s2search.report.front_svg import front_svg
 from s2search.report.origin import mark_lines, origin_text
-from s2search.report.terminal import facts, spread_text
+from s2search.report.terminal import MOST_ROWS, facts, spread_text
 from s2search.tables.table import LatencyTable
 
 _FIXED, _OTHER = "#6E7781", "#9AA4AE"
@@ -80,8 +80,10 @@ def table_html(table: LatencyTable) -> str:
             ],
             words=3,
         )
-        for row in table.rows
+        for row in table.rows[:MOST_ROWS]
     ]
+    if len(table.rows) > MOST_ROWS:
+        lines.append(_row([f"{len(table.rows) - MOST_ROWS:,} more in table.csv"], words=1))
     told = f"{card.device}, {card.runtime} {card.runtime_version}; {card.provenance.statement}"
     marks = "".join(f"<div>{escape(mark)}</div>" for mark in mark_lines(card.marks))
     return (

@@ -21,6 +21,7 @@ from s2search.tables.table import LatencyTable, installed_tables
 
 _CELLS_PER_LINE = 28
 _LINE = 68
+MOST_ROWS = 200  # of a table; nobody reads more of them in a terminal
 
 
 def plan_text(plan: Plan) -> RenderableType:
@@ -99,19 +100,20 @@ def pairs_text(told: Mapping[str, str]) -> RenderableType:
 
 
 def table_text(table: LatencyTable) -> RenderableType:
-    """Return a table's rows, one line each: latency with its spread, and memory."""
+    """Return a table's rows, or the first of very many, one line each: latency with its spread, and memory."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("part", "scenario", "tokens"):
         grid.add_column(heading, overflow="fold")
     for heading in ("latency", "p10-p90", "weights", "state", "peak"):
         grid.add_column(heading, justify="right", no_wrap=True)
-    for row in table.rows:
+    for row in table.rows[:MOST_ROWS]:
         bytes_ = (format_bytes(count) for count in (row.weight_bytes, row.state_bytes, row.peak_bytes))
         latency = format_us(1000 * row.latency_ms)
         grid.add_row(row.label, row.scenario, row.shape.grid, latency, spread_text(row), *bytes_)
+    more = [f"{len(table.rows) - MOST_ROWS:,} more in table.csv"] if len(table.rows) > MOST_ROWS else []
     card = table.card
     origin = f"{table.name} ({table.digest[7:19]}): {card.provenance.statement}"
-    return Group(Text(), grid, Text(), origin, *mark_lines(card.marks), Text())
+    return Group(Text(), grid, *more, Text(), origin, *mark_lines(card.marks), Text())
 
 
 def spread_text(row: Row) -> str:

@@ -165,7 +165,7 @@ def timings(table: Table) -> list[ComparedTime]:
 
 def _about(row: Row) -> dict[str, str]:
     """Return what tells a row of ours from others, as text."""
-    return {"part": row.label, "scenario": row.scenario, "tokens": row.shape.grid} | {
+    return {"part": row.label, "scenario": row.scenario, "tokens": row.grid} | {
         field: str(getattr(row, field))
         for field in (
             *("context_frames", "channels", "heads", "feed_forward", "text_tokens", "text_channels"),
@@ -242,9 +242,9 @@ def _compared(part: str, before: ComparedTime, after: ComparedTime, doubt: float
 
 def _bound(error: Error, doubt: float) -> float:
     """Return how many standard errors a difference must have to be doubted so little."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.isf(doubt, error.freedom))
+    return -float(stdtrit(error.freedom, doubt))
 
 
 def _spearman(before: Sequence[float], after: Sequence[float]) -> float | None:

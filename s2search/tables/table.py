@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from s2search.document import as_json, check_folder, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
 from s2search.tables.card import SCHEMA, Card
-from s2search.tables.row import COLUMNS, Row, parse_rows, rows_as_csv, stated_cells
+from s2search.tables.row import COLUMNS, SHAPE_COLUMNS, Row, parse_rows, rows_as_csv, rows_as_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
+_MODEL = attrgetter(*(column for column in SHAPE_COLUMNS if column not in ("height", "width")))  # of rows and shapes
+_AT_ONCE = 4096  # rows that a cache holds, written as JSON together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,8 @@ class LatencyTable:
     def __post_init__(self) -> None:
         if not self.rows:
             raise TableError(f"the table {self.name!r} has no rows", remedy="measure at least one block")
+        if len({row.key for row in self.rows}) == len(self.rows):
+            return
         seen: dict[tuple[object, ...], int] = {}
         for number, row in enumerate(self.rows, start=2):
             if row.key in seen:
@@ -70,13 +75,15 @@ class LatencyTable:
     def digest(self) -> str:
         """A hash of card and rows, independent of file formatting, row order and the table's name."""
         # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
-        rows = sorted(msgspec.json.encode(stated_cells(row), order="sorted") for row in self.rows)
+        blocks = (self.rows[first : first + _AT_ONCE] for first in range(0, len(self.rows), _AT_ONCE))
+        rows = [row for block in blocks for row in rows_as_json(block)]
+        rows.sort()  # by code points, as UTF-8 sorts
         card = dataclasses.asdict(self.card)
         if card["common_std_relative"] is None:
             del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
         content = hashlib.sha256(msgspec.json.encode(card, order="sorted"))
         for row in rows:
-            content.update(b"\n" + row)
+            content.update(f"\n{row}".encode())
         return f"sha256:{content.hexdigest()}"
 
     def scope(
@@ -103,7 +110,7 @@ class LatencyTable:
         rows = self._only(blocks, "scenario", scenario)
         rows = self._only(rows, "precision", precision)
         rows = self._only(rows, "compute_unit", compute_unit)
-        models = {_without_grid(row.shape) for row in rows}
+        models = set(map(_MODEL, rows))
         if len(models) > 1:
             raise TableError(
                 f"the {scenario} rows of {self.name!r} belong to {len(models)} models or chunk lengths",
@@ -152,13 +159,20 @@ class LatencyTable:
         return [row for row in self._in_scope(scope, any_grid=False) if row.role == "commit"]
 
     def _in_scope(self, scope: Scope, *, any_grid: bool) -> list[Row]:
-        return [
-            row
-            for row in self.rows
-            if (row.scenario, row.precision, row.compute_unit) == (scope.scenario, scope.precision, scope.compute_unit)
-            and _without_grid(row.shape) == _without_grid(scope.shape)
-            and (any_grid or row.shape == scope.shape)
-        ]
+        if (scope, any_grid) not in self._rows_in_scope:
+            self._rows_in_scope[scope, any_grid] = [
+                row
+                for row in self.rows
+                if (any_grid or (row.height, row.width) == (scope.shape.height, scope.shape.width))
+                and (row.scenario, row.precision, row.compute_unit)
+                == (scope.scenario, scope.precision, scope.compute_unit)
+                and _MODEL(row) == _MODEL(scope.shape)
+            ]
+        return self._rows_in_scope[scope, any_grid]
+
+    @functools.cached_property
+    def _rows_in_scope(self) -> dict[tuple[Scope, bool], list[Row]]:
+        return {}  # filled as asked: one answer asks for the same scope a dozen times
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LatencyTable:
@@ -359,10 +373,6 @@ def _roots(collection: Any) -> Iterable[Path]:
     """Return the folders of a collection of tables: a folder, or a package that holds them."""
     root = collection if isinstance(collection, Path) else files(collection)
     return [Path(str(entry)).parent for entry in root.iterdir() if entry.name == "schema.json"] or [Path(str(root))]
-
-
-def _without_grid(shape: Shape) -> Shape:
-    return dataclasses.replace(shape, height=1, width=1)
 
 
 def read_text(path: Path) -> str:
