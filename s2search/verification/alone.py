@@ -91,7 +91,7 @@ class Beside(Mapping[str, Tensor]):
         if _reads_stored_numbers(step.operation) or _shape(node.all_input_nodes[0]) != read[0].shape:
             return None
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda _: read[0])
-        result = node.target(*args, **kwargs)  # type: ignore[operator]
+        result = node.target(*args, **kwargs)
         return result if isinstance(result, Tensor) else None
 
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ def right_operators() -> Iterator[None]:
         _set(_TORCH_OPS_REGISTRY, before)
 
 
-def _set(registry: Any, functions: dict[str, Callable[[Any, Any], None]]) -> None:
+def _set(registry: Any, functions: Mapping[str, Any]) -> None:
     for name, function in functions.items():
         registry.set_func_by_name(function, name)
 
