@@ -59,6 +59,31 @@ def _sparse(given: Arguments) -> Tensor:
     numbers, mask = given["nonzero_data"], given["mask"]
     if "shape" in given:
         mask = _unpacked(mask, "uint1", given.integers("shape"))
+    return _placed(numbers, mask)
+
+
+def _sparse_palette(given: Arguments) -> tuple[Tensor, Tensor]:
+    """Look up the indices that a mask leaves; return the mask, over the places of vectors, and the numbers in them."""
+    mask = given["indices_mask"]
+    table, axis = given["lut"], given.axes("vector_axis", mask.ndim)[0] if "vector_axis" in given else 0
+    values = {"lut": [table], "indices": [_placed(given["indices_nonzero_data"], mask)]}
+    if "vector_axis" in given:
+        values["vector_axis"] = [torch.tensor(axis)]
+    dense = _palette(Arguments(values, given.sums))
+    mask = mask.repeat_interleave(table.shape[-1], dim=axis)
+    return mask, dense[mask != 0]
+
+
+def _sparse_shift_scale(given: Arguments) -> tuple[Tensor, Tensor]:
+    mask = given["data_mask"]
+    values = {"data": [_placed(given["nonzero_data"], mask)], "scale": [given["scale"]]}
+    if "offset" in given:
+        values["offset"] = [given["offset"]]
+    return mask, _shift_scale(Arguments(values, given.sums))[mask != 0]
+
+
+def _placed(numbers: Tensor, mask: Tensor) -> Tensor:
+    """Put numbers where a mask is 1."""
     places = mask != 0
     if int(places.sum()) != numbers.numel():
         raise ValueError(f"{numbers.numel()} numbers for {int(places.sum())} places")
@@ -95,5 +120,7 @@ CONSTANTS: dict[str, Compute] = {
     "constexpr_blockwise_shift_scale": _shift_scale,
     "constexpr_cast": lambda given: given["source_val"].float(),
     "constexpr_lut_to_dense": _palette,
+    "constexpr_lut_to_sparse": _sparse_palette,
+    "constexpr_sparse_blockwise_shift_scale": _sparse_shift_scale,
     "constexpr_sparse_to_dense": _sparse,
 }

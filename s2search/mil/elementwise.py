@@ -9,14 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from s2search.mil.arguments import Arguments, Compute
+from s2search.mil.numbers import RANGES
 
-_INTEGERS = {
-    "int8": (-(2**7), 2**7 - 1),
-    "uint8": (0, 2**8 - 1),
-    "int16": (-(2**15), 2**15 - 1),
-    "uint16": (0, 2**16 - 1),
-    "int32": (-(2**31), 2**31 - 1),
-}
+_INTEGERS = {**RANGES, "int32": (-(2**31), 2**31 - 1)}
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Compute:
@@ -33,14 +28,35 @@ def _scaled(function: Callable[[Tensor, float, float], Tensor], alpha: float, be
 
 
 def _cast(given: Arguments) -> Tensor:
+    """Convert; towards zero from floating numbers, and modulo 2^bits from wider whole ones, as coremltools folds it.
+
+    What a floating number becomes that the type does not have, nobody says: numpy and C leave it open, Core ML is mute.
+    """
     x, kind = given["x"], given.text("dtype")
     if kind in ("fp16", "fp32"):
         return x.float()
     if kind == "bool":
         return x != 0
     if kind not in _INTEGERS:
-        raise ValueError(f"no cast to {kind}")
-    return x.to(torch.int32)  # towards zero
+        raise NotImplementedError(f"a cast to {kind}")
+    lowest, highest = _INTEGERS[kind]
+    if not x.is_floating_point():
+        return ((x.to(torch.int64) - lowest) % (highest - lowest + 1) + lowest).to(torch.int32)
+    whole = x.double().trunc()
+    if not x.is_meta and not bool(((whole >= lowest) & (whole <= highest)).all()):
+        worst = x[~((whole >= lowest) & (whole <= highest))].flatten()[0].item()
+        raise NotImplementedError(f"{worst:g} has no place in {kind}, and Core ML does not say what it becomes")
+    return whole.to(torch.int32)
+
+
+def _divide(given: Arguments) -> Tensor:
+    """Divide; whole numbers where nothing is left over: Core ML gives whole ones and does not say how it rounds."""
+    x, y = given["x"], given["y"]
+    if x.is_floating_point():
+        return x / y
+    if not x.is_meta and not bool(((y != 0) & (torch.remainder(x, torch.where(y == 0, 1, y)) == 0)).all()):
+        raise NotImplementedError("whole numbers that do not divide: Core ML does not say how it rounds")
+    return torch.div(x, y, rounding_mode="trunc")
 
 
 def _clip(given: Arguments) -> Tensor:
@@ -56,13 +72,19 @@ def _gelu(given: Arguments) -> Tensor:
             return functional.gelu(x, approximate="tanh")
         case "SIGMOID_APPROXIMATION":
             return x * torch.sigmoid(1.702 * x)
-    raise ValueError(f"no gelu {mode}")
+    raise NotImplementedError(f"the mode {mode}")
 
 
 def _prelu(given: Arguments) -> Tensor:
     x, slope_C = given["x"], given["alpha"]
     slope = slope_C.view(-1, *[1] * (x.ndim - 2))
     return torch.where(x >= 0, x, slope * x)
+
+
+def _softplus_parametric(given: Arguments) -> Tensor:
+    x = given["x"]
+    alpha, beta = (given[name].view(-1, *[1] * (x.ndim - 2)) for name in ("alpha", "beta"))
+    return alpha * torch.logaddexp(beta * x, torch.zeros_like(x))
 
 
 def _quantize(given: Arguments) -> Tensor:
@@ -95,6 +117,7 @@ ELEMENTWISE: dict[str, Compute] = {
     "acos": _unary(torch.acos),
     "asin": _unary(torch.asin),
     "atan": _unary(torch.atan),
+    "atanh": _unary(torch.atanh),
     "ceil": _unary(torch.ceil),
     "cos": _unary(torch.cos),
     "cosh": _unary(torch.cosh),
@@ -134,7 +157,7 @@ ELEMENTWISE: dict[str, Compute] = {
     "mul": _binary(torch.mul),
     "not_equal": _binary(torch.ne),
     "pow": _binary(torch.pow),
-    "real_div": _binary(torch.div),
+    "real_div": _divide,
     "sub": _binary(torch.sub),
     "inverse": lambda given: 1 / (given["x"] + given.number("epsilon", 1e-4)),
     "log": lambda given: torch.log(given["x"] + given.number("epsilon", 1e-45)),
@@ -146,11 +169,13 @@ ELEMENTWISE: dict[str, Compute] = {
     "scaled_tanh": _scaled(lambda x, a, b: a * torch.tanh(b * x), 1.0, 1.0),
     "sigmoid_hard": _scaled(lambda x, a, b: (a * x + b).clamp(0, 1), 0.2, 0.5),
     "threshold": _scaled(_threshold, 0.0, 0.0),
+    "thresholded_relu": _scaled(lambda x, a, _: torch.where(x >= a, x, 0.0), 1.0, 0.0),
     "cast": _cast,
     "clip": _clip,
     "dequantize": _dequantize,
     "gelu": _gelu,
     "prelu": _prelu,
+    "softplus_parametric": _softplus_parametric,
     "quantize": _quantize,
     "select": lambda given: torch.where(given["cond"], given["a"], given["b"]),
 }

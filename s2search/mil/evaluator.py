@@ -16,9 +16,9 @@ from torch import Tensor
 
 from s2search.errors import InputError, S2SearchError
 from s2search.mil.arguments import Arguments
-from s2search.mil.function import Constant, Named, Operation
-from s2search.mil.numbers import TensorType
-from s2search.mil.operations import OPERATIONS, STATE_OPERATIONS, uncovered
+from s2search.mil.function import Block, Constant, Named, Operation
+from s2search.mil.numbers import RANGES, TensorType
+from s2search.mil.operations import BLOCK_OPERATIONS, OPERATIONS, STATE_OPERATIONS, uncovered
 from s2search.mil.program import Program
 from s2search.mil.rounding import HalfSums, Sums, WideSums, half
 
@@ -26,6 +26,8 @@ Mode = Literal["float32", "float16", "pessimistic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 _WIDE: Sums = WideSums()
 _MOST_KEPT = 2**16  # numbers of a constant that is kept: what a large model's matrices are, is read anew
+_MOST_TURNS = 2**16  # of a loop: a damaged one may never end
+_REPORT = "report it, with the layer that it comes from"
 _COMPUTING_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
 _Values = dict[str, Tensor]
 
@@ -76,11 +78,11 @@ class Evaluator:
             names = ", ".join(sorted({operation.type for operation in missing}))
             raise InputError(
                 f"{len(missing)} operations of {self.function.name!r} have no cover: {names}",
-                remedy="report it, with the layer that they come from",
+                remedy=_REPORT,
                 operations=missing,
             )
         self._last_uses = _last_uses(self.function.operations, self.function.outputs)
-        self._foreseen: set[str] = set()
+        self._foreseen: set[int] = set()
         self._kept: dict[int, Tensor | str] = {}
 
     def initial_state(self) -> dict[str, Tensor]:
@@ -136,7 +138,7 @@ class Evaluator:
             values.update({named.name: x for named, x in zip(operation.outputs, step.outputs, strict=True)})
             for named in operation.outputs:
                 if forced and named.name in forced:
-                    values[named.name] = self._declared(forced[named.name], named, operation)
+                    values[named.name] = self._forced(forced[named.name], named, operation)
             if not _unpacks(operation):
                 yield step
             for name in unused:
@@ -152,8 +154,10 @@ class Evaluator:
         unpacked: _Values = {}
         for operation in self.function.operations:
             if _unpacks(operation):
-                unpacked[operation.name] = self._step(operation, unpacked, {}).outputs[0]
-                yield operation.name, unpacked[operation.name]
+                outputs = self._step(operation, unpacked, {}).outputs
+                unpacked.update({named.name: x for named, x in zip(operation.outputs, outputs, strict=True)})
+                if len(outputs) == 1:  # else they are a mask and the numbers in its places, not yet a weight
+                    yield operation.name, outputs[0]
 
     def _taken(self, expected: Sequence[Named], given: Mapping[str, Tensor], kind: str) -> _Values:
         names = [named.name for named in expected]
@@ -176,13 +180,23 @@ class Evaluator:
             if operation.type in STATE_OPERATIONS:
                 return self._state_step(operation, values, states)
             inputs = {name: [self._value(value, values) for value in given] for name, given in operation.inputs.items()}
-            return OperationStep(operation=operation, inputs=inputs, outputs=self._computed(operation, inputs))
+            if operation.type in BLOCK_OPERATIONS:
+                outputs = self._branched(operation, inputs, values, states)
+            else:
+                outputs = self._computed(operation, inputs)
+            return OperationStep(operation=operation, inputs=inputs, outputs=outputs)
         except S2SearchError:
             raise
-        except _COMPUTING_ERRORS as error:
-            problem = f"{type(error).__name__} {error}".splitlines()[0]
+        except NotImplementedError as error:  # of torch as well
             raise InputError(
-                f"the operation {operation.name!r} ({operation.type}) cannot be computed: {problem[:300]}",
+                f"the operation {operation.name!r} ({operation.type}) is not covered: {_first_line(error)}",
+                remedy=_REPORT,
+                operation=operation,
+            ) from error
+        except _COMPUTING_ERRORS as error:
+            problem = f"{type(error).__name__} {_first_line(error)}"
+            raise InputError(
+                f"the operation {operation.name!r} ({operation.type}) cannot be computed: {problem}",
                 remedy="export the package again",
                 operation=operation,
             ) from error
@@ -203,19 +217,45 @@ class Evaluator:
         states[name] = self._declared(x, state, operation)
         return OperationStep(operation=operation, inputs={"data": [x]}, outputs=())
 
+    def _branched(
+        self, operation: Operation, inputs: Mapping[str, Sequence[Tensor | str]], values: _Values, states: _Values
+    ) -> tuple[Tensor, ...]:
+        """Run the block that a condition chooses, or a loop's while it says so; what is inside shows no steps."""
+        given = Arguments(inputs, _WIDE)
+        first, second = operation.blocks
+        if operation.type == "cond":
+            outputs = self._run_block(first if given.flag("pred") else second, (), values, states)
+        else:
+            outputs = tuple(given.tensors("loop_vars"))
+            turns = 0
+            while bool(self._run_block(first, outputs, values, states)[0]):
+                outputs = self._run_block(second, outputs, values, states)
+                turns += 1
+                if turns > _MOST_TURNS:
+                    raise NotImplementedError(f"more than {_MOST_TURNS:,} turns")
+        pairs = zip(outputs, operation.outputs, strict=True)
+        return tuple(self._declared(x, output, operation) for x, output in pairs)
+
+    def _run_block(self, block: Block, given: Sequence[Tensor], values: _Values, states: _Values) -> tuple[Tensor, ...]:
+        inside = values | {named.name: x for named, x in zip(block.inputs, given, strict=True)}
+        for operation in block.operations:
+            step = self._step(operation, inside, states)
+            inside.update({named.name: x for named, x in zip(operation.outputs, step.outputs, strict=True)})
+        return tuple(self._value(block.constants.get(name, name), inside) for name in block.outputs)
+
     def _computed(self, operation: Operation, inputs: Mapping[str, Sequence[Tensor | str]]) -> tuple[Tensor, ...]:
         compute = OPERATIONS[operation.type]
         unpacks = _unpacks(operation)
         is_half = any(output.type.dtype == "float16" for output in operation.outputs)
         sums = HalfSums() if self.mode == "pessimistic" and is_half else _WIDE
-        if not unpacks and operation.name not in self._foreseen:
+        if not unpacks and id(operation) not in self._foreseen:
             # A damaged program may ask for a tensor that fills the memory: its shape is known before it is computed.
             for x, output in zip(
                 _tuple(compute(Arguments(inputs, _WIDE, shapes_only=True))), operation.outputs, strict=True
             ):
                 _check_shape(x, output)
             if all(output.type.count is not None for output in operation.outputs):
-                self._foreseen.add(operation.name)
+                self._foreseen.add(id(operation))
         computed = zip(_tuple(compute(Arguments(inputs, sums))), operation.outputs, strict=True)
         return tuple(self._declared(x, output, operation) for x, output in computed)
 
@@ -227,7 +267,16 @@ class Evaluator:
             raise ValueError(f"{output.name} is {x.dtype}, not {output.type}")
         if _unpacks(operation) and output.type.dtype == "float16":
             return half(x)
+        _check_range(x, output)
         return self._rounded(x.to(dtype), output.type)
+
+    def _forced(self, x: Tensor, output: Named, operation: Operation) -> Tensor:
+        try:
+            return self._declared(x, output, operation)
+        except ValueError as error:
+            raise InputError(
+                f"what shall replace {output.name!r} does not fit: {error}", operation=operation
+            ) from error
 
     def _rounded(self, x: Tensor, type_: TensorType) -> Tensor:
         return half(x) if self.mode != "float32" and type_.dtype == "float16" else x
@@ -249,6 +298,10 @@ class Evaluator:
             if (constant.type.count or 0) <= _MOST_KEPT:
                 self._kept[id(constant)] = found
         return found
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:300]
 
 
 def _last_uses(operations: Sequence[Operation], outputs: Sequence[str]) -> list[list[str]]:
@@ -290,6 +343,12 @@ def _check_shape(x: Tensor, output: Named) -> None:
     sizes = output.type.shape
     if x.ndim != len(sizes) or any(size not in (None, a) for a, size in zip(x.shape, sizes, strict=True)):
         raise ValueError(f"{output.name} has the shape {tuple(x.shape)}, not that of {output.type}")
+
+
+def _check_range(x: Tensor, output: Named) -> None:
+    lowest, highest = RANGES.get(output.type.dtype, (0, 0))
+    if output.type.dtype in RANGES and x.numel() and not (lowest <= int(x.min()) and int(x.max()) <= highest):
+        raise ValueError(f"{output.name} has numbers from {int(x.min())} to {int(x.max())}, not of {output.type}")
 
 
 def _tuple(computed: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ Every name must be defined before it is used, and once. Every number stays in th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -43,18 +43,51 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One operation: its inputs are constants or names of values."""
+    """One operation: its inputs are constants or names of values; loops and conditions have blocks of operations."""
 
     type: str
     name: str
     inputs: Mapping[str, tuple[str | Constant, ...]]
     outputs: tuple[Named, ...]
-    has_blocks: bool = False
+    blocks: tuple[Block, ...] = ()
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """Names of values that it reads."""
-        return tuple(value for values in self.inputs.values() for value in values if isinstance(value, str))
+        """Names of values that it reads, also inside its blocks."""
+        own = tuple(value for values in self.inputs.values() for value in values if isinstance(value, str))
+        return own + tuple(name for block in self.blocks for name in block.uses)
+
+    def every(self) -> Iterator[Operation]:
+        """Yield it and all operations inside its blocks."""
+        yield self
+        for block in self.blocks:
+            for operation in block.operations:
+                yield from operation.every()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What a loop repeats or asks, or a condition does; it sees all values that are defined before it.
+
+    Attributes:
+        inputs: What it is given at every turn.
+        outputs: Names.
+        constants: All that it sees, by name.
+        operations: In the order of execution.
+    """
+
+    inputs: tuple[Named, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Constant]
+    operations: tuple[Operation, ...]
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Names of values around it that it reads."""
+        own = {named.name for named in self.inputs}
+        own |= {output.name for operation in self.operations for output in operation.outputs}
+        read = [name for operation in self.operations for name in operation.uses]
+        return tuple(name for name in (*read, *self.outputs) if name not in own and name not in self.constants)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +133,7 @@ class FunctionReader:
         inputs = [value for value in function.inputs if value not in states]
         known = _Names(value.name for value in function.inputs)
         constants: dict[str, Constant] = {}
-        operations = []
-        for operation in block.operations:
-            if operation.type == "const":
-                constants.update([self._constant(operation, known)])
-            else:
-                operations.append(self._operation(operation, known, constants))
+        operations = self._operations(block, known, constants)
         known.need(block.outputs, f"an output of {name!r}")
         held = tuple(_named(value.name, value.type.stateType.wrappedType) for value in states)
         _check_reads(operations, {state.name: state.type for state in held})
@@ -115,6 +143,29 @@ class FunctionReader:
             states=held,
             outputs=tuple(block.outputs),
             constants=constants,
+            operations=tuple(operations),
+        )
+
+    def _operations(self, block: Any, known: _Names, constants: dict[str, Constant]) -> list[Operation]:
+        """Read the operations of a block in their order; its names and constants are added to those that it sees."""
+        operations = []
+        for operation in block.operations:
+            if operation.type == "const":
+                constants.update([self._constant(operation, known)])
+            else:
+                operations.append(self._operation(operation, known, constants))
+        return operations
+
+    def _block(self, block: Any, where: str, known: _Names, constants: Mapping[str, Constant]) -> Block:
+        inside, seen = known.inside(), dict(constants)
+        for value in block.inputs:
+            inside.define(value.name)
+        operations = self._operations(block, inside, seen)
+        inside.need(block.outputs, f"an output of a block of {where!r}")
+        return Block(
+            inputs=tuple(_named(value.name, value.type) for value in block.inputs),
+            outputs=tuple(block.outputs),
+            constants=seen,
             operations=tuple(operations),
         )
 
@@ -160,12 +211,11 @@ class FunctionReader:
         for key, value in operation.attributes.items():  # where the operations of iOS 16 keep compressed weights
             if key != "name" and key not in inputs:
                 inputs[key] = (self._value(value, f"{key} of {name}"),)
+        blocks = tuple(self._block(block, name, known, constants) for block in operation.blocks)
         for output in operation.outputs:
             known.define(output.name)
         outputs = tuple(_named(output.name, output.type) for output in operation.outputs)
-        return Operation(
-            type=operation.type, name=name, inputs=inputs, outputs=outputs, has_blocks=bool(operation.blocks)
-        )
+        return Operation(type=operation.type, name=name, inputs=inputs, outputs=outputs, blocks=blocks)
 
 
 def _check_reads(operations: Iterable[Operation], states: Mapping[str, TensorType]) -> None:
@@ -187,6 +237,10 @@ class _Names:
         self._names: set[str] = set()
         for name in names:
             self.define(name)
+
+    def inside(self) -> _Names:
+        """Return the names that a block sees; those that it defines are its own."""
+        return _Names(self._names)
 
     def define(self, name: str) -> None:
         if not name or name in self._names:

@@ -82,6 +82,15 @@ KINDS = {
 }
 
 
+#: The least and the largest whole number of types that are narrower than what is computed with.
+RANGES = {
+    "int8": (-(2**7), 2**7 - 1),
+    "uint8": (0, 2**8 - 1),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TensorType:
     """A type of the program: its name as in `KINDS`, or `string`, and its axes; None is an axis of any size."""

@@ -109,11 +109,16 @@ def _pad(given: Arguments) -> Tensor:
     if mode == "constant":
         value = given.number("constant_val", 0.0)
         return functional.pad(x, last_first, value=value)
-    # torch pads this way only the last axes of a tensor with two more.
-    padded_axes = len(pads) // 2
-    flat = x.reshape(1, -1, *x.shape[x.ndim - padded_axes :])
-    padded = functional.pad(flat, last_first, mode=mode)
-    return padded.reshape(*x.shape[: x.ndim - padded_axes], *padded.shape[2:])
+    if mode not in ("reflect", "replicate"):
+        raise NotImplementedError(f"the mode {mode}")
+    for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), start=x.ndim - len(pads) // 2):
+        last = x.shape[axis] - 1
+        if min(before, after) < 0 or (mode == "reflect" and max(before, after) > last):
+            raise ValueError(f"{before} and {after} places around {last + 1}")
+        at = torch.arange(-before, last + after + 1, device=x.device)
+        at = last - (last - at.abs()).abs() if mode == "reflect" else at.clamp(0, last)
+        x = x.index_select(axis, at)
+    return x
 
 
 def _range(given: Arguments) -> Tensor:
@@ -158,9 +163,14 @@ def _gather_along_axis(given: Arguments) -> Tensor:
 
 
 def _gather_nd(given: Arguments) -> Tensor:
-    if given.integer("batch_dims", 0):
-        raise ValueError("gather_nd with batch_dims has no cover")
-    return given["x"][given["indices"].long().unbind(-1)]
+    x, indices, batch = given["x"], given["indices"].long(), given.integer("batch_dims", 0)
+    if not 0 <= batch < indices.ndim:
+        raise ValueError(f"{batch} axes of a batch")
+    places = [
+        torch.arange(size, device=x.device).view(-1, *[1] * (indices.ndim - 2 - axis))
+        for axis, size in enumerate(x.shape[:batch])
+    ]
+    return x[(*places, *indices.unbind(-1))]
 
 
 def _band_part(given: Arguments) -> Tensor:
@@ -187,16 +197,6 @@ def _argsort(given: Arguments) -> Tensor:
     return order.int()
 
 
-def _upsample(given: Arguments) -> Tensor:
-    x = given["x"]
-    factors = [given.number(f"scale_factor_{side}", 1.0) for side in ("height", "width")]
-    if any(factor != int(factor) or factor < 1 for factor in factors):
-        raise ValueError(f"factors {factors}, not whole")
-    for axis, factor in zip((-2, -1), factors, strict=True):
-        x = x.repeat_interleave(int(factor), dim=axis)
-    return x
-
-
 def _flatten2d(given: Arguments) -> Tensor:
     x, axis = given["x"], given.integer("axis", 1)
     return x.reshape(-1 if axis else 1, int(torch.Size(x.shape[axis:]).numel()))
@@ -207,12 +207,23 @@ def _fill(given: Arguments) -> Tensor:
     return value.expand(given.integers("shape"))
 
 
+def _fill_like(given: Arguments) -> Tensor:
+    value = given["value"] if "value" in given else torch.zeros(())
+    return value.expand(given["ref_tensor"].shape)
+
+
+def _shape(given: Arguments) -> Tensor:
+    x = given["x"]
+    return torch.tensor(x.shape, dtype=torch.int32, device=x.device)
+
+
 SHAPES: dict[str, Compute] = {
     "argsort": _argsort,
     "band_part": _band_part,
     "concat": _concat,
     "expand_dims": _expand_dims,
     "fill": _fill,
+    "fill_like": _fill_like,
     "flatten2d": _flatten2d,
     "gather": _gather,
     "gather_along_axis": _gather_along_axis,
@@ -224,6 +235,7 @@ SHAPES: dict[str, Compute] = {
     "range_1d": _range,
     "reshape": _reshape,
     "reverse": lambda given: given["x"].flip(given.axes("axes", given["x"].ndim)),
+    "shape": _shape,
     "slice_by_index": _slice_by_index,
     "slice_by_size": _slice_by_size,
     "slice_update": _slice_update,
@@ -233,5 +245,4 @@ SHAPES: dict[str, Compute] = {
     "tile": lambda given: given["x"].repeat(given.integers("reps")),
     "topk": _topk,
     "transpose": lambda given: given["x"].permute(given.integers("perm")),
-    "upsample_nearest_neighbor": _upsample,
 }

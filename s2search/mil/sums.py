@@ -1,4 +1,4 @@
-"""Operations that accumulate: products, convolutions, reductions, norms, attention and pooling.
+"""Operations that accumulate: products, convolutions, reductions, norms and attention.
 
 How wide the running sums are, and why: docs/decisions/verification.md, "The Core ML evaluator".
 """
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from s2search.mil.arguments import Arguments, Compute
-from s2search.mil.rounding import Kernel, windows
+from s2search.mil.pools import padded_input
+from s2search.mil.rounding import Kernel
 
 
 def _matmul(given: Arguments) -> Tensor:
@@ -54,58 +55,55 @@ def _conv(given: Arguments) -> Tensor:
         dilations=tuple(given.integers("dilations", [1] * dims)),
         groups=given.integer("groups", 1),
     )
-    padded = _padded(given, x, weight.shape[2:], kernel.strides, kernel.dilations)
+    padded = padded_input(given, x, weight.shape[2:], kernel.strides, kernel.dilations)
     y = given.sums.convolve(padded, weight, kernel)
     return y + given["bias"].view(-1, *[1] * dims) if "bias" in given else y
 
 
-def _padded(
-    given: Arguments, x: Tensor, sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> Tensor:
-    """Pad as `pad_type` says: valid, custom, or same with the odd one behind (same) or before (same_lower)."""
+def _conv_transpose(given: Arguments) -> Tensor:
+    """Spread every number of the input by the kernel: a convolution with it, turned, of the input among zeros."""
+    x, weight = given["x"], given["weight"]
+    dims, groups = weight.ndim - 2, given.integer("groups", 1)
+    if not 1 <= dims <= 3 or x.ndim != weight.ndim:
+        raise ValueError(f"a kernel of {weight.ndim} axes on an input of {x.ndim}")
+    strides, dilations = given.integers("strides", [1] * dims), given.integers("dilations", [1] * dims)
+    reaches = [(size - 1) * dilation for size, dilation in zip(weight.shape[2:], dilations, strict=True)]
+    spread = x.new_zeros(
+        [*x.shape[:2], *(stride * (n - 1) + 1 for n, stride in zip(x.shape[2:], strides, strict=True))]
+    )
+    spread[(slice(None), slice(None), *(slice(None, None, stride) for stride in strides))] = x
+    spread = functional.pad(spread, [reach for reach in reversed(reaches) for _ in (0, 1)])
+    by_group = torch.unflatten(weight, 0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    turned = by_group.flip(list(range(2, 2 + dims)))
+    kernel = Kernel(strides=(1,) * dims, dilations=tuple(dilations), groups=groups)
+    y = given.sums.convolve(spread, turned, kernel)
+    for axis, (before, size) in enumerate(_cuts(given, x.shape[2:], y.shape[2:], strides), start=2):
+        beyond = max(0, before + size - y.shape[axis])
+        y = functional.pad(y, [0, 0] * (y.ndim - 1 - axis) + [max(0, -before), beyond])
+        y = y.narrow(axis, max(0, before), size)
+    return y + given["bias"].view(-1, *[1] * dims) if "bias" in given else y
+
+
+def _cuts(
+    given: Arguments, before: Sequence[int], whole: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return for each axis of a transposed convolution's whole output where what is returned begins, and its size."""
+    dims = len(whole)
     match given.text("pad_type", "valid"):
         case "valid":
-            return x
+            starts, sizes = [0] * dims, [*whole]
         case "custom":
-            pads = given.integers("pad", [0] * 2 * len(sizes))
-        case "same" | "same_lower" as kind:
-            pads = []
-            for size, length, stride, dilation in zip(sizes, x.shape[2:], strides, dilations, strict=True):
-                reach = (size - 1) * dilation + 1
-                total = max(0, (-(-length // stride) - 1) * stride + reach - length)
-                less, more = total // 2, total - total // 2
-                pads += [less, more] if kind == "same" else [more, less]
+            pads = given.integers("pad", [0] * 2 * dims)
+            starts = pads[::2]
+            sizes = [size - pads[2 * axis] - pads[2 * axis + 1] for axis, size in enumerate(whole)]
+        case "same":
+            sizes = [size * stride for size, stride in zip(before, strides, strict=True)]
+            starts = [(all_ - size) // 2 for all_, size in zip(whole, sizes, strict=True)]
         case kind:
-            raise ValueError(f"no padding {kind}")
-    if len(pads) != 2 * len(sizes):
-        raise ValueError(f"{len(pads)} paddings")
-    return functional.pad(x, [pads[2 * axis + side] for axis in reversed(range(len(sizes))) for side in (0, 1)])
-
-
-def _average_pool(given: Arguments) -> Tensor:
-    x = given["x"]
-    seen = _pooled(given, x)
-    dims = x.ndim - 2
-    axes = list(range(-dims, 0))
-    if not given.flag("exclude_padding_from_average"):
-        return given.sums.mean(seen, axes, False)
-    counted = _pooled(given, torch.ones_like(x)).sum(dim=axes)
-    return given.sums.total(seen, axes, False) / counted
-
-
-def _max_pool(given: Arguments) -> Tensor:
-    x = given["x"]
-    inside = _pooled(given, torch.ones_like(x)) > 0
-    seen = _pooled(given, x).masked_fill(~inside, float("-inf"))
-    return seen.amax(dim=list(range(2 - x.ndim, 0)))
-
-
-def _pooled(given: Arguments, x: Tensor) -> Tensor:
-    if given.flag("ceil_mode"):
-        raise ValueError("pooling with ceil_mode has no cover")
-    sizes = given.integers("kernel_sizes")
-    strides, dilations = given.integers("strides", [1] * len(sizes)), [1] * len(sizes)
-    return windows(_padded(given, x, sizes, strides, dilations), sizes, strides, dilations)
+            raise NotImplementedError(f"the padding {kind}")
+    if "output_shape" in given:
+        sizes = given.integers("output_shape")[2:]
+    return list(zip(starts, sizes, strict=True))
 
 
 def _reduce(function: Callable[[Arguments, Tensor, list[int], bool], Tensor]) -> Compute:
@@ -208,9 +206,9 @@ def _unit_norm(given: Arguments) -> Tensor:
 
 
 SUMS: dict[str, Compute] = {
-    "avg_pool": _average_pool,
     "batch_norm": _batch_norm,
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
     "cumsum": _cumsum,
     "einsum": _einsum,
     "instance_norm": _instance_norm,
@@ -218,7 +216,6 @@ SUMS: dict[str, Compute] = {
     "layer_norm": _layer_norm,
     "linear": _linear,
     "matmul": _matmul,
-    "max_pool": _max_pool,
     "reduce_argmax": _place(torch.argmax),
     "reduce_argmin": _place(torch.argmin),
     "reduce_l1_norm": _reduce(_l1_norm),

@@ -7,7 +7,7 @@ compared with the source's, and the module that it belongs to can be named.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,11 @@ class Reference:
         return tuple(_operations([node for node in self.program.graph.nodes if node.op == "call_function"], weights))
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of their values."""
+        return frozenset(operation.name for operation in self.operations)
+
+    @cached_property
     def blocks(self) -> dict[str, tuple[SourceOperation, ...]]:
         """The operations of every block, in the order in which blocks run; `down#2` is the second time."""
         blocks: dict[str, list[SourceOperation]] = {}
@@ -73,6 +78,11 @@ class Reference:
     @torch.no_grad()
     def values(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
         """Return the values of these names in float32, for inputs as the package gets them."""
+        return {name: x.numpy().copy() for name, x in self.stream(inputs, names)}
+
+    @torch.no_grad()
+    def stream(self, inputs: Mapping[str, NDArray[Any]], names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield the same in the order of the graph; nothing is kept that no later operation reads."""
         given = iter(inputs[name] for name in self.steps.inputs(self.function))
         own = {**self.program.constants, **self.program.state_dict}
         arguments = [
@@ -81,24 +91,16 @@ class Reference:
             else own[str(spec.target)]
             for spec in self.program.graph_signature.input_specs
         ]
-        recorder = _Recorder(fx.GraphModule(self.program.graph_module, self.program.graph), names)
-        recorder.run(*arguments)
-        return recorder.found
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the tensors of some names."""
-
-    def __init__(self, module: fx.GraphModule, names: set[str]) -> None:
-        super().__init__(module)
-        self.found: dict[str, NDArray[Any]] = {}
-        self._names = names
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self._names and isinstance(value, Tensor):
-            self.found[n.name] = value.numpy().copy()
-        return value
+        interpreter = fx.Interpreter(fx.GraphModule(self.program.graph_module, self.program.graph))
+        nodes = interpreter.graph.nodes
+        interpreter.env = dict(zip((node for node in nodes if node.op == "placeholder"), arguments, strict=True))
+        for node in nodes:
+            value = interpreter.env[node] if node in interpreter.env else interpreter.run_node(node)
+            interpreter.env[node] = value
+            for unused in interpreter.user_to_last_uses.get(node, []):
+                del interpreter.env[unused]
+            if node.name in names and isinstance(value, Tensor):
+                yield node.name, value
 
 
 def folded(program: ExportedProgram, weight: str) -> list[Tensor]:

@@ -15,6 +15,7 @@ from s2search.verification.check import Check, results
 from s2search.verification.checks.activations import ActivationsCheck
 from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.checks.blocks import BlocksCheck
+from s2search.verification.checks.each_operation import EachOperationCheck
 from s2search.verification.checks.files import FilesCheck
 from s2search.verification.checks.latency import LatencyCheck
 from s2search.verification.checks.loading import LoadingCheck
@@ -33,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     WeightsCheck(),
     ParityCheck(),
     BlocksCheck(),
+    EachOperationCheck(),
     StreamingCheck(),
     StateCheck(),
     ActivationsCheck(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from tests.mil import sum_cases
+from tests.mil import more_cases, sum_cases
 from tests.verify.case import Case, J, M, N, P, U, X, Y, normal, rng
 
 
@@ -27,6 +27,7 @@ def cases(mb) -> list[Case]:
     _slices(mb, case)
     _gathers(mb, case)
     sum_cases.add_cases(mb, case)
+    more_cases.add_cases(mb, case)
     return found
 
 

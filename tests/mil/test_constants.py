@@ -53,6 +53,21 @@ def pruned(model):
     return optimize.prune_weights(model, optimize.OptimizationConfig(global_config=configuration))
 
 
+def jointly(compress, **options):
+    def both(model):
+        import coremltools.optimize.coreml as optimize
+
+        if compress == "palettes":
+            how = optimize.OpPalettizerConfig(mode="uniform", nbits=4, weight_threshold=100, **options)
+            then = optimize.palettize_weights
+        else:
+            how = optimize.OpLinearQuantizerConfig(dtype="int8", weight_threshold=100, **options)
+            then = optimize.linear_quantize_weights
+        return then(pruned(model), optimize.OptimizationConfig(global_config=how), joint_compression=True)
+
+    return both
+
+
 @pytest.mark.parametrize(
     ("compress", "operation"),
     [
@@ -69,8 +84,17 @@ def pruned(model):
         (blocks("int4", mode="linear", granularity="per_block", block_size=2), "constexpr_blockwise_shift_scale"),
         (blocks("uint4", mode="linear", granularity="per_channel"), "constexpr_blockwise_shift_scale"),
         (pruned, "constexpr_sparse_to_dense"),
+        (jointly("palettes"), "constexpr_lut_to_sparse"),
+        (
+            jointly("palettes", granularity="per_grouped_channel", group_size=2, channel_axis=0),
+            "constexpr_lut_to_sparse",
+        ),
+        (jointly("steps", mode="linear_symmetric"), "constexpr_sparse_blockwise_shift_scale"),
     ],
-    ids=["2", "3", "4", "6", "8", "columns", "rows", "scales", "int8", "uint8", "int4", "uint4", "pruned"],
+    ids=[
+        *("2", "3", "4", "6", "8", "columns", "rows", "scales", "int8", "uint8", "int4", "uint4", "pruned"),
+        *("sparse palettes", "sparse rows", "sparse int8"),
+    ],
 )
 def test_compressed_weights_unpack_to_what_coremltools_unpacks_bit_for_bit(model, compress, operation, tmp_path):
     import coremltools.optimize.coreml as optimize
@@ -168,6 +192,34 @@ def test_palettes_of_blocks_along_two_axes(tmp_path):
     (got,) = Evaluator(load(tmp_path, adds, [x])).run(named(adds, [x])).outputs.values()
     expected = [[tables[i // 2, j // 2, places[i, j], 0] for j in range(4)] for i in range(6)]
     np.testing.assert_array_equal(got, expected)
+
+
+def test_sparse_vectors_of_a_palette_are_spread_with_their_mask():
+    """The example in coremltools' description of the operation."""
+    mask = torch.tensor([[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1], [0, 1, 1, 0, 1, 0], [0, 0, 0, 1, 0, 0]])
+    indices = torch.tensor([0, 1, 1, 0, 1, 1, 0, 0, 1], dtype=torch.int32)
+    table = torch.tensor([[2.0, 20.0], [3.0, 30.0]]).reshape(1, 1, 2, 2)
+    given = {
+        "indices_mask": [mask],
+        "indices_nonzero_data": [indices],
+        "lut": [table],
+        "vector_axis": [torch.tensor(0)],
+    }
+    spread, numbers = CONSTANTS["constexpr_lut_to_sparse"](Arguments(given, WideSums()))
+    assert torch.equal(spread, mask.repeat_interleave(2, dim=0))
+    dense = CONSTANTS["constexpr_sparse_to_dense"](Arguments({"nonzero_data": [numbers], "mask": [spread]}, WideSums()))
+    assert dense[:4].tolist() == [[2, 3, 0, 0, 0, 0], [20, 30, 0, 0, 0, 0], [3, 2, 0, 0, 0, 3], [30, 20, 0, 0, 0, 30]]
+
+
+def test_sparse_steps_have_a_scale_and_an_offset_per_column():
+    """The example in coremltools' description of the operation."""
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 0, 0]])
+    numbers = torch.tensor([10, 11, 3, 4, 5, 6, 7, 8, 9], dtype=torch.int32)
+    scale, offset = torch.tensor([[0.1, 0.2, 0.3, 0.4]]), torch.tensor([[1, 2, 3, 4]], dtype=torch.int32)
+    given = {"data_mask": [mask], "nonzero_data": [numbers], "scale": [scale], "offset": [offset]}
+    same, found = CONSTANTS["constexpr_sparse_blockwise_shift_scale"](Arguments(given, WideSums()))
+    assert same is mask
+    torch.testing.assert_close(found, torch.tensor([0.9, 1.8, 0.2, 0.4, 0.6, 0.9, 1.2, 0.7, 1.4]))
 
 
 def test_weights_of_ios_16_are_unpacked_from_bytes():

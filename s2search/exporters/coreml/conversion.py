@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.export import ExportedProgram
 
 from s2search.exporters.coreml.half_range import quick_questions
+from s2search.exporters.coreml.operators import right_operators
 from s2search.exporters.package import NumberType
 from s2search.mil.library import load_coremltools, quiet_coremltools
 
@@ -32,7 +33,7 @@ def convert_program(
     *,
     inputs: Mapping[str, NumberType],
     outputs: Mapping[str, NumberType],
-    exact: Collection[str],
+    exact: Collection[str] = (),
     pipeline: Any = None,
 ) -> MLModel:
     """Make a Core ML program for iOS 18. Weights and activations are float16.
@@ -50,7 +51,7 @@ def convert_program(
     def features(types: Mapping[str, str]) -> list[Any]:
         return [coremltools.TensorType(name=name, dtype=np.dtype(kind).type) for name, kind in types.items()]
 
-    with quiet_coremltools(), quick_questions():
+    with quiet_coremltools(), quick_questions(), right_operators():
         return coremltools.convert(
             program,
             inputs=features(inputs),
