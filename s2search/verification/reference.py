@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch.export.graph_signature import InputKind
 
 from s2search.exporters.step import FunctionName, Steps
 from s2search.verification.inspectors.stored_tensor import PREFIX
+from s2search.verification.recorder import Recorder, StoredNumbers, StoredRecorder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,11 +50,12 @@ class SourceOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One function of the source as a graph."""
+    """One function of the source as a graph, which computes with the source's numbers or with those of a package."""
 
     function: FunctionName
     steps: Steps
     program: ExportedProgram
+    stored: StoredNumbers | None = None
 
     @cached_property
     def operations(self) -> tuple[SourceOperation, ...]:
@@ -72,33 +74,38 @@ class Reference:
 
     @torch.no_grad()
     def values(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        """Return the values of these names in float32, for inputs as the package gets them."""
+        """Return the values of operations or outputs by name in float32, for inputs as the package gets them."""
         given = iter(inputs[name] for name in self.steps.inputs(self.function))
-        own = {**self.program.constants, **self.program.state_dict}
+        specs = self.program.graph_signature.input_specs
         arguments = [
             torch.from_numpy(next(given).astype(np.float32))
             if spec.kind is InputKind.USER_INPUT
-            else own[str(spec.target)]
-            for spec in self.program.graph_signature.input_specs
+            else self._constant(str(spec.target))
+            for spec in specs
         ]
-        recorder = _Recorder(fx.GraphModule(self.program.graph_module, self.program.graph), names)
-        recorder.run(*arguments)
-        return recorder.found
+        if self.stored is None:
+            recorder = Recorder(self._module, names)
+        else:
+            fixed = {spec.arg.name for spec in specs if spec.kind is not InputKind.USER_INPUT}
+            taken = (spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT)
+            exact = [
+                node
+                for node, name in zip(taken, self.steps.inputs(self.function), strict=True)
+                if name in self.stored.exact
+            ]
+            recorder = StoredRecorder(self._module, names, replace(self.stored, exact=exact), fixed)
+        returned = zip(self.steps.outputs(self.function), recorder.run(*arguments), strict=True)
+        return recorder.found | {name: x.numpy().copy() for name, x in returned if name in names}
 
+    @cached_property
+    def _module(self) -> fx.GraphModule:
+        return fx.GraphModule(self.program.graph_module, self.program.graph)
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the tensors of some names."""
-
-    def __init__(self, module: fx.GraphModule, names: set[str]) -> None:
-        super().__init__(module)
-        self.found: dict[str, NDArray[Any]] = {}
-        self._names = names
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self._names and isinstance(value, Tensor):
-            self.found[n.name] = value.numpy().copy()
-        return value
+    def _constant(self, target: str) -> Tensor:
+        """Return a parameter, a buffer or a lifted constant, with the numbers of the package where it stores them."""
+        own: Tensor = self.program.constants.get(target, self.program.state_dict.get(target))
+        stored = None if self.stored is None else self.stored.weights.get(target)
+        return own if stored is None else stored.view(own.shape)
 
 
 def folded(program: ExportedProgram, weight: str) -> list[Tensor]:

@@ -50,6 +50,7 @@ def convert_program(
     def features(types: Mapping[str, str]) -> list[Any]:
         return [coremltools.TensorType(name=name, dtype=np.dtype(kind).type) for name, kind in types.items()]
 
+    _read_approximations()
     with quiet_coremltools(), quick_questions():
         return coremltools.convert(
             program,
@@ -61,6 +62,20 @@ def convert_program(
             pass_pipeline=coremltools.PassPipeline() if pipeline is None else pipeline,
             skip_model_load=True,
         )
+
+
+def _read_approximations() -> None:
+    """Let coremltools read which GELU is meant: version 9 looks for a second input, and the graph has a keyword."""
+    from coremltools.converters.mil.frontend.torch import ops
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import register_torch_op
+    from coremltools.converters.mil.mil import Builder
+
+    @register_torch_op(override=True)  # type: ignore[untyped-decorator]
+    def gelu(context: Any, node: Any) -> None:
+        x, *given = ops._get_inputs(context, node)
+        (told,) = given or ops._get_kwinputs(context, node, "approximate", default=["none"])
+        mode = {"none": "EXACT", "tanh": "TANH_APPROXIMATION"}[getattr(told, "val", told)]
+        context.add(Builder.gelu(x=x, mode=mode, name=node.name))
 
 
 class _Halved:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from s2search.errors import CheckError
 from s2search.exporters.package import NEW, FunctionSpec, Package
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.function import Constant, Function, Operation
 from s2search.mil.program import Program
+from s2search.precision.part import LEAST_NUMBERS
+from s2search.verification.expected import half_digest, plain
 from s2search.verification.inspectors.stored_tensor import StoredTensor
 
 
@@ -43,6 +47,28 @@ def _of_function(evaluator: Evaluator, file: str) -> Iterator[StoredTensor]:
                 step=0.0 if found_GV is None else float(np.diff(found_GV, axis=1).max(initial=0.0)),
                 tables_GV=found_GV,
             )
+
+
+def stored_weights(evaluator: Evaluator, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the numbers of a function's weights by the names that a graph of the source gives them, float16.
+
+    Those that the converter folded into others are left out; of equal ones it stores the first.
+
+    Args:
+        evaluator: Of the function.
+        weights: The source's, by these names.
+    """
+    stored = {plain(one.name): one.values for one in _of_function(evaluator, "") if one.values.dtype == np.float16}
+    found: dict[str, Tensor] = {}
+    palettes: dict[bytes, NDArray[Any]] = {}
+    for name, weight in weights.items():
+        array = stored.get(f"p_{name}".replace(".", "_").lower())
+        if weight.numel() > LEAST_NUMBERS:
+            digest = half_digest(weight.detach().numpy().ravel())
+            array = palettes.setdefault(digest, array) if array is not None else palettes.get(digest)
+        if array is not None and array.size == weight.numel():
+            found[name] = torch.from_numpy(np.array(array))
+    return found
 
 
 def _tables_GV(operation: Operation) -> NDArray[Any]:
