@@ -35,6 +35,10 @@ Frames = NDArray[np.uint8]
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 _CRF = "18"  # libx264's constant quality; 18 is close to transparent
 _BITS_PER_PIXEL = 0.25  # of the encoders without constant quality
+#: Of FFmpeg's swscale.h: BILINEAR or BICUBIC, and ACCURATE_RND with FULL_CHR_H_INT. By default RGB comes out a level or
+#: two too dark, with accurate rounding alone even darker.
+_ACCURATE = 0x40000 | 0x2000
+_BILINEAR, _BICUBIC = 2 | _ACCURATE, 4 | _ACCURATE
 _BT709, _LIMITED_RANGE = 1, 1  # ISO/IEC 23091-2, as FFmpeg numbers them
 
 
@@ -103,13 +107,13 @@ def _pixels(frame: VideoFrame, aspect: float, rows_columns: tuple[int, int] | No
         width, height = height, width
     scale = max(width / (frame.width * aspect), height / frame.height)
     cover_width, cover_height = round(frame.width * aspect * scale), round(frame.height * scale)
-    pixels = _rgb(frame.reformat(width=cover_width, height=cover_height, format="rgb24", interpolation="BICUBIC"))
+    pixels = _rgb(frame.reformat(width=cover_width, height=cover_height, format="rgb24", interpolation=_BICUBIC))
     top, left = (cover_height - height) // 2, (cover_width - width) // 2
     return np.ascontiguousarray(np.rot90(pixels[top : top + height, left : left + width], turns))
 
 
 def _rgb(frame: VideoFrame) -> Frames:
-    pixels: Any = frame.to_ndarray(format="rgb24")
+    pixels: Any = frame.reformat(format="rgb24", interpolation=_BILINEAR).to_ndarray()
     return pixels  # type: ignore[no-any-return]
 
 
@@ -240,7 +244,9 @@ class VideoWriter:
         height, width = frame_HWC.shape[:2]
         even_HWC = np.pad(frame_HWC, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = _av().VideoFrame.from_ndarray(np.ascontiguousarray(even_HWC), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=_BILINEAR
+        )
         frame.pts, frame.time_base = self.frames_written, 1 / self._rate
         self._container.mux(self._stream.encode(frame))
         self.frames_written += 1

@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 from s2search.mil.library import quiet
 
 LEAST_PARITY_DB = 90.0  # float32 against float32: what is left is rounding
-_LEAST_LARGEST = 2.0**-14  # the smallest normal number of float16
+LEAST_LARGEST = 2.0**-14  # the smallest normal number of float16
 _aten = torch.ops.aten
 _VIEWS = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
 
@@ -134,7 +134,7 @@ def _vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = Fal
     if ord != 2:
         return NotImplemented
     # Squares are those of numbers up to 1: float16 has none of a number above 255.
-    largest = torch.amax(x.abs(), dim=dim, keepdim=True).clamp_min(_LEAST_LARGEST)
+    largest = torch.amax(x.abs(), dim=dim, keepdim=True).clamp_min(LEAST_LARGEST)
     part = x / largest
     norm = torch.sqrt(torch.sum(part * part, dim=dim, keepdim=True, dtype=dtype)) * largest
     return norm if keepdim else norm.squeeze(dim)

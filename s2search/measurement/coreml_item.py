@@ -15,7 +15,7 @@ from torch import Tensor
 from s2search.decibels import snr_db
 from s2search.errors import CheckError
 from s2search.exporters.coreml.form import Layout, StateKeeper
-from s2search.exporters.graph import LEAST_PARITY_DB, decompositions
+from s2search.exporters.graph import LEAST_PARITY_DB
 from s2search.exporters.package import NEW, NumberType
 from s2search.measurement.base import Item
 from s2search.measurement.program_memory import written_out_bytes
@@ -78,10 +78,11 @@ def convert_item(item: Item, layout: Layout) -> CoreMLItem:
         InputError: No exporter could write it in this layout.
     """
     from s2search.exporters.coreml.conversion import convert_program
+    from s2search.exporters.coreml.operators import decompositions_for_coreml
     from s2search.exporters.functions import program_of
 
     call = step_call(item, layout)
-    program = program_of(call.module, call.inputs, decompositions())
+    program = program_of(call.module, call.inputs, decompositions_for_coreml())
     parity_db = snr_db(call.expected, program.module()(*call.inputs))
     if not parity_db >= LEAST_PARITY_DB:
         raise CheckError(

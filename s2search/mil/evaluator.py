@@ -136,7 +136,7 @@ class Evaluator:
             values.update({named.name: x for named, x in zip(operation.outputs, step.outputs, strict=True)})
             for named in operation.outputs:
                 if forced and named.name in forced:
-                    values[named.name] = self._declared(forced[named.name], named, operation)
+                    values[named.name] = self._forced(forced[named.name], named, operation)
             if not _unpacks(operation):
                 yield step
             for name in unused:
@@ -228,6 +228,14 @@ class Evaluator:
         if _unpacks(operation) and output.type.dtype == "float16":
             return half(x)
         return self._rounded(x.to(dtype), output.type)
+
+    def _forced(self, x: Tensor, output: Named, operation: Operation) -> Tensor:
+        try:
+            return self._declared(x, output, operation)
+        except ValueError as error:
+            raise InputError(
+                f"what shall replace {output.name!r} does not fit: {error}", operation=operation
+            ) from error
 
     def _rounded(self, x: Tensor, type_: TensorType) -> Tensor:
         return half(x) if self.mode != "float32" and type_.dtype == "float16" else x

@@ -224,6 +224,16 @@ class Opened:
             )
         return self._references[function]
 
+    def least_db(self, by_precision: Mapping[str, float]) -> float:
+        """Return what is asked of the package's arithmetic.
+
+        Weights of any bits are on both sides, so they are float16. What inputs rounded to 8 bits cost is on one.
+        """
+        precision = self.package.manifest.precision
+        if precision in by_precision:
+            return by_precision[precision]
+        return by_precision["rounded inputs" if precision.endswith("a8") else "float16"]
+
     @property
     def is_compressed(self) -> bool:
         """Whether weights are stored in fewer bits than those of a number."""

@@ -7,7 +7,7 @@ compared with the source's, and the module that it belongs to can be named.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from torch.export.graph_signature import InputKind
 
 from s2search.exporters.step import FunctionName, Steps
 from s2search.verification.inspectors.stored_tensor import PREFIX
-from s2search.verification.recorder import Recorder, StoredNumbers, StoredRecorder
+from s2search.verification.numbers import PackageNumbers, SourceNumbers, StoredNumbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +65,11 @@ class Reference:
         return tuple(_operations([node for node in self.program.graph.nodes if node.op == "call_function"], weights))
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of their values."""
+        return frozenset(operation.name for operation in self.operations)
+
+    @cached_property
     def blocks(self) -> dict[str, tuple[SourceOperation, ...]]:
         """The operations of every block, in the order in which blocks run; `down#2` is the second time."""
         blocks: dict[str, list[SourceOperation]] = {}
@@ -72,30 +77,46 @@ class Reference:
             blocks.setdefault(block, []).append(operation)
         return {block: tuple(operations) for block, operations in blocks.items()}
 
-    @torch.no_grad()
     def values(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
         """Return the values of operations or outputs by name in float32, for inputs as the package gets them."""
+        nodes = (node.name for node in self.program.graph.output_node().args[0])
+        outputs = dict(zip(self.steps.outputs(self.function), nodes, strict=True))
+        node_of = {name: outputs.get(name, name) for name in names}
+        found = {node: x.numpy().copy() for node, x in self.stream(inputs, {*node_of.values()})}
+        return {name: found[node] for name, node in node_of.items() if node in found}
+
+    @torch.no_grad()
+    def stream(self, inputs: Mapping[str, NDArray[Any]], names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield values of the graph by name, in its order; nothing is kept that no later operation reads."""
         given = iter(inputs[name] for name in self.steps.inputs(self.function))
-        specs = self.program.graph_signature.input_specs
         arguments = [
             torch.from_numpy(next(given).astype(np.float32))
             if spec.kind is InputKind.USER_INPUT
             else self._constant(str(spec.target))
-            for spec in specs
+            for spec in self.program.graph_signature.input_specs
         ]
+        interpreter = self._interpreter()
+        nodes = interpreter.graph.nodes
+        left = iter(arguments)
+        for node in nodes:
+            if node.op == "output":
+                return
+            value = interpreter.value(node, next(left) if node.op == "placeholder" else None)
+            interpreter.env[node] = value
+            for unused in interpreter.user_to_last_uses.get(node, []):
+                del interpreter.env[unused]
+            if node.name in names and isinstance(value, Tensor):
+                yield node.name, value
+
+    def _interpreter(self) -> SourceNumbers:
         if self.stored is None:
-            recorder = Recorder(self._module, names)
-        else:
-            fixed = {spec.arg.name for spec in specs if spec.kind is not InputKind.USER_INPUT}
-            taken = (spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT)
-            exact = [
-                node
-                for node, name in zip(taken, self.steps.inputs(self.function), strict=True)
-                if name in self.stored.exact
-            ]
-            recorder = StoredRecorder(self._module, names, replace(self.stored, exact=exact), fixed)
-        returned = zip(self.steps.outputs(self.function), recorder.run(*arguments), strict=True)
-        return recorder.found | {name: x.numpy().copy() for name, x in returned if name in names}
+            return SourceNumbers(self._module)
+        specs = self.program.graph_signature.input_specs
+        fixed = {spec.arg.name for spec in specs if spec.kind is not InputKind.USER_INPUT}
+        taken = (spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT)
+        inputs = zip(taken, self.steps.inputs(self.function), strict=True)
+        exact = [node for node, name in inputs if name in self.stored.exact]
+        return PackageNumbers(self._module, replace(self.stored, exact=exact), fixed)
 
     @cached_property
     def _module(self) -> fx.GraphModule:

@@ -16,6 +16,7 @@ from s2search.verification.checks.activations import ActivationsCheck
 from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.checks.blocks import BlocksCheck
 from s2search.verification.checks.compression import CompressionCheck
+from s2search.verification.checks.each_operation import EachOperationCheck
 from s2search.verification.checks.files import FilesCheck
 from s2search.verification.checks.graph import GraphCheck
 from s2search.verification.checks.latency import LatencyCheck
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     ParityCheck(),
     BlocksCheck(),
     SumsCheck(),
+    EachOperationCheck(),
     StreamingCheck(),
     CompressionCheck(),
     StateCheck(),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from s2search_blocks.lcha.module import SoftplusMap
+from s2search_blocks.lcha.module import SoftplusMap, softplus
 from s2search_blocks.lcha.spec import LCHA
 from torch import nn
 
@@ -86,6 +86,22 @@ def test_the_feature_map_is_softplus_and_does_not_vanish_above_ten(x):
     assert phi == pytest.approx(exact, rel=1e-12)
     assert phi >= max(x, 0)
     assert phi > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_softplus_has_its_gradient_at_zero_too(dtype):
+    x = torch.tensor([-60000.0, -3.0, -1e-7, -0.0, 0.0, 1e-7, 3.0, 60000.0], dtype=dtype, requires_grad=True)
+    y = softplus(x)
+    torch.testing.assert_close(y, torch.logaddexp(x.double(), torch.zeros((), dtype=torch.float64)).to(dtype))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, torch.sigmoid(x))
+
+
+def test_softplus_has_the_second_derivative_too():
+    x = torch.tensor([-2.0, 0.0, 1.5], dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(softplus(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(second, torch.sigmoid(x) * torch.sigmoid(-x))
 
 
 def test_the_gate_weighs_the_linear_path(make):

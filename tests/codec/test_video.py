@@ -74,6 +74,30 @@ def test_colours_keep_their_place(tmp_path):
         assert np.abs(read_video(path).astype(int) - colour).max() <= 4
 
 
+def ramp():
+    """Return a frame with every grey, 16 columns each."""
+    return np.tile(np.repeat(np.arange(256, dtype=np.uint8), 16)[None, None, :, None], (3, 32, 1, 3))
+
+
+@pytest.mark.parametrize("size", [None, "4096x32", "2048x16"])
+def test_a_ramp_of_greys_is_no_darker_after_mp4(tmp_path, size):
+    frames = ramp()
+    read = read_video(write(tmp_path / "clip.mp4", frames), size=size)
+    wanted = frames if size != "2048x16" else frames[:, ::2, ::2]
+    off = read.astype(int) - wanted
+    assert np.abs(off.mean((0, 1, 2))).max() < 0.2
+    assert np.abs(off[:, :, 64:-64].mean((0, 1))).max() < 2
+
+
+def test_colours_are_no_darker_after_mp4(tmp_path):
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    frames = np.repeat(np.repeat(patches, 32, 0), 32, 1)[None].repeat(3, 0)
+    off = read_video(write(tmp_path / "clip.mp4", frames)).astype(int) - frames
+    inside = off[:, 16::32, 16::32].mean((0, 1, 2))  # away from the edges, where colours of pairs of pixels mix
+    assert np.abs(inside).max() < 0.5
+
+
 @settings(max_examples=12)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 3))
 def test_any_size_can_be_written_and_odd_sides_grow_by_one(tmp_path_factory, height, width, count):

@@ -19,6 +19,7 @@ from s2search_blocks.lcha.module import (
     LinearAttention,
     LocalMixing,
     SoftplusMap,
+    softplus,
 )
 from s2search_blocks.pieces.channels_first.norms import HeadNorm
 from s2search_blocks.pieces.channels_first.projection import Projection, parameter
@@ -157,7 +158,7 @@ class ChannelsFirstSoftplus(nn.Module):
         """Return positive features of the same shape."""
         x_1D1S = x_1AKS.reshape(1, -1, 1, x_1AKS.shape[3])
         y_1D1S = functional.conv2d(x_1D1S, self.weight_AKK, self.bias_AK, groups=x_1AKS.shape[1])
-        return (functional.relu(y_1D1S) + torch.log1p(torch.exp(-y_1D1S.abs()))).reshape(x_1AKS.shape)
+        return softplus(y_1D1S).reshape(x_1AKS.shape)
 
 
 class ChannelsFirstLocal(nn.Module):

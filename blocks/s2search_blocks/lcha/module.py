@@ -217,7 +217,7 @@ class SoftplusMap(nn.Module):
 
     def forward(self, x_BNAK: Tensor) -> Tensor:
         """Return positive features of the same shape."""
-        return _softplus(torch.einsum("bnak,akj->bnaj", x_BNAK, self.weight_AKK) + self.bias_AK)
+        return softplus(torch.einsum("bnak,akj->bnaj", x_BNAK, self.weight_AKK) + self.bias_AK)
 
 
 class LocalMixing(nn.Module):
@@ -244,9 +244,11 @@ class LocalMixing(nn.Module):
         return remembered(state.tail_BTHWD, h_BTHWD, latest=self.reach)
 
 
-def _softplus(x: Tensor) -> Tensor:
+def softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x)) with its own gradient at every x, and no overflow."""
     # Written out because softplus is reported to give 0 above 10.4 on the Neural Engine (coremltools issue 2687).
-    return functional.relu(x) + torch.log1p(torch.exp(-x.abs()))
+    positive = functional.relu(x)
+    return positive + torch.log1p(torch.exp(x - positive - positive))  # -|x|, whose own gradient at 0 is 0
 
 
 def _largest(norm_BAK: Tensor) -> Tensor:

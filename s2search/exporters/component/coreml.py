@@ -16,11 +16,10 @@ from s2search.errors import InputError
 from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
 from s2search.exporters.component.functions import CACHE
 from s2search.exporters.coreml.compression import compress
+from s2search.exporters.coreml.conversion import convert_program
 from s2search.exporters.coreml.functions import SharedFunctions
-from s2search.exporters.coreml.half_range import quick_questions
+from s2search.exporters.coreml.operators import decompositions_for_coreml
 from s2search.exporters.coreml.state import hold_states
-from s2search.exporters.graph import decompositions
-from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.precision.part import PartPrecision
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class CoreMLComponents(ComponentWriter):
 
     @override
     def decompositions(self) -> dict[Any, Any]:
-        return decompositions()
+        return decompositions_for_coreml()
 
     @override
     def held(self, programs: Programs) -> tuple[str, ...]:
@@ -87,24 +86,8 @@ class CoreMLComponents(ComponentWriter):
 
 def _converted(spec: FunctionSpec, program: ExportedProgram) -> Any:
     """Return a function as a program of its own, all of it float16 but for whole numbers."""
-    import numpy as np
-
-    coremltools = load_coremltools()
-    type_of = {"float16": np.float16, "int32": np.int32}
-    inputs, outputs = (
-        [coremltools.TensorType(name=one.name, dtype=type_of[one.dtype]) for one in tensors]
-        for tensors in (spec.inputs, spec.outputs)
-    )
-    with quiet_coremltools(), quick_questions():
-        return coremltools.convert(
-            program,
-            inputs=inputs,
-            outputs=outputs,
-            convert_to="mlprogram",
-            minimum_deployment_target=coremltools.target.iOS18,
-            compute_precision=coremltools.precision.FLOAT16,
-            skip_model_load=True,
-        )
+    inputs, outputs = ({one.name: one.dtype for one in tensors} for tensors in (spec.inputs, spec.outputs))
+    return convert_program(program, inputs=inputs, outputs=outputs)
 
 
 def _matrix_rows(model: nn.Module) -> dict[str, int]:

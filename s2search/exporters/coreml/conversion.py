@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.export import ExportedProgram
 
 from s2search.exporters.coreml.half_range import quick_questions
+from s2search.exporters.coreml.operators import right_operators
 from s2search.exporters.package import NumberType
 from s2search.mil.library import load_coremltools, quiet_coremltools
 
@@ -32,7 +33,7 @@ def convert_program(
     *,
     inputs: Mapping[str, NumberType],
     outputs: Mapping[str, NumberType],
-    exact: Collection[str],
+    exact: Collection[str] = (),
     pipeline: Any = None,
 ) -> MLModel:
     """Make a Core ML program for iOS 18. Weights and activations are float16.
@@ -50,8 +51,7 @@ def convert_program(
     def features(types: Mapping[str, str]) -> list[Any]:
         return [coremltools.TensorType(name=name, dtype=np.dtype(kind).type) for name, kind in types.items()]
 
-    _read_approximations()
-    with quiet_coremltools(), quick_questions():
+    with quiet_coremltools(), quick_questions(), right_operators():
         return coremltools.convert(
             program,
             inputs=features(inputs),
@@ -62,20 +62,6 @@ def convert_program(
             pass_pipeline=coremltools.PassPipeline() if pipeline is None else pipeline,
             skip_model_load=True,
         )
-
-
-def _read_approximations() -> None:
-    """Let coremltools read which GELU is meant: version 9 looks for a second input, and the graph has a keyword."""
-    from coremltools.converters.mil.frontend.torch import ops
-    from coremltools.converters.mil.frontend.torch.torch_op_registry import register_torch_op
-    from coremltools.converters.mil.mil import Builder
-
-    @register_torch_op(override=True)  # type: ignore[untyped-decorator]
-    def gelu(context: Any, node: Any) -> None:
-        x, *given = ops._get_inputs(context, node)
-        (told,) = given or ops._get_kwinputs(context, node, "approximate", default=["none"])
-        mode = {"none": "EXACT", "tanh": "TANH_APPROXIMATION"}[getattr(told, "val", told)]
-        context.add(Builder.gelu(x=x, mode=mode, name=node.name))
 
 
 class _Halved:

@@ -149,16 +149,16 @@ class CoreMLExporter(Exporter):
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         from s2search.exporters.coreml.compression import compress, rounding_pipeline
         from s2search.exporters.coreml.functions import SharedFunctions
+        from s2search.exporters.coreml.operators import decompositions_for_coreml
         from s2search.exporters.coreml.state import held_names, hold_states
         from s2search.exporters.coreml.subsets import add_parts
         from s2search.exporters.functions import trace_functions
-        from s2search.exporters.graph import decompositions
         from s2search.exporters.quantised import matrices
 
         parts = self.precisions(steps.model)
         linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
         ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
-        programs = trace_functions(steps, decompositions(), progress, further=3)
+        programs = trace_functions(steps, decompositions_for_coreml(), progress, further=3)
         held = held_names(steps) if self.state == "core_ml" else ()
         with tempfile.TemporaryDirectory(dir=folder) as shared:
             several = SharedFunctions(Path(shared))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 from typing_extensions import override
 
-from s2search.decibels import MOST_DB, least_db, parity_db
+from s2search.decibels import MOST_DB, parity_db
 from s2search.exporters.package import NEW
 from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: By precision.
-LEAST_DB = {"float32": 90.0, "compressed": 60.0}
+LEAST_DB = {"float32": 90.0, "float16": 60.0, "rounded inputs": 20.0}
 _REPORTED: tuple[FunctionName, Past] = ("denoise", "full")  # of the arithmetics that are not required
 _TAIL = 12  # values of the right size at the end of a block, among which its output is
 _SAME_DB = 80.0  # two orders of sums in float32
@@ -81,7 +81,7 @@ class BlocksCheck(Check):
         functions = ", ".join(dict.fromkeys(one.function for one in found))
         how = ", each alone" if mode else ""
         why = f"the worst of {len(parts)} blocks of {functions}{how}: in {call.function!r}, {PASTS_TOLD[call.past]}"
-        least = least_db(LEAST_DB, opened.package.manifest.precision)
+        least = opened.least_db(LEAST_DB)
         return self.judge(opened, parts[worst], least, of=mode, where=worst, why=why, parts=parts)
 
 

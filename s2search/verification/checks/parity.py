@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from s2search.decibels import least_db, parity_db
+from s2search.decibels import parity_db
 from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
 from s2search.verification.bisect import first_difference
@@ -17,7 +17,7 @@ from s2search.verification.opened import PASTS_TOLD, Opened, Past
 from s2search.verification.result import Bound, CheckResult
 
 #: By precision, of a whole function: what rounding leaves, with room.
-LEAST_DB = {"float32": 90.0, "compressed": 40.0}
+LEAST_DB = {"float32": 90.0, "float16": 40.0, "rounded inputs": 20.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class ParityCheck(Check):
                 label = name if past == opened.pasts(function)[0] else f"{name}, {PASTS_TOLD[past]}"
                 parts[label], past_of[label] = value, past
         worst = min(parts, key=lambda label: parts[label])
-        least = least_db(LEAST_DB, opened.package.manifest.precision)
+        least = opened.least_db(LEAST_DB)
         result = self.judge(opened, parts[worst], least, of=function, where=worst, parts=parts)
         if result.status == "passed" or result.threshold is None:
             return result

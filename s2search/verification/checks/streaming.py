@@ -25,7 +25,7 @@ from s2search.verification.result import Bound, CheckResult
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: After the last chunk and at every chunk before it.
-LEAST_DB = 40.0
+LEAST_DB = {"float32": 40.0, "float16": 40.0, "rounded inputs": 25.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class StreamingCheck(Check):
         worst = min(parts, key=lambda chunk: parts[chunk])
         how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        result = self.judge(opened, parts[worst], LEAST_DB, of=of, where=worst, why=why, parts=parts)
+        result = self.judge(opened, parts[worst], opened.least_db(LEAST_DB), of=of, where=worst, why=why, parts=parts)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
             result = replace(result, where=f"{first} is the first below")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from s2search.decibels import least_db, parity_db
+from s2search.decibels import parity_db
 from s2search.exporters.package import NEW
 from s2search.exporters.step import FunctionName
 from s2search.verification.check import Check
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CHUNKS = 300
 #: By precision of what a chunk adds. Float32 holds a sum of 300 chunks to 105 dB of one chunk's.
-LEAST_DB = {"float32": 90.0, "compressed": 60.0}
+LEAST_DB = {"float32": 90.0, "float16": 60.0, "rounded inputs": 20.0}
 _SUMS = ("sum_", "norm_")
 _WRITING: tuple[FunctionName, ...] = ("commit", "advance")
 
@@ -63,7 +63,7 @@ class SumsCheck(Check):
                     found[f"{NEW}{name} of {function}"] = parity_db(*pair)
         for mode, found in parts.items():
             worst = min(found, key=lambda label: found[label])
-            least = LEAST_DB["float32"] if mode == "float32" else least_db(LEAST_DB, opened.package.manifest.precision)
+            least = LEAST_DB["float32"] if mode == "float32" else opened.least_db(LEAST_DB)
             why = f"the worst of {len(found)}: what a chunk adds to sums of {CHUNKS}"
             result = self.judge(opened, found[worst], least, of=mode, where=_place(worst), why=why, parts=found)
             yield replace(result, mode=mode, required=mode != "pessimistic")

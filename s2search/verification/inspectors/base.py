@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from s2search.mil.evaluator import Mode
     from s2search.verification.inspectors.rules import RuleResult
     from s2search.verification.inspectors.taps import Taps
+    from s2search.verification.numbers import StoredNumbers
     from s2search.verification.opened import Opened
-    from s2search.verification.recorder import StoredNumbers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,13 @@ import torch
 from typing_extensions import override
 
 from s2search.exporters.coreml.loading import measure_loading
-from s2search.exporters.graph import decompositions
+from s2search.exporters.coreml.operators import decompositions_for_coreml
 from s2search.exporters.package import Package
 from s2search.mil.evaluator import Mode
 from s2search.mil.library import load_coremltools
 from s2search.mil.lint import lint
 from s2search.mil.watch import KeptValues, Peaks
+from s2search.verification.alone import Beside
 from s2search.verification.expected import Expected
 from s2search.verification.inspectors.base import Emulation, Inspector, Largest, Placed
 from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
@@ -29,7 +30,8 @@ from s2search.verification.inspectors.coreml_program import constants, state_fau
 from s2search.verification.inspectors.rules import RULES, RuleResult, by_rule
 from s2search.verification.inspectors.stored_tensor import StoredTensor
 from s2search.verification.inspectors.taps import Taps
-from s2search.verification.recorder import StoredNumbers
+from s2search.verification.numbers import StoredNumbers
+from s2search.verification.reference import Reference
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class CoreMLInspector(Inspector):
 
     @override
     def decompositions(self) -> dict[Any, Any]:
-        return decompositions()
+        return decompositions_for_coreml()
 
     @override
     def inside(self, opened: Opened, function: FunctionName) -> CoreMLTaps:
@@ -161,7 +163,8 @@ class CoreMLTaps(Taps):
 
     def __init__(self, opened: Opened, function: FunctionName, mode: Mode = "float16") -> None:
         self._opened, self._function = opened, function
-        self._runtime = emulator(opened, mode)
+        runtime = emulator(opened, mode)
+        self._runtime = runtime.with_whole_inputs() if mode == "float32" else runtime
         operations = self._runtime.evaluator(function).function.operations
         named = [one for one in operations if one.type not in _RENUMBERED]
         outputs = [output.name for operation in named for output in operation.outputs]
@@ -189,6 +192,18 @@ class CoreMLTaps(Taps):
     ) -> dict[str, NDArray[Any]]:
         forced = {self._names[name]: torch.from_numpy(array) for name, array in given.items()}
         return self._seen(inputs, {*given, *names}, forced)
+
+    @override
+    def operations_db(self, reference: Reference, inputs: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        runtime = emulator(self._opened, "float32")
+        beside = Beside(
+            function=runtime.evaluator(self._function).function,
+            reference=reference,
+            inputs=inputs,
+            names={name: source for source, name in self._names.items() if source in reference.names},
+        )
+        runtime.watched(self._function, inputs, [beside], beside)
+        return beside.found_db
 
     def _seen(
         self, inputs: Mapping[str, NDArray[Any]], names: set[str], forced: Mapping[str, torch.Tensor] | None

@@ -18,6 +18,7 @@ from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
 from s2search.mil.evaluator import Evaluator, Mode, Result, Watch
 from s2search.mil.heap import give_large_arrays_back
 from s2search.mil.program import Program
+from s2search.verification.inspectors.coreml_program import without_rounding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,13 +58,25 @@ class EmulatedCoreML(StatefulRuntime):
         self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
+        self._whole: EmulatedCoreML | None = None
         self._in_modes: dict[Mode, EmulatedCoreML] = {mode: self}
+
+    def with_whole_inputs(self) -> EmulatedCoreML:
+        """Return the same package without rounding of what matrices are multiplied with: the graph alone.
+
+        A number between two of 256 values is rounded one way or the other by its last digit: two right graphs differ.
+        """
+        if self._whole is None:
+            self._whole = copy.copy(self)
+            self._whole._evaluators = {}
+            self._whole.programs = {file: without_rounding(program) for file, program in self.programs.items()}
+        return self._whole
 
     def in_mode(self, mode: Mode) -> EmulatedCoreML:
         """Return the same package, read once, in another arithmetic."""
         if mode not in self._in_modes:
             other = self._in_modes[mode] = copy.copy(self)
-            other.mode, other._evaluators = mode, {}
+            other.mode, other._evaluators, other._whole = mode, {}, None
         return self._in_modes[mode]
 
     def evaluator(self, function: str) -> Evaluator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,29 @@ def _tables_GV(operation: Operation) -> NDArray[Any]:
     if numbers.size != groups * size:
         raise CheckError(f"the tables of {operation.name!r} have the shape {numbers.shape}", path=operation.name)
     return np.sort(numbers.astype(np.float64).reshape(groups, size), axis=1)
+
+
+def without_rounding(program: Program) -> Program:
+    """Return a program in which what is quantised and restored at once is left as it is."""
+    return replace(program, functions={name: _whole(one) for name, one in program.functions.items()})
+
+
+def _whole(function: Function) -> Function:
+    quantised = {one.outputs[0].name: one for one in function.operations if one.type == "quantize"}
+    restored: dict[str, str | Constant] = {}
+    kept = []
+    for operation in function.operations:
+        inputs = {
+            key: tuple(restored.get(value, value) if isinstance(value, str) else value for value in values)
+            for key, values in operation.inputs.items()
+        }
+        before = quantised.get(str(operation.inputs["input"][0])) if operation.type == "dequantize" else None
+        if before is None:
+            kept.append(replace(operation, inputs=inputs))
+        else:
+            (value,) = before.inputs["input"]
+            restored[operation.outputs[0].name] = restored.get(value, value) if isinstance(value, str) else value
+    return replace(function, operations=tuple(kept))
 
 
 def state_faults(package: Package) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from s2search.mil.evaluator import Mode
-from s2search.verification.reference import block_of, places, turns
+from s2search.verification.reference import Reference, block_of, places, turns
 from s2search.verification.result import NotOfferedError
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ class Taps(abc.ABC):
             NotOfferedError: A block cannot be computed alone.
         """
         raise NotOfferedError("no block can be computed alone")
+
+    def operations_db(self, reference: Reference, inputs: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        """Return the parity of every operation that is computed alone from the source's numbers, by its name there.
+
+        Raises:
+            NotOfferedError: None can be.
+        """
+        raise NotOfferedError("no operation can be computed alone")
 
     def tails(self) -> dict[str, tuple[str, ...]] | None:
         """Return, by block, the names of values among which its output is: what follows the last read of its weights.

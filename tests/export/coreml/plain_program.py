@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 
 from s2search.decibels import snr_db
 from s2search.errors import CheckError
-from s2search.exporters.graph import LEAST_PARITY_DB, banded, decompositions, exported
+from s2search.exporters.coreml.operators import decompositions_for_coreml, right_operators
+from s2search.exporters.graph import LEAST_PARITY_DB, banded, exported
 from s2search.mil.library import load_coremltools, quiet_coremltools
 
 
@@ -44,7 +45,7 @@ def trace(module: nn.Module, arguments: Mapping[str, Tensor]) -> Traced:
         CheckError: The traced program does not give what the module gives.
     """
     inputs = tuple(arguments.values())
-    program = exported(banded(module, inputs), inputs, decompositions())
+    program = exported(banded(module, inputs), inputs, decompositions_for_coreml())
     parity_db = snr_db(module(*inputs), program.module()(*inputs))
     if not parity_db >= LEAST_PARITY_DB:
         raise CheckError(
@@ -67,7 +68,7 @@ def convert(traced: Traced, *, exact: tuple[str, ...] = ()) -> MLModel:
     inputs = [
         coremltools.TensorType(name=name, dtype=np.float32 if name in exact else np.float16) for name in traced.names
     ]
-    with quiet_coremltools():
+    with quiet_coremltools(), right_operators():
         return coremltools.convert(
             traced.program,
             inputs=inputs,

@@ -15,6 +15,7 @@ from s2search.exporters.graph import BandedConv2d
 from s2search.measurement.base import Item
 from s2search.measurement.tensor_call import TensorCall
 from s2search.measurement.torch_call import torch_call
+from s2search.mil.program import Program
 from s2search.testing.profilers import miniature_items
 from tests.export.coreml.plain_program import convert, trace
 
@@ -128,6 +129,12 @@ def test_sums_stay_float32_and_all_other_inputs_are_float16(models):
         name: tuple(tensor.shape) for name, tensor in call.arguments.items()
     }
     assert [feature.dtype for feature in contents.outputs] == ["float16"]
+
+
+def test_gelu_is_the_one_with_tanh(models, tmp_path):
+    models[1].save(str(tmp_path / "block.mlpackage"))
+    operations = Program.load(tmp_path / "block.mlpackage").function().operations
+    assert [one.inputs["mode"][0].read() for one in operations if one.type == "gelu"] == ["TANH_APPROXIMATION"]
 
 
 def test_a_package_has_the_operations_that_the_neural_engine_takes(models):
