@@ -39,7 +39,7 @@ class Inside:
         """Return the parity of the last value of every block that both have."""
         ends = self.ends()
         found = self.parity_db(ends.values())
-        return {block: found[end.name] for block, end in ends.items()}
+        return {block: found[end.name] for block, end in ends.items() if end.name in found}
 
     def ends(self) -> dict[str, SourceOperation]:
         """Return the last operation of every block that both have."""
@@ -51,14 +51,18 @@ class Inside:
         return {block: end for block, end in ends.items() if end}
 
     def parity_db(self, operations: Iterable[SourceOperation]) -> dict[str, float]:
-        """Return the parity of operations that both have, by name and in their order."""
+        """Return the parity of operations that both have, by name and in their order.
+
+        Values of one name and two shapes are not the same: another version of the blocks may name them otherwise.
+        """
         known = self.taps.names()
         names = [operation.name for operation in operations if operation.name in known]
         if not names:
             return {}
         expected = self.reference.values(self.inputs, set(names))
         got = self.taps.run(self.inputs, set(names))
-        return {name: parity_db(expected[name], got[name]) for name in names}
+        same = [name for name in names if expected[name].shape == got[name].shape]
+        return {name: parity_db(expected[name], got[name]) for name in same}
 
     def first_below(
         self, operations: Iterable[SourceOperation], least_db: float

@@ -96,14 +96,19 @@ class BlocksOfCall(NamedTuple):
 class AloneBlocks:
     """The blocks of one call, each of which starts from the source's values.
 
+    A block whose output is no value that the package keeps has no figure: its errors are in that of the next.
+
     Raises:
-        CannotRunError: A block's output is no value that the package keeps.
+        CannotRunError: No block's output is.
     """
 
     def __init__(self, opened: Opened, inside: Inside) -> None:
-        self._inside, self._ends = inside, names_of_ends(opened, inside)
-        if missing := [block for block, names in self._ends.items() if not names]:
-            raise CannotRunError(f"no value that the package keeps is the output of {', '.join(missing)}")
+        self._inside = inside
+        self._ends = {block: names for block, names in names_of_ends(opened, inside).items() if names}
+        if not self._ends:
+            raise CannotRunError(
+                f"no value that the package keeps is a block's output in {inside.reference.function!r}"
+            )
         outputs = opened.exported.outputs(inside.reference.function)
         self._states = {name: f"layers.{int(name.rpartition('_')[2])}" for name in outputs if _is_of_layer(name)}
         names = {name for ends in self._ends.values() for name in ends}

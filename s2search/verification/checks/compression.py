@@ -16,7 +16,7 @@ from s2search.decibels import parity_db
 from s2search.network.flow import few_step_schedule
 from s2search.verification.check import Check
 from s2search.verification.checks.streaming import Pair, StoredSource, streamed
-from s2search.verification.opened import PASTS_TOLD, Opened
+from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult, not_run
 
 LEAST_DB = 20.0  # of every output: 16 values per matrix give about 20 dB per Gaussian tensor
@@ -48,16 +48,11 @@ class CompressionCheck(Check):
     def _of_functions(self, opened: Opened) -> CheckResult:
         parts: dict[str, float] = {}
         for function in opened.functions():
+            opened.say(f"compression of {function}")
+            inputs, reference = opened.inputs(function), opened.reference(function)
             outputs = set(opened.exported.outputs(function))
-            for past in opened.pasts(function):
-                opened.say(f"compression of {function}, {PASTS_TOLD[past]}")
-                inputs, reference = opened.inputs(function, past), opened.reference(function)
-                wanted = replace(reference, stored=None).values(inputs, outputs)
-                got = reference.values(inputs, outputs)
-                parts |= {
-                    f"{name} of {function}, {PASTS_TOLD[past]}": parity_db(array, got[name])
-                    for name, array in wanted.items()
-                }
+            wanted, got = replace(reference, stored=None).values(inputs, outputs), reference.values(inputs, outputs)
+            parts |= {f"{name} of {function}": parity_db(array, got[name]) for name, array in wanted.items()}
         worst = min(parts, key=lambda label: parts[label])
         why = f"the worst of {len(parts)} outputs of the source in float32, with its weights and with the package's"
         return self.judge(opened, parts[worst], LEAST_DB, of="outputs", where=worst, why=why, parts=parts)
