@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOST_DB = 300.0  # what is said of equal arrays: JSON knows no infinity, and float64 tells no more apart
-
-
-def least_db(by_precision: Mapping[str, float], precision: str) -> float:
-    """Return what is asked of a precision. Weights or activations of fewer than 16 bits have many names, and one key.
-
-    >>> asked = {"float16": 60.0, "compressed": 20.0}
-    >>> least_db(asked, "float16"), least_db(asked, "w4a16")
-    (60.0, 20.0)
-    """
-    return by_precision.get(precision, by_precision["compressed"])
 
 
 def parity_db(expected: NDArray[Any], got: NDArray[Any]) -> float:

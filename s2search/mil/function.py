@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast
 
@@ -277,10 +277,14 @@ def _tensor_type(type_: Any, name: str) -> TensorType:
 
 
 def _dtype(number: int) -> str:
+    return _dtypes().get(number, str(number))
+
+
+@cache
+def _dtypes() -> dict[int, str]:
     from coremltools.proto import MIL_pb2
 
-    names = {value: name for name, value in MIL_pb2.DataType.items()}
-    return cast(str, names.get(number, str(number))).lower()
+    return {value: cast(str, name).lower() for name, value in MIL_pb2.DataType.items()}
 
 
 def _name_attribute(operation: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from s2search.decibels import parity_db
 from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
+from s2search.mil.evaluator import Mode
 from s2search.verification.inspectors.taps import Taps
 from s2search.verification.opened import Opened
 from s2search.verification.reference import Reference, SourceOperation
@@ -38,7 +39,7 @@ class Inside:
         """Return the parity of the last value of every block that both have."""
         ends = self.ends()
         found = self.parity_db(ends.values())
-        return {block: found[end.name] for block, end in ends.items()}
+        return {block: found[end.name] for block, end in ends.items() if end.name in found}
 
     def ends(self) -> dict[str, SourceOperation]:
         """Return the last operation of every block that both have."""
@@ -50,14 +51,18 @@ class Inside:
         return {block: end for block, end in ends.items() if end}
 
     def parity_db(self, operations: Iterable[SourceOperation]) -> dict[str, float]:
-        """Return the parity of operations that both have, by name and in their order."""
+        """Return the parity of operations that both have, by name and in their order.
+
+        Values of one name and two shapes are not the same: another version of the blocks may name them otherwise.
+        """
         known = self.taps.names()
         names = [operation.name for operation in operations if operation.name in known]
         if not names:
             return {}
         expected = self.reference.values(self.inputs, set(names))
         got = self.taps.run(self.inputs, set(names))
-        return {name: parity_db(expected[name], got[name]) for name in names}
+        same = [name for name in names if expected[name].shape == got[name].shape]
+        return {name: parity_db(expected[name], got[name]) for name in same}
 
     def first_below(
         self, operations: Iterable[SourceOperation], least_db: float
@@ -69,23 +74,29 @@ class Inside:
         return None if name is None else (by_name[name], found[name])
 
 
-def look_inside(opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Inside:
-    """Open a function of the package beside the source's.
+def look_inside(
+    opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]], mode: Mode | None = None
+) -> Inside:
+    """Open a function of the package beside the source's, with the numbers that the package stores.
 
     Raises:
         CannotRunError: The runtime runs it as a whole, or the two graphs share no value.
     """
     taps = opened.inspector.inside(opened, function)
     opened.say(f"tracing the source's {function}")
-    reference = Reference(function=function, steps=opened.steps, program=taps.program())
+    reference = opened.reference(function)
     shared = sum(operation.name in taps.names() for operation in reference.operations)
     if shared < len(reference.operations) / 4:
         raise CannotRunError(f"{shared} of {len(reference.operations)} operations of {function!r} have their names")
-    return Inside(reference=reference, taps=taps, inputs=inputs)
+    return Inside(reference=reference, taps=taps.in_mode(mode) if mode else taps, inputs=inputs)
 
 
 def first_difference(
-    opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]], least_db: float
+    opened: Opened,
+    function: FunctionName,
+    inputs: Mapping[str, NDArray[Any]],
+    least_db: float,
+    mode: Mode | None = None,
 ) -> Place:
     """Find the first operation of a function, in the order in which they run, with less parity than asked for.
 
@@ -93,7 +104,7 @@ def first_difference(
     does, as with what only the state sees, every operation of every block is.
     """
     try:
-        inside = look_inside(opened, function, inputs)
+        inside = look_inside(opened, function, inputs, mode)
         blocks_db = inside.blocks_db()
         blocks = inside.reference.blocks
         first = next((block for block, value in blocks_db.items() if value < least_db), None)

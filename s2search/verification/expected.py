@@ -71,12 +71,12 @@ class Expected:
 
     def source_names(self, stored: str) -> tuple[str, ...]:
         """Return the source's tensors behind a stored one: several of the same numbers; none where it is no weight."""
-        found = self._known.get(stored) or self._known.get(_plain(stored))
+        found = self._known.get(stored) or self._known.get(plain(stored))
         return found[0] if found else ()
 
     def of(self, stored: str) -> NDArray[Any]:
         """Return the numbers that a stored weight must have, in float32."""
-        _, tensor = self._known.get(stored) or self._known[_plain(stored)]
+        _, tensor = self._known.get(stored) or self._known[plain(stored)]
         numbers: NDArray[Any] = tensor.detach().numpy()
         return numbers
 
@@ -88,7 +88,7 @@ def _forms(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [tensor.detach().permute(order).flatten() for order in orders]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return a name as converters write it, without what they put behind."""
     return _ENDING.sub("", name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,16 +15,22 @@ from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.exporters.base import Exporter, Runtime, exporter_of
 from s2search.exporters.functions import trace_function
 from s2search.exporters.package import Package
-from s2search.exporters.step import FunctionName, Steps, StepShape
+from s2search.exporters.step import FunctionName, Steps, StepShape, Tensors
 from s2search.mil.library import quiet
 from s2search.network.network import S2DiT
 from s2search.verification.inspectors.base import Emulation, Inspector, inspector_of
+from s2search.verification.reference import Reference
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Arrays = dict[str, "NDArray[Any]"]
+#: What a function remembers: chunks of a full ring, half of them, or nothing.
+Past = Literal["full", "half", "empty"]
+PASTS: tuple[Past, ...] = get_args(Past)
+PASTS_TOLD: dict[Past, str] = {"full": "full ring", "half": "half-full ring", "empty": "empty ring"}
+NUMBERS = ("float32", "float16")  # precisions whose weights are plain numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,8 @@ class Opened:
         self.package, self.options, self.say = package, options or Options(), say
         #: What its inspector reads once and needs again, by names of its own.
         self.kept: dict[str, Any] = {}
+        self._states: dict[Past, Tensors] = {}
+        self._references: dict[FunctionName, Reference] = {}
 
     @cached_property
     def fault(self) -> CheckError | None:
@@ -164,21 +172,72 @@ class Opened:
         """Return the functions that the package has."""
         return tuple(function.name for function in self.package.manifest.functions)  # type: ignore[misc]
 
-    def inputs(self, function: FunctionName) -> Arrays:
+    def pasts(self, function: FunctionName) -> tuple[Past, ...]:
+        """Return the pasts with which a function is looked at: a full ring, a half-full one, and none."""
+        return ("empty",) if function == "first" else PASTS
+
+    def inputs(self, function: FunctionName, past: Past = "full") -> Arrays:
         """Return inputs of a function in the types that the package takes: random ones, with a state that was left.
+
+        Every chunk of the past has latents of its own, and other ones than the inputs: else a state that is never
+        written, or a ring whose slots change places, would look right.
 
         Raises:
             CannotRunError: The source takes inputs of other names or shapes than the manifest states.
         """
-        example = self.exported.example(function, seed=self.options.seed)
-        # Other latents than those that the state saw: else a state that is never written would look right.
-        example |= self.exported.example("first", seed=self.options.seed + 1)
+        example = self.exported.example("first", seed=self.options.seed)
+        if function != "first":
+            example |= {name: tensor.contiguous() for name, tensor in self._left(past).items()}
         specs = self.package.manifest.function(function).inputs
         stated = {spec.name: tuple(spec.shape) for spec in specs}
         if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
             name = next(iter(sorted(stated.items() ^ taken.items())))[0]
             raise CannotRunError(f"the manifest states {name!r} of {function!r} otherwise than the source has it")
         return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
+
+    def _left(self, past: Past) -> Tensors:
+        """Return the state that a past leaves."""
+        if past not in self._states:
+            commit, state = self.exported.function("commit"), self.exported.state
+            with torch.no_grad():
+                for chunk in range(self.chunks_of(past)):
+                    given = self.exported.example("first", seed=self.options.seed + 1 + chunk)
+                    state = dict(zip(state, commit(*given.values(), *state.values()), strict=True))
+            self._states[past] = state
+        return self._states[past]
+
+    def chunks_of(self, past: Past) -> int:
+        """Return of how many chunks a past is: as many as the ring holds, and two at least for sums."""
+        most = max(2, -(-self.exported.shape.slots // self.exported.shape.frames))
+        return {"full": most, "half": most // 2, "empty": 0}[past]
+
+    def reference(self, function: FunctionName) -> Reference:
+        """Return a function of the source as a graph, which computes with the numbers that the package stores.
+
+        Where the package stores the source's own, it has the values' names of the package.
+        """
+        if function not in self._references:
+            program = self.inspector.inside(self, function).program()
+            stored = self.inspector.stored_numbers(self, function)
+            self._references[function] = Reference(
+                function=function, steps=self.exported, program=program, stored=stored
+            )
+        return self._references[function]
+
+    def least_db(self, by_precision: Mapping[str, float]) -> float:
+        """Return what is asked of the package's arithmetic.
+
+        Weights of any bits are on both sides, so they are float16. What inputs rounded to 8 bits cost is on one.
+        """
+        precision = self.package.manifest.precision
+        if precision in by_precision:
+            return by_precision[precision]
+        return by_precision["rounded inputs" if precision.endswith("a8") else "float16"]
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether weights are stored in fewer bits than those of a number."""
+        return self.package.manifest.precision not in NUMBERS
 
     def run_source(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch.export.graph_signature import InputKind
 
 from s2search.exporters.step import FunctionName, Steps
 from s2search.verification.inspectors.stored_tensor import PREFIX
+from s2search.verification.numbers import PackageNumbers, SourceNumbers, StoredNumbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,11 +50,12 @@ class SourceOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One function of the source as a graph."""
+    """One function of the source as a graph, which computes with the source's numbers or with those of a package."""
 
     function: FunctionName
     steps: Steps
     program: ExportedProgram
+    stored: StoredNumbers | None = None
 
     @cached_property
     def operations(self) -> tuple[SourceOperation, ...]:
@@ -75,32 +77,56 @@ class Reference:
             blocks.setdefault(block, []).append(operation)
         return {block: tuple(operations) for block, operations in blocks.items()}
 
-    @torch.no_grad()
     def values(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        """Return the values of these names in float32, for inputs as the package gets them."""
-        return {name: x.numpy().copy() for name, x in self.stream(inputs, names)}
+        """Return the values of operations or outputs by name in float32, for inputs as the package gets them."""
+        nodes = (node.name for node in self.program.graph.output_node().args[0])
+        outputs = dict(zip(self.steps.outputs(self.function), nodes, strict=True))
+        node_of = {name: outputs.get(name, name) for name in names}
+        found = {node: x.numpy().copy() for node, x in self.stream(inputs, {*node_of.values()})}
+        return {name: found[node] for name, node in node_of.items() if node in found}
 
     @torch.no_grad()
     def stream(self, inputs: Mapping[str, NDArray[Any]], names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """Yield the same in the order of the graph; nothing is kept that no later operation reads."""
+        """Yield values of the graph by name, in its order; nothing is kept that no later operation reads."""
         given = iter(inputs[name] for name in self.steps.inputs(self.function))
-        own = {**self.program.constants, **self.program.state_dict}
         arguments = [
             torch.from_numpy(next(given).astype(np.float32))
             if spec.kind is InputKind.USER_INPUT
-            else own[str(spec.target)]
+            else self._constant(str(spec.target))
             for spec in self.program.graph_signature.input_specs
         ]
-        interpreter = fx.Interpreter(fx.GraphModule(self.program.graph_module, self.program.graph))
+        interpreter = self._interpreter()
         nodes = interpreter.graph.nodes
-        interpreter.env = dict(zip((node for node in nodes if node.op == "placeholder"), arguments, strict=True))
+        left = iter(arguments)
         for node in nodes:
-            value = interpreter.env[node] if node in interpreter.env else interpreter.run_node(node)
+            if node.op == "output":
+                return
+            value = interpreter.value(node, next(left) if node.op == "placeholder" else None)
             interpreter.env[node] = value
             for unused in interpreter.user_to_last_uses.get(node, []):
                 del interpreter.env[unused]
             if node.name in names and isinstance(value, Tensor):
                 yield node.name, value
+
+    def _interpreter(self) -> SourceNumbers:
+        if self.stored is None:
+            return SourceNumbers(self._module)
+        specs = self.program.graph_signature.input_specs
+        fixed = {spec.arg.name for spec in specs if spec.kind is not InputKind.USER_INPUT}
+        taken = (spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT)
+        inputs = zip(taken, self.steps.inputs(self.function), strict=True)
+        exact = [node for node, name in inputs if name in self.stored.exact]
+        return PackageNumbers(self._module, replace(self.stored, exact=exact), fixed)
+
+    @cached_property
+    def _module(self) -> fx.GraphModule:
+        return fx.GraphModule(self.program.graph_module, self.program.graph)
+
+    def _constant(self, target: str) -> Tensor:
+        """Return a parameter, a buffer or a lifted constant, with the numbers of the package where it stores them."""
+        own: Tensor = self.program.constants.get(target, self.program.state_dict.get(target))
+        stored = None if self.stored is None else self.stored.weights.get(target)
+        return own if stored is None else stored.view(own.shape)
 
 
 def folded(program: ExportedProgram, weight: str) -> list[Tensor]:

@@ -15,8 +15,10 @@ from s2search.verification.check import Check, results
 from s2search.verification.checks.activations import ActivationsCheck
 from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.checks.blocks import BlocksCheck
+from s2search.verification.checks.compression import CompressionCheck
 from s2search.verification.checks.each_operation import EachOperationCheck
 from s2search.verification.checks.files import FilesCheck
+from s2search.verification.checks.graph import GraphCheck
 from s2search.verification.checks.latency import LatencyCheck
 from s2search.verification.checks.loading import LoadingCheck
 from s2search.verification.checks.operations import LintCheck
@@ -25,6 +27,7 @@ from s2search.verification.checks.placement import PlacementCheck
 from s2search.verification.checks.sizes import SizesCheck
 from s2search.verification.checks.state import StateCheck
 from s2search.verification.checks.streaming import StreamingCheck
+from s2search.verification.checks.sums import SumsCheck
 from s2search.verification.checks.weights import WeightsCheck
 from s2search.verification.opened import Opened, Options
 from s2search.verification.result import CheckResult, Verification, keeps_promise, not_run
@@ -32,10 +35,13 @@ from s2search.verification.result import CheckResult, Verification, keeps_promis
 CHECKS: tuple[Check, ...] = (
     FilesCheck(),
     WeightsCheck(),
+    GraphCheck(),
     ParityCheck(),
     BlocksCheck(),
+    SumsCheck(),
     EachOperationCheck(),
     StreamingCheck(),
+    CompressionCheck(),
     StateCheck(),
     ActivationsCheck(),
     LintCheck(),

@@ -20,14 +20,22 @@ from s2search.verification.opened import Opened, Options
 GRID = (3, 4)  # 64x48
 
 
-def make_model() -> S2DiT:
-    """A model whose weights are all different and far from their initial values."""
-    preset = Preset(name="test", depth=3, channels=32, heads=4, feed_forward=64, text_channels=16, text_tokens=4)
+def make_model(channels: int = 32) -> S2DiT:
+    """A model whose weights are all different, and whose gates, norms and scales are far from neutral.
+
+    Matrices of 48 channels are large enough for palettes.
+    """
+    sizes = {"channels": channels, "heads": 4, "feed_forward": 2 * channels, "text_channels": 16, "text_tokens": 4}
+    preset = Preset(name="test", depth=3, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = S2DiT.from_preset(preset, "L1S2").eval().requires_grad_(False)
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+            if "norm" in name:
+                parameter.mul_(torch.empty_like(parameter).uniform_(0.5, 2))
+            elif "gate" in name or "table" in name:
+                parameter.add_(0.5 * torch.randn_like(parameter))
     return model
 
 

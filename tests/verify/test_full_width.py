@@ -13,7 +13,7 @@ from s2search.mil.evaluator import MODES
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.verification.bisect import look_inside
-from s2search.verification.checks.blocks import blocks_alone_db, ends_of_blocks
+from s2search.verification.checks.blocks import AloneBlocks
 from s2search.verification.checks.streaming import one_pass_db
 from s2search.verification.opened import Opened, Options
 
@@ -32,9 +32,11 @@ def pair(*, gaussian):
     return model
 
 
-def blocks_db(opened, mode):
+def blocks_db(opened, mode, *, own_weights=True):
     inside = look_inside(opened, "denoise", opened.inputs("denoise"))
-    return blocks_alone_db(inside, ends_of_blocks(opened, inside), mode)
+    if not own_weights:
+        inside = dataclasses.replace(inside, reference=dataclasses.replace(inside.reference, stored=None))
+    return AloneBlocks(opened, inside).parity_db(mode)
 
 
 @pytest.mark.slow
@@ -56,6 +58,6 @@ def test_compressed_layers_of_full_width_keep_25_db_where_their_weights_can(bits
     """16 values hold a Gaussian tensor to 20.2 dB at best (Max, 1960), evenly spaced ones to 19; measured 19.0."""
     exporter = CoreMLExporter(bits=bits, palette="uniform")  # k-means takes minutes per layer at this width
     opened = Opened(exporter.export(pair(gaussian=gaussian), GRID, tmp_path / "pair"), Options(chunks=CHUNKS))
-    found = blocks_db(opened, "float16")
+    found = blocks_db(opened, "float16", own_weights=False)
     sys.stdout.write(f"{bits} bits, gaussian={gaussian}: {found}\n")
     assert min(found.values()) >= least_db

@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from typing_extensions import override
 
-from s2search.decibels import MOST_DB, least_db, parity_db
+from s2search.decibels import MOST_DB, parity_db
+from s2search.exporters.package import NEW
 from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
 from s2search.verification.bisect import Inside, look_inside
 from s2search.verification.check import Check
 from s2search.verification.inspectors.taps import Taps
-from s2search.verification.opened import Opened
+from s2search.verification.opened import PASTS_TOLD, Opened, Past
 from s2search.verification.reference import block_of
 from s2search.verification.result import Bound, CannotRunError, CheckResult
 
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: By precision.
-LEAST_DB = {"float32": 90.0, "float16": 60.0, "compressed": 20.0}
+LEAST_DB = {"float32": 90.0, "float16": 60.0, "rounded inputs": 20.0}
+_REPORTED: tuple[FunctionName, Past] = ("denoise", "full")  # of the arithmetics that are not required
 _TAIL = 12  # values of the right size at the end of a block, among which its output is
 _SAME_DB = 80.0  # two orders of sums in float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlocksCheck(Check):
-    """The output of every block is near enough to the source's.
+    """The output of every block is near enough to the source's, in every function and whatever the past is.
 
-    Where the package's side has arithmetics (Core ML's has), every block alone is looked at: it starts from the
-    source's values, rounded as the mode rounds. Float16 is required; the other modes say what the weights alone lose,
-    and what an accelerator may that also accumulates in float16. In other packages all blocks before it are the
-    package's own, so a block's figure has their errors too. It is listed as not run for runtimes that do not let one
-    look inside.
+    Where the package's side has arithmetics (Core ML's has), every block alone is looked at: it starts from the values
+    of the source with the package's numbers, rounded as the mode rounds, and gives its output and its part of the
+    state. Float16 is required; `pessimistic` says what an accelerator may lose that also accumulates in float16, and
+    what nothing rounded loses is a check of its own (`graph`). In other packages all blocks before it are the package's
+    own, so a block's figure has their errors too. It is listed as not run for runtimes that do not let one look inside.
     """
 
     name: ClassVar[str] = "blocks"
@@ -47,68 +49,115 @@ class BlocksCheck(Check):
 
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        function = "denoise" if "denoise" in opened.functions() else opened.functions()[0]
-        taps = opened.inspector.inside(opened, function)
-        inputs = opened.inputs(function)
-        tails = taps.tails()
-        if taps.modes:
-            inside = look_inside(opened, function, inputs)
-            ends = ends_of_blocks(opened, inside)
-            for mode in taps.modes:
-                opened.say(f"blocks in {mode}")
-                parts = blocks_alone_db(inside, ends, mode)
-                found = self._result(opened, parts, mode, f"{function!r}, each alone")
-                yield replace(found, required=mode == "float16", mode=mode)
-        elif tails is None:
-            yield self._result(opened, look_inside(opened, function, inputs).blocks_db(), "", repr(function))
-        else:
-            parts = nearest_db(outputs_of_blocks(opened, function, inputs), tails, taps, inputs)
-            yield self._result(opened, parts, "", repr(function))
+        functions = opened.functions()
+        taps = {function: opened.inspector.inside(opened, function) for function in functions}
+        calls = [(function, past) for function in functions for past in opened.pasts(function)]
+        modes: list[Mode] = [mode for mode in next(iter(taps.values())).modes if mode != "float32"]
+        found: dict[str, list[BlocksOfCall]] = {mode: [] for mode in modes or ("",)}
+        for function, past in calls:
+            opened.say(f"blocks of {function}, {PASTS_TOLD[past]}")
+            inputs, tails = opened.inputs(function, past), taps[function].tails()
+            if modes:
+                alone = AloneBlocks(opened, look_inside(opened, function, inputs))
+                for mode in modes:
+                    if mode == modes[0] or (function, past) == _REPORTED or len(functions) == 1:
+                        found[mode].append(BlocksOfCall(function, past, alone.parity_db(mode)))
+            elif tails is None:
+                found[""].append(BlocksOfCall(function, past, look_inside(opened, function, inputs).blocks_db()))
+            else:
+                parts = nearest_db(outputs_of_blocks(opened, function, inputs), tails, taps[function], inputs)
+                found[""].append(BlocksOfCall(function, past, parts))
+        for of, of_calls in found.items():
+            if of_calls:
+                result = self._result(opened, of_calls, of)
+                yield replace(result, required=of in ("", *modes[:1]), mode=of)
 
-    def _result(self, opened: Opened, parts: dict[str, float], of: str, what: str) -> CheckResult:
+    def _result(self, opened: Opened, found: list[BlocksOfCall], mode: str) -> CheckResult:
+        parts = dict[str, float]()
+        for call in found:
+            parts |= {block: min(value, parts.get(block, value)) for block, value in call.parts.items()}
         worst = min(parts, key=lambda block: parts[block])
-        why = f"the worst of {len(parts)} blocks of {what}"
-        least = least_db(LEAST_DB, opened.package.manifest.precision)
-        return self.judge(opened, parts[worst], least, of=of, where=worst, why=why, parts=parts)
+        call = next(one for one in found if one.parts.get(worst) == parts[worst])
+        functions = ", ".join(dict.fromkeys(one.function for one in found))
+        how = ", each alone" if mode else ""
+        why = f"the worst of {len(parts)} blocks of {functions}{how}: in {call.function!r}, {PASTS_TOLD[call.past]}"
+        least = opened.least_db(LEAST_DB)
+        return self.judge(opened, parts[worst], least, of=mode, where=worst, why=why, parts=parts)
 
 
-def blocks_alone_db(inside: Inside, ends: Mapping[str, Mapping[str, NDArray[Any]]], mode: Mode) -> dict[str, float]:
-    """Return the parity of every block that starts from the source's values, decibels.
+class BlocksOfCall(NamedTuple):
+    """The parity of every block in one call."""
 
-    Args:
-        inside: The function.
-        ends: See `ends_of_blocks`.
-        mode: One of the package's side.
-    """
-    wanted = {name: array for values in ends.values() for name, array in values.items()}
-    got = inside.taps.alone(inside.inputs, wanted, mode)
-    return {block: min(parity_db(wanted[name], got[name]) for name in names) for block, names in ends.items()}
+    function: FunctionName
+    past: Past
+    parts: Mapping[str, float]
 
 
-def ends_of_blocks(opened: Opened, inside: Inside) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return, by block, the values of the function that are the block's output, by name and as the source has them.
+class AloneBlocks:
+    """The blocks of one call, each of which starts from the source's values.
 
-    A block's last operation need not be one: what follows the last weight is counted as the block's, and a name alone
-    does not say where it ends. So it is the value that equals what the module gives, in either layout.
+    A block whose output is no value that the package keeps has no figure: its errors are in that of the next.
 
     Raises:
-        CannotRunError: A block's output has no such value.
+        CannotRunError: No block's output is.
     """
-    known = inside.taps.names()
-    outputs = outputs_of_blocks(opened, inside.reference.function, inside.inputs)
-    sizes = {node.name: node.meta["val"].numel() for node in inside.reference.program.graph.nodes if _is_value(node)}
-    tails = {
-        block: [one.name for one in operations if one.name in known and sizes[one.name] == outputs[block].size][-_TAIL:]
-        for block, operations in inside.reference.blocks.items()
-        if block in outputs
-    }
-    values = inside.reference.values(inside.inputs, {name for names in tails.values() for name in names})
+
+    def __init__(self, opened: Opened, inside: Inside) -> None:
+        self._inside = inside
+        self._ends = {block: names for block, names in names_of_ends(opened, inside).items() if names}
+        if not self._ends:
+            raise CannotRunError(
+                f"no value that the package keeps is a block's output in {inside.reference.function!r}"
+            )
+        outputs = opened.exported.outputs(inside.reference.function)
+        self._states = {name: f"layers.{int(name.rpartition('_')[2])}" for name in outputs if _is_of_layer(name)}
+        names = {name for ends in self._ends.values() for name in ends}
+        self._wanted = inside.reference.values(inside.inputs, names | self._states.keys())
+
+    def parity_db(self, mode: Mode) -> dict[str, float]:
+        """Return the parity of every block, of its output and of what it adds to the state, decibels."""
+        given = {name: self._wanted[name] for ends in self._ends.values() for name in ends}
+        got = self._inside.taps.in_mode(mode).alone(self._inside.inputs, given, set(self._states))
+        found = {name: parity_db(wanted, got[name].reshape(wanted.shape)) for name, wanted in self._wanted.items()}
+        parts = dict[str, float]()
+        for end, names in self._ends.items():
+            block = end.partition(",")[0]
+            parts[block] = min(parts.get(block, MOST_DB), *(found[name] for name in names))
+        for name, block in self._states.items():
+            parts[block] = min(found[name], parts.get(block, MOST_DB))
+        return parts
+
+
+def _is_of_layer(output: str) -> bool:
+    return output.startswith(NEW) and output.rpartition("_")[2].isdecimal()
+
+
+def names_of_ends(opened: Opened, inside: Inside) -> dict[str, tuple[str, ...]]:
+    """Return, by block, the names of the function's values that are the block's output.
+
+    A block's last operation need not be one: what follows the last weight is counted as the block's, and a name alone
+    does not say where it ends. So it is the value that equals what the module gives, in either layout, where both
+    compute with the source's numbers. A block without such a value has none.
+
+    Further outputs, as the stem's modulation, are called `stem, output 1`; those without a value are left out.
+    """
+    kept = opened.kept.setdefault("ends of blocks", {})
+    if inside.reference.function in kept:
+        found: dict[str, tuple[str, ...]] = kept[inside.reference.function]
+        return found
+    known, reference = inside.taps.names(), replace(inside.reference, stored=None)
+    outputs = outputs_of_blocks(opened, reference.function, inside.inputs)
+    sizes = {node.name: node.meta["val"].numel() for node in reference.program.graph.nodes if _is_value(node)}
+    tails = {}
+    for block, output in outputs.items():
+        operations = reference.blocks.get(block.partition(",")[0], ())
+        tails[block] = [one.name for one in operations if one.name in known and sizes[one.name] == output.size][-_TAIL:]
+    values = reference.values(inside.inputs, {name for names in tails.values() for name in names})
     found = {
-        block: {name: values[name] for name in tails.get(block, ()) if _equals(outputs[block], values[name])}
-        for block in outputs
+        block: tuple(name for name in tails[block] if _equals(output, values[name]))
+        for block, output in outputs.items()
     }
-    if missing := [block for block, names in found.items() if not names]:
-        raise CannotRunError(f"no value that the package keeps is the output of {', '.join(missing)}")
+    found = kept[reference.function] = {block: names for block, names in found.items() if names or "," not in block}
     return found
 
 
@@ -127,14 +176,18 @@ def _equals(output: NDArray[Any], value: NDArray[Any]) -> bool:
 def outputs_of_blocks(
     opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Return what every block of the source gives, in the order in which they run; `down#2` is the second time."""
+    """Return what every block of the source gives, in the order in which they run; `down#2` is the second time.
+
+    Of several outputs the first has the block's name, and the next is called `stem, output 1`.
+    """
     found: dict[str, NDArray[Any]] = {}
     times = Counter[str]()
 
     def note(block: str, _: nn.Module, __: Any, output: Any) -> None:
         times[block] += 1
-        tensor = output[0] if isinstance(output, tuple) else output
-        found[block if times[block] == 1 else f"{block}#{times[block]}"] = tensor.numpy().copy()
+        name = block if times[block] == 1 else f"{block}#{times[block]}"
+        for place, tensor in enumerate(output if isinstance(output, tuple) else (output,)):
+            found[f"{name}, output {place}" if place else name] = tensor.numpy().copy()
 
     modules = dict(opened.source.named_modules())
     blocks = [name for name in modules if name and block_of(name) == name and name not in ("layers", "text")]
@@ -165,4 +218,5 @@ def nearest_db(
             default=-MOST_DB,
         )
         for block, wanted in outputs.items()
+        if "," not in block
     }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from s2search.cost import COMMIT_POLICIES, CommitPolicy
-from s2search.decibels import least_db, parity_db
+from s2search.decibels import parity_db
 from s2search.errors import CheckError, S2SearchError
 from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.evaluator import Mode
@@ -24,8 +24,8 @@ from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult
 
 _NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
-#: By precision, after the last chunk and at every chunk before it.
-LEAST_DB = {"float32": 40.0, "float16": 40.0, "compressed": 25.0}
+#: After the last chunk and at every chunk before it.
+LEAST_DB = {"float32": 40.0, "float16": 40.0, "rounded inputs": 25.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ class StreamingCheck(Check):
 
     Teacher forcing: source and package read and commit the same latents, which the source made, each into its own
     state. What is left is the error of the package and of its state, and no divergence of two streams. How far two free
-    streams from the same noise come apart is a result of its own, and not required.
+    streams from the same noise come apart is a result of its own, and not required. Where weights are compressed, the
+    source computes with the package's: what they cost is a figure of its own (`compression`).
 
     Where something stands in for the runtime, all of that is in its own arithmetic. Its others run one pass a chunk,
     and are not required.
@@ -46,17 +47,17 @@ class StreamingCheck(Check):
 
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        streamed, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
+        package, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
         for policy in COMMIT_POLICIES:
             if {"denoise", _NEEDS[policy]} <= set(opened.functions()):
-                pair = Pair(opened.source, streamed)
-                list(_streamed(opened, pair, policy, f"stream, {policy}"))
+                pair = Pair(teacher_of(opened), package)
+                list(streamed(opened, pair, policy, f"stream, {policy}"))
                 yield self._result(opened, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
         if {"denoise", "advance"} <= set(opened.functions()):
             for other in opened.emulation.others if opened.emulation else ():
                 yield self._result(opened, other, one_pass_db(opened, other), other, required=False)
-            free = _streamed(opened, streamed, "reuse_last", "free stream")
-            wanted = _streamed(opened, opened.source, "reuse_last", "free stream")
+            free = streamed(opened, package, "reuse_last", "free stream")
+            wanted = streamed(opened, teacher_of(opened), "reuse_last", "free stream")
             parts = [parity_db(a.numpy(), b.numpy()) for a, b in zip(wanted, free, strict=True)]
             yield self._result(opened, "free_running", parts, mode, required=False)
 
@@ -65,8 +66,7 @@ class StreamingCheck(Check):
         worst = min(parts, key=lambda chunk: parts[chunk])
         how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        least = least_db(LEAST_DB, opened.package.manifest.precision)
-        result = self.judge(opened, parts[worst], least, of=of, where=worst, why=why, parts=parts)
+        result = self.judge(opened, parts[worst], opened.least_db(LEAST_DB), of=of, where=worst, why=why, parts=parts)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
             result = replace(result, where=f"{first} is the first below")
@@ -75,9 +75,32 @@ class StreamingCheck(Check):
 
 def one_pass_db(opened: Opened, mode: Mode) -> list[float]:
     """Return the parity of every chunk of a stream of one pass a chunk, in an arithmetic of what runs it here."""
-    pair = Pair(opened.source, StreamedPackage(opened.package, opened.inspector.in_mode(opened, mode)))
-    list(_streamed(opened, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
+    pair = Pair(teacher_of(opened), StreamedPackage(opened.package, opened.inspector.in_mode(opened, mode)))
+    list(streamed(opened, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
     return pair.chunks_db(1)
+
+
+class StoredSource(StreamedPackage):
+    """The source with the numbers that a package stores, as a model that streams: nothing is rounded between calls."""
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened.package, opened.runtime)
+        self._opened = opened
+
+    @override
+    def _run(
+        self, function: str, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
+    ) -> dict[str, Tensor]:
+        reference = self._opened.reference(function)  # type: ignore[arg-type]
+        given = (latents_BCTYX, s_BT, text_BSE, *state)
+        inputs = {name: x.numpy() for name, x in zip(reference.steps.inputs(reference.function), given, strict=False)}
+        outputs = reference.values(inputs, set(reference.steps.outputs(reference.function)))
+        return {name: torch.from_numpy(array) for name, array in outputs.items()}
+
+
+def teacher_of(opened: Opened) -> S2DiT | StoredSource:
+    """Return what a stream is held against: the source; with the package's weights where these are compressed."""
+    return StoredSource(opened) if opened.is_compressed else opened.source
 
 
 class Pair:
@@ -86,7 +109,7 @@ class Pair:
     A state is the pair of their states.
     """
 
-    def __init__(self, teacher: S2DiT, pupil: StreamedPackage) -> None:
+    def __init__(self, teacher: S2DiT | StoredSource, pupil: StreamedPackage) -> None:
         self.config, self._teacher, self._pupil = teacher.config, teacher, pupil
         self._velocities: list[tuple[Tensor, Tensor]] = []
 
@@ -129,7 +152,7 @@ class Pair:
         return [parity_db(wanted, got) for wanted, got in sides]
 
 
-def _streamed(
+def streamed(
     opened: Opened, model: Any, policy: CommitPolicy, label: str, schedule: tuple[float, ...] = few_step_schedule()
 ) -> Iterator[Tensor]:
     """Yield clean latents of chunk after chunk, from noise and text that depend on the seed alone."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from s2search.mil.evaluator import Mode
     from s2search.verification.inspectors.rules import RuleResult
     from s2search.verification.inspectors.taps import Taps
+    from s2search.verification.numbers import StoredNumbers
     from s2search.verification.opened import Opened
 
 
@@ -129,6 +130,10 @@ class Inspector(registry.Plugin):
             NotOfferedError: The runtime runs it as a whole.
         """
         raise NotOfferedError(f"packages of {opened.package.manifest.exporter!r} run as a whole")
+
+    def stored_numbers(self, opened: Opened, function: FunctionName) -> StoredNumbers | None:
+        """Return the numbers that a function computes with; None where they are the source's in float32."""
+        return None
 
     def operations(self, opened: Opened) -> tuple[RuleResult, ...]:
         """Return the operations that phones refuse or compute wrongly, by rule.

@@ -26,10 +26,11 @@ from s2search.verification.alone import Beside
 from s2search.verification.expected import Expected
 from s2search.verification.inspectors.base import Emulation, Inspector, Largest, Placed
 from s2search.verification.inspectors.coreml_emulated import EmulatedCoreML
-from s2search.verification.inspectors.coreml_program import constants, state_faults
+from s2search.verification.inspectors.coreml_program import constants, state_faults, stored_weights
 from s2search.verification.inspectors.rules import RULES, RuleResult, by_rule
 from s2search.verification.inspectors.stored_tensor import StoredTensor
 from s2search.verification.inspectors.taps import Taps
+from s2search.verification.numbers import StoredNumbers
 from s2search.verification.reference import Reference
 from s2search.verification.result import CannotRunError
 
@@ -72,6 +73,16 @@ class CoreMLInspector(Inspector):
     @override
     def inside(self, opened: Opened, function: FunctionName) -> CoreMLTaps:
         return CoreMLTaps(opened, function)
+
+    @override
+    def stored_numbers(self, opened: Opened, function: FunctionName) -> StoredNumbers:
+        evaluator = emulator(opened, "float32").evaluator(function)
+        values = (output for operation in evaluator.function.operations for output in operation.outputs)
+        return StoredNumbers(
+            weights=stored_weights(evaluator, opened.programs[function].state_dict),
+            halved={one.name.removesuffix(_HALVED): one.type.dtype == "float16" for one in values},
+            exact=opened.exported.exact,
+        )
 
     @override
     def operations(self, opened: Opened) -> tuple[RuleResult, ...]:
@@ -140,6 +151,7 @@ def emulator(opened: Opened, mode: Mode) -> EmulatedCoreML:
     return runtime.in_mode(mode)
 
 
+_HALVED = "_cast_fp16"  # what the converter puts behind the names of float16 values
 #: Operations that coremltools' passes make anew, and number by themselves: `linear_4` is not the graph's.
 _RENUMBERED = ("linear", "transpose", "matmul", "reshape", "concat")
 
@@ -149,13 +161,18 @@ class CoreMLTaps(Taps):
 
     modes: ClassVar[tuple[Mode, ...]] = ("float16", "float32", "pessimistic")
 
-    def __init__(self, opened: Opened, function: FunctionName) -> None:
+    def __init__(self, opened: Opened, function: FunctionName, mode: Mode = "float16") -> None:
         self._opened, self._function = opened, function
-        self._runtime = emulator(opened, "float16")
+        runtime = emulator(opened, mode)
+        self._runtime = runtime.with_whole_inputs() if mode == "float32" else runtime
         operations = self._runtime.evaluator(function).function.operations
         named = [one for one in operations if one.type not in _RENUMBERED]
         outputs = [output.name for operation in named for output in operation.outputs]
-        self._names = {name.removesuffix("_cast_fp16"): name for name in outputs}
+        self._names = {name.removesuffix(_HALVED): name for name in outputs}
+
+    @override
+    def in_mode(self, mode: Mode) -> CoreMLTaps:
+        return CoreMLTaps(self._opened, self._function, mode)
 
     @override
     def program(self) -> ExportedProgram:
@@ -167,14 +184,14 @@ class CoreMLTaps(Taps):
 
     @override
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        return self._kept(self._runtime, inputs, names, None)
+        return self._seen(inputs, names, None)
 
     @override
     def alone(
-        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], mode: Mode
+        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], names: set[str]
     ) -> dict[str, NDArray[Any]]:
         forced = {self._names[name]: torch.from_numpy(array) for name, array in given.items()}
-        return self._kept(emulator(self._opened, mode), inputs, set(given), forced)
+        return self._seen(inputs, {*given, *names}, forced)
 
     @override
     def operations_db(self, reference: Reference, inputs: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -188,16 +205,14 @@ class CoreMLTaps(Taps):
         runtime.watched(self._function, inputs, [beside], beside)
         return beside.found_db
 
-    def _kept(
-        self,
-        runtime: EmulatedCoreML,
-        inputs: Mapping[str, NDArray[Any]],
-        names: set[str],
-        forced: Mapping[str, torch.Tensor] | None,
+    def _seen(
+        self, inputs: Mapping[str, NDArray[Any]], names: set[str], forced: Mapping[str, torch.Tensor] | None
     ) -> dict[str, NDArray[Any]]:
-        kept = KeptValues(runtime.evaluator(self._function).function, (self._names[name] for name in names))
-        runtime.watched(self._function, inputs, [kept], forced)
-        return {name: kept.values[self._names[name]].numpy() for name in names}
+        inner = names & self._names.keys()
+        kept = KeptValues(self._runtime.evaluator(self._function).function, (self._names[name] for name in inner))
+        returned = self._runtime.watched(self._function, inputs, [kept], forced)
+        values = {name: kept.values[self._names[name]].numpy() for name in inner}
+        return values | {name: returned[name].numpy() for name in names - inner}
 
 
 def _promises_four_axes(opened: Opened) -> bool:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from s2search.exporters.package import Package
+from s2search.exporters.package import NEW, Package
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
-from s2search.mil.evaluator import Evaluator, Mode, Watch
+from s2search.mil.evaluator import Evaluator, Mode, Result, Watch
 from s2search.mil.heap import give_large_arrays_back
 from s2search.mil.program import Program
+from s2search.verification.inspectors.coreml_program import without_rounding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,13 +58,25 @@ class EmulatedCoreML(StatefulRuntime):
         self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
+        self._whole: EmulatedCoreML | None = None
         self._in_modes: dict[Mode, EmulatedCoreML] = {mode: self}
+
+    def with_whole_inputs(self) -> EmulatedCoreML:
+        """Return the same package without rounding of what matrices are multiplied with: the graph alone.
+
+        A number between two of 256 values is rounded one way or the other by its last digit: two right graphs differ.
+        """
+        if self._whole is None:
+            self._whole = copy.copy(self)
+            self._whole._evaluators = {}
+            self._whole.programs = {file: without_rounding(program) for file, program in self.programs.items()}
+        return self._whole
 
     def in_mode(self, mode: Mode) -> EmulatedCoreML:
         """Return the same package, read once, in another arithmetic."""
         if mode not in self._in_modes:
             other = self._in_modes[mode] = copy.copy(self)
-            other.mode, other._evaluators = mode, {}
+            other.mode, other._evaluators, other._whole = mode, {}, None
         return self._in_modes[mode]
 
     def evaluator(self, function: str) -> Evaluator:
@@ -79,7 +92,11 @@ class EmulatedCoreML(StatefulRuntime):
 
     @override
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
-        return self._evaluated(function, inputs, state, (), None)
+        own = state if isinstance(state, EmulatedState) else None
+        result = self._result(function, inputs, own, (), None)
+        if own is not None:
+            own.values.update(result.state)
+        return {one.name: result.outputs[one.name].numpy().astype(one.dtype) for one in self.returned(function)}
 
     def watched(
         self,
@@ -87,28 +104,31 @@ class EmulatedCoreML(StatefulRuntime):
         inputs: Mapping[str, NDArray[Any]],
         watch: Sequence[Watch],
         forced: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Run a function, states among its inputs, and show every step; what is forced replaces computed values."""
+    ) -> dict[str, Tensor]:
+        """Run a function, states among its inputs, and show every step; what is forced replaces computed values.
+
+        Returns:
+            What it returns and writes, as the mode rounds it.
+        """
         manifest = self._package.manifest
         given = {one.name: inputs[one.name] for one in manifest.function(function).inputs}
         state = self.make_state(function)
         for name in manifest.held:
             if name in given:
                 state.write_state(name, given.pop(name))
-        self._evaluated(function, given, state, watch, forced)
+        result = self._result(function, given, state, watch, forced)
+        return {**result.outputs, **{NEW + name: x for name, x in result.state.items()}}
 
-    def _evaluated(
+    def _result(
         self,
         function: str,
         inputs: Mapping[str, NDArray[Any]],
-        state: HeldState | None,
+        state: EmulatedState | None,
         watch: Sequence[Watch],
         forced: Mapping[str, Tensor] | None,
-    ) -> Arrays:
-        values = state.values if isinstance(state, EmulatedState) else None
+    ) -> Result:
         with torch.no_grad():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-            result = self.evaluator(function).run(tensors, values, watch=watch, forced=forced)
-        if values is not None:
-            values.update(result.state)
-        return {one.name: result.outputs[one.name].numpy().astype(one.dtype) for one in self.returned(function)}
+            return self.evaluator(function).run(
+                tensors, None if state is None else state.values, watch=watch, forced=forced
+            )

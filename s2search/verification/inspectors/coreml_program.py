@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from s2search.errors import CheckError
 from s2search.exporters.package import NEW, FunctionSpec, Package
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.function import Constant, Function, Operation
 from s2search.mil.program import Program
+from s2search.precision.part import LEAST_NUMBERS
+from s2search.verification.expected import half_digest, plain
 from s2search.verification.inspectors.stored_tensor import StoredTensor
 
 
@@ -45,6 +50,28 @@ def _of_function(evaluator: Evaluator, file: str) -> Iterator[StoredTensor]:
             )
 
 
+def stored_weights(evaluator: Evaluator, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the numbers of a function's weights by the names that a graph of the source gives them, float16.
+
+    Those that the converter folded into others are left out; of equal ones it stores the first.
+
+    Args:
+        evaluator: Of the function.
+        weights: The source's, by these names.
+    """
+    stored = {plain(one.name): one.values for one in _of_function(evaluator, "") if one.values.dtype == np.float16}
+    found: dict[str, Tensor] = {}
+    palettes: dict[bytes, NDArray[Any]] = {}
+    for name, weight in weights.items():
+        array = stored.get(f"p_{name}".replace(".", "_").lower())
+        if weight.numel() > LEAST_NUMBERS:
+            digest = half_digest(weight.detach().numpy().ravel())
+            array = palettes.setdefault(digest, array) if array is not None else palettes.get(digest)
+        if array is not None and array.size == weight.numel():
+            found[name] = torch.from_numpy(np.array(array))
+    return found
+
+
 def _tables_GV(operation: Operation) -> NDArray[Any]:
     """Return an operation's tables, their values in order: one for each group of rows.
 
@@ -57,6 +84,29 @@ def _tables_GV(operation: Operation) -> NDArray[Any]:
     if numbers.size != groups * size:
         raise CheckError(f"the tables of {operation.name!r} have the shape {numbers.shape}", path=operation.name)
     return np.sort(numbers.astype(np.float64).reshape(groups, size), axis=1)
+
+
+def without_rounding(program: Program) -> Program:
+    """Return a program in which what is quantised and restored at once is left as it is."""
+    return replace(program, functions={name: _whole(one) for name, one in program.functions.items()})
+
+
+def _whole(function: Function) -> Function:
+    quantised = {one.outputs[0].name: one for one in function.operations if one.type == "quantize"}
+    restored: dict[str, str | Constant] = {}
+    kept = []
+    for operation in function.operations:
+        inputs = {
+            key: tuple(restored.get(value, value) if isinstance(value, str) else value for value in values)
+            for key, values in operation.inputs.items()
+        }
+        before = quantised.get(str(operation.inputs["input"][0])) if operation.type == "dequantize" else None
+        if before is None:
+            kept.append(replace(operation, inputs=inputs))
+        else:
+            (value,) = before.inputs["input"]
+            restored[operation.outputs[0].name] = restored.get(value, value) if isinstance(value, str) else value
+    return replace(function, operations=tuple(kept))
 
 
 def state_faults(package: Package) -> list[str]:

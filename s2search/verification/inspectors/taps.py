@@ -19,7 +19,7 @@ class Taps(abc.ABC):
     """The inside of one function.
 
     Attributes:
-        modes: Arithmetics in which `alone` computes values; none where only the runtime's own can be seen.
+        modes: Arithmetics that `in_mode` takes, the runtime's first; none where only the runtime's own can be seen.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ()
@@ -34,15 +34,23 @@ class Taps(abc.ABC):
 
     @abc.abstractmethod
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        """Return the values of these names."""
+        """Return the values of these names; where there are `modes`, names may also be outputs of the function."""
 
-    def alone(
-        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], mode: Mode
-    ) -> dict[str, NDArray[Any]]:
-        """Return values, each computed from the given ones of those before it, in one of the arithmetics.
+    def in_mode(self, mode: Mode) -> Taps:
+        """Return the same function in another arithmetic.
 
         Raises:
             NotOfferedError: There are none.
+        """
+        raise NotOfferedError("a function has the arithmetic of its runtime")
+
+    def alone(
+        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], names: set[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Return values, and others by name, each computed from the given ones of those before it.
+
+        Raises:
+            NotOfferedError: A block cannot be computed alone.
         """
         raise NotOfferedError("no block can be computed alone")
 

@@ -1,0 +1,58 @@
+"""What compressed weights cost: the source beside itself with the weights that the package stores, in float32.
+
+Nothing of the package runs here but its unpacking, so this is the price of the compression alone. Whether the package
+computes what it should is for the other checks, which compute with the same weights on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from typing_extensions import override
+
+from s2search.decibels import parity_db
+from s2search.network.flow import few_step_schedule
+from s2search.verification.check import Check
+from s2search.verification.checks.streaming import Pair, StoredSource, streamed
+from s2search.verification.opened import Opened
+from s2search.verification.result import Bound, CheckResult, not_run
+
+LEAST_DB = 20.0  # of every output: 16 values per matrix give about 20 dB per Gaussian tensor
+LEAST_STREAM_DB = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionCheck(Check):
+    """Every output of every function, and the velocities of a stream, survive the compression of weights."""
+
+    name: ClassVar[str] = "compression"
+    unit: ClassVar[str] = "dB"
+    bound: ClassVar[Bound] = "at least"
+
+    @override
+    def run(self, opened: Opened) -> Iterator[CheckResult]:
+        if not opened.is_compressed:
+            yield not_run(self.name, "weights are stored as plain numbers", required=False)
+            return
+        yield self._of_functions(opened)
+        if {"denoise", "advance"} <= set(opened.functions()):
+            pair = Pair(opened.source, StoredSource(opened))
+            list(streamed(opened, pair, "reuse_last", "compression, stream", few_step_schedule()[-1:]))
+            parts = {f"chunk {chunk}": value for chunk, value in enumerate(pair.chunks_db(1))}
+            worst = min(parts, key=lambda chunk: parts[chunk])
+            why = f"{len(parts)} chunks of one pass each, the same latents to both"
+            yield self.judge(opened, parts[worst], LEAST_STREAM_DB, of="stream", where=worst, why=why, parts=parts)
+
+    def _of_functions(self, opened: Opened) -> CheckResult:
+        parts: dict[str, float] = {}
+        for function in opened.functions():
+            opened.say(f"compression of {function}")
+            inputs, reference = opened.inputs(function), opened.reference(function)
+            outputs = set(opened.exported.outputs(function))
+            wanted, got = replace(reference, stored=None).values(inputs, outputs), reference.values(inputs, outputs)
+            parts |= {f"{name} of {function}": parity_db(array, got[name]) for name, array in wanted.items()}
+        worst = min(parts, key=lambda label: parts[label])
+        why = f"the worst of {len(parts)} outputs of the source in float32, with its weights and with the package's"
+        return self.judge(opened, parts[worst], LEAST_DB, of="outputs", where=worst, why=why, parts=parts)

@@ -1,0 +1,249 @@
+"""Functions of saved packages in float32, to be broken by the same edits: a graph of ONNX, and a program of torch."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from s2search.exporters.package import Package, write_manifest
+from s2search.verification.reference import block_of, places
+
+_aten = torch.ops.aten
+#: What both call an operation.
+_KINDS = {"layernormalization": "layer_norm", "log1p": "log", "cat": "concat", "maximum": "max", "clip": "clamp_min"}
+_TARGETS = {"cos": _aten.cos.default, "add": _aten.add.Tensor, "mul": _aten.mul.Tensor}
+
+
+class FloatGraph(abc.ABC):
+    """One function. Values are known by their names; `nodes` are operations in their order."""
+
+    nodes: list[Any]
+    blocks: list[str]
+
+    def find(self, kind: str, block: str, *, of: Collection[str] = (), nth: int = 0, read_by: str = "") -> Any:
+        """Return an operation of a kind and block whose inputs are made by operations of these kinds."""
+        found = [
+            node
+            for node, place in zip(self.nodes, self.blocks, strict=True)
+            if self.kind(node) == kind
+            and place == block
+            and (not of or set(of) == {self.kind(maker) for maker in self.makers(node)})
+            and (not read_by or read_by in {self.kind(reader) for reader in self.readers(node)})
+        ]
+        return found[nth]
+
+    def place_of(self, node: Any, kind: str) -> int:
+        """Return which input of an operation is made by one of a kind."""
+        names = self.inputs(node)
+        return next(
+            i for i, name in enumerate(names) if (maker := self.maker(name)) is not None and self.kind(maker) == kind
+        )
+
+    def makers(self, node: Any) -> list[Any]:
+        return [maker for name in self.inputs(node) if (maker := self.maker(name)) is not None]
+
+    @abc.abstractmethod
+    def kind(self, node: Any) -> str: ...
+
+    @abc.abstractmethod
+    def inputs(self, node: Any) -> list[str]: ...
+
+    @abc.abstractmethod
+    def maker(self, name: str) -> Any: ...
+
+    @abc.abstractmethod
+    def readers(self, node: Any) -> list[Any]: ...
+
+    @abc.abstractmethod
+    def bypass(self, node: Any, place: int) -> None:
+        """Let everything that reads an operation read one of its inputs."""
+
+    @abc.abstractmethod
+    def swap(self, node: Any) -> None:
+        """Let the two inputs change places."""
+
+    @abc.abstractmethod
+    def changed(self, node: Any, place: int, operator: str, number: float) -> None:
+        """Let an operation read one of its inputs multiplied by a number, or with one added."""
+
+    @abc.abstractmethod
+    def retype(self, node: Any, kind: str) -> None: ...
+
+    @abc.abstractmethod
+    def input_changed(self, name: str, factor: float) -> None:
+        """Let everything that reads an input of the function read it multiplied."""
+
+    @abc.abstractmethod
+    def reads_other(self, name: str, other: str) -> None:
+        """Let everything that reads an input of the function read another one."""
+
+    @abc.abstractmethod
+    def returns_input(self, output: str, name: str) -> None:
+        """Let the function return an input in place of an output."""
+
+
+class OnnxGraph(FloatGraph):
+    def __init__(self, graph: Any) -> None:
+        self._graph, self.nodes = graph, list(graph.node)
+        weights = {
+            one.name: one.name.removeprefix("model.") for one in graph.initializer if one.name.startswith("model.")
+        }
+        reads = [[weights[name] for name in node.input if name in weights] for node in self.nodes]
+        self.blocks = [block_of(place) for place in places(reads)]
+        self._makers = {name: node for node in self.nodes for name in node.output}
+
+    def kind(self, node):
+        kind = node.op_type.lower()
+        return _KINDS.get(kind, kind)
+
+    def inputs(self, node):
+        return list(node.input)
+
+    def maker(self, name):
+        return self._makers.get(name)
+
+    def readers(self, node):
+        return [one for one in self.nodes if set(node.output) & set(one.input)]
+
+    def _read(self, name, other, nodes):
+        for node in nodes:
+            for place, given in enumerate(node.input):
+                node.input[place] = other if given == name else given
+
+    def bypass(self, node, place):
+        self._read(node.output[0], node.input[place], [one for one in self.nodes if one is not node])
+
+    def swap(self, node):
+        node.input[0], node.input[1] = node.input[1], node.input[0]
+
+    def _with(self, operator, name, number):
+        from onnx import helper, numpy_helper
+
+        self._graph.initializer.append(numpy_helper.from_array(np.float32(number), "number"))
+        return helper.make_node(operator.capitalize(), [name, "number"], ["changed"])
+
+    def changed(self, node, place, operator, number):
+        at = next(i for i, one in enumerate(self._graph.node) if one.output[:1] == node.output[:1])
+        self._graph.node.insert(at, self._with(operator, node.input[place], number))
+        self._graph.node[at + 1].input[place] = "changed"
+
+    def retype(self, node, kind):
+        node.op_type = kind.capitalize()
+
+    def input_changed(self, name, factor):
+        self._read(name, "changed", self.nodes)
+        self._graph.node.insert(0, self._with("mul", name, factor))
+
+    def reads_other(self, name, other):
+        self._read(name, other, self.nodes)
+
+    def returns_input(self, output, name):
+        from onnx import helper
+
+        self._makers[output].output[list(self._makers[output].output).index(output)] = "lost"
+        self._graph.node.append(helper.make_node("Identity", [name], [output]))
+
+
+class TorchGraph(FloatGraph):
+    """A program of torch; its inputs and outputs have the function's names here."""
+
+    def __init__(self, program: Any, inputs: Collection[str], outputs: Collection[str]) -> None:
+        self._graph, self._program = program.graph, program
+        specs = program.graph_signature.input_specs
+        weights = {spec.arg.name: str(spec.target).removeprefix("model.") for spec in specs if spec.target is not None}
+        users = [spec.arg.name for spec in specs if spec.kind.name == "USER_INPUT"]
+        by_name = {node.name: node for node in self._graph.nodes}
+        self._inputs = {name: by_name[user] for name, user in zip(inputs, users, strict=True)}
+        self._outputs = list(outputs)
+        self.nodes = [node for node in self._graph.nodes if node.op == "call_function"]
+        reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in self.nodes]
+        self.blocks = [block_of(place) for place in places(reads)]
+        self._by_name = by_name
+
+    def kind(self, node):
+        kind = str(node.target).removeprefix("aten.").partition(".")[0].removeprefix("_")
+        return _KINDS.get(kind, kind)
+
+    def inputs(self, node):
+        return [one.name if isinstance(one, fx.Node) else "" for one in node.args]
+
+    def maker(self, name):
+        node = self._by_name.get(name)
+        return node if node is not None and node.op == "call_function" else None
+
+    def readers(self, node):
+        return [one for one in node.users if one.op == "call_function"]
+
+    def bypass(self, node, place):
+        node.replace_all_uses_with(node.args[place])
+
+    def swap(self, node):
+        node.args = (node.args[1], node.args[0], *node.args[2:])
+
+    def _with(self, operator, value, number):
+        new = self._graph.call_function(_TARGETS[operator], (value, number))
+        new.meta = {"val": value.meta["val"]}
+        return new
+
+    def changed(self, node, place, operator, number):
+        with self._graph.inserting_before(node):
+            node.update_arg(place, self._with(operator, node.args[place], number))
+
+    def retype(self, node, kind):
+        node.target = _TARGETS[kind]
+
+    def input_changed(self, name, factor):
+        value = self._inputs[name]
+        users = list(value.users)
+        with self._graph.inserting_before(self.nodes[0]):
+            new = self._with("mul", value, factor)
+        for user in users:
+            user.replace_input_with(value, new)
+
+    def reads_other(self, name, other):
+        self._inputs[name].replace_all_uses_with(self._inputs[other])
+
+    def returns_input(self, output, name):
+        node = self._graph.output_node()
+        returned, place = list(node.args[0]), self._outputs.index(output)
+        with self._graph.inserting_before(node):
+            returned[place] = self._graph.call_function(_aten.clone.default, (self._inputs[name],))
+        returned[place].meta = {"val": self._inputs[name].meta["val"]}
+        node.args = (tuple(returned),)
+
+    def finish(self) -> None:
+        """Let the program's signature name what it returns."""
+        specs = self._program.graph_signature.output_specs
+        for spec, node in zip(specs, self._graph.output_node().args[0], strict=True):
+            spec.arg.name = node.name
+        self._graph.eliminate_dead_code()
+        self._graph.lint()
+        self._program.graph_module.recompile()
+
+
+def edit_onnx(folder: Path, function: str, change: Callable[[FloatGraph], None], opened: Any) -> None:
+    """Change a function of a package, and write the manifest anew, as one who hides it would."""
+    import onnx
+
+    path = folder / f"{function}.onnx"
+    model = onnx.load(path, load_external_data=False)
+    change(OnnxGraph(model.graph))
+    onnx.save(model, path)
+    write_manifest(folder, Package.load(folder).manifest)
+
+
+def edit_torch(folder: Path, function: str, change: Callable[[FloatGraph], None], opened: Any) -> None:
+    """Change the program of `advance`, and write the manifest anew."""
+    path = folder / "advance.pt2"
+    program = torch.export.load(path)
+    graph = TorchGraph(program, opened.exported.inputs(function), opened.exported.outputs(function))
+    change(graph)
+    graph.finish()
+    torch.export.save(program, path)
+    write_manifest(folder, Package.load(folder).manifest)
