@@ -16,7 +16,7 @@ from torch import Tensor
 
 from s2search.errors import InputError, S2SearchError
 from s2search.mil.arguments import Arguments
-from s2search.mil.function import Block, Constant, Named, Operation
+from s2search.mil.function import Constant, Named, Operation, OperationBlock
 from s2search.mil.numbers import RANGES, TensorType
 from s2search.mil.operations import BLOCK_OPERATIONS, OPERATIONS, STATE_OPERATIONS, uncovered
 from s2search.mil.program import Program
@@ -236,7 +236,9 @@ class Evaluator:
         pairs = zip(outputs, operation.outputs, strict=True)
         return tuple(self._declared(x, output, operation) for x, output in pairs)
 
-    def _run_block(self, block: Block, given: Sequence[Tensor], values: _Values, states: _Values) -> tuple[Tensor, ...]:
+    def _run_block(
+        self, block: OperationBlock, given: Sequence[Tensor], values: _Values, states: _Values
+    ) -> tuple[Tensor, ...]:
         inside = values | {named.name: x for named, x in zip(block.inputs, given, strict=True)}
         for operation in block.operations:
             step = self._step(operation, inside, states)

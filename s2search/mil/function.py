@@ -49,7 +49,7 @@ class Operation:
     name: str
     inputs: Mapping[str, tuple[str | Constant, ...]]
     outputs: tuple[Named, ...]
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[OperationBlock, ...] = ()
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class Operation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class OperationBlock:
     """What a loop repeats or asks, or a condition does; it sees all values that are defined before it.
 
     Attributes:
@@ -156,13 +156,13 @@ class FunctionReader:
                 operations.append(self._operation(operation, known, constants))
         return operations
 
-    def _block(self, block: Any, where: str, known: _Names, constants: Mapping[str, Constant]) -> Block:
+    def _block(self, block: Any, where: str, known: _Names, constants: Mapping[str, Constant]) -> OperationBlock:
         inside, seen = known.inside(), dict(constants)
         for value in block.inputs:
             inside.define(value.name)
         operations = self._operations(block, inside, seen)
         inside.need(block.outputs, f"an output of a block of {where!r}")
-        return Block(
+        return OperationBlock(
             inputs=tuple(_named(value.name, value.type) for value in block.inputs),
             outputs=tuple(block.outputs),
             constants=seen,

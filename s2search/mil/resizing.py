@@ -62,6 +62,8 @@ def _scaled_sizes(given: Arguments) -> list[int]:
 
 def _interpolated(given: Arguments, x: Tensor, sizes: list[int], sampling: str) -> Tensor:
     """Interpolate one axis after the other."""
+    if x.is_meta:
+        return x.new_empty([*x.shape[: x.ndim - len(sizes)], *sizes])
     inner = given.sums.inner
     for axis, size in enumerate(sizes, start=x.ndim - len(sizes)):
         points = _points(x.shape[axis], size, sampling)

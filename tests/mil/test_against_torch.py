@@ -193,13 +193,13 @@ def _as_tuple(outputs):
 
 def programs(tmp_path_factory, halved):
     """Return a function that gives what a group's program gives, which is converted once."""
-    kept = {}
+    paths, kept = {}, {}
     coremltools = load_coremltools()
     precision = coremltools.precision.FLOAT16 if halved else coremltools.precision.FLOAT32
 
-    def outputs(group):
-        if group not in kept:
-            x, cases = GROUPS[group]
+    def outputs(group, mode):
+        x, cases = GROUPS[group]
+        if group not in paths:
             path = tmp_path_factory.mktemp("torch") / "all.mlpackage"
             program, options = _graph(_All(list(cases.values())), x, scripted=group in SCRIPTED)
             with quiet_coremltools(), right_operators(), few_objects():
@@ -211,15 +211,15 @@ def programs(tmp_path_factory, halved):
                     compute_precision=precision,
                     skip_model_load=True,
                 ).save(str(path))
-            evaluator = Evaluator(Program.load(path), mode="float16" if halved else "float32")
+            paths[group] = path
+        if (group, mode) not in kept:
+            evaluator = Evaluator(Program.load(paths[group]), mode=mode)
             (name,) = [named.name for named in evaluator.function.inputs]
             given = iter(evaluator.run({name: x}).outputs.values())
-            with torch.no_grad():
-                kept[group] = {
-                    case: [(next(given), wanted) for wanted in _as_tuple(function(x))]
-                    for case, function in cases.items()
-                }
-        return kept[group]
+            kept[group, mode] = {
+                case: [(next(given), wanted) for wanted in _as_tuple(function(x))] for case, function in cases.items()
+            }
+        return kept[group, mode]
 
     return outputs
 
@@ -236,16 +236,17 @@ def halved_outputs(tmp_path_factory):
 
 @pytest.mark.parametrize(("group", "case"), CASES, ids=lambda value: value)
 def test_an_operation_gives_what_torch_gives(group, case, outputs):
-    for got, wanted in outputs(group)[case]:
+    for got, wanted in outputs(group, "float32")[case]:
         assert got.is_floating_point() == wanted.is_floating_point()
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5, check_dtype=False)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["float16", "pessimistic"])
 @pytest.mark.parametrize(
     ("group", "case"), [case for case in CASES if case[0] != "whole numbers"], ids=lambda value: value
 )
-def test_in_float16_it_gives_the_same_but_for_rounding(group, case, halved_outputs):
-    for got, wanted in halved_outputs(group)[case]:
+def test_in_float16_it_gives_the_same_but_for_rounding(group, case, mode, halved_outputs):
+    for got, wanted in halved_outputs(group, mode)[case]:
         torch.testing.assert_close(got, wanted, rtol=1e-2, atol=2e-2)
         assert got.equal(got.half().float())

@@ -38,9 +38,35 @@ def varied(x, past):
     return mb.reduce_mean(x=mb.cast(x=first, dtype="fp32"), axes=[-1]), mb.expand_dims(x=second, axes=[0])
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("fuzz") / "one.mlpackage", varied, [X], [X.shape])
+def branching(x, past):
+    """Do a little of what has operations inside, or takes its sizes from settings."""
+    mb = builder()
+    x = mb.cast(x=mb.add(x=x, y=mb.read_state(input=past)), dtype="fp32")
+    kernel = np.linspace(-1, 1, 3 * 2 * 4, dtype=np.float32).reshape(3, 2, 2, 2)
+    spread = mb.conv_transpose(x=x, weight=kernel, strides=[2, 2], pad_type="custom", pad=[1, 0, 0, 1])
+    sized = mb.resize_bilinear(x=spread, target_size_height=5, target_size_width=3, sampling_mode="DEFAULT")
+    seen = mb.max_pool(x=sized, kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid", ceil_mode=True)
+    padded = mb.pad(x=seen, pad=[0, 0, 0, 0, 1, 2, 1, 1], mode="reflect")
+    put = mb.scatter(data=padded, indices=[1, 0], updates=mb.slice_by_size(
+        x=padded, begin=[0, 0, 0, 0], size=[1, 2, 2, 4]), axis=2, mode="add")  # fmt: skip
+    steps = mb.squeeze(x=mb.slice_by_size(x=put, begin=[0, 0, 0, 0], size=[1, 2, 1, 4]), axes=[0])
+    weight, start = np.linspace(-1, 1, 8 * 4, dtype=np.float32).reshape(8, 4), np.zeros((1, 2), np.float32)
+    y, *_ = mb.lstm(x=steps, initial_h=start, initial_c=start, weight_ih=weight, weight_hh=weight[:, :2].copy())
+    grown = mb.while_loop(
+        _cond=lambda z: mb.less(x=mb.reduce_sum(x=mb.abs(x=z)), y=2.0),
+        _body=lambda z: mb.add(x=z, y=mb.add(x=z, y=0.1)),
+        loop_vars=(y,),
+    )
+    return mb.cond(
+        pred=mb.greater(x=mb.reduce_sum(x=grown), y=0.0),
+        _true_fn=lambda: mb.mul(x=grown, y=2.0),
+        _false_fn=lambda: mb.cast(x=mb.cast(x=grown, dtype="int8"), dtype="fp32"),
+    )
+
+
+@pytest.fixture(scope="module", params=[varied, pytest.param(branching, marks=pytest.mark.slow)])
+def package(tmp_path_factory, request):
+    return save(tmp_path_factory.mktemp("fuzz") / "one.mlpackage", request.param, [X], [X.shape])
 
 
 def reader(package, name, folder):
