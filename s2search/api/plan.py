@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2search.api.question import GivenTables, Where, request_of
-from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of
+from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of, within_time
 from s2search.block import Scenario
 from s2search.cost import CommitPolicy, ToldPipeline
 from s2search.errors import InfeasibleError, InputError
@@ -45,6 +45,7 @@ def plan(
     layout: str | None = None,
     explain: bool = False,
     solver: str | Solver = "dynamic",
+    time_limit: str | None = None,
     latency_model: str | LatencyModel = "lookup",
     video: str | None = None,
     precision: str | None = None,
@@ -78,6 +79,7 @@ def plan(
         layout: Price this layout, `L4S8L4S8L4`, instead of searching.
         explain: Also say why: swaps, prices, decisive rows.
         solver: How to search: a name, or the solver itself.
+        time_limit: Stop the search after so long, `10s`, with the best layout found and a proven bound on all others.
         latency_model: How a table is read: a name, or the model itself.
         video: Video size, where the table holds several: `512x288`.
         precision: Where the table holds several.
@@ -118,7 +120,8 @@ def plan(
     )
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
-        with solver_of(solver) as chosen:
+        with solver_of(solver) as whole:
+            chosen = within_time(whole, time_limit)
             found = (
                 find(request, chosen, near=near, tie=tie)
                 if choice_L is None

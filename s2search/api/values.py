@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from s2search import registry
 from s2search.block import Block
@@ -98,6 +98,25 @@ def solver_of(given: str | Solver) -> Iterator[Solver]:
 
     with progress_bar("searching") as progress:
         yield dataclasses.replace(chosen, progress=progress)
+
+
+def within_time(solver: Solver, time_limit: str | None) -> Solver:
+    """Return a solver that stops after a time such as `10s`, with the best layout found and the bound proven so far.
+
+    Raises:
+        InputError: This solver cannot stop early, or the text is no time.
+    """
+    if time_limit is None:
+        return solver
+    limit = Budget.parse(time_limit)
+    if limit.kind != "latency":
+        raise InputError(f"the time limit {time_limit!r} is no time", remedy="give one such as 10s")
+    if not hasattr(solver, "time_limit_s"):
+        raise InputError(
+            f"the solver {solver.name!r} takes no time limit", allowed="dynamic, milp", remedy="choose one of these"
+        )
+    stopped: Solver = dataclasses.replace(cast(Any, solver), time_limit_s=float(limit.amount) / 1e6)
+    return stopped
 
 
 def model_of(

@@ -82,6 +82,9 @@ def plan(
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: swaps, prices, decisive rows.")] = False,
     solver: SolverOption = "dynamic",
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop the search after so long, 10s, with the best found and a proven bound.")
+    ] = None,
     latency_model: ModelOption = "lookup",
     video: SizeOption = None,
     precision: PrecisionOption = None,
@@ -123,6 +126,7 @@ def plan(
             layout=layout,
             explain=explain,
             solver=solver,
+            time_limit=time_limit,
             latency_model=latency_model,
             video=video,
             precision=precision,

@@ -50,6 +50,7 @@ class Project:
     tie: TieRule | None = None
     points: int | None = None
     solver: str | None = None
+    time_limit: str | None = None
     latency_model: str | None = None
     video: str | None = None
     precision: str | None = None

@@ -5,15 +5,17 @@ layout that the problem admits, or raises `InfeasibleError`; it never returns an
 `_choose` for a problem whose groups are already folded into single layers (`group_size` 1), and returns None where no
 layout fits; `solve` explains why, or unfolds the answer, recomputes every number from the layout by `Problem.price`,
 and raises `CheckError` if the layout breaks a limit. A solver that takes long may have a field `progress`, which the
-command line sets: a function of (done, total, label).
+command line sets: a function of (done, total, label). One that can stop early, and then answers with the best layout
+found and the bound proven so far, has a field `time_limit_s`.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from s2search.errors import CheckError, InfeasibleError
+from s2search.errors import CheckError, InfeasibleError, InputError
 from s2search.registry import Plugin
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.questions.infeasible import explain_infeasible
@@ -125,6 +127,14 @@ class Solver(Plugin, ABC):
     @abstractmethod
     def _choose(self, problem: Problem) -> Choice | None:
         """Answer a problem whose `group_size` is 1; None where no layout fits."""
+
+
+def check_time_limit(time_limit_s: float | None) -> None:
+    """Raise unless a search may take so long."""
+    if time_limit_s is not None and not 0 < time_limit_s < math.inf:
+        raise InputError(
+            f"the time limit of a search is {time_limit_s:g} s", allowed="more than 0 s", remedy="give one such as 10s"
+        )
 
 
 def unconstrained_bound(problem: Problem) -> int:

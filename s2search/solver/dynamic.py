@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
 from typing_extensions import override
 
 from s2search.errors import CheckError
-from s2search.solver.base import Choice, Solver
+from s2search.solver.base import Choice, Solver, check_time_limit
 from s2search.solver.exact.graph import Graph
-from s2search.solver.exact.search import ALL_LABELS, MOST_IN_ALL, MOST_LABELS, search
+from s2search.solver.exact.search import MOST_IN_ALL, MOST_LABELS, Answer, search
 from s2search.solver.problem import Problem, Resource
 
 _MOST_FASTER = 1024
@@ -23,7 +25,8 @@ class Dynamic(Solver):
 
     Among layouts of the best score it prefers the faster, as far as labels tell them apart. Beyond `most_labels` in a
     layer, or two million in all, the problem is handed over to HiGHS for at most `hand_over_s` seconds, and the
-    answer's `method` says so.
+    answer's `method` says so. What neither settles, or not within `time_limit_s` seconds, is answered by the best
+    layout found and a proven bound on all others.
 
     >>> import numpy as np
     >>> from s2search.testing.problems import random_problem
@@ -35,41 +38,47 @@ class Dynamic(Solver):
 
     most_labels: int = MOST_LABELS
     hand_over_s: float = 30.0
+    time_limit_s: float | None = None
+
+    def __post_init__(self) -> None:
+        check_time_limit(self.time_limit_s)
 
     @override
     def _choose(self, problem: Problem) -> Choice | None:
+        deadline = math.inf if self.time_limit_s is None else time.monotonic() + self.time_limit_s
         graph, limit_R = Graph.of(problem)
-        (answer,) = search(graph, limit_R[None], most_labels=self.most_labels, most_in_all=MOST_IN_ALL)
+        (answer,) = search(
+            graph, limit_R[None], most_labels=self.most_labels, most_in_all=MOST_IN_ALL, deadline=deadline
+        )
         if not answer.settled:
-            return self._hand_over(problem)
+            return self._hand_over(problem, answer, deadline)
         if answer.layout is None:
             return None
         layout = _fastest(problem, answer.layout) if answer.tied else answer.layout
         return Choice(choice_L=layout, upper_bound=answer.bound)
 
-    def _hand_over(self, problem: Problem) -> Choice | None:
-        from s2search.solver.milp import Milp
+    def _hand_over(self, problem: Problem, answer: Answer, deadline: float) -> Choice | None:
+        from s2search.solver.exact.program import least, score_lost
 
-        method = f"milp, handed over by dynamic after {self.most_labels:,} labels in a layer or {MOST_IN_ALL:,} in all"
-        try:
-            solution = Milp(time_limit_s=self.hand_over_s).best(problem)
-        except CheckError:
-            return self._without_end(problem)
-        if solution is None:
-            return None
-        score = problem.price(solution.choice_L).fixed_point_score
-        return Choice(choice_L=_fastest(problem, solution.choice_L), upper_bound=score, method=method)
-
-    def _without_end(self, problem: Problem) -> Choice | None:
-        """Search with all the labels that memory allows, where HiGHS found no answer in time."""
-        graph, limit_R = Graph.of(problem)
-        (answer,) = search(graph, limit_R[None], most_labels=max(self.most_labels, ALL_LABELS))
-        if not answer.settled:
-            raise CheckError(
-                f"neither {ALL_LABELS:,} labels in a layer nor {self.hand_over_s:g} s of HiGHS settle this problem",
-                remedy="give dynamic a larger hand_over_s, or constrain the problem further",
+        late = min(deadline, time.monotonic() + self.hand_over_s)
+        found = least(problem, score_lost(problem), deadline=late, known=answer.layout)
+        if found.proven:
+            if found.layout is None:
+                return None
+            method = (
+                f"milp, handed over by dynamic after {self.most_labels:,} labels in a layer or {MOST_IN_ALL:,} in all"
             )
-        return None if answer.layout is None else Choice(choice_L=answer.layout, upper_bound=answer.bound)
+            score = problem.price(found.layout).fixed_point_score
+            return Choice(choice_L=_fastest(problem, found.layout), upper_bound=score, method=method)
+        limit_s = self.time_limit_s if time.monotonic() >= deadline else self.hand_over_s
+        if found.layout is None:
+            raise CheckError(
+                f"no layout was found in {limit_s:g} s, and none is proven to be impossible",
+                remedy="give the search more time (--time-limit, or a larger hand_over_s of dynamic)",
+            )
+        score = problem.price(found.layout).fixed_point_score
+        method = f"the best that dynamic and milp found in {limit_s:g} s"
+        return Choice(choice_L=found.layout, upper_bound=max(answer.bound, score), method=method)
 
 
 def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:

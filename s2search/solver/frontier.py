@@ -278,7 +278,12 @@ def _completed(folded: Problem, budgets_K2: Int, answers: list[Answer], epsilon:
         score, bound = (round(value * FIXED_POINT) for value in (solution.score, solution.upper_bound))
         latency = solution.latency_us - folded.fixed_us
         answers[k] = Answer(
-            layout=solution.choice_L, score=score, latency=latency, bound=bound, settled=True, tied=False
+            layout=solution.choice_L,
+            score=score,
+            latency=latency,
+            bound=bound,
+            settled=solution.optimal,
+            tied=False,
         )
     return answers
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph
+from s2search.solver.problem import Problem
 
 Float = NDArray[np.float64]
 
@@ -81,6 +82,14 @@ def lagrangian_dual(graph: Graph, cases: Cases) -> Dual:
     """Return bounds from the stem on; for those from the head on see `at_prices`."""
     price_KPR = _search_prices(graph, cases)
     return at_prices(graph, cases, price_KPR)
+
+
+def upper_bound(problem: Problem) -> int:
+    """Return what no layout within the limits scores above (fixed-point); its `group_size` is 1."""
+    graph, limit_R = Graph.of(problem)
+    graph, limit_KR, _ = graph.reduced(limit_R[None])
+    cases = Cases(limit_KR=limit_KR, mask_K=np.zeros(1, np.int64), allowed_MLC=graph.allowed_LC[None])
+    return int(np.floor(lagrangian_dual(graph, cases).bound_K[0]))
 
 
 def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:

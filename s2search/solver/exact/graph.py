@@ -113,6 +113,48 @@ class Graph:
         left_KR = limit_KR - least_R
         return reduced, np.where((limit_KR >= BOUNDLESS) | (left_KR >= most_R), BOUNDLESS, left_KR), least_R
 
+    @cached_property
+    def score_steps(self) -> tuple[int, int]:
+        """The score of some layout, and what all scores of layouts are whole numbers of steps away from it."""
+        switch_N = self.switch_score_SS[self.follows_SS]
+        first_L = np.take_along_axis(self.score_LC, self.allowed_LC.argmax(axis=1)[:, None], axis=1)
+        apart_N = np.concatenate([(self.score_LC - first_L)[self.allowed_LC], switch_N - switch_N[0]])
+        return int(first_L.sum() + (self.layers + 1) * switch_N[0]), max(int(np.gcd.reduce(apart_N)), 1)
+
+    def floor_N(self, bound_N: Int) -> Int:
+        """Return the highest score that a layout may have, given bounds on it."""
+        base, step = self.score_steps
+        return bound_N if step == 1 else bound_N - (bound_N - base) % step
+
+    def without_limits(self) -> tuple[int, ...]:
+        """Return the layout that scores highest if nothing is limited, of equal ones the fastest."""
+        score_S = self.switch_score_SS[:, self.last_stream]
+        use_S = self.switch_RSS[0][:, self.last_stream]
+        score_S, use_S = (
+            np.where(self.follows_SS[:, self.last_stream], v, n) for v, n in ((score_S, -NEVER), (use_S, 0))
+        )
+        taken_LS = np.empty((self.layers, len(self.follows_SS)), np.int64)
+        for layer in reversed(range(self.layers)):
+            follows_SC = self.follows_SS[:, self.stream_C] & self.allowed_LC[layer]
+            score_SC = self.switch_score_SS[:, self.stream_C] + (self.score_LC[layer] + score_S[self.stream_C])
+            use_SC = self.switch_RSS[0][:, self.stream_C] + (self.use_RLC[0, layer] + use_S[self.stream_C])
+            score_SC = np.where(follows_SC, score_SC, -NEVER)
+            best_S1 = score_SC.max(axis=1, keepdims=True)
+            taken_LS[layer] = np.where(score_SC == best_S1, use_SC, NEVER).argmin(axis=1)
+            score_S = np.maximum(best_S1[:, 0], -NEVER)
+            use_S = np.take_along_axis(use_SC, taken_LS[layer][:, None], axis=1)[:, 0]
+        layout, stream = [], self.first_stream
+        for taken_S in taken_LS:
+            layout.append(int(taken_S[stream]))
+            stream = int(self.stream_C[layout[-1]])
+        return tuple(layout)
+
+    def scored(self, choice_L: Sequence[int]) -> int:
+        """Return what a layout scores."""
+        streams = np.array([self.first_stream, *self.stream_C[list(choice_L)], self.last_stream])
+        switches = self.switch_score_SS[streams[:-1], streams[1:]].sum()
+        return int(self.score_LC[np.arange(self.layers), list(choice_L)].sum() + switches)
+
     def ordered(self) -> Graph:
         """Return an equivalent graph in which equal blocks stand together; the graph itself where layers differ.
 

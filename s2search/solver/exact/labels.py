@@ -124,7 +124,7 @@ class Walk:
     def _bounds(self, labels: Labels, layer: int) -> Int:
         left_RN = (self.cases.limit_KR[labels.case_N].T - labels.used_RN).astype(np.float64)
         bound_N = self.dual.bound_N(layer, labels.case_N, labels.stream_N, left_RN)
-        return np.asarray(np.floor(np.maximum(labels.score_N + bound_N, NOTHING)), np.int64)
+        return self.graph.floor_N(np.asarray(np.floor(np.maximum(labels.score_N + bound_N, NOTHING)), np.int64))
 
     def _may_win(self, labels: Labels, bound_N: Int, layer: int) -> NDArray[np.bool_]:
         known_N = self.best.score_K[labels.case_N]
@@ -216,4 +216,4 @@ def _thresholds(values_N: Int) -> Int:
     """Return some of the values, evenly spread over the labels, the least and the largest among them."""
     ordered = np.sort(values_N)
     count = min(2 + values_N.size // _PER_THRESHOLD, _THRESHOLDS)
-    return np.asarray(ordered[np.linspace(0, ordered.size - 1, count).astype(np.int64)])
+    return np.unique(ordered[np.linspace(0, ordered.size - 1, count).astype(np.int64)])

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ MOST_IN_ALL = 2_000_000
 MOST_TO_FIT = 100_000
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
+_SWEEPS_ANYWAY = 8  # however short the time is
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
 _FEW_LEVELS = 8  # of peaks, that are searched one by one
 _FEW_KEPT = 64  # labels per layer
@@ -110,6 +112,7 @@ def search(
     most_in_all: int | None = None,
     slack: float = 0.0,
     feasible: bool = False,
+    deadline: float = math.inf,
 ) -> list[Answer]:
     """Return the best layout under each set of limits.
 
@@ -120,9 +123,12 @@ def search(
         most_in_all: After how many, over all sweeps, none may keep more; by default as many as one sweep can keep.
         slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
         feasible: Whether some layout is known to fit, so that it need not be asked.
+        deadline: When to stop (`time.monotonic`), settled or not; some layout is looked for in any case.
     """
     most_in_all = most_in_all or most_labels * graph.layers * len(limit_KR)
-    return _Search(graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible).run()
+    return _Search(
+        graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible, deadline=deadline
+    ).run()
 
 
 def least_use(
@@ -170,13 +176,27 @@ class Sweep:
     kept: int
 
 
-def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width: int, best: Best) -> Sweep:
-    """Walk from both ends until the walks meet, and join their labels; look for layouts that beat the best known."""
+def sweep(
+    graph: Graph,
+    cases: Cases,
+    dual: Dual,
+    backward_dual: Dual,
+    *,
+    width: int,
+    best: Best,
+    deadline: float = math.inf,
+) -> Sweep | None:
+    """Walk from both ends until the walks meet, and join their labels; look for layouts that beat the best known.
+
+    None where the deadline came before they met.
+    """
     walks = forward, backward = (
         Walk(graph, cases, dual, best),
         Walk(graph.backwards, cases.backwards, backward_dual, best),
     )
     while forward.walked + backward.walked < graph.layers and all(len(walk.labels) for walk in walks):
+        if time.monotonic() > deadline:
+            return None
         min(walks, key=lambda walk: (len(walk.labels), walk.walked)).step(width)
     kept = sum(len(labels) for walk in walks for labels in walk.layers)
     return Sweep(found_K=join(forward, backward), cut_K=np.maximum(forward.cut_K, backward.cut_K), kept=kept)
@@ -184,12 +204,20 @@ def sweep(graph: Graph, cases: Cases, dual: Dual, backward_dual: Dual, *, width:
 
 class _Search:
     def __init__(
-        self, graph: Graph, limit_KR: Int, most_labels: int, most_in_all: int, slack: float, *, feasible: bool
+        self,
+        graph: Graph,
+        limit_KR: Int,
+        most_labels: int,
+        most_in_all: int,
+        slack: float,
+        *,
+        feasible: bool,
+        deadline: float,
     ) -> None:
         self.graph, self.limit_KR, self.least_R = graph.reduced(limit_KR)
         self.most_labels, self.most_in_all, self.slack = most_labels, most_in_all, slack
-        self.feasible = feasible
-        self.kept = 0
+        self.feasible, self.deadline = feasible, deadline
+        self.kept = self.sweeps = 0
         self.tied_K = np.zeros(len(limit_KR), np.bool_)
         self.may_fit_K: dict[int, bool] = {}
         self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
@@ -202,8 +230,11 @@ class _Search:
         """Return the answers."""
         spans = [span for k in range(len(self.limit_KR)) for span in self._spans(k)]
         if len(self.limit_KR) == 1:
-            spans = self._bounded(spans)
+            spans = [] if self._best_of_all_fits() else self._bounded(spans)
         while spans:
+            if self._is_late():
+                spans = [left for span in spans for left in self._unsettled(span)]
+                continue
             if len(self.limit_KR) > 1:
                 spans = self._after(spans)
                 continue
@@ -222,6 +253,18 @@ class _Search:
                 strict=True,
             )
         ]
+
+    def _is_late(self) -> bool:
+        """Tell whether to stop: the first, narrow sweeps take no time, and what they find is better than nothing."""
+        return time.monotonic() > self.deadline and (self.layout_K[0] is not None or self.sweeps >= _SWEEPS_ANYWAY)
+
+    def _best_of_all_fits(self) -> bool:
+        """Tell whether the only case's limits let in what is best without them, which then is the answer."""
+        if not self.graph.allowed_LC.any(axis=1).all():
+            return False
+        layout = self.graph.without_limits()
+        score, latency = self.graph.scored(layout), int(self.graph.spent_R(layout)[0])
+        return score > -BOUNDLESS and self._improve(0, Found(layout=layout, score=score, latency=latency))
 
     def _spans(self, k: int) -> list[_Span]:
         """Return the levels of peaks that fit the limits: one by one where they are few, otherwise all at once."""
@@ -259,6 +302,7 @@ class _Search:
         dual, backward_dual = self._duals(spans, cases)
         of_K = np.array([span.k for span in spans])
         root_K = np.minimum(np.floor(dual.bound_K), [float(span.root) for span in spans]).astype(np.int64)
+        root_K = self.graph.floor_N(root_K)
         worth_K, latency_K = self._worth_beating_K()[of_K], self.best.latency_K[of_K]
         open_K = np.flatnonzero(root_K >= worth_K)
         np.maximum.at(self.bound_K, of_K[root_K < worth_K], root_K[root_K < worth_K])
@@ -271,7 +315,14 @@ class _Search:
             score_K=np.maximum(worth_K, floor_K),
             latency_K=np.where(floor_K > worth_K, -NOTHING, latency_K[open_K]),
         )
-        found = sweep(self.graph, cases, dual, backward_dual, width=width, best=known)
+        deadline = math.inf if width <= _FIRST_WIDTH else self.deadline
+        found = sweep(self.graph, cases, dual, backward_dual, width=width, best=known, deadline=deadline)
+        self.sweeps += 1
+        if found is None:
+            known_roots = zip(spans, root_K.tolist(), strict=True)
+            return [
+                left for span, root in known_roots for left in self._unsettled(dataclasses.replace(span, root=root))
+            ]
         self.kept += found.kept
         admitted = [self._improve(span.k, layout) for span, layout in zip(spans, found.found_K, strict=True)]
         left: list[_Span] = []
