@@ -204,7 +204,7 @@ def norm_weight_dropped(block: str, nth: int = 0) -> Callable[[MilGraph], None]:
 
 
 def gate_inverted(g: MilGraph) -> None:
-    (mul,) = g.readers(g.find("sub", "layers.0"))
+    (mul,) = g.readers(g.find("sub", "layers.0", nth=-1))
     g.set(mul, "x", lambda gate: (1 - gate.astype(np.float32)).astype(np.float16))
 
 
@@ -275,7 +275,7 @@ EDITS = [
         ),
         # Gates, scales, shifts.
         ("gate inverted", "denoise", "layers.0", gate_inverted),
-        ("the paths of the gate swapped", "first", "layers.0", swapped("sub", "layers.0")),
+        ("the paths of the gate swapped", "first", "layers.0", swapped("sub", "layers.0", -1)),
         ("adaLN scale dropped", "advance", "layers.0", scale_dropped("layers.0")),
         ("adaLN scale dropped", "first", "layers.1", scale_dropped("layers.1", 1)),
         ("adaLN scale from 0.9", "denoise", "layers.2", one_dropped("layers.2")),
