@@ -13,11 +13,14 @@ from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 from unittest import mock
 
 import pytest
 import typer
+
+# All commands with their options, which Typer makes anew at every call.
+_commands = functools.cache(typer.main.get_command)
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ def run_here(words: Sequence[str], folder: Path) -> Outcome:
 
     An exception that `main` does not turn into a line is raised: it is a bug, and its traceback says where.
     """
-    from s2search.cli.main import app, main
+    from s2search.cli.main import main
 
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
     with (
         _own_process(words),
-        mock.patch.object(typer.main, "get_command", return_value=_tree(app)),
+        mock.patch.object(typer.main, "get_command", side_effect=_commands),
         chdir(folder),
         redirect_stdout(out),
         redirect_stderr(err),
@@ -48,12 +51,6 @@ def run_here(words: Sequence[str], folder: Path) -> Outcome:
         main()
     assert isinstance(left.value.code, int)
     return Outcome(left.value.code, *map(_written, (out, err)))
-
-
-@functools.cache
-def _tree(app: typer.Typer) -> Any:
-    """Return all commands with their options; Typer makes them anew at every call."""
-    return typer.main.get_command(app)
 
 
 def run_apart(words: Sequence[str], folder: Path) -> Outcome:
