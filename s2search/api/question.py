@@ -107,12 +107,7 @@ def _depth_of(table: LatencyTable) -> int:
 
 def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told: ToldPipeline) -> list[Target]:
     """Return the tables with their budgets; those that are common belong to the only table."""
-    named = [_table_and_budgets(device) for device in _several(table)]
-    if common and len(named) > 1:
-        raise InputError(
-            f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
-            remedy=f"write it after the table, such as --table {_name(named[0][0])}:{common[0].text}",
-        )
+    named = _named(table, common)
     video = token_grid(where.video) if where.video else None
     targets: list[Target] = []
     for given, budgets in named:
@@ -128,10 +123,20 @@ def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told:
     return targets
 
 
-def opened(table: GivenTables) -> list[tuple[LatencyTable, tuple[Budget, ...]]]:
+def opened(table: GivenTables, common: tuple[Budget, ...]) -> list[tuple[LatencyTable, tuple[Budget, ...]]]:
     """Return the tables that are asked about, each with the budgets of its own."""
+    return [(table_of(given), budgets) for given, budgets in _named(table, common)]
+
+
+def _named(table: GivenTables, common: tuple[Budget, ...]) -> list[tuple[PathText | LatencyTable, tuple[Budget, ...]]]:
+    """Return the tables as they were named; of several, each has its own budgets."""
     named = [_table_and_budgets(device) for device in _several(table)]
-    return [(table_of(given), budgets) for given, budgets in named]
+    if common and len(named) > 1:
+        raise InputError(
+            f"--budget {common[0].text} does not say which of {len(named)} tables it is for",
+            remedy=f"write it after the table, such as --table {_name(named[0][0])}:{common[0].text}",
+        )
+    return named
 
 
 def _several(table: GivenTables) -> Sequence[GivenTable]:

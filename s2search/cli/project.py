@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from s2search.api.question import opened
-from s2search.api.values import plugin_of
+from s2search.api.values import budgets_of, plugin_of
 from s2search.cli.options import say_misleading
 from s2search.cost import Budget
 from s2search.errors import S2SearchError
@@ -41,7 +41,8 @@ def asked(context: typer.Context, run: Callable[_P, _Answer]) -> Callable[_P, _A
         by = f"{PROJECT_FILE} ({', '.join(taken)})" if taken else ""
         tables: list[tuple[LatencyTable, tuple[Budget, ...]]]
         try:
-            words.arguments["table"] = tables = opened(words.arguments["table"])  # once, for the linter as well
+            tables = opened(words.arguments["table"], budgets_of(words.arguments["budget"]))
+            words.arguments["table"] = tables  # opened once, for the linter as well
             answer = run(*words.args, **words.kwargs)
         except S2SearchError as error:
             if by:

@@ -115,7 +115,8 @@ class Replay(Profiler):
 class _Played(Prepared):
     def __init__(self, profiler: Replay, row: Row) -> None:
         self._profiler, self._row = profiler, row
-        seed = hashlib.sha256(f"{profiler.seed} {row.key}".encode()).digest()
+        place = (row.key[0], row.options, row.scenario, row.shape, row.precision, row.compute_unit)
+        seed = hashlib.sha256(f"{profiler.seed} {place}".encode()).digest()
         self._rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
 
     def time_ms(self, repetitions: int) -> float:

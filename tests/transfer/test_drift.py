@@ -43,12 +43,13 @@ def first_rows(device: str, rows: int) -> MeasuredLayouts:
 
 
 @pytest.mark.parametrize(
-    ("device", "target"), [("pixel2", 0.044), pytest.param("samsung_a50", 0.024, marks=pytest.mark.slow)]
+    ("device", "target", "additive"),
+    [("pixel2", 0.044, 0.05), pytest.param("samsung_a50", 0.024, 0.035, marks=pytest.mark.slow)],
 )
-def test_the_error_on_held_out_layouts_of_a_phone_keeps_its_target(device: str, target: float) -> None:
+def test_the_error_on_held_out_layouts_of_a_phone_keeps_its_target(device: str, target: float, additive: float) -> None:
     found = evaluate(first_rows(device, 2000 if device == "pixel2" else 5000))
     assert found.drift
-    assert found.mape_drift_aware <= target < 0.05 < found.mape_additive
+    assert found.mape_drift_aware <= target < additive < found.mape_additive
     assert found.within_5 > 0.9
     assert found.residual_autocorrelation > 0.6
 
