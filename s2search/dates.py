@@ -1,7 +1,8 @@
-"""Dates and versions as what they mean, not as text: `0.10.0` follows `0.9.0`, and times have time zones."""
+"""Dates, durations and versions as what they mean, not as text: `0.10.0` follows `0.9.0`; times have time zones."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import msgspec
 from s2search.errors import InputError
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0}
 
 
 def instant(text: str) -> datetime:
@@ -29,6 +31,22 @@ def instant(text: str) -> datetime:
         raise InputError(
             f"{text[:60]!r} is no time", allowed="ISO 8601, such as 2026-11-21T12:00:00+00:00", remedy="correct it"
         ) from None
+
+
+def duration_s(text: str) -> float:
+    """Read a duration, in seconds.
+
+    >>> duration_s("5m"), duration_s("90s"), duration_s("500ms")
+    (300.0, 90.0, 0.5)
+
+    Raises:
+        InputError: The text is none, or of no length.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min)\s*", text)
+    found = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0 < found < math.inf:
+        raise InputError(f"{text!r} is not a duration", allowed="such as 90s or 5m", remedy="correct it")
+    return found
 
 
 def span(text: str) -> tuple[datetime, datetime] | None:

@@ -57,6 +57,8 @@ BAD_INPUTS = [
     (["plan", "--near", "close"], 2, "'close'"),
     (["plan", "--near", "0.001", "--layout", "L4S8L4S8L4"], 2, "--layout does not search"),
     (["plan", "--near", "0.001", "--budget", "260ms", "--confidence", "0.95"], 2, "leave out one of the two"),
+    (["plan", "--budget", "260ms", "--time-limit", "10fps"], 2, "'10fps' is not a duration; such as 90s or 5m"),
+    (["plan", "--solver", "nsga2", "--time-limit", "10s"], 2, "the solver 'nsga2' takes no time limit"),
     (["plan", "--layout", "L4S8"], 2, "has 12 layers, not 28"),
     (["plan", "--layout", "L4X24"], 2, "'X'"),
     (["plan", "--layout", "4L"], 2, "'4L'"),

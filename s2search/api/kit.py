@@ -63,10 +63,10 @@ def kit_build(
         seed: Seed of the order.
     """
     check_folder(Path(out))
+    from s2search.dates import duration_s
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
     from s2search.measurement.items import FORWARD, campaign_items
-    from s2search.measurement.samples import parse_seconds
     from s2search.report.progress import progress_bar
 
     sizes = preset_of(preset)
@@ -84,7 +84,7 @@ def kit_build(
     ]
     needed = parse_blocks(DEFAULT_CANDIDATES) if candidates is None else ()  # who names blocks means them all alike
     choice = _choice(items, shots, known, [block.label for block in needed])
-    seconds = None if sustained is None else parse_seconds(sustained)
+    seconds = None if sustained is None else duration_s(sustained)
     with progress_bar("converting") as progress:
         return build(
             Path(out),

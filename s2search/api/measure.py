@@ -62,9 +62,10 @@ def measure(
         TableError: The folder holds a finished table.
     """
     check_folder(Path(out))
+    from s2search.dates import duration_s
     from s2search.measurement.campaign import measure as run
     from s2search.measurement.items import SCENARIOS, campaign_items
-    from s2search.measurement.samples import Protocol, parse_seconds
+    from s2search.measurement.samples import Protocol
     from s2search.report.progress import progress_bar
 
     told, sizes = pipeline_of(pipeline), preset_of(preset)
@@ -84,7 +85,7 @@ def measure(
             roles=role or chosen.roles(),
         )
     ]
-    seconds = None if sustained is None else parse_seconds(sustained)
+    seconds = None if sustained is None else duration_s(sustained)
     protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
     with progress_bar("measuring") as progress:
         return run(chosen, items, out, preset=sizes.name, protocol=protocol, pipeline=told, progress=progress)

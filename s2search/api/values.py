@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from s2search import registry
 from s2search.block import Block
 from s2search.cost import Budget, Pipeline
+from s2search.dates import duration_s
 from s2search.document import read_json
 from s2search.errors import InputError, require
 from s2search.planner.plan import Plan
@@ -104,18 +105,16 @@ def within_time(solver: Solver, time_limit: str | None) -> Solver:
     """Return a solver that stops after a time such as `10s`, with the best layout found and the bound proven so far.
 
     Raises:
-        InputError: This solver cannot stop early, or the text is no time.
+        InputError: This solver cannot stop early, or the text is not a duration.
     """
     if time_limit is None:
         return solver
-    limit = Budget.parse(time_limit)
-    if limit.kind != "latency":
-        raise InputError(f"the time limit {time_limit!r} is no time", remedy="give one such as 10s")
+    limit_s = duration_s(time_limit)
     if not hasattr(solver, "time_limit_s"):
         raise InputError(
             f"the solver {solver.name!r} takes no time limit", allowed="dynamic, milp", remedy="choose one of these"
         )
-    stopped: Solver = dataclasses.replace(cast(Any, solver), time_limit_s=float(limit.amount) / 1e6)
+    stopped: Solver = dataclasses.replace(cast(Any, solver), time_limit_s=limit_s)
     return stopped
 
 

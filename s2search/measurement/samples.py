@@ -7,7 +7,6 @@ the samples, in the order of the schedule.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,19 +51,6 @@ class Protocol:
             raise InputError(
                 f"a sustained run of {self.sustained_s} s", allowed="seconds above 0", remedy="correct the protocol"
             )
-
-
-def parse_seconds(text: str) -> float:
-    """Read a duration in seconds or minutes.
-
-    >>> parse_seconds("5m"), parse_seconds("90s")
-    (300.0, 90.0)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min)\s*", text)
-    seconds = float(match[1]) * (1 if match[2] == "s" else 60) if match else 0.0
-    if not seconds > 0:
-        raise InputError(f"{text!r} is not a duration", allowed="such as 90s or 5m", remedy="correct it")
-    return seconds
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):

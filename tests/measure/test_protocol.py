@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from s2search.dates import duration_s
 from s2search.errors import InputError
 from s2search.lint.linter import lint
 from s2search.measurement.base import Device, Measure, Memory, Prepared, Profiler
 from s2search.measurement.campaign import measure
-from s2search.measurement.samples import Protocol, parse_seconds
+from s2search.measurement.samples import Protocol
 from s2search.measurement.warm_up import warm_up
 from s2search.report.terminal import table_text
 from s2search.tables.table import LatencyTable
@@ -312,7 +313,7 @@ def test_samples_without_extras_read_as_they_were_written_before(tmp_path):
 @pytest.mark.parametrize("text", ["5", "5h", "-3s", "0m", "", "m"])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(InputError, match="is not a duration; such as 90s or 5m"):
-        parse_seconds(text)
+        duration_s(text)
 
 
 def test_a_sustained_run_of_no_time_is_refused():
