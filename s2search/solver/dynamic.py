@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from s2search.errors import CheckError
 from s2search.solver.base import Choice, Solver, check_time_limit
 from s2search.solver.exact.graph import Graph
 from s2search.solver.exact.search import MOST_IN_ALL, MOST_LABELS, Answer, search
-from s2search.solver.problem import Problem, Resource
+from s2search.solver.problem import UNLIMITED, Problem, Resource
 
 _MOST_FASTER = 1024
+_TO_FIT_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,12 @@ class Dynamic(Solver):
         deadline = math.inf if self.time_limit_s is None else time.monotonic() + self.time_limit_s
         graph, limit_R = Graph.of(problem)
         (answer,) = search(
-            graph, limit_R[None], most_labels=self.most_labels, most_in_all=MOST_IN_ALL, deadline=deadline
+            graph,
+            limit_R[None],
+            most_labels=self.most_labels,
+            most_in_all=MOST_IN_ALL,
+            fits=functools.partial(_may_fit, problem),
+            deadline=deadline,
         )
         if not answer.settled:
             return self._hand_over(problem, answer, deadline)
@@ -79,6 +86,15 @@ class Dynamic(Solver):
         score = problem.price(found.layout).fixed_point_score
         method = f"the best that dynamic and milp found in {limit_s:g} s"
         return Choice(choice_L=found.layout, upper_bound=max(answer.bound, score), method=method)
+
+
+def _may_fit(problem: Problem) -> bool:
+    """Ask HiGHS whether some layout keeps the limits; yes where it does not know in time."""
+    from s2search.solver.exact.program import least
+
+    nothing = Resource.of("nothing", np.zeros_like(problem.latency_us_LC), UNLIMITED, streams=len(problem.switch_us_SS))
+    found = least(problem, nothing, deadline=time.monotonic() + _TO_FIT_S)
+    return found.layout is not None or not found.proven
 
 
 def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:

@@ -43,6 +43,8 @@ FAMILIES: dict[str, tuple[families.Make, int, int]] = {
     "three further devices": (families.further_devices(3), 28, 3),
     "loose budgets": (families.loose_budgets, 100, 8),
 }
+#: Families that HiGHS solves in less time, and how many times as long dynamic may take: a list that only shrinks.
+LOST = {"subset-sum, one budget": 6.0, "subset-sum, two budgets": 13.0, "three further devices": 2.0}
 
 Answer = tuple[float, float | None]  # processor seconds, and the score; None for no proven answer
 
@@ -161,12 +163,17 @@ def table(found: list[Result]) -> str:
         slowest = [max(row[name][0] for row in rows) for name in names]
         without = [any(row[name][1] is None for row in rows) for name in names]
         cells = [f"{'> ' if late else ''}{1e3 * s:,.0f} ms" for s, late in zip(slowest, without, strict=True)]
-        ratio = statistics.geometric_mean(row["dynamic"][0] / row["HiGHS"][0] for row in rows)
-        lines.append(f"| {family} | {layers} x {candidates} | {' | '.join(cells)} | {ratio:.2f} |")
+        lines.append(f"| {family} | {layers} x {candidates} | {' | '.join(cells)} | {ratio(found, family):.2f} |")
     return "\n".join(lines)
 
 
-def test_no_rival_finds_more_and_cp_sat_finds_the_same() -> None:
+def ratio(found: list[Result], family: str) -> float:
+    """Return dynamic's time over HiGHS's, the geometric mean over a family."""
+    rows = [result.answers for result in found if result.family == family]
+    return statistics.geometric_mean(row["dynamic"][0] / row["HiGHS"][0] for row in rows)
+
+
+def test_no_rival_finds_more_cp_sat_finds_the_same_and_highs_takes_longer_but_where_it_is_known_to_win() -> None:
     found = results()
     print("\n" + table(found))
     for result in found:
@@ -174,6 +181,8 @@ def test_no_rival_finds_more_and_cp_sat_finds_the_same() -> None:
         if "dynamic" in scores:  # HiGHS's tolerances let it end below the optimum: similar weights
             assert max(scores.values()) <= scores["dynamic"] + 1e-6, result
             assert scores.get("CP-SAT", scores["dynamic"]) == pytest.approx(scores["dynamic"], abs=1e-6), result
+    assert LOST.keys() < FAMILIES.keys()
+    assert all(ratio(found, family) <= LOST.get(family, 1.0) for family in FAMILIES), table(found)
 
 
 if __name__ == "__main__":

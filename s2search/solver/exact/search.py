@@ -16,6 +16,7 @@ import dataclasses
 import itertools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ MOST_LABELS, ALL_LABELS = 65_536, 262_144
 MOST_IN_ALL = 2_000_000
 #: How many the question may keep whether anything fits at all, where another solver answers it otherwise.
 MOST_TO_FIT = 100_000
+_FEW_TO_FIT = 10_000  # where somebody else can be asked
 
 _FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
 _SWEEPS_ANYWAY = 8  # however short the time is
@@ -112,6 +114,7 @@ def search(
     most_in_all: int | None = None,
     slack: float = 0.0,
     feasible: bool = False,
+    fits: Callable[[], bool] | None = None,
     deadline: float = math.inf,
 ) -> list[Answer]:
     """Return the best layout under each set of limits.
@@ -123,11 +126,12 @@ def search(
         most_in_all: After how many, over all sweeps, none may keep more; by default as many as one sweep can keep.
         slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
         feasible: Whether some layout is known to fit, so that it need not be asked.
+        fits: Whether some layout may keep the only limits, asked where few labels do not tell.
         deadline: When to stop (`time.monotonic`), settled or not; some layout is looked for in any case.
     """
     most_in_all = most_in_all or most_labels * graph.layers * len(limit_KR)
     return _Search(
-        graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible, deadline=deadline
+        graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible, fits=fits, deadline=deadline
     ).run()
 
 
@@ -212,11 +216,12 @@ class _Search:
         slack: float,
         *,
         feasible: bool,
+        fits: Callable[[], bool] | None,
         deadline: float,
     ) -> None:
         self.graph, self.limit_KR, self.least_R = graph.reduced(limit_KR)
         self.most_labels, self.most_in_all, self.slack = most_labels, most_in_all, slack
-        self.feasible, self.deadline = feasible, deadline
+        self.feasible, self.fits, self.deadline = feasible, fits, deadline
         self.kept = self.sweeps = 0
         self.tied_K = np.zeros(len(limit_KR), np.bool_)
         self.may_fit_K: dict[int, bool] = {}
@@ -436,9 +441,10 @@ class _Search:
     def _anything_fits(self, k: int) -> bool:
         """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
         if k not in self.may_fit_K:
+            most = MOST_TO_FIT if self.fits is None else _FEW_TO_FIT
             try:
-                least = least_use(self.graph, self.limit_KR[k], 0, most_in_all=MOST_TO_FIT)
+                least = least_use(self.graph, self.limit_KR[k], 0, most_in_all=most)
                 self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
             except CheckError:
-                self.may_fit_K[k] = True
+                self.may_fit_K[k] = self.fits is None or self.fits()
         return self.may_fit_K[k]
