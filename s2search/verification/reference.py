@@ -106,7 +106,7 @@ class Reference:
             for unused in interpreter.user_to_last_uses.get(node, []):
                 del interpreter.env[unused]
             if node.name in names and isinstance(value, Tensor):
-                yield node.name, value
+                yield node.name, value.detach()  # a placeholder may be a parameter
 
     def _interpreter(self) -> SourceNumbers:
         if self.stored is None:
