@@ -12,13 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
-
-if TYPE_CHECKING:
-    pass
 
 _aten = torch.ops.aten
 
@@ -54,11 +51,14 @@ class PackageNumbers(SourceNumbers):
         module: The graph.
         stored: The package's numbers.
         constants: Names of the placeholders that are no inputs.
+        exact: Names of the placeholders of inputs that stay float32.
     """
 
-    def __init__(self, module: fx.GraphModule, stored: StoredNumbers, constants: Collection[str]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, stored: StoredNumbers, *, constants: Collection[str], exact: Collection[str]
+    ) -> None:
         super().__init__(module)
-        self._stored, self._placeholders = stored, constants
+        self._stored, self._placeholders, self._exact_inputs = stored, constants, exact
         self._constants: set[fx.Node] = set()
         self._exact: set[fx.Node] = set()
 
@@ -66,7 +66,7 @@ class PackageNumbers(SourceNumbers):
         """Return a node's value; what it reads of constants is rounded first where the package's value is float16."""
         if n.op == "placeholder":
             self._constants |= {n} if n.name in self._placeholders else set()
-            self._exact |= {n} if n.name in self._stored.exact else set()
+            self._exact |= {n} if n.name in self._exact_inputs else set()
             return given
         if n.op != "call_function":
             return self.run_node(n)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +116,7 @@ class Reference:
         taken = (spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT)
         inputs = zip(taken, self.steps.inputs(self.function), strict=True)
         exact = [node for node, name in inputs if name in self.stored.exact]
-        return PackageNumbers(self._module, replace(self.stored, exact=exact), fixed)
+        return PackageNumbers(self._module, self.stored, constants=fixed, exact=exact)
 
     @cached_property
     def _module(self) -> fx.GraphModule:

@@ -27,7 +27,9 @@ def graph():
 
 def outputs(stored=None):
     module, _ = graph()
-    numbers = SourceNumbers(module) if stored is None else PackageNumbers(module, stored, {"weight", "gate"})
+    numbers = SourceNumbers(module)
+    if stored is not None:
+        numbers = PackageNumbers(module, stored, constants={"weight", "gate"}, exact=stored.exact)
     weights = {} if stored is None else stored.weights
     given = iter((weights.get("weight", WEIGHT), weights.get("gate", GATE), X, S))
     *nodes, output = module.graph.nodes

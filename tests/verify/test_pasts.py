@@ -8,6 +8,7 @@ from onnx import helper, numpy_helper
 
 from s2search.exporters.package import Package
 from s2search.verification.check import results
+from s2search.verification.checks.blocks import outputs_of_blocks
 from s2search.verification.checks.parity import ParityCheck
 from s2search.verification.checks.sums import SumsCheck
 from s2search.verification.opened import PASTS, Opened
@@ -52,6 +53,16 @@ def test_every_past_has_latents_of_its_own(exported):
     assert not empty["keys_01"].any()
     assert not empty["sum_00"].any()
     assert set(one.inputs("first")) == {"latents", "s", "text"}
+
+
+def test_every_function_tells_what_each_of_its_blocks_gives(exported):
+    one, blocks = opened(exported), ["stem", "layers.0", "down", "layers.1", "layers.2", "up", "head"]
+    for function in ("first", "denoise", "advance"):
+        found = outputs_of_blocks(one, function, one.inputs(function))
+        assert [block for block in found if "," not in block] == blocks
+    commit = outputs_of_blocks(one, "commit", one.inputs("commit"))
+    assert [block for block in commit if "," not in block] == blocks[:4]  # of the last layer the state alone is kept
+    assert not [name for name, module in one.source.named_modules() if "advance" in vars(module)]
 
 
 def test_an_ignored_bias_shows_where_the_ring_is_not_full(package, edit_graph):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -178,7 +179,8 @@ def outputs_of_blocks(
 ) -> dict[str, NDArray[Any]]:
     """Return what every block of the source gives, in the order in which they run; `down#2` is the second time.
 
-    Of several outputs the first has the block's name, and the next is called `stem, output 1`.
+    Of several outputs the first has the block's name, and the next is called `stem, output 1`. A layer that reads and
+    commits at once, in `advance`, gives its output there.
     """
     found: dict[str, NDArray[Any]] = {}
     times = Counter[str]()
@@ -189,14 +191,24 @@ def outputs_of_blocks(
         for place, tensor in enumerate(output if isinstance(output, tuple) else (output,)):
             found[f"{name}, output {place}" if place else name] = tensor.numpy().copy()
 
+    def advanced(block: str, advance: Callable[..., tuple[Tensor, Any]]) -> Callable[..., tuple[Tensor, Any]]:
+        def noted(*given: Any) -> tuple[Tensor, Any]:
+            y, state = advance(*given)
+            note(block, modules[block], given, y)
+            return y, state
+
+        return noted
+
     modules = dict(opened.source.named_modules())
-    blocks = [name for name in modules if name and block_of(name) == name and name not in ("layers", "text")]
-    hooks = [modules[name].register_forward_hook(partial(note, name)) for name in blocks]
-    try:
+    with ExitStack() as undone:
+        for block, module in modules.items():
+            if not block or block_of(block) != block or block in ("layers", "text"):
+                continue
+            undone.callback(module.register_forward_hook(partial(note, block)).remove)
+            if hasattr(module, "advance"):  # hooks see `forward` alone
+                vars(module)["advance"] = advanced(block, module.advance)
+                undone.callback(vars(module).pop, "advance")
         opened.run_source(function, inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 
