@@ -12,14 +12,16 @@ MOST_DB = 300.0  # what is said of equal arrays: JSON knows no infinity, and flo
 
 
 def parity_db(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """Return the signal-to-noise ratio, from -300 dB to 300 dB: the first where `got` has numbers that are not finite.
+    """Return the signal-to-noise ratio, from -300 dB to 300 dB: the first where either has numbers that are not finite.
 
     >>> round(parity_db(np.array([1.0, 1.0]), np.array([1.0, 1.1])), 2)
     23.01
     >>> parity_db(np.zeros(2), np.zeros(2)), parity_db(np.zeros(2), np.array([0.0, np.nan]))
     (300.0, -300.0)
+    >>> parity_db(np.array([1.0, np.nan]), np.ones(2)), parity_db(np.array([1.0, np.inf]), np.ones(2))
+    (-300.0, -300.0)
     """
-    if expected.shape != got.shape or not np.isfinite(got).all():
+    if expected.shape != got.shape or not (np.isfinite(expected).all() and np.isfinite(got).all()):
         return -MOST_DB
     exact = expected.astype(np.float64)
     noise = float(np.square(exact - got).sum())

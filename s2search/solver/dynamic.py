@@ -15,7 +15,7 @@ from s2search.errors import CheckError
 from s2search.solver.base import Choice, Solver, check_time_limit
 from s2search.solver.exact.graph import Graph
 from s2search.solver.exact.search import MOST_IN_ALL, MOST_LABELS, Answer, search
-from s2search.solver.problem import UNLIMITED, Problem, Resource
+from s2search.solver.problem import Problem, Resource
 
 _MOST_FASTER = 1024
 _TO_FIT_S = 2.0
@@ -90,11 +90,9 @@ class Dynamic(Solver):
 
 def _may_fit(problem: Problem) -> bool:
     """Ask HiGHS whether some layout keeps the limits; yes where it does not know in time."""
-    from s2search.solver.exact.program import least
+    from s2search.solver.exact.program import fits
 
-    nothing = Resource.of("nothing", np.zeros_like(problem.latency_us_LC), UNLIMITED, streams=len(problem.switch_us_SS))
-    found = least(problem, nothing, deadline=time.monotonic() + _TO_FIT_S)
-    return found.layout is not None or not found.proven
+    return fits(problem, deadline=time.monotonic() + _TO_FIT_S) is not False
 
 
 def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:

@@ -59,6 +59,13 @@ class Check(abc.ABC):
             parts=parts,
         )
 
+    def judge_worst(
+        self, opened: Opened, parts: dict[str, float], threshold: float, *, of: str = "", why: str = ""
+    ) -> CheckResult:
+        """Return the result of holding the least of some figures, whose names say where each was found."""
+        worst = min(parts, key=lambda part: parts[part])
+        return self.judge(opened, parts[worst], threshold, of=of, where=worst, why=why, parts=parts)
+
 
 def results(check: Check, opened: Opened) -> tuple[CheckResult, ...]:
     """Run a check. What it raises becomes a result; a check that looked at nothing has not run."""

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from s2search.errors import InfeasibleError
+from s2search.solver import dynamic
 from s2search.solver.dynamic import Dynamic
+from s2search.solver.exact import program
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.problem import Problem
 from s2search.solver.questions import infeasible
@@ -66,6 +68,15 @@ def test_where_labels_do_not_suffice_highs_says_what_would_do(monkeypatch: pytes
         assert {name: one.needed for name, one in by_highs.found.items()} == {
             name: one.needed for name, one in by_labels.found.items()
         }
+
+
+def test_what_highs_had_no_time_to_say_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_fits = strategies(0, 8, 3, -0.1)
+    assert program.fits(nothing_fits, deadline=time.monotonic() + 60) is False
+    assert not dynamic._may_fit(nothing_fits)
+    monkeypatch.setattr(program, "least", lambda *_, **__: program.Least(layout=None, proven=False))
+    assert program.fits(nothing_fits, deadline=0.0) is None
+    assert dynamic._may_fit(nothing_fits)
 
 
 def test_what_there_was_no_time_for_is_said_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:

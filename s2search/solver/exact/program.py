@@ -73,6 +73,13 @@ def score_lost(problem: Problem) -> Resource:
     return Resource.of("score lost", lost_LC, UNLIMITED, streams=len(problem.switch_us_SS))
 
 
+def fits(problem: Problem, *, deadline: float) -> bool | None:
+    """Tell whether some layout keeps all limits of a problem whose `group_size` is 1; None where there was no time."""
+    nothing = Resource.of("nothing", np.zeros_like(problem.latency_us_LC), UNLIMITED, streams=len(problem.switch_us_SS))
+    found = least(problem, nothing, deadline=deadline)
+    return found.layout is not None if found.proven or found.layout is not None else None
+
+
 def _ask(problem: Problem, goal: Resource, deadline: float) -> tuple[tuple[int, ...] | None, bool]:
     """Return a layout within all limits, the least but for HiGHS's tolerance, and whether HiGHS came to an end."""
     model = _Model(problem, goal)

@@ -139,18 +139,15 @@ def anything_fits(problem: Problem) -> bool:
     try:
         least = least_use(graph, limit_R, 0, most_in_all=MOST_TO_FIT)
     except CheckError:
-        return _fits_by_highs(folded)
+        from s2search.solver.exact.program import fits
+
+        answer = fits(folded, deadline=time.monotonic() + _DECIDING_S)
+        if answer is None:
+            raise CheckError(
+                f"whether any layout fits is not settled in {_DECIDING_S:g} s", remedy="relax the limits"
+            ) from None
+        return answer
     return least is not None and least[0] <= limit_R[0]
-
-
-def _fits_by_highs(folded: Problem) -> bool:
-    from s2search.solver.exact.program import least
-
-    nothing = Resource.of("nothing", np.zeros_like(folded.latency_us_LC), UNLIMITED, streams=len(folded.switch_us_SS))
-    answer = least(folded, nothing, deadline=time.monotonic() + _DECIDING_S)
-    if answer.layout is None and not answer.proven:
-        raise CheckError(f"whether any layout fits is not settled in {_DECIDING_S:g} s", remedy="relax the limits")
-    return answer.layout is not None
 
 
 def _without_limit(folded: Problem, name: str) -> Problem:

@@ -41,9 +41,8 @@ class CompressionCheck(Check):
             pair = Pair(opened.source, StoredSource(opened))
             list(streamed(opened, pair, "reuse_last", "compression, stream", few_step_schedule()[-1:]))
             parts = {f"chunk {chunk}": value for chunk, value in enumerate(pair.chunks_db(1))}
-            worst = min(parts, key=lambda chunk: parts[chunk])
             why = f"{len(parts)} chunks of one pass each, the same latents to both"
-            yield self.judge(opened, parts[worst], LEAST_STREAM_DB, of="stream", where=worst, why=why, parts=parts)
+            yield self.judge_worst(opened, parts, LEAST_STREAM_DB, of="stream", why=why)
 
     def _of_functions(self, opened: Opened) -> CheckResult:
         parts: dict[str, float] = {}
@@ -53,6 +52,5 @@ class CompressionCheck(Check):
             outputs = set(opened.exported.outputs(function))
             wanted, got = replace(reference, stored=None).values(inputs, outputs), reference.values(inputs, outputs)
             parts |= {f"{name} of {function}": parity_db(array, got[name]) for name, array in wanted.items()}
-        worst = min(parts, key=lambda label: parts[label])
         why = f"the worst of {len(parts)} outputs of the source in float32, with its weights and with the package's"
-        return self.judge(opened, parts[worst], LEAST_DB, of="outputs", where=worst, why=why, parts=parts)
+        return self.judge_worst(opened, parts, LEAST_DB, of="outputs", why=why)

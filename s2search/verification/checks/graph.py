@@ -55,15 +55,13 @@ class GraphCheck(Check):
             for name, array in wanted.items():
                 label = f"{name}, {PASTS_TOLD[past]}"
                 parts[label], past_of[label] = parity_db(array, got[name].reshape(array.shape)), past
-        worst = min(parts, key=lambda label: parts[label])
         why = f"the worst of {len(parts)} outputs and ends of blocks; nothing rounded, and the package's own numbers"
-        result = self.judge(opened, parts[worst], LEAST_DB, of=function, where=worst, why=why, parts=parts)
-        result = replace(result, mode="float32")
+        result = replace(self.judge_worst(opened, parts, LEAST_DB, of=function, why=why), mode="float32")
         if result.status == "passed" or result.threshold is None:
             return result
-        past = past_of[worst]
+        past = past_of[result.where]
         place = first_difference(opened, function, opened.inputs(function, past), result.threshold, "float32")
-        return replace(result, where=place.where or worst, why=f"{place.why}, {PASTS_TOLD[past]}")
+        return replace(result, where=place.where or result.where, why=f"{place.why}, {PASTS_TOLD[past]}")
 
     def form(self, opened: Opened) -> CheckResult:
         """Return the result of the graphs that all functions are held against."""
@@ -76,6 +74,5 @@ class GraphCheck(Check):
                 got = replace(opened.reference(function), stored=None).values(inputs, set(wanted))
                 for name, array in wanted.items():
                     parts[f"{name} of {function}, {PASTS_TOLD[past]}"] = parity_db(array, got[name])
-        worst = min(parts, key=lambda label: parts[label])
         why = f"the worst of {len(parts)} outputs; both sides with the source's numbers"
-        return self.judge(opened, parts[worst], LEAST_DB, of="form", where=worst, why=why, parts=parts)
+        return self.judge_worst(opened, parts, LEAST_DB, of="form", why=why)

@@ -46,13 +46,11 @@ class ParityCheck(Check):
             for name, value in self.outputs_db(opened, function, past).items():
                 label = name if past == opened.pasts(function)[0] else f"{name}, {PASTS_TOLD[past]}"
                 parts[label], past_of[label] = value, past
-        worst = min(parts, key=lambda label: parts[label])
-        least = opened.least_db(LEAST_DB)
-        result = self.judge(opened, parts[worst], least, of=function, where=worst, parts=parts)
+        result = self.judge_worst(opened, parts, opened.least_db(LEAST_DB), of=function)
         if result.status == "passed" or result.threshold is None:
             return result
-        place = first_difference(opened, function, opened.inputs(function, past_of[worst]), result.threshold)
-        return replace(result, where=place.where or worst, why=place.why)
+        place = first_difference(opened, function, opened.inputs(function, past_of[result.where]), result.threshold)
+        return replace(result, where=place.where or result.where, why=place.why)
 
     def outputs_db(self, opened: Opened, function: FunctionName, past: Past) -> dict[str, float]:
         """Return the parity of every output of a function, decibels."""

@@ -63,10 +63,9 @@ class StreamingCheck(Check):
 
     def _result(self, opened: Opened, of: str, chunks_db: list[float], mode: str, *, required: bool) -> CheckResult:
         parts = {f"chunk {chunk}": value for chunk, value in enumerate(chunks_db)}
-        worst = min(parts, key=lambda chunk: parts[chunk])
         how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
         why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
-        result = self.judge(opened, parts[worst], opened.least_db(LEAST_DB), of=of, where=worst, why=why, parts=parts)
+        result = self.judge_worst(opened, parts, opened.least_db(LEAST_DB), of=of, why=why)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
             result = replace(result, where=f"{first} is the first below")
