@@ -21,7 +21,6 @@ from s2search.tables.row import Row
 _SURE = 1e-9  # of a number: more than rounding changes
 _MOST_CELLS = 8_000_000  # of a grid of sizes: 64 MB
 
-
 Holds = Callable[[Row, Row], bool]
 
 

@@ -85,10 +85,5 @@ def _blocks(header: list[str], reader: Iterator[list[str]]) -> Iterator[Records]
         whole = [(number, cells) for number, cells in block if len(cells) == len(header)]
         ragged = {number: cells for number, cells in block if len(cells) != len(header)}
         columns = zip(*(cells for _, cells in whole), strict=True) if whole else [()] * len(header)
-        yield Records(
-            number_N=[number for number, _ in whole],
-            cells=dict(
-                zip(header, columns, strict=True)
-            ),  # of two columns of one name the last counts, as `csv` has it
-            ragged=ragged,
-        )
+        by_column = dict(zip(header, columns, strict=True))  # of two of one name the last counts, as `csv` has it
+        yield Records(number_N=[number for number, _ in whole], cells=by_column, ragged=ragged)
