@@ -85,5 +85,6 @@ def _blocks(header: list[str], reader: Iterator[list[str]]) -> Iterator[Records]
         whole = [(number, cells) for number, cells in block if len(cells) == len(header)]
         ragged = {number: cells for number, cells in block if len(cells) != len(header)}
         columns = zip(*(cells for _, cells in whole), strict=True) if whole else [()] * len(header)
-        by_column = dict(zip(header, columns, strict=True))  # of two of one name the last counts, as `csv` has it
+        # Of two columns of one name the last counts, as `csv` has it.
+        by_column: dict[str, Sequence[str]] = dict(zip(header, columns, strict=True))
         yield Records(number_N=[number for number, _ in whole], cells=by_column, ragged=ragged)

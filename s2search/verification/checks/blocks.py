@@ -206,8 +206,8 @@ def outputs_of_blocks(
                 continue
             undone.callback(module.register_forward_hook(partial(note, block)).remove)
             if hasattr(module, "advance"):  # hooks see `forward` alone
-                vars(module)["advance"] = advanced(block, module.advance)
-                undone.callback(vars(module).pop, "advance")
+                module.__dict__["advance"] = advanced(block, module.advance)
+                undone.callback(module.__dict__.pop, "advance")
         opened.run_source(function, inputs)
     return found
 
