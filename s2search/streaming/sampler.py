@@ -6,8 +6,10 @@ algorithm 1 (denoise, renoise, commit).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +21,24 @@ from s2search.network.network import LayerStates
 from s2search.preset import LATENT_CHANNELS, PATCH
 from s2search.streaming.base import StreamingModel
 from s2search.streaming.state import StreamState
+
+
+class Step(NamedTuple):
+    """One step of a chunk: what the network was asked, and what its answer points to.
+
+    Attributes:
+        number: From 0.
+        s: Noise level at which the network was asked.
+        x_BCTYX: The latents that it saw, float32 at least.
+        z_BCTYX: The clean latents that its answer points to.
+        commit: In the last step, what `reuse_last` leaves for the next chunk; else None.
+    """
+
+    number: int
+    s: float
+    x_BCTYX: Tensor
+    z_BCTYX: Tensor
+    commit: LayerStates | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +74,21 @@ class FewStepSampler:
         z_BCTYX, layers = self.denoise(model, text_BSE, state, frames=frames)
         return z_BCTYX, self.commit_chunk(model, text_BSE, state, z_BCTYX, layers)
 
-    @torch.no_grad()
     def denoise(
         self, model: StreamingModel, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
     ) -> tuple[Tensor, LayerStates | None]:
-        """Return the next chunk's clean latents (B, C, T, Y, X), float32 at least, and what `reuse_last` commits.
+        """Return the next chunk's clean latents (B, C, T, Y, X), float32 at least, and what `reuse_last` commits."""
+        *_, last = self.steps(model, text_BSE, state, frames=frames)
+        return last.z_BCTYX, last.commit
 
-        The same seed and chunk number give the same noise on one kind of device.
+    @torch.no_grad()
+    def steps(
+        self, model: StreamingModel, text_BSE: Tensor, state: StreamState, *, frames: int | None = None
+    ) -> Iterator[Step]:
+        """Yield the steps that denoise the next chunk, without gradients; the last one's latents are the chunk.
+
+        The same seed, chunk number and place in the batch give the same noise on one kind of device. A step can be
+        run again, with gradients, from what it saw: `model(step.x_BCTYX, step.s, text, state.layers)`.
 
         Args:
             model: Reads, and under `reuse_last` commits in its last pass.
@@ -76,26 +104,28 @@ class FewStepSampler:
         weight = next(model.parameters())
         state.header.check_narrow(weight.dtype)
         kind, exact = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
-        header, generator = state.header, state.noise(weight.device)
+        header, generators = state.header, state.noise(weight.device)
         rows, columns = PATCH[1] * header.grid[0], PATCH[2] * header.grid[1]
-        size = (header.batch, LATENT_CHANNELS, frames or model.config.preset.chunk_frames, rows, columns)
+        size = (LATENT_CHANNELS, frames or model.config.preset.chunk_frames, rows, columns)
 
         def noise() -> Tensor:
-            return torch.randn(size, generator=generator, device=weight.device, dtype=torch.float32).to(exact)
+            each = [torch.randn(size, generator=g, device=weight.device, dtype=torch.float32) for g in generators]
+            return torch.stack(each).to(exact)
 
         def level(s: float) -> Tensor:
             return torch.full((header.batch, 1), s, device=weight.device, dtype=exact)
 
         x_BCTYX, layers = noise(), None
-        for step, s in enumerate(self.schedule):
-            last = step + 1 == len(self.schedule)
+        for number, s in enumerate(self.schedule):
+            last = number + 1 == len(self.schedule)
             if last and self.commit == "reuse_last":
                 v_BCTYX, layers = model.advance(x_BCTYX.to(kind), level(s), text_BSE, state.layers)
             else:
                 v_BCTYX = model(x_BCTYX.to(kind), level(s), text_BSE, state.layers)
             z_BCTYX = clean(x_BCTYX, s, v_BCTYX)
-            x_BCTYX = z_BCTYX if last else renoise(z_BCTYX, self.schedule[step + 1], noise())
-        return x_BCTYX, layers
+            yield Step(number, s, x_BCTYX, z_BCTYX, layers)
+            if not last:
+                x_BCTYX = renoise(z_BCTYX, self.schedule[number + 1], noise())
 
     @torch.no_grad()
     def commit_chunk(

@@ -115,10 +115,16 @@ class StreamState:
         )
         return dataclasses.replace(self, layers=layers, header=header)
 
-    def noise(self, device: torch.device) -> torch.Generator:
-        """Return the generator of the next chunk's noise: the same however the stream came here."""
-        words = f"{self.header.seed} {self.header.chunks}".encode()
-        seed = int.from_bytes(hashlib.sha256(words).digest()[:8], "little", signed=True)
+    def noise(self, device: torch.device) -> tuple[torch.Generator, ...]:
+        """Return the generators of the next chunk's noise, one per stream, the same however the streams came here.
+
+        A stream's noise does not depend on how many run beside it: the first one's is that of a stream alone.
+        """
+        return tuple(self._generator(device, number) for number in range(self.header.batch))
+
+    def _generator(self, device: torch.device, number: int) -> torch.Generator:
+        words = f"{self.header.seed} {self.header.chunks}" + (f" {number}" if number else "")
+        seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "little", signed=True)
         return torch.Generator(device).manual_seed(seed)
 
     def save(self, path: str | os.PathLike[str]) -> None:

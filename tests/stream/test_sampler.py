@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from s2search.errors import InputError
-from s2search.network.flow import few_step_schedule
+from s2search.network.flow import clean, few_step_schedule
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from tests.stream.test_invariants import chunks_of, leaves
@@ -101,6 +101,37 @@ def test_a_stream_depends_on_its_seed_alone(make):
     assert not torch.equal(one, other)
     first, second, _ = one.split(2, dim=2)
     assert not torch.equal(first, second)
+
+
+def test_a_stream_in_a_batch_is_the_one_that_runs_with_fewer_beside_it(make):
+    model, text, sampler = make.model(), make.text(), FewStepSampler()
+
+    def latents(batch):
+        state = StreamState.start(model, (3, 5), seed=3, batch=batch)
+        return chunks_of(sampler, model, text.expand(batch, -1, -1), state, 2)[0]
+
+    alone, two, three = latents(1), latents(2), latents(3)
+    torch.testing.assert_close(three[:2], two, rtol=0, atol=1e-12)
+    torch.testing.assert_close(three[:1], alone, rtol=0, atol=1e-12)
+    assert (three[0] - three[1]).abs().min() > 0
+
+
+@pytest.mark.parametrize("commit", ["reuse_last", "clean_pass"])
+def test_the_steps_of_a_chunk_are_what_the_network_was_asked_and_answered(make, commit):
+    model, text, sampler = make.model(), make.text(), FewStepSampler(commit=commit)
+    state = StreamState.start(model, (3, 5), seed=1)
+    steps = list(sampler.steps(model, text, state))
+    assert [(step.number, step.s) for step in steps] == list(enumerate(sampler.schedule))
+    for step in steps:
+        v = model(step.x_BCTYX, torch.tensor([[step.s]], dtype=torch.float64), text, state.layers)
+        assert v.requires_grad
+        torch.testing.assert_close(clean(step.x_BCTYX, step.s, v.detach()), step.z_BCTYX, rtol=0, atol=1e-12)
+    latents, after = sampler.next_chunk(model, text, state)
+    assert torch.equal(latents, steps[-1].z_BCTYX)
+    assert not latents.requires_grad
+    assert [step.commit is None for step in steps] == [True] * 3 + [commit == "clean_pass"]
+    if commit == "reuse_last":
+        assert all(torch.equal(a, b) for a, b in zip(leaves(after.layers), leaves(steps[-1].commit), strict=True))
 
 
 def test_chunks_do_not_touch_torchs_own_generator(make):
