@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
 from s2search.errors import InputError
 from s2search.preset import Preset
+
+#: What a model predicts: its velocity itself, or what it adds to that of unit Gaussian latents.
+Velocity = Literal["plain", "residual"]
+
+#: Up to this width a new model is residual: so small a one spends its first thousands of steps on what a formula knows.
+TINY_CHANNELS = 256
 
 #: The files of a saved model.
 WEIGHTS, CONFIG, PLAN = "model.safetensors", "config.json", "plan.json"
@@ -21,7 +27,12 @@ class ModelConfig:
 
     `layout` names the block of every layer, first to last. `plan_digest` is null for a preset's own layout.
     `text_widths` has the width of the tokens of text encoders that the model projects to its own, such as
-    `{"gemma": 2560}`; tokens of all others come as wide as the preset's `text_channels`.
+    `{"gemma": 2560}`; tokens of all others come as wide as the preset's `text_channels`. Models saved before there
+    was a `head_skip` or a `velocity` have none: what is left out of a file is as it was then. `new` makes today's.
+
+    With `head_skip` a low last layer hands the head its stream with the long skip, as every other way up has it; the
+    paper's output lacks it. Why: docs/decisions/blocks.md, "The head has the long skip". With `velocity` "residual"
+    the head's output is added to the velocity of unit Gaussian latents: see `flow.unit_gaussian_gain`.
     """
 
     schema: Literal["s2search.model/1"] = "s2search.model/1"
@@ -29,6 +40,8 @@ class ModelConfig:
     layout: tuple[str, ...]
     plan_digest: str | None = None
     text_widths: dict[str, int] = field(default_factory=dict)
+    head_skip: bool = False
+    velocity: Velocity = "plain"
 
     def __post_init__(self) -> None:
         if len(self.layout) != self.preset.depth:
@@ -37,7 +50,17 @@ class ModelConfig:
                 remedy="correct one of them",
             )
 
+    @classmethod
+    def new(cls, preset: Preset, layout: tuple[str, ...], *, velocity: Velocity | None = None, **rest: Any) -> Self:
+        """Return the config of a model made today; its velocity is by default residual where the preset is tiny."""
+        by_width: Velocity = "residual" if preset.channels <= TINY_CHANNELS else "plain"
+        return cls(preset=preset, layout=layout, head_skip=True, velocity=velocity or by_width, **rest)
+
     @property
     def digest(self) -> str:
         """A hash of everything here: weights, states and packages name the model that they belong to by it."""
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
+        content = msgspec.to_builtins(self)
+        for name in ("head_skip", "velocity"):  # without them, models of before keep their digest
+            if getattr(self, name) == self.__dataclass_fields__[name].default:
+                content.pop(name, None)
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"

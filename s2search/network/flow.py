@@ -82,6 +82,19 @@ def noise(x: Tensor, s: float | Tensor, v: Tensor) -> Tensor:
     return _exact(x) + (1 - _exact(s)) * _exact(v)
 
 
+def unit_gaussian_gain(s: Tensor) -> Tensor:
+    """Return the factor of x in the velocity that is expected where latents and noise are both unit Gaussian.
+
+    Of v = eps - z and x = (1 - s) z + s eps the covariance is 2 s - 1 and x has the variance (1 - s)^2 + s^2, so
+    E[v | x] = (2 s - 1) / (1 - 2 s + 2 s^2) x: the best that can be said without looking at more than one number.
+
+    >>> unit_gaussian_gain(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    s = _exact(s)
+    return (2 * s - 1) / (1 - 2 * s + 2 * s * s)
+
+
 def guided(u: Tensor, c: Tensor, w: float) -> Tensor:
     """Return the velocity u + w (c - u): 0 is unconditional, 1 conditional, more follows the prompt more closely.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from s2search import registry
 from s2search.block import Block, Part, Stream, Window
 from s2search.errors import InputError
-from s2search.network.config import ModelConfig
+from s2search.network.config import ModelConfig, Velocity
 from s2search.network.pretrained import Pretrained
 from s2search.network.walk import LAYER_PASSES, Pass, walk
 from s2search.network.weight_file import weights_digest
@@ -32,10 +32,15 @@ if TYPE_CHECKING:
 LayerStates = tuple[Any, ...]
 
 
-def realize(plan: Plan, preset: Preset) -> S2DiT:
+def realize(plan: Plan, preset: Preset, *, velocity: Velocity | None = None) -> S2DiT:
     """Build the model that a plan describes, at a preset's sizes, with random weights.
 
     Under `torch.device("meta")` nothing is allocated.
+
+    Args:
+        plan: Gives the layout.
+        preset: Gives the sizes.
+        velocity: What the model predicts; by default residual where the preset is tiny.
 
     Raises:
         InputError: The plan has another depth than the preset.
@@ -45,7 +50,8 @@ def realize(plan: Plan, preset: Preset) -> S2DiT:
             f"the plan has {plan.depth} layers and the preset {preset.name!r} {preset.depth}",
             remedy=f"plan with --depth {preset.depth}, or choose another preset",
         )
-    return S2DiT(ModelConfig(preset=preset, layout=plan.layout, plan_digest=plan.digest), plan=plan)
+    config = ModelConfig.new(preset, plan.layout, velocity=velocity, plan_digest=plan.digest)
+    return S2DiT(config, plan=plan)
 
 
 class S2DiT(nn.Module, Pretrained):
@@ -74,18 +80,21 @@ class S2DiT(nn.Module, Pretrained):
             self.down, self.up = build["down"](), build["up"]()
 
     @classmethod
-    def from_preset(cls, preset: Preset, layout: str = "") -> S2DiT:
+    def from_preset(cls, preset: Preset, layout: str = "", *, velocity: Velocity | None = None) -> S2DiT:
         """Build a model without a plan: of the layout given, as people write it, or of the preset's own.
+
+        Its velocity is by default residual where the preset is tiny.
 
         Raises:
             InputError: The layout cannot be read, or has another depth.
         """
         if text := layout or preset.layout:
-            return cls(ModelConfig(preset=preset, layout=layout_labels(text)))
+            return cls(ModelConfig.new(preset, layout_labels(text), velocity=velocity))
         pair = Space.parse("lcha,ssa", depth=preset.depth)
         high = round(preset.depth * 3 / 7)
         choice_L = pair.interleave([high, preset.depth - high])
-        return cls(ModelConfig(preset=preset, layout=tuple(pair.candidates[c].label for c in choice_L)))
+        labels = tuple(pair.candidates[c].label for c in choice_L)
+        return cls(ModelConfig.new(preset, labels, velocity=velocity))
 
     @property
     def blocks(self) -> tuple[Block, ...]:

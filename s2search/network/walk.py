@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from s2search.block import Stream
+from s2search.network.config import ModelConfig
+from s2search.network.flow import unit_gaussian_gain
 
 #: `read` gives a velocity, `commit` the state with this chunk added, `advance` both.
 Pass = Literal["read", "commit", "advance"]
@@ -29,15 +31,15 @@ Pass = Literal["read", "commit", "advance"]
 Visit = Callable[[Pass, int, Tensor, Tensor], tuple[Tensor, Any]]
 
 
-class Sandwich(Protocol):
-    """A network that can be walked through. `stem` and `head` are modules; layers are what a visit makes of them.
+class Ends(Protocol):
+    """What is around the layers: the switches between the streams, and the head.
 
     Attributes:
-        streams: Of the layers, first to last.
+        config: Says whether the head gets the long skip, and what its output is.
+        head: A module.
     """
 
-    streams: tuple[Stream, ...]
-    stem: Any
+    config: ModelConfig
     head: Any
 
     def lowered(self, x: Tensor) -> Tensor:
@@ -47,6 +49,18 @@ class Sandwich(Protocol):
     def raised(self, x: Tensor, size: torch.Size) -> Tensor:
         """Return a low stream brought up to the size of the stem's tokens."""
         ...
+
+
+class Sandwich(Ends, Protocol):
+    """A network that can be walked through; layers are what a visit makes of them.
+
+    Attributes:
+        stem: A module.
+        streams: Of the layers, first to last.
+    """
+
+    stem: Any
+    streams: tuple[Stream, ...]
 
 
 class Route:
@@ -59,9 +73,10 @@ class Route:
         in_high = (1 - u) y_high + u (up(y_low) + skip)     in_low = (1 - d) y_low + d down(y_high)
         skip = d y_high + (1 - d) skip
         y_high = m out_high + (1 - m) y_high                y_low = (1 - m) out_low + m y_low
+    The head gets m y_high + (1 - m) (up(y_low) + skip): the paper's formula has no skip there, which old models keep.
     """
 
-    def __init__(self, network: Sandwich, x: Tensor, *, low: Tensor | None = None) -> None:
+    def __init__(self, network: Ends, x: Tensor, *, low: Tensor | None = None) -> None:
         """Begin at the stem's output; a route that mixes streams also needs a low one to begin with."""
         self._network, self._size = network, x.shape
         self._high: Any = x
@@ -80,13 +95,27 @@ class Route:
         self._m = m
 
     def leave(self) -> Tensor:
-        """Return the input of the head: the skip is not added there."""
-        x: Tensor = _mixed(self._m, lambda: self._high, lambda: self._network.raised(self._low, self._size))
+        """Return the input of the head, from a low last layer with the skip where the config says so."""
+        raised = self._risen if self._network.config.head_skip else self._raised
+        x: Tensor = _mixed(self._m, lambda: self._high, raised)
         return x
+
+    def _raised(self) -> Tensor:
+        return self._network.raised(self._low, self._size)
 
     def _risen(self) -> Tensor:
         """Return the low stream brought up, with the high one that was kept on the way down."""
-        return self._network.raised(self._low, self._size) + self._skip  # type: ignore[no-any-return]
+        risen: Tensor = self._raised() + self._skip
+        return risen
+
+
+def predicted(network: Ends, x: Tensor, time: Tensor, latents: Tensor, s: Tensor) -> Tensor:
+    """Return the velocity (B, C, T, Y, X) of what a route left, which began at these latents."""
+    velocity: Tensor = network.head(x, time)
+    if network.config.velocity == "residual":
+        gain_B1T11 = unit_gaussian_gain(s).to(latents.dtype)[:, None, :, None, None]
+        velocity = velocity + gain_B1T11 * latents
+    return velocity
 
 
 def walk(
@@ -113,7 +142,8 @@ def walk(
 
     for number, stream in enumerate(network.streams):
         route.enter(1 if stream is Stream.HIGH else 0, partial(layer, number))
-    return None if what == "commit" else network.head(route.leave(), time), tuple(new)
+    velocity = None if what == "commit" else predicted(network, route.leave(), time, latents, s)
+    return velocity, tuple(new)
 
 
 def _read(layer: Any, x: Tensor, modulation: Tensor, text: Any, state: Any) -> tuple[Tensor, None]:

@@ -39,7 +39,7 @@ class ModelBench(Bench):
     @override
     def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
         if not folder.exists():
-            random_model(ModelConfig(preset=preset, layout=tuple(layout)), seed).save_pretrained(folder)
+            random_model(ModelConfig.new(preset, tuple(layout)), seed).save_pretrained(folder)
 
     @override
     def prepare(self, folder: Path, grid: tuple[int, int]) -> Prepared:

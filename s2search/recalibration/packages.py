@@ -42,7 +42,7 @@ class PackageBench(Bench):
 
     @override
     def write(self, layout: Sequence[str], preset: Preset, grid: tuple[int, int], folder: Path, *, seed: int) -> None:
-        config = ModelConfig(preset=preset, layout=tuple(layout))
+        config = ModelConfig.new(preset, tuple(layout))
         if folder.exists() and Package.load(folder).manifest.model_digest == config.digest:
             return
         model = random_model(config, seed)

@@ -8,6 +8,7 @@ al., "Categorical Reparameterization with Gumbel-Softmax" (2017).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 from s2search import registry
 from s2search.block import Stream
 from s2search.errors import InputError
-from s2search.network.config import ModelConfig
-from s2search.network.network import S2DiT
-from s2search.network.walk import Route
+from s2search.network.config import ModelConfig, Velocity
+from s2search.network.network import S2DiT, part_builders
+from s2search.network.walk import Route, predicted
 from s2search.preset import Preset
 
 
@@ -30,7 +31,15 @@ class Supernet(nn.Module):
     down, and the skip buffer is empty.
     """
 
-    def __init__(self, preset: Preset, *, high: str = "lcha", low: str = "ssa", group_size: int = 1) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        *,
+        high: str = "lcha",
+        low: str = "ssa",
+        group_size: int = 1,
+        velocity: Velocity | None = None,
+    ) -> None:
         super().__init__()
         candidates = registry.create("blocks", high), registry.create("blocks", low)
         for block, stream in zip(candidates, Stream, strict=True):
@@ -43,18 +52,21 @@ class Supernet(nn.Module):
             raise InputError(
                 f"a depth of {preset.depth} does not divide into groups of {group_size}", remedy="choose a divisor"
             )
-        self.preset, self.group_size = preset, group_size
-        self.labels = (candidates[0].label, candidates[1].label)
-        self.high, self.low = (
-            S2DiT(ModelConfig(preset=preset, layout=(label,) * preset.depth)) for label in self.labels
+        self.group_size, self.labels = group_size, (candidates[0].label, candidates[1].label)
+        self.config, low_config = (
+            ModelConfig.new(preset, (label,) * preset.depth, velocity=velocity) for label in self.labels
         )
-        self.high.down, self.high.up = self.low.down, self.low.up
-        self.low.stem, self.low.head = self.high.stem, self.high.head
+        of_high, of_low = part_builders(self.config), part_builders(low_config)
+        self.stem, self.head = of_high["stem"](), of_high["head"]()
+        self.down, self.up = of_low["down"](), of_low["up"]()
+        self.high, self.low = (
+            nn.ModuleList(build[f"layers.{layer}"]() for layer in range(preset.depth)) for build in (of_high, of_low)
+        )
 
     @property
     def groups(self) -> int:
         """How many groups of equal layers, M."""
-        return self.preset.depth // self.group_size
+        return len(self.high) // self.group_size
 
     def forward(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, mask_M: Tensor) -> Tensor:
         """Return the velocity of a whole clip, bidirectionally, as `S2DiT.forward` does without a state.
@@ -65,17 +77,26 @@ class Supernet(nn.Module):
             text_BSE: Text tokens.
             mask_M: How much of each group is high-resolution, 0 to 1.
         """
-        x_BTHWD, modulation_BT6D, time_BTD = self.high.stem(latents_BCTYX, s_BT)
-        route = Route(self.high, x_BTHWD, low=self.high.lowered(x_BTHWD))
+        x_BTHWD, modulation_BT6D, time_BTD = self.stem(latents_BCTYX, s_BT)
+        route = Route(self, x_BTHWD, low=self.lowered(x_BTHWD))
 
         def layer(number: int, stream: Stream, x: Tensor) -> Tensor:
-            network = self.high if stream is Stream.HIGH else self.low
-            return network.layers[number](x, modulation_BT6D, text_BSE)  # type: ignore[no-any-return]
+            layers = self.high if stream is Stream.HIGH else self.low
+            return layers[number](x, modulation_BT6D, text_BSE)  # type: ignore[no-any-return]
 
         for number, m in enumerate(mask_M.repeat_interleave(self.group_size)):
             route.enter(m, partial(layer, number))
-        velocity_BCTYX: Tensor = self.high.head(route.leave(), time_BTD)
-        return velocity_BCTYX
+        return predicted(self, route.leave(), time_BTD, latents_BCTYX, s_BT)
+
+    def lowered(self, x_BTHWD: Tensor) -> Tensor:
+        """Return a high stream brought down. See `Sandwich`."""
+        low_BThwD: Tensor = self.down(x_BTHWD)
+        return low_BThwD
+
+    def raised(self, x_BThwD: Tensor, size: torch.Size) -> Tensor:
+        """Return a low stream brought up to the size of the stem's tokens. See `Sandwich`."""
+        high_BTHWD: Tensor = self.up(x_BThwD, *size[2:4])
+        return high_BTHWD
 
     def extract(self, mask_M: Tensor) -> S2DiT:
         """Return the static network of a hard mask; it shares this one's parameters.
@@ -88,13 +109,11 @@ class Supernet(nn.Module):
         high_L = mask_M.bool().repeat_interleave(self.group_size).tolist()
         layout = tuple(self.labels[0] if high else self.labels[1] for high in high_L)
         with torch.device("meta"):
-            network = S2DiT(ModelConfig(preset=self.preset, layout=layout))
-        network.stem, network.head = self.high.stem, self.high.head
-        network.layers = nn.ModuleList(
-            (self.high if high else self.low).layers[layer] for layer, high in enumerate(high_L)
-        )
+            network = S2DiT(replace(self.config, layout=layout))
+        network.stem, network.head = self.stem, self.head
+        network.layers = nn.ModuleList((self.high if high else self.low)[layer] for layer, high in enumerate(high_L))
         if not all(high_L):
-            network.down, network.up = self.high.down, self.high.up
+            network.down, network.up = self.down, self.up
         return network
 
 

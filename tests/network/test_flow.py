@@ -7,12 +7,22 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from s2search.errors import InputError
-from s2search.network.flow import clean, few_step_schedule, guided, network_time, noise, renoise, shift, velocity
+from s2search.network.flow import (
+    clean,
+    few_step_schedule,
+    guided,
+    network_time,
+    noise,
+    renoise,
+    shift,
+    unit_gaussian_gain,
+    velocity,
+)
 
 levels = st.floats(0.0, 1.0)
 shifts = st.floats(0.05, 20.0)
@@ -170,3 +180,13 @@ def test_guidance_extrapolates_from_without_to_with_the_prompt(w: float) -> None
 
 def test_guidance_of_nought_is_unconditional_exactly() -> None:
     assert torch.equal(guided(latents(0), latents(1), 0.0), latents(0))
+
+
+@given(st.floats(0.0, 1.0))
+@settings(max_examples=10)
+def test_no_multiple_of_the_latents_predicts_the_velocity_of_unit_gaussians_better_than_the_gain(s: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, eps = (torch.randn(100_000, generator=generator, dtype=torch.float64) for _ in "ze")
+    x, v = renoise(z, s, eps), velocity(z, eps)
+    least_squares = ((x @ v) / (x @ x)).item()
+    assert unit_gaussian_gain(torch.tensor(s, dtype=torch.float64)).item() == pytest.approx(least_squares, abs=0.02)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import time
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -39,6 +40,21 @@ def plan():
         budgets=(Budget.parse("260ms"),),
     )
     return find(request, Dynamic())
+
+
+def test_a_config_of_before_has_its_digest_and_the_papers_head():
+    """Of the schema's first files: written without what came later."""
+    old = {"schema": "s2search.model/1", "layout": ["lcha", "ssa"] * 4, "plan_digest": None, "text_widths": {}}
+    old["preset"] = dataclasses.asdict(Preset.named("s2dit-tiny"))
+    config = msgspec.convert(old, ModelConfig)
+    assert (config.head_skip, config.velocity) == (False, "plain")
+    assert config.digest == "sha256:adf2bf6531d92e91a43ae2520510dbcfbe83ef581d0c1e856431c8f82b10ee62"
+    today = ModelConfig.new(config.preset, config.layout)
+    assert (today.head_skip, today.velocity) == (True, "residual")
+    changes = {"head_skip": True}, {"velocity": "residual"}
+    digests = {dataclasses.replace(config, **change).digest for change in changes}
+    assert len({config.digest, today.digest} | digests) == 4
+    assert ModelConfig.new(Preset.named("s2dit-small"), ("lcha",) * 28).velocity == "plain"
 
 
 def read(model, grid=(9, 16), frames=3):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from s2search.block import Stream, Window
+from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.network.walk import Route
 from s2search.preset import Preset
@@ -12,13 +13,16 @@ from s2search.streaming.compiled import Compiled
 from s2search.streaming.replay import leaves
 
 SIZES = {"channels": 24, "heads": 4, "feed_forward": 32, "text_channels": 7, "text_tokens": 5}
+PRESET = Preset(name="one layer", depth=1, **SIZES)
 
 
 class Streams:
     """Numbers for streams: down halves, up takes twice and one."""
 
-    def __init__(self):
-        self.switched = []
+    head = None
+
+    def __init__(self, head_skip):
+        self.switched, self.config = [], ModelConfig(preset=PRESET, layout=("lcha",), head_skip=head_skip)
 
     def lowered(self, x):
         self.switched.append("down")
@@ -33,8 +37,8 @@ def layer(number, stream, x):
     return x * (number + 2) + (5 if stream is Stream.LOW else 3)
 
 
-def written_out(x, masks):
-    """S2DiT, section 3, with everything computed at every layer."""
+def written_out(x, masks, head_skip=True):
+    """S2DiT, section 3, with everything computed at every layer; the head's skip is not the paper's."""
     high, low, skip, before = x, x / 2, 0.0, 1.0
     for number, m in enumerate(masks):
         u, d = max(m - before, 0.0), max(before - m, 0.0)
@@ -44,11 +48,11 @@ def written_out(x, masks):
         high = m * (in_high * (number + 2) + 3) + (1 - m) * high
         low = (1 - m) * (in_low * (number + 2) + 5) + m * low
         before = m
-    return before * high + (1 - before) * (2 * low + 1)
+    return before * high + (1 - before) * (2 * low + 1 + (skip if head_skip else 0))
 
 
-def walked(x, masks):
-    network, ran = Streams(), []
+def walked(x, masks, head_skip=True):
+    network, ran = Streams(head_skip), []
 
     def run(number):
         def at(stream, x):
@@ -63,11 +67,12 @@ def walked(x, masks):
     return route.leave(), network.switched, ran
 
 
+@pytest.mark.parametrize("head_skip", [True, False])
 @pytest.mark.parametrize("masks", [(1, 0, 0, 1, 1), (0, 0, 1, 0), (1, 1), (0,), (0, 1, 0, 1)], ids=str)
-def test_a_hard_route_is_the_equations_and_runs_only_what_counts(masks):
+def test_a_hard_route_is_the_equations_and_runs_only_what_counts(masks, head_skip):
     x = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    got, switched, ran = walked(x, masks)
-    torch.testing.assert_close(got, written_out(x, masks), rtol=0, atol=0)
+    got, switched, ran = walked(x, masks, head_skip)
+    torch.testing.assert_close(got, written_out(x, masks, head_skip), rtol=0, atol=0)
     changes = list(zip((1, *masks), (*masks, 1), strict=True))
     assert switched == ["down" if a else "up" for a, b in changes if a != b]
     assert ran == [(number, Stream.HIGH if m else Stream.LOW) for number, m in enumerate(masks)]

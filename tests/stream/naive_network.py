@@ -40,7 +40,7 @@ def teacher_forced(model, committed_BCTYX, s_committed_T, noisy_BCTYX, s_T, text
 
 
 def network(model, latents_BCTYX, s_BT, text_BSE, attend):
-    """The streams exactly as the paper writes them, with both computed or carried at every layer."""
+    """The streams as the paper writes them but for the head's skip, with both computed or carried at every layer."""
     x, modulation, time = model.stem(latents_BCTYX, s_BT)
     height, width = x.shape[2:4]
     y_high, y_low, skip, m_before = x, None, None, 1
@@ -55,7 +55,13 @@ def network(model, latents_BCTYX, s_BT, text_BSE, attend):
         else:
             y_low = naive.layer(layer, in_low, modulation, text_BSE, attend(block))
         m_before = m
-    return model.head(y_high if m_before else model.up(y_low, height, width), time)
+    if not m_before:
+        y_high = model.up(y_low, height, width) + (skip if model.config.head_skip else 0)
+    velocity = model.head(y_high, time)
+    if model.config.velocity == "residual":  # on top of what is best for unit Gaussian latents, one number by itself
+        s = s_BT[:, None, :, None, None]
+        velocity = velocity + (s - (1 - s)) / (s**2 + (1 - s) ** 2) * latents_BCTYX
+    return velocity
 
 
 def blocks_of(model):

@@ -55,6 +55,20 @@ def test_streaming_equals_the_teacher_forced_forward(make, layout, window, sink)
     torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("head_skip", "velocity"), [(False, "plain"), (True, "plain"), (False, "residual")])
+@torch.no_grad()
+def test_so_it_does_without_the_skip_at_the_head_and_for_either_velocity(make, monkeypatch, head_skip, velocity):
+    made = make.model
+
+    def other(*layout, **options):
+        model = made(*layout, **options)
+        model.config = dataclasses.replace(model.config, head_skip=head_skip, velocity=velocity)
+        return model
+
+    monkeypatch.setattr(make, "model", other)
+    test_streaming_equals_the_teacher_forced_forward(make, LAYOUTS["ends low"], 2, 1)
+
+
 @torch.no_grad()
 def test_streaming_equals_the_teacher_forced_forward_in_float32_too(make):
     exact, text = make.model("SLLSFL"), make.text()
@@ -203,12 +217,17 @@ def mutate_sums(monkeypatch):
 
 def mutate_skip(monkeypatch):
     """The long skip is not added where the low stream comes up."""
-    monkeypatch.setattr(walk.Route, "_risen", lambda self: self._network.raised(self._low, self._size))
+    monkeypatch.setattr(walk.Route, "_risen", walk.Route._raised)
+
+
+def mutate_gain(monkeypatch):
+    """What a formula knows of the velocity is that of the noise instead."""
+    monkeypatch.setattr(walk, "unit_gaussian_gain", lambda s: s / (1 - 2 * s + 2 * s * s))
 
 
 @pytest.mark.parametrize(
     "mutate",
-    [mutate_rope, mutate_tail, mutate_commit, mutate_window, mutate_sink, mutate_sums, mutate_skip],
+    [mutate_rope, mutate_tail, mutate_commit, mutate_window, mutate_sink, mutate_sums, mutate_skip, mutate_gain],
     ids=lambda mutate: mutate.__doc__,
 )
 def test_a_broken_stream_does_not_pass_for_a_whole_one(make, mutate, monkeypatch):

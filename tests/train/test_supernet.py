@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from s2search.errors import InputError
 from s2search.preset import Preset
@@ -38,6 +39,19 @@ def test_groups_share_a_mask_and_the_saved_network_is_the_same(tmp_path):
     loaded = type(static).from_pretrained(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(loaded(*inputs()), net(*inputs(), mask_M), rtol=0, atol=1e-12)
+
+
+def test_what_is_trained_is_stored_once(tmp_path):
+    net = supernet()
+    save_file(net.state_dict(), tmp_path / "supernet.safetensors")  # refuses tensors that share memory
+    again = supernet()
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.zero_()
+    again.load_state_dict(load_file(tmp_path / "supernet.safetensors"))
+    mask_M = torch.tensor([1.0, 0.3, 0.0, 1.0, 0.5, 0.0], dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.equal(again(*inputs(), mask_M), net(*inputs(), mask_M))
 
 
 @given(

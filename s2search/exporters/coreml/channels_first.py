@@ -82,7 +82,7 @@ class ChannelsFirstNetwork(nn.Module):
 
     def __init__(self, model: S2DiT, shape: StepShape) -> None:
         super().__init__()
-        self.streams, grid = model.streams, shape.grid
+        self.config, self.streams, grid = model.config, model.streams, shape.grid
         for name in ("stem", "head", "down", "up"):
             if part := model.parts.get(name):
                 self.add_module(name, channels_first_part(part, getattr(model, name), shape))
