@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from s2search.api.data import data_inspect, data_make, data_verify
     from s2search.api.export import export
     from s2search.api.frontier import frontier
     from s2search.api.kit import kit_build, kit_ingest
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 #: Where a name of the face lives.
 _HOMES = {
+    "api.data": ("data_inspect", "data_make", "data_verify"),
     "api.export": ("export",),
     "api.frontier": ("frontier",),
     "api.kit": ("kit_build", "kit_ingest"),
@@ -93,6 +95,9 @@ __all__ = [
     "S2SearchError",
     "Space",
     "__version__",
+    "data_inspect",
+    "data_make",
+    "data_verify",
     "export",
     "frontier",
     "kit_build",

@@ -37,6 +37,7 @@ FAMILIES = {
     "codecs": "codec",
     "exporters": "exporter",
     "inspectors": "inspector",
+    "sources": "source of clips",
 }
 
 _OWN = ("s2search", "s2search_blocks", "latency_tables")

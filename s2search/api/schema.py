@@ -36,6 +36,8 @@ DOCUMENTS = {
     "kit_results": ("kit.results:AnyLine", "what a phone measured, one line each"),
     "package": ("exporters.package:Manifest", "a package of a streaming step"),
     "part": ("exporters.component.package:ComponentManifest", "a package of a text encoder or a decoder"),
+    "clips": ("training.data.clips:Heading|Shard|Whole", "clips to train on, a shard a line"),
+    "data_inspection": ("training.data.inspect:Inspection", "what a data set holds"),
     "verification": ("verification.result:Verification", "what was checked"),
     "recalibration": ("recalibration.result:Recalibration", "a table held against whole models"),
 }

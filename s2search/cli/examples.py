@@ -34,6 +34,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "table merge": ("table merge monday tuesday --out both --overlap pool",),
     "table show": ("table show iphone-16-pro-max --figure table.png",),
     "table transfer": ("table transfer --known one.csv --known two.csv --target mine.csv",),
+    "data": ("data make videos --out clips", "data inspect clips"),
+    "data make": (
+        "data make videos --out clips --video 128x64 --frames 33",
+        "data make 'shapes[count=500]' --out clips --video 128x64",
+    ),
+    "data inspect": ("data inspect clips", "data inspect clips --json"),
+    "data verify": ("data verify clips",),
     "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
     "kit build": ("kit build --out kit", "kit build --out kit --shots 2 --known h100 --sustained 5m"),
     "kit ingest": ("kit ingest kit/results.jsonl --out latency_tables",),

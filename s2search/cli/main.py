@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from s2search.border.printable import printable
+from s2search.cli.data import data_app
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
 from s2search.cli.frontier import frontier
@@ -39,6 +40,7 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, epilog=
 app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
+app.add_typer(data_app, name="data")
 for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)

@@ -11,7 +11,7 @@ Why: docs/decisions/streaming.md, "An interrupted video is no file, rather than 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -72,33 +72,50 @@ def read_video(path: str | Path, *, frames: int | None = None, start: int = 0, s
     return np.stack(read)
 
 
-def iterate_video(path: str | Path, *, size: str | None = None) -> Iterator[Frames]:
+def count_frames(path: str | Path) -> int:
+    """Return how many frames a video file says that it has, without decoding any.
+
+    Raises:
+        InputError: See `read_video`.
+    """
+    with _opened(path) as (container, stream):
+        return sum(packet.size > 0 for packet in container.demux(stream))
+
+
+def iterate_video(path: str | Path, *, size: str | None = None, whole: bool = False) -> Iterator[Frames]:
     """Yield the frames of a video file one by one, each `frame_HWC`; memory does not grow with its length.
 
     Args:
         path: See `read_video`.
         size: See `read_video`.
+        whole: Scale frames until they cover the size, and cut nothing off.
 
     Raises:
         InputError: See `read_video`; also where the file is broken further on.
     """
-    av = _av()
     rows_columns = None if size is None else token_grid(size)
+    with _opened(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        aspect = float(stream.sample_aspect_ratio or 1)
+        for frame in container.decode(stream):
+            yield _pixels(frame, aspect, rows_columns, whole)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Open a file and its first video stream."""
+    av = _av()
     try:
         check_regular(path)
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise InputError(f"{str(path)!r} holds no video", remedy="name another file")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            aspect = float(stream.sample_aspect_ratio or 1)
-            for frame in container.decode(stream):
-                yield _pixels(frame, aspect, rows_columns)
+            yield container, container.streams.video[0]
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{str(path)!r} cannot be read as video: {error.strerror}", remedy="check the file") from error
 
 
-def _pixels(frame: VideoFrame, aspect: float, rows_columns: tuple[int, int] | None) -> Frames:
+def _pixels(frame: VideoFrame, aspect: float, rows_columns: tuple[int, int] | None, whole: bool) -> Frames:
     turns = frame.rotation // 90 % 4  # a phone held upright stores its picture lying, and says so
     if rows_columns is None:
         return np.ascontiguousarray(np.rot90(_rgb(frame), turns))
@@ -108,6 +125,8 @@ def _pixels(frame: VideoFrame, aspect: float, rows_columns: tuple[int, int] | No
     scale = max(width / (frame.width * aspect), height / frame.height)
     cover_width, cover_height = round(frame.width * aspect * scale), round(frame.height * scale)
     pixels = _rgb(frame.reformat(width=cover_width, height=cover_height, format="rgb24", interpolation=_BICUBIC))
+    if whole:
+        return np.ascontiguousarray(np.rot90(pixels, turns))
     top, left = (cover_height - height) // 2, (cover_width - width) // 2
     return np.ascontiguousarray(np.rot90(pixels[top : top + height, left : left + width], turns))
 

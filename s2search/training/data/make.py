@@ -1,0 +1,276 @@
+"""How a data set is made: recordings are divided, clips are cut and encoded, shard after shard."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2search.codec.base import Codec
+from s2search.document import write_text
+from s2search.errors import CheckError, InputError
+from s2search.journal import open_journal
+from s2search.training.data.base import Cut, Geometry, Recording, Source, digest_of, random_of
+from s2search.training.data.clips import (
+    MANIFEST,
+    OF,
+    SHARDS,
+    SKIPPED,
+    Clip,
+    Clips,
+    Heading,
+    Shard,
+    Skipped,
+    SourceEntry,
+    Split,
+    Whole,
+    shard_name,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s2search.codec.base import LoadedCodec
+
+_CLIPS_PER_SHARD = 64
+
+#: Called with (recordings seen, recordings in all, what is next).
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A recording with its source's number and its part."""
+
+    source: int
+    recording: Recording
+    split: Split
+
+
+def make(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    geometry: Geometry,
+    codec: Codec,
+    clips: int,
+    strides: Sequence[int],
+    held_out: float,
+    seed: int,
+    max_skipped: int | None = None,
+    progress: Progress = lambda done, total, label: None,
+) -> Clips:
+    """Make a data set, or finish one that the same question began.
+
+    Args:
+        sources: Where recordings come from.
+        out: The folder.
+        geometry: Of all clips.
+        codec: Encodes them.
+        clips: Of a recording, at most; fewer where it is too short for so many beside one another.
+        strides: One of them is drawn for each clip.
+        held_out: Part of the recordings that is kept from training, 0 to below 1; at least one recording where above 0.
+        seed: Of cuts and of the division.
+        max_skipped: How many recordings may give no clip; any number by default.
+        progress: Called before every recording, and at the end.
+
+    Raises:
+        InputError: There is nothing to make or to hold out, or the folder holds something else.
+        CheckError: Too many recordings gave no clip.
+    """
+    parts = list(_divided(sources, held_out, seed))
+    heading = Heading(
+        codec=codec.label,
+        codec_digest=_codec_digest(codec),
+        geometry=geometry,
+        sources=tuple(_entry(source, parts, number) for number, source in enumerate(sources)),
+        seed=seed,
+        clips=clips,
+        strides=tuple(strides),
+        held_out=held_out,
+    )
+    (out / SHARDS).mkdir(parents=True, exist_ok=True)
+    with open_journal(out / MANIFEST, heading, Shard | Whole, of=OF) as journal:
+        if not journal.lines or not isinstance(journal.lines[-1], Whole):
+            maker = _Maker(geometry=geometry, codec=codec, heading=heading, out=out)
+            seen = sum(shard.recordings for shard in journal.lines)
+            given = sum(len(shard.clips) for shard in journal.lines)
+            skipped = sum(len(shard.skipped) for shard in journal.lines)
+            while seen < len(parts):
+                before = seen
+
+                def say(taken: int, label: str, before: int = before) -> None:
+                    progress(before + taken, len(parts), label)
+
+                shard = maker.shard(len(journal.lines), given, parts[seen:], say)
+                journal.append(shard)
+                seen, given, skipped = seen + shard.recordings, given + len(shard.clips), skipped + len(shard.skipped)
+                if max_skipped is not None and skipped > max_skipped:
+                    raise CheckError(
+                        f"{skipped} recordings gave no clip; the last: {shard.skipped[-1].reason}",
+                        allowed=f"{max_skipped}",
+                        remedy="correct them, or give another --max-skipped and another folder",
+                    )
+            if not given:
+                raise InputError(
+                    f"no clip is left: {shard.skipped[0].reason}", remedy="ask for shorter clips, or name other files"
+                )
+            journal.append(Whole(clips=given, skipped=skipped))
+    progress(len(parts), len(parts), "done")
+    found = Clips.load(out)
+    write_text(out / SKIPPED, _skipped_csv(found))
+    return found
+
+
+def _divided(sources: Sequence[Source], held_out: float, seed: int) -> Iterator[_Part]:
+    """Yield all recordings. Those of equal content go to the same part, whatever they are called."""
+    if not 0 <= held_out < 1:
+        raise InputError(f"{held_out:g} of the recordings held out", allowed="0 to below 1", remedy="correct it")
+    found = [(number, recording) for number, source in enumerate(sources) for recording in source.recordings()]
+    digests = sorted({recording.digest for _, recording in found}, key=lambda digest: digest_of(seed, digest))
+    count = max(1, round(held_out * len(digests))) if held_out else 0
+    if count and len(digests) < 2:
+        raise InputError(
+            "there is one recording, and none beside it to hold out",
+            remedy="name further ones, or give --held-out 0 and judge the model by other means",
+        )
+    apart = set(digests[:count])
+    for number, recording in found:
+        yield _Part(source=number, recording=recording, split="held-out" if recording.digest in apart else "train")
+
+
+def _entry(source: Source, parts: Sequence[_Part], number: int) -> SourceEntry:
+    own = [part.recording for part in parts if part.source == number]
+    if len({recording.name for recording in own}) < len(own):
+        raise InputError(f"the source {source.label!r} names two recordings alike", remedy="tell those who made it")
+    digest = digest_of(*(f"{recording.digest} {recording.name}\t{recording.caption}" for recording in own))
+    return SourceEntry(source=source.label, recordings=len(own), digest=digest)
+
+
+def _codec_digest(codec: Codec) -> str:
+    """Return a hash of what a codec makes of a fixed picture: of its constants and weights, wherever they lie."""
+    import torch
+
+    rows = torch.linspace(-1, 1, 16)
+    video_BCTYX = torch.stack((rows[:, None] * rows, rows[:, None] + 0 * rows, rows.flip(0) + 0 * rows[:, None]))
+    latents = codec.load().encode(video_BCTYX[None, :, None].expand(1, 3, 5, 16, 16).contiguous())
+    # Kernels of other machines round otherwise: what is left after three decimals is the codec.
+    return digest_of(*(round(number, 3) + 0.0 for number in latents.double().flatten().tolist()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """Cuts and encodes recordings."""
+
+    geometry: Geometry
+    codec: Codec
+    heading: Heading
+    out: Path
+
+    def shard(self, number: int, first: int, parts: Sequence[_Part], say: Callable[[int, str], None]) -> Shard:
+        """Write the next shard, which begins with these recordings, and return its line."""
+        import torch
+        from safetensors.torch import save
+
+        loaded = self.codec.load()
+        tensors: dict[str, torch.Tensor] = {}
+        clips: list[Clip] = []
+        skipped: list[Skipped] = []
+        taken = 0
+        for part in parts:
+            if len(clips) >= _CLIPS_PER_SHARD:
+                break
+            say(taken, part.recording.name)
+            taken += 1
+            given = 0
+            try:
+                for cut, latents_CTYX in self._encoded(part.recording, loaded):
+                    clip = self._clip(part, first + len(clips), cut)
+                    tensors[str(clip.id)] = latents_CTYX
+                    clips.append(clip)
+                    given += 1
+            except InputError as error:
+                # All or nothing: of a file that breaks in its middle nobody knows what the rest would have been.
+                for clip in clips[len(clips) - given :]:
+                    del tensors[str(clip.id)]
+                del clips[len(clips) - given :]
+                skipped.append(Skipped(source=part.source, recording=part.recording.name, reason=str(error)))
+        content = save(tensors, {"format": "pt"}) if tensors else save({}, {"format": "pt"})
+        path = self.out / SHARDS / shard_name(number)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"{str(path)!r} cannot be written: {error.strerror}",
+                remedy="make room; the same command then goes on where it stopped",
+            ) from error
+        return Shard(
+            file=path.name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            recordings=taken,
+            clips=tuple(clips),
+            skipped=tuple(skipped),
+        )
+
+    def _encoded(self, recording: Recording, loaded: LoadedCodec) -> Iterator[tuple[Cut, Tensor]]:
+        from s2search.codec.pixels import video_from_frames
+
+        cuts = drawn_cuts(recording, self.heading)
+        frames = recording.clips(cuts, self.geometry)
+        for cut, frames_THWC in zip(cuts, islice(frames, len(cuts)), strict=True):
+            yield cut, loaded.encode(video_from_frames(frames_THWC))[0].float().contiguous()
+
+    def _clip(self, part: _Part, id: int, cut: Cut) -> Clip:
+        recording = part.recording
+        return Clip(
+            id=id,
+            source=part.source,
+            recording=recording.name,
+            digest=recording.digest,
+            cut=cut,
+            split=part.split,
+            caption=recording.caption,
+        )
+
+
+def drawn_cuts(recording: Recording, heading: Heading) -> list[Cut]:
+    """Draw where clips are cut from a recording, by their starts; the same for the same recording and seed.
+
+    As many as fit beside one another at the shortest stride, and no more than were asked for; where they stand, and
+    whether they overlap, is drawn.
+
+    Raises:
+        InputError: It is shorter than a clip.
+    """
+    length, frames = recording.length(), heading.geometry.frames
+    fitting = [stride for stride in heading.strides if stride * (frames - 1) < length]
+    if not fitting:
+        least = min(heading.strides) * (frames - 1) + 1
+        raise InputError(
+            f"{recording.name!r} has {length} frames, and a clip needs {least}", remedy="ask for shorter clips"
+        )
+    rng = random_of("cuts", heading.seed, recording.digest)
+    count = min(heading.clips, length // (min(fitting) * (frames - 1) + 1))
+    drawn = []
+    for _ in range(count):
+        stride = int(rng.choice(fitting))
+        start = int(rng.integers(length - stride * (frames - 1)))
+        left, top = (round(float(place), 4) for place in rng.uniform(size=2))
+        drawn.append(Cut(start=start, stride=stride, left=left, top=top))
+    return sorted(drawn, key=lambda cut: (cut.start, cut.stride, cut.left))
+
+
+def _skipped_csv(found: Clips) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("source", "recording", "reason"))
+    for one in found.skipped:
+        writer.writerow((found.heading.sources[one.source].source, one.recording, one.reason))
+    return text.getvalue()
