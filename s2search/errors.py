@@ -27,6 +27,7 @@ EXTRAS = {
     "executorch": ("executorch",),
     "coreai": ("coreai", "coreai_torch"),
     "video": ("av", "diffusers", "transformers"),
+    "doom": ("vizdoom",),
 }
 _KNOWN_AS = {"av": "PyAV", "yaml": "PyYAML", "coreai": "coreai-core", "coreai_torch": "coreai-torch"}
 

@@ -42,6 +42,7 @@ folder = Path(tempfile.mkdtemp())
 (folder / "layouts.csv").write_text("nothing\\n")
 plan = s2search.plan(depth=4, budget="100ms")
 refused = {  # asked for what cannot be, since doing it takes minutes; the command line's tests do it
+    "data_inspect": (folder / "no",), "data_make": (folder / "no", folder / "out"), "data_verify": (folder / "no",),
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
     "measure": (folder / "out",), "plan_precision": (folder / "no.json",), "project": (folder / "no.toml",),
     "recalibrate": (folder / "no", folder / "out"), "sensitivity": (folder / "out.json",),
@@ -176,7 +177,7 @@ def test_every_help_ends_with_examples_that_can_be_read_and_parsed() -> None:
 
     every = dict(commands())
     for path, lines in EXAMPLES.items():
-        assert path in ("", "table", "kit") or path in every
+        assert path in ("", "table", "kit", "data") or path in every
         assert 1 <= len(lines) <= 2
         assert max(map(len, lines)) <= 68  # "  s2search " before it, 80 columns in all
     for path, command in every.items():

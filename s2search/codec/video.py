@@ -131,6 +131,12 @@ def _pixels(frame: VideoFrame, aspect: float, rows_columns: tuple[int, int] | No
     return np.ascontiguousarray(np.rot90(pixels[top : top + height, left : left + width], turns))
 
 
+def scaled(frame_HWC: Frames, size: str) -> Frames:
+    """Return a frame scaled until it covers a size, its aspect kept; nothing is cut off."""
+    frame = _av().VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+    return _pixels(frame, 1.0, token_grid(size), True)
+
+
 def _rgb(frame: VideoFrame) -> Frames:
     pixels: Any = frame.reformat(format="rgb24", interpolation=_BILINEAR).to_ndarray()
     return pixels  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from s2search.errors import InputError
 from s2search.preset import Preset
 
 #: What a model predicts: its velocity itself, or what it adds to that of unit Gaussian latents.
-Velocity = Literal["plain", "residual"]
+VelocityForm = Literal["plain", "residual"]
 
 #: Up to this width a new model is residual: so small a one spends its first thousands of steps on what a formula knows.
 TINY_CHANNELS = 256
@@ -41,7 +41,7 @@ class ModelConfig:
     plan_digest: str | None = None
     text_widths: dict[str, int] = field(default_factory=dict)
     head_skip: bool = False
-    velocity: Velocity = "plain"
+    velocity: VelocityForm = "plain"
 
     def __post_init__(self) -> None:
         if len(self.layout) != self.preset.depth:
@@ -51,9 +51,9 @@ class ModelConfig:
             )
 
     @classmethod
-    def new(cls, preset: Preset, layout: tuple[str, ...], *, velocity: Velocity | None = None, **rest: Any) -> Self:
+    def new(cls, preset: Preset, layout: tuple[str, ...], *, velocity: VelocityForm | None = None, **rest: Any) -> Self:
         """Return the config of a model made today; its velocity is by default residual where the preset is tiny."""
-        by_width: Velocity = "residual" if preset.channels <= TINY_CHANNELS else "plain"
+        by_width: VelocityForm = "residual" if preset.channels <= TINY_CHANNELS else "plain"
         return cls(preset=preset, layout=layout, head_skip=True, velocity=velocity or by_width, **rest)
 
     @property

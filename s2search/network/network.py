@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from s2search import registry
 from s2search.block import Block, Part, Stream, Window
 from s2search.errors import InputError
-from s2search.network.config import ModelConfig, Velocity
+from s2search.network.config import ModelConfig, VelocityForm
 from s2search.network.pretrained import Pretrained
 from s2search.network.walk import LAYER_PASSES, Pass, walk
 from s2search.network.weight_file import weights_digest
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LayerStates = tuple[Any, ...]
 
 
-def realize(plan: Plan, preset: Preset, *, velocity: Velocity | None = None) -> S2DiT:
+def realize(plan: Plan, preset: Preset, *, velocity: VelocityForm | None = None) -> S2DiT:
     """Build the model that a plan describes, at a preset's sizes, with random weights.
 
     Under `torch.device("meta")` nothing is allocated.
@@ -80,7 +80,7 @@ class S2DiT(nn.Module, Pretrained):
             self.down, self.up = build["down"](), build["up"]()
 
     @classmethod
-    def from_preset(cls, preset: Preset, layout: str = "", *, velocity: Velocity | None = None) -> S2DiT:
+    def from_preset(cls, preset: Preset, layout: str = "", *, velocity: VelocityForm | None = None) -> S2DiT:
         """Build a model without a plan: of the layout given, as people write it, or of the preset's own.
 
         Its velocity is by default residual where the preset is tiny.

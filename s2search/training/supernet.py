@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from s2search import registry
 from s2search.block import Stream
 from s2search.errors import InputError
-from s2search.network.config import ModelConfig, Velocity
+from s2search.network.config import ModelConfig, VelocityForm
 from s2search.network.network import S2DiT, part_builders
 from s2search.network.walk import Route, predicted
 from s2search.preset import Preset
@@ -38,7 +38,7 @@ class Supernet(nn.Module):
         high: str = "lcha",
         low: str = "ssa",
         group_size: int = 1,
-        velocity: Velocity | None = None,
+        velocity: VelocityForm | None = None,
     ) -> None:
         super().__init__()
         candidates = registry.create("blocks", high), registry.create("blocks", low)

@@ -24,8 +24,9 @@ from s2search.codec.pixels import video_from_frames
 from s2search.codec.video import VideoWriter, count_frames, iterate_video
 from s2search.errors import CheckError, InputError
 from s2search.testing.sources import check_source
-from s2search.training.data.base import Geometry, Recording, Source, digest_of
+from s2search.training.data.base import Cut, Geometry, Recording, Source, digest_of
 from s2search.training.data.clips import Clips
+from s2search.training.data.doom import Doom
 from s2search.training.data.files import Files
 from s2search.training.data.make import drawn_cuts
 from s2search.training.data.shapes import COLOURS, Shapes
@@ -55,6 +56,36 @@ def test_files_keep_the_contract_of_sources(videos: Path, tmp_path: Path) -> Non
     for name in ("clip0.mp4", "clip1.mp4", "clip0.txt"):
         (tmp_path / name).write_bytes((videos / name).read_bytes())
     check_source(Files(path=str(tmp_path)))
+
+
+def test_walks_keep_the_contract_of_sources_and_maps_are_divided(tmp_path: Path) -> None:
+    pytest.importorskip("vizdoom")
+    source = Doom(maps=2, walks=2, length=12)
+    check_source(source)
+    made = data_make(source, tmp_path, **SMALL, clips=2, held_out=0.5)
+    (apart,) = {clip.recording[:5] for clip in made.of("held-out")}
+    (train,) = {clip.recording[:5] for clip in made.of("train")}
+    assert {apart, train} == {"MAP01", "MAP02"}
+    assert data_verify(tmp_path) == ()
+
+
+def test_a_turn_to_the_right_moves_the_picture_to_the_left() -> None:
+    """Of two frames a turn apart, the second one's left part is found in the first one, further to the right."""
+    pytest.importorskip("vizdoom")
+    geometry = Geometry(video="256x144", frames=5)
+    walks = [walk for walk in Doom(maps=1, walks=40, length=5).recordings() if walk.caption.startswith("turning")][:6]
+    assert {walk.caption for walk in walks} == {"turning left", "turning right"}
+    for walk in walks:
+        (frames,) = walk.clips([Cut(start=0, stride=1, left=0.0, top=0.0)], geometry)
+        one, other = frames[0, :, :, :].astype(int), frames[4].astype(int)
+        errors = {
+            shift: np.abs(
+                one[:, max(shift, 0) : 256 + min(shift, 0)] - other[:, max(-shift, 0) : 256 - max(shift, 0)]
+            ).mean()
+            for shift in range(-90, 91, 3)
+        }
+        best = min(errors, key=errors.__getitem__)
+        assert (best > 0) == (walk.caption == "turning right"), (walk.name, best)
 
 
 def test_what_a_scene_says_is_what_is_seen() -> None:
@@ -125,7 +156,8 @@ def test_a_part_that_leaks_is_seen(tmp_path: Path) -> None:
     (tmp_path / "clips.jsonl").write_text(text.replace('"held-out"', '"train"', 1))
     assert made.of("held-out")
     (problem,) = data_verify(tmp_path)
-    assert problem.endswith("of source 0 are in train and held-out")
+    assert problem.startswith("clips of sha256:")
+    assert problem.endswith(" are in train and held-out")
 
 
 @given(seed=st.integers(0, 1000), held_out=st.floats(0, 0.99), count=st.integers(2, 30))

@@ -1,8 +1,8 @@
 """What a source of clips is: recordings, from which clips of one size and length are cut.
 
-A source plugin is configuration (`files[path=DIR]`, `shapes[recordings=500]`). A recording is what training and
-held-out clips are divided by: one video file, one scene, one map. Clips of one recording look alike, and a model that
-is judged on what it has nearly seen is judged too well.
+A source plugin is configuration (`files[path=DIR]`, `shapes[count=500]`). Training and held-out clips are divided by
+recording, or by groups of recordings that belong together: one video file, one scene, all walks through one map. Their
+clips look alike, and a model that is judged on what it has nearly seen is judged too well.
 
 Axes: T frames  H W rows and columns of pixels  C colours (3, 8-bit RGB)
 """
@@ -88,11 +88,13 @@ class Recording(abc.ABC):
         name: One line, the same wherever and whenever its source names it; no other recording of the source has it.
         digest: A hash of what its frames are made from.
         caption: What is to be seen, for all of its clips.
+        group: What it is divided by, together with others of its source; by itself where it has none.
     """
 
     name: str
     digest: str
     caption: str
+    group: str = ""
 
     @abc.abstractmethod
     def length(self) -> int:

@@ -76,8 +76,9 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
         source: The number of its source in the heading.
         recording: What it was cut out of.
         digest: Of that.
+        group: What it was divided by: the recording's digest, or what it belongs to.
         cut: Where.
-        split: Which part it is of, as all clips of its recording.
+        split: Which part it is of, as all clips of its group.
         caption: What is to be seen.
     """
 
@@ -85,6 +86,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     source: int
     recording: str
     digest: str
+    group: str
     cut: Cut
     split: Split
     caption: str
@@ -192,12 +194,13 @@ class Clips:
                 yield f"{shard.file} was changed since it was written"
             else:
                 yield from self._problems(shard)
-        of_recording: dict[tuple[int, str], set[str]] = {}
+        splits: dict[str, set[Split]] = {}
         for clip in self.clips:
-            of_recording.setdefault((clip.source, clip.digest), set()).add(clip.split)
-        for (source, digest), splits in of_recording.items():
-            if len(splits) > 1:
-                yield f"recordings {digest[:19]} of source {source} are in train and held-out"
+            for key in (clip.group, clip.digest):
+                splits.setdefault(key, set()).add(clip.split)
+        for key, found in splits.items():
+            if len(found) > 1:
+                yield f"clips of {key[:60]} are in train and held-out"
 
     def _problems(self, shard: Shard) -> Iterator[str]:
         for clip in shard.clips:

@@ -15,7 +15,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SplitCounts:
     """One part of a data set.
 
     Attributes:
@@ -45,7 +45,7 @@ class Inspection:
     schema: Literal["s2search.data_inspection/1"] = "s2search.data_inspection/1"
     heading: Heading
     digest: str
-    parts: dict[Split, Part]
+    parts: dict[Split, SplitCounts]
     skipped: int
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
@@ -81,10 +81,10 @@ def channel_moments(clips: Clips) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(mean_C.tolist()), tuple(std_C.tolist())
 
 
-def _part(clips: Clips, split: Split) -> Part:
+def _part(clips: Clips, split: Split) -> SplitCounts:
     own = clips.of(split)
     captions = Counter(clip.caption for clip in own if clip.caption)
-    return Part(
+    return SplitCounts(
         clips=len(own),
         recordings=len({(clip.source, clip.recording) for clip in own}),
         captions=tuple(captions.most_common(3)),

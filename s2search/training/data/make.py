@@ -45,10 +45,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A recording with its source's number and its part."""
+    """A recording with its source's number, what it is divided by, and its part."""
 
     source: int
     recording: Recording
+    group: str
     split: Split
 
 
@@ -128,20 +129,22 @@ def make(
 
 
 def _divided(sources: Sequence[Source], held_out: float, seed: int) -> Iterator[_Part]:
-    """Yield all recordings. Those of equal content go to the same part, whatever they are called."""
+    """Yield all recordings. Those of one group or of equal content go to one part, whatever they are called."""
     if not 0 <= held_out < 1:
         raise InputError(f"{held_out:g} of the recordings held out", allowed="0 to below 1", remedy="correct it")
     found = [(number, recording) for number, source in enumerate(sources) for recording in source.recordings()]
-    digests = sorted({recording.digest for _, recording in found}, key=lambda digest: digest_of(seed, digest))
-    count = max(1, round(held_out * len(digests))) if held_out else 0
-    if count and len(digests) < 2:
+    groups = [f"{sources[n].label}/{one.group}" if one.group else one.digest for n, one in found]
+    order = sorted(set(groups), key=lambda group: digest_of(seed, group))
+    count = max(1, round(held_out * len(order))) if held_out else 0
+    if count and len(order) < 2:
         raise InputError(
             "there is one recording, and none beside it to hold out",
             remedy="name further ones, or give --held-out 0 and judge the model by other means",
         )
-    apart = set(digests[:count])
-    for number, recording in found:
-        yield _Part(source=number, recording=recording, split="held-out" if recording.digest in apart else "train")
+    apart = set(order[:count])
+    for (number, recording), group in zip(found, groups, strict=True):
+        split: Split = "held-out" if group in apart else "train"
+        yield _Part(source=number, recording=recording, group=group, split=split)
 
 
 def _entry(source: Source, parts: Sequence[_Part], number: int) -> SourceEntry:
@@ -234,6 +237,7 @@ class _Maker:
             source=part.source,
             recording=recording.name,
             digest=recording.digest,
+            group=part.group,
             cut=cut,
             split=part.split,
             caption=recording.caption,
