@@ -167,7 +167,7 @@ def test_options_of_a_command_are_the_keywords_of_its_function(path: str, comman
         if default is inspect.Parameter.empty:
             assert parameter.required, name
         elif isinstance(told, str) and default not in ((), None):
-            assert told == (default if isinstance(default, str) else default[0]), name
+            assert told == (default if isinstance(default, str) else str(default[0])), name
         elif not isinstance(told, str):
             assert (str(told) if isinstance(told, Path) else told or None) == (default or None), name
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from s2search.api.values import PathText, plugin_of
 from s2search.document import check_folder
 from s2search.errors import InputError, require
-from s2search.training.data.base import Geometry, Source
+from s2search.training.data.base import ClipSource, Geometry
 from s2search.training.data.clips import Clips
 from s2search.training.data.files import Files
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from s2search.training.data.inspect import Inspection
 
 #: One source, or several: paths of videos, the text of plugins, or the plugins.
-Sources = PathText | Source | Sequence[PathText | Source]
+Sources = PathText | ClipSource | Sequence[PathText | ClipSource]
 
 
 def data_make(
@@ -29,7 +29,7 @@ def data_make(
     frames: int = 33,
     codec: str | Codec = "dct",
     clips: int = 8,
-    stride: int | Sequence[int] = 1,
+    stride: Sequence[int] = (1,),
     held_out: float = 0.1,
     seed: int = 0,
     max_skipped: int | None = None,
@@ -59,8 +59,7 @@ def data_make(
     from s2search.training.data.make import make
 
     given = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
-    strides = (stride,) if isinstance(stride, int) else tuple(stride)
-    for name, values in {"clips": (clips,), "stride": strides}.items():
+    for name, values in {"clips": (clips,), "stride": stride}.items():
         if not values or min(values) < 1:
             raise InputError(f"{name} is {', '.join(map(str, values)) or 'empty'}", allowed="1 or more")
     if not given:
@@ -72,7 +71,7 @@ def data_make(
             geometry=Geometry(video=video, frames=frames),
             codec=plugin_of("codecs", codec),
             clips=clips,
-            strides=strides,
+            strides=tuple(stride),
             held_out=held_out,
             seed=seed,
             max_skipped=max_skipped,
@@ -108,12 +107,12 @@ def data_verify(folder: PathText) -> tuple[str, ...]:
     return tuple(Clips.load(Path(folder)).check())
 
 
-def _source(given: PathText | Source) -> Source:
-    if isinstance(given, Source):
+def _source(given: PathText | ClipSource) -> ClipSource:
+    if isinstance(given, ClipSource):
         return given
     if Path(given).exists():
         return Files(path=str(given))
     if "/" in str(given) or "." in str(given).partition("[")[0]:
         raise InputError(f"there is no {str(given)!r}", remedy="name a video, a folder, a tar archive, or a source")
-    source: Source = plugin_of("sources", str(given))
+    source: ClipSource = plugin_of("sources", str(given))
     return source

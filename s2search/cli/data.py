@@ -51,7 +51,7 @@ def data_make(
         frames=frames,
         codec=codec,
         clips=clips,
-        stride=stride or 1,
+        stride=stride or (1,),
         held_out=held_out,
         seed=seed,
         max_skipped=max_skipped,

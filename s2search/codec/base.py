@@ -18,19 +18,20 @@ Axes:  B batch  C channels  T frames (pixel frames of a video, latent frames of 
 from __future__ import annotations
 
 import abc
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError
 from s2search.preset import LATENT_CHANNELS
 from s2search.registry import Plugin
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
     from torch import Tensor, nn
 
@@ -241,6 +242,22 @@ class Codec(Plugin, abc.ABC):
 
     #: What it is and where its weights or constants come from: one line.
     statement: ClassVar[str]
+
+    @property
+    def digest(self) -> str:
+        """A hash of what latents depend on: name, options, and all files of the folder that it reads, wherever it is.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        options = {name: value for name, value in self.options.items() if name != "folder"}
+        found = hashlib.sha256(f"{self.name} {sorted(options.items())}\n".encode())
+        folder = Path(getattr(self, "folder", "") or "")
+        for path in sorted(folder.rglob("*")) if "folder" in self.options else ():
+            if path.is_file():
+                content = hashlib.sha256(read_regular(path)).hexdigest()
+                found.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        return f"sha256:{found.hexdigest()}"
 
     @abc.abstractmethod
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:

@@ -21,6 +21,7 @@ What was measured: docs/decisions/streaming.md, "The codec without weights is 16
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class DCT(Codec):
     """The 16 strongest cosines of each block."""
 
     statement: ClassVar[str] = "16 cosines of 4x8x8 blocks, fixed; chosen and normalised on three real clips"
+
+    @property
+    @override
+    def digest(self) -> str:
+        return f"sha256:{hashlib.sha256(repr(CHANNELS).encode()).hexdigest()}"
 
     @override
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:

@@ -31,8 +31,8 @@ def inspection_text(found: Inspection) -> RenderableType:
     """Return the parts with their most frequent captions, and the latents' distribution."""
     heading = found.heading
     facts = Text(
-        f"{heading.geometry.frames} frames of {heading.geometry.video}, encoded by {heading.codec}; "
-        f"seed {heading.seed}; {found.skipped} recordings gave no clip\n"
+        f"{heading.geometry.frames} frames of {heading.geometry.video}, seed {heading.seed}; "
+        f"encoded by {heading.codec}, {heading.codec_digest[:19]}\n{found.skipped} recordings gave no clip\n"
         + "\n".join(f"{one.source}: {one.recordings} recordings" for one in heading.sources)
         + f"\n{found.digest}"
     )

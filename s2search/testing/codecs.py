@@ -25,6 +25,7 @@ def check_codec(codec: Codec, *, tolerance: float = 1e-5) -> None:
         tolerance: How far the results of a stream in pieces may be from those of one call.
     """
     assert codec.statement.splitlines() == [codec.statement], f"{codec.name} does not say what it is in one line"
+    assert codec.digest.startswith("sha256:"), "a digest says what latents depend on"
     worker = codec.load("cpu", torch.float32)
     video_BCTYX, latents_BCTYX = _samples()
     _check_geometry(worker)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from s2search.training.data.base import Cut, Geometry, Source
+from s2search.training.data.base import ClipSource, Cut, Geometry
 
 _GEOMETRY = Geometry(video="64x32", frames=5)
 
 
-def check_source(source: Source) -> None:
+def check_source(source: ClipSource) -> None:
     """Hold a source against its contract; it needs a recording of five frames or more.
 
     Args:

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from s2search import data_inspect, data_make, data_verify, registry
+from s2search.codec.base import Codec
+from s2search.codec.dct import DCT
 from s2search.codec.pixels import video_from_frames
 from s2search.codec.video import VideoWriter, count_frames, iterate_video
 from s2search.errors import CheckError, InputError
 from s2search.testing.sources import check_source
-from s2search.training.data.base import Cut, Geometry, Recording, Source, digest_of
+from s2search.training.data.base import ClipSource, Cut, Footage, Geometry, digest_of
 from s2search.training.data.clips import Clips
 from s2search.training.data.doom import Doom
 from s2search.training.data.files import Files
@@ -252,6 +254,19 @@ def test_an_archive_gives_what_its_folder_gives(videos: Path, tmp_path: Path) ->
     assert torch.equal(folder.latents(range(4)), archived.latents(range(4)))
 
 
+def test_a_codecs_digest_is_that_of_its_files_wherever_they_lie(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Kept(DCT):
+        folder: str
+        digest = Codec.digest
+
+    for name, content in {"a": b"1", "b": b"1", "c": b"2"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(content)
+    one, same, other = (Kept(folder=str(tmp_path / name)).digest for name in "abc")
+    assert one == same != other
+
+
 def test_a_name_that_stands_twice_in_an_archive_is_refused(videos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "videos.tar", "w") as archive:
         archive.add(videos / "clip0.mp4", "a.mp4")
@@ -324,7 +339,7 @@ def test_frames_are_counted_without_decoding(tmp_path: Path, frames: int) -> Non
 
 def test_a_strangers_source_is_held_to_its_word(tmp_path: Path) -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Still(Recording):
+    class Still(Footage):
         def length(self) -> int:
             return 9
 
@@ -333,7 +348,7 @@ def test_a_strangers_source_is_held_to_its_word(tmp_path: Path) -> None:
                 yield np.zeros((geometry.frames, *geometry.size, 3), np.uint8)
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Stills(Source):
+    class Stills(ClipSource):
         names: tuple[str, ...]
 
         def recordings(self):  # type: ignore[no-untyped-def]
@@ -371,7 +386,7 @@ def test_cuts_lie_within_their_recording(
     length: int, clips: int, frames: int, strides: tuple[int, ...], seed: int
 ) -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Long(Recording):
+    class Long(Footage):
         def length(self) -> int:
             return length
 

@@ -81,7 +81,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording(abc.ABC):
+class Footage(abc.ABC):
     """Something that clips can be cut out of.
 
     Attributes:
@@ -114,14 +114,14 @@ class Recording(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(Plugin, abc.ABC):
+class ClipSource(Plugin, abc.ABC):
     """Configuration of a source; making one reads nothing."""
 
     #: What it gives and whence: one line.
     statement: ClassVar[str]
 
     @abc.abstractmethod
-    def recordings(self) -> Sequence[Recording]:
+    def recordings(self) -> Sequence[Footage]:
         """Return its recordings, always in the same order.
 
         Raises:

@@ -43,7 +43,7 @@ class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
-class Heading(msgspec.Struct, frozen=True, kw_only=True):
+class Heading(msgspec.Struct, frozen=True, kw_only=True, tag="data"):
     """What all clips of a data set have in common.
 
     Attributes:

@@ -8,8 +8,11 @@ ViZDoom (Wydmuch et al., 2018, "ViZDoom Competitions") is MIT licensed and carri
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import chdir
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +21,7 @@ from typing_extensions import override
 
 from s2search.codec.video import Frames, scaled
 from s2search.errors import InputError, require
-from s2search.training.data.base import Cut, Geometry, Recording, Source, digest_of, random_of
+from s2search.training.data.base import ClipSource, Cut, Footage, Geometry, digest_of, random_of
 
 MAPS = 32
 _TURN = 2.5  # degrees a tic
@@ -39,7 +42,7 @@ _STROLL_TICS = 350  # ten seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doom(Source):
+class Doom(ClipSource):
     """Walks through Freedoom's maps.
 
     Attributes:
@@ -57,7 +60,6 @@ class Doom(Source):
     length: int = 66
     tics: int = 2
     seed: int = 0
-    _games: _Games = field(default_factory=lambda: _Games(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, most in (("maps", MAPS), ("walks", 100_000), ("length", 2000), ("tics", 35)):
@@ -65,14 +67,14 @@ class Doom(Source):
                 raise InputError(f"{name} of doom is {value}", allowed=f"1 to {most}", remedy="correct the option")
 
     @override
-    def recordings(self) -> Sequence[Recording]:
+    def recordings(self) -> Sequence[Footage]:
         require("vizdoom")
         return tuple(self._walk(number, walk) for number in range(1, self.maps + 1) for walk in range(self.walks))
 
-    def _walk(self, number: int, walk: int) -> Walk:
+    def _walk(self, number: int, walk: int) -> DoomWalk:
         level = f"MAP{number:02}"
         deed = list(DEEDS)[int(random_of("doom", self.seed, level, walk).integers(len(DEEDS)))]
-        return Walk(
+        return DoomWalk(
             name=f"{level}-{self.seed}-{walk:05}",
             digest=digest_of("doom/1", level, self.seed, walk, deed, self.length, self.tics),
             caption=deed,
@@ -83,9 +85,13 @@ class Doom(Source):
             games=self._games,
         )
 
+    @cached_property
+    def _games(self) -> _Games:
+        return _Games()
+
 
 @dataclass(frozen=True, kw_only=True)
-class Walk(Recording):
+class DoomWalk(Footage):
     """One walk; the game is played anew for it, the same every time."""
 
     level: str
@@ -155,5 +161,6 @@ def _started(level: str, picture: tuple[int, int]) -> Any:
     game.set_window_visible(False)
     game.set_episode_timeout(0)
     game.set_mode(vizdoom.Mode.PLAYER)
-    game.init()
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # it leaves its settings where it is started
+        game.init()
     return game

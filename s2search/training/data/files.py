@@ -27,14 +27,14 @@ from typing_extensions import override
 from s2search.border.regular_file import check_regular, read_regular, read_regular_text
 from s2search.codec.video import Frames, count_frames, iterate_video
 from s2search.errors import InputError
-from s2search.training.data.base import Cut, Geometry, Recording, Source
+from s2search.training.data.base import ClipSource, Cut, Footage, Geometry
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 _CAPTIONS = (".txt", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files(Source):
+class Files(ClipSource):
     """Videos of a folder and of all folders in it, of one file, or of a tar archive.
 
     Attributes:
@@ -48,7 +48,7 @@ class Files(Source):
     captions: str = ""
 
     @override
-    def recordings(self) -> Sequence[Recording]:
+    def recordings(self) -> Sequence[Footage]:
         path = Path(self.path)
         if not path.exists():
             raise InputError(f"there is no {self.path!r}", remedy="name a folder, a video file or a tar archive")
@@ -75,7 +75,7 @@ class Files(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFile(Recording):
+class VideoFile(Footage):
     """One file, decoded once for all of its clips."""
 
     place: _Place

@@ -15,7 +15,7 @@ from s2search.codec.base import Codec
 from s2search.document import write_text
 from s2search.errors import CheckError, InputError
 from s2search.journal import open_journal
-from s2search.training.data.base import Cut, Geometry, Recording, Source, digest_of, random_of
+from s2search.training.data.base import ClipSource, Cut, Footage, Geometry, digest_of, random_of
 from s2search.training.data.clips import (
     MANIFEST,
     OF,
@@ -48,13 +48,13 @@ class _Part:
     """A recording with its source's number, what it is divided by, and its part."""
 
     source: int
-    recording: Recording
+    recording: Footage
     group: str
     split: Split
 
 
 def make(
-    sources: Sequence[Source],
+    sources: Sequence[ClipSource],
     out: Path,
     *,
     geometry: Geometry,
@@ -86,8 +86,8 @@ def make(
     """
     parts = list(_divided(sources, held_out, seed))
     heading = Heading(
-        codec=codec.label,
-        codec_digest=_codec_digest(codec),
+        codec=_without_folder(codec),
+        codec_digest=codec.digest,
         geometry=geometry,
         sources=tuple(_entry(source, parts, number) for number, source in enumerate(sources)),
         seed=seed,
@@ -128,7 +128,7 @@ def make(
     return found
 
 
-def _divided(sources: Sequence[Source], held_out: float, seed: int) -> Iterator[_Part]:
+def _divided(sources: Sequence[ClipSource], held_out: float, seed: int) -> Iterator[_Part]:
     """Yield all recordings. Those of one group or of equal content go to one part, whatever they are called."""
     if not 0 <= held_out < 1:
         raise InputError(f"{held_out:g} of the recordings held out", allowed="0 to below 1", remedy="correct it")
@@ -147,23 +147,18 @@ def _divided(sources: Sequence[Source], held_out: float, seed: int) -> Iterator[
         yield _Part(source=number, recording=recording, group=group, split=split)
 
 
-def _entry(source: Source, parts: Sequence[_Part], number: int) -> SourceEntry:
+def _without_folder(codec: Codec) -> str:
+    """Return a codec as people write it, but for where its files lie: the digest says what they are."""
+    options = ",".join(f"{name}={value}" for name, value in codec.options.items() if name != "folder")
+    return f"{codec.name}[{options}]" if options else codec.name
+
+
+def _entry(source: ClipSource, parts: Sequence[_Part], number: int) -> SourceEntry:
     own = [part.recording for part in parts if part.source == number]
     if len({recording.name for recording in own}) < len(own):
         raise InputError(f"the source {source.label!r} names two recordings alike", remedy="tell those who made it")
     digest = digest_of(*(f"{recording.digest} {recording.name}\t{recording.caption}" for recording in own))
     return SourceEntry(source=source.label, recordings=len(own), digest=digest)
-
-
-def _codec_digest(codec: Codec) -> str:
-    """Return a hash of what a codec makes of a fixed picture: of its constants and weights, wherever they lie."""
-    import torch
-
-    rows = torch.linspace(-1, 1, 16)
-    video_BCTYX = torch.stack((rows[:, None] * rows, rows[:, None] + 0 * rows, rows.flip(0) + 0 * rows[:, None]))
-    latents = codec.load().encode(video_BCTYX[None, :, None].expand(1, 3, 5, 16, 16).contiguous())
-    # Kernels of other machines round otherwise: what is left after three decimals is the codec.
-    return digest_of(*(round(number, 3) + 0.0 for number in latents.double().flatten().tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +217,7 @@ class _Maker:
             skipped=tuple(skipped),
         )
 
-    def _encoded(self, recording: Recording, loaded: LoadedCodec) -> Iterator[tuple[Cut, Tensor]]:
+    def _encoded(self, recording: Footage, loaded: LoadedCodec) -> Iterator[tuple[Cut, Tensor]]:
         from s2search.codec.pixels import video_from_frames
 
         cuts = drawn_cuts(recording, self.heading)
@@ -244,7 +239,7 @@ class _Maker:
         )
 
 
-def drawn_cuts(recording: Recording, heading: Heading) -> list[Cut]:
+def drawn_cuts(recording: Footage, heading: Heading) -> list[Cut]:
     """Draw where clips are cut from a recording, by their starts; the same for the same recording and seed.
 
     As many as fit beside one another at the shortest stride, and no more than were asked for; where they stand, and

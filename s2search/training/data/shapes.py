@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from s2search.codec.video import Frames
 from s2search.errors import InputError
-from s2search.training.data.base import Cut, Geometry, Recording, Source, digest_of, random_of
+from s2search.training.data.base import ClipSource, Cut, Footage, Geometry, digest_of, random_of
 
 COLOURS = {
     "red": (214, 48, 49),
@@ -39,7 +39,7 @@ FORMS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shapes(Source):
+class Shapes(ClipSource):
     """Scenes of moving shapes.
 
     Attributes:
@@ -63,7 +63,7 @@ class Shapes(Source):
             raise InputError(f"the speed of shapes is {self.speed:g}", allowed="0 to 1, of the height in a frame")
 
     @override
-    def recordings(self) -> Sequence[Recording]:
+    def recordings(self) -> Sequence[Footage]:
         return tuple(self._scene(number) for number in range(self.count))
 
     def _scene(self, number: int) -> Scene:
@@ -114,7 +114,7 @@ class _Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene(Recording):
+class Scene(Footage):
     """One scene. It is drawn at the clips' own size, so there is no room to cut from: places are left aside."""
 
     ground: str
