@@ -47,7 +47,7 @@ def inspection_text(found: Inspection) -> RenderableType:
     for name in ("mean", "standard deviation"):
         moments.add_column(name, justify="right")
     for channel, (mean, std) in enumerate(zip(found.channel_mean, found.channel_std, strict=True)):
-        moments.add_row(str(channel), f"{mean:.2f}", f"{std:.2f}")
+        moments.add_row(str(channel), f"{round(mean, 2) + 0.0:.2f}", f"{std:.2f}")
     return Group(facts, "", table, "", moments)
 
 
