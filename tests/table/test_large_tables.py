@@ -15,8 +15,11 @@ import pytest
 from s2search.errors import TableError
 from s2search.lint.linter import lint
 from s2search.tables import records
-from s2search.tables.row import COLUMNS, Row, parse_row, parse_rows, rows_as_csv, rows_as_json
+from s2search.tables.reading import parse_rows
+from s2search.tables.row import COLUMNS, Row, parse_row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable, open_table
+from s2search.tables.writing import rows_as_csv, rows_as_json
 from tests.command import run_here
 
 TABLES = ("iphone-16-pro-max", "h100", "amd-epyc")
@@ -57,7 +60,7 @@ def odd_rows() -> list[Row]:
 def test_each_row_is_encoded_as_it_is_alone() -> None:
     groups = [list(open_table(name).rows) for name in TABLES]
     for rows in [odd_rows(), *groups, *([row] for row in odd_rows())]:
-        assert [text.encode() for text in rows_as_json(rows)] == [as_json(row) for row in rows]
+        assert [text.encode() for text in rows_as_json(Rows.of(rows))] == [as_json(row) for row in rows]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -72,7 +75,7 @@ def test_the_digest_is_that_of_the_rows_one_by_one(name: str) -> None:
 
 def test_rows_are_read_as_each_is_read_alone() -> None:
     for rows in [odd_rows(), *(list(open_table(name).rows) for name in TABLES)]:
-        assert list(parse_rows(rows_as_csv(rows), where="here")) == rows
+        assert list(parse_rows(rows_as_csv(Rows.of(rows)), where="here")) == rows
         cells = {column: "" if (value := getattr(rows[0], column)) is None else str(value) for column in COLUMNS}
         assert parse_row(cells, where="here") == rows[0]
 
@@ -116,7 +119,7 @@ def test_lines_are_numbered_as_in_the_file(monkeypatch: pytest.MonkeyPatch) -> N
         found = list(blocks)
         assert header == ["a", "b"]
         assert [number for block in found for number in block.number_N] == expected[0]
-        assert [cell for block in found for cell in block.cells["a"]] == expected[1]
+        assert [cell for block in found for cell in block.cells["a"].cells] == expected[1]
         assert {number: cells for block in found for number, cells in block.ragged.items()} == expected[2]
 
 
