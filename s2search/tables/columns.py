@@ -42,6 +42,10 @@ class Column:
         """The values that rows have."""
         return [self.value_V[code] for code in np.unique(self.code_N)]
 
+    def equals(self, value: object) -> Bool:
+        """Return which rows have a value; not for floats, of which equal ones stand apart."""
+        return np.asarray(self.code_N == (self.value_V.index(value) if value in self.value_V else -1))
+
     def merged(self) -> Column:
         """Return the column in which equal values are one."""
         if len(set(self.value_V)) == len(self.value_V):

@@ -135,8 +135,7 @@ class Rows(Sequence[Row]):
         """Return which rows have these cells."""
         have_N = np.ones(len(self), np.bool_)
         for field, cell in cells.items():
-            column = self.columns[field]
-            have_N &= column.code_N == (column.value_V.index(cell) if cell in column.value_V else -1)
+            have_N &= self.columns[field].equals(cell)
         return have_N
 
     def having(self, **cells: object) -> Rows:
@@ -166,8 +165,7 @@ class Rows(Sequence[Row]):
 
     def labelled(self, label: str) -> Rows:
         """Return the rows with a label: see `Row.label`."""
-        codes = {text: code for code, text in enumerate(self.labels.value_V)}
-        return self.take(self.labels.code_N == codes.get(label, -1))
+        return self.take(self.labels.equals(label))
 
 
 def _groups(columns: Sequence[Column]) -> Groups:
