@@ -72,7 +72,7 @@ class _Fit:
         scale_F = feature_RF.max(axis=0)
         relative_RF, one_R = feature_RF / scale_F / latency_us_R[:, None], np.ones(len(latency_us_R))
         if len(one_R) > _MOST_FITS:  # few equations with the same solution, which nnls is slow to make of many
-            triangle = np.linalg.qr(np.column_stack([relative_RF, one_R]), mode="r")
+            triangle = np.asarray(np.linalg.qr(np.column_stack([relative_RF, one_R]), mode="r"))
             relative_RF, one_R = triangle[:, :-1], triangle[:, -1]
         rate_F = nnls(relative_RF, one_R)[0] / scale_F
         log_ratio_R = np.log(latency_us_R / np.maximum(feature_RF @ rate_F, 1e-9))

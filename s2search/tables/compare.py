@@ -24,7 +24,7 @@ import numpy as np
 
 from s2search.document import Document
 from s2search.errors import TableError
-from s2search.tables.columns import Column
+from s2search.tables.columns import Column, Float
 from s2search.tables.foreign import PLACES, ImportedTable
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable
@@ -279,9 +279,13 @@ def _spearman(before: Sequence[float], after: Sequence[float]) -> float | None:
     """Return the rank correlation, or null where there are too few rows, or none to tell apart."""
     if len(before) < _LEAST_RANKED or len(set(before)) == 1 or len(set(after)) == 1:
         return None
-    from scipy.stats import spearmanr
+    return float(np.corrcoef(np.column_stack([_ranks(before), _ranks(after)]), rowvar=False)[1, 0])
 
-    return float(spearmanr(before, after).statistic)
+
+def _ranks(values: Sequence[float]) -> Float:
+    """Return the place of each value in their order; equal ones share the mean of theirs."""
+    _, value_N, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[value_N])
 
 
 def _named(table: Table) -> TableName:
