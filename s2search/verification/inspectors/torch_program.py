@@ -80,7 +80,7 @@ class TorchTaps(Taps):
         return frozenset(operation.name for operation in self._reference.operations)
 
     @override
-    def tails(self) -> dict[str, tuple[str, ...]]:
+    def tails(self, sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
         specs = self._reference.program.graph_signature.input_specs
         weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
         nodes = [node for node in self._reference.program.graph.nodes if node.op == "call_function"]
