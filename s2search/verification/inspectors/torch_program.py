@@ -63,17 +63,16 @@ class TorchTaps(Taps):
     """A saved program of torch, run operation by operation. `denoise` is a part of `advance`."""
 
     def __init__(self, opened: Opened, function: FunctionName) -> None:
-        file = opened.package.manifest.function(function).file
-        whole = file.partition(".")[0]
-        self._opened, self._whole = opened, function if whole == function else whole
+        self._opened, self._function = opened, function
         runtime = opened.runtime
         assert isinstance(runtime, LoadedTorchProgram)
-        program = runtime.program(file)
-        self._reference = Reference(function=function, steps=opened.steps, program=program)
+        program = runtime.program(opened.package.manifest.function(function).file)
+        whole: FunctionName = "first" if function == "first" else "advance"
+        self._reference = Reference(function=whole, steps=opened.steps, program=program)
 
     @override
     def program(self) -> ExportedProgram:
-        return self._opened.programs[self._whole]  # type: ignore[index]
+        return self._opened.programs[self._function]
 
     @override
     def names(self) -> frozenset[str]:
