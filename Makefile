@@ -37,7 +37,7 @@ $(ELSEWHERE): elsewhere-%: .venv/installed
 
 # Slow tests in parts of minutes; a test is in `slow-rest` where no other part names it. Slow claims of speed: `bench`.
 SLOW_export := tests/export tests/kit
-SLOW_edits := tests/verify/test_mil_edits.py tests/verify/test_float_edits.py
+SLOW_edits := tests/verify/test_mil_edits.py tests/verify/test_float_edits.py tests/verify/test_pte_edits.py
 SLOW_width := tests/verify/test_full_width.py
 SLOW_verify := tests/verify $(patsubst %,--ignore=%,$(SLOW_edits) $(SLOW_width) tests/verify/test_fuzz.py)
 SLOW_transfer := tests/transfer

@@ -25,7 +25,6 @@ from s2search.exporters.package import Package, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
     from torch.export import ExportedProgram
 
     from s2search.exporters.component.base import ComponentWriter
@@ -77,7 +76,7 @@ class OnnxExporter(Exporter):
     def _graphs(
         self, steps: Steps, programs: Mapping[FunctionName, ExportedProgram]
     ) -> Iterator[tuple[FunctionName, Any]]:
-        """Yield the functions' graphs; of `advance` the others that read the state are parts, and need no conversion."""
+        """Yield the functions' graphs; those that read the state are parts of that of `advance`."""
         if "advance" not in programs:
             yield from ((function, onnx_graph(program, opset=self.opset)) for function, program in programs.items())
             return
