@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ _SHARES, _SIZES, _OCTAVES = 21, 25, 9.0  # of the first grid: proportions of pri
 _ELITE, _DRAWN, _ROUNDS, _WIDER = 16, 64, 10, 1.5
 _NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
 _FORBIDDEN = -1e30
+_BLOCK = 2**15  # numbers that stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,6 +121,8 @@ def _search_prices(graph: Graph, cases: Cases) -> Float:
     price_KER, bound_KE = _best_of_grid(graph, cases, unit_R, limited)
     normal_DR = np.random.default_rng(0).normal(size=(_DRAWN, len(limited)))  # the same in every round
     for _ in range(_ROUNDS):
+        if (bound_KE[:, 0] < graph.least_score).all():  # nothing fits
+            break
         relative_KER = price_KER[:, :, limited] / unit_R[limited]
         from_mean_KER = relative_KER - relative_KER.mean(axis=1, keepdims=True)
         covariance_KRR = np.einsum("ker,kes->krs", from_mean_KER, from_mean_KER) / price_KER.shape[1]
@@ -185,27 +188,37 @@ def _bounds_at(graph: Graph, cases: Cases, price_KPR: Float) -> Float:
 
 def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: bool = False) -> Float:
     """Return the best priced score from each layer (or only the first) and stream to the head, by one backward pass."""
-    (k, p, _), streams, candidates = price_KPR.shape, len(graph.follows_SS), len(graph.stream_C)
+    (k, p, _), streams = price_KPR.shape, len(graph.follows_SS)
     price_RQ = np.ascontiguousarray(price_KPR.reshape(k * p, -1).T)
     switch_SSQ = np.tensordot(-graph.switch_RSS.astype(np.float64), price_RQ, axes=(0, 0))
     switch_SSQ += graph.switch_score_SS[:, :, None]
     switch_SSQ[~graph.follows_SS] = _FORBIDDEN
     switch_SCQ = switch_SSQ[:, graph.stream_C]
     now_SQ, sum_SCQ = switch_SSQ[:, graph.last_stream], np.empty_like(switch_SCQ)
-    use_LCR = graph.use_RLC.transpose(1, 2, 0).astype(np.float64)
     found = [now_SQ]
-    for layer in reversed(range(graph.layers)):
-        into_CQ = graph.score_LC[layer][:, None] - _priced(use_LCR[layer], price_RQ)
-        into_CQ += now_SQ[graph.stream_C]
-        allowed_CK = cases.allowed_MLC[cases.mask_K, layer].T
-        if not allowed_CK.all():
-            into_CQ.reshape(candidates, k, p)[~allowed_CK] = _FORBIDDEN
-        now_SQ = np.add(into_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
-        np.maximum(now_SQ, _FORBIDDEN, out=now_SQ)
+    for here_CQ in _priced_backwards(graph, cases, price_RQ):
+        here_CQ += now_SQ[graph.stream_C]
+        now_SQ = np.add(here_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
         if every_layer:
             found.append(now_SQ)
     found = found[::-1] if every_layer else [now_SQ]
-    return np.stack(found).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+    return np.maximum(np.stack(found), _FORBIDDEN).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+
+
+def _priced_backwards(graph: Graph, cases: Cases, price_RQ: Float) -> Iterator[Float]:
+    """Yield what the candidates of each layer score less what they use, from the last layer on; layers by the block."""
+    candidates, kept = len(graph.stream_C), len(cases)
+    block = max(1, _BLOCK // (candidates * price_RQ.shape[1]))
+    all_allowed = bool(cases.allowed_MLC.all())
+    for end in range(graph.layers, 0, -block):
+        layers = slice(max(end - block, 0), end)
+        use_NR = graph.use_RLC[:, layers].reshape(len(price_RQ), -1).T.astype(np.float64)
+        score_N1 = graph.score_LC[layers].reshape(-1, 1)
+        priced_LCQ = (score_N1 - _priced(use_NR, price_RQ)).reshape(-1, candidates, price_RQ.shape[1])
+        if not all_allowed:
+            allowed_LCK = cases.allowed_MLC[cases.mask_K, layers].transpose(1, 2, 0)
+            priced_LCQ.reshape(*allowed_LCK.shape[:2], kept, -1)[~allowed_LCK] = _FORBIDDEN
+        yield from priced_LCQ[::-1]
 
 
 def _priced(left_MR: Float, right_RN: Float) -> Float:

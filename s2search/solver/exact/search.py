@@ -35,9 +35,10 @@ MOST_LABELS, ALL_LABELS = 65_536, 262_144
 MOST_IN_ALL = 2_000_000
 #: How many the question may keep whether anything fits at all, where another solver answers it otherwise.
 MOST_TO_FIT = 100_000
-_FEW_TO_FIT = 10_000  # where somebody else can be asked
+_FEW_TO_FIT = 1_000  # where somebody else can be asked
 
-_FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
+_FIRST_WIDTH, _WIDTH, _WIDER = 64, 1024, 8
+_TIED_WIDTH = 256  # the second, where the bounds of the first did not tell labels apart
 _SWEEPS_ANYWAY = 8  # however short the time is
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
 _FEW_LEVELS = 8  # of peaks, that are searched one by one
@@ -113,6 +114,7 @@ def search(
     most_labels: int = MOST_LABELS,
     most_in_all: int | None = None,
     slack: float = 0.0,
+    above: int = NOTHING,
     feasible: bool = False,
     fits: Callable[[], bool] | None = None,
     deadline: float = math.inf,
@@ -125,13 +127,22 @@ def search(
         most_labels: How many partial layouts may be kept per layer and case.
         most_in_all: After how many, over all sweeps, none may keep more; by default as many as one sweep can keep.
         slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
+        above: Only layouts that score more are looked for.
         feasible: Whether some layout is known to fit, so that it need not be asked.
         fits: Whether some layout may keep the only limits, asked where few labels do not tell.
         deadline: When to stop (`time.monotonic`), settled or not; some layout is looked for in any case.
     """
     most_in_all = most_in_all or most_labels * graph.layers * len(limit_KR)
     return _Search(
-        graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible, fits=fits, deadline=deadline
+        graph.ordered(),
+        limit_KR,
+        most_labels,
+        most_in_all,
+        slack,
+        above=above,
+        feasible=feasible,
+        fits=fits,
+        deadline=deadline,
     ).run()
 
 
@@ -215,6 +226,7 @@ class _Search:
         most_in_all: int,
         slack: float,
         *,
+        above: int,
         feasible: bool,
         fits: Callable[[], bool] | None,
         deadline: float,
@@ -226,7 +238,7 @@ class _Search:
         self.tied_K = np.zeros(len(limit_KR), np.bool_)
         self.may_fit_K: dict[int, bool] = {}
         self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
-        self.best = Best.none(len(limit_KR))
+        self.best = Best.none(len(limit_KR), above=above)
         self.bound_K = np.full(len(limit_KR), NOTHING)
         self.settled_K = np.ones(len(limit_KR), np.bool_)
         self.levels_R = [np.unique(peak_LC[graph.allowed_LC]) for peak_LC in graph.peak_RLC]
@@ -309,7 +321,8 @@ class _Search:
         root_K = np.minimum(np.floor(dual.bound_K), [float(span.root) for span in spans]).astype(np.int64)
         root_K = self.graph.floor_N(root_K)
         worth_K, latency_K = self._worth_beating_K()[of_K], self.best.latency_K[of_K]
-        open_K = np.flatnonzero(root_K >= worth_K)
+        matters_K = (root_K > worth_K) | ((root_K == worth_K) & (latency_K > NOTHING))
+        open_K = np.flatnonzero(matters_K & (root_K >= self.graph.least_score))
         np.maximum.at(self.bound_K, of_K[root_K < worth_K], root_K[root_K < worth_K])
         if not open_K.size:
             return []
@@ -346,8 +359,14 @@ class _Search:
                 )
             else:
                 self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
-                self.tied_K[span.k] |= bool(found.cut_K[i] >= self.best.score_K[span.k])
+                cut_ties = bool(found.cut_K[i] >= self.best.score_K[span.k])
+                self.tied_K[span.k] |= cut_ties and self._may_be_faster(span.k, dual.take([i]), cases.limit_KR[i, 0])
         return left
+
+    def _may_be_faster(self, k: int, dual: Dual, limit: int) -> bool:
+        """Tell whether a bound on a case leaves room for a faster layout of the best score."""
+        unused = int(limit) - int(self.best.latency_K[k]) + 1
+        return bool(dual.price_KPR[0, 0, 0] * unused <= dual.bound_K[0] - self.best.score_K[k])
 
     def _go_on(self, span: _Span, *, looked: int, admitted: bool, cut: bool, few: bool) -> list[_Span]:
         """Return what to sweep next where a sweep did not settle a span.
@@ -369,7 +388,8 @@ class _Search:
             known = self.best.score_K[span.k]
             distance = span.root - known if known > NOTHING else int(np.ptp(self.graph.score_LC, axis=1).max())
             reach = max(int(distance * _FIRST_REACH), looked - span.root, 1)
-            return [dataclasses.replace(span, width=min(_WIDTH, self.most_labels), reach=reach)]
+            width = _WIDTH if span.root < looked else _TIED_WIDTH
+            return [dataclasses.replace(span, width=min(width, self.most_labels), reach=reach)]
         if not cut:
             return [dataclasses.replace(span, reach=self._further(span, few=few))]
         if not span.one_level:
@@ -439,12 +459,22 @@ class _Search:
         return bool((used_R <= self.limit_KR[k]).all())
 
     def _anything_fits(self, k: int) -> bool:
-        """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
+        """Tell whether a layout may keep a case's limits, by looking for a fast one, which is known from then."""
         if k not in self.may_fit_K:
-            most = MOST_TO_FIT if self.fits is None else _FEW_TO_FIT
-            try:
-                least = least_use(self.graph, self.limit_KR[k], 0, most_in_all=most)
-                self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
-            except CheckError:
-                self.may_fit_K[k] = self.fits is None or self.fits()
+            (answer,) = search(
+                dataclasses.replace(
+                    self.graph, score_LC=-self.graph.use_RLC[0], switch_score_SS=-self.graph.switch_RSS[0]
+                ),
+                self.limit_KR[[k]],
+                most_labels=ALL_LABELS,
+                most_in_all=MOST_TO_FIT if self.fits is None else _FEW_TO_FIT,
+                slack=1.0,
+                feasible=True,
+                deadline=self.deadline,
+            )
+            if answer.layout is not None:
+                score, latency = self.graph.scored(answer.layout), int(self.graph.spent_R(answer.layout)[0])
+                self._improve(k, Found(layout=answer.layout, score=score, latency=latency))
+            known = answer.layout is not None or answer.settled
+            self.may_fit_K[k] = answer.layout is not None if known else self.fits is None or self.fits()
         return self.may_fit_K[k]
