@@ -45,13 +45,13 @@ def every_layout(problem: Problem) -> list[tuple[int, ...]]:
     return list(itertools.product(range(candidates), repeat=layers))
 
 
-@given(seeds, st.booleans())
-def test_a_bound_is_never_below_what_a_completion_scores(seed: int, constrained: bool) -> None:
+@given(seeds, st.booleans(), st.booleans())
+def test_a_bound_is_never_below_what_a_completion_scores(seed: int, constrained: bool, exact: bool) -> None:
     problem = small(seed, peaks=False)
     if constrained:
         problem = with_random_constraints(np.random.default_rng(seed), problem).by_group()
     graph, case = graph_and_case(problem)
-    dual = lagrangian_dual(graph, case)
+    dual = lagrangian_dual(graph, case, exact=exact)
     for layout in every_layout(problem):
         if not problem.admits(layout):
             continue
