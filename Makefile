@@ -37,16 +37,18 @@ $(ELSEWHERE): elsewhere-%: .venv/installed
 
 # Slow tests in parts of minutes; a test is in `slow-rest` where no other part names it. Slow claims of speed: `bench`.
 SLOW_export := tests/export tests/kit
-SLOW_verify := tests/verify --ignore=tests/verify/test_fuzz.py
+SLOW_edits := tests/verify/test_mil_edits.py tests/verify/test_float_edits.py tests/verify/test_pte_edits.py
+SLOW_width := tests/verify/test_full_width.py
+SLOW_verify := tests/verify $(patsubst %,--ignore=%,$(SLOW_edits) $(SLOW_width) tests/verify/test_fuzz.py)
 SLOW_transfer := tests/transfer
 SLOW_fuzz := tests/fuzz tests/readers/test_fuzz.py tests/verify/test_fuzz.py
 SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) tests/verify $(SLOW_transfer) $(SLOW_fuzz))
-SLOW := slow-export slow-verify slow-transfer slow-fuzz slow-rest slow-laws
+SLOW := slow-export slow-verify slow-edits slow-width slow-transfer slow-fuzz slow-rest slow-laws
 
 .PHONY: $(SLOW)
 slow: $(SLOW)  ## tests of minutes, part after part
 
-slow-export slow-verify slow-transfer slow-fuzz slow-rest: slow-%: .venv/installed
+$(filter-out slow-laws,$(SLOW)): slow-%: .venv/installed
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not benchmark" $(SLOW_$*)
 
 slow-laws: .venv/installed  ## the property tests, on ten times as many examples as in `make test`

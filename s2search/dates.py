@@ -12,6 +12,7 @@ import msgspec
 from s2search.errors import InputError
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_DAYS = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0}
 
 
@@ -58,7 +59,7 @@ def span(text: str) -> tuple[datetime, datetime] | None:
     ['2026-02-01', '2026-03-01']
     >>> span("yesterday")
     """
-    if match := re.fullmatch(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", text):
+    if match := _DAYS.fullmatch(text):
         year, month, day = (int(part) if part else None for part in match.groups())
         try:
             first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)

@@ -154,6 +154,7 @@ def _lines(whole: bytes, path: Path, heading: Any, kind: Any, of: str) -> list[A
     lines: list[Any] = []
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
+            line.decode()  # what is unknown is skipped unread
             lines.append(msgspec.json.decode(line, type=kind if lines else heading))
             if large := large_number(line):
                 raise msgspec.ValidationError(f"{large[:60]} is no integer of 64 bits")

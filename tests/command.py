@@ -53,6 +53,14 @@ def run_here(words: Sequence[str], folder: Path) -> Outcome:
     return Outcome(left.value.code, *map(_written, (out, err)))
 
 
+def run_program_here(text: str, folder: Path) -> str:
+    """Run a program in a folder, in this process, 80 columns wide, and return what it prints."""
+    out = TextIOWrapper(BytesIO(), encoding="utf-8")
+    with _own_process([]), chdir(folder), redirect_stdout(out):
+        exec(compile(text, "<program>", "exec"), {"__name__": "__main__"})
+    return _written(out)
+
+
 def run_apart(words: Sequence[str], folder: Path) -> Outcome:
     """Run a command in a folder as a user does, in a process of its own, 80 columns wide."""
     done = subprocess.run(

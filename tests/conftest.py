@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from tests.command import Outcome, run_apart, run_here
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side, a thread each: threads that wait for a core spin
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: Laws are tried on few examples by `make test`, and on many by `make slow-laws`.
 settings.register_profile("few", derandomize=True, deadline=None, print_blob=True, max_examples=40)

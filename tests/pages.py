@@ -102,7 +102,7 @@ class Reader:
 
     def _run(self, block: Block) -> str:
         if block.language == "python":
-            return self._call([sys.executable, "-c", block.text])
+            return command.run_program_here(block.text, self.folder)
         return [self._type(line, mac=block.mark == "mac") for line in block.commands][-1]
 
     def _type(self, line: str, *, mac: bool) -> str:
@@ -116,11 +116,11 @@ class Reader:
         assert words[0] in NOT_RUN, f"{line!r} is not run by a test: say so here, or above the block"
         return ""
 
-    def _call(self, words: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> str:
+    def _call(self, words: list[str], folder: Path, environment: dict[str, str]) -> str:
         done = subprocess.run(
             words,
-            cwd=folder or self.folder,
-            env=environment or {**os.environ, "COLUMNS": "80"},
+            cwd=folder,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=900,

@@ -94,7 +94,7 @@ def test_importing_the_face_is_light() -> None:
         "heavy = {'torch', 'numpy', 'matplotlib', 'pandas', 'scipy'} & set(sys.modules)\nassert not heavy, heavy\n"
         "start = time.process_time()\nimport torch\nprint(ours / (time.process_time() - start))"
     )
-    assert min(float(python(program)) for _ in range(2)) < 0.15
+    assert any(float(python(program)) < 0.15 for _ in range(2))  # machines are shared
 
 
 def test_planning_in_a_notebook_loads_neither_torch_nor_pictures() -> None:

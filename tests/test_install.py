@@ -125,7 +125,7 @@ def test_the_wheel_measures_this_machine_and_its_table_keeps_the_schema_that_it_
 
 @pytest.mark.skipif(sys.platform == "win32", reason="coremltools has no wheel for Windows")
 def test_the_wheel_builds_a_kit_with_all_that_a_mac_needs(installed: Path, notebooks: Path) -> None:
-    words = ("kit", "build", "--preset", "s2dit-tiny", "--video", "64x48", "--candidates", "ssa", "--out", "kit")
+    words = ("kit", "build", "--preset", "s2dit-tiny", "--video", "64x48", "--candidates", "full", "--out", "kit")
     run(installed, "-m", "s2search", *words, cwd=notebooks)
     for file in ("runner/__main__.py", "swift/KitRunner.xcodeproj/project.pbxproj", "README.md", "manifest.json"):
         assert (notebooks / "kit" / file).is_file()

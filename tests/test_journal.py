@@ -108,3 +108,15 @@ def test_the_journal_of_a_newer_version_is_called_so(tmp_path):
     (tmp_path / "samples.jsonl").write_text('{"kind":"campaign","schema":"s2search.samples/2"}\n')
     with pytest.raises(InputError, match=r"made by a newer s2search: its schema is 's2search.samples/2'"):
         read_samples(tmp_path / "samples.jsonl")
+
+
+class Heading(msgspec.Struct, frozen=True):
+    seed: int
+
+
+def test_bytes_that_are_no_text_are_refused_where_nothing_else_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    for content in (b'{"seed":3,"\xf2":1}\n', b'{"seed":3}\n{"value":1,"\xf2":"\xf2"}\n'):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is not a line of a count"):
+            read_journal(path, Heading, Found, of="count")

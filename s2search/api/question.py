@@ -115,8 +115,8 @@ def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told:
         scope = found.scope(
             where.scenario,
             video=video,
-            precision=_offered(where.precision, {row.precision for row in found.rows}, first=not targets),
-            compute_unit=_offered(where.compute_unit, {row.compute_unit for row in found.rows}, first=not targets),
+            precision=_offered(where.precision, set(found.rows.different("precision")), first=not targets),
+            compute_unit=_offered(where.compute_unit, set(found.rows.different("compute_unit")), first=not targets),
         )
         video = video or (scope.shape.height, scope.shape.width)
         targets.append(Target(table=found, scope=scope, budgets=common + budgets, commit=where.commit, told=told))

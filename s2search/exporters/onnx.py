@@ -20,13 +20,15 @@ from typing_extensions import override
 from s2search.border.regular_file import read_regular
 from s2search.errors import CheckError, InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
-from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, write_graph
+from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, onnx_graph, with_outputs, write_graph
 from s2search.exporters.package import Package, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch.export import ExportedProgram
 
     from s2search.exporters.component.base import ComponentWriter
+    from s2search.exporters.past import FunctionName
     from s2search.exporters.step import Steps
 
 _MODULES = ("onnx", "onnxruntime", "onnxscript")
@@ -61,15 +63,30 @@ class OnnxExporter(Exporter):
         programs = trace_functions(steps, decompositions_of_attention(), progress, further=4)
         with quiet(), (folder / WEIGHTS).open("wb") as file:
             weights = StoredWeights(file, folder)
-            for done, (function, program) in enumerate(programs.items()):
+            for done, (function, graph) in enumerate(self._graphs(steps, programs)):
                 progress(2 + done, 2 + len(programs), f"writing {function}")
                 config = steps.model.config
                 digests = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
                 names = steps.inputs(function), steps.outputs(function)
-                write_graph(program, weights, f"{function}.onnx", *names, digests, opset=self.opset)
+                write_graph(graph, weights, f"{function}.onnx", *names, digests)
         progress(6, 6, "")
         facts = {"opset": str(self.opset), **{name: version(name) for name in ("torch", *_MODULES)}}
         return Written(files={function: f"{function}.onnx" for function in programs}, facts=facts)
+
+    def _graphs(
+        self, steps: Steps, programs: Mapping[FunctionName, ExportedProgram]
+    ) -> Iterator[tuple[FunctionName, Any]]:
+        """Yield the functions' graphs; those that read the state are parts of that of `advance`."""
+        if "advance" not in programs:
+            yield from ((function, onnx_graph(program, opset=self.opset)) for function, program in programs.items())
+            return
+        advance = onnx_graph(programs["advance"], opset=self.opset)
+        parts = {"denoise": (0, 1), "commit": (1, len(steps.outputs("advance")) - 1)}
+        for function, program in programs.items():
+            if function in parts:
+                yield function, with_outputs(advance, *parts[function])
+            else:
+                yield function, advance if function == "advance" else onnx_graph(program, opset=self.opset)
 
     @override
     def component_writer(self) -> ComponentWriter:

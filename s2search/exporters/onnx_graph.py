@@ -12,28 +12,13 @@ _ALIGNMENT = 4096  # pages: so that a runtime can map the file
 _LEAST_EXTERNAL_BYTES = 1024
 
 
-def write_graph(
-    program: Any,
-    weights: StoredWeights,
-    file: str,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    metadata: Mapping[str, str],
-    *,
-    opset: int = 20,
-) -> None:
-    """Write one graph beside the file of weights.
+def onnx_graph(program: Any, *, opset: int = 20) -> Any:
+    """Return a program as a graph of ONNX; of its weights those under `model.` are kept as they are.
 
     Args:
-        program: The function; of its weights those under `model.` are kept as they are.
-        weights: Where its weights go.
-        file: Name of the graph.
-        inputs: What its inputs are called, in their order.
-        outputs: The same of its outputs.
-        metadata: What the graph says of itself.
+        program: The function.
         opset: Version of ONNX's default operator set.
     """
-    import onnx_ir
     import torch
     from onnxscript import optimizer
 
@@ -44,6 +29,39 @@ def write_graph(
         model, onnx_shape_inference=False, should_fold=lambda node: False if _reads_weights(node) else None
     )
     optimizer.remove_unused_nodes(model)
+    return model
+
+
+def with_outputs(model: Any, first: int, count: int) -> Any:
+    """Return a graph with some of another's outputs, and without what only the others need. They share weights."""
+    from onnxscript import optimizer
+
+    part = model.clone()
+    part.graph.outputs[:] = part.graph.outputs[first : first + count]
+    optimizer.remove_unused_nodes(part)
+    return part
+
+
+def write_graph(
+    model: Any,
+    weights: StoredWeights,
+    file: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write one graph beside the file of weights.
+
+    Args:
+        model: The graph.
+        weights: Where its weights go.
+        file: Name of the graph.
+        inputs: What its inputs are called, in their order.
+        outputs: The same of its outputs.
+        metadata: What the graph says of itself.
+    """
+    import onnx_ir
+
     for values, names in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         for value, name in zip(values, names, strict=True):
             value.name = name

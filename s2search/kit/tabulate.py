@@ -22,6 +22,7 @@ from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
 from s2search.tables.card import Card, Provenance
 from s2search.tables.row import Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
 _DIGITS = 6  # of milliseconds: a nanosecond
@@ -72,7 +73,7 @@ def tables_of(manifest: KitManifest, results: Results, run: Run) -> tuple[Latenc
             rows.append(long_skip_row(scenario, shape, _device(results, precision, unit)))
         card = _card(manifest, results, kept, run)
         name = _name(manifest, results, precision) + run.suffix
-        tables.append(LatencyTable(name=name, card=card, rows=tuple(rows)))
+        tables.append(LatencyTable(name=name, card=card, rows=Rows.of(rows)))
     return tuple(tables)
 
 

@@ -32,10 +32,7 @@ class Interpolate(LatencyModel):
             ExtrapolationError: The shape lies outside the measured range.
         """
         label = registry.label_of(part, options)
-        rows = sorted(
-            (row for row in table.in_scope(scope, any_grid=True) if row.label == label),
-            key=lambda row: row.shape.tokens,
-        )
+        rows = sorted(table.in_scope(scope, any_grid=True).labelled(label), key=lambda row: row.shape.tokens)
         if not rows or any(row.shape == scope.shape for row in rows):
             return Lookup().predict(table, scope, part, options)
         tokens = scope.shape.tokens

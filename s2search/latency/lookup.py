@@ -28,9 +28,8 @@ class Lookup(LatencyModel):
     def predict(self, table: LatencyTable, scope: Scope, part: str, options: str = "") -> Estimate:
         label = registry.label_of(part, options)
         rows = table.in_scope(scope)
-        for row in rows:
-            if row.label == label:
-                return estimate_of(row)
+        if found := rows.labelled(label):
+            return estimate_of(found[0])
         raise MissingRowError(
             f"the table {table.name!r} has no row for {label!r} at {scope}",
             allowed=f"it has: {', '.join(row.label for row in rows) or 'nothing at this shape'}",
@@ -41,7 +40,7 @@ class Lookup(LatencyModel):
 
 
 def _remedy(table: LatencyTable, scope: Scope, label: str) -> str:
-    elsewhere = sum(row.label == label for row in table.in_scope(scope, any_grid=True))
+    elsewhere = len(table.in_scope(scope, any_grid=True).labelled(label))
     if elsewhere > 1:
         return "measure that row, or use --latency-model interpolate between the sizes that were measured"
     return "measure that row, or choose another candidate" + (" or its measured video size" if elsewhere else "")

@@ -50,7 +50,7 @@ def measured(table: LatencyTable, scope: Scope, part: str, options: str) -> Esti
     grown in proportion to tokens.
     """
     label = registry.label_of(part, options)
-    rows = [row for row in table.in_scope(scope, any_grid=True) if row.label == label]
+    rows = table.in_scope(scope, any_grid=True).labelled(label)
     if any(row.shape == scope.shape for row in rows):
         return Lookup().predict(table, scope, part, options)
     if not rows or any(part in registry.installed(family) for family in _FAMILIES):
@@ -73,10 +73,28 @@ def work(shape: Shape, precision: str, part: str, options: str) -> Work:
     Raises:
         MissingRowError: No installed distribution specifies the part.
     """
-    specified = _specified(part, options)
-    weight_bytes = Precision.named(precision).weight_bytes(specified.parameters(shape))
-    state_bytes = specified.state_bytes(shape, Precision.named(precision)) if isinstance(specified, Block) else 0
-    peak_bytes = specified.peak_bytes(shape, Precision.named(precision))
+    return _work(_specified(part, options), shape, precision)
+
+
+def timed_work(table: LatencyTable, scope: Scope) -> list[tuple[Row, Work]]:
+    """Return every timed forward pass with the scope's precision and compute unit, at any shape, and its work."""
+
+    def find() -> list[tuple[Row, Work]]:
+        rows = table.rows.having(precision=scope.precision, compute_unit=scope.compute_unit)
+        rows = rows.take((rows.numbers("latency_ms") > 0) & ~rows.have(role="commit"))
+        parts = {names: _specified_or_none(*names) for names in rows.different("part", "options")}
+        # A part that only its row knows, such as a codec, is none.
+        found = ((row, parts[row.part, row.options]) for row in rows)
+        return [(row, _work(part, row.shape, row.precision)) for row, part in found if part is not None]
+
+    return table.remember(("timed work", scope.precision, scope.compute_unit), find)
+
+
+def _work(specified: Part, shape: Shape, precision: str) -> Work:
+    stored = Precision.named(precision)
+    weight_bytes = stored.weight_bytes(specified.parameters(shape))
+    state_bytes = specified.state_bytes(shape, stored) if isinstance(specified, Block) else 0
+    peak_bytes = specified.peak_bytes(shape, stored)
     return Work(
         flops=specified.flops(shape),
         moved_bytes=weight_bytes + state_bytes + peak_bytes,
@@ -85,22 +103,11 @@ def work(shape: Shape, precision: str, part: str, options: str) -> Work:
     )
 
 
-def timed_work(table: LatencyTable, scope: Scope) -> list[tuple[Row, Work]]:
-    """Return every timed forward pass with the scope's precision and compute unit, at any shape, and its work."""
-    rows = [
-        row
-        for row in table.rows
-        if (row.precision, row.compute_unit) == (scope.precision, scope.compute_unit)
-        and row.latency_ms > 0
-        and row.role != "commit"
-    ]
-    found = []
-    for row in rows:
-        try:
-            found.append((row, work(row.shape, row.precision, row.part, row.options)))
-        except MissingRowError:  # a part that only its row knows, such as a codec
-            continue
-    return found
+def _specified_or_none(part: str, options: str) -> Part | None:
+    try:
+        return _specified(part, options)
+    except MissingRowError:
+        return None
 
 
 def _specified(part: str, options: str) -> Part:

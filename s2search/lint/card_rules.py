@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import statistics
 from collections.abc import Iterator, Mapping
-from operator import attrgetter
 from typing import Any
+
+import numpy as np
 
 from s2search.dates import is_later, release, span
 from s2search.lint.base import UNITS_APART, Complaint, Rule
@@ -15,8 +15,10 @@ from s2search.lint.sheet import number
 from s2search.lint.table_rules import ROW_RULES, Suspect
 from s2search.preset import PRESETS
 from s2search.registry import own_version
+from s2search.tables.columns import Int
 from s2search.tables.foreign import NOT_STATED
 from s2search.tables.row import SHAPE_COLUMNS, Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import Scope
 
 _STRENGTH = {"estimated": 0, "derived": 1, "published": 2, "measured": 3}
@@ -25,23 +27,22 @@ _LEAST_COPIED = 4
 _SAME = 1e-4  # relative; timings of two devices do not keep one ratio so closely over several rows
 _EXACT = 1e-6
 _LEAST_SAMPLES = 3
-_PLACE = attrgetter("part", "options", "scenario", *SHAPE_COLUMNS)
+_PLACE = ("part", "options", "scenario", *SHAPE_COLUMNS)
 
 
 def _duplicated_device(table: Suspect) -> Iterator[Complaint]:
-    if not table.others:
-        return
-    mine = {_place(row): (line, row.latency_ms) for line, row in table.rows.items() if row.latency_ms > 0}
+    timed = np.flatnonzero(table.rows.numbers("latency_ms") > 0)
+    mine = table.rows.take(timed)
     for other in table.others:
         if (other.card.device, other.card.chip) == (table.card.device, table.card.chip):
             continue
-        its = {_place(row): row.latency_ms for row in other.rows if row.latency_ms > 0}
-        pairs = [(*mine[place], latency) for place, latency in its.items() if place in mine]
+        its = other.rows.take(other.rows.numbers("latency_ms") > 0)
+        pairs = _same_place(mine, its)
         if len(pairs) < _LEAST_COPIED:
             continue
-        ratios = [latency / its_latency for _, latency, its_latency in pairs]
-        factor, lines = ratios[0], sorted(line for line, _, _ in pairs)
-        same = max(ratios) - min(ratios) <= _SAME * max(ratios)
+        ratio_N = mine.numbers("latency_ms")[pairs[:, 0]] / its.numbers("latency_ms")[pairs[:, 1]]
+        factor, lines = float(ratio_N[0]), sorted(table.line_N[timed[pairs[:, 0]]].tolist())
+        same = ratio_N.max() - ratio_N.min() <= _SAME * ratio_N.max()
         if same and (table.card.provenance.kind == "measured" or abs(factor - 1) <= _SAME):
             times = "" if abs(factor - 1) <= _SAME else f" times {factor:.4g}"
             yield (
@@ -51,29 +52,46 @@ def _duplicated_device(table: Suspect) -> Iterator[Complaint]:
             )
 
 
+def _same_place(mine: Rows, its: Rows) -> Int:
+    """Return the pairs of rows that tell of the same part, in the order of the others; of several the last counts."""
+    both = Rows.joined([mine, its], ("role", *_PLACE))
+    commit = both.told(lambda role: role == "commit", "role")
+    groups = both.changed(role=commit).groups("role", *_PLACE)
+    mine_N, its_N = np.split(groups.group_N, [len(mine)])
+    last_G, its_last_G = np.full(len(groups), -1), np.full(len(groups), -1)
+    last_G[mine_N], its_last_G[its_N] = np.arange(len(mine)), np.arange(len(its))
+    _, first = np.unique(its_N, return_index=True)
+    pairs = np.column_stack([last_G, its_last_G])[its_N[np.sort(first)]]
+    return np.asarray(pairs[pairs[:, 0] >= 0])
+
+
 def _drift(table: Suspect) -> Iterator[Complaint]:
-    measured = [(line, row) for line, row in table.rows.items() if row.latency_provenance == "measured"]
-    protocol = table.card.protocol
+    rows, protocol = table.rows, table.card.protocol
+    latency_ms_N, std_ms_N = rows.numbers("latency_ms"), rows.numbers("latency_std_ms")
+    measured_N = rows.have(latency_provenance="measured")
     drift = number(str(protocol.get("sentinel_drift_corrected_percent", protocol.get("sentinel_drift_percent"))))
-    spreads = [
-        100 * row.latency_std_ms / row.latency_ms for _, row in measured if row.latency_std_ms and row.latency_ms
-    ]
+    spread_N = measured_N & (latency_ms_N != 0) & (np.nan_to_num(std_ms_N) != 0)
     if drift is not None:
         if abs(drift) > _MOST_DRIFT_PERCENT:
             yield (
                 None,
                 f"the sentinel drifted by {drift:g} % during the campaign; at most {_MOST_DRIFT_PERCENT:g} % is noise",
             )
-        elif spreads and abs(drift) > (typical := statistics.median(spreads)):
-            yield (
-                None,
-                f"the sentinel drifted by {drift:g} %, more than the {typical:.2g} % that a row's samples spread",
-            )
-    for line, row in measured:
-        p10, p90, mean = row.latency_p10_ms, row.latency_p90_ms, row.latency_mean_ms
-        same_unit = mean is not None and mean < UNITS_APART * row.latency_ms
-        if same_unit and None not in (p10, p90) and not p10 <= mean <= p90:  # type: ignore[operator]
-            yield line, f"the mean of {row.label} ({mean:g} ms) lies outside its p10 to p90 ({p10:g} to {p90:g} ms)"
+        elif spread_N.any():
+            typical = statistics.median((100 * std_ms_N[spread_N] / latency_ms_N[spread_N]).tolist())
+            if abs(drift) > typical:
+                yield (
+                    None,
+                    f"the sentinel drifted by {drift:g} %, more than the {typical:.2g} % that a row's samples spread",
+                )
+    mean_N, p10_N, p90_N = (rows.numbers(f"latency_{name}_ms") for name in ("mean", "p10", "p90"))
+    outside_N = ((mean_N < p10_N) & (p90_N >= 0)) | ((mean_N > p90_N) & (p10_N >= 0))  # both are stated
+    for line, row in table.numbered(measured_N & (mean_N < UNITS_APART * latency_ms_N) & outside_N):
+        yield (
+            line,
+            f"the mean of {row.label} ({row.latency_mean_ms:g} ms) lies outside its p10 to p90 "
+            f"({row.latency_p10_ms:g} to {row.latency_p90_ms:g} ms)",
+        )
 
 
 def _marked(table: Suspect) -> Iterator[Complaint]:
@@ -82,27 +100,29 @@ def _marked(table: Suspect) -> Iterator[Complaint]:
 
 
 def _synthetic(table: Suspect) -> Iterator[Complaint]:
-    measured = {line for line, row in table.rows.items() if row.latency_provenance == "measured" and row.latency_ms > 0}
-    for line in sorted(measured):
-        row = table.rows[line]
-        if row.samples >= _LEAST_SAMPLES and row.latency_std_ms == 0:
-            yield line, f"{row.samples} samples of {row.label} have no spread at all; a clock has some"
+    rows = table.rows
+    timed_N = rows.have(latency_provenance="measured") & (rows.numbers("latency_ms") > 0)
+    still_N = (rows.numbers("samples") >= _LEAST_SAMPLES) & (rows.numbers("latency_std_ms") == 0)
+    for line, row in table.numbered(timed_N & still_N):
+        yield line, f"{row.samples} samples of {row.label} have no spread at all; a clock has some"
     same = ("role", "part", "options", "scenario", "frames", "channels", "heads", "precision", "compute_unit")
-    for group in table.kin(*same):
-        timed = sorted(
-            ((row.frames * row.height * row.width, line, row) for line, row in group if line in measured),
-            key=lambda one: one[:2],
-        )
-        for (tokens, line, row), (more, further_line, further) in itertools.pairwise(timed):
-            expected = row.latency_ms * more / tokens
-            # Latencies are written to a nanosecond, and their growth multiplies that rounding.
-            tolerance = _EXACT * (expected + more / tokens)
-            if more > tokens and _digits(row) >= 4 and abs(further.latency_ms - expected) <= tolerance:
-                yield (
-                    further_line,
-                    f"{further.label} at {further.shape.grid} takes exactly {more / tokens:g} times line {line}, "
-                    "as its tokens do",
-                )
+    timed = np.flatnonzero(timed_N)
+    group_N, latency_ms_N = rows.groups(*same).group_N[timed], rows.numbers("latency_ms")[timed]
+    tokens_N = (rows.numbers("frames") * rows.numbers("height") * rows.numbers("width"))[timed]
+    order = np.lexsort((timed, tokens_N, group_N))
+    one, next_ = order[:-1], order[1:]
+    growth_P = tokens_N[next_] / tokens_N[one]
+    expected_P = latency_ms_N[one] * tokens_N[next_] / tokens_N[one]
+    # Latencies are written to a nanosecond, and their growth multiplies that rounding.
+    exact_P = abs(latency_ms_N[next_] - expected_P) <= _EXACT * (expected_P + growth_P)
+    for p in np.flatnonzero(exact_P & (group_N[one] == group_N[next_]) & (growth_P > 1)):
+        further = rows[timed[next_[p]]]
+        if _digits(rows[timed[one[p]]]) >= 4:
+            yield (
+                int(table.line_N[timed[next_[p]]]),
+                f"{further.label} at {further.grid} takes exactly {growth_P[p]:g} times line "
+                f"{table.line_N[timed[one[p]]]}, as its tokens do",
+            )
 
 
 def _stale(table: Suspect) -> Iterator[Complaint]:
@@ -113,38 +133,43 @@ def _stale(table: Suspect) -> Iterator[Complaint]:
 
 
 def _contradictions(table: Suspect) -> Iterator[Complaint]:
-    card, kind = table.card, table.card.provenance.kind
-    blocks = [(line, row) for line, row in table.rows.items() if row.role == "block"]
+    card, kind, rows = table.card, table.card.provenance.kind, table.rows
+    block_N = rows.have(role="block")
     if kind == "measured" and re.search(r"\bnot (a measurement|measured)\b", card.provenance.statement):
         yield None, f"the card is called measured, and its statement says: {card.provenance.statement[:80]!r}"
-    kinds = {row.latency_provenance for _, row in blocks}
-    if blocks and kind not in kinds:
+    kinds = rows.columns["latency_provenance"].take(block_N).different
+    if kinds and kind not in kinds:
         yield None, f"the card says {kind}, and no block row does"
-    recalibrated = _recalibrated(card.protocol)
-    for line, row in blocks:
-        its = row.latency_provenance
-        if recalibrated and str(_scope(row)) not in recalibrated:
-            continue  # a recalibration corrects one scope; the others stay what they were
-        if kind in kinds and (_STRENGTH[its] > _STRENGTH[kind] or (kind == "measured" != its)):
-            yield line, f"{row.label} is called {its}, and the card says {kind}"
+    if kind in kinds:
+        stronger_N = rows.where(
+            lambda its: _STRENGTH[its] > _STRENGTH[kind] or kind == "measured" != its, "latency_provenance"
+        )
+        # A recalibration corrects one scope; the others stay what they were.
+        recalibrated = _recalibrated(card.protocol)
+        for line, row in table.numbered(block_N & stronger_N):
+            if not recalibrated or str(_scope(row)) in recalibrated:
+                yield line, f"{row.label} is called {row.latency_provenance}, and the card says {kind}"
     if card.date != NOT_STATED and span(card.date) is None:
         yield None, f"the card's date is {card.date[:40]!r}, which is no date"
-    for line, row in table.rows.items():
-        if row.latency_provenance != "measured" and (row.samples or row.measured_at):
-            yield line, f"{row.label} has samples or a time of measurement, and is called {row.latency_provenance}"
-        elif row.measured_at and is_later(row.measured_at, card.date):
-            yield line, f"{row.label} was measured at {row.measured_at[:30]}, after the card's date {card.date[:30]}"
+    sampled_N = (rows.numbers("samples") > 0) | rows.where(bool, "measured_at")
+    sampled_N &= ~rows.have(latency_provenance="measured")
+    for line, row in table.numbered(sampled_N):
+        yield line, f"{row.label} has samples or a time of measurement, and is called {row.latency_provenance}"
+    late_N = rows.where(lambda at: bool(at) and is_later(at, card.date), "measured_at")
+    for line, row in table.numbered(late_N & ~sampled_N):
+        yield line, f"{row.label} was measured at {str(row.measured_at)[:30]}, after the card's date {card.date[:30]}"
     stated = card.protocol.get("samples_digest")
     if stated and table.samples_digest and stated != table.samples_digest:
         yield None, "samples.jsonl is not the file whose digest the card states"
     if (preset := PRESETS.get(card.preset)) is not None:
-        for line, row in table.rows.items():
-            if (row.channels, row.heads, row.feed_forward) != (preset.channels, preset.heads, preset.feed_forward):
-                yield (
-                    line,
-                    f"{row.label} has {row.channels} channels, {row.heads} heads and a feed-forward of "
-                    f"{row.feed_forward}, which is not the card's preset {preset.name}",
-                )
+        sizes = preset.channels, preset.heads, preset.feed_forward
+        other_N = rows.where(lambda *its: its != sizes, "channels", "heads", "feed_forward")
+        for line, row in table.numbered(other_N):
+            yield (
+                line,
+                f"{row.label} has {row.channels} channels, {row.heads} heads and a feed-forward of "
+                f"{row.feed_forward}, which is not the card's preset {preset.name}",
+            )
 
 
 def _recalibrated(protocol: Mapping[str, Any]) -> set[str]:
@@ -160,10 +185,6 @@ def _recalibrated(protocol: Mapping[str, Any]) -> set[str]:
 
 def _scope(row: Row) -> Scope:
     return Scope(scenario=row.scenario, shape=row.shape, precision=row.precision, compute_unit=row.compute_unit)
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    return row.role == "commit", *_PLACE(row)
 
 
 def _digits(row: Row) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from s2search.border.regular_file import read_regular
 from s2search.document import read_json
@@ -19,11 +20,14 @@ from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Sheet, SheetLine, read_sheet
 from s2search.lint.table_rules import Suspect
 from s2search.tables.card import SCHEMA, Card
+from s2search.tables.columns import Int
 from s2search.tables.foreign import NO_OPERATION, ImportedCard, check_header, is_imported
 from s2search.tables.foreign import SCHEMA as IMPORTED
 from s2search.tables.foreign import parse_row as parse_imported_row
+from s2search.tables.reading import Read, read_block
 from s2search.tables.records import Records
-from s2search.tables.row import Row, check_columns, rows_of
+from s2search.tables.row import check_columns
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable, installed_folder, installed_tables, meant_twice, read_text, table_folder
 
 _UNREADABLE = "correct the line or remove it"
@@ -60,8 +64,7 @@ def lint_table(table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) ->
     >>> lint_table(open_table("iphone-16-pro-max"))
     []
     """
-    rows = dict(enumerate(table.rows, start=2))
-    return run(TABLE_RULES, Suspect(name=table.name, card=table.card, rows=rows, others=others))
+    return run(TABLE_RULES, Suspect.of(table, others=others))
 
 
 def to_json(findings: list[Finding]) -> str:
@@ -109,12 +112,13 @@ def _lint_table(folder: Path) -> list[Finding]:
     card, units = _card(folder / "card.json")
     header, blocks = read_sheet(read_text(folder / "table.csv"), where=where)
     check_columns(header, where=where)
-    rows, findings = _rows(header, blocks)
+    rows, line_N, findings = _rows(header, blocks)
     samples = folder / "samples.jsonl"
     suspect = Suspect(
         name=folder.resolve().name,
         card=card,
         rows=rows,
+        line_N=line_N,
         others=_others(folder),
         samples_digest=f"sha256:{hashlib.sha256(read_regular(samples)).hexdigest()}" if samples.is_file() else None,
         units=units,
@@ -148,24 +152,26 @@ def _card(path: Path) -> tuple[Card, dict[str, str]]:
         return card, stated
 
 
-def _rows(header: Sequence[str], blocks: Iterable[Records]) -> tuple[dict[int, Row], list[Finding]]:
-    """Return the rows that can be read, by line, and what is wrong with the others."""
-    rows: dict[int, Row] = {}
+def _rows(header: Sequence[str], blocks: Iterable[Records]) -> tuple[Rows, Int, list[Finding]]:
+    """Return the rows that can be read, with their lines, and what is wrong with the others."""
+    read: list[Read] = []
     findings: list[Finding] = []
-    seen: dict[tuple[object, ...], int] = {}
     for block in blocks:
         for number in block.ragged:
             message = f"has too many or too few cells for {len(header)} columns"
             findings.append(_finding(number, "unreadable_row", message, _UNREADABLE))
-        for n, (number, row) in enumerate(zip(block.number_N, rows_of(block), strict=True)):
-            if isinstance(row, TableError):
-                findings.append(_unreadable(SheetLine(number=number, cells=block.line(n)), row))
-            elif (first := seen.setdefault(row.key, number)) != number:
-                message = f"gives {row.label} ({row.scenario}, {row.shape.grid}) again, after line {first}"
-                findings.append(_finding(number, "duplicated_row", message, "keep one of the two"))
-            else:
-                rows[number] = row
-    return rows, findings
+        read.append(read_block(block))
+        for n, error in read[-1].wrong.items():
+            findings.append(_unreadable(SheetLine(number=block.number_N[n], cells=block.line(n)), error))
+    rows = Rows.joined([part.rows for part in read])
+    line_N = np.concatenate([part.line_N for part in read])
+    first_N = rows.keys.first_G[rows.keys.group_N]
+    again_N = first_N != np.arange(len(first_N))
+    for n in np.flatnonzero(again_N):
+        row = rows[n]
+        message = f"gives {row.label} ({row.scenario}, {row.shape.grid}) again, after line {line_N[first_N[n]]}"
+        findings.append(_finding(int(line_N[n]), "duplicated_row", message, "keep one of the two"))
+    return rows.take(~again_N), line_N[~again_N], findings
 
 
 def _unreadable(line: SheetLine, error: TableError) -> Finding:

@@ -25,8 +25,8 @@ def misleading(numbers: LatencyTable | str | os.PathLike[str]) -> list[str]:
     []
     """
     if isinstance(numbers, LatencyTable):
-        suspect = Suspect(name=numbers.name, card=numbers.card, rows=dict(enumerate(numbers.rows, start=2)))
-        return list(_sentences(numbers.name, run([rule for rule in TABLE_RULES if rule.misleads], suspect)))
+        found = run([rule for rule in TABLE_RULES if rule.misleads], Suspect.of(numbers))
+        return list(_sentences(numbers.name, found))
     found = [finding for finding in lint(numbers) if finding.rule in _OF_FILES]
     return list(_sentences(Path(numbers).name, found))
 

@@ -31,38 +31,42 @@ class Relation(ABC):
     """Something that holds between one row and another, told for boxes of features as far as boxes tell it."""
 
     @abstractmethod
-    def between(self, low_PF: Float, high_PF: Float, other_low_PF: Float, other_high_PF: Float) -> tuple[Bool, Bool]:
+    def between(self, low_FP: Float, high_FP: Float, other_low_FP: Float, other_high_FP: Float) -> tuple[Bool, Bool]:
         """Return where it holds for no rows of two boxes, and where for all."""
 
     @abstractmethod
     def holds(self, one_P: Int, other_P: Int) -> Bool:
-        """Return for which rows it holds, to the last bit."""
+        """Return for which rows it holds."""
 
 
 class Boxes:
-    """The rows of one group, in boxes of boxes."""
+    """Rows in boxes of boxes. Rows of two groups stand in no relation."""
 
-    def __init__(self, feature_NF: Float) -> None:
-        self.rows = len(feature_NF)
+    def __init__(self, feature_FN: Float, group_N: Int) -> None:
+        self.rows, self._group_N = len(group_N), group_N
         levels = 1 + max(0, math.ceil(math.log2(self.rows / _LEAF)))
         size = -(-self.rows // 2 ** (levels - 1)) * 2 ** (levels - 1)
-        order = np.minimum(np.arange(size), self.rows - 1)  # the last row fills up, and is counted once
-        rank_NF = np.stack([np.unique(column, return_inverse=True)[1].ravel() for column in feature_NF.T], axis=1)
-        self.low, self.high, self.first = list[Float](), list[Float](), list[Int]()
-        for level in range(levels):
-            order = order.reshape(2**level, -1)
-            self.low.append(feature_NF[order].min(axis=1))
-            self.high.append(feature_NF[order].max(axis=1))
-            self.first.append(order.min(axis=1))
-            rank = rank_NF[order]
-            widest = (rank.max(axis=1) - rank.min(axis=1)).argmax(axis=1)
-            along = np.take_along_axis(rank, widest[:, None, None], axis=2)[:, :, 0]
-            order = np.take_along_axis(order, np.argsort(along, axis=1, kind="stable"), axis=1)
+        order = np.minimum(np.arange(size), self.rows - 1)[None]  # the last row fills up, and is counted once
+        ranks = [np.unique(value_N, return_inverse=True)[1].ravel() for value_N in feature_FN]
+        rank_FN = np.stack([self.rows * group_N, *ranks])  # groups are told apart before anything else
+        rank = np.take(rank_FN, order, axis=1)
+        for _ in range(levels - 1):
+            widest = (rank.max(axis=2) - rank.min(axis=2)).argmax(axis=0)
+            halved = np.argpartition(rank[widest, np.arange(len(order))], order.shape[1] // 2, axis=1)
+            order = np.take_along_axis(order, halved, axis=1).reshape(2 * len(order), -1)
+            rank = np.take_along_axis(rank, halved[None], axis=2).reshape(len(rank), len(order), -1)
         self.order: Int = order
         once = np.zeros(order.size, np.bool_)
         once[np.unique(order, return_index=True)[1]] = True
         self.once = once.reshape(order.shape)
-        self.count = [once.reshape(2**level, -1).sum(axis=1) for level in range(levels)]
+        # By level, that of one box first: what is known of each box.
+        feature = np.take(feature_FN, order, axis=1)
+        self.low = _levels(feature.min(axis=2), levels, np.minimum)
+        self.high = _levels(feature.max(axis=2), levels, np.maximum)
+        self.first = _levels(order.min(axis=1), levels, np.minimum)
+        self.count = _levels(self.once.sum(axis=1), levels, np.add)
+        self._group_low = _levels(group_N[order].min(axis=1), levels, np.minimum)
+        self._group_high = _levels(group_N[order].max(axis=1), levels, np.maximum)
 
     def first_related(self, relation: Relation, asked_N: Bool) -> Int:
         """Return for each row that is asked the first of all that it stands in the relation to; -1 for none."""
@@ -72,39 +76,45 @@ class Boxes:
         def open_boxes(level: int, one_P: Int, other_P: Int, never_P: Bool, always_P: Bool) -> Bool:
             np.minimum.at(found[level], one_P[always_P], self.first[level][other_P[always_P]])
             best = _down(found[: level + 1], np.minimum)
-            return ~never_P & ~always_P & (self.first[level][other_P] < best[one_P])
+            return np.asarray(~never_P & ~always_P & (self.first[level][other_P] < best[one_P]))
 
         def look(one_P: Int, other_P: Int) -> None:
             best = np.minimum(found_N[self.order].max(axis=1), _down(found, np.minimum))
             near_P = self.first[-1][other_P] < best[one_P]
             one, other = self._rows_of(one_P[near_P], other_P[near_P])
-            holds = relation.holds(one, other)
+            holds = self._holds(relation, one, other)
             np.minimum.at(found_N, one[holds], other[holds])
 
         self._compare(relation, open_boxes, look, np.zeros(1, np.int64), np.zeros(1, np.int64))
         found_N = np.where(asked_N, np.minimum(found_N, self._by_row(_down(found, np.minimum))), -1)
         return np.where(found_N == _NONE, -1, found_N)
 
-    def related_to_most(self, relation: Relation) -> Bool:
-        """Return which rows stand in the relation to more than half of the others; to itself no row does."""
-        most = (self.rows - 1) // 2
+    def related_to_most(self, relation: Relation, asked_N: Bool) -> Bool:
+        """Return which rows of those asked stand in the relation to more than half of the others of their group.
+
+        To itself no row does.
+        """
+        most_N = (np.bincount(self._group_N)[self._group_N] - 1) // 2
+        most_N[~asked_N] = self.rows  # that is never more
+        least = _levels(most_N[self.order].min(axis=1), len(self.first), np.minimum)
+        most = _levels(most_N[self.order].max(axis=1), len(self.first), np.maximum)
         yes, no = ([np.zeros(len(first), np.int64) for first in self.first] for _ in range(2))
         yes_N = np.zeros(self.rows, np.int64)
 
         def open_boxes(level: int, one_P: Int, other_P: Int, never_P: Bool, always_P: Bool) -> Bool:
             np.add.at(no[level], one_P[never_P], self.count[level][other_P[never_P]])
             np.add.at(yes[level], one_P[always_P], self.count[level][other_P[always_P]])
-            settled = _down(yes[: level + 1], np.add) > most
-            settled |= self.rows - _down(no[: level + 1], np.add) <= most
-            return ~never_P & ~always_P & ~settled[one_P]
+            settled = _down(yes[: level + 1], np.add) > most[level]
+            settled |= self.rows - _down(no[: level + 1], np.add) <= least[level]
+            return np.asarray(~never_P & ~always_P & ~settled[one_P])
 
         def look(one_P: Int, other_P: Int) -> None:
             one, other = self._rows_of(one_P, other_P)
             counted = np.logical_and(*self._rows_of(one_P, other_P, self.once))
-            np.add.at(yes_N, one[relation.holds(one, other) & counted], 1)
+            np.add.at(yes_N, one[self._holds(relation, one, other) & counted], 1)
 
         self._compare(relation, open_boxes, look, np.zeros(1, np.int64), np.zeros(1, np.int64))
-        return np.asarray(yes_N + self._by_row(_down(yes, np.add)) > most)
+        return np.asarray(yes_N + self._by_row(_down(yes, np.add)) > most_N)
 
     def _compare(
         self,
@@ -117,7 +127,10 @@ class Boxes:
     ) -> None:
         """Compare pairs of boxes of one level, and the halves of those that are still to be opened."""
         low, high = self.low[level], self.high[level]
-        never_P, always_P = relation.between(low[one_P], high[one_P], low[other_P], high[other_P])
+        never_P, always_P = relation.between(low[:, one_P], high[:, one_P], low[:, other_P], high[:, other_P])
+        least, most = self._group_low[level], self._group_high[level]
+        never_P |= (most[one_P] < least[other_P]) | (most[other_P] < least[one_P])
+        always_P &= (least[one_P] == most[other_P]) & (least[other_P] == most[one_P])
         opened_P = open_boxes(level, one_P, other_P, never_P, always_P)
         one_P, other_P = one_P[opened_P], other_P[opened_P]
         if level == len(self.first) - 1:
@@ -135,6 +148,9 @@ class Boxes:
             if len(now):
                 self._compare(relation, open_boxes, look, one_P[now], other_P[now], level + 1)
 
+    def _holds(self, relation: Relation, one_P: Int, other_P: Int) -> Bool:
+        return np.asarray(relation.holds(one_P, other_P) & (self._group_N[one_P] == self._group_N[other_P]))
+
     def _rows_of(self, one_P: Int, other_P: Int, of: Any = None) -> tuple[Any, Any]:
         """Return all pairs of rows of pairs of the smallest boxes."""
         of = self.order if of is None else of
@@ -146,6 +162,14 @@ class Boxes:
         value_N = np.empty(self.rows, np.int64)
         value_N[self.order] = value[:, None]
         return value_N
+
+
+def _levels(value: Any, levels: int, join: np.ufunc) -> list[Any]:
+    """Return what is known of the boxes of each level, from what is known of those of the last."""
+    known = [value]
+    for _ in range(levels - 1):
+        known.append(join(known[-1][..., 0::2], known[-1][..., 1::2]))
+    return known[::-1]
 
 
 def _down(value: Sequence[Int], join: np.ufunc) -> Int:

@@ -1,54 +1,89 @@
-"""The relations of kin.py for boxes of rows: what pairs.py needs to leave most pairs out.
+"""What rows of one part at several shapes say against each other. A table may hold 100,000 of them.
 
-What rounding leaves open, or what only the last bit decides, is asked of the relation itself, row by row.
+Each relation is stated for pairs of rows, and for pairs of boxes of rows, which pairs.py needs to leave most pairs out.
 
-Axes:  N rows  P pairs  F features
+Axes:  N rows  P pairs  F features  G groups: rows that are compared with each other
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 
 import numpy as np
 from typing_extensions import override
 
-from s2search.lint.base import DEVIATIONS, NOISE
+from s2search.lint.base import DEVIATIONS, NOISE, UNITS_APART
 from s2search.lint.pairs import Bool, Boxes, Float, Int, Relation
-from s2search.tables.row import Row
+from s2search.tables.columns import Groups
+from s2search.tables.rows import Rows
 
+_SIZES = ("frames", "height", "width", "context_frames", "channels", "feed_forward", "text_tokens")
 _SURE = 1e-9  # of a number: more than rounding changes
+_NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64)
 _MOST_CELLS = 8_000_000  # of a grid of sizes: 64 MB
 
-Holds = Callable[[Row, Row], bool]
+#: The places of rows, and of the first other one that each stands in a relation to.
+Found = tuple[Int, Int]
 
 
-def first_slower(rows: Sequence[Row], sizes: Sequence[str], holds: Holds) -> list[int]:
-    """Return for each row the first that is slower with less work, by their places; -1 for none."""
-    sizes_NF = np.column_stack([_numbers(rows, size) for size in sizes])
-    latency_ms_N, std_ms_N = _numbers(rows, "latency_ms"), np.nan_to_num(_numbers(rows, "latency_std_ms"))
-    varying_NF = sizes_NF[:, np.ptp(sizes_NF, axis=0) > 0]
-    feature_NF = np.column_stack([varying_NF, latency_ms_N, std_ms_N])
-    asked_N = (latency_ms_N > 0) & _may_be_slower(varying_NF, latency_ms_N, std_ms_N)
+def slower_than_less_work(rows: Rows, groups: Groups) -> Found:
+    """Return the rows that take less time than one of their group with less work, with the first such one."""
+    least_G, most_G = _extremes(rows, groups)
+    spread = np.flatnonzero((most_G * (1 - NOISE) > least_G)[groups.group_N])
+    feature_FN = np.stack([rows.numbers(name)[spread] for name in (*_SIZES, "latency_ms", "latency_std_ms")])
+    feature_FN = np.nan_to_num(feature_FN)  # what states no deviation has none
+    asked_N = (feature_FN[-2] > 0) & _may_be_slower(feature_FN, groups.group_N[spread])
     if not asked_N.any():
-        return [-1] * len(rows)
-    relation = _Slower(feature_NF, rows, holds)
-    return [int(n) for n in Boxes(feature_NF).first_related(relation, asked_N)]
+        return _NOTHING
+    kept = np.flatnonzero(np.bincount(groups.group_N[spread], asked_N)[groups.group_N[spread]])
+    feature_FN, group_N = feature_FN[:, kept], groups.group_N[spread[kept]]
+    first_N = Boxes(feature_FN, group_N).first_related(_Slower(feature_FN), asked_N[kept])
+    return _places(spread[kept], first_N)
 
 
-def _may_be_slower(sizes_NF: Float, latency_ms_N: Float, std_ms_N: Float) -> Bool:
+def worlds_apart_from_most(rows: Rows, groups: Groups) -> Found:
+    """Return the rows whose latency is further from most others' of their group than sizes explain.
+
+    Beside each stands the first that it is so far from. Of just two rows either may be wrong; the later one is named.
+    """
+    least_G, most_G = _extremes(rows, groups)
+    spread = np.flatnonzero((most_G >= (1 - 1e-9) * UNITS_APART * least_G)[groups.group_N])
+    asked_N = _may_be_apart_from_most(rows.numbers("latency_ms")[spread], groups.group_N[spread])
+    if not asked_N.any():
+        return _NOTHING
+    relation = _Apart(rows.take(spread))
+    boxes = Boxes(relation.feature_FN, groups.group_N[spread])
+    apart_N = boxes.related_to_most(relation, asked_N)
+    return _places(spread, boxes.first_related(relation, apart_N)) if apart_N.any() else _NOTHING
+
+
+def _extremes(rows: Rows, groups: Groups) -> tuple[Float, Float]:
+    """Return the least and the most latency of each group, in milliseconds."""
+    least_G, most_G = np.full(len(groups), np.inf), np.full(len(groups), -np.inf)
+    np.minimum.at(least_G, groups.group_N, rows.numbers("latency_ms"))
+    np.maximum.at(most_G, groups.group_N, rows.numbers("latency_ms"))
+    return least_G, most_G
+
+
+def _places(chosen: Int, first_N: Int) -> Found:
+    one = np.flatnonzero(first_N >= 0)
+    return chosen[one], chosen[first_N[one]]
+
+
+def _may_be_slower(feature_FN: Float, group_N: Int) -> Bool:
     """Return for which rows the slowest of less work may be slower than chance explains; false is sure.
 
     Tables mostly measure a grid of sizes, where the most of all smaller cells is one running maximum per size.
     """
-    place_FN = [np.unique(size_N, return_inverse=True)[1].ravel() for size_N in sizes_NF.T]
-    grid = tuple(int(place_N.max()) + 1 for place_N in place_FN)
+    *size_FN, latency_ms_N, std_ms_N = feature_FN
+    place_FN = [Groups.of(group_N).group_N, *(_rank_in_group(size_N, group_N) for size_N in size_FN)]
+    grid = tuple(1 + int(place_N.max(initial=0)) for place_N in place_FN)
     if math.prod(grid) > _MOST_CELLS:
-        return np.ones(len(sizes_NF), np.bool_)
+        return np.ones(len(group_N), np.bool_)
     place_N = np.ravel_multi_index(place_FN, grid)
     spread_ms_N = DEVIATIONS / math.sqrt(2) * std_ms_N  # of two deviations the root of squares is at least that of both
-    may_N = np.ones(len(sizes_NF), np.bool_)
+    may_N = np.ones(len(group_N), np.bool_)
     for slow_ms_N, bound_ms_N in (
         ((1 - NOISE) * latency_ms_N, latency_ms_N),
         (latency_ms_N - spread_ms_N, latency_ms_N + spread_ms_N),
@@ -56,81 +91,113 @@ def _may_be_slower(sizes_NF: Float, latency_ms_N: Float, std_ms_N: Float) -> Boo
         most_ms = np.full(math.prod(grid), -np.inf)
         np.maximum.at(most_ms, place_N, slow_ms_N)
         most_ms = most_ms.reshape(grid)
-        for axis in range(len(grid)):
+        for axis in range(1, len(grid)):
             np.maximum.accumulate(most_ms, axis=axis, out=most_ms)
         may_N &= most_ms.ravel()[place_N] > bound_ms_N - _SURE * latency_ms_N
     return may_N
 
 
-def first_apart_from_most(rows: Sequence[Row], units_apart: float, holds: Holds) -> list[int]:
-    """Return for each row that is apart from most the first that it is apart from, by their places; else -1."""
-    names = ("frames", "height", "width", "context_frames", "latency_ms")
-    frames_N, height_N, width_N, context_N, latency_ms_N = (_numbers(rows, name) for name in names)
-    area_N, seen_N = height_N * width_N, frames_N + context_N
-    feature_NF = np.log(np.column_stack([frames_N * area_N, seen_N, area_N, latency_ms_N]))
-    relation = _Apart(feature_NF, rows, holds, np.log(units_apart))
-    boxes = Boxes(feature_NF)
-    return [int(n) for n in boxes.first_related(relation, boxes.related_to_most(relation))]
+def _rank_in_group(size_N: Float, group_N: Int) -> Int:
+    """Return the place of each size among the different ones of its group."""
+    rank_N = np.unique(size_N, return_inverse=True)[1].ravel()
+    ranks = 1 + rank_N.max(initial=0)
+    pair, place_N = np.unique(group_N * ranks + rank_N, return_inverse=True)
+    return np.asarray(place_N.ravel() - np.searchsorted(pair, group_N * ranks))
 
 
-def _numbers(rows: Sequence[Row], name: str) -> Float:
-    """Return a column; what is not stated is no number."""
-    return np.array(list(map(attrgetter(name), rows)), np.float64)
+def _may_be_apart_from_most(latency_ms_N: Float, group_N: Int) -> Bool:
+    """Return which rows may be apart from most of their group; false is sure: half of it takes about as long."""
+    log_N, far = np.log(latency_ms_N), math.log(UNITS_APART)
+    log_N += group_N * (log_N.max(initial=0) - log_N.min(initial=0) + 2 * far)  # groups lie beyond each other's reach
+    sorted_N, reach = np.sort(log_N), far - 1e-6  # what was added rounds
+    near_N = np.searchsorted(sorted_N, log_N + reach) - np.searchsorted(sorted_N, log_N - reach)
+    others_N = np.bincount(group_N, minlength=1)[group_N] - 1
+    may_N = 2 * (near_N - 1) < others_N
+    first = np.unique(group_N, return_index=True)[1]
+    may_N[first[others_N[first] == 1]] = False  # of two rows
+    return np.asarray(may_N)
 
 
-class _OfRows(Relation):
-    """What a number decides that is above 0 where the relation holds; where it is near 0, the rows decide."""
+class _Slower(Relation):
+    """Whether another row, of less work in one size and of more in none, takes longer than chance explains.
 
-    def __init__(self, feature_NF: Float, rows: Sequence[Row], holds: Holds) -> None:
-        self.feature_NF, self._rows, self._holds = feature_NF, rows, holds
+    Features: the sizes, then the latency and its deviation in milliseconds.
+    """
+
+    def __init__(self, feature_FN: Float) -> None:
+        self._feature_FN = feature_FN
 
     @override
     def holds(self, one_P: Int, other_P: Int) -> Bool:
-        one_PF, other_PF = self.feature_NF[one_P], self.feature_NF[other_P]
-        never_P, sure_P = self.between(one_PF, one_PF, other_PF, other_PF)
-        open_P = ~never_P & ~sure_P
-        for p in np.flatnonzero(open_P):
-            sure_P[p] = self._holds(self._rows[one_P[p]], self._rows[other_P[p]])
-        return sure_P
+        (*size_FP, ms_P, std_ms_P), (*other_size_FP, other_ms_P, other_std_ms_P) = (
+            self._feature_FN[:, places_P] for places_P in (one_P, other_P)
+        )
+        holds_P = (ms_P > 0) & (other_ms_P - ms_P > NOISE * other_ms_P)
+        holds_P &= other_ms_P - ms_P > DEVIATIONS * np.hypot(std_ms_P, other_std_ms_P)
+        return np.asarray(holds_P & _is_less(other_size_FP, size_FP))
 
-
-class _Slower(_OfRows):
     @override
-    def between(self, low_PF: Float, high_PF: Float, other_low_PF: Float, other_high_PF: Float) -> tuple[Bool, Bool]:
-        most_ms_P, least_ms_P = other_high_PF[:, -2] - low_PF[:, -2], other_low_PF[:, -2] - high_PF[:, -2]
-        never_P = (other_low_PF[:, :-2] > high_PF[:, :-2]).any(axis=1)
-        never_P |= most_ms_P <= NOISE * other_high_PF[:, -2] * (1 - _SURE)
-        never_P |= most_ms_P <= DEVIATIONS * np.hypot(low_PF[:, -1], other_low_PF[:, -1]) * (1 - _SURE)
-        always_P = (other_high_PF[:, :-2] <= low_PF[:, :-2]).all(axis=1)
-        always_P &= (other_high_PF[:, :-2] < low_PF[:, :-2]).any(axis=1)
-        always_P &= least_ms_P > NOISE * other_low_PF[:, -2] * (1 + _SURE)
-        always_P &= least_ms_P > DEVIATIONS * np.hypot(high_PF[:, -1], other_high_PF[:, -1]) * (1 + _SURE)
+    def between(self, low_FP: Float, high_FP: Float, other_low_FP: Float, other_high_FP: Float) -> tuple[Bool, Bool]:
+        (*least_FP, low_ms_P, low_std_P), (*most_FP, high_ms_P, high_std_P) = low_FP, high_FP
+        (*other_least_FP, other_low_ms_P, other_low_std_P) = other_low_FP
+        (*other_most_FP, other_high_ms_P, other_high_std_P) = other_high_FP
+        most_ms_P, least_ms_P = other_high_ms_P - low_ms_P, other_low_ms_P - high_ms_P
+        never_P = np.any([other_P > mine_P for other_P, mine_P in zip(other_least_FP, most_FP, strict=True)], axis=0)
+        never_P |= most_ms_P <= NOISE * other_high_ms_P * (1 - _SURE)
+        never_P |= most_ms_P <= DEVIATIONS * np.hypot(low_std_P, other_low_std_P) * (1 - _SURE)
+        always_P = _is_less(other_most_FP, least_FP)
+        always_P &= least_ms_P > NOISE * other_low_ms_P * (1 + _SURE)
+        always_P &= least_ms_P > DEVIATIONS * np.hypot(high_std_P, other_high_std_P) * (1 + _SURE)
         return never_P, always_P
 
 
-class _Apart(_OfRows):
-    def __init__(self, feature_NF: Float, rows: Sequence[Row], holds: Holds, log_apart: float) -> None:
-        super().__init__(feature_NF, rows, holds)
-        self._log_apart = log_apart
+def _is_less(one_FP: Sequence[Float], other_FP: Sequence[Float]) -> Bool:
+    """Return where sizes are less in one and more in none."""
+    pairs = list(zip(one_FP, other_FP, strict=True))
+    return np.asarray(
+        np.all([one <= other for one, other in pairs], axis=0) & np.any([a < b for a, b in pairs], axis=0)
+    )
+
+
+class _Apart(Relation):
+    """Whether two latencies differ by more than 100 times what lies between no growth and quadratic growth.
+
+    Features: the logarithms of tokens, of the frames that they see, of the area, and of the latency.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        frames_N, height_N, width_N = (rows.numbers(name) for name in ("frames", "height", "width"))
+        area_N, seen_N = height_N * width_N, frames_N + rows.numbers("context_frames")
+        self._amount_FN = np.stack([frames_N * area_N, seen_N, area_N, rows.numbers("latency_ms")])
+        self.feature_FN = np.log(self._amount_FN)
 
     @override
-    def between(self, low_PF: Float, high_PF: Float, other_low_PF: Float, other_high_PF: Float) -> tuple[Bool, Bool]:
-        far = self._log_apart
-        larger = self._grown(low_PF, high_PF, other_low_PF, other_high_PF)
-        smaller = self._grown(other_low_PF, other_high_PF, low_PF, high_PF)
-        surely_larger_P = other_low_PF[:, 0] > high_PF[:, 0] + _SURE
-        surely_smaller_P = other_high_PF[:, 0] < low_PF[:, 0] - _SURE
+    def holds(self, one_P: Int, other_P: Int) -> Bool:
+        tokens_N = self._amount_FN[0]
+        larger_P = tokens_N[one_P] > tokens_N[other_P]
+        large_FP = self._amount_FN[:, np.where(larger_P, one_P, other_P)]
+        small_FP = self._amount_FN[:, np.where(larger_P, other_P, one_P)]
+        growth_P = large_FP[0] * large_FP[1] / (small_FP[0] * small_FP[1]) * np.maximum(1.0, large_FP[2] / small_FP[2])
+        ratio_P = large_FP[3] / small_FP[3]
+        return np.asarray((ratio_P <= 1 / UNITS_APART) | (ratio_P >= UNITS_APART * np.maximum(growth_P, 1.0)))
+
+    @override
+    def between(self, low_FP: Float, high_FP: Float, other_low_FP: Float, other_high_FP: Float) -> tuple[Bool, Bool]:
+        larger = self._grown(low_FP, high_FP, other_low_FP, other_high_FP)
+        smaller = self._grown(other_low_FP, other_high_FP, low_FP, high_FP)
+        surely_larger_P = other_low_FP[0] > high_FP[0] + _SURE
+        surely_smaller_P = other_high_FP[0] < low_FP[0] - _SURE
         never_P = (larger[0] | surely_smaller_P) & (smaller[0] | surely_larger_P)
         always_P = (larger[1] | surely_smaller_P) & (smaller[1] | surely_larger_P)
-        near_P = np.maximum(other_high_PF[:, 3] - low_PF[:, 3], high_PF[:, 3] - other_low_PF[:, 3]) < far - _SURE
-        return never_P | near_P, always_P
+        most_P = np.maximum(other_high_FP[3] - low_FP[3], high_FP[3] - other_low_FP[3])
+        return never_P | (most_P < math.log(UNITS_APART) - _SURE), always_P
 
-    def _grown(self, low_PF: Float, high_PF: Float, other_low_PF: Float, other_high_PF: Float) -> tuple[Bool, Bool]:
+    def _grown(self, low_FP: Float, high_FP: Float, other_low_FP: Float, other_high_FP: Float) -> tuple[Bool, Bool]:
         """Return where the latencies are never and where always apart, if the others are the larger ones."""
-        far = self._log_apart
-        least_PF, most_PF = other_low_PF - high_PF, other_high_PF - low_PF
-        least_growth_P = np.maximum(least_PF[:, 0] + least_PF[:, 1] + np.maximum(least_PF[:, 2], 0), 0)
-        most_growth_P = np.maximum(most_PF[:, 0] + most_PF[:, 1] + np.maximum(most_PF[:, 2], 0), 0)
-        never_P = (least_PF[:, 3] > -far + _SURE) & (most_PF[:, 3] < far + least_growth_P - _SURE)
-        always_P = (most_PF[:, 3] < -far - _SURE) | (least_PF[:, 3] > far + most_growth_P + _SURE)
+        far = math.log(UNITS_APART)
+        least_FP, most_FP = other_low_FP - high_FP, other_high_FP - low_FP
+        least_growth_P = np.maximum(least_FP[0] + least_FP[1] + np.maximum(least_FP[2], 0), 0)
+        most_growth_P = np.maximum(most_FP[0] + most_FP[1] + np.maximum(most_FP[2], 0), 0)
+        never_P = (least_FP[3] > -far + _SURE) & (most_FP[3] < far + least_growth_P - _SURE)
+        always_P = (most_FP[3] < -far - _SURE) | (least_FP[3] > far + most_growth_P + _SURE)
         return never_P, always_P

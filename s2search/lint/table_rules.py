@@ -3,187 +3,198 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+
+import numpy as np
 
 from s2search import registry
-from s2search.block import PRECISIONS, Block, Part, Shape, Stream
+from s2search.block import PRECISIONS, Block, Part, Stream
 from s2search.errors import S2SearchError
 from s2search.lint.base import UNITS_APART, Complaint, Rule
-from s2search.lint.kin import slower_than_less_work, worlds_apart_from_most
+from s2search.lint.relations import slower_than_less_work, worlds_apart_from_most
 from s2search.tables.card import Card
+from s2search.tables.columns import Bool, Groups, Int
 from s2search.tables.row import SHAPE_COLUMNS, Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
 _BITS = (0.5, 128.0)  # per parameter: beyond these no precision lies, and bytes are kilobytes, megabytes or bits
 _PASS = ("scenario", *SHAPE_COLUMNS, "precision", "compute_unit")  # what the rows of one forward pass share
 #: Parameters do not depend on the token grid.
-_MODEL = attrgetter("part", "options", "channels", "heads", "feed_forward", "text_tokens", "text_channels")
+_MODEL = ("part", "options", "channels", "heads", "feed_forward", "text_tokens", "text_channels")
+_FAMILIES = ("blocks", "parts")
 _ROLES = {"down": "switch", "up": "switch", "stem": "fixed", "head": "fixed"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A table as its files give it: rows by line, with what they may contradict.
+    """A table as its files give it: rows and their lines, with what they may contradict.
 
     `others` are tables that it could be a copy of; `samples_digest` is that of the raw samples beside it, if any.
     """
 
     name: str
     card: Card
-    rows: Mapping[int, Row]
+    rows: Rows
+    line_N: Int
     others: tuple[LatencyTable, ...] = ()
     samples_digest: str | None = None
     units: Mapping[str, str] = dataclasses.field(default_factory=dict)
     _parts: dict[tuple[str, str], Part | None] = dataclasses.field(default_factory=dict, repr=False)
-    _kin: dict[tuple[str, ...], list[list[tuple[int, Row]]]] = dataclasses.field(default_factory=dict, repr=False)
 
-    def part(self, row: Row) -> Part | None:
-        """Return the installed part of a row, or none: a table may hold parts that are not installed."""
-        name = row.part, row.options
-        if name not in self._parts:
-            self._parts[name] = _part(row)
-        return self._parts[name]
+    @classmethod
+    def of(cls, table: LatencyTable, *, others: tuple[LatencyTable, ...] = ()) -> Suspect:
+        """Return a table in memory; its rows count from line 2, as in the file it would make."""
+        lines = np.arange(2, 2 + len(table.rows))
+        return cls(name=table.name, card=table.card, rows=table.rows, line_N=lines, others=others)
 
-    def kin(self, *fields: str) -> list[list[tuple[int, Row]]]:
-        """Group rows that agree in these fields, once for all rules that ask for them."""
-        if fields not in self._kin:
-            groups: dict[tuple[object, ...], list[tuple[int, Row]]] = defaultdict(list)
-            for key, numbered in zip(map(attrgetter(*fields), self.rows.values()), self._numbered, strict=True):
-                groups[key].append(numbered)
-            self._kin[fields] = list(groups.values())
-        return self._kin[fields]
+    def numbered(self, chosen: Bool | Int) -> Iterator[tuple[int, Row]]:
+        """Return some rows with their lines: those of a mask, or by their places."""
+        return zip(self.line_N[chosen].tolist(), self.rows.take(chosen), strict=True)
 
-    @functools.cached_property
-    def _numbered(self) -> list[tuple[int, Row]]:
-        return list(self.rows.items())
+    def part(self, part: str, options: str) -> Part | None:
+        """Return an installed part, or none: a table may hold parts that are not installed."""
+        if (part, options) not in self._parts:
+            self._parts[part, options] = _part(part, options)
+        return self._parts[part, options]
 
 
 def _negative(table: Suspect) -> Iterator[Complaint]:
-    for line, row in table.rows.items():
-        if row.latency_ms <= 0 and row.latency_provenance == "measured":
-            yield line, f"{row.label} is called measured and takes {row.latency_ms:g} ms; no operation takes zero time"
+    rows = table.rows
+    for line, row in table.numbered(rows.have(latency_provenance="measured") & (rows.numbers("latency_ms") <= 0)):
+        yield line, f"{row.label} is called measured and takes {row.latency_ms:g} ms; no operation takes zero time"
 
 
 def _non_monotone(table: Suspect) -> Iterator[Complaint]:
     same = ("role", "part", "options", "scenario", "heads", "text_channels", "precision", "compute_unit")
-    for group in table.kin(*same):
-        for (line, row), (other_line, other) in slower_than_less_work(group):
-            yield (
-                line,
-                f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and line {other_line} at "
-                f"{other.shape.grid}, which is less work, takes {other.latency_ms:g} ms",
-            )
+    ones, others = slower_than_less_work(table.rows, table.rows.groups(*same))
+    for (line, row), (other_line, other) in zip(table.numbered(ones), table.numbered(others), strict=True):
+        yield (
+            line,
+            f"{row.label} at {row.grid} takes {row.latency_ms:g} ms, and line {other_line} at {other.grid}, which is "
+            f"less work, takes {other.latency_ms:g} ms",
+        )
 
 
 def _units(table: Suspect) -> Iterator[Complaint]:
     for what, expected in (("latency", "ms"), ("memory", "bytes")):
         if (stated := table.units.get(what, expected)) != expected:
             yield None, f"the card says {what} in {stated[:20]!r}; a table's {what} is in {expected}"
-    parameters_of: dict[tuple[object, ...], int] = {}
-    for line, row in table.rows.items():
-        for field, value in (("latency_mean_ms", row.latency_mean_ms), ("latency_std_ms", row.latency_std_ms)):
-            small = field == "latency_std_ms"  # a tiny deviation is no wrong unit
-            if (
-                value
-                and row.latency_ms > 0
-                and not ((0 if small else 1 / UNITS_APART) < value / row.latency_ms < UNITS_APART)
-            ):
-                yield line, f"{field} of {row.label} is {value:g} where latency_ms is {row.latency_ms:g}"
-        if not row.weight_bytes or (part := table.part(row)) is None:
-            continue
-        if (model := _MODEL(row)) not in parameters_of:
-            parameters_of[model] = _parameters(part, row.shape)
-        if (parameters := parameters_of[model]) and not _BITS[0] <= (
-            bits := 8 * row.weight_bytes / parameters
-        ) <= _BITS[1]:
-            yield (
-                line,
-                f"weight_bytes of {row.label} is {row.weight_bytes:,}, which is {bits:.3g} bits for each parameter",
-            )
-    for group in table.kin("role", "part", "options", "precision", "compute_unit", "channels"):
-        for (line, row), (_, other) in worlds_apart_from_most([pair for pair in group if pair[1].latency_ms > 0]):
-            yield (
-                line,
-                f"{row.label} at {row.shape.grid} takes {row.latency_ms:g} ms, and at {other.shape.grid} "
-                f"{other.latency_ms:g} ms: further apart than the sizes explain",
-            )
+    latency_ms_N = table.rows.numbers("latency_ms")
+    # A tiny deviation is no wrong unit.
+    for field, least in (("latency_mean_ms", 1 / UNITS_APART), ("latency_std_ms", 0.0)):
+        value_N = table.rows.numbers(field)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio_N = value_N / latency_ms_N
+        apart_N = (latency_ms_N > 0) & (value_N != 0) & ((ratio_N <= least) | (ratio_N >= UNITS_APART))
+        for line, row in table.numbered(apart_N):
+            yield line, f"{field} of {row.label} is {getattr(row, field):g} where latency_ms is {row.latency_ms:g}"
+    yield from _bits(table)
+    timed = np.flatnonzero(latency_ms_N > 0)
+    rows = table.rows.take(timed)
+    same = rows.groups("role", "part", "options", "precision", "compute_unit", "channels")
+    ones, others = worlds_apart_from_most(rows, same)
+    for (line, row), other in zip(table.numbered(timed[ones]), rows.take(others), strict=True):
+        yield (
+            line,
+            f"{row.label} at {row.grid} takes {row.latency_ms:g} ms, and at {other.grid} "
+            f"{other.latency_ms:g} ms: further apart than the sizes explain",
+        )
+
+
+def _bits(table: Suspect) -> Iterator[Complaint]:
+    installed = {part for family in _FAMILIES for part in registry.installed(family)}
+    known_N = table.rows.where(installed.__contains__, "part")
+    weighed = np.flatnonzero(known_N & (table.rows.numbers("weight_bytes") > 0))
+    rows = table.rows.take(weighed)
+    models = rows.groups(*_MODEL)
+    parameters_G = np.array([_parameters(table, row) for row in rows.take(models.first_G)], np.float64)
+    with np.errstate(divide="ignore"):
+        bits_N = 8 * rows.numbers("weight_bytes") / parameters_G[models.group_N]
+    odd = np.flatnonzero(np.isfinite(bits_N) & ~((bits_N >= _BITS[0]) & (bits_N <= _BITS[1])))
+    for bits, (line, row) in zip(bits_N[odd].tolist(), table.numbered(weighed[odd]), strict=True):
+        yield (
+            line,
+            f"weight_bytes of {row.label} is {row.weight_bytes:,}, which is {bits:.3g} bits for each parameter",
+        )
 
 
 def _missing_switches(table: Suspect) -> Iterator[Complaint]:
-    for group in table.kin(*_PASS):
-        blocks = [(line, row) for line, row in group if row.role == "block"]
-        if len({_stream(table.part(row), row) for _, row in blocks}) > 1:
-            yield from _missing(("down", "up"), blocks, group)
+    return _missing(table, ("down", "up"), least_streams=2)
 
 
 def _missing_fixed(table: Suspect) -> Iterator[Complaint]:
-    for group in table.kin(*_PASS):
-        yield from _missing(("stem", "head"), [pair for pair in group if pair[1].role == "block"], group)
+    return _missing(table, ("stem", "head"), least_streams=1)
 
 
-def _missing(
-    parts: tuple[str, ...], blocks: list[tuple[int, Row]], group: list[tuple[int, Row]]
-) -> Iterator[Complaint]:
-    there = {row.part for _, row in group}
-    if blocks and (missing := [part for part in parts if part not in there]):
-        line, row = blocks[0]
+def _missing(table: Suspect, parts: Sequence[str], *, least_streams: int) -> Iterator[Complaint]:
+    """Yield the first block of each forward pass that lacks parts, where blocks run in so many streams."""
+    groups = table.rows.groups(*_PASS)
+    there_PG = [groups.have(table.rows.have(part=part)) for part in parts]
+    lack_G = ~np.logical_and.reduce(there_PG)
+    blocks = np.flatnonzero(table.rows.have(role="block") & lack_G[groups.group_N])
+    group_N, rows = groups.group_N[blocks], table.rows.take(blocks)
+    stream_N = rows.told(lambda *part: _stream(table.part(*part), *part), "part", "options").code_N
+    different = Groups.of(group_N * (1 + stream_N.max(initial=0)) + stream_N).first_G
+    streams_G = np.bincount(group_N[different], minlength=len(groups))
+    with_blocks, first = np.unique(group_N, return_index=True)
+    lacking = streams_G[with_blocks] >= least_streams
+    for group, (line, row) in zip(with_blocks[lacking], table.numbered(blocks[first[lacking]]), strict=True):
+        missing = [part for part, there_G in zip(parts, there_PG, strict=True) if not there_G[group]]
         yield (
             line,
-            f"the {row.scenario} rows at {row.shape.grid}, {row.precision}, {row.compute_unit}, of which this is the "
+            f"the {row.scenario} rows at {row.grid}, {row.precision}, {row.compute_unit}, of which this is the "
             f"first block, have no {' and no '.join(missing)}",
         )
 
 
 def _wrong_role(table: Suspect) -> Iterator[Complaint]:
-    blocks = {row.part for row in table.rows.values() if row.role == "block"} | set(registry.installed("blocks"))
-    for line, row in table.rows.items():
-        expected = _ROLES.get(row.part, "block" if row.part in blocks else row.role)
-        if row.role != expected and (row.role, expected) != ("commit", "block"):
+    is_block_N = table.rows.have(role="block")
+    blocks = {*table.rows.take(is_block_N).different("part"), *registry.installed("blocks")}
+
+    def expected(role: str, part: str) -> str:
+        return _ROLES.get(part, "block" if part in blocks else role)
+
+    odd = np.flatnonzero(~is_block_N | table.rows.where(_ROLES.__contains__, "part"))
+    for line, row in table.numbered(odd):
+        kind = expected(row.role, row.part)
+        if row.role != kind and (row.role, kind) != ("commit", "block"):
             harm = (
                 "every layout would pay for it, beside its layers" if row.role == "fixed" else "plans would misuse it"
             )
-            yield line, f"{row.part_label} is a {expected} part, and its role says {row.role}: {harm}"
+            yield line, f"{row.part_label} is a {kind} part, and its role says {row.role}: {harm}"
 
 
 def _mixed_scenarios(table: Suspect) -> Iterator[Complaint]:
-    for line, row in table.rows.items():
-        if row.role not in ("block", "commit"):
-            continue
-        if row.scenario == "clip" and row.context_frames:
-            yield line, f"{row.label} is a clip row with {row.context_frames} context frames; a clip has no past"
-        elif row.scenario == "clip" and row.state_bytes:
-            yield (
-                line,
-                f"{row.label} is a clip row with {row.state_bytes:,} bytes of streaming state: memory of a stream",
-            )
-        elif (
-            row.scenario == "stream"
-            and row.context_frames
-            and not row.state_bytes
-            and _keeps_state(table.part(row), row)
-        ):
+    rows = table.rows
+    block_N, clip_N = rows.have(role="block") | rows.have(role="commit"), rows.have(scenario="clip")
+    past_N, state_N = rows.numbers("context_frames") > 0, rows.numbers("state_bytes") > 0
+    for line, row in table.numbered(block_N & clip_N & past_N):
+        yield line, f"{row.label} is a clip row with {row.context_frames} context frames; a clip has no past"
+    for line, row in table.numbered(block_N & clip_N & ~past_N & state_N):
+        yield line, f"{row.label} is a clip row with {row.state_bytes:,} bytes of streaming state: memory of a stream"
+    for line, row in table.numbered(block_N & ~clip_N & past_N & ~state_N):
+        if _keeps_state(table.part(row.part, row.options), row):
             yield line, f"{row.label} is a stream row without streaming state: memory of a clip"
 
 
-def _part(row: Row) -> Part | None:
-    for family in ("blocks", "parts"):
+def _part(part: str, options: str) -> Part | None:
+    for family in _FAMILIES:
         try:
-            if row.part in registry.installed(family):
-                part = registry.create(family, row.part_label)
-                return part if isinstance(part, Part) else None
+            if part in registry.installed(family):
+                found = registry.create(family, registry.label_of(part, options))
+                return found if isinstance(found, Part) else None
         except S2SearchError:
             return None
     return None
 
 
-def _parameters(part: Part, shape: Shape) -> int:
-    """Count the parameters of a part; 0 at a shape that is none for it."""
+def _parameters(table: Suspect, row: Row) -> int:
+    """Count the parameters of an installed part; 0 at a shape that is none for it."""
+    part = table.part(row.part, row.options)
     try:
-        return part.parameters(shape).count
+        return 0 if part is None else part.parameters(row.shape).count
     except S2SearchError:
         return 0
 
@@ -197,9 +208,9 @@ def _keeps_state(part: Part | None, row: Row) -> bool:
         return False  # this shape is none for the block
 
 
-def _stream(part: Part | None, row: Row) -> Stream | str:
+def _stream(part: Part | None, name: str, _options: str) -> Stream | str:
     """Return the stream of a block; one that is not installed counts as a stream of its own."""
-    return part.stream if isinstance(part, Block) else row.part
+    return part.stream if isinstance(part, Block) else name
 
 
 ROW_RULES: tuple[Rule[Suspect], ...] = (

@@ -19,6 +19,7 @@ from s2search.measurement.samples import Campaign, Ready, Sample, Samples
 from s2search.measurement.schedule import steady_round
 from s2search.tables.card import Card, Provenance
 from s2search.tables.row import Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
 _DIGITS = 6  # of milliseconds: a nanosecond
@@ -38,7 +39,7 @@ def tabulate(
     rows = [_row(item, profiler, campaign.device, journal.ready[item.key], order[item.key], run) for item in items]
     scopes = dict.fromkeys((item.scenario, item.shape) for item in items if item.role == "fixed")
     rows += [long_skip_row(scenario, shape, campaign.device) for scenario, shape in scopes]
-    return LatencyTable(name=name, card=_card(profiler, campaign, journal, run), rows=tuple(rows))
+    return LatencyTable(name=name, card=_card(profiler, campaign, journal, run), rows=Rows.of(rows))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

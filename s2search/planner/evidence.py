@@ -44,7 +44,7 @@ class Evidence:
         Raises:
             MissingRowError: The table has no grounds for one of them.
         """
-        fixed = dict.fromkeys(row.part for row in table.in_scope(scope, any_grid=True) if row.role == "fixed")
+        fixed = table.in_scope(scope, any_grid=True).having(role="fixed").different("part")
         for part in ("stem", "head"):
             if part not in fixed:
                 raise MissingRowError(

@@ -185,7 +185,7 @@ def _confidence(request: Request, choice_L: Sequence[int], plain: Solution | Non
 
 def _memory(target: Target, problem: Problem, choice_L: Sequence[int]) -> MemoryAnswer:
     price, budget = problem.price(choice_L), target.memory_budget_bytes
-    decoders = [row for row in target.table.in_scope(target.scope, any_grid=True) if row.part == "codec"]
+    decoders = target.table.in_scope(target.scope, any_grid=True).having(part="codec")
     return MemoryAnswer(
         predicted=price.total_bytes,
         blocks=price.memory_bytes - problem.fixed_bytes,

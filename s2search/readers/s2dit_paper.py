@@ -20,6 +20,7 @@ from s2search.cost import Pipeline
 from s2search.preset import Preset
 from s2search.tables.card import Card, Provenance, ProvenanceKind
 from s2search.tables.row import Role, Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
 #: Whole-model latency in ms of models made of one block type. Source: S2DiT, table 3.
@@ -43,7 +44,9 @@ _INCLUDED = "included in the block rows"
 
 def read() -> LatencyTable:
     """Derive the table."""
-    return LatencyTable(name="iphone-16-pro-max.coreml.w4a8", card=_card(), rows=(*_rows("stream"), *_rows("clip")))
+    return LatencyTable(
+        name="iphone-16-pro-max.coreml.w4a8", card=_card(), rows=Rows.of([*_rows("stream"), *_rows("clip")])
+    )
 
 
 def clip_ms() -> dict[str, Fraction]:

@@ -11,6 +11,7 @@ from s2search.recalibration.result import Recalibration
 from s2search.registry import own_version
 from s2search.tables.card import Provenance
 from s2search.tables.row import Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable, Scope
 
 _DIGITS = 6  # of milliseconds: a nanosecond
@@ -33,7 +34,7 @@ def corrected_table(
     """
     inside = {row.key for row in table.in_scope(scope)}
     commits = {row.key for row in table.commits_in_scope(scope)}
-    rows = tuple(
+    rows = Rows.of(
         _corrected(row, correction) if row.key in inside else row
         for row in table.rows
         if row.key not in inside | commits or row.role not in ("block", "commit") or row.part_label in blocks

@@ -61,7 +61,7 @@ class Dynamic(Solver):
             return self._hand_over(problem, answer, deadline)
         if answer.layout is None:
             return None
-        layout = _fastest(problem, answer.layout) if answer.tied else answer.layout
+        layout = _fastest(problem, answer.layout, deadline) if answer.tied else answer.layout
         return Choice(choice_L=layout, upper_bound=answer.bound)
 
     def _hand_over(self, problem: Problem, answer: Answer, deadline: float) -> Choice | None:
@@ -76,7 +76,7 @@ class Dynamic(Solver):
                 f"milp, handed over by dynamic after {self.most_labels:,} labels in a layer or {MOST_IN_ALL:,} in all"
             )
             score = problem.price(found.layout).fixed_point_score
-            return Choice(choice_L=_fastest(problem, found.layout), upper_bound=score, method=method)
+            return Choice(choice_L=_fastest(problem, found.layout, deadline), upper_bound=score, method=method)
         limit_s = self.time_limit_s if time.monotonic() >= deadline else self.hand_over_s
         if found.layout is None:
             raise CheckError(
@@ -95,7 +95,7 @@ def _may_fit(problem: Problem) -> bool:
     return fits(problem, deadline=time.monotonic() + _TO_FIT_S) is not False
 
 
-def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:
+def _fastest(problem: Problem, choice_L: tuple[int, ...], deadline: float) -> tuple[int, ...]:
     """Return a layout of at least the same score that is as fast as labels find: the score becomes one more limit."""
     price, score_LC = problem.price(choice_L), problem.fixed_point_score_LC
     most_L = score_LC.max(axis=1)
@@ -106,10 +106,14 @@ def _fastest(problem: Problem, choice_L: tuple[int, ...]) -> tuple[int, ...]:
         peak_LC=np.zeros_like(score_LC),
         limit=int(most_L.sum()) - price.fixed_point_score,
     )
-    faster = dataclasses.replace(
-        problem, limits=(*problem.limits, lost), latency_budget_us=min(problem.latency_budget_us, price.latency_us)
+    graph, limit_R = Graph.of(dataclasses.replace(problem, limits=(*problem.limits, lost)))
+    graph = graph.minimizing(0, graph.allowed_LC)
+    (answer,) = search(
+        graph,
+        limit_R[None],
+        most_labels=_MOST_FASTER,
+        above=graph.scored(choice_L),
+        feasible=True,
+        deadline=deadline,
     )
-    graph, limit_R = Graph.of(faster)
-    (answer,) = search(graph.minimizing(0, graph.allowed_LC), limit_R[None], most_labels=_MOST_FASTER, feasible=True)
-    found = answer.layout
-    return found if found is not None and problem.price(found).latency_us < price.latency_us else choice_L
+    return answer.layout or choice_L

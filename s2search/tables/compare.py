@@ -12,16 +12,19 @@ from deciles with 0.63 (n - 1), and those of both tables together by Welch and S
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from s2search.document import Document
 from s2search.errors import TableError
+from s2search.tables.columns import Column, Float
 from s2search.tables.foreign import PLACES, ImportedTable
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable
@@ -38,11 +41,24 @@ Table = LatencyTable | ImportedTable
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedTime:
-    """One latency of a table: what it is of, milliseconds, and how sure it is; null where that is not known."""
+    """One latency of a table in milliseconds, and how sure it is; null where that is not known."""
 
-    about: Mapping[str, str]
     latency_ms: float
     error: Error | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedTimes:
+    """The latencies of a table, and what each is of: texts by field, of which some are empty."""
+
+    about: Mapping[str, Column]
+    times: Sequence[ComparedTime]
+
+    def names(self, hidden: Collection[str]) -> list[str]:
+        """Return what each latency is of for people, without the fields that say nothing."""
+        shown = {field: column for field, column in self.about.items() if field == "part" or field not in hidden}
+        texts = [_shown(field, column) for field, column in shown.items()]
+        return [", ".join(filter(None, cells)) for cells in zip(*texts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -145,38 +161,46 @@ def compare(before: Table, after: Table) -> Comparison:
     )
 
 
-def timings(table: Table) -> list[ComparedTime]:
+def timings(table: Table) -> ComparedTimes:
     """Return the latencies of a table; rows of memory alone have none."""
-    if isinstance(table, LatencyTable):
-        common = table.card.common_std_relative or 0.0
-        return [
-            ComparedTime(about=_about(row), latency_ms=row.latency_ms, error=_error_of(row, common))
-            for row in table.rows
-        ]
-    found = []
+    return _our_timings(table) if isinstance(table, LatencyTable) else _their_timings(table)
+
+
+def _our_timings(table: LatencyTable) -> ComparedTimes:
+    rows, common = table.rows, table.card.common_std_relative or 0.0
+    errors: list[Error | None] = [None] * len(rows)  # the deviation of a derived latency is no spread of timings
+    measured_N = rows.have(latency_provenance="measured")
+    for n, row in zip(np.flatnonzero(measured_N), rows.take(measured_N), strict=True):
+        errors[n] = _error_of(row, common)
+    times = zip(rows.columns["latency_ms"].cells, errors, strict=True)
+    tokens = rows.told("{}x{}x{}".format, "frames", "height", "width")
+    about = {"part": rows.labels, "scenario": rows.columns["scenario"], "tokens": tokens}
+    return ComparedTimes(
+        about=about | {field: rows.told(str, field) for field in _TOLD_APART},
+        times=[ComparedTime(latency_ms=ms, error=error) for ms, error in times],
+    )
+
+
+_TOLD_APART = (
+    *("context_frames", "channels", "heads", "feed_forward", "text_tokens", "text_channels"),
+    *("precision", "compute_unit"),
+)
+
+
+def _their_timings(table: ImportedTable) -> ComparedTimes:
+    about: dict[str, list[str]] = {}
+    times = []
     for row in table.rows:
         if row.latency_ms is not None:
-            told = {"part": row.part} | table.about(row) | table.place(row)
-            about = {name: cell for name, cell in told.items() if name not in table.card.facts}
+            for name, cell in ({"part": row.part} | table.about(row) | table.place(row)).items():
+                if name not in table.card.facts:
+                    about.setdefault(name, []).append(cell)
             error = _error(row.latency_ms, row.latency_std_ms, row.samples or 1)
-            found.append(ComparedTime(about=about, latency_ms=row.latency_ms, error=error))
-    return found
-
-
-def _about(row: Row) -> dict[str, str]:
-    """Return what tells a row of ours from others, as text."""
-    return {"part": row.label, "scenario": row.scenario, "tokens": row.grid} | {
-        field: str(getattr(row, field))
-        for field in (
-            *("context_frames", "channels", "heads", "feed_forward", "text_tokens", "text_channels"),
-            *("precision", "compute_unit"),
-        )
-    }
+            times.append(ComparedTime(latency_ms=row.latency_ms, error=error))
+    return ComparedTimes(about={name: Column.of(cells) for name, cells in about.items()}, times=times)
 
 
 def _error_of(row: Row, common: float) -> Error | None:
-    if row.latency_provenance != "measured":
-        return None  # the deviation of a derived latency is no spread of timings
     if row.latency_p10_ms is not None and row.latency_p90_ms is not None:
         std_ms: float | None = (row.latency_p90_ms - row.latency_p10_ms) / _DECILES
         own = _error(row.latency_ms, std_ms, row.samples, efficiency=_DECILES_TELL)
@@ -201,13 +225,17 @@ def _by_part(
     Left out is what is the same throughout both tables, and each place without which all names still differ.
     """
     tables = timings(before), timings(after)
-    fields = dict.fromkeys(field for found in tables for timing in found for field in timing.about if field != "part")
-    values = {field: [{timing.about.get(field, "") for timing in found} for found in tables] for field in fields}
-    hidden = {field for field, (here, there) in values.items() if here == there and len(here) == 1}
+    fields = dict.fromkeys(field for found in tables for field in found.about if field != "part")
+    values = {
+        field: [set(found.about[field].different) if field in found.about else {""} for found in tables]
+        for field in fields
+    }
+    hidden = frozenset(field for field, (here, there) in values.items() if here == there and len(here) == 1)
+    names = functools.cache(lambda hidden: tuple(found.names(hidden) for found in tables))
     for place in PLACES:
-        if all(len({_name(timing.about, hidden | {place}) for timing in found}) == len(found) for found in tables):
-            hidden.add(place)
-    first, second = ({_name(timing.about, hidden): timing for timing in found} for found in tables)
+        if all(len(set(its)) == len(its) for its in names(hidden | {place})):
+            hidden |= {place}
+    first, second = (dict(zip(its, found.times, strict=True)) for its, found in zip(names(hidden), tables, strict=True))
     differing = {
         field: (", ".join(sorted(values[field][0])), ", ".join(sorted(values[field][1])))
         for field in PLACES
@@ -216,12 +244,12 @@ def _by_part(
     return first, second, differing
 
 
-_UNNAMED = ("scenario", "tokens", *PLACES)
+_UNNAMED = ("part", "scenario", "tokens", *PLACES)
 
 
-def _name(about: Mapping[str, str], alike: set[str]) -> str:
-    kept = ((field, value) for field, value in about.items() if field not in alike and field != "part" and value)
-    return ", ".join((about["part"], *(value if field in _UNNAMED else f"{field} {value}" for field, value in kept)))
+def _shown(field: str, column: Column) -> list[str]:
+    texts = [cell and (cell if field in _UNNAMED else f"{field} {cell}") for cell in column.value_V]
+    return Column(texts, column.code_N).cells
 
 
 def _compared(part: str, before: ComparedTime, after: ComparedTime, doubt: float) -> ComparedRow:
@@ -251,9 +279,13 @@ def _spearman(before: Sequence[float], after: Sequence[float]) -> float | None:
     """Return the rank correlation, or null where there are too few rows, or none to tell apart."""
     if len(before) < _LEAST_RANKED or len(set(before)) == 1 or len(set(after)) == 1:
         return None
-    from scipy.stats import spearmanr
+    return float(np.corrcoef(np.column_stack([_ranks(before), _ranks(after)]), rowvar=False)[1, 0])
 
-    return float(spearmanr(before, after).statistic)
+
+def _ranks(values: Sequence[float]) -> Float:
+    """Return the place of each value in their order; equal ones share the mean of theirs."""
+    _, value_N, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[value_N])
 
 
 def _named(table: Table) -> TableName:

@@ -83,10 +83,10 @@ def list_tables() -> TableList:
 
 
 def _listed(table: LatencyTable, folder: str) -> ListedTable:
-    card, blocks = table.card, [row for row in table.rows if row.role == "block"]
+    card, blocks = table.card, table.rows.having(role="block")
     videos: dict[str, list[str]] = {}
-    for scenario in sorted({row.scenario for row in blocks}):
-        grids = sorted({(row.height, row.width) for row in blocks if row.scenario == scenario})
+    for scenario in sorted(blocks.different("scenario")):
+        grids = sorted(blocks.having(scenario=scenario).different("height", "width"))
         videos[scenario] = [video_size(*grid) for grid in grids]
     return ListedTable(
         name=table.name,
@@ -98,8 +98,8 @@ def _listed(table: LatencyTable, folder: str) -> ListedTable:
         date=card.date,
         rows=len(table.rows),
         videos=videos,
-        precisions=sorted({row.precision for row in table.rows}),
-        compute_units=sorted({row.compute_unit for row in table.rows}),
+        precisions=sorted(table.rows.different("precision")),
+        compute_units=sorted(table.rows.different("compute_unit")),
         pipeline=card.pipeline is not None,
         marks=card.marks,
     )

@@ -13,13 +13,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from s2search.dates import is_later, latest, oldest
 from s2search.errors import TableError
 from s2search.tables.card import Card, Provenance
+from s2search.tables.columns import Column
 from s2search.tables.foreign import NOT_STATED, ImportedCard, ImportedRow, ImportedTable
 from s2search.tables.row import Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
 Overlap = Literal["refuse", "newer", "pool"]
@@ -56,19 +61,32 @@ def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> 
     for field in _SAME:
         _agree(tables, field, lambda table, field=field: getattr(table.card, field))  # type: ignore[misc]
     _agree(tables, "provenance", lambda table: table.card.provenance.kind)
-    _agree(tables, "precision", lambda table: ", ".join(sorted({row.precision for row in table.rows})))
+    _agree(tables, "precision", lambda table: ", ".join(sorted(table.rows.different("precision"))))
     _agree(tables, "the form of what was timed", lambda table: ", ".join(_form(table.card).values()) or "not stated")
-    found: dict[tuple[object, ...], tuple[Row, str]] = {}
-    for table in tables:
-        for row in table.rows:
-            mine = _noted(row, f"from {table.name} ({table.digest[7:19]})")
-            when = row.measured_at or table.card.date
-            if row.key not in found:
-                found[row.key] = (mine, when)
-            else:
-                place = f"{row.label} ({row.scenario}, {row.shape.grid}, {row.precision}, {row.compute_unit})"
-                found[row.key] = _settled(found[row.key], (mine, when), place, overlap, _pooled)
-    return LatencyTable(name=name, card=_card(tables), rows=tuple(row for row, _ in found.values()))
+    rows = Rows.joined([_noted(table.rows, f"from {table.name} ({table.digest[7:19]})") for table in tables])
+    date_N = [table.card.date for table in tables for _ in range(len(table.rows))]
+    first_N = rows.keys.first_G[rows.keys.group_N]
+    settled: dict[int, tuple[Row, str]] = {}  # what becomes of a row that several have, by its first place
+    again = np.flatnonzero(first_N != np.arange(len(first_N)))
+    firsts = first_N[again].tolist()
+    for n, first, row, before in zip(again, firsts, rows.take(again), rows.take(firsts), strict=True):
+        place = f"{row.label} ({row.scenario}, {row.grid}, {row.precision}, {row.compute_unit})"
+        earlier = settled.get(first) or _dated(before, date_N[first])
+        settled[first] = _settled(earlier, _dated(row, date_N[n]), place, overlap, _pooled)
+    chosen_N = np.arange(len(rows))
+    chosen_N[list(settled)] = len(rows) + np.arange(len(settled))
+    both = Rows.joined([rows, Rows.of([row for row, _ in settled.values()])])
+    return LatencyTable(name=name, card=_card(tables), rows=both.take(chosen_N[np.sort(rows.keys.first_G)]))
+
+
+def _noted(rows: Rows, origin: str) -> Rows:
+    note = rows.columns["note"]
+    noted = [f"{note}; {origin}" if note else origin for note in note.value_V]
+    return rows.changed(note=Column(noted, note.code_N))
+
+
+def _dated(row: Row, date: str) -> tuple[Row, str]:
+    return row, row.measured_at or date
 
 
 def _card(tables: Sequence[LatencyTable]) -> Card:
@@ -272,11 +290,15 @@ def _settled(
     )
 
 
-def _numbers(row: Row | ImportedRow) -> Row | ImportedRow:
+_NUMBERS = {
+    kind: attrgetter(*(field.name for field in dataclasses.fields(kind) if field.name not in ("note", where)))
+    for kind, where in ((Row, "order"), (ImportedRow, "source"))
+}
+
+
+def _numbers(row: Row | ImportedRow) -> object:
     """Return a row without what says where in which table it stood."""
-    if isinstance(row, Row):
-        return dataclasses.replace(row, note="", order=None)
-    return dataclasses.replace(row, note="", source=0)
+    return _NUMBERS[type(row)](row)
 
 
 def _agree(tables: Sequence[_T], field: str, value: Callable[[_T], object]) -> None:
@@ -298,10 +320,6 @@ def _provenance(tables: Sequence[Table], provenances: Sequence[Provenance]) -> P
         source="merged from " + ", ".join(f"{table.name} ({table.digest[7:19]})" for table in tables),
         statement="; ".join(_unique(one.statement for one in provenances)),
     )
-
-
-def _noted(row: Row, origin: str) -> Row:
-    return dataclasses.replace(row, note=f"{row.note}; {origin}" if row.note else origin)
 
 
 def _unique(values: Any) -> list[Any]:

@@ -1,18 +1,13 @@
-"""A row of a table: one part at one shape, with its latency and its memory; and rows as CSV."""
+"""A row of a table: one part at one shape, with its latency and its memory."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import functools
-import io
-import itertools
 import typing
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,7 +16,6 @@ from s2search.block import Scenario, Shape
 from s2search.dates import span
 from s2search.errors import S2SearchError, TableError
 from s2search.tables.card import ProvenanceKind
-from s2search.tables.records import Records, read_records
 
 Role = Literal["block", "commit", "switch", "fixed"]
 ROLES: tuple[Role, ...] = ("block", "commit", "switch", "fixed")
@@ -80,17 +74,17 @@ class Row:
             value = getattr(self, field)
             if value is None:
                 continue
-            least = _LEAST_BLOCK_MS if field == "latency_ms" and self.role == "block" else 0.0
-            if not least <= value <= _MOST_MS:
+            least = LEAST_BLOCK_MS if field == "latency_ms" and self.role == "block" else 0.0
+            if not least <= value <= MOST_MS:
                 raise TableError(
                     f"{field} of {self.label} is {value}",
-                    allowed=f"milliseconds from {least:g} to {_MOST_MS:g}",
+                    allowed=f"milliseconds from {least:g} to {MOST_MS:g}",
                     remedy="measure the row again or remove it",
                 )
-        if self.launch_us is not None and not 0 <= self.launch_us <= 1000 * _MOST_MS:
+        if self.launch_us is not None and not 0 <= self.launch_us <= 1000 * MOST_MS:
             raise TableError(
                 f"launch_us of {self.label} is {self.launch_us}",
-                allowed=f"microseconds from 0 to {1000 * _MOST_MS:g}",
+                allowed=f"microseconds from 0 to {1000 * MOST_MS:g}",
                 remedy="measure the row again or leave it empty",
             )
         if self.measured_at is not None and span(self.measured_at) is None:
@@ -144,8 +138,8 @@ class Row:
         return part, *_PLACE(self)
 
 
-_LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
-_MOST_MS = 1e9
+LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
+MOST_MS = 1e9
 LATENCY_COLUMNS = (
     "latency_ms",
     "latency_p10_ms",
@@ -158,119 +152,13 @@ LATENCY_COLUMNS = (
 _FIELDS = {field.name: field for field in dataclasses.fields(Row)}
 COLUMNS = tuple(_FIELDS)
 SHAPE_COLUMNS = tuple(field.name for field in dataclasses.fields(Shape))
-_PLACE = attrgetter("options", "scenario", "precision", "compute_unit", *SHAPE_COLUMNS)
-_LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")  # a table without them keeps its bytes and its digest
-_COUNTS = {f.name for f in _FIELDS.values() if f.type in ("Count", "Size", "Count | None")}
-_REQUIRED = {f.name for f in _FIELDS.values() if f.default is dataclasses.MISSING}
-
-
-def rows_as_csv(rows: Sequence[Row]) -> str:
-    """Return `table.csv` as text; null stands as an empty cell."""
-    text = io.StringIO()
-    columns = [(name, cells) for name, cells in _columns(rows) if name not in _LATER or set(cells) != {None}]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name for name, _ in columns])
-    writer.writerows(zip(*(cells for _, cells in columns), strict=True))
-    return text.getvalue()
-
-
-def rows_as_json(rows: Sequence[Row]) -> list[str]:
-    """Return each row as JSON, its keys sorted, without those of later columns that it leaves empty."""
-    pattern, varying = "{", []
-    for n, (name, cells) in enumerate(sorted(_columns(rows))):
-        begin, texts = f'{"," if n else ""}"{name}":', _json_texts(cells)  # the first is none of the later columns
-        if name in _LATER and None in cells:
-            begin, texts = "", ["" if text == "null" else begin + text for text in texts]
-        if len(set(texts)) == 1:
-            pattern += (begin + texts[0]).replace("%", "%%")
-        else:
-            pattern += begin + "%s"
-            varying.append(texts)
-    pattern += "}"
-    return list(map(pattern.__mod__, zip(*varying, strict=True))) if varying else [pattern % ()] * len(rows)
-
-
-def _columns(rows: Sequence[Row]) -> list[tuple[str, list[Any]]]:
-    return [(name, list(map(attrgetter(name), rows))) for name in COLUMNS]
-
-
-def _json_texts(cells: Sequence[Any]) -> list[str]:
-    """Return each value as JSON; numbers all at once, and a text once however often it stands there."""
-    if str in set(map(type, cells)):
-        text = {cell: msgspec.json.encode(cell).decode() for cell in set(cells)}
-        return [text[cell] for cell in cells]
-    return msgspec.json.encode(cells).decode()[1:-1].split(",")
-
-
-def parse_rows(text: str, *, where: str) -> tuple[Row, ...]:
-    """Read the text of a `table.csv`.
-
-    Raises:
-        TableError: It names the line, and begins with `where`.
-    """
-    if not text.strip():
-        raise TableError(f"{where} is empty", remedy="measure the table again, or restore the file")
-    rows: list[Row] = []
-    try:
-        header, blocks = read_records(text)
-        check_columns(header, where=where)
-        for block in blocks:
-            found = rows_of(block, where=where)
-            wrong = [(n, row) for n, row in zip(block.number_N, found, strict=True) if isinstance(row, TableError)]
-            wrong += [(number, _ragged(f"line {number} of {where}")) for number in block.ragged]
-            if wrong:
-                raise min(wrong, key=lambda numbered: numbered[0])[1]
-            rows += (row for row in found if isinstance(row, Row))
-    except csv.Error as error:
-        raise TableError(f"{where} is not a CSV file: {error}", remedy="correct the file") from error
-    return tuple(rows)
-
-
-def rows_of(block: Records, *, where: str = "") -> Sequence[Row | TableError]:
-    """Return the rows that lines hold, or why one holds none: all at once, and one by one where that fails."""
-    try:
-        return _made(len(block.number_N), {name: _values(name, block.cells.get(name)) for name in COLUMNS})
-    except (LookupError, msgspec.ValidationError, S2SearchError):
-        found: list[Row | TableError] = []
-        for n, number in enumerate(block.number_N):
-            try:
-                found.append(parse_row(block.line(n), where=f"line {number} of {where}" if where else ""))
-            except TableError as error:
-                found.append(error)
-        return found
-
-
-def _values(name: str, cells: Sequence[str] | None) -> Iterable[Any]:
-    """Return what the cells of a column mean, each different one read once; a column may be missing.
-
-    Raises:
-        LookupError: A cell is empty that must not be.
-        msgspec.ValidationError: A cell is none of this column.
-    """
-    field = _FIELDS[name]
-    if cells is None:
-        return itertools.repeat(field.default)
-    different = {cell: _as_count(cell) if name in _COUNTS else cell for cell in set(cells) - {""}}
-    read = msgspec.convert(list(different.values()), list[_types()[name]], strict=False)  # type: ignore[misc]
-    meaning = dict(zip(different, read, strict=True))
-    if field.default is not dataclasses.MISSING:
-        meaning[""] = field.default
-    return map(meaning.__getitem__, cells)
-
-
-def _made(count: int, values: Mapping[str, Iterable[Any]]) -> list[Row]:
-    """Return checked rows of values by column; their slots are filled column by column, which takes no Python."""
-    rows = [object.__new__(Row) for _ in range(count)]
-    for name, cells in values.items():
-        deque(map(Row.__dict__[name].__set__, rows, cells), maxlen=0)
-    for row in rows:
-        row.__post_init__()
-    return rows
-
-
-@functools.cache
-def _types() -> dict[str, Any]:
-    return typing.get_type_hints(Row, include_extras=True)
+KEY = ("options", "scenario", "precision", "compute_unit", *SHAPE_COLUMNS)
+_PLACE = attrgetter(*KEY)
+COUNT_COLUMNS = {f.name for f in _FIELDS.values() if f.type in ("Count", "Size", "Count | None")}
+FLOAT_COLUMNS = (*LATENCY_COLUMNS, "launch_us")
+DEFAULTS = {f.name: f.default for f in _FIELDS.values() if f.default is not dataclasses.MISSING}
+COLUMN_TYPES = typing.get_type_hints(Row, include_extras=True)
+_REQUIRED = set(COLUMNS) - DEFAULTS.keys()
 
 
 def check_columns(columns: Iterable[str], *, where: str) -> None:
@@ -289,19 +177,20 @@ def parse_row(cells: Mapping[str, str | None], *, where: str) -> Row:
         TableError: It begins with `where` and names the cell.
     """
     if "" in cells or None in cells.values():
-        raise _ragged(where)
-    filled = {column: _as_count(cell) if column in _COUNTS else cell for column, cell in cells.items() if cell != ""}
+        raise ragged(where)
+    filled = {name: as_count(cell) if name in COUNT_COLUMNS else cell for name, cell in cells.items() if cell != ""}
     try:
         return msgspec.convert(filled, Row, strict=False)
     except (msgspec.ValidationError, S2SearchError) as error:
         raise TableError(f"{where}: {error}", remedy="correct the line") from error
 
 
-def _ragged(where: str) -> TableError:
+def ragged(where: str) -> TableError:
+    """Return the error that a line has too many or too few cells."""
     return TableError(f"{where} has too many or too few cells", remedy="correct the line")
 
 
-def _as_count(cell: str | None) -> str | None:
+def as_count(cell: str | None) -> str | None:
     """Return a cell without the `.0` that data frames give to whole numbers."""
     whole, point, rest = (cell or "").partition(".")
     return whole if point and not rest.strip("0") else cell

@@ -13,14 +13,14 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from s2search import registry
 from s2search.block import Scenario, Shape
@@ -29,16 +29,21 @@ from s2search.document import as_json, check_folder, read_json
 from s2search.errors import TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
 from s2search.tables.card import SCHEMA, Card
-from s2search.tables.row import COLUMNS, SHAPE_COLUMNS, Row, parse_rows, rows_as_csv, rows_as_json
+from s2search.tables.reading import parse_rows
+from s2search.tables.row import SHAPE_COLUMNS, Row
+from s2search.tables.rows import Rows
+from s2search.tables.writing import rows_as_csv, rows_as_json
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from rich.console import RenderableType
 
+_Found = TypeVar("_Found")
+
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
-_MODEL = attrgetter(*(column for column in SHAPE_COLUMNS if column not in ("height", "width")))  # of rows and shapes
-_AT_ONCE = 4096  # rows that a cache holds, written as JSON together
+_AT_ONCE = 256  # rows that a cache holds as JSON
+_MODEL = tuple(column for column in SHAPE_COLUMNS if column not in ("height", "width"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,36 +59,33 @@ class LatencyTable:
 
     name: str
     card: Card
-    rows: tuple[Row, ...]
+    rows: Rows
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", Rows.of(self.rows))  # rows may be given as any sequence
         if not self.rows:
             raise TableError(f"the table {self.name!r} has no rows", remedy="measure at least one block")
-        if len({row.key for row in self.rows}) == len(self.rows):
-            return
-        seen: dict[tuple[object, ...], int] = {}
-        for number, row in enumerate(self.rows, start=2):
-            if row.key in seen:
-                raise TableError(
-                    f"lines {seen[row.key]} and {number} of the table {self.name!r} both give {row.label} "
-                    f"({row.scenario}, {row.shape.grid}, {row.precision}, {row.compute_unit})",
-                    remedy="keep one of them",
-                )
-            seen[row.key] = number
+        keys = self.rows.keys
+        first_N = keys.first_G[keys.group_N]
+        for n in np.flatnonzero(first_N != np.arange(len(first_N))):
+            row = self.rows[n]
+            raise TableError(
+                f"lines {first_N[n] + 2} and {n + 2} of the table {self.name!r} both give {row.label} "
+                f"({row.scenario}, {row.shape.grid}, {row.precision}, {row.compute_unit})",
+                remedy="keep one of them",
+            )
 
     @functools.cached_property
     def digest(self) -> str:
         """A hash of card and rows, independent of file formatting, row order and the table's name."""
         # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
-        blocks = (self.rows[first : first + _AT_ONCE] for first in range(0, len(self.rows), _AT_ONCE))
-        rows = [row for block in blocks for row in rows_as_json(block)]
-        rows.sort()  # by code points, as UTF-8 sorts
+        rows = sorted(rows_as_json(self.rows))  # by code points, as UTF-8 sorts
         card = dataclasses.asdict(self.card)
         if card["common_std_relative"] is None:
             del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
         content = hashlib.sha256(msgspec.json.encode(card, order="sorted"))
-        for row in rows:
-            content.update(f"\n{row}".encode())
+        for first in range(0, len(rows), _AT_ONCE):
+            content.update("\n".join(["", *rows[first : first + _AT_ONCE]]).encode())
         return f"sha256:{content.hexdigest()}"
 
     def scope(
@@ -106,17 +108,15 @@ class LatencyTable:
         Raises:
             MissingRowError, TableError: The table has no such rows, or more than one possibility is left.
         """
-        blocks = [row for row in self.rows if row.role == "block"]
-        rows = self._only(blocks, "scenario", scenario)
+        rows = self._only(self.rows.having(role="block"), "scenario", scenario)
         rows = self._only(rows, "precision", precision)
         rows = self._only(rows, "compute_unit", compute_unit)
-        models = set(map(_MODEL, rows))
-        if len(models) > 1:
+        if (models := len(rows.groups(*_MODEL))) > 1:
             raise TableError(
-                f"the {scenario} rows of {self.name!r} belong to {len(models)} models or chunk lengths",
+                f"the {scenario} rows of {self.name!r} belong to {models} models or chunk lengths",
                 remedy="keep one model per table",
             )
-        grids = sorted({(row.height, row.width) for row in rows})
+        grids = sorted(rows.different("height", "width"))
         if video is None and len(grids) > 1:
             sizes = ", ".join(video_size(*grid) for grid in grids)
             raise TableError(
@@ -124,16 +124,17 @@ class LatencyTable:
                 remedy=f"choose one, for example --video {video_size(*grids[0])}",
             )
         height, width = token_grid(video) if isinstance(video, str) else video or grids[0]
+        first = rows[0]
         return Scope(
             scenario=scenario,
-            shape=dataclasses.replace(rows[0].shape, height=height, width=width),
-            precision=rows[0].precision,
-            compute_unit=rows[0].compute_unit,
+            shape=dataclasses.replace(first.shape, height=height, width=width),
+            precision=first.precision,
+            compute_unit=first.compute_unit,
         )
 
-    def _only(self, rows: list[Row], field: str, value: str | None) -> list[Row]:
+    def _only(self, rows: Rows, field: str, value: str | None) -> Rows:
         """Keep the rows with a value; without one, insist that there is just one value."""
-        there = sorted({getattr(row, field) for row in rows})
+        there = sorted(rows.different(field))
         option = f"--{field.replace('_', '-')}"
         if value is None:
             if len(there) > 1:
@@ -148,31 +149,35 @@ class LatencyTable:
                 allowed=f"it has: {', '.join(there) or 'none'}",
                 remedy=f"choose one of these with {option}, or measure the rows that are missing",
             )
-        return [row for row in rows if getattr(row, field) == value]
+        return rows.having(**{field: value})
 
-    def in_scope(self, scope: Scope, *, any_grid: bool = False) -> list[Row]:
+    def in_scope(self, scope: Scope, *, any_grid: bool = False) -> Rows:
         """Return what a forward pass of one scope is made of; with `any_grid`, of every video size beside it."""
-        return [row for row in self._in_scope(scope, any_grid=any_grid) if row.role != "commit"]
+        return self._in_scope(scope, any_grid=any_grid, commits=False)
 
-    def commits_in_scope(self, scope: Scope) -> list[Row]:
+    def commits_in_scope(self, scope: Scope) -> Rows:
         """Return the rows of one scope that say what committing a chunk takes; a table may have none."""
-        return [row for row in self._in_scope(scope, any_grid=False) if row.role == "commit"]
+        return self._in_scope(scope, any_grid=False, commits=True)
 
-    def _in_scope(self, scope: Scope, *, any_grid: bool) -> list[Row]:
-        if (scope, any_grid) not in self._rows_in_scope:
-            self._rows_in_scope[scope, any_grid] = [
-                row
-                for row in self.rows
-                if (any_grid or (row.height, row.width) == (scope.shape.height, scope.shape.width))
-                and (row.scenario, row.precision, row.compute_unit)
-                == (scope.scenario, scope.precision, scope.compute_unit)
-                and _MODEL(row) == _MODEL(scope.shape)
-            ]
-        return self._rows_in_scope[scope, any_grid]
+    def _in_scope(self, scope: Scope, *, any_grid: bool, commits: bool) -> Rows:
+        def find() -> Rows:
+            shape = {field: getattr(scope.shape, field) for field in (_MODEL if any_grid else SHAPE_COLUMNS)}
+            place = {field: getattr(scope, field) for field in ("scenario", "precision", "compute_unit")}
+            found = self.rows.having(**place, **shape)
+            return found.take(found.have(role="commit") == commits)
+
+        return self.remember((scope, any_grid, commits), find)
+
+    def remember(self, what: object, find: Callable[[], _Found]) -> _Found:
+        """Return what `find` finds in this table; it is asked once, since one answer asks for it a dozen times."""
+        if what not in self._found:
+            self._found[what] = find()
+        found: _Found = self._found[what]
+        return found
 
     @functools.cached_property
-    def _rows_in_scope(self) -> dict[tuple[Scope, bool], list[Row]]:
-        return {}  # filled as asked: one answer asks for the same scope a dozen times
+    def _found(self) -> dict[object, Any]:
+        return {}
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LatencyTable:
@@ -205,7 +210,7 @@ class LatencyTable:
         require("pandas")
         import pandas as pd
 
-        return pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=list(COLUMNS))
+        return pd.DataFrame({name: column.cells for name, column in self.rows.columns.items()})
 
     @classmethod
     def from_pandas(cls, name: str, card: Card, frame: pd.DataFrame) -> LatencyTable:

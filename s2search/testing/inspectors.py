@@ -75,8 +75,10 @@ def _check_inside(inspector: Inspector, opened: Opened) -> None:
     taps = _answered(lambda opened: inspector.inside(opened, function), opened)
     if taps is None:
         return
-    names = {node.name for node in taps.program().graph.nodes if node.op == "call_function"}
-    shared = sorted(names & taps.names())
+    names = taps.names()
+    if taps.has_names:
+        names &= {node.name for node in taps.program().graph.nodes if node.op == "call_function"}
+    shared = sorted(names)
     assert shared, "the graph of the source shares no name with the package"
     wanted = {shared[0], shared[-1]}
     assert taps.run(opened.inputs(function), wanted).keys() == wanted, "a value that is offered is not given"

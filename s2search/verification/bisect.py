@@ -10,6 +10,7 @@ from s2search.decibels import parity_db
 from s2search.errors import CheckError
 from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
+from s2search.verification.ends import nearest_db, outputs_of_blocks
 from s2search.verification.inspectors.taps import Taps
 from s2search.verification.opened import Opened
 from s2search.verification.reference import Reference, SourceOperation
@@ -101,9 +102,13 @@ def first_difference(
     """Find the first operation of a function, in the order in which they run, with less parity than asked for.
 
     The end of every block is looked at first, then every operation of the first block whose end differs. Where no end
-    does, as with what only the state sees, every operation of every block is.
+    does, as with what only the state sees, every operation of every block is. Where values have no names, it is the
+    first block.
     """
     try:
+        taps = opened.inspector.inside(opened, function)
+        if not taps.has_names:
+            return _first_block(opened, function, inputs, least_db, taps)
         inside = look_inside(opened, function, inputs, mode)
         blocks_db = inside.blocks_db()
         blocks = inside.reference.blocks
@@ -121,3 +126,16 @@ def first_difference(
     if first:
         return Place(where=first, why=f"the first block of {function!r} below {least_db:g} dB; no operation alone is")
     return Place(where="", why=f"every operation of {function!r} alone has {least_db:g} dB")
+
+
+def _first_block(
+    opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]], least_db: float, taps: Taps
+) -> Place:
+    """Find the first output of a block, in the order in which they run, to which no value inside comes near enough."""
+    opened.say(f"looking into {function}")
+    found = nearest_db(outputs_of_blocks(opened, function, inputs), taps, inputs) or {}
+    block, value = next(((block, value) for block, value in found.items() if value < least_db), ("", 0.0))
+    if not block:
+        return Place(where="", why=f"every block of {function!r} gives {least_db:g} dB")
+    why = f"the first block of {function!r} of whose output no value has {least_db:g} dB: {value:.1f} dB"
+    return Place(where=block, why=f"{why}; values have no names")

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.solver.problem import FurtherDevice, Int, Problem, Resource
-from s2search.testing.problems import random_problem
+from s2search.testing.problems import Costs, random_problem
 
 Random = np.random.Generator
 Make = Callable[[Random, int, int, float], Problem]
 
 _RANGE = 1000  # of weights and profits, as in the sources
+COSTS: tuple[Costs, ...] = ("identical", "noisy", "random")
 _STEP = 10  # by which profits and weights grow apart from item to item
 
 
@@ -122,6 +123,15 @@ def score_like_latency(rng: Random, layers: int, candidates: int, tightness: flo
     return dataclasses.replace(problem, score_LC=(problem.latency_us_LC / 1000 + 1) * noise_LC)
 
 
+def score_like_latency_of_equal_layers(rng: Random, layers: int, candidates: int, tightness: float) -> Problem:
+    """The same where a block costs the same at every layer, as tables have it, and only its score differs."""
+    problem = random_problem(
+        rng, layers=layers, candidates=candidates, costs="identical", tightness=tightness, peaks=False
+    )
+    noise_LC = rng.uniform(0.98, 1.02, (layers, candidates))
+    return dataclasses.replace(problem, score_LC=(problem.latency_us_LC / 1000 + 1) * noise_LC)
+
+
 def parallel_strategies(rng: Random, layers: int, candidates: int, tightness: float) -> Problem:
     """How a layer is spread over processors: each way is a stream of its own, and resharding takes time.
 
@@ -176,8 +186,15 @@ def further_devices(devices: int) -> Make:
 
 
 def loose_budgets(rng: Random, layers: int, candidates: int, tightness: float) -> Problem:
-    """The benchmark's own kind, where there is almost enough of everything."""
-    return random_problem(rng, layers=layers, candidates=candidates, tightness=tightness, peaks=False)
+    """The benchmark's own kinds, where there is almost enough of everything: 0.7 to 0.9 of the way to the most use."""
+    return random_problem(
+        rng,
+        layers=layers,
+        candidates=candidates,
+        costs=COSTS[rng.integers(len(COSTS))],
+        tightness=0.7 + 0.2 * tightness,
+        peaks=bool(rng.integers(2)),
+    )
 
 
 def _numbers(rng: Random, layers: int, candidates: int) -> Int:

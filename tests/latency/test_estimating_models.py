@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from s2search.errors import InputError, MissingRowError
+from s2search.latency import linear
 from s2search.latency.base import LatencyModel
 from s2search.latency.linear import Linear
 from s2search.latency.lookup import Lookup
@@ -21,6 +22,7 @@ from s2search.latency.transfer import Transfer
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, Scope, open_table
 from s2search.testing.latency_models import check_latency_model
+from tests.table.test_large_tables import many_sizes
 
 IPHONE, H100, EPYC = map(open_table, ("iphone-16-pro-max", "h100", "amd-epyc"))
 ROOFLINE = Roofline(tops=35, gbps=60)
@@ -103,6 +105,18 @@ def test_linear_recovers_a_device_that_is_linear(per_flop: float, per_byte: floa
     assert found.cost.latency_us == pytest.approx(1000 * row.latency_ms, rel=0.01, abs=1)
     assert found.latency_std_us is not None
     assert found.latency_std_us <= 0.01 * found.cost.latency_us + 1
+
+
+def test_rows_that_are_left_out_in_shares_err_as_rows_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, table = np.random.default_rng(0), many_sizes(180)
+    noisy = retimed(table, lambda row: row.latency_ms * rng.lognormal(0, 0.2))
+    scope, found = noisy.scope("stream", video=(500, 500)), []
+    for most in (64, 1000):
+        monkeypatch.setattr(linear, "_MOST_FITS", most)
+        found.append(Linear().predict(dataclasses.replace(noisy, name=str(most)), scope, "lcha"))
+    assert found[0].cost == found[1].cost
+    assert found[0].latency_std_us == pytest.approx(found[1].latency_std_us, rel=0.02)
+    assert found[0].latency_std_us != found[1].latency_std_us
 
 
 def test_linear_needs_rows_of_the_same_precision() -> None:

@@ -20,7 +20,7 @@ STREAM = tuple(item for item in miniature_items() if item.scenario == "stream")
     [
         pytest.param(
             item,
-            marks=() if item.key == "stream ssa 1x3x3" else pytest.mark.slow,
+            marks=() if item.key == "stream ssa commit 1x3x3" else pytest.mark.slow,
         )
         for item in STREAM
     ],

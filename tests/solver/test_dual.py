@@ -67,7 +67,9 @@ def test_bounds_are_as_good_as_the_linear_relaxation(seed: int, tightness: float
     graph, case = graph_and_case(problem)
     relaxed = linear_relaxation(graph, case)
     (bound,) = lagrangian_dual(graph, case).bound_K
-    assert relaxed * (1 - 1e-7) <= bound <= relaxed * (1 + (3e-4 if devices == 1 else 5e-3))
+    assert relaxed * (1 - 1e-7) <= bound <= relaxed * (1 + (3e-4 if devices == 1 else 1e-2))
+    (best,) = lagrangian_dual(graph, case, exact=True).bound_K
+    assert relaxed * (1 - 1e-7) <= best <= relaxed * (1 + 1e-6)
 
 
 def slower(rng: np.random.Generator, problem: Problem) -> FurtherDevice:

@@ -18,6 +18,7 @@ from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.milp import Milp
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.testing.problems import random_problem, with_random_constraints
+from tests.benchmarks import families
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -44,13 +45,13 @@ def every_layout(problem: Problem) -> list[tuple[int, ...]]:
     return list(itertools.product(range(candidates), repeat=layers))
 
 
-@given(seeds, st.booleans())
-def test_a_bound_is_never_below_what_a_completion_scores(seed: int, constrained: bool) -> None:
+@given(seeds, st.booleans(), st.booleans())
+def test_a_bound_is_never_below_what_a_completion_scores(seed: int, constrained: bool, exact: bool) -> None:
     problem = small(seed, peaks=False)
     if constrained:
         problem = with_random_constraints(np.random.default_rng(seed), problem).by_group()
     graph, case = graph_and_case(problem)
-    dual = lagrangian_dual(graph, case)
+    dual = lagrangian_dual(graph, case, exact=exact)
     for layout in every_layout(problem):
         if not problem.admits(layout):
             continue
@@ -214,6 +215,55 @@ def test_the_least_use_of_a_resource_is_that_of_brute_force(seed: int, constrain
                 uses.append(int(used_R[r]))
         least = least_use(graph, limit_R, r)
         assert (None if least is None else least[0]) == min(uses, default=None)
+
+
+@given(seeds)
+def test_only_what_scores_above_something_is_looked_for(seed: int) -> None:
+    problem = small(seed)
+    best = Exhaustive().best(problem)
+    assume(best is not None)
+    assert best is not None
+    graph, limit_R = Graph.of(problem)
+    score = graph.scored(best.choice_L)
+    (found,) = search(graph, limit_R[None], above=score - 1)
+    assert (found.score, found.settled) == (score, True)
+    (found,) = search(graph, limit_R[None], above=score)
+    assert (found.layout, found.bound, found.settled) == (None, score, True)
+
+
+@given(seeds, st.integers(2, 6))
+def test_where_no_tie_is_left_open_no_layout_of_the_best_score_is_faster(seed: int, width: int) -> None:
+    problem = small(seed)
+    rounded = dataclasses.replace(problem, score_LC=np.round(2 * problem.score_LC) + 1)
+    latency = dataclasses.replace(problem, score_LC=problem.latency_us_LC.astype(np.float64))
+    for asked in (rounded, latency):
+        best = Exhaustive().best(asked)
+        graph, limit_R = Graph.of(asked)
+        (found,) = search(graph, limit_R[None], most_labels=width, most_in_all=10**9)
+        if best is None:
+            assert found.layout is None
+        elif found.settled and not found.tied:
+            assert (found.score, found.latency + asked.fixed_us) == (graph.scored(best.choice_L), best.latency_us)
+
+
+@given(seeds)
+def test_no_layout_scores_below_the_least_score(seed: int) -> None:
+    graph, _ = Graph.of(small(seed))
+    for asked in (graph, graph.minimizing(0, graph.allowed_LC), graph.ordered()):
+        layouts = itertools.product(range(len(asked.stream_C)), repeat=asked.layers)
+        assert asked.least_score <= min(asked.scored(layout) for layout in layouts)
+
+
+@pytest.mark.parametrize("budgets", [1, 2, 3])
+def test_a_score_that_is_a_cost_is_settled_by_few_labels(budgets: int) -> None:
+    """All bounds are equal then, and near copies of one label would meet nothing."""
+    settled = []
+    for seed, tightness in enumerate((0.2, 0.35, 0.5, 0.65, 0.8)):
+        problem = families.subset_sum(budgets)(np.random.default_rng(seed), 48, 6, tightness)
+        graph, limit_R = Graph.of(problem)
+        (found,) = search(graph, limit_R[None], most_labels=64, most_in_all=1)
+        settled.append(found.settled)
+    assert sum(settled) >= 4
 
 
 @given(seeds)

@@ -27,6 +27,8 @@ SMALL = {
     "similar weights": families.similar_weights,
     "strategies": families.parallel_strategies,
     "loose": families.loose_budgets,
+    "further devices": families.further_devices(2),
+    "equal layers": families.score_like_latency_of_equal_layers,
 }
 
 

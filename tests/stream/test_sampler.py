@@ -215,19 +215,21 @@ def test_a_harmed_state_gives_one_line(make, tmp_path, content):
 
 
 def test_the_published_state_has_182_6_megabytes():
-    """12 LCHA + 16 SSA at 512x288, W = 2, no sink, bf16 rings and tails; measured on allocated storages."""
+    """12 LCHA + 16 SSA at 512x288, W = 2, no sink, bf16 rings and tails; measured on storages of one layer of each."""
     from s2search.network.network import S2DiT
     from s2search.preset import Preset
 
     with torch.device("meta"):
-        model = S2DiT.from_preset(Preset.named("s2dit-1.8b")).to(torch.bfloat16)
+        preset = dataclasses.replace(Preset.named("s2dit-1.8b"), depth=2)
+        model = S2DiT.from_preset(preset, "LS").to(torch.bfloat16)
     text, zero = torch.zeros(1, 77, 768, device="meta", dtype=torch.bfloat16), torch.zeros(1, 1, device="meta")
     chunk = torch.zeros(1, 16, 3, 36, 64, device="meta", dtype=torch.bfloat16)
     layers, sizes = model.initial_state(1, (18, 32), "meta"), []
     with torch.no_grad():
         for _ in range(3):
             layers = model.commit(chunk, zero, text, layers)
-            sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in leaves(layers)))
+            each = [sum(tensor.numel() * tensor.element_size() for tensor in leaves(layer)) for layer in layers]
+            sizes.append(12 * each[0] + 16 * each[1])
     assert sizes[1] == sizes[2]
     assert sizes[-1] == pytest.approx(182.6e6, rel=1e-3)
     assert sizes[-1] <= 200e6

@@ -5,18 +5,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s2search.errors import TableError
-from s2search.lint.linter import lint
+from s2search.latency.lookup import Lookup
+from s2search.lint.linter import lint, lint_table
 from s2search.tables import records
-from s2search.tables.row import COLUMNS, Row, parse_row, parse_rows, rows_as_csv, rows_as_json
+from s2search.tables.reading import parse_rows
+from s2search.tables.row import COLUMNS, Row, parse_row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable, open_table
+from s2search.tables.writing import rows_as_csv, rows_as_json
 from tests.command import run_here
 
 TABLES = ("iphone-16-pro-max", "h100", "amd-epyc")
@@ -57,7 +64,7 @@ def odd_rows() -> list[Row]:
 def test_each_row_is_encoded_as_it_is_alone() -> None:
     groups = [list(open_table(name).rows) for name in TABLES]
     for rows in [odd_rows(), *groups, *([row] for row in odd_rows())]:
-        assert [text.encode() for text in rows_as_json(rows)] == [as_json(row) for row in rows]
+        assert [text.encode() for text in rows_as_json(Rows.of(rows))] == [as_json(row) for row in rows]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -72,7 +79,7 @@ def test_the_digest_is_that_of_the_rows_one_by_one(name: str) -> None:
 
 def test_rows_are_read_as_each_is_read_alone() -> None:
     for rows in [odd_rows(), *(list(open_table(name).rows) for name in TABLES)]:
-        assert list(parse_rows(rows_as_csv(rows), where="here")) == rows
+        assert list(parse_rows(rows_as_csv(Rows.of(rows)), where="here")) == rows
         cells = {column: "" if (value := getattr(rows[0], column)) is None else str(value) for column in COLUMNS}
         assert parse_row(cells, where="here") == rows[0]
 
@@ -116,8 +123,66 @@ def test_lines_are_numbered_as_in_the_file(monkeypatch: pytest.MonkeyPatch) -> N
         found = list(blocks)
         assert header == ["a", "b"]
         assert [number for block in found for number in block.number_N] == expected[0]
-        assert [cell for block in found for cell in block.cells["a"]] == expected[1]
+        assert [cell for block in found for cell in block.cells["a"].cells] == expected[1]
         assert {number: cells for block in found for number, cells in block.ragged.items()} == expected[2]
+
+
+def test_four_times_the_rows_take_hardly_more_than_four_times_as_long() -> None:
+    card, least = open_table("iphone-16-pro-max").card, []
+    for rows in (3_000, 12_000):
+        text = many_sizes(rows).to_csv()
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            table = LatencyTable(name="many", card=card, rows=parse_rows(text, where="here"))
+            table.scope("stream", video="512x288")
+            assert table.digest
+            assert lint_table(table)
+            seconds.append(time.process_time() - start)
+        least.append(min(seconds))
+    assert least[1] < 7 * least[0]  # what compares all pairs takes 16 times as long
+
+
+def test_a_few_rows_of_many_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = many_sizes(3000)
+    monkeypatch.setattr(Rows, "__iter__", None)
+    scope = table.scope("stream", video="512x288")
+    assert len(table.in_scope(scope, any_grid=True)) > 2900
+    assert not table.commits_in_scope(scope)
+    assert Lookup().predict(table, scope, "lcha").cost.latency_us == 15675
+    assert table.rows[-1].width == table.rows[2999].width
+    assert len(table.rows.having(role="fixed").different("part")) == 4
+
+
+COLUMN = st.lists(st.sampled_from([0.0, -0.0, 1.0, 2, None]), min_size=1, max_size=8)
+
+
+@given(COLUMN, COLUMN)
+def test_columns_keep_every_value(first: list[float | None], second: list[float | None]) -> None:
+    base = open_table("iphone-16-pro-max").rows[0]
+    rows = [
+        [dataclasses.replace(base, height=n + 1, latency_std_ms=std) for n, std in enumerate(stds)]
+        for stds in (first, second)
+    ]
+    joined = Rows.joined([Rows.of(part) for part in rows])
+    assert joined == [*rows[0], *rows[1]]
+    assert [repr(row.latency_std_ms) for row in joined] == [repr(std) for std in (*first, *second)]
+    assert [joined[n] for n in range(len(joined))] == list(joined) == [*joined[:2], *joined[2:]]
+
+
+@pytest.mark.parametrize("cell", ["", "a", "12345678", "123456789", "é", "x" * 255, "x" * 256, "x" * 300, "lcha" * 9])
+def test_cells_of_any_length_are_told_apart(cell: str) -> None:
+    cells = [cell, cell + "a", cell, cell[:-1] + "b", "z" + cell, "", cell]
+    header, blocks = records.read_records("a,b\n" + "".join(f"{text},1\n" for text in cells))
+    (block,) = blocks
+    assert (header, block.cells["a"].cells) == (["a", "b"], cells)
+    assert len(block.cells["a"].value_V) == len(set(cells))
+
+
+def test_cells_that_share_a_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_ODD", records._ODD * 0)
+    (block,) = records.read_records("a,b\n1,x\n2,x\n1,y\n")[1]
+    assert [column.cells for column in block.cells.values()] == [["1", "2", "1"], ["x", "x", "y"]]
 
 
 def test_lint_names_each_bad_line_of_a_large_table(tmp_path: Path) -> None:

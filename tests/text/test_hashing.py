@@ -68,12 +68,11 @@ def test_another_process_gives_the_same_tokens() -> None:
         f"text = Hashing().load(torch.device('cpu'), torch.float32).encode([{PROMPT!r}])\n"
         "print(hashlib.sha256(text.numpy().astype('<f4').tobytes()).hexdigest())"
     )
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=True
-        )
-        assert done.stdout.strip() == digest(encode(Hashing(), PROMPT))
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == digest(encode(Hashing(), PROMPT))
 
 
 def test_tokens_have_mean_nought_and_variance_one() -> None:

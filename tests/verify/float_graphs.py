@@ -24,6 +24,7 @@ class FloatGraph(abc.ABC):
     """One function. Values are known by their names; `nodes` are operations in their order."""
 
     nodes: list[Any]
+    reads: list[list[str]]  # weights, by node
     blocks: list[str]
 
     def find(self, kind: str, block: str, *, of: Collection[str] = (), nth: int = 0, read_by: str = "") -> Any:
@@ -44,6 +45,28 @@ class FloatGraph(abc.ABC):
         return next(
             i for i, name in enumerate(names) if (maker := self.maker(name)) is not None and self.kind(maker) == kind
         )
+
+    def reading(self, weight: str) -> Any:
+        """Return the operation that reads a weight."""
+        return next(node for node, names in zip(self.nodes, self.reads, strict=True) if weight in names)
+
+    def product(self, module: str) -> Any:
+        """Return the operation that gives a product with its bias."""
+        return self.reading(f"{module}.bias")
+
+    def multiplied(self, module: str) -> Any:
+        """Return the operation whose first input is what a module multiplies."""
+        product = self.product(module)
+        return next((one for one in self.makers(product) if self.kind(one) == "matmul"), product)
+
+    def reader(self, node: Any, kind: str) -> Any:
+        """Return the first operation of a kind that reads what another makes."""
+        return next(one for one in self.readers(node) if self.kind(one) == kind)
+
+    def bypass_to(self, node: Any, other: Any) -> None:
+        """Let everything that reads an operation read the input that is not made by another one."""
+        (place,) = (i for i, name in enumerate(self.inputs(node)) if self.maker(name) is not other)
+        self.bypass(node, place)
 
     def makers(self, node: Any) -> list[Any]:
         return [maker for name in self.inputs(node) if (maker := self.maker(name)) is not None]
@@ -84,6 +107,26 @@ class FloatGraph(abc.ABC):
         """Let everything that reads an input of the function read another one."""
 
     @abc.abstractmethod
+    def replace(self, node: Any, other: Any) -> None:
+        """Let everything that reads an operation read another one."""
+
+    @abc.abstractmethod
+    def turn_round(self, node: Any) -> None:
+        """Let what is joined come in the other order."""
+
+    @abc.abstractmethod
+    def option(self, node: Any, name: str, place: int | str, value: Any) -> None:
+        """Set an option by ONNX's name, and by torch's place or name."""
+
+    @abc.abstractmethod
+    def output_changed(self, output: str, factor: float) -> None:
+        """Let the function return an output multiplied."""
+
+    @abc.abstractmethod
+    def returns_other(self, output: str, other: str) -> None:
+        """Let the function return another output in place of one."""
+
+    @abc.abstractmethod
     def returns_input(self, output: str, name: str) -> None:
         """Let the function return an input in place of an output."""
 
@@ -94,8 +137,8 @@ class OnnxGraph(FloatGraph):
         weights = {
             one.name: one.name.removeprefix("model.") for one in graph.initializer if one.name.startswith("model.")
         }
-        reads = [[weights[name] for name in node.input if name in weights] for node in self.nodes]
-        self.blocks = [block_of(place) for place in places(reads)]
+        self.reads = [[weights[name] for name in node.input if name in weights] for node in self.nodes]
+        self.blocks = [block_of(place) for place in places(self.reads)]
         self._makers = {name: node for node in self.nodes for name in node.output}
 
     def kind(self, node):
@@ -143,11 +186,41 @@ class OnnxGraph(FloatGraph):
     def reads_other(self, name, other):
         self._read(name, other, self.nodes)
 
-    def returns_input(self, output, name):
+    def replace(self, node, other):
+        self._read(node.output[0], other.output[0], self.nodes)
+
+    def turn_round(self, node):
+        names = list(node.input)
+        del node.input[:]
+        node.input.extend(reversed(names))
+
+    def option(self, node, name, place, value):
         from onnx import helper
 
-        self._makers[output].output[list(self._makers[output].output).index(output)] = "lost"
-        self._graph.node.append(helper.make_node("Identity", [name], [output]))
+        kept = [one for one in node.attribute if one.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+    def _lose(self, output):
+        """Let an output have another name."""
+        made = self._makers[output].output
+        made[list(made).index(output)] = "lost"
+        self._read(output, "lost", self.nodes)
+
+    def output_changed(self, output, factor):
+        self._lose(output)
+        changed = self._with("mul", "lost", factor)
+        changed.output[0] = output
+        self._graph.node.append(changed)
+
+    def returns_other(self, output, other):
+        from onnx import helper
+
+        self._lose(output)
+        self._graph.node.append(helper.make_node("Identity", [other], [output]))
+
+    def returns_input(self, output, name):
+        self.returns_other(output, name)
 
 
 class TorchGraph(FloatGraph):
@@ -162,8 +235,8 @@ class TorchGraph(FloatGraph):
         self._inputs = {name: by_name[user] for name, user in zip(inputs, users, strict=True)}
         self._outputs = list(outputs)
         self.nodes = [node for node in self._graph.nodes if node.op == "call_function"]
-        reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in self.nodes]
-        self.blocks = [block_of(place) for place in places(reads)]
+        self.reads = [[weights[x.name] for x in node.all_input_nodes if x.name in weights] for node in self.nodes]
+        self.blocks = [block_of(place) for place in places(self.reads)]
         self._by_name = by_name
 
     def kind(self, node):
@@ -209,13 +282,39 @@ class TorchGraph(FloatGraph):
     def reads_other(self, name, other):
         self._inputs[name].replace_all_uses_with(self._inputs[other])
 
-    def returns_input(self, output, name):
+    def replace(self, node, other):
+        node.replace_all_uses_with(other)
+
+    def turn_round(self, node):
+        node.args = (list(reversed(node.args[0])), *node.args[1:])
+
+    def option(self, node, name, place, value):
+        if isinstance(place, int):
+            node.update_arg(place, value)
+        else:
+            node.update_kwarg(place, value)
+
+    def _returned(self, output):
+        return self._graph.output_node().args[0][self._outputs.index(output)]
+
+    def _returns(self, output, target, *arguments):
+        """Let the function return what an operator gives in place of an output."""
         node = self._graph.output_node()
-        returned, place = list(node.args[0]), self._outputs.index(output)
+        returned = list(node.args[0])
         with self._graph.inserting_before(node):
-            returned[place] = self._graph.call_function(_aten.clone.default, (self._inputs[name],))
-        returned[place].meta = {"val": self._inputs[name].meta["val"]}
+            new = self._graph.call_function(target, arguments)
+        new.meta = {"val": arguments[0].meta["val"]}
+        returned[self._outputs.index(output)] = new
         node.args = (tuple(returned),)
+
+    def output_changed(self, output, factor):
+        self._returns(output, _TARGETS["mul"], self._returned(output), factor)
+
+    def returns_other(self, output, other):
+        self._returns(output, _aten.clone.default, self._returned(other))
+
+    def returns_input(self, output, name):
+        self._returns(output, _aten.clone.default, self._inputs[name])
 
     def finish(self) -> None:
         """Let the program's signature name what it returns."""
@@ -239,10 +338,11 @@ def edit_onnx(folder: Path, function: str, change: Callable[[FloatGraph], None],
 
 
 def edit_torch(folder: Path, function: str, change: Callable[[FloatGraph], None], opened: Any) -> None:
-    """Change the program of `advance`, and write the manifest anew."""
-    path = folder / "advance.pt2"
+    """Change the program that a function is a part of, and write the manifest anew."""
+    whole = "first" if function == "first" else "advance"
+    path = folder / f"{whole}.pt2"
     program = torch.export.load(path)
-    graph = TorchGraph(program, opened.exported.inputs(function), opened.exported.outputs(function))
+    graph = TorchGraph(program, opened.exported.inputs(whole), opened.exported.outputs(whole))
     change(graph)
     graph.finish()
     torch.export.save(program, path)

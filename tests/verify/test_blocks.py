@@ -25,7 +25,7 @@ ITEMS = [
     *(block_item(block, CLIP) for block in (LCHA(), KVCompressedAttention())),
     *(item for item in miniature_items() if item.role in ("switch", "fixed") and item.part.name != "stem"),
 ]
-QUICK = {"lcha stream", "ssa stream"}
+QUICK = {"ssa stream"}
 
 
 def converted(item, path):

@@ -8,9 +8,9 @@ from onnx import helper, numpy_helper
 
 from s2search.exporters.package import Package
 from s2search.verification.check import results
-from s2search.verification.checks.blocks import outputs_of_blocks
 from s2search.verification.checks.parity import ParityCheck
 from s2search.verification.checks.sums import SumsCheck
+from s2search.verification.ends import outputs_of_blocks
 from s2search.verification.opened import PASTS, Opened
 
 LEAST_DB = 90

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
 from s2search.exporters.graph import decompositions_of_attention
-from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, write_graph
+from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, onnx_graph, write_graph
 from s2search.mil.library import quiet_coremltools
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class OnnxComponents(ComponentWriter):
             for spec, program in programs:
                 say(f"writing {spec.name}")
                 inputs, outputs = [one.name for one in spec.inputs], [one.name for one in spec.outputs]
-                write_graph(program, weights, f"{spec.name}.onnx", inputs, outputs, metadata, opset=opset)
+                graph = onnx_graph(program, opset=opset)
+                write_graph(graph, weights, f"{spec.name}.onnx", inputs, outputs, metadata)
         facts = {name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxscript")}
         return ComponentFiles(
             files={spec.name: f"{spec.name}.onnx" for spec, _ in programs}, facts={"opset": str(opset), **facts}

@@ -17,8 +17,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ _SHARES, _SIZES, _OCTAVES = 21, 25, 9.0  # of the first grid: proportions of pri
 _ELITE, _DRAWN, _ROUNDS, _WIDER = 16, 64, 10, 1.5
 _NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
 _FORBIDDEN = -1e30
+_BLOCK = 2**15  # numbers that stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,10 +80,13 @@ class Dual:
         )
 
 
-def lagrangian_dual(graph: Graph, cases: Cases) -> Dual:
-    """Return bounds from the stem on; for those from the head on see `at_prices`."""
-    price_KPR = _search_prices(graph, cases)
-    return at_prices(graph, cases, price_KPR)
+def lagrangian_dual(graph: Graph, cases: Cases, *, exact: bool = False) -> Dual:
+    """Return bounds from the stem on, if asked at the very best prices of the only case; see also `at_prices`."""
+    price_R = _best_prices(graph, cases) if exact else None
+    if price_R is None:
+        return at_prices(graph, cases, _search_prices(graph, cases))
+    limited = np.flatnonzero((cases.limit_KR < BOUNDLESS).any(axis=0))
+    return at_prices(graph, cases, price_R * _factors(len(price_R), limited)[None])
 
 
 def upper_bound(problem: Problem) -> int:
@@ -120,6 +125,8 @@ def _search_prices(graph: Graph, cases: Cases) -> Float:
     price_KER, bound_KE = _best_of_grid(graph, cases, unit_R, limited)
     normal_DR = np.random.default_rng(0).normal(size=(_DRAWN, len(limited)))  # the same in every round
     for _ in range(_ROUNDS):
+        if (bound_KE[:, 0] < graph.least_score).all():  # nothing fits
+            break
         relative_KER = price_KER[:, :, limited] / unit_R[limited]
         from_mean_KER = relative_KER - relative_KER.mean(axis=1, keepdims=True)
         covariance_KRR = np.einsum("ker,kes->krs", from_mean_KER, from_mean_KER) / price_KER.shape[1]
@@ -135,6 +142,49 @@ def _search_prices(graph: Graph, cases: Cases) -> Float:
         bound_KE = np.take_along_axis(all_KP, order_KE, axis=1)
     best_KR = np.where(cases.limit_KR >= BOUNDLESS, 0.0, price_KER[:, 0])
     return best_KR[:, None] * _factors(len(unit_R), limited)
+
+
+def _best_prices(graph: Graph, cases: Cases) -> Float | None:
+    """Return the prices of the only case's limits in its linear relaxation, solved by HiGHS; None where it fails.
+
+    Drawn prices end 1 % above the least bound where there are many limits. The relaxation is a flow through the layered
+    graph: x[l, c] through the candidates, f[l, s, t] between the streams of two layers.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array, hstack, kron, vstack
+
+    layers, streams, candidates = graph.layers, len(graph.follows_SS), len(graph.stream_C)
+    limited = np.flatnonzero(cases.limit_KR[0] < BOUNDLESS)
+    in_stream_SC = csr_array((graph.stream_C == np.arange(streams)[:, None]).astype(np.float64))
+    each_S, each_L = np.ones((1, streams)), csr_array(np.eye(layers))
+    before_LF = csr_array(np.eye(layers, layers + 1))
+    after_LF = csr_array(np.eye(layers, layers + 1, 1))
+    here = kron(each_L, in_stream_SC)
+    into = kron(before_LF, kron(each_S, np.eye(streams)))
+    out = kron(after_LF, kron(np.eye(streams), each_S))
+    flow = vstack([hstack([here, -into]), hstack([here, -out])]).tocsr()
+    open_FSS = np.broadcast_to(graph.follows_SS, (layers + 1, streams, streams)).copy()
+    open_FSS[0, np.arange(streams) != graph.first_stream] = False
+    open_FSS[-1, :, np.arange(streams) != graph.last_stream] = False
+    start = csr_array(np.concatenate([np.zeros(layers * candidates), np.arange(open_FSS.size) < streams**2])[None])
+    switch_RF = np.tile(graph.switch_RSS[limited].reshape(len(limited), -1), layers + 1)
+    use_RN = np.concatenate([graph.use_RLC[limited].reshape(len(limited), -1), switch_RF], axis=1).astype(np.float64)
+    score_N = np.concatenate([graph.score_LC.ravel(), np.tile(graph.switch_score_SS.ravel(), layers + 1)])
+    scale, scale_R = max(float(np.abs(score_N).max()), 1.0), np.maximum(use_RN.max(axis=1), 1.0)
+    upper_N = np.concatenate([cases.allowed_MLC[cases.mask_K[0]].ravel(), open_FSS.ravel()])
+    program: dict[str, Any] = {  # sparse, which the stubs of scipy do not know
+        "A_ub": use_RN / scale_R[:, None],
+        "b_ub": cases.limit_KR[0, limited] / scale_R,
+        "A_eq": vstack([flow, start]),
+        "b_eq": np.append(np.zeros(flow.shape[0]), 1.0),
+        "bounds": np.stack([np.zeros(len(upper_N)), upper_N], axis=1),
+    }
+    found = linprog(-score_N / scale, **program)
+    if found.status != 0:
+        return None
+    price_R = np.zeros(len(graph.use_RLC))
+    price_R[limited] = np.maximum(-found.ineqlin.marginals, 0) * scale / scale_R
+    return price_R
 
 
 def _best_of_grid(graph: Graph, cases: Cases, unit_R: Float, limited: NDArray[np.intp]) -> tuple[Float, Float]:
@@ -185,27 +235,37 @@ def _bounds_at(graph: Graph, cases: Cases, price_KPR: Float) -> Float:
 
 def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: bool = False) -> Float:
     """Return the best priced score from each layer (or only the first) and stream to the head, by one backward pass."""
-    (k, p, _), streams, candidates = price_KPR.shape, len(graph.follows_SS), len(graph.stream_C)
+    (k, p, _), streams = price_KPR.shape, len(graph.follows_SS)
     price_RQ = np.ascontiguousarray(price_KPR.reshape(k * p, -1).T)
     switch_SSQ = np.tensordot(-graph.switch_RSS.astype(np.float64), price_RQ, axes=(0, 0))
     switch_SSQ += graph.switch_score_SS[:, :, None]
     switch_SSQ[~graph.follows_SS] = _FORBIDDEN
     switch_SCQ = switch_SSQ[:, graph.stream_C]
     now_SQ, sum_SCQ = switch_SSQ[:, graph.last_stream], np.empty_like(switch_SCQ)
-    use_LCR = graph.use_RLC.transpose(1, 2, 0).astype(np.float64)
     found = [now_SQ]
-    for layer in reversed(range(graph.layers)):
-        into_CQ = graph.score_LC[layer][:, None] - _priced(use_LCR[layer], price_RQ)
-        into_CQ += now_SQ[graph.stream_C]
-        allowed_CK = cases.allowed_MLC[cases.mask_K, layer].T
-        if not allowed_CK.all():
-            into_CQ.reshape(candidates, k, p)[~allowed_CK] = _FORBIDDEN
-        now_SQ = np.add(into_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
-        np.maximum(now_SQ, _FORBIDDEN, out=now_SQ)
+    for here_CQ in _priced_backwards(graph, cases, price_RQ):
+        here_CQ += now_SQ[graph.stream_C]
+        now_SQ = np.add(here_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
         if every_layer:
             found.append(now_SQ)
     found = found[::-1] if every_layer else [now_SQ]
-    return np.stack(found).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+    return np.maximum(np.stack(found), _FORBIDDEN).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+
+
+def _priced_backwards(graph: Graph, cases: Cases, price_RQ: Float) -> Iterator[Float]:
+    """Yield what the candidates of each layer score less what they use, from the last layer on; layers by the block."""
+    candidates, kept = len(graph.stream_C), len(cases)
+    block = max(1, _BLOCK // (candidates * price_RQ.shape[1]))
+    all_allowed = bool(cases.allowed_MLC.all())
+    for end in range(graph.layers, 0, -block):
+        layers = slice(max(end - block, 0), end)
+        use_NR = graph.use_RLC[:, layers].reshape(len(price_RQ), -1).T.astype(np.float64)
+        score_N1 = graph.score_LC[layers].reshape(-1, 1)
+        priced_LCQ = (score_N1 - _priced(use_NR, price_RQ)).reshape(-1, candidates, price_RQ.shape[1])
+        if not all_allowed:
+            allowed_LCK = cases.allowed_MLC[cases.mask_K, layers].transpose(1, 2, 0)
+            priced_LCQ.reshape(*allowed_LCK.shape[:2], kept, -1)[~allowed_LCK] = _FORBIDDEN
+        yield from priced_LCQ[::-1]
 
 
 def _priced(left_MR: Float, right_RN: Float) -> Float:

@@ -121,6 +121,12 @@ class Graph:
         apart_N = np.concatenate([(self.score_LC - first_L)[self.allowed_LC], switch_N - switch_N[0]])
         return int(first_L.sum() + (self.layers + 1) * switch_N[0]), max(int(np.gcd.reduce(apart_N)), 1)
 
+    @cached_property
+    def least_score(self) -> int:
+        """What no layout scores below: a bound under it says that nothing fits."""
+        least_L = self.score_LC.min(axis=1, where=self.allowed_LC, initial=NEVER)
+        return int(least_L.sum() + (self.layers + 1) * self.switch_score_SS[self.follows_SS].min())
+
     def floor_N(self, bound_N: Int) -> Int:
         """Return the highest score that a layout may have, given bounds on it."""
         base, step = self.score_steps

@@ -3,7 +3,9 @@
 A label is a partial layout: what it used of every resource, its score, and the stream it ends in. It is dropped if it
 cannot be completed within the limits, if a Lagrangian bound says that no completion beats the best layout known, or if
 another label that ends in the same stream used no more of anything and scores no lower. Where more than `width` are
-left, those with the lowest bounds are cut; the largest bound among them says what the cut could have cost.
+left, those with the lowest bounds are cut; the largest bound among them says what the cut could have cost. Of equal
+bounds those are kept that spend as the layers behind them should, give or take chance: near copies of one label meet
+the same labels of the other end, and where a score is what it costs, all bounds are equal.
 
 Axes:  L layers  C candidates  S streams  R resources  K cases  N labels
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.solver.exact.dual import Dual
+from s2search.solver.exact.dual import Dual, Float
 from s2search.solver.exact.graph import Cases, Graph, least_to_go
 from s2search.solver.problem import Int
 
@@ -25,6 +27,7 @@ NOTHING = -(2**62)
 
 _THRESHOLDS, _PER_THRESHOLD = 24, 64
 _FEW = 600
+_CHANCE = 0.5  # of what a layer may use: how far from the even way labels are spread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,9 +38,9 @@ class Best:
     latency_K: Int
 
     @classmethod
-    def none(cls, cases: int) -> Best:
-        """Return what is known before any layout is."""
-        return cls(score_K=np.full(cases, NOTHING), latency_K=np.full(cases, -NOTHING))
+    def none(cls, cases: int, *, above: int = NOTHING) -> Best:
+        """Return what is known before any layout is, where only those count that score above something."""
+        return cls(score_K=np.full(cases, above), latency_K=np.full(cases, NOTHING if above > NOTHING else -NOTHING))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +84,8 @@ class Walk:
         to_go = [least_to_go(graph, allowed_LC) for allowed_LC in cases.allowed_MLC]
         self._to_go_LMRS = np.stack(to_go, axis=1)
         self._tried_from = _FEW * len(cases)
+        self._rng = np.random.default_rng(0)
+        self._most_RL = np.cumsum(graph.use_RLC.max(axis=2, where=graph.allowed_LC, initial=0), axis=1)
         self.layers = [Labels.at_start(graph, len(cases))]
 
     @property
@@ -107,7 +112,7 @@ class Walk:
             self._tried_from = _FEW * len(self.cases) if useful else 2 * len(labels)
             labels, bound_N = labels.keep(chosen), bound_N[chosen]
         if len(labels) > width:
-            labels = labels.keep(self._widest(labels.case_N, bound_N, width))
+            labels = labels.keep(self._widest(labels, bound_N, width))
         self.layers.append(labels)
 
     def _to_go_RN(self, labels: Labels, layer: int) -> Int:
@@ -135,14 +140,29 @@ class Walk:
             wins_N[ties] = least_us_N < self.best.latency_K[tied.case_N]
         return wins_N
 
-    def _widest(self, case_N: Int, bound_N: Int, width: int) -> NDArray[np.intp]:
+    def _widest(self, labels: Labels, bound_N: Int, width: int) -> NDArray[np.intp]:
         """Return the labels with the highest bounds, `width` per case, and remember the best that was cut."""
-        order = np.lexsort((-bound_N, case_N))
-        _, first, count = np.unique(case_N[order], return_index=True, return_counts=True)
-        place_N = np.arange(order.size) - np.repeat(first, count)
-        cut = order[place_N == width]
+        case_N = labels.case_N
+        count_K = np.bincount(case_N)
+        place_N = np.arange(case_N.size) - np.repeat(np.cumsum(count_K) - count_K, count_K)
+        order, border = np.lexsort((-bound_N, case_N)), np.flatnonzero(place_N == width)
+        if (bound_N[order[border]] == bound_N[order[border - 1]]).any():
+            order = np.lexsort((self._strayed(labels), -bound_N, case_N))
+        cut = order[border]
         np.maximum.at(self.cut_K, case_N[cut], bound_N[cut])
         return np.sort(order[place_N < width])
+
+    def _strayed(self, labels: Labels) -> Float:
+        """Return by how many layers' worth labels are off the even way to all limits, and a little chance.
+
+        Having used less of a resource is to be off only where that costs score.
+        """
+        total_R1 = np.maximum(self._most_RL[:, -1:], 1)
+        even_RN = self.cases.limit_KR[labels.case_N].T * (self._most_RL[:, self.walked, None] / total_R1)
+        off_RN = (labels.used_RN - even_RN) * (self.graph.layers / total_R1)
+        priced_RN = self.dual.price_KPR[labels.case_N, 0].T > 0
+        off_N = np.where(priced_RN, np.abs(off_RN), np.maximum(off_RN, 0)).sum(axis=0)
+        return np.asarray(off_N + _CHANCE * self._rng.random(len(labels)))
 
 
 def trace(layers: Sequence[Labels], n: int) -> list[int]:

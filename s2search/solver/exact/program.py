@@ -113,6 +113,7 @@ class _Model:
         self.rows: list[tuple[NDArray[np.int64], NDArray[np.float64], float, float]] = []
         self.integral: list[bool] = []
         self.upper: list[float] = []
+        self.peaks: dict[bytes, tuple[NDArray[np.int64], Int]] = {}
         limits = [r for r in (*problem.resources, goal) if r.limit < UNLIMITED]
         self.allowed_LC, self.allowed_SS = _left_over(problem, limits)
         self.impossible = not self.allowed_LC.any(axis=1).all()
@@ -201,6 +202,8 @@ class _Model:
 
     def _peak(self, peak_LC: Int) -> tuple[NDArray[np.int64], Int]:
         """Return variables that are 1 up to the largest peak of a layout, and what each adds to it."""
+        if (known := self.peaks.get(peak_LC.tobytes())) is not None:
+            return known
         values = np.unique(peak_LC[self.allowed_LC])
         values = values[values > 0]
         z = self._variables(np.ones(len(values)), integral=True)
@@ -210,7 +213,8 @@ class _Model:
             for n in np.flatnonzero(np.isin(values, peak_C[self.allowed_LC[layer]])):
                 reaches = self.x[layer, peak_C >= values[n]]
                 self._add([*reaches, z[n]], [-1] * len(reaches) + [1], 0, np.inf)
-        return z, np.diff(values, prepend=0)
+        self.peaks[peak_LC.tobytes()] = z, np.diff(values, prepend=0)
+        return self.peaks[peak_LC.tobytes()]
 
     def _at_most(self, places: NDArray[np.int64], uses: Int, limit: int) -> None:
         """A sum of whole numbers times variables is at most a whole number, exactly: digit by digit, with carries."""

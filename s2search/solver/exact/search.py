@@ -5,7 +5,7 @@ bound less a reach: whatever is found there is the best of all, and where nothin
 doubled. Activation peaks are searched in spans: the relaxation of a whole span (peaks up to its highest level, the
 limit less its lowest) is swept first, and the span is halved only where that does not settle it.
 
-Axes:  L layers  C candidates  R resources  K cases
+Axes:  L layers  C candidates  R resources  K cases  G groups of resources with the same peaks
 
 Why: docs/decisions/solver.md, "`dynamic` meets in the middle, and reaches further instead of wider".
 """
@@ -35,11 +35,13 @@ MOST_LABELS, ALL_LABELS = 65_536, 262_144
 MOST_IN_ALL = 2_000_000
 #: How many the question may keep whether anything fits at all, where another solver answers it otherwise.
 MOST_TO_FIT = 100_000
-_FEW_TO_FIT = 10_000  # where somebody else can be asked
+_FEW_TO_FIT = 1_000  # where somebody else can be asked
 
-_FIRST_WIDTH, _WIDTH, _WIDER = 64, 8192, 8
+_FIRST_WIDTH, _WIDTH, _WIDER = 64, 1024, 8
+_TIED_WIDTH = 256  # the second, where the bounds of the first did not tell labels apart
 _SWEEPS_ANYWAY = 8  # however short the time is
 _AMONG_MANY = 16  # the first width where many cases find layouts for one another
+_FEW_LIMITS = 2  # whose best prices are drawn near enough
 _FEW_LEVELS = 8  # of peaks, that are searched one by one
 _FEW_KEPT = 64  # labels per layer
 _FIRST_REACH, _FURTHER, _MUCH_FURTHER = (
@@ -67,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Span:
-    """Part of case k: levels of peaks, from and to, per resource; how its next sweep is to be.
+    """Part of case k: levels of peaks, from and to, per group; how its next sweep is to be.
 
     The sweep may keep `width` labels per layer, and looks for layouts that score within `reach` of `root`, which no
     layout of the span scores above; None for any layout.
@@ -113,6 +115,7 @@ def search(
     most_labels: int = MOST_LABELS,
     most_in_all: int | None = None,
     slack: float = 0.0,
+    above: int = NOTHING,
     feasible: bool = False,
     fits: Callable[[], bool] | None = None,
     deadline: float = math.inf,
@@ -125,13 +128,22 @@ def search(
         most_labels: How many partial layouts may be kept per layer and case.
         most_in_all: After how many, over all sweeps, none may keep more; by default as many as one sweep can keep.
         slack: Stop where the bound is within this fraction of the score; 0 for the optimum.
+        above: Only layouts that score more are looked for.
         feasible: Whether some layout is known to fit, so that it need not be asked.
         fits: Whether some layout may keep the only limits, asked where few labels do not tell.
         deadline: When to stop (`time.monotonic`), settled or not; some layout is looked for in any case.
     """
     most_in_all = most_in_all or most_labels * graph.layers * len(limit_KR)
     return _Search(
-        graph.ordered(), limit_KR, most_labels, most_in_all, slack, feasible=feasible, fits=fits, deadline=deadline
+        graph.ordered(),
+        limit_KR,
+        most_labels,
+        most_in_all,
+        slack,
+        above=above,
+        feasible=feasible,
+        fits=fits,
+        deadline=deadline,
     ).run()
 
 
@@ -215,6 +227,7 @@ class _Search:
         most_in_all: int,
         slack: float,
         *,
+        above: int,
         feasible: bool,
         fits: Callable[[], bool] | None,
         deadline: float,
@@ -223,13 +236,16 @@ class _Search:
         self.most_labels, self.most_in_all, self.slack = most_labels, most_in_all, slack
         self.feasible, self.fits, self.deadline = feasible, fits, deadline
         self.kept = self.sweeps = 0
+        self.exact_prices = False
         self.tied_K = np.zeros(len(limit_KR), np.bool_)
         self.may_fit_K: dict[int, bool] = {}
         self.layout_K: list[tuple[int, ...] | None] = [None] * len(limit_KR)
-        self.best = Best.none(len(limit_KR))
+        self.best = Best.none(len(limit_KR), above=above)
         self.bound_K = np.full(len(limit_KR), NOTHING)
         self.settled_K = np.ones(len(limit_KR), np.bool_)
-        self.levels_R = [np.unique(peak_LC[graph.allowed_LC]) for peak_LC in graph.peak_RLC]
+        self.peak_GLC, group_R = np.unique(self.graph.peak_RLC, axis=0, return_inverse=True)
+        self.group_R = group_R.ravel()  # numpy 2.0 gives it more axes
+        self.levels_G = [np.unique(peak_LC[graph.allowed_LC]) for peak_LC in self.peak_GLC]
 
     def run(self) -> list[Answer]:
         """Return the answers."""
@@ -273,12 +289,15 @@ class _Search:
 
     def _spans(self, k: int) -> list[_Span]:
         """Return the levels of peaks that fit the limits: one by one where they are few, otherwise all at once."""
-        most_R = [int(np.searchsorted(levels, self.limit_KR[k, r], "right")) for r, levels in enumerate(self.levels_R)]
-        if len(self.limit_KR) > 1 or math.prod(most_R) > _FEW_LEVELS:
+        most_G = [
+            int(np.searchsorted(levels, self.limit_KR[k, self.group_R == g].min(), "right"))
+            for g, levels in enumerate(self.levels_G)
+        ]
+        if len(self.limit_KR) > 1 or math.prod(most_G) > _FEW_LEVELS:
             width = min(_FIRST_WIDTH if len(self.limit_KR) == 1 else _AMONG_MANY, self.most_labels)
-            return [_Span(k=k, levels=tuple((0, most - 1) for most in most_R), width=width)] if min(most_R) else []
+            return [_Span(k=k, levels=tuple((0, most - 1) for most in most_G), width=width)] if min(most_G) else []
         width = min(_FIRST_WIDTH, self.most_labels)
-        each = itertools.product(*(range(most) for most in most_R))
+        each = itertools.product(*(range(most) for most in most_G))
         return [_Span(k=k, levels=tuple((at, at) for at in levels), width=width) for levels in each]
 
     def _bounded(self, spans: list[_Span]) -> list[_Span]:
@@ -309,7 +328,8 @@ class _Search:
         root_K = np.minimum(np.floor(dual.bound_K), [float(span.root) for span in spans]).astype(np.int64)
         root_K = self.graph.floor_N(root_K)
         worth_K, latency_K = self._worth_beating_K()[of_K], self.best.latency_K[of_K]
-        open_K = np.flatnonzero(root_K >= worth_K)
+        matters_K = (root_K > worth_K) | ((root_K == worth_K) & (latency_K > NOTHING))
+        open_K = np.flatnonzero(matters_K & (root_K >= self.graph.least_score))
         np.maximum.at(self.bound_K, of_K[root_K < worth_K], root_K[root_K < worth_K])
         if not open_K.size:
             return []
@@ -346,8 +366,14 @@ class _Search:
                 )
             else:
                 self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
-                self.tied_K[span.k] |= bool(found.cut_K[i] >= self.best.score_K[span.k])
+                cut_ties = bool(found.cut_K[i] >= self.best.score_K[span.k])
+                self.tied_K[span.k] |= cut_ties and self._may_be_faster(span.k, dual.take([i]), cases.limit_KR[i, 0])
         return left
+
+    def _may_be_faster(self, k: int, dual: Dual, limit: int) -> bool:
+        """Tell whether a bound on a case leaves room for a faster layout of the best score."""
+        unused = int(limit) - int(self.best.latency_K[k]) + 1
+        return bool(dual.price_KPR[0, 0, 0] * unused <= dual.bound_K[0] - self.best.score_K[k])
 
     def _go_on(self, span: _Span, *, looked: int, admitted: bool, cut: bool, few: bool) -> list[_Span]:
         """Return what to sweep next where a sweep did not settle a span.
@@ -361,22 +387,26 @@ class _Search:
         """
         if self.layout_K[span.k] is None and not self.feasible and admitted and not self._anything_fits(span.k):
             return []  # without a layout no bound drops a label: more labels would only cost time
-        if not admitted and not span.one_level:
-            return span.halves()
         if self.kept > self.most_in_all:
             return self._unsettled(span)
+        if not admitted and not span.one_level:
+            return span.halves()
         if span.reach is None:
             known = self.best.score_K[span.k]
             distance = span.root - known if known > NOTHING else int(np.ptp(self.graph.score_LC, axis=1).max())
             reach = max(int(distance * _FIRST_REACH), looked - span.root, 1)
-            return [dataclasses.replace(span, width=min(_WIDTH, self.most_labels), reach=reach)]
+            width = _WIDTH if span.root < looked else _TIED_WIDTH
+            self.exact_prices = len(self.limit_KR) == 1 and int((self.limit_KR < BOUNDLESS).sum()) > _FEW_LIMITS
+            bounds = None if self.exact_prices else span.bounds
+            return [dataclasses.replace(span, width=min(width, self.most_labels), reach=reach, bounds=bounds)]
         if not cut:
             return [dataclasses.replace(span, reach=self._further(span, few=few))]
         if not span.one_level:
             return span.halves()
         if span.width >= self.most_labels:
             return self._unsettled(span)
-        return [dataclasses.replace(span, width=min(span.width * _WIDER, self.most_labels))]
+        reach = max(span.root - (looked - span.reach), 1)  # no further down than before
+        return [dataclasses.replace(span, width=min(span.width * _WIDER, self.most_labels), reach=reach)]
 
     def _unsettled(self, span: _Span) -> list[_Span]:
         self.bound_K[span.k] = max(self.bound_K[span.k], span.root)
@@ -398,16 +428,16 @@ class _Search:
             highest = tuple(high for _, high in span.levels)
             if highest not in masks:
                 allowed_LC = self.graph.allowed_LC.copy()
-                for levels, high, peak_LC in zip(self.levels_R, highest, self.graph.peak_RLC, strict=True):
+                for levels, high, peak_LC in zip(self.levels_G, highest, self.peak_GLC, strict=True):
                     allowed_LC &= peak_LC <= levels[high]
                 masks[highest] = len(allowed)
                 allowed.append(allowed_LC)
             if allowed[masks[highest]].any(axis=1).all():
                 kept.append(span)
                 mask.append(masks[highest])
-                least_R = [levels[low] for levels, (low, _) in zip(self.levels_R, span.levels, strict=True)]
+                least_G = np.array([levels[low] for levels, (low, _) in zip(self.levels_G, span.levels, strict=True)])
                 limit_R = self.limit_KR[span.k]
-                limits.append(np.where(limit_R >= BOUNDLESS, BOUNDLESS, limit_R - least_R))
+                limits.append(np.where(limit_R >= BOUNDLESS, BOUNDLESS, limit_R - least_G[self.group_R]))
         return kept, Cases(
             limit_KR=np.array(limits, np.int64), mask_K=np.array(mask, np.int64), allowed_MLC=np.array(allowed)
         )
@@ -417,7 +447,7 @@ class _Search:
         if all(span.bounds for span in spans):
             both = [Dual.joined([span.bounds[end] for span in spans if span.bounds]) for end in range(2)]
             return both[0], both[1]
-        dual = lagrangian_dual(self.graph, cases)
+        dual = lagrangian_dual(self.graph, cases, exact=self.exact_prices and len(spans) == 1)
         return dual, at_prices(self.graph.backwards, cases.backwards, dual.price_KPR)
 
     def _worth_beating_K(self) -> Int:
@@ -439,12 +469,22 @@ class _Search:
         return bool((used_R <= self.limit_KR[k]).all())
 
     def _anything_fits(self, k: int) -> bool:
-        """Tell whether a layout may keep a case's limits: not if even the fastest within the others is too slow."""
+        """Tell whether a layout may keep a case's limits, by looking for a fast one, which is known from then."""
         if k not in self.may_fit_K:
-            most = MOST_TO_FIT if self.fits is None else _FEW_TO_FIT
-            try:
-                least = least_use(self.graph, self.limit_KR[k], 0, most_in_all=most)
-                self.may_fit_K[k] = least is not None and least[0] <= self.limit_KR[k, 0]
-            except CheckError:
-                self.may_fit_K[k] = self.fits is None or self.fits()
+            (answer,) = search(
+                dataclasses.replace(
+                    self.graph, score_LC=-self.graph.use_RLC[0], switch_score_SS=-self.graph.switch_RSS[0]
+                ),
+                self.limit_KR[[k]],
+                most_labels=ALL_LABELS,
+                most_in_all=MOST_TO_FIT if self.fits is None else _FEW_TO_FIT,
+                slack=1.0,
+                feasible=True,
+                deadline=self.deadline,
+            )
+            if answer.layout is not None:
+                score, latency = self.graph.scored(answer.layout), int(self.graph.spent_R(answer.layout)[0])
+                self._improve(k, Found(layout=answer.layout, score=score, latency=latency))
+            known = answer.layout is not None or answer.settled
+            self.may_fit_K[k] = answer.layout is not None if known else self.fits is None or self.fits()
         return self.may_fit_K[k]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from s2search.decibels import MOST_DB, parity_db
@@ -18,9 +15,8 @@ from s2search.exporters.step import FunctionName
 from s2search.mil.evaluator import Mode
 from s2search.verification.bisect import Inside, look_inside
 from s2search.verification.check import Check
-from s2search.verification.inspectors.taps import Taps
+from s2search.verification.ends import nearest_db, outputs_of_blocks
 from s2search.verification.opened import PASTS_TOLD, Opened, Past
-from s2search.verification.reference import block_of
 from s2search.verification.result import Bound, CannotRunError, CheckResult
 
 if TYPE_CHECKING:
@@ -57,17 +53,18 @@ class BlocksCheck(Check):
         found: dict[str, list[BlocksOfCall]] = {mode: [] for mode in modes or ("",)}
         for function, past in calls:
             opened.say(f"blocks of {function}, {PASTS_TOLD[past]}")
-            inputs, tails = opened.inputs(function, past), taps[function].tails()
+            inputs = opened.inputs(function, past)
             if modes:
                 alone = AloneBlocks(opened, look_inside(opened, function, inputs))
                 for mode in modes:
                     if mode == modes[0] or (function, past) == _REPORTED or len(functions) == 1:
                         found[mode].append(BlocksOfCall(function, past, alone.parity_db(mode)))
-            elif tails is None:
-                found[""].append(BlocksOfCall(function, past, look_inside(opened, function, inputs).blocks_db()))
-            else:
-                parts = nearest_db(outputs_of_blocks(opened, function, inputs), tails, taps[function], inputs)
-                found[""].append(BlocksOfCall(function, past, parts))
+                continue
+            outputs = {name: x for name, x in outputs_of_blocks(opened, function, inputs).items() if "," not in name}
+            parts = nearest_db(outputs, taps[function], inputs)
+            if parts is None:
+                parts = look_inside(opened, function, inputs).blocks_db()
+            found[""].append(BlocksOfCall(function, past, parts))
         for of, of_calls in found.items():
             if of_calls:
                 result = self._result(opened, of_calls, of)
@@ -172,63 +169,3 @@ def _equals(output: NDArray[Any], value: NDArray[Any]) -> bool:
         return False
     turned = value.reshape(output.shape[-1], -1).T
     return max(parity_db(output.ravel(), x.ravel()) for x in (value, turned)) > _SAME_DB
-
-
-def outputs_of_blocks(
-    opened: Opened, function: FunctionName, inputs: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """Return what every block of the source gives, in the order in which they run; `down#2` is the second time.
-
-    Of several outputs the first has the block's name, and the next is called `stem, output 1`. A layer that reads and
-    commits at once, in `advance`, gives its output there.
-    """
-    found: dict[str, NDArray[Any]] = {}
-    times = Counter[str]()
-
-    def note(block: str, _: nn.Module, __: Any, output: Any) -> None:
-        times[block] += 1
-        name = block if times[block] == 1 else f"{block}#{times[block]}"
-        for place, tensor in enumerate(output if isinstance(output, tuple) else (output,)):
-            found[f"{name}, output {place}" if place else name] = tensor.numpy().copy()
-
-    def advanced(block: str, advance: Callable[..., tuple[Tensor, Any]]) -> Callable[..., tuple[Tensor, Any]]:
-        def noted(*given: Any) -> tuple[Tensor, Any]:
-            y, state = advance(*given)
-            note(block, modules[block], given, y)
-            return y, state
-
-        return noted
-
-    modules = dict(opened.source.named_modules())
-    with ExitStack() as undone:
-        for block, module in modules.items():
-            if not block or block_of(block) != block or block in ("layers", "text"):
-                continue
-            undone.callback(module.register_forward_hook(partial(note, block)).remove)
-            if hasattr(module, "advance"):  # hooks see `forward` alone
-                module.__dict__["advance"] = advanced(block, module.advance)
-                undone.callback(module.__dict__.pop, "advance")
-        opened.run_source(function, inputs)
-    return found
-
-
-def nearest_db(
-    outputs: Mapping[str, NDArray[Any]],
-    tails: Mapping[str, tuple[str, ...]],
-    taps: Taps,
-    inputs: Mapping[str, NDArray[Any]],
-) -> dict[str, float]:
-    """Return, by block, the parity of the value of its tail that comes nearest to its output: no name says which it is.
-
-    No other value comes near by chance, and without a graph of the source nothing has to be traced.
-    """
-    names = {name for block in outputs for name in tails.get(block, ())}
-    values = taps.run(inputs, names)
-    return {
-        block: max(
-            (parity_db(wanted.ravel(), values[name].ravel()) for name in tails.get(block, ()) if name in values),
-            default=-MOST_DB,
-        )
-        for block, wanted in outputs.items()
-        if "," not in block
-    }

@@ -1,43 +1,37 @@
-"""executorch: the constants of a program, read from its file: no kernel is loaded, and nothing is run.
-
-A .pte is a flatbuffer (executorch's `program.fbs`) with segments behind it. What XNNPACK computes with are segments
-that the program names by the SHA-256 of their bytes as they were written; the runtime never looks whether that is still
-so. So a name says which tensor of the source a segment must hold, and the segment what it does hold. Constants of
-ExecuTorch's own kernels have no name: each is yielded under the digest that it has, and one that was changed has the
-name of no tensor.
-
-Both are flat: XNNPACK keeps kernels of convolutions with their channels last.
-"""
+"""executorch: the constants of a program, read from its file, and values inside its methods, given by the runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
+import torch
 from typing_extensions import override
 
-from s2search.errors import CheckError, MissingExtraError
+from s2search.errors import CheckError
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.expected import Expected
 from s2search.verification.inspectors.base import Inspector, Placed
-from s2search.verification.inspectors.stored_tensor import StoredTensor, digest_of
+from s2search.verification.inspectors.executorch_program import PteMethod, PteProgram, count_of
+from s2search.verification.inspectors.stored_tensor import StoredTensor
+from s2search.verification.inspectors.taps import Taps
+from s2search.verification.reference import block_of
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from s2search.exporters.step import FunctionName
     from s2search.verification.opened import Opened
 
-    Bytes = NDArray[np.uint8]
-
-_XNNPACK = "XnnpackBackend"
-_FLOAT32 = 6  # executorch's ScalarType, as torch's
-_HEADER_BYTES = 64
+_TAIL = 12  # values of the right size behind the weights of a block, among which its output is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +47,7 @@ class ExecuTorchInspector(Inspector):
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
             try:
-                program = _Program.load(package.folder / file)
+                program = PteProgram.load(package.folder / file)
                 yield from program.named(file)
                 yield from program.plain(file)
             except (CannotRunError, CheckError):
@@ -66,6 +60,10 @@ class ExecuTorchInspector(Inspector):
         return Expected(source, stored, frames, by_content=True, folds=True)
 
     @override
+    def inside(self, opened: Opened, function: FunctionName) -> ExecuTorchTaps:
+        return ExecuTorchTaps(opened, function)
+
+    @override
     def placement(self, opened: Opened) -> Placed:
         facts, prefix = opened.package.manifest.facts, "operations_"
         counts = {key.removeprefix(prefix): int(value) for key, value in facts.items() if key.startswith(prefix)}
@@ -75,69 +73,88 @@ class ExecuTorchInspector(Inspector):
         return Placed(wanted=wanted, counts=counts, told_by="as the exporter counted")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Program:
-    """A file's bytes, where its segments start, and the flatbuffer as executorch's dataclasses."""
+class ExecuTorchTaps(Taps):
+    """A method with more outputs, those of XNNPACK's graphs as well. Where it would fuse over one, it then does not."""
 
-    data: Bytes
-    start: int
-    content: Any
+    has_names: ClassVar[bool] = False
 
-    @classmethod
-    def load(cls, path: Path) -> _Program:
-        """Map a file, and read its flatbuffer."""
+    def __init__(self, opened: Opened, function: FunctionName) -> None:
+        _ = opened.runtime  # what cannot be loaded has no inside
+        self._opened, self._function = opened, function
+        self._loaded: tuple[list[str], Any] | None = None
+        file = opened.package.manifest.function(function).file
+        methods = opened.kept.setdefault("methods", {})
         try:
-            with quiet():
-                from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
-                from executorch.exir._serialize._program import _get_extended_header
-        except ImportError as error:
-            raise CannotRunError(str(MissingExtraError("executorch"))) from error
-        data = np.memmap(path, np.uint8, "r")
-        header = _get_extended_header(data[:_HEADER_BYTES].tobytes())
-        if header is None or not header.is_valid():
-            raise CheckError(f"{path.name!r} of the package has no segments", path=path.name)
-        content = _flatbuffer_to_program(data[: header.program_size].tobytes())
-        return cls(data=data, start=header.segment_base_offset, content=content)
+            if function not in methods:
+                methods[function] = PteProgram.load(opened.package.folder / file).method(function)
+            self._method: PteMethod = methods[function]
+        except (CannotRunError, CheckError):
+            raise
+        except Exception as error:  # what a damaged flatbuffer leads its reader to
+            raise CheckError(f"{function!r} in {file!r} cannot be read: {error}", path=file) from error
 
-    def named(self, file: str) -> Iterator[StoredTensor]:
-        """Yield the segments that have names."""
-        self._check_delegates()
-        for entry in self.content.named_data:
-            segment = self.content.segments[entry.segment_index]
-            yield StoredTensor(file=file, name=entry.key, values=self._floats(segment.offset, segment.size // 4))
+    @override
+    def names(self) -> frozenset[str]:
+        return frozenset(self._method.shapes)
 
-    def plain(self, file: str) -> Iterator[StoredTensor]:
-        """Yield the constants of methods; those that methods share, once."""
-        place, seen = self.content.constant_segment, set[tuple[int, int]]()
-        values = (value.val for plan in self.content.execution_plan for value in plan.values)
-        for tensor in values:
-            index = getattr(tensor, "data_buffer_idx", 0)
-            if not index or tensor.scalar_type != _FLOAT32 or tensor.allocation_info is not None:
-                continue
-            count = int(np.prod(tensor.sizes, dtype=np.int64))
-            if (index, count) not in seen:
-                seen.add((index, count))
-                offset = self.content.segments[place.segment_index].offset + place.offsets[index]
-                floats = self._floats(offset, count)
-                yield StoredTensor(file=file, name=digest_of(floats), values=floats)
+    @override
+    def tails(self, sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+        """Return values of the right size that follow the last read of a layer's weights, or any of another part's.
 
-    def _floats(self, offset: int, count: int) -> NDArray[np.float32]:
-        begin, end = self.start + offset, self.start + offset + 4 * count
-        if not self.start <= begin <= end <= len(self.data):
-            raise ValueError(f"a constant lies at bytes {begin} to {end} of {len(self.data)}")
-        return np.frombuffer(self.data[begin:end].tobytes(), "<f4")
-
-    def _check_delegates(self) -> None:
-        """Raise unless all delegates are XNNPACK's, with their constants in named segments."""
-        from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
-
-        for delegate in (one for plan in self.content.execution_plan for one in plan.delegates):
-            if delegate.id != _XNNPACK:
-                raise CannotRunError(f"nothing here reads the weights of the delegate {delegate.id}")
-            segment = self.content.segments[delegate.processed.index]
-            begin = self.start + segment.offset
-            header = XNNHeader.from_bytes(
-                self.data[begin : begin + _HEADER_BYTES].tobytes()[: XNNHeader.EXPECTED_LENGTH]
+        Partitions mix what follows from different blocks, so what comes between is not cut off at the next block. Of a
+        block whose constants are another's too, as of two equal layers, all values of the size are looked at.
+        """
+        operations, names = self._method.operations, self._names_of_weights()
+        reads: dict[str, list[int]] = {}
+        for at, operation in enumerate(operations):
+            for block in {block for name in operation.reads if (block := names.get(name))}:
+                reads.setdefault(block, []).append(at)
+        found = {}
+        for output, size in sizes.items():
+            block = output.partition(",")[0].partition("#")[0]
+            ends, most = (reads[block], _TAIL) if block in reads else ([0], None)
+            right = (
+                [name for one in operations[at:] for name in one.writes if self._size(name) == size][:most]
+                for at in (ends[-1:] if block.startswith("layers.") else ends)
             )
-            if header.constant_data_size:
-                raise CannotRunError("a delegate of XNNPACK keeps constants of its own, which nothing here reads")
+            found[output] = tuple(dict.fromkeys(name for names in right for name in names))
+        return found
+
+    def _size(self, name: str) -> int:
+        return count_of(self._method.shapes[name]) if name in self._method.shapes else -1
+
+    def _names_of_weights(self) -> dict[str, str]:
+        """Return the block of every constant that is a weight of one block alone, by its digest."""
+        kept = self._opened.kept
+        if "blocks of constants" not in kept:
+            opened = self._opened
+            expected = opened.inspector.expects(
+                opened.source, opened.exported.stored, opened.package.manifest.chunk_frames
+            )
+            found = {one.name for one in opened.inspector.stored_tensors(opened.package)}
+            blocks = {name: {block_of(one) for one in expected.source_names(name)} for name in found}
+            kept["blocks of constants"] = {name: next(iter(of)) for name, of in blocks.items() if len(of) == 1}
+        blocks_of: dict[str, str] = kept["blocks of constants"]
+        return blocks_of
+
+    @override
+    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
+        wanted = sorted(names & self._method.shapes.keys())
+        spec = self._opened.package.manifest.function(self._function)
+        try:
+            if self._loaded is None or self._loaded[0] != wanted:
+                self._loaded = (wanted, self._load(wanted))
+            outputs = self._loaded[1].execute([torch.from_numpy(inputs[one.name]) for one in spec.inputs])
+        except Exception as error:  # errors of runtimes share no base
+            raise CheckError(f"ExecuTorch fails with more outputs: {error}", function=self._function) from error
+        taken = outputs[len(outputs) - len(wanted) :]
+        return {name: tensor.numpy().copy() for name, tensor in zip(wanted, taken, strict=True)}
+
+    def _load(self, names: list[str]) -> Any:
+        with quiet():
+            from executorch.runtime import Runtime as Library
+
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._method.write(folder / "model.pte", names)
+        return Library.get().load_program(folder / "model.pte").load_method(self._function)

@@ -127,7 +127,7 @@ class OnnxTaps(Taps):
         return frozenset(nodes) | self._constants.keys()
 
     @override
-    def tails(self) -> dict[str, tuple[str, ...]]:
+    def tails(self, sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
         nodes = [node for node in self._model.graph.node if node.output]
         weights = {name: name.removeprefix(PREFIX) for name in self._constants if name.startswith(PREFIX)}
         reads = [[weights[name] for name in node.input if name in weights] for node in nodes]

@@ -20,13 +20,19 @@ class Taps(abc.ABC):
 
     Attributes:
         modes: Arithmetics that `in_mode` takes, the runtime's first; none where only the runtime's own can be seen.
+        has_names: Whether values have names that a graph of the source can have. Else `tails` tells them apart.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ()
+    has_names: ClassVar[bool] = True
 
-    @abc.abstractmethod
     def program(self) -> ExportedProgram:
-        """Return the source's function as a graph whose values have the same names."""
+        """Return the source's function as a graph whose values have the same names.
+
+        Raises:
+            NotOfferedError: They have none.
+        """
+        raise NotOfferedError("the values of the package's programs have no names that a graph could have")
 
     @abc.abstractmethod
     def names(self) -> frozenset[str]:
@@ -62,10 +68,13 @@ class Taps(abc.ABC):
         """
         raise NotOfferedError("no operation can be computed alone")
 
-    def tails(self) -> dict[str, tuple[str, ...]] | None:
+    def tails(self, sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]] | None:
         """Return, by block, the names of values among which its output is: what follows the last read of its weights.
 
         None where the order of values does not tell.
+
+        Args:
+            sizes: How many numbers the output of each block has, for those who can tell values by their sizes.
         """
         return None
 

@@ -63,24 +63,23 @@ class TorchTaps(Taps):
     """A saved program of torch, run operation by operation. `denoise` is a part of `advance`."""
 
     def __init__(self, opened: Opened, function: FunctionName) -> None:
-        file = opened.package.manifest.function(function).file
-        whole = file.partition(".")[0]
-        self._opened, self._whole = opened, function if whole == function else whole
+        self._opened, self._function = opened, function
         runtime = opened.runtime
         assert isinstance(runtime, LoadedTorchProgram)
-        program = runtime.program(file)
-        self._reference = Reference(function=function, steps=opened.steps, program=program)
+        program = runtime.program(opened.package.manifest.function(function).file)
+        whole: FunctionName = "first" if function == "first" else "advance"
+        self._reference = Reference(function=whole, steps=opened.steps, program=program)
 
     @override
     def program(self) -> ExportedProgram:
-        return self._opened.programs[self._whole]  # type: ignore[index]
+        return self._opened.programs[self._function]
 
     @override
     def names(self) -> frozenset[str]:
         return frozenset(operation.name for operation in self._reference.operations)
 
     @override
-    def tails(self) -> dict[str, tuple[str, ...]]:
+    def tails(self, sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
         specs = self._reference.program.graph_signature.input_specs
         weights = {spec.arg.name: str(spec.target).removeprefix(PREFIX) for spec in specs if spec.target is not None}
         nodes = [node for node in self._reference.program.graph.nodes if node.op == "call_function"]
