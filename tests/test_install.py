@@ -158,7 +158,8 @@ def test_every_extra_brings_the_libraries_that_errors_say_it_brings() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     core = {re.split(r"[<>=]", text)[0] for text in PROJECT["dependencies"]}
-    brought = {"tqdm", "google", "onnx_ir", "sqlalchemy"}  # by coremltools, coremltools, onnxscript and optuna
+    # By coremltools, coremltools, onnxscript, optuna and executorch.
+    brought = {"tqdm", "google", "onnx_ir", "sqlalchemy", "flatbuffers"}
     declared = core | brought | {module for modules in EXTRAS.values() for module in modules}
     for file in (*ROOT.glob("s2search/**/*.py"), *ROOT.glob("blocks/**/*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
