@@ -14,9 +14,6 @@ from s2search.preset import Preset
 #: What a model predicts: its velocity itself, or what it adds to that of unit Gaussian latents.
 VelocityForm = Literal["plain", "residual"]
 
-#: Up to this width a new model is residual: so small a one spends its first thousands of steps on what a formula knows.
-TINY_CHANNELS = 256
-
 #: The files of a saved model.
 WEIGHTS, CONFIG, PLAN = "model.safetensors", "config.json", "plan.json"
 
@@ -51,10 +48,9 @@ class ModelConfig:
             )
 
     @classmethod
-    def new(cls, preset: Preset, layout: tuple[str, ...], *, velocity: VelocityForm | None = None, **rest: Any) -> Self:
-        """Return the config of a model made today; its velocity is by default residual where the preset is tiny."""
-        by_width: VelocityForm = "residual" if preset.channels <= TINY_CHANNELS else "plain"
-        return cls(preset=preset, layout=layout, head_skip=True, velocity=velocity or by_width, **rest)
+    def new(cls, preset: Preset, layout: tuple[str, ...], *, velocity: VelocityForm = "plain", **rest: Any) -> Self:
+        """Return the config of a model made today."""
+        return cls(preset=preset, layout=layout, head_skip=True, velocity=velocity, **rest)
 
     @property
     def digest(self) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LayerStates = tuple[Any, ...]
 
 
-def realize(plan: Plan, preset: Preset, *, velocity: VelocityForm | None = None) -> S2DiT:
+def realize(plan: Plan, preset: Preset, *, velocity: VelocityForm = "plain") -> S2DiT:
     """Build the model that a plan describes, at a preset's sizes, with random weights.
 
     Under `torch.device("meta")` nothing is allocated.
@@ -40,7 +40,7 @@ def realize(plan: Plan, preset: Preset, *, velocity: VelocityForm | None = None)
     Args:
         plan: Gives the layout.
         preset: Gives the sizes.
-        velocity: What the model predicts; by default residual where the preset is tiny.
+        velocity: What the model predicts.
 
     Raises:
         InputError: The plan has another depth than the preset.
@@ -80,10 +80,8 @@ class S2DiT(nn.Module, Pretrained):
             self.down, self.up = build["down"](), build["up"]()
 
     @classmethod
-    def from_preset(cls, preset: Preset, layout: str = "", *, velocity: VelocityForm | None = None) -> S2DiT:
+    def from_preset(cls, preset: Preset, layout: str = "", *, velocity: VelocityForm = "plain") -> S2DiT:
         """Build a model without a plan: of the layout given, as people write it, or of the preset's own.
-
-        Its velocity is by default residual where the preset is tiny.
 
         Raises:
             InputError: The layout cannot be read, or has another depth.

@@ -112,10 +112,15 @@ class Route:
 def predicted(network: Ends, x: Tensor, time: Tensor, latents: Tensor, s: Tensor) -> Tensor:
     """Return the velocity (B, C, T, Y, X) of what a route left, which began at these latents."""
     velocity: Tensor = network.head(x, time)
-    if network.config.velocity == "residual":
-        gain_B1T11 = unit_gaussian_gain(s).to(latents.dtype)[:, None, :, None, None]
-        velocity = velocity + gain_B1T11 * latents
-    return velocity
+    if network.config.velocity == "plain":
+        return velocity
+    frames, rows = latents.shape[2:4]
+    gain = unit_gaussian_gain(s).to(latents.dtype)
+    if gain.shape[1] > 1:
+        gain = gain.repeat_interleave(rows, dim=1)
+    # Frames one below the other: operations on five axes do not run on a Neural Engine.
+    velocity = velocity.flatten(2, 3) + gain[:, None, :, None] * latents.flatten(2, 3)
+    return torch.unflatten(velocity, 2, (frames, rows))
 
 
 def walk(

@@ -38,7 +38,7 @@ class Supernet(nn.Module):
         high: str = "lcha",
         low: str = "ssa",
         group_size: int = 1,
-        velocity: VelocityForm | None = None,
+        velocity: VelocityForm = "plain",
     ) -> None:
         super().__init__()
         candidates = registry.create("blocks", high), registry.create("blocks", low)

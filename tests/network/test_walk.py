@@ -1,13 +1,16 @@
 """The one walk, against the equations of the paper written out, and with layers that can do no more than they must."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from s2search.block import Stream, Window
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
-from s2search.network.walk import Route
+from s2search.network.walk import Route, predicted
 from s2search.preset import Preset
 from s2search.streaming.compiled import Compiled
 from s2search.streaming.replay import leaves
@@ -92,6 +95,34 @@ def test_a_soft_route_is_the_equations_and_so_are_its_gradients(masks):
             more, less = ([m + sign * s for m, s in zip(masks, step, strict=True)] for sign in (1, -1))
             expected = (written_out(x, more) - written_out(x, less)).sum() / 2e-6
             torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6)
+
+
+class Ranks(TorchDispatchMode):
+    """Notes how many axes the results of operations have, those of views left aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not func.is_view:
+            self.found.append(result.dim())
+        return result
+
+
+@pytest.mark.parametrize("levels", [1, 3], ids=["one level", "a level per frame"])
+def test_a_residual_velocity_is_the_heads_on_top_of_what_a_formula_knows(levels):
+    network = Streams(head_skip=True)
+    network.config = dataclasses.replace(network.config, velocity="residual")
+    network.head = lambda x, time: x
+    head, latents = torch.randn(2, 2, 4, 3, 6, 5, dtype=torch.float64)
+    s = torch.rand(2, levels, dtype=torch.float64)
+    with Ranks() as ranks:
+        velocity = predicted(network, head, None, latents, s)
+    gain = ((2 * s - 1) / (1 - 2 * s + 2 * s**2))[:, None, :, None, None]
+    torch.testing.assert_close(velocity, head + gain * latents, rtol=0, atol=1e-14)
+    assert max(ranks.found) <= 4  # more do not run on a Neural Engine
 
 
 class Bare(nn.Module):

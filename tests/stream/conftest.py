@@ -24,7 +24,7 @@ class Maker:
         layout_depth = sizes.pop("depth", sum(c.isupper() for c in layout))
         preset = Preset(name="test", depth=layout_depth, chunk_frames=chunk_frames, layout=layout, **(SMALL | sizes))
         torch.manual_seed(0)
-        model = S2DiT.from_preset(preset).double().eval()
+        model = S2DiT.from_preset(preset, velocity="residual").double().eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
