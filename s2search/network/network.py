@@ -54,7 +54,24 @@ def realize(plan: Plan, preset: Preset, *, velocity: VelocityForm = "plain") -> 
     return S2DiT(config, plan=plan)
 
 
-class S2DiT(nn.Module, Pretrained):
+class Switched(nn.Module):
+    """A network whose modules `down` and `up` switch between the streams, as a route asks for it."""
+
+    down: nn.Module
+    up: nn.Module
+
+    def lowered(self, x_BTHWD: Tensor) -> Tensor:
+        """Return a high stream brought down. See `Sandwich`."""
+        low_BThwD: Tensor = self.down(x_BTHWD)
+        return low_BThwD
+
+    def raised(self, x_BThwD: Tensor, size: torch.Size) -> Tensor:
+        """Return a low stream brought up to the size of the stem's tokens. See `Sandwich`."""
+        high_BTHWD: Tensor = self.up(x_BThwD, *size[2:4])
+        return high_BTHWD
+
+
+class S2DiT(Switched, Pretrained):
     """A sandwich diffusion transformer over video latents.
 
     One set of weights serves every resolution, chunk length and window. `forward` reads and `commit` writes the
@@ -190,16 +207,6 @@ class S2DiT(nn.Module, Pretrained):
         for name, module in self.named_children():
             fused.add_module(name, layers if name == "layers" else module)
         return fused
-
-    def lowered(self, x_BTHWD: Tensor) -> Tensor:
-        """Return a high stream brought down. See `Sandwich`."""
-        low_BThwD: Tensor = self.down(x_BTHWD)
-        return low_BThwD
-
-    def raised(self, x_BThwD: Tensor, size: torch.Size) -> Tensor:
-        """Return a low stream brought up to the size of the stem's tokens. See `Sandwich`."""
-        high_BTHWD: Tensor = self.up(x_BThwD, *size[2:4])
-        return high_BTHWD
 
     def _pass(
         self, what: Pass, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None

@@ -31,8 +31,8 @@ Pass = Literal["read", "commit", "advance"]
 Visit = Callable[[Pass, int, Tensor, Tensor], tuple[Tensor, Any]]
 
 
-class Ends(Protocol):
-    """What is around the layers: the switches between the streams, and the head.
+class Switches(Protocol):
+    """What a route needs of a network: the switches between the streams, and the head that it leads to.
 
     Attributes:
         config: Says whether the head gets the long skip, and what its output is.
@@ -51,7 +51,7 @@ class Ends(Protocol):
         ...
 
 
-class Sandwich(Ends, Protocol):
+class Sandwich(Switches, Protocol):
     """A network that can be walked through; layers are what a visit makes of them.
 
     Attributes:
@@ -76,7 +76,7 @@ class Route:
     The head gets m y_high + (1 - m) (up(y_low) + skip): the paper's formula has no skip there, which old models keep.
     """
 
-    def __init__(self, network: Ends, x: Tensor, *, low: Tensor | None = None) -> None:
+    def __init__(self, network: Switches, x: Tensor, *, low: Tensor | None = None) -> None:
         """Begin at the stem's output; a route that mixes streams also needs a low one to begin with."""
         self._network, self._size = network, x.shape
         self._high: Any = x
@@ -109,7 +109,7 @@ class Route:
         return risen
 
 
-def predicted(network: Ends, x: Tensor, time: Tensor, latents: Tensor, s: Tensor) -> Tensor:
+def predicted(network: Switches, x: Tensor, time: Tensor, latents: Tensor, s: Tensor) -> Tensor:
     """Return the velocity (B, C, T, Y, X) of what a route left, which began at these latents."""
     velocity: Tensor = network.head(x, time)
     if network.config.velocity == "plain":

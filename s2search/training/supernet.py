@@ -18,12 +18,12 @@ from s2search import registry
 from s2search.block import Stream
 from s2search.errors import InputError
 from s2search.network.config import ModelConfig, VelocityForm
-from s2search.network.network import S2DiT, part_builders
+from s2search.network.network import S2DiT, Switched, part_builders
 from s2search.network.walk import Route, predicted
 from s2search.preset import Preset
 
 
-class Supernet(nn.Module):
+class Supernet(Switched):
     """One high-resolution and one low-resolution candidate per layer, and a mask m_n that mixes them.
 
     With a hard mask (1 high, 0 low) the result is that of the static network of `extract`. With a soft one both streams
@@ -87,16 +87,6 @@ class Supernet(nn.Module):
         for number, m in enumerate(mask_M.repeat_interleave(self.group_size)):
             route.enter(m, partial(layer, number))
         return predicted(self, route.leave(), time_BTD, latents_BCTYX, s_BT)
-
-    def lowered(self, x_BTHWD: Tensor) -> Tensor:
-        """Return a high stream brought down. See `Sandwich`."""
-        low_BThwD: Tensor = self.down(x_BTHWD)
-        return low_BThwD
-
-    def raised(self, x_BThwD: Tensor, size: torch.Size) -> Tensor:
-        """Return a low stream brought up to the size of the stem's tokens. See `Sandwich`."""
-        high_BTHWD: Tensor = self.up(x_BThwD, *size[2:4])
-        return high_BTHWD
 
     def extract(self, mask_M: Tensor) -> S2DiT:
         """Return the static network of a hard mask; it shares this one's parameters.

@@ -18,7 +18,7 @@ def make_model(labels: str = MIXED, frames: int = 2) -> S2DiT:
     torch.manual_seed(0)
     words = labels.split()
     preset = Preset(name="test", depth=len(words), chunk_frames=frames, **SIZES)
-    model = S2DiT.from_preset(preset, ",".join(words)).double().eval().requires_grad_(False)
+    model = S2DiT.from_preset(preset, ",".join(words), velocity="residual").double().eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(0.2 * torch.randn_like(parameter))
     return model

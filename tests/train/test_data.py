@@ -107,7 +107,7 @@ def test_what_a_scene_says_is_what_is_seen() -> None:
 
 
 def test_a_clip_is_its_cut_of_the_video_encoded(videos: Path, tmp_path: Path) -> None:
-    made = data_make(videos, tmp_path / "set", **SMALL, clips=3, stride=(1, 2), held_out=0.5)
+    made = data_make(videos, tmp_path / "set", **SMALL, clips=3, stride=(1, 2), held_out=0.3)
     codec = registry.create("codecs", "dct").load()
     assert {clip.recording for clip in made.clips} == {"clip0.mp4", "clip1.mp4"}
     assert {clip.caption for clip in made.clips} == {"a first clip", "a second clip"}
@@ -137,6 +137,51 @@ def test_what_gives_no_clip_is_counted_and_said(videos: Path, tmp_path: Path) ->
     assert len(made.skipped) == 2
     with pytest.raises(CheckError, match=r"2 recordings gave no clip; the last: 'clip2\.mp4' has 4 frames"):
         data_make(folder, tmp_path / "other", **SMALL, clips=2, held_out=0.5, max_skipped=1)
+
+
+def test_too_many_that_give_no_clip_end_the_same_command_each_time(videos: Path, tmp_path: Path) -> None:
+    asked = {**SMALL, "clips": 2, "held_out": 0.3}
+    for _ in range(2):
+        with pytest.raises(CheckError, match="1 recordings gave no clip; the last: "):
+            data_make(videos, tmp_path / "set", **asked, max_skipped=0)
+    assert len(data_make(videos, tmp_path / "set", **asked, max_skipped=1).skipped) == 1
+
+
+def test_a_part_without_a_clip_is_said_and_a_folder_of_none_is_free_again(videos: Path, tmp_path: Path) -> None:
+    """Of three files the shortest gives nothing; with some seed it is the one that is held out."""
+    refused = 0
+    for seed in range(12):
+        try:
+            made = data_make(videos, tmp_path / f"{seed}", **SMALL, clips=1, held_out=0.3, seed=seed)
+        except InputError as error:
+            assert str(error).startswith("no clip is left to hold out: 'clip2.mp4' has 4 frames")  # noqa: PT017
+            refused += 1
+        else:
+            assert made.of("held-out")
+            assert made.of("train")
+    assert 0 < refused < 12
+    with pytest.raises(InputError, match=r"no clip is left: 'clip0\.mp4' has 20 frames"):
+        data_make(videos, tmp_path / "set", video="64x32", frames=21, clips=1, held_out=0.3)
+    assert data_make("shapes[count=2]", tmp_path / "set", **SMALL, clips=1, held_out=0.5).clips
+
+
+def test_a_folder_of_something_else_is_left_alone(videos: Path) -> None:
+    before = sorted(videos.iterdir())
+    with pytest.raises(InputError, match="holds something that is no data set; choose another folder"):
+        data_make("shapes[count=2]", videos, **SMALL, clips=1, held_out=0.5)
+    assert sorted(videos.iterdir()) == before
+
+
+def test_a_map_is_in_one_part_though_two_seeds_walk_through_it() -> None:
+    pytest.importorskip("vizdoom")
+    from s2search.training.data.make import _divided
+
+    walks = [Doom(maps=4, walks=2, seed=seed) for seed in (0, 1)]
+    for seed in range(5):
+        parts = list(_divided(walks, 0.5, seed))
+        apart, train = ({p.recording.group for p in parts if p.split == split} for split in ("held-out", "train"))
+        assert len(apart) == len(train) == 2
+        assert not apart & train
 
 
 def test_a_recording_is_in_one_part_whatever_it_is_called(videos: Path, tmp_path: Path) -> None:
@@ -245,7 +290,7 @@ def test_an_archive_gives_what_its_folder_gives(videos: Path, tmp_path: Path) ->
         for path in sorted(videos.iterdir()):
             archive.add(path, path.name)
     folder, archived = (
-        data_make(source, tmp_path / name, **SMALL, clips=2, held_out=0.5)
+        data_make(source, tmp_path / name, **SMALL, clips=2, held_out=0.3)
         for name, source in {"a": videos, "b": tmp_path / "videos.tar"}.items()
     )
     assert [(c.recording, c.digest, c.cut, c.caption) for c in folder.clips] == [

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2search.border.printable import printable
 from s2search.codec.base import Codec
 from s2search.document import write_text
 from s2search.errors import CheckError, InputError
@@ -95,37 +98,58 @@ def make(
         strides=tuple(strides),
         held_out=held_out,
     )
+    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise InputError(f"{str(out)!r} holds something that is no data set", remedy="choose another folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     with open_journal(out / MANIFEST, heading, Shard | Whole, of=OF) as journal:
         if not journal.lines or not isinstance(journal.lines[-1], Whole):
-            maker = _Maker(geometry=geometry, codec=codec, heading=heading, out=out)
-            seen = sum(shard.recordings for shard in journal.lines)
-            given = sum(len(shard.clips) for shard in journal.lines)
-            skipped = sum(len(shard.skipped) for shard in journal.lines)
-            while seen < len(parts):
-                before = seen
-
-                def say(taken: int, label: str, before: int = before) -> None:
-                    progress(before + taken, len(parts), label)
-
-                shard = maker.shard(len(journal.lines), given, parts[seen:], say)
-                journal.append(shard)
-                seen, given, skipped = seen + shard.recordings, given + len(shard.clips), skipped + len(shard.skipped)
-                if max_skipped is not None and skipped > max_skipped:
-                    raise CheckError(
-                        f"{skipped} recordings gave no clip; the last: {shard.skipped[-1].reason}",
-                        allowed=f"{max_skipped}",
-                        remedy="correct them, or give another --max-skipped and another folder",
-                    )
-            if not given:
-                raise InputError(
-                    f"no clip is left: {shard.skipped[0].reason}", remedy="ask for shorter clips, or name other files"
-                )
-            journal.append(Whole(clips=given, skipped=skipped))
+            maker, shards = _Maker(geometry=geometry, codec=codec, heading=heading, out=out), journal.lines
+            while (seen := sum(shard.recordings for shard in shards)) < len(parts):
+                say = partial(_say, progress, seen, len(parts))
+                journal.append(maker.shard(len(shards), sum(len(one.clips) for one in shards), parts[seen:], say))
+                _check_skipped(shards, max_skipped)
+            _check_skipped(shards, max_skipped)
+            _check_parts(shards, out, held_out)
+            journal.append(
+                Whole(clips=sum(len(one.clips) for one in shards), skipped=sum(len(one.skipped) for one in shards))
+            )
     progress(len(parts), len(parts), "done")
     found = Clips.load(out)
     write_text(out / SKIPPED, _skipped_csv(found))
     return found
+
+
+def _say(progress: Progress, seen: int, total: int, taken: int, label: str) -> None:
+    progress(seen + taken, total, label)
+
+
+def _check_skipped(shards: Sequence[Shard], most: int | None) -> None:
+    skipped = [one for shard in shards for one in shard.skipped]
+    if most is not None and len(skipped) > most:
+        raise CheckError(
+            f"{len(skipped)} recordings gave no clip; the last: {skipped[-1].reason}",
+            allowed=f"{most}",
+            remedy="give a larger --max-skipped, or correct them and choose another folder",
+        )
+
+
+def _check_parts(shards: Sequence[Shard], out: Path, held_out: float) -> None:
+    """Raise where a part that is wanted has no clip; where there is none at all, the folder is free again."""
+    wanted: dict[Split, str] = {"train": "to train on"}
+    if held_out:
+        wanted["held-out"] = "to hold out"
+    there = {clip.split for shard in shards for clip in shard.clips}
+    for split, what in wanted.items():
+        if split in there:
+            continue
+        if not there:
+            (out / MANIFEST).unlink()
+            shutil.rmtree(out / SHARDS)
+        reason = next((one.reason for shard in shards for one in shard.skipped), "no recording gave one")
+        raise InputError(
+            f"no clip is left {what if there else ''}".rstrip() + f": {reason}",
+            remedy="ask for shorter clips, name other files, or choose another folder and seed",
+        )
 
 
 def _divided(sources: Sequence[ClipSource], held_out: float, seed: int) -> Iterator[_Part]:
@@ -133,7 +157,8 @@ def _divided(sources: Sequence[ClipSource], held_out: float, seed: int) -> Itera
     if not 0 <= held_out < 1:
         raise InputError(f"{held_out:g} of the recordings held out", allowed="0 to below 1", remedy="correct it")
     found = [(number, recording) for number, source in enumerate(sources) for recording in source.recordings()]
-    groups = [f"{sources[n].label}/{one.group}" if one.group else one.digest for n, one in found]
+    # By the source's name: two seeds of one source walk through the same maps.
+    groups = [f"{sources[n].name}/{one.group}" if one.group else one.digest for n, one in found]
     order = sorted(set(groups), key=lambda group: digest_of(seed, group))
     count = max(1, round(held_out * len(order))) if held_out else 0
     if count and len(order) < 2:
@@ -172,11 +197,10 @@ class _Maker:
 
     def shard(self, number: int, first: int, parts: Sequence[_Part], say: Callable[[int, str], None]) -> Shard:
         """Write the next shard, which begins with these recordings, and return its line."""
-        import torch
-        from safetensors.torch import save
+        from s2search.network.weight_file import save_tensors
 
         loaded = self.codec.load()
-        tensors: dict[str, torch.Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         clips: list[Clip] = []
         skipped: list[Skipped] = []
         taken = 0
@@ -197,21 +221,17 @@ class _Maker:
                 for clip in clips[len(clips) - given :]:
                     del tensors[str(clip.id)]
                 del clips[len(clips) - given :]
-                skipped.append(Skipped(source=part.source, recording=part.recording.name, reason=str(error)))
-        content = save(tensors, {"format": "pt"}) if tensors else save({}, {"format": "pt"})
+                skipped.append(
+                    Skipped(source=part.source, recording=part.recording.name, reason=printable(error.problem))
+                )
         path = self.out / SHARDS / shard_name(number)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"{str(path)!r} cannot be written: {error.strerror}",
-                remedy="make room; the same command then goes on where it stopped",
-            ) from error
+        hidden = path.with_name(f".{path.name}.partial")
+        save_tensors(tensors, hidden, {"format": "pt"})
+        digest = hashlib.sha256(hidden.read_bytes()).hexdigest()
+        hidden.replace(path)
         return Shard(
             file=path.name,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=digest,
             recordings=taken,
             clips=tuple(clips),
             skipped=tuple(skipped),
