@@ -269,7 +269,9 @@ def test_a_killed_writer_leaves_no_file_of_that_name_and_the_next_one_works(tmp_
         [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout.readline().strip() == "30"
-    time.sleep(0.1)
+    end = time.monotonic() + 30
+    while not (tmp_path / ".clip.mp4.partial").exists() and time.monotonic() < end:  # an encoder may look ahead first
+        process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
     process.stdout.close()

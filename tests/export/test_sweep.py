@@ -204,7 +204,7 @@ def test_a_sweep_leads_to_a_plan_of_precisions(s2search, tmp_path, found):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_command_goes_on_where_it_stopped(tmp_path, how):
     (tmp_path / "two.toml").write_text(SIZES)
-    words = [sys.executable, "-m", "s2search", *COMMAND[:-2], "--mixtures", "200", "--out", "s.json"]
+    words = [sys.executable, "-m", "s2search", *COMMAND[:-2], "--mixtures", "1000", "--out", "s.json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     first = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     journal = journal_path(tmp_path / "s.json")
@@ -218,4 +218,4 @@ def test_a_killed_command_goes_on_where_it_stopped(tmp_path, how):
     assert len(kept.splitlines()) > 20
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(Sensitivity.load(tmp_path / "s.json").mixtures) == 200
+    assert len(Sensitivity.load(tmp_path / "s.json").mixtures) == 1000

@@ -224,7 +224,7 @@ def test_a_torn_last_line_is_dropped(mac, tmp_path, undisturbed, keep):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_ending_the_runner_at_random_moments_changes_nothing(mac, tmp_path, undisturbed, how):
-    mac.faults(sample_s=0.04)
+    mac.faults(sample_s=0.1)
     rng, ends = random.Random(how), 0
     for _ in range(8):
         process = mac.start("run", "--team", "TEAM1")
