@@ -137,7 +137,12 @@ class CoreMLExporter(Exporter):
 
     @override
     def dtype(self, name: str, steps: Steps) -> NumberType:
-        return "float32" if name.removeprefix("new_") in steps.exact else "float16"
+        from s2search.exporters.step import VELOCITY
+
+        # A residual is added to what is computed of the exact noise level; a cast of it behind the last reshape would
+        # be an operation on five axes.
+        exact = {*steps.exact, *([VELOCITY] if steps.model.config.velocity == "residual" else [])}
+        return "float32" if name.removeprefix("new_") in exact else "float16"
 
     @override
     def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
