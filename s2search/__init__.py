@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         table_show,
         table_transfer,
     )
+    from s2search.api.train import train, train_dry
     from s2search.api.verify import verify
     from s2search.cost import Budget
     from s2search.errors import InfeasibleError, S2SearchError
@@ -70,6 +71,7 @@ _HOMES = {
         *("table", "table_compare", "table_evaluate", "table_import", "table_lint", "table_list"),
         *("table_merge", "table_retabulate", "table_show", "table_transfer"),
     ),
+    "api.train": ("train", "train_dry"),
     "api.verify": ("verify",),
     "cost": ("Budget",),
     "errors": ("InfeasibleError", "S2SearchError"),
@@ -122,6 +124,8 @@ __all__ = [
     "table_retabulate",
     "table_show",
     "table_transfer",
+    "train",
+    "train_dry",
     "verify",
 ]
 

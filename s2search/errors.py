@@ -28,6 +28,7 @@ EXTRAS = {
     "coreai": ("coreai", "coreai_torch"),
     "video": ("av", "diffusers", "transformers"),
     "doom": ("vizdoom",),
+    "train": ("tensorboard",),
 }
 _KNOWN_AS = {"av": "PyAV", "yaml": "PyYAML", "coreai": "coreai-core", "coreai_torch": "coreai-torch"}
 

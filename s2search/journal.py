@@ -63,14 +63,14 @@ def open_journal(path: Path, heading: _Heading, kind: Any, *, of: str) -> Iterat
         InputError: The file is the journal of other work, is in use, or has a line that is none of such a journal.
     """
     with _appendable(path) as file:
-        _lock(file, path)
+        lock(file, path)
         file.seek(0)
         content, first = file.readall() or b"", msgspec.json.encode(heading) + b"\n"
         whole = _whole(content)
         if not whole and not first.startswith(content):
             raise InputError(f"{str(path)!r} is no journal of a {of}", remedy="choose another place")
         found = _lines(whole, path, type(heading), kind, of)
-        if found and (difference := _first_difference(_plain(found[0]), _plain(heading))):
+        if found and (difference := first_difference(plain(found[0]), plain(heading))):
             raise InputError(
                 f"{str(path)!r} belongs to another {of}: {difference}",
                 remedy="repeat the command that started it, or choose another place",
@@ -82,7 +82,7 @@ def open_journal(path: Path, heading: _Heading, kind: Any, *, of: str) -> Iterat
         file.truncate(len(whole))
         if not found:
             _write(file, path, first)
-        yield Journal(path, file, _plain(heading), found[1:])
+        yield Journal(path, file, plain(heading), found[1:])
 
 
 def read_journal(
@@ -124,7 +124,12 @@ def _appendable(path: Path) -> FileIO:
         raise InputError(problem, remedy="choose another place") from error
 
 
-def _lock(file: FileIO, path: Path) -> None:
+def lock(file: FileIO, path: Path) -> None:
+    """Keep other processes from a file until it is closed.
+
+    Raises:
+        InputError: One of them has it; `path` is what the error names.
+    """
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -178,14 +183,15 @@ def _newer_schema(line: bytes, heading: Any) -> str:
     return newer_schema(line, stated) if isinstance(stated, str) else ""
 
 
-def _plain(heading: Any) -> Any:
+def plain(heading: Any) -> Any:
+    """Return a value as what JSON makes of it."""
     return msgspec.json.decode(msgspec.json.encode(heading))
 
 
-def _first_difference(there: Any, here: Any, name: str = "") -> str:
+def first_difference(there: Any, here: Any, name: str = "") -> str:
     """Return the first field in which two JSON values differ, with both values; empty if they are equal.
 
-    >>> _first_difference({"seed": 0, "protocol": {"rounds": 30}}, {"seed": 0, "protocol": {"rounds": 10}})
+    >>> first_difference({"seed": 0, "protocol": {"rounds": 30}}, {"seed": 0, "protocol": {"rounds": 10}})
     'protocol.rounds is 30 there and 10 here'
     """
     if isinstance(there, list) and isinstance(here, list):
@@ -193,7 +199,7 @@ def _first_difference(there: Any, here: Any, name: str = "") -> str:
     if isinstance(there, dict) and isinstance(here, dict):
         for key in there | here:
             inner = f"{name}.{key}" if name else key
-            if difference := _first_difference(there.get(key), here.get(key), inner):
+            if difference := first_difference(there.get(key), here.get(key), inner):
                 return difference
         return ""
     return "" if there == here else f"{name} is {_brief(there)} there and {_brief(here)} here"

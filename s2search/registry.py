@@ -38,6 +38,7 @@ FAMILIES = {
     "exporters": "exporter",
     "inspectors": "inspector",
     "sources": "source of clips",
+    "trainers": "trainer",
 }
 
 _OWN = ("s2search", "s2search_blocks", "latency_tables")

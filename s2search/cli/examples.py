@@ -42,6 +42,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "data inspect": ("data inspect clips", "data inspect clips --json"),
     "data verify": ("data verify clips",),
     "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
+    "train": (
+        "train --data clips --out run --set model.layout=L2S4L2 --set optimizer.steps=500",
+        "train run.toml --out run --dry-run",
+    ),
     "kit build": ("kit build --out kit", "kit build --out kit --shots 2 --known h100 --sustained 5m"),
     "kit ingest": ("kit ingest kit/results.jsonl --out latency_tables",),
     "": ("plan --budget 10fps", "plan --help"),

@@ -29,6 +29,7 @@ from s2search.cli.recalibrate import recalibrate
 from s2search.cli.schema import schema
 from s2search.cli.stream import stream
 from s2search.cli.table import table_app
+from s2search.cli.train import train
 from s2search.cli.verify import verify
 from s2search.errors import InputError, S2SearchError, extras_named
 
@@ -41,7 +42,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 app.add_typer(data_app, name="data")
-for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
+for command in (frontier, measure, train, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 

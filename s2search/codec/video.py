@@ -142,6 +142,16 @@ def _rgb(frame: VideoFrame) -> Frames:
     return pixels  # type: ignore[no-any-return]
 
 
+def png(frame_HWC: Frames) -> bytes:
+    """Return a picture as a PNG file."""
+    av = _av()
+    encoder = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width = frame_HWC.shape[:2]
+    encoder.pix_fmt, encoder.time_base = "rgb24", Fraction(1, 1)
+    frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+    return b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
+
+
 class VideoWriter:
     """Writes an MP4 file, chunk by chunk; a context manager.
 

@@ -8,6 +8,7 @@ ViZDoom (Wydmuch et al., 2018, "ViZDoom Competitions") is MIT licensed and carri
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import chdir
@@ -161,6 +162,7 @@ def _started(level: str, picture: tuple[int, int]) -> Any:
     game.set_window_visible(False)
     game.set_episode_timeout(0)
     game.set_mode(vizdoom.Mode.PLAYER)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # it leaves its settings where it is started
+    game.set_doom_config_path(os.devnull)  # it writes its settings when it ends
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # and leaves files where it is started
         game.init()
     return game

@@ -1,0 +1,173 @@
+"""A training run for people: what the command prints, and the page of the run's folder."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s2search.document import as_json
+
+if TYPE_CHECKING:
+    from s2search.training.engine import Outcome
+    from s2search.training.estimate import Estimate
+    from s2search.training.judge import Judgement, Part
+    from s2search.training.run_folder import Record, Row
+
+_WIDTH, _HEIGHT = 900, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_SMOOTH = 1 / 20  # of the curve, which a point of the smooth one is the mean of
+
+
+def outcome_text(found: Outcome) -> RenderableType:
+    """Return where a run stopped, and how good its model is."""
+    resumed = f" (went on at step {found.resumed_at})" if found.resumed_at else ""
+    head = Text(f"{found.folder}: {found.steps} steps{resumed}")
+    if found.judgement is None:
+        return head
+    return Group(head, "", *_judged(found.judgement))
+
+
+def estimate_text(found: Estimate) -> RenderableType:
+    """Return what a run would cost, and all of its settings."""
+    memory = ", ".join(f"{name} {_size(size)}" for name, size in found.memory_bytes.items())
+    facts = (
+        f"{found.parameters:,} parameters\n"
+        f"memory of a process {_size(sum(found.memory_bytes.values()))}: {memory}\n"
+        f"a step {found.step_s:.3g} s, all {found.settings.optimizer.steps:,} of them {_duration(found.run_s)}"
+    )
+    return Text(f"{facts}\n\n{as_json(found.settings).rstrip()}")
+
+
+def training_html(
+    record: Record, metrics: Sequence[Row], judgement: Judgement | None, strips: Mapping[str, bytes]
+) -> str:
+    """Return a page that loads nothing from anywhere: loss, judgement per band of noise, and what the model draws.
+
+    Args:
+        record: What the run is.
+        metrics: What it reported.
+        judgement: How good its model is.
+        strips: PNG pictures by what was asked of the model.
+    """
+    settings = record.settings
+    content = [
+        f"<h1>Training run: {escape(settings.trainer)}</h1>",
+        f"<p>{settings.optimizer.steps:,} steps of {settings.optimizer.batch} clips; data {escape(settings.data)}, "
+        f"model {escape(record.digests['model'][7:19])}, seed {settings.seed}</p>",
+    ]
+    if judgement is not None:
+        content += [f'<p class="verdict">{escape(line)}</p>' for line in map(_verdict, judgement.parts)]
+    blind = None if judgement is None else judgement.parts[0].blind
+    content += ["<h2>Loss on what it is trained on</h2>", _curve(metrics, blind)]
+    if judgement is not None:
+        content += ["<h2>Loss by noise level</h2>", *map(_bands, judgement.parts)]
+        content.append(f"<p>blind: {escape(judgement.baseline)}</p>")
+    if strips:
+        content.append("<h2>What it draws</h2>")
+        content.append("<p>From noise alone, without guidance; eight frames from the first to the last.</p>")
+    for asked, png in strips.items():
+        data = base64.b64encode(png).decode()
+        shown = escape(asked or "(no caption)")
+        content.append(
+            f'<figure><img alt="{shown}" src="data:image/png;base64,{data}"><figcaption>{shown}</figcaption></figure>'
+        )
+    content += ["<h2>Settings</h2>", f"<pre>{escape(as_json(record).rstrip())}</pre>"]
+    template = resources.files("s2search.report").joinpath("training.html").read_text(encoding="utf-8")
+    return template.replace("{{content}}", "\n".join(content))
+
+
+def _judged(judgement: Judgement) -> list[RenderableType]:
+    table = Table("part", box=None, pad_edge=False, header_style="")
+    for name in ("samples", "loss", "blind", "ratio"):
+        table.add_column(name, justify="right")
+    for part in judgement.parts:
+        ratio = f"{part.ratio:.3f} +- {part.ratio_error:.3f}"
+        table.add_row(part.name, str(part.samples), f"{part.loss:.4f}", f"{part.blind:.4f}", ratio)
+    lines = [_verdict(part) for part in judgement.parts if not part.trained]
+    return [table, *map(Text, ["", f"blind: {judgement.baseline}", *lines])]
+
+
+def _verdict(part: Part) -> str:
+    times = f"{part.ratio:.3f} +- {part.ratio_error:.3f} times the blind baseline's loss"
+    return f"{part.name}: {times}" + ("" if part.trained else ": UNTRAINED, no better than not to look")
+
+
+def _bands(part: Part) -> str:
+    rows = "".join(
+        f"<tr><td>{band.low:.1f} to {band.high:.1f}</td><td>{band.samples}</td><td>{band.loss:.4f}</td>"
+        f"<td>{band.blind:.4f}</td><td>{band.loss / band.blind:.3f}</td></tr>"
+        for band in part.bands
+    )
+    head = "".join(f"<th>{name}</th>" for name in (escape(part.name), "samples", "loss", "blind", "ratio"))
+    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _curve(metrics: Sequence[Row], blind: float | None) -> str:
+    points = [(step, value) for step, name, value in metrics if name == "loss" and value > 0]
+    if not points:
+        return "<p>No step was reported.</p>"
+    values = [value for _, value in points] + ([blind] if blind else [])
+    low, high = math.log(min(values)), math.log(max(values))
+    low, high = low - 0.03 * (high - low or 1), high + 0.03 * (high - low or 1)
+    last = points[-1][0]
+
+    def x(step: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / last
+
+    def y(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - math.log(value)) / (high - low)
+
+    def way(ends: Sequence[tuple[int, float]]) -> str:
+        return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in ends)
+
+    width = max(1, round(_SMOOTH * len(points)))
+    smooth = []
+    for i, (step, _) in enumerate(points):
+        near = [value for _, value in points[max(0, i - width) : i + width + 1]]
+        smooth.append((step, sum(near) / len(near)))
+    ticks = [math.exp(low + (high - low) * share) for share in (0.05, 0.28, 0.5, 0.72, 0.95)]
+    floor = _HEIGHT - _BOTTOM
+    drawn = "".join(
+        f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}"/>'
+        f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
+        for tick in ticks
+    )
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        anchor = "end" if share == 1 else "middle"
+        drawn += f'<text x="{x(share * last):.0f}" y="{floor + 16}" text-anchor="{anchor}">{share * last:.0f}</text>'
+    drawn += f'<text x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">step</text>'
+    drawn += f'<path class="raw" d="{way(points)}"/><path class="smooth" d="{way(smooth)}"/>'
+    if blind:
+        drawn += f'<path class="blind" d="M{_LEFT} {y(blind):.1f}H{_WIDTH - _RIGHT}"/>'
+        drawn += (
+            f'<text class="blind" x="{_WIDTH - _RIGHT}" y="{y(blind) - 6:.1f}" text-anchor="end">blind baseline</text>'
+        )
+    return f'<svg role="img" aria-label="loss over steps" viewBox="0 0 {_WIDTH} {_HEIGHT}">{drawn}</svg>'
+
+
+def _size(size: int) -> str:
+    """Return bytes in words.
+
+    >>> _size(1_048_576), _size(3 * 1024**3)
+    ('1.0 MB', '3.2 GB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> _duration(75), _duration(8000)
+    ('1 min 15 s', '2 h 13 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {rest} s"

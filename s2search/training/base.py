@@ -1,0 +1,113 @@
+"""What a trainer is: networks, a step that gives losses, and how the result is judged and drawn.
+
+A trainer plugin is configuration (`flow[caption_drop=0.1]`). The engine does the rest: it starts the weights, divides
+samples over processes, moves weights, averages them, and keeps checkpoints. A checkpoint is weights, moments, averages
+and the number of the step, and nothing else: `step` must be a pure function of the weights and of the samples that it
+is given, whose random numbers come from `Share`.
+
+Axes: B samples  C channels  T latent frames  Y X latent rows and columns  S text tokens  E channels of a token
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from s2search.registry import Plugin
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from s2search.network.config import ModelConfig
+    from s2search.planner.plan import Plan
+    from s2search.training.captions import Captions
+    from s2search.training.data.clips import Clips
+    from s2search.training.settings import Settings
+    from s2search.training.share import Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What all steps of a run share.
+
+    Attributes:
+        settings: As they were asked, with defaults.
+        config: Of the model that is trained.
+        plan: Behind it.
+        start: A folder with its first weights.
+        clips: To train on and to judge by.
+        beside: Further data sets to judge by.
+        captions: Gives captions as tokens.
+        device: Where networks are.
+        dtype: Of latents and tokens as networks take them.
+    """
+
+    settings: Settings
+    config: ModelConfig
+    plan: Plan | None
+    start: Path
+    clips: Clips
+    beside: tuple[Clips, ...]
+    captions: Captions
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network and its first weights.
+
+    Attributes:
+        module: On the meta device; `module.layers`, where it has them, are its layers. Its buffers are in its state.
+        weights: A folder with safetensors files of all of them.
+        trained: Whether it moves, or only answers.
+    """
+
+    module: nn.Module
+    weights: Path
+    trained: bool = True
+
+
+class Trainer(Plugin, abc.ABC):
+    """Configuration of a trainer; making one loads nothing."""
+
+    #: What it minimises: one line.
+    statement: ClassVar[str]
+
+    @abc.abstractmethod
+    def networks(self, run: Run) -> Mapping[str, Network]:
+        """Return what takes part, by name; the first one that is trained is the model that the run leaves.
+
+        Raises:
+            InputError: Settings, data and weights do not go together.
+        """
+
+    @abc.abstractmethod
+    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+        """Return losses, means over the samples; the one that has a trained network's name moves that network.
+
+        A network without a loss stays as it is in this step. All others are reported.
+        """
+
+    def told(self, run: Run, share: Share) -> str:
+        """Return in words what the samples were, for the line that says why a run stopped."""
+        return f"samples {share.numbers.start} to {share.numbers.stop - 1}"
+
+    def judge(self, run: Run, network: nn.Module, share: Sequence[int], of: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield parts of the data by name, each with a row per sample: noise level, loss, and the blind baseline's.
+
+        Args:
+            run: Has the data.
+            network: The model, with averaged weights.
+            share: Which samples this process judges; all have the same number of them.
+            of: How many there are.
+        """
+        yield from ()
+
+    def draw(self, run: Run, network: nn.Module) -> Mapping[str, Tensor]:
+        """Return `latents_CTYX` that the model makes, by what was asked of it; none by default."""
+        return {}

@@ -1,0 +1,249 @@
+"""The engine: runs a trainer's steps, keeps what they give, and goes on where it was stopped.
+
+What it leaves is the same however often it was stopped, in however many parts a step is computed, and, up to the order
+of sums, on however many processes.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from s2search.errors import CheckError, InputError
+from s2search.network.network import S2DiT
+from s2search.network.weight_file import write_tensors
+from s2search.training.checkpoint import resume, save
+from s2search.training.judge import Judgement, parts
+from s2search.training.moved import Moved, learning_rate
+from s2search.training.parallel import Processes, started
+from s2search.training.run_folder import JUDGEMENT, MODEL, Metrics
+from s2search.training.share import Share, shares
+
+if TYPE_CHECKING:
+    from s2search.network.config import ModelConfig
+    from s2search.planner.plan import Plan
+    from s2search.training.base import Run, Trainer
+
+#: Called with (steps done, steps in all, what they gave).
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run left.
+
+    Attributes:
+        folder: Of the run.
+        resumed_at: Steps that were done already.
+        steps: Done now.
+        interrupted: Whether Ctrl-C or SIGTERM ended it before the last step.
+        judgement: How good the model is; None where it was interrupted, or the trainer does not judge.
+        drawn: `latents_CTYX` that the model made, by what was asked of it.
+    """
+
+    folder: Path
+    resumed_at: int
+    steps: int
+    interrupted: bool
+    judgement: Judgement | None
+    drawn: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A trainer at work.
+
+    Attributes:
+        trainer: Gives losses.
+        run: What its steps share.
+        folder: Of the run.
+        where: The processes.
+    """
+
+    trainer: Trainer
+    run: Run
+    folder: Path
+    where: Processes
+
+    def __post_init__(self) -> None:
+        settings = self.run.settings.optimizer
+        parts_of_a_step = self.where.count * settings.accumulate
+        if settings.batch % parts_of_a_step:
+            raise InputError(
+                f"optimizer.batch is {settings.batch}, which does not divide into {settings.accumulate} parts on "
+                f"{self.where.count} processes",
+                allowed=f"multiples of {parts_of_a_step}",
+                remedy="correct it, or optimizer.accumulate",
+            )
+
+    def train(self, progress: Progress = lambda done, total, label: None) -> Outcome:
+        """Run all steps that are left, keep checkpoints, and leave the model and how good it is.
+
+        Raises:
+            InputError: A checkpoint cannot be read or written.
+            CheckError: A loss or a gradient is not finite; the last checkpoint is kept.
+        """
+        settings, engine = self.run.settings.optimizer, self.run.settings.engine
+        networks, moved = self.started()
+        begun = resume(self.folder, moved, self.run.config.digest, self.where)
+        metrics = Metrics(self.folder, begun) if self.where.first else None
+        board = _board(self.folder, begun) if self.where.first else None
+        done = kept = begun
+        with _stop_asked() as asked, ExitStack() as closing:
+            if board is not None:
+                closing.callback(board.close)
+            while done < settings.steps and not self.where.agreed(asked()):
+                before_s = time.monotonic()
+                values = self.step(networks, moved, done)
+                done += 1
+                if metrics is not None and (done % engine.log_every == 0 or done == settings.steps):
+                    values |= {"lr": learning_rate(settings, done - 1), "seconds": time.monotonic() - before_s}
+                    metrics.append(done, values)
+                    if board is not None:
+                        for name, value in values.items():
+                            board.add_scalar(name, value, done)
+                progress(done, settings.steps, f"loss {values['loss']:.4f}")
+                if done % engine.save_every == 0 or done == settings.steps:
+                    self._save(done, moved)
+                    kept = done
+            if kept < done:
+                self._save(done, moved)
+        if done < settings.steps:
+            return Outcome(folder=self.folder, resumed_at=begun, steps=done, interrupted=True, judgement=None, drawn={})
+        judgement, drawn = self._left(moved)
+        return Outcome(
+            folder=self.folder, resumed_at=begun, steps=done, interrupted=False, judgement=judgement, drawn=drawn
+        )
+
+    def started(self) -> tuple[dict[str, nn.Module], dict[str, Moved]]:
+        """Return all networks with their first weights, and those that move."""
+        given = self.trainer.networks(self.run)
+        networks = {name: started(one, self.where, self.run.settings.engine) for name, one in given.items()}
+        moved = {
+            name: Moved(networks[name].train(), self.run.settings.optimizer)
+            for name, one in given.items()
+            if one.trained
+        }
+        for name, one in given.items():
+            if not one.trained:
+                networks[name].eval()
+        return networks, moved
+
+    def step(self, networks: Mapping[str, nn.Module], moved: Mapping[str, Moved], number: int) -> dict[str, float]:
+        """Run one step and return what it gave: losses, and the length of each gradient before it was cut.
+
+        Raises:
+            CheckError: One of them is not finite; nothing was moved.
+        """
+        run, settings = self.run, self.run.settings.optimizer
+        size = settings.batch // self.where.count
+        mine = range(self.where.rank * size, (self.where.rank + 1) * size)
+        share = Share(seed=run.settings.seed, step=number, batch=settings.batch, numbers=mine)
+        sums: dict[str, Tensor] = {}
+        for part in shares(share, settings.accumulate):
+            losses = self.trainer.step(run, networks, part)
+            total = torch.stack([loss for name, loss in losses.items() if name in moved]).sum()
+            torch.autograd.backward(total / settings.accumulate)
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.detach() / settings.accumulate
+        names = sorted(sums)
+        means = self.where.mean(torch.stack([sums[name].float() for name in names])).tolist()
+        values = dict(zip(names, means, strict=True))
+        lengths = {name: one.backed() for name, one in moved.items() if name in sums}
+        if not all(map(math.isfinite, (*values.values(), *lengths.values()))):
+            found = {**values, **{f"gradient of {name}": length for name, length in lengths.items()}}
+            name, value = next((name, value) for name, value in found.items() if not math.isfinite(value))
+            whole = Share(seed=share.seed, step=number, batch=share.batch, numbers=range(share.batch))
+            raise CheckError(
+                f"the loss or gradient {name!r} is {value} at step {number + 1}: {self.trainer.told(run, whole)}",
+                remedy="lower optimizer.lr, look at those clips, or begin anew; the last checkpoint is kept",
+                step=number + 1,
+            )
+        for name in lengths:
+            moved[name].move(number)
+        one_of_trained = next(iter(lengths))
+        return {"loss": values.pop(one_of_trained), **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
+
+    def _save(self, done: int, moved: Mapping[str, Moved]) -> None:
+        keep = self.run.settings.engine.keep
+        save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep)
+
+    def _left(self, moved: Mapping[str, Moved]) -> tuple[Judgement | None, Mapping[str, Tensor]]:
+        """Write the model, judge it and let it draw."""
+        first = next(iter(moved.values()))
+        average = first.average()
+        if self.where.first:
+            _Written(self.run.config, plan=self.run.plan, tensors=average).save_pretrained(self.folder / MODEL)
+        else:
+            for _ in average:
+                pass
+        samples = self.run.settings.judge.samples
+        per = -(-samples // self.where.count)
+        mine = [min(self.where.rank * per + place, samples - 1) for place in range(per)]
+        with first.averaged() as network:
+            found = {
+                name: self.where.joined(rows)[:samples]
+                for name, rows in self.trainer.judge(self.run, network, mine, samples)
+            }
+            drawn = self.trainer.draw(self.run, network)
+        if not found:
+            return None, drawn
+        judgement = Judgement(steps=self.run.settings.optimizer.steps, parts=parts(found))
+        if self.where.first:
+            judgement.save(self.folder / JUDGEMENT)
+        return judgement, drawn
+
+
+class _Written(S2DiT):
+    """A model on the meta device whose weights come one after another as it is saved."""
+
+    def __init__(self, config: ModelConfig, *, plan: Plan | None, tensors: Iterator[tuple[str, Tensor]]) -> None:
+        with torch.device("meta"):
+            super().__init__(config, plan=plan)
+        self._tensors = tensors
+
+    def _save_weights(self, path: Path, metadata: dict[str, str]) -> None:
+        write_tensors(path, self.state_dict(), self._tensors, metadata)
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Yield whether Ctrl-C or SIGTERM came; a second one ends the process at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: Any) -> None:
+        asked.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _board(folder: Path, steps: int) -> Any:
+    """Return TensorBoard's writer where it is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)

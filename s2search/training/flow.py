@@ -1,0 +1,141 @@
+"""flow: pretraining, the velocity of whole clips at one noise level each, without a streaming state.
+
+Axes: B samples  C channels  T latent frames  Y X latent rows and columns  S text tokens  E channels of a token
+
+Source: S2DiT, section 4.1 (flow matching, noise levels shifted by the resolution); Liu et al., "Flow Straight and Fast"
+(2022), equation 1; Ho and Salimans, "Classifier-Free Diffusion Guidance" (2022), section 3.2 (captions left out).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import override
+
+from s2search.errors import InputError
+from s2search.training.base import Network, Run, Trainer
+from s2search.training.share import Share
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from s2search.training.judge import Sample
+
+_DRAWN_STEPS = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(Trainer):
+    """Mean |v_hat - v|^2 over clips, with s = shift(U, `shift`) for each.
+
+    Attributes:
+        shift: How far noise levels are pushed towards 1. The paper has 3 at 256x144 and 5 at 512x288.
+        caption_drop: Part of the samples that sees the empty caption, so that the model can be guided.
+    """
+
+    shift: float = 3.0
+    caption_drop: float = 0.1
+
+    statement: ClassVar[str] = "velocity of whole clips: mean |v_hat - v|^2"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shift < float("inf") or not 0 <= self.caption_drop <= 1:
+            raise InputError(
+                f"shift={self.shift:g}, caption_drop={self.caption_drop:g}",
+                allowed="a shift above 0, a part from 0 to 1",
+                remedy="correct the trainer's options",
+            )
+
+    @override
+    def networks(self, run: Run) -> Mapping[str, Network]:
+        import torch
+
+        from s2search.network.network import S2DiT
+
+        with torch.device("meta"):
+            return {"model": Network(module=S2DiT(run.config, plan=run.plan), weights=run.start)}
+
+    @override
+    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+        from s2search.network.flow import renoise, velocity
+
+        clips = run.clips.of("train")
+        chosen = [clips[place] for place in share.clips(len(clips))]
+        z_BCTYX = run.clips.latents([clip.id for clip in chosen])
+        eps_BCTYX = share.normal("noise", z_BCTYX.shape[1:])
+        dropped = (share.uniform("caption") < self.caption_drop).tolist()
+        captions = ["" if drop else clip.caption for drop, clip in zip(dropped, chosen, strict=True)]
+        s_B = self._levels(share)
+        x_BCTYX = renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX)
+        error_B = _error(run, networks["model"], x_BCTYX, s_B, captions, velocity(z_BCTYX, eps_BCTYX))
+        return {"model": error_B.mean()}
+
+    @override
+    def told(self, run: Run, share: Share) -> str:
+        clips = run.clips.of("train")
+        ids = ", ".join(str(clips[place].id) for place in share.clips(len(clips)))
+        s_B = self._levels(share)
+        return f"clips {ids} at noise levels from {float(s_B.min()):.3f} to {float(s_B.max()):.3f}"
+
+    @override
+    def judge(self, run: Run, network: nn.Module, share: Sequence[int], of: int) -> Iterator[tuple[str, Tensor]]:
+        import torch
+
+        from s2search.training.judge import Blind, judged_by
+
+        blind = Blind.fitted(run.clips)
+        places = [("train", run.clips, "train"), ("held-out", run.clips, "held-out")]
+        places += [(str(clips.folder), clips, "train") for clips in run.beside]
+        size = run.settings.optimizer.batch
+        for name, clips, split in places:
+            if not clips.of(split):  # type: ignore[arg-type]
+                continue
+            rows = []
+            for start in range(0, len(share), size):
+                sample: Sample = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
+                loss_B = _error(run, network, sample.x_BCTYX, sample.s_B, sample.captions, sample.v_BCTYX)
+                off = blind.velocity(sample.x_BCTYX, sample.s_B) - sample.v_BCTYX
+                rows.append(
+                    torch.stack((sample.s_B.double(), loss_B.double().cpu(), off.square().flatten(1).mean(1)), 1)
+                )
+            yield name, torch.cat(rows)
+
+    @override
+    def draw(self, run: Run, network: nn.Module) -> Mapping[str, Tensor]:
+        import torch
+
+        from s2search.streaming.full_steps import FullStepSampler
+        from s2search.training.share import generator
+
+        apart = run.clips.of("held-out") or run.clips.of("train")
+        wanted = [
+            caption for caption, _ in Counter(clip.caption for clip in apart).most_common(run.settings.judge.strips)
+        ]
+        if not wanted:
+            return {}
+        size = run.clips.heading.geometry.latent_size
+        noise = torch.stack([torch.randn(size, generator=generator("draw", caption)) for caption in wanted])
+
+        def asked(x_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor) -> Tensor:
+            v_BCTYX: Tensor = network(x_BCTYX, s_BT, text_BSE)
+            return v_BCTYX
+
+        sampler = FullStepSampler(steps=_DRAWN_STEPS, solver="euler", shift=self.shift, guidance=1.0)
+        z_BCTYX = sampler.sample(asked, noise.to(run.device, run.dtype), run.captions.tokens(wanted))
+        return dict(zip(wanted, z_BCTYX.float().cpu(), strict=True))
+
+    def _levels(self, share: Share) -> Tensor:
+        from s2search.network.flow import shift
+
+        return shift(share.uniform("s"), self.shift).float()
+
+
+def _error(run: Run, network: Any, x_BCTYX: Tensor, s_B: Tensor, captions: Sequence[str], v_BCTYX: Tensor) -> Tensor:
+    """Return the mean square error of each sample's velocity, in float32; noise levels stay in float32."""
+    x, s = x_BCTYX.to(run.device, run.dtype), s_B[:, None].to(run.device)
+    off = network(x, s, run.captions.tokens(captions)).float() - v_BCTYX.to(run.device)
+    error_B: Tensor = off.square().flatten(1).mean(1)
+    return error_B

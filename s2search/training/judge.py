@@ -1,0 +1,202 @@
+"""How good a velocity is, in parts of the data and bands of noise, beside what one knows without looking.
+
+The blind baseline takes every number of a latent for an independent normal one with its channel's mean and variance,
+and answers the velocity that this implies: a model that is not better has learned the scale of its data and no more.
+
+Axes: B samples  C channels  T latent frames  Y X latent rows and columns
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from s2search.document import Document
+from s2search.network.flow import renoise, shift, velocity
+from s2search.training.share import generator
+
+if TYPE_CHECKING:
+    from s2search.training.data.clips import Clips
+
+#: Bands of the noise level, each from its lower end to below the next one's.
+BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+#: Clips from whose latents the baseline's means and variances are taken, at most.
+_FITTED = 512
+
+
+class Band(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is in a band of noise levels: the two ends, samples, and mean losses."""
+
+    low: float
+    high: float
+    samples: int
+    loss: float
+    blind: float
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """How good a model is on a part of the data.
+
+    Attributes:
+        name: `train`, `held-out`, or a further data set's folder.
+        samples: Each a clip, a noise level and noise.
+        loss: Mean of |v_hat - v|^2.
+        blind: The same for the baseline, on the same samples.
+        ratio: Of the two.
+        ratio_error: Standard error of that, from the paired samples.
+        bands: Of the noise level.
+    """
+
+    name: str
+    samples: int
+    loss: float
+    blind: float
+    ratio: float
+    ratio_error: float
+    bands: tuple[Band, ...]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model knows more than the scale of its data."""
+        return self.ratio < 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Document):
+    """How good a model is when it is trained: the content of judgement.json.
+
+    Attributes:
+        steps: That it was trained for.
+        parts: Of the data.
+        baseline: What `blind` is.
+    """
+
+    schema: Literal["s2search.judgement/1"] = "s2search.judgement/1"
+    steps: int
+    parts: tuple[Part, ...]
+    baseline: str = "the velocity of independent normal numbers with the means and variances of the channels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind:
+    """The velocity of independent normal latents: E[eps - z | x_s] for z ~ N(mean, variance) per channel.
+
+    Attributes:
+        mean_C111: Of each channel.
+        variance_C111: Of each channel.
+    """
+
+    mean_C111: Tensor
+    variance_C111: Tensor
+
+    @classmethod
+    def fitted(cls, clips: Clips) -> Blind:
+        """Return the baseline of what there is to train on."""
+        ids = [clip.id for clip in clips.of("train")]
+        chosen = ids[:: max(1, len(ids) // _FITTED)][:_FITTED]
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for id in chosen:
+            z_CN = clips.latents([id])[0].double().flatten(1)
+            count += z_CN.shape[1]
+            total, squares = total + z_CN.sum(1), squares + z_CN.square().sum(1)
+        mean_C = total / count
+        return cls(
+            mean_C111=mean_C[:, None, None, None],
+            variance_C111=(squares / count - mean_C.square()).clamp_min(0)[:, None, None, None],
+        )
+
+    def velocity(self, x_BCTYX: Tensor, s_B: Tensor) -> Tensor:
+        """Return v_BCTYX in float64; linear regression of noise and latents on their sum (1 - s) z + s eps."""
+        x, s = x_BCTYX.double(), s_B.double()[:, None, None, None, None]
+        keep = 1 - s
+        off = (x - keep * self.mean_C111) / (keep.square() * self.variance_C111 + s.square()).clamp_min(1e-12)
+        return s * off - (self.mean_C111 + keep * self.variance_C111 * off)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A batch of what a model is judged by.
+
+    Attributes:
+        captions: Of the clips.
+        s_B: Noise levels, in float32.
+        x_BCTYX: Noisy latents.
+        v_BCTYX: Their true velocities.
+    """
+
+    captions: tuple[str, ...]
+    s_B: Tensor
+    x_BCTYX: Tensor
+    v_BCTYX: Tensor
+
+
+def judged_by(clips: Clips, split: Literal["train", "held-out"], numbers: Sequence[int], of: int, a: float) -> Sample:
+    """Return these of so many samples: the same for whoever asks, whatever the run.
+
+    Their noise levels are spread evenly before they are shifted by `a`: sample number n has (n + 1/2) / `of`.
+    """
+    part = clips.of(split)
+    chosen = [part[(number * len(part)) // of if of <= len(part) else number % len(part)] for number in numbers]
+    z_BCTYX = clips.latents([clip.id for clip in chosen])
+    levels = torch.tensor([(_spread(number, of) + 0.5) / of for number in numbers], dtype=torch.float64)
+    s_B = shift(levels, a).float()
+    noise = [torch.randn(z_BCTYX.shape[1:], generator=generator("judge", number)) for number in numbers]
+    eps_BCTYX = torch.stack(noise)
+    return Sample(
+        captions=tuple(clip.caption for clip in chosen),
+        s_B=s_B,
+        x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
+        v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
+    )
+
+
+def _spread(number: int, of: int) -> int:
+    """Return another order of the numbers below `of`: neighbours get noise levels far apart.
+
+    >>> [_spread(number, 5) for number in range(5)]
+    [0, 3, 1, 4, 2]
+    """
+    step = next(step for step in range(max(1, round(of * 0.618)), of + 2) if math.gcd(step, of) == 1)
+    return number * step % of
+
+
+def parts(measured: Mapping[str, Tensor]) -> tuple[Part, ...]:
+    """Return what a table of noise level, loss and baseline's loss per sample, (N, 3), says of each part."""
+    return tuple(_part(name, table_N3.double()) for name, table_N3 in measured.items())
+
+
+def _part(name: str, table_N3: Tensor) -> Part:
+    s_N, loss_N, blind_N = table_N3.unbind(1)
+    loss, blind = float(loss_N.mean()), float(blind_N.mean())
+    ratio = loss / blind
+    bands = []
+    for low, high in pairwise(BANDS):
+        inside_N = (s_N >= low) & ((s_N < high) | (high == BANDS[-1]))
+        if count := int(inside_N.sum()):
+            bands.append(
+                Band(
+                    low=low,
+                    high=high,
+                    samples=count,
+                    loss=float(loss_N[inside_N].mean()),
+                    blind=float(blind_N[inside_N].mean()),
+                )
+            )
+    spread = float((loss_N - ratio * blind_N).std()) / blind  # the ratio of means, to first order
+    return Part(
+        name=name,
+        samples=len(s_N),
+        loss=loss,
+        blind=blind,
+        ratio=ratio,
+        ratio_error=spread / len(s_N) ** 0.5,
+        bands=tuple(bands),
+    )

@@ -1,0 +1,191 @@
+"""From settings to a run: the data, the model's config, the captions' tokens, and the first weights."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from s2search import registry
+from s2search.border.regular_file import read_regular
+from s2search.document import read_json
+from s2search.errors import InputError
+from s2search.network.config import CONFIG, WEIGHTS, ModelConfig
+from s2search.network.network import S2DiT
+from s2search.network.random_weights import RandomS2DiT
+from s2search.planner.plan import Plan
+from s2search.preset import Preset
+from s2search.space import layout_labels
+from s2search.training.base import Run, Trainer
+from s2search.training.captions import Captions
+from s2search.training.data.base import digest_of
+from s2search.training.data.clips import Clips
+from s2search.training.parallel import DTYPES, Processes
+from s2search.training.run_folder import START, Record
+from s2search.training.settings import ModelSettings, Settings
+
+if TYPE_CHECKING:
+    from s2search.codec.base import Codec
+    from s2search.text.base import TextEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All of a run that is known before a weight is read.
+
+    Attributes:
+        trainer: As it was named.
+        settings: As they were asked.
+        config: Of the model.
+        plan: Behind it.
+        clips: The data.
+        beside: Further data sets.
+        encoder: Of captions.
+        codec: Decodes what the model draws; None where nothing is drawn.
+    """
+
+    trainer: Trainer
+    settings: Settings
+    config: ModelConfig
+    plan: Plan | None
+    clips: Clips
+    beside: tuple[Clips, ...]
+    encoder: TextEncoder
+    codec: Codec | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Prepared:
+        """Read what settings name.
+
+        Raises:
+            InputError: It cannot be read, or does not go together.
+        """
+        trainer: Trainer = registry.create("trainers", settings.trainer)
+        if not settings.data:
+            raise InputError("there is no data to train on", remedy="name a folder that `s2search data make` wrote")
+        clips = Clips.load(Path(settings.data))
+        if not clips.of("held-out"):
+            raise InputError(
+                f"the data set {settings.data!r} holds no recording out, and nothing would say how good the model is",
+                remedy="make it with --held-out above 0",
+            )
+        beside = tuple(_beside(Path(folder), clips) for folder in settings.judge.beside)
+        config, plan = _config(settings.model)
+        return cls(
+            trainer=trainer,
+            settings=settings,
+            config=config,
+            plan=plan,
+            clips=clips,
+            beside=beside,
+            encoder=_encoder(settings.text, config),
+            codec=_codec(settings, clips) if settings.judge.strips else None,
+        )
+
+    def record(self) -> Record:
+        """Return what run.json says."""
+        digests = {"model": self.config.digest, "data": self.clips.digest, "text": digest_of(self.encoder.label)}
+        if self.plan is not None:
+            digests["plan"] = self.plan.digest
+        if weights := self.settings.model.weights:
+            digests["weights"] = digest_of(read_regular(Path(weights) / WEIGHTS).hex())
+        digests |= {f"beside.{number}": clips.digest for number, clips in enumerate(self.beside)}
+        versions = {
+            "s2search": registry.own_version(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        }
+        return Record(settings=self.settings, digests=digests, versions=versions)
+
+    def run(self, folder: Path, where: Processes) -> Run:
+        """Return the run in its folder, with its first weights drawn where there are none."""
+        weights = self.settings.model.weights
+        start = Path(weights) if weights else folder / START
+        if where.first and not (start / CONFIG).exists():
+            silent = self.config.velocity == "residual"
+            RandomS2DiT(self.config, plan=self.plan, seed=self.settings.seed, silent=silent).save_pretrained(start)
+        where.wait()
+        there = S2DiT.from_pretrained(start, mapped=True)  # every weight is there, and of its shape
+        if there.config.digest != self.config.digest:
+            raise InputError(
+                f"the weights in {str(start)!r} are of another model: {there.config.digest[:19]}, not "
+                f"{self.config.digest[:19]}",
+                remedy="restore them, or choose another folder",
+            )
+        dtype = DTYPES[self.settings.engine.dtype]
+        return Run(
+            settings=self.settings,
+            config=self.config,
+            plan=self.plan,
+            start=start,
+            clips=self.clips,
+            beside=self.beside,
+            captions=Captions(self.encoder, where.device, dtype),
+            device=where.device,
+            dtype=dtype,
+        )
+
+
+def _config(model: ModelSettings) -> tuple[ModelConfig, Plan | None]:
+    if model.weights:
+        config = read_json(Path(model.weights) / CONFIG, ModelConfig, what="model config")
+        plan = None if config.plan_digest is None else S2DiT.from_pretrained(model.weights, mapped=True).plan
+        return config, plan
+    preset = Preset.named(model.preset)
+    if model.plan:
+        plan = Plan.load(Path(model.plan))
+        if plan.depth != preset.depth:
+            raise InputError(
+                f"the plan has {plan.depth} layers and the preset {preset.name!r} {preset.depth}",
+                remedy=f"plan with --depth {preset.depth}, or set model.preset",
+            )
+        return ModelConfig.new(preset, plan.layout, velocity=model.velocity, plan_digest=plan.digest), plan
+    if model.layout:
+        return ModelConfig.new(preset, layout_labels(model.layout), velocity=model.velocity), None
+    with torch.device("meta"):
+        return S2DiT.from_preset(preset, velocity=model.velocity).config, None
+
+
+def _encoder(text: str, config: ModelConfig) -> TextEncoder:
+    sizes = config.preset
+    label = text or f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
+    encoder: TextEncoder = registry.create("texts", label)
+    if encoder.channels != sizes.text_channels:
+        raise InputError(
+            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
+            remedy="name another text encoder, or other sizes",
+        )
+    return encoder
+
+
+def _codec(settings: Settings, clips: Clips) -> Codec:
+    label = settings.judge.codec or clips.heading.codec
+    try:
+        codec: Codec = registry.create("codecs", label)
+        digest = codec.digest
+    except InputError as error:
+        raise InputError(
+            f"what the model draws cannot be decoded by {label}: {error.problem}",
+            remedy="set judge.codec to that of the data with its folder, or judge.strips to 0",
+        ) from error
+    if digest != clips.heading.codec_digest:
+        raise InputError(
+            f"the codec {label} is {digest[:19]}, and the data was encoded by {clips.heading.codec_digest[:19]}",
+            remedy="set judge.codec to that of the data with its folder, or judge.strips to 0",
+        )
+    return codec
+
+
+def _beside(folder: Path, clips: Clips) -> Clips:
+    found = Clips.load(folder)
+    for name in ("codec", "codec_digest", "geometry"):
+        mine, other = getattr(clips.heading, name), getattr(found.heading, name)
+        if mine != other:
+            raise InputError(
+                f"the {name.replace('_', ' ')} of {str(folder)!r} is {other}, and that of the data to train on {mine}",
+                remedy="make both alike",
+            )
+    return found

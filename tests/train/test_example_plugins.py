@@ -1,0 +1,53 @@
+"""A stranger's trainer and source of clips, one file each: through train, kill, resume and stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import s2search
+from s2search import registry
+from s2search.testing.sources import check_source
+from s2search.testing.trainers import check_trainer
+
+PACKAGE = Path(__file__).parents[1] / "plugin_package"
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(PACKAGE))
+    for family, name, value in (("sources", "stripes", "Stripes"), ("trainers", "robust", "Robust")):
+        entry = EntryPoint(name, f"s2search_example.{name}:{value}", f"s2search.{family}")
+        monkeypatch.setitem(registry.installed(family), name, entry)
+    yield
+    for module in [name for name in sys.modules if name.startswith("s2search_example")]:
+        del sys.modules[module]
+
+
+def test_the_source_keeps_its_contract() -> None:
+    check_source(registry.create("sources", "stripes"))
+
+
+def test_the_trainer_keeps_its_contract_killed_and_resumed(tmp_path: Path) -> None:
+    check_trainer(registry.create("trainers", "robust[knee=0.5]"), tmp_path)
+
+
+def test_a_model_of_both_streams(tmp_path: Path) -> None:
+    clips = s2search.data_make("stripes[count=4]", tmp_path / "clips", video="32x32", frames=9, clips=2, held_out=0.25)
+    assert {clip.caption for clip in clips.clips} <= {f"stripes {n} wide" for n in range(4, 8)}
+    settings = {
+        "trainer": "robust[knee=0.5]",
+        "data": str(tmp_path / "clips"),
+        "model.layout": "L2S4L2",
+        "optimizer.steps": 2,
+        "optimizer.batch": 2,
+    }
+    outcome = s2search.train(out=tmp_path / "run", settings=settings)
+    assert (outcome.steps, outcome.judgement) == (2, None)
+    report = s2search.stream(tmp_path / "video.mp4", tmp_path / "run/model", chunks=2, video="32x32", threads=1)
+    assert (tmp_path / "video.mp4").stat().st_size
+    assert report is not None
