@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,28 @@ LEAST_PARITY_DB = 90.0  # float32 against float32: what is left is rounding
 LEAST_LARGEST = 2.0**-14  # the smallest normal number of float16
 _aten = torch.ops.aten
 _VIEWS = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
+
+
+def program_with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:
+    """Return a graph with some of another's outputs, and without what only the others need. They share weights."""
+    module = copy.deepcopy(program.graph_module)
+    output = module.graph.output_node()
+    output.args = (tuple(output.args[0][first : first + count]),)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    signature = dataclasses.replace(
+        program.graph_signature, output_specs=program.graph_signature.output_specs[first : first + count]
+    )
+    return ExportedProgram(
+        module,
+        module.graph,
+        signature,
+        program.state_dict,
+        program.range_constraints,
+        program.module_call_graph,
+        constants=program.constants,
+        verifiers=program.verifiers,
+    )
 
 
 class BandedConv2d(nn.Module):

@@ -81,10 +81,9 @@ class OnnxExporter(Exporter):
             yield from ((function, onnx_graph(program, opset=self.opset)) for function, program in programs.items())
             return
         advance = onnx_graph(programs["advance"], opset=self.opset)
-        parts = {"denoise": (0, 1), "commit": (1, len(steps.outputs("advance")) - 1)}
         for function, program in programs.items():
-            if function in parts:
-                yield function, with_outputs(advance, *parts[function])
+            if part := part_of_advance(function, len(steps.outputs("advance"))):
+                yield function, with_outputs(advance, *part)
             else:
                 yield function, advance if function == "advance" else onnx_graph(program, opset=self.opset)
 
@@ -99,6 +98,11 @@ class OnnxExporter(Exporter):
         if problem := self.why_not():
             raise InputError(problem)
         return LoadedOnnx(package)
+
+
+def part_of_advance(function: str, outputs: int) -> tuple[int, int] | None:
+    """Return which outputs of `advance`, the first and how many, a function gives that is a part of it; else None."""
+    return {"denoise": (0, 1), "commit": (1, outputs - 1)}.get(function)
 
 
 class LoadedOnnx(Runtime):

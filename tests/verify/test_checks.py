@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from s2search.exporters.package import Package
+from s2search.verification.bisect import look_inside
 from s2search.verification.check import results
 from s2search.verification.checks.activations import SourceWatch
 from s2search.verification.checks.arithmetic import ArithmeticCheck
@@ -80,3 +81,12 @@ def test_a_convolution_over_three_axes_is_found(package, edit_graph, open_packag
     assert [one.status for one in results(LintCheck(), open_package(package))] == [
         "not_run"
     ]  # its shapes contradict each other
+
+
+@pytest.mark.parametrize("function", ["denoise", pytest.param("commit", marks=pytest.mark.slow)])
+def test_a_part_of_advance_has_the_names_of_its_source(exported, open_package, function):
+    opened = open_package(exported)
+    inside = look_inside(opened, function, opened.inputs(function))
+    found = inside.parity_db(inside.reference.operations)
+    assert len(found) > 0.7 * len(inside.reference.operations)  # constants are folded
+    assert min(found.values()) > 90

@@ -14,7 +14,8 @@ import torch
 from typing_extensions import override
 
 from s2search.errors import CheckError, MissingExtraError
-from s2search.exporters.onnx import LoadedOnnx, check_graph
+from s2search.exporters.graph import program_with_outputs
+from s2search.exporters.onnx import LoadedOnnx, check_graph, part_of_advance
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.inspectors.base import Inspector, Placed
@@ -111,15 +112,26 @@ class OnnxTaps(Taps):
 
     @override
     def program(self) -> ExportedProgram:
+        known = {entry.name for entry in self._opened.package.manifest.functions}
+        part = part_of_advance(self._function, len(self._opened.steps.outputs("advance")))
         if self._function not in self._opened.graphs:
+            if part and "advance" in known:  # it was written as a part of that, and has its names
+                made = program_with_outputs(self._converted("advance"), *part)
+            else:
+                made = self._converted(self._function)
+            self._opened.graphs[self._function] = made
+        return self._opened.graphs[self._function]
+
+    def _converted(self, function: FunctionName) -> ExportedProgram:
+        if function not in self._opened.graphs:
             opset = getattr(self._opened.exporter, "opset", None)
-            program = self._opened.programs[self._function]
+            program = self._opened.programs[function]
             with quiet():
                 made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
             assert made is not None
             assert made.exported_program is not None
-            self._opened.graphs[self._function] = made.exported_program
-        return self._opened.graphs[self._function]
+            self._opened.graphs[function] = made.exported_program
+        return self._opened.graphs[function]
 
     def names(self) -> frozenset[str]:
         """Return all outputs of nodes, and constants that were computed when the package was made."""
