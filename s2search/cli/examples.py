@@ -42,6 +42,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "data inspect": ("data inspect clips", "data inspect clips --json"),
     "data verify": ("data verify clips",),
     "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
+    "score": ("score measure run/model --data clips --out scores",),
+    "score measure": (
+        "score measure run/model --data clips --out scores --candidates lcha,ssa",
+        "score measure run/model --data clips --out scores --runs 2 --samples 1024",
+    ),
     "train": (
         "train --data clips --out run --set model.layout=L2S4L2 --set optimizer.steps=500",
         "train run.toml --out run --dry-run",

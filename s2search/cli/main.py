@@ -27,6 +27,7 @@ from s2search.cli.plan import plan_app
 from s2search.cli.precision import plan_precision, sensitivity
 from s2search.cli.recalibrate import recalibrate
 from s2search.cli.schema import schema
+from s2search.cli.score import score_app
 from s2search.cli.stream import stream
 from s2search.cli.table import table_app
 from s2search.cli.train import train
@@ -42,6 +43,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 app.add_typer(data_app, name="data")
+app.add_typer(score_app, name="score")
 for command in (frontier, measure, train, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)

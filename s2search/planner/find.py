@@ -21,6 +21,7 @@ from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.problem_checks import LARGEST_SUM
 from s2search.solver.questions.binding import scores_without_budgets
 from s2search.solver.questions.confidence import least_quantile_us, solve_with_confidence
+from s2search.solver.questions.score_errors import stability
 from s2search.solver.questions.tie_break import TieRule, even_order, preferred
 from s2search.solver.questions.ties import Ties, find_ties
 from s2search.solver.spread import check_confidence
@@ -58,6 +59,9 @@ def find(request: Request, solver: Solver, *, near: float | None = None, tie: Ti
     plan = dataclasses.replace(plan, tie_break=tie_break)
     if tie_break is not None and tie == "fastest":
         plan = dataclasses.replace(plan, fewest_switches=_fewest_switches(request, solution, solver, plan.switches))
+    error_LC = request.score.error_LC(request.space)
+    if error_LC is not None and countable:
+        plan = dataclasses.replace(plan, score_stability=stability(problem, solution.choice_L, error_LC, solver))
     if ties is None:
         return plan.answering(request, solver)
     others = [layout for layout in ties.examples if layout != solution.choice_L][:_SHOWN_TIES]

@@ -24,6 +24,7 @@ from s2search.planner.constraints import Constraints
 from s2search.planner.diff import Difference, difference
 from s2search.planner.explain import Explanation, explain
 from s2search.registry import label_of
+from s2search.solver.questions.score_errors import Stability
 from s2search.tables.card import ProvenanceKind
 
 if TYPE_CHECKING:
@@ -238,12 +239,12 @@ class Plan(Document):
 
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
     with the same score within the budgets, that of the plan included; null where they were not counted, and a lower
-    bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown, null
-    where it is the one that the solver found; `fewest_switches` is null where no layout that ties has fewer than it.
-    `near_ties` is null where none were asked for. `upper_bound` is a proven limit on the score of any layout within the
-    budgets; null where no layout is. `fits` is false only for a hand-written layout. `devices` is empty where there is
-    one table; else it lists all of them, and the first is the one that `blocks`, `latency_ms`, `memory_bytes` and
-    `rate` speak of.
+    bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown,
+    null where it is the one that the solver found; `fewest_switches` is null where no layout that ties has fewer than
+    it. `near_ties` is null where none were asked for, and `score_stability` where the score states no errors.
+    `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
+    false only for a hand-written layout. `devices` is empty where there is one table; else it lists all of them, and
+    the first is the one that `blocks`, `latency_ms`, `memory_bytes` and `rate` speak of.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA
@@ -272,6 +273,7 @@ class Plan(Document):
     tie_break: TieBreak | None = None
     fewest_switches: FewestSwitches | None = None
     near_ties: NearTies | None = None
+    score_stability: Stability | None = None
     provenance: Origin
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
     devices: tuple[DeviceAnswer, ...] = ()
@@ -335,8 +337,9 @@ class Plan(Document):
             # What the tables' digests and the latency model settle.
             answer["latency_ms"].pop("provenance", None)
             answer.pop("table_marks", None)
-        if content.get("fewest_switches") is None:
-            content.pop("fewest_switches", None)
+        for name in ("fewest_switches", "score_stability"):
+            if content.get(name) is None:
+                content.pop(name, None)
         for name in ("table_marks", "project"):  # the same, and who asked
             content["provenance"].pop(name, None)
         for name in ("latency_model_options", "score_options", "solver_options"):

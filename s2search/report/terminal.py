@@ -253,8 +253,26 @@ def _score(plan: Plan) -> str:
     if not plan.optimal and plan.upper_bound is not None:
         within = "all that is asked" if plan.constraints.statements else "the budgets"
         line += f" (no layout within {within} scores above {plan.upper_bound:.6f})"
-    lines = [line, *_ties(plan), *_near_ties(plan), f"{plan.provenance.score}: {plan.provenance.score_statement}"]
+    lines = [
+        line,
+        *_ties(plan),
+        *_near_ties(plan),
+        *_stability(plan),
+        f"{plan.provenance.score}: {plan.provenance.score_statement}",
+    ]
     return "\n".join(lines)
+
+
+def _stability(plan: Plan) -> list[str]:
+    stable = plan.score_stability
+    if stable is None:
+        return []
+    line = f"with the score's errors drawn anew the layout stays in {stable.layout} of {stable.draws}"
+    unsure = sorted((count, layer) for layer, count in enumerate(stable.layers) if count < stable.draws)
+    if not unsure:
+        return [line]
+    told = ", ".join(f"{layer} ({plan.layout[layer]} in {count})" for count, layer in unsure[:4])
+    return [line, f"least sure, counted from 0: {told}"]
 
 
 _SHOWN = {

@@ -40,3 +40,7 @@ class Score(Plugin, ABC):
         Raises:
             ScoreError: A candidate has no score.
         """
+
+    def error_LC(self, space: Space) -> NDArray[np.float64] | None:
+        """Return the standard error of each score, of the same shape; None, the default, where it has none."""
+        return None

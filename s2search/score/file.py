@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -15,12 +16,19 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from s2search import registry
-from s2search.document import read_json
+from s2search.border.regular_file import read_regular
+from s2search.document import read_json, without_mark
 from s2search.errors import ScoreError
 from s2search.score.base import Score
+from s2search.score.measured import SCHEMA as MEASURED
+from s2search.score.measured import MeasuredScore
 from s2search.space import Space
 
 SCHEMA = "s2search.score/1"
+
+
+class _Stated(msgspec.Struct):
+    schema: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +79,8 @@ class ScoreFile(Score):
     @property
     @override
     def digest(self) -> str:
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
+        fields = dataclasses.replace(self)  # wherever they were read from
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(fields, order='sorted')).hexdigest()}"
 
     @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
@@ -93,6 +102,15 @@ class ScoreFile(Score):
         return np.broadcast_to(np.asarray(values, dtype=np.float64), depth)
 
 
+def _load(path: str | os.PathLike[str]) -> Score:
+    """Read a score file of either schema."""
+    try:
+        stated = msgspec.json.decode(without_mark(read_regular(path)), type=_Stated).schema
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        stated = ""  # whose reader says what is wrong
+    return MeasuredScore.load(path) if stated == MEASURED else ScoreFile.load(path)
+
+
 def open_score(name_or_file: str | os.PathLike[str]) -> Score:
     """Return an installed score by name, or read one from a JSON file; a path that is no text is a file.
 
@@ -100,7 +118,7 @@ def open_score(name_or_file: str | os.PathLike[str]) -> Score:
         ScoreError: The text means an installed score, and a file as well.
     """
     if not isinstance(name_or_file, str):
-        return ScoreFile.load(name_or_file)
+        return _load(name_or_file)
     there, installed = Path(name_or_file).is_file(), name_or_file in registry.installed("scores")
     if there and installed:
         raise ScoreError(
@@ -108,6 +126,6 @@ def open_score(name_or_file: str | os.PathLike[str]) -> Score:
             remedy=f"write .{os.sep}{name_or_file} for the file, or rename it for the installed one",
         )
     if name_or_file.endswith(".json") or (Path(name_or_file).exists() and not installed):
-        return ScoreFile.load(name_or_file)
+        return _load(name_or_file)
     score: Score = registry.create("scores", name_or_file)
     return score

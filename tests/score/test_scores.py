@@ -102,3 +102,11 @@ def test_a_byte_order_mark_an_empty_file_and_a_newer_schema(tmp_path: Path) -> N
         ScoreFile.load(path)
     with pytest.raises(ScoreError, match="Is a directory"):
         open_score(str(tmp_path))
+
+
+def test_a_score_file_has_one_digest_wherever_it_lies(tmp_path):
+    content = '{"schema": "s2search.score/1", "name": "mine", "statement": "made up", "scores": {"lcha": 1.0}}'
+    (tmp_path / "one.json").write_text(content)
+    (tmp_path / "two.json").write_text(content)
+    one, two = (open_score(str(tmp_path / name)) for name in ("one.json", "two.json"))
+    assert one.digest == two.digest

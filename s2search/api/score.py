@@ -1,0 +1,92 @@
+"""The command `score`: what candidates are worth at each layer of a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2search.api.values import Blocks, PathText, blocks_of, plugin_of
+from s2search.document import check_folder
+from s2search.errors import InputError, require
+
+if TYPE_CHECKING:
+    from s2search.score.measured import MeasuredScore
+    from s2search.text.base import TextEncoder
+
+
+def score_measure(
+    weights: PathText,
+    data: PathText,
+    out: PathText,
+    *,
+    candidates: Blocks = "lcha,ssa,kv_compressed",
+    runs: Sequence[int] = (),
+    steps: tuple[int, int] = (90, 180),
+    batch: int = 8,
+    samples: int = 512,
+    lr: float = 2e-3,
+    shift: float = 3.0,
+    text: str | TextEncoder | None = None,
+    seed: int = 0,
+) -> MeasuredScore:
+    """Measure what a trained model loses where candidates stand in for its layers.
+
+    Args:
+        weights: A folder that save_pretrained or `train` wrote; its layers all run in the high stream.
+        data: A folder that `data make` wrote.
+        out: The folder. An unfinished measurement is finished.
+        candidates: Blocks to choose from.
+        runs: Also runs of low candidates over so many layers, trained jointly.
+        steps: Of training a candidate, a shorter time and the whole; values at both are kept.
+        batch: Clips of a step.
+        samples: Held out, to compare on.
+        lr: Learning rate at its highest.
+        shift: How far noise levels are pushed towards 1.
+        text: Text encoder; `hashing`, as wide as the model, by default.
+        seed: Of weights, order and noise.
+
+    Raises:
+        InputError: Something does not go together, or the folder holds another measurement.
+        CheckError: A candidate's training is not finite.
+    """
+    check_folder(Path(out))
+    blocks = blocks_of(candidates)
+    if not blocks:
+        raise InputError("there is no candidate", remedy="name blocks, such as lcha,ssa")
+    require("torch", "safetensors")
+    import torch
+
+    from s2search.network.network import S2DiT
+    from s2search.report.progress import progress_bar
+    from s2search.training.captions import Captions
+    from s2search.training.data.clips import Clips
+    from s2search.training.scores import Question, Teacher, measure
+
+    clips, model = Clips.load(Path(data)), S2DiT.from_pretrained(Path(weights))
+    sizes = model.config.preset
+    label = f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
+    encoder: TextEncoder = plugin_of("texts", label if text is None else text)
+    if encoder.channels != sizes.text_channels:
+        raise InputError(
+            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
+            remedy="name the text encoder that the model was trained with",
+        )
+    question = Question(
+        model=model.weights_digest(),
+        config=model.config.digest,
+        data=clips.digest,
+        text=encoder.label,
+        candidates=tuple(block.label for block in blocks),
+        runs=tuple(runs),
+        steps=steps,
+        batch=batch,
+        samples=samples,
+        lr=lr,
+        shift=shift,
+        seed=seed,
+    )
+    captions = Captions(encoder, torch.device("cpu"), torch.float32)
+    teacher = Teacher(model=model.requires_grad_(False), clips=clips, captions=captions)
+    with progress_bar("measuring") as progress:
+        return measure(teacher, question, Path(out), progress=progress)

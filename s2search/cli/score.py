@@ -1,0 +1,66 @@
+"""`s2search score`: what candidates are worth at each layer of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2search.cli.examples import epilog
+from s2search.cli.options import say
+from s2search.errors import InputError
+
+score_app = typer.Typer(help="Measure what candidates are worth at each layer.", epilog=epilog("score"))
+
+
+@score_app.callback()
+def score() -> None:
+    """Measure what candidates are worth at each layer."""
+
+
+@score_app.command("measure", epilog=epilog("score measure"))
+def score_measure(
+    weights: Annotated[Path, typer.Argument(help="A trained model whose layers all run in the high stream.")],
+    data: Annotated[Path, typer.Option(help="A folder that `data make` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder. An unfinished measurement is finished.")],
+    candidates: Annotated[str, typer.Option(help="Blocks to choose from.")] = "lcha,ssa,kv_compressed",
+    runs: Annotated[
+        list[int] | None, typer.Option(help="Also runs of low candidates over so many layers. Repeatable.")
+    ] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(help="Of training: a shorter time and the whole. Twice.", show_default="90 and 180"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips of a step.")] = 8,
+    samples: Annotated[int, typer.Option(min=2, help="Held out, to compare on.")] = 512,
+    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
+    shift: Annotated[float, typer.Option(help="How far noise levels are pushed towards 1.")] = 3.0,
+    text: Annotated[
+        str | None, typer.Option(help="Text encoder.", show_default="hashing, as wide as the model")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
+) -> int:
+    """Measure what a trained model loses where candidates stand in for its layers."""
+    from s2search.api.score import score_measure as run
+    from s2search.report.score import score_text
+
+    times = tuple(steps or (90, 180))
+    if len(times) != 2:
+        raise InputError(f"--steps is given {len(times)} times", allowed="twice: a shorter time and the whole")
+    found = run(
+        weights,
+        data,
+        out,
+        candidates=candidates,
+        runs=tuple(runs or ()),
+        steps=(times[0], times[1]),
+        batch=batch,
+        samples=samples,
+        lr=lr,
+        shift=shift,
+        text=text,
+        seed=seed,
+    )
+    say(score_text(found, out))
+    return 0

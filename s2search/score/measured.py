@@ -1,0 +1,161 @@
+"""Scores that were measured layer by layer, with their errors: what `s2search score measure` writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from s2search.document import Document, read_json
+from s2search.errors import ScoreError
+from s2search.score.base import Score
+from s2search.space import Space
+
+SCHEMA = "s2search.score/2"
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one candidate is worth at one layer, or a run of it at several.
+
+    Attributes:
+        value: Minus what the model's loss rises by where it stands in for the model's own.
+        error: Standard error of that, from the same samples with and without it.
+        earlier: The value when it had been trained for the shorter time; null where it was not trained.
+    """
+
+    value: float
+    error: float
+    earlier: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the rest of its training moved it by no more than two of its errors, or a tenth of what is left."""
+        moved = 0.0 if self.earlier is None else abs(self.value - self.earlier)
+        return moved <= max(2 * self.error, 0.1 * abs(self.value))
+
+
+class RunValue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A run of one candidate over several layers, trained as one: its first layer, how many, and what it is worth."""
+
+    candidate: str
+    first: int
+    layers: int
+    value: Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredScore(Score, Document):
+    """Values per layer and candidate, in the order of layers.
+
+    At another depth than the measured one, values are read off between layers by their place from the first (0) to the
+    last (1), which keeps both ends, and are multiplied by the ratio of the depths, so that a whole model of one
+    candidate is worth about the same. Their errors are treated alike.
+
+    Attributes:
+        statement: What was measured, in a sentence.
+        depth: Layers of the model that was measured.
+        channels: Its width.
+        values: Of each candidate, a value per layer.
+        runs: Runs of low candidates that were trained jointly.
+        samples: Each value's, held out.
+        steps: Of training a candidate: the shorter time and the longer one.
+        inherited: Weights that a candidate took over from the model, by its name.
+        provenance: Digests and settings: of the model, its config, the data; seed and versions.
+    """
+
+    file: ClassVar[str] = ""  # of one that was loaded, its path
+
+    schema: Literal["s2search.score/2"] = "s2search.score/2"
+    name: str = field()  # type: ignore[misc]  # of the file: it has no entry point
+    statement: str
+    depth: int
+    channels: int
+    values: dict[str, list[Value]]
+    runs: list[RunValue] = field(default_factory=list)
+    samples: int
+    steps: tuple[int, int]
+    inherited: dict[str, list[str]] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, values in self.values.items():
+            if len(values) != self.depth:
+                raise ScoreError(
+                    f"the score {self.name!r} gives {len(values)} layers for {label!r}, and its depth is {self.depth}",
+                    remedy="correct it, or measure it again",
+                )
+        single = [value for values in self.values.values() for value in values]
+        for value in (*single, *(run.value for run in self.runs)):
+            if not math.isfinite(value.value) or not 0 <= value.error < math.inf:
+                raise ScoreError(
+                    f"the score {self.name!r} has the value {value.value} +- {value.error}",
+                    allowed="finite numbers, errors from 0",
+                    remedy="correct it",
+                )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MeasuredScore:
+        """Read and check a score file.
+
+        Raises:
+            ScoreError: It is missing, no such file, or holds a value that is not finite.
+        """
+        found = read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
+        object.__setattr__(found, "file", str(path))
+        return found
+
+    @property
+    @override
+    def where(self) -> str:
+        return repr(self.file) if self.file else f"the score {self.name!r}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """None: the numbers of a file are known by its name and its digest."""
+        return {}
+
+    @property
+    @override
+    def digest(self) -> str:
+        fields = dataclasses.replace(self)  # wherever they were read from
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(fields, order='sorted')).hexdigest()}"
+
+    @override
+    def score_LC(self, space: Space) -> NDArray[np.float64]:
+        return self._resampled(space, lambda value: value.value)
+
+    @override
+    def error_LC(self, space: Space) -> NDArray[np.float64]:
+        return self._resampled(space, lambda value: value.error)
+
+    def _resampled(self, space: Space, of: Callable[[Value], float]) -> NDArray[np.float64]:
+        columns = []
+        for block in space.candidates:
+            if block.label not in self.values:
+                raise ScoreError(
+                    f"the score {self.name!r} has no value for {block.label!r}",
+                    allowed=f"it has: {', '.join(self.values)}",
+                    remedy="choose among these candidates, or measure it",
+                )
+            measured_K = np.array([of(value) for value in self.values[block.label]], dtype=np.float64)
+            columns.append(measured_K if space.depth == self.depth else resampled(measured_K, space.depth))
+        return np.stack(columns, axis=1)
+
+
+def resampled(measured_K: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
+    """Return values of another depth: the ends stay the ends, and twice the layers are worth half each.
+
+    >>> resampled(np.array([3.0, 1.0, 3.0]), 5).round(2)
+    array([1.8, 1.2, 0.6, 1.2, 1.8])
+    """
+    there, here = np.linspace(0, 1, len(measured_K)), np.linspace(0, 1, depth)
+    return np.interp(here, there, measured_K) * (len(measured_K) / depth)

@@ -1,0 +1,60 @@
+"""Would the layout stay, had the score been measured again? Its errors are drawn, and each draw is searched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.solver.base import Solver
+from s2search.solver.problem import Problem
+
+DRAWS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """In how many draws from a score's errors the best layout is this one, and each layer has this block.
+
+    Attributes:
+        draws: How many were made.
+        layout: In how many the whole layout stayed.
+        layers: The same of each layer.
+    """
+
+    draws: int
+    layout: int
+    layers: tuple[int, ...]
+
+
+def stability(
+    problem: Problem,
+    choice_L: Sequence[int],
+    error_LC: NDArray[np.float64],
+    solver: Solver,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Stability:
+    """Search again with scores that err independently, each normally with its own standard error.
+
+    Args:
+        problem: The search.
+        choice_L: Its answer.
+        error_LC: Standard errors of `problem.score_LC`; 0 where a score has none.
+        solver: Searches.
+        draws: How often.
+        seed: Of the draws.
+    """
+    rng, chosen_L = np.random.default_rng(seed), np.asarray(choice_L)
+    layout, layers_L = 0, np.zeros(len(chosen_L), dtype=np.int64)
+    for _ in range(draws):
+        drawn = problem.score_LC + rng.standard_normal(error_LC.shape) * error_LC
+        found_L = np.asarray(solver.solve(dataclasses.replace(problem, score_LC=drawn)).choice_L)
+        same_L = found_L == chosen_L
+        layout += bool(same_L.all())
+        layers_L += same_L
+    return Stability(draws=draws, layout=layout, layers=tuple(int(count) for count in layers_L))

@@ -1,0 +1,284 @@
+"""Measured scores: a replaced block is what the static network of that layout has, and nothing is measured twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import s2search
+from s2search.errors import InputError, ScoreError
+from s2search.network.config import ModelConfig
+from s2search.network.network import S2DiT
+from s2search.preset import Preset
+from s2search.score.file import open_score
+from s2search.score.measured import MeasuredScore, Value, resampled
+from s2search.solver.dynamic import Dynamic
+from s2search.solver.exhaustive import Exhaustive
+from s2search.solver.questions.score_errors import stability
+from s2search.space import Space
+from s2search.testing.problems import random_problem
+from s2search.text.hashing import Hashing
+from s2search.training import scores
+from s2search.training.captions import Captions
+from s2search.training.data.clips import Clips
+from s2search.training.judge import judged_by
+from s2search.training.scores import Teacher
+
+SIZES = Preset(name="nano", depth=3, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
+ASKED: dict[str, Any] = {
+    "candidates": "full,lcha,ssa",
+    "runs": (2,),
+    "steps": (2, 4),
+    "batch": 4,
+    "samples": 8,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _alone(one_thread: None) -> None:
+    """Every test here."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of full attention whose weights are all different, and clips."""
+    folder = tmp_path_factory.mktemp("scores")
+    s2search.data_make("shapes[count=10]", folder / "clips", video="48x32", frames=9, clips=2, held_out=0.3)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = S2DiT(ModelConfig.new(SIZES, ("full",) * 3, velocity="residual"))
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(made: Path) -> MeasuredScore:
+    return s2search.score_measure(made / "model", made / "clips", made / "out", **ASKED)
+
+
+def with_candidate(made: Path, first: int, layers: int, label: str) -> S2DiT:
+    """The static network whose layout has the candidate there, with the weights that were trained for it."""
+    teacher = S2DiT.from_pretrained(made / "model")
+    layout = list(teacher.config.layout)
+    layout[first : first + layers] = [label] * layers
+    network = S2DiT(ModelConfig.new(SIZES, tuple(layout), velocity="residual")).eval()
+    weights = dict(teacher.state_dict())
+    for layer in range(first, first + layers):
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(f"layers.{layer}.")}
+    for name, tensor in load_file(made / f"out/blocks/{first:03}-{layers}.{label}.safetensors").items():
+        part, _, rest = name.partition(".")
+        if part == "layers":
+            number, _, rest = rest.partition(".")
+            weights[f"layers.{first + int(number)}.{rest}"] = tensor
+        else:
+            weights[name] = tensor
+    network.load_state_dict(weights)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("first", "layers", "label"), [(0, 1, "ssa"), (1, 1, "lcha"), (2, 1, "ssa"), (0, 2, "ssa"), (1, 2, "ssa")]
+)
+def test_a_value_is_what_the_static_network_of_that_layout_loses(
+    made: Path, measured: MeasuredScore, first: int, layers: int, label: str
+) -> None:
+    clips, teacher = Clips.load(made / "clips"), S2DiT.from_pretrained(made / "model")
+    sample = judged_by(clips, "held-out", range(8), 8, 3.0)
+    text = Hashing(channels=8, tokens=6).load(torch.device("cpu"), torch.float32).encode(sample.captions)
+
+    def losses(network: S2DiT) -> torch.Tensor:
+        with torch.no_grad():
+            off = network(sample.x_BCTYX, sample.s_B[:, None], text) - sample.v_BCTYX
+        return off.square().flatten(1).mean(1).double()
+
+    rise_N = losses(with_candidate(made, first, layers, label)) - losses(teacher)
+    if layers == 1:
+        value = measured.values[label][first]
+    else:
+        (value,) = (run.value for run in measured.runs if (run.first, run.candidate) == (first, label))
+    assert value.value == pytest.approx(-float(rise_N.mean()), abs=1e-6)
+    assert value.error == pytest.approx(float(rise_N.std()) / 8**0.5, abs=1e-6)
+    assert value.error > 0
+
+
+def test_a_model_loses_nothing_by_its_own_layer(measured: MeasuredScore) -> None:
+    assert measured.values["full"] == [Value(value=0.0, error=0.0)] * 3
+    assert all(value.earlier is not None for value in measured.values["ssa"])
+
+
+def test_weights_of_equal_role_and_shape_are_taken_over(measured: MeasuredScore) -> None:
+    lcha = measured.inherited["lcha"]
+    assert {"table_6D", "attention.linear.query.weight", "cross_attention.key.weight", "attention.output.bias"} <= {
+        *lcha
+    }
+    assert not any("local" in name or "feature_map" in name or "gate" in name for name in lcha)
+    assert "attention.value.weight" in measured.inherited["ssa"]
+
+
+def test_training_longer_brings_a_candidate_nearer(made: Path, tmp_path: Path) -> None:
+    asked = ASKED | {"steps": (1, 60), "candidates": "ssa", "runs": (), "samples": 16}
+    found = s2search.score_measure(made / "model", made / "clips", tmp_path / "out", **asked)
+    # Of a model with random weights, what differs from it may well be better; but training comes nearer.
+    assert all(abs(value.value) < abs(value.earlier or 0.0) for value in found.values["ssa"])
+
+
+class Killed(BaseException):
+    """In place of a kill."""
+
+
+def test_a_measurement_that_was_killed_goes_on_and_is_the_same(
+    made: Path, measured: MeasuredScore, tmp_path: Path
+) -> None:
+    clips, model = Clips.load(made / "clips"), S2DiT.from_pretrained(made / "model").requires_grad_(False)
+    captions = Captions(Hashing(channels=8, tokens=6), torch.device("cpu"), torch.float32)
+    teacher = Teacher(model=model, clips=clips, captions=captions)
+    question = scores.Question(
+        model=model.weights_digest(),
+        config=model.config.digest,
+        data=clips.digest,
+        text="hashing[channels=8,tokens=6]",
+        candidates=("full", "lcha", "ssa"),
+        runs=(2,),
+        steps=(2, 4),
+        batch=4,
+        samples=8,
+    )
+    for end in (1, 3):
+
+        def progress(done: int, total: int, label: str, end: int = end) -> None:
+            if done == end:
+                raise Killed
+
+        with pytest.raises(Killed):
+            scores.measure(teacher, question, tmp_path, progress=progress)
+        assert len((tmp_path / "layers.jsonl").read_text().splitlines()) == 1 + end
+    scores.measure(teacher, question, tmp_path)
+    assert (tmp_path / "score.json").read_text() == (made / "out/score.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"steps": (5, 4)}, "steps are 5 and 4"),
+        ({"candidates": "lcha,lhca"}, "no block is called 'lhca'"),
+        ({"candidates": "lcha", "runs": (2,)}, "runs are of low candidates, and there is none"),
+        ({"runs": (1,)}, "a run of 1 layers"),
+        ({"samples": 1}, "samples is 1"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"text": "hashing[channels=9]"}, "have 9 channels, and the model reads 8"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_bad_questions_are_one_line(made: Path, tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError) as error:
+        s2search.score_measure(made / "model", made / "clips", tmp_path / "out", **(ASKED | changes))
+    assert problem in str(error.value)
+
+
+def test_another_question_in_the_same_folder_is_refused(made: Path, measured: MeasuredScore) -> None:
+    with pytest.raises(InputError, match="belongs to another measurement of scores: samples is 8 there and 9 here"):
+        s2search.score_measure(made / "model", made / "clips", made / "out", **(ASKED | {"samples": 9}))
+
+
+def test_a_model_with_low_layers_is_no_measure(made: Path, tmp_path: Path) -> None:
+    S2DiT(ModelConfig.new(SIZES, ("full", "ssa", "full"))).save_pretrained(tmp_path / "mixed")
+    with pytest.raises(InputError, match="the model has 'ssa', which runs in the low stream"):
+        s2search.score_measure(tmp_path / "mixed", made / "clips", tmp_path / "out", **ASKED)
+
+
+def test_the_file_is_read_as_it_was_written_and_plans(made: Path, measured: MeasuredScore) -> None:
+    found = open_score(str(made / "out/score.json"))
+    assert isinstance(found, MeasuredScore)
+    assert found == measured
+    assert found.digest == measured.digest
+    plan = s2search.plan("iphone-16-pro-max", budget="400ms", candidates="lcha,ssa", score=str(made / "out/score.json"))
+    assert plan.provenance.score_digest == measured.digest
+    stable = plan.score_stability
+    assert stable is not None
+    assert stable.draws == 200
+    assert len(stable.layers) == plan.depth
+    assert stable.layout <= min(stable.layers)
+    told = s2search.plan("iphone-16-pro-max", budget="400ms", candidates="lcha,ssa")
+    assert told.score_stability is None
+
+
+def score_of(**changes: Any) -> dict[str, Any]:
+    one = {"value": -0.1, "error": 0.01, "earlier": None}
+    found: dict[str, Any] = {
+        "schema": "s2search.score/2",
+        "name": "mine",
+        "statement": "made up",
+        "depth": 2,
+        "channels": 64,
+        "values": {"lcha": [one, one], "ssa": [one, one]},
+        "samples": 512,
+        "steps": [90, 180],
+    }
+    return found | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"depth": 3}, "gives 2 layers for 'lcha', and its depth is 3"),
+        ({"values": {"lcha": [{"value": 1e999, "error": 0}, {"value": 0, "error": 0}]}}, "score"),
+        ({"values": {"lcha": [{"value": 0, "error": -1}, {"value": 0, "error": 0}]}}, "has the value 0.0 +- -1.0"),
+        ({"valuse": 3}, "no key of the score of schema s2search.score/2"),
+        ({"values": {"lcha": [{"value": 0, "eror": 0}]}}, "eror"),
+        ({"schema": "s2search.score/3"}, "was made by a newer s2search"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_file_that_is_none_is_one_line(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(score_of(**changes)).replace("Infinity", "1e999"))
+    with pytest.raises(InputError) as error:
+        open_score(str(tmp_path / "s.json"))
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_another_depth_keeps_the_ends_and_about_the_sum() -> None:
+    values = np.array([9.0, 1.0, 1.0, 1.0, 5.0])
+    for depth in (5, 6, 12, 28):
+        found = resampled(values, depth)
+        assert found[0] * depth == pytest.approx(9.0 * 5)
+        assert found[-1] * depth == pytest.approx(5.0 * 5)
+        assert found.sum() == pytest.approx(values.sum(), rel=0.3)
+    assert np.array_equal(resampled(values, 5), values)
+
+
+def test_a_score_that_lacks_a_candidate_says_which_it_has(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(score_of()))
+    with pytest.raises(ScoreError, match="has no value for 'full'; it has: lcha, ssa"):
+        open_score(str(tmp_path / "s.json")).score_LC(Space.parse("lcha,full", depth=2))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stability_counts_what_brute_force_counts(seed: int) -> None:
+    problem = random_problem(np.random.default_rng(seed), layers=5, candidates=3)
+    choice_L = Exhaustive().solve(problem).choice_L
+    error_LC = np.random.default_rng(seed + 100).uniform(0, 0.2, problem.score_LC.shape)
+    one = stability(problem, choice_L, error_LC, Dynamic(), draws=20)
+    assert one == stability(problem, choice_L, error_LC, Exhaustive(), draws=20)
+    assert one.layout <= min(one.layers)
+    sure = stability(problem, choice_L, np.zeros_like(error_LC), Dynamic(), draws=5)
+    assert (sure.layout, min(sure.layers)) == (5, 5)
+
+
+def test_errors_as_large_as_the_scores_leave_little_sure() -> None:
+    problem = random_problem(np.random.default_rng(1), layers=8, candidates=3)
+    choice_L = Dynamic().solve(problem).choice_L
+    spread = float(problem.score_LC.std())
+    small, large = (
+        stability(problem, choice_L, np.full_like(problem.score_LC, e * spread), Dynamic(), draws=60) for e in (0.01, 3)
+    )
+    assert small.layout > large.layout
+    assert large.layout < 20
