@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +22,7 @@ DOCUMENTS = {
     "table_evaluation": ("transfer.evaluate:Evaluation", "how well layouts predict layouts"),
     "transfer_evaluation": ("transfer.evaluate_transfer:TransferEvaluation", "how well a few timings predict a device"),
     "samples": ("measurement.samples:Campaign|Ready|Sample", "raw samples of a campaign, one a line"),
-    "score": ("score.file:ScoreFile", "your own scores, per block and layer"),
+    "score": ("score.file:ScoreFile|MeasuredScore", "scores per block and layer: your own, or measured (score/2)"),
     "plan": ("planner.plan:Plan", "a plan"),
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
     "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),
@@ -79,6 +80,9 @@ def _schema(module: str, classes: str) -> dict[str, Any]:
     union: Any = types[0]
     for further in types[1:]:
         union = union | further
+    if len(types) > 1 and dataclasses.is_dataclass(types[0]):  # versions of one document, which msgspec reads apart
+        several, definitions = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+        return {"anyOf": list(several), "$defs": definitions}
     found = msgspec.json.schema(union)
     if module == "tables.card":
         from s2search.tables.row import Row
