@@ -17,7 +17,7 @@ import torch
 
 import s2search
 from s2search.api.values import pipeline_of
-from s2search.document import as_json
+from s2search.document import as_json, read_json
 from s2search.errors import InputError
 from s2search.exporters.package import Package
 from s2search.exporters.torch_archive import open_archive
@@ -31,11 +31,17 @@ from s2search.planner.plan import Plan
 from s2search.planner.project import Project
 from s2search.precision.documents import PrecisionPlan, Sensitivity
 from s2search.preset import Preset
-from s2search.score.file import ScoreFile
+from s2search.score.file import ScoreFile, open_score
+from s2search.score.measured import MeasuredScore, RunValue, Value
 from s2search.solver.frontier import Front
+from s2search.space import Space
 from s2search.streaming.header import Header
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
+from s2search.training.checkpoint import State
+from s2search.training.data.clips import Clips
+from s2search.training.run_folder import Record
+from s2search.training.settings import Settings
 from tests.mutations import harmed, survives
 
 FEW, MANY = 20, 3_000
@@ -115,9 +121,46 @@ def loaded_archive(path: Path) -> None:
         archive.load()
 
 
+def clips_file(folder: Path) -> bytes:
+    s2search.data_make("shapes[count=2]", folder / "clips", video="32x32", frames=5, clips=1, held_out=0.5)
+    return (folder / "clips" / "clips.jsonl").read_bytes()
+
+
+def run_file(folder: Path) -> bytes:
+    return Record(settings=Settings(data="clips"), digests={"data": "sha256:0"}, versions={}).to_json().encode()
+
+
+def checkpoint_file(folder: Path) -> bytes:
+    return (
+        State(steps=3, updates={"model": 3}, model="sha256:0", files={"a.safetensors": "sha256:0"}).to_json().encode()
+    )
+
+
+def measured_file(folder: Path) -> bytes:
+    values = [Value(value=-0.1, error=0.01, earlier=-0.2), Value(value=-0.1, error=0.01)]
+    run = RunValue(candidate="ssa", first=0, layers=2, value=values[0])
+    return (
+        MeasuredScore(
+            name="m", statement="s", depth=2, channels=8, values={"ssa": values}, runs=[run], samples=8, steps=(1, 2)
+        )
+        .to_json()
+        .encode()
+    )
+
+
+def measured(path: Path) -> None:
+    """Read a score as a plan does, for another depth."""
+    score = open_score(str(path))
+    score.score_LC(Space.parse("ssa", depth=5))
+    score.error_LC(Space.parse("ssa", depth=5))
+
+
 PIPELINE = b'{"chunk_frames": 3, "steps": 4, "text_ms": 4.0, "decoder_ms": 80.0}'
 PRESET = (
     b'name = "mine"\ndepth = 4\nchannels = 64\nheads = 4\nfeed_forward = 128\ntext_channels = 16\ntext_tokens = 8\n'
+)
+RUN = (
+    b'trainer = "flow[shift=5]"\ndata = "clips"\nseed = 1\n[optimizer]\nsteps = 5\nlr = 1e-3\n[judge]\nbeside = ["a"]\n'
 )
 TOML = b'table = "amd-epyc.torch-cpu.float32"\n[plans.one]\nbudget = "10fps"\n'
 
@@ -135,6 +178,11 @@ TARGETS: dict[str, Target] = {
     "sensitivity.json": (lambda _: b'{"schema": "s2search.sensitivity/1"}', Sensitivity.load),
     "precision.json": (lambda _: b'{"schema": "s2search.precision/1"}', PrecisionPlan.load),
     "score.json": (lambda _: b'{"schema": "s2search.score/1"}', ScoreFile.load),
+    "measured.json": (measured_file, measured),
+    "clips.jsonl": (clips_file, lambda path: Clips.load(path.parent).of("train")),
+    "run.toml": (lambda _: RUN, lambda path: Settings.of(Settings.read(path))),
+    "run.json": (run_file, lambda path: read_json(path, Record, what="training run")),
+    "state.json": (checkpoint_file, lambda path: read_json(path, State, what="checkpoint")),
     "front.json": (
         lambda _: b'{"schema": "s2search.front/1", "points": [{"latency_us": 1, "memory_bytes": 1}]}',
         lambda path: Front.load(path).best(latency_us=5),
