@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: demo test test-elsewhere slow bench lint docs notebooks clean
+.PHONY: demo test test-elsewhere slow bench gpu lint docs notebooks clean
 
 demo: .venv/core  ## plan 10 frames per second on the shipped iPhone table, and draw it
 	@mkdir -p $(DEMO)
@@ -16,7 +16,7 @@ test: .venv/installed  ## all tests but the slow ones
 	$(BIN)/python -m pytest -q -s -m "not slow" tests/benchmarks
 
 # Tests of numbers that matrix products and convolutions make, as other processors make them. SkylakeX needs AVX-512.
-NUMERIC := tests/blocks tests/network tests/stream tests/codec tests/recalibration tests/train tests/solver/test_dual.py \
+NUMERIC := tests/blocks tests/network tests/stream tests/codec tests/recalibration tests/train/test_supernet.py tests/train/test_scores.py tests/solver/test_dual.py \
 	tests/transfer/test_blend.py tests/transfer/test_drift.py tests/measure/test_peak_memory.py \
 	tests/measure/test_program_memory.py tests/mil/test_operations.py tests/mil/test_rounding.py \
 	tests/verify/test_arithmetic.py tests/verify/test_blocks.py tests/export/test_quantised.py \
@@ -56,6 +56,9 @@ slow-laws: .venv/installed  ## the property tests, on ten times as many examples
 
 bench: .venv/installed  ## every claim of speed; the solver's takes half an hour
 	$(BIN)/python -m pytest -q -s -m benchmark
+
+gpu: .venv/installed  ## what only a CUDA GPU can say, in eight minutes: gpu/gpu.json
+	$(BIN)/python tests/gpu.py --out gpu
 
 lint: .venv/installed
 	$(BIN)/ruff check .
