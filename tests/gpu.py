@@ -6,8 +6,8 @@
     training    tokens per second of a step at width 2048, against the arithmetic limit, with what it keeps
     flow        three minutes of `s2search train` at width 512
 
-Parts run one after another, each in a process of its own with a limit; what one does not reach is written as such, and the
-others go on. `--rehearse` runs all of it on the processor, in small: to see that it runs.
+Parts run one after another, each in a process of its own with a limit; what one does not reach is written as such, and
+the others go on. `--rehearse` runs all of it on the processor, in small: to see that it runs.
 """
 
 from __future__ import annotations

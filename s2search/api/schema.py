@@ -41,8 +41,8 @@ DOCUMENTS = {
     "data_inspection": ("training.data.inspect:Inspection", "what a data set holds"),
     "run": ("training.run_folder:Record", "a training run: what it was asked"),
     "checkpoint": ("training.checkpoint:State", "a checkpoint of a training run, beside its tensors"),
-    "judgement": ("training.judge:Judgement", "how good a trained model is"),
-    "training_estimate": ("training.estimate:Estimate", "what a training run would cost"),
+    "judgement": ("training.judge:ModelJudgement", "how good a trained model is"),
+    "training_estimate": ("training.estimate:RunEstimate", "what a training run would cost"),
     "verification": ("verification.result:Verification", "what was checked"),
     "recalibration": ("recalibration.result:Recalibration", "a table held against whole models"),
 }

@@ -15,9 +15,9 @@ from s2search.errors import require
 
 if TYPE_CHECKING:
     from s2search.training.engine import Outcome
-    from s2search.training.estimate import Estimate
-    from s2search.training.prepare import Prepared
-    from s2search.training.settings import Settings
+    from s2search.training.estimate import RunEstimate
+    from s2search.training.prepare import PreparedRun
+    from s2search.training.settings import RunSettings
 
 _FRAMES = 8  # of a strip
 
@@ -54,10 +54,10 @@ def train(
     from s2search.report.progress import progress_bar
     from s2search.training.engine import Engine
     from s2search.training.parallel import processes
-    from s2search.training.prepare import Prepared
+    from s2search.training.prepare import PreparedRun
     from s2search.training.run_folder import opened
 
-    prepared, folder = Prepared.of(asked), Path(out)
+    prepared, folder = PreparedRun.of(asked), Path(out)
     with processes(asked.engine) as where:
         if not where.first:
             where.wait()
@@ -72,7 +72,7 @@ def train(
 
 def train_dry(
     run: Asked = None, *, data: PathText | None = None, settings: Sequence[str] | Mapping[str, Any] = ()
-) -> Estimate:
+) -> RunEstimate:
     """Return what a run would be: all settings, parameters, memory, and the time of a step.
 
     Two steps are run, and nothing is kept.
@@ -90,25 +90,25 @@ def train_dry(
     from s2search.training.engine import Engine
     from s2search.training.estimate import estimated
     from s2search.training.parallel import processes
-    from s2search.training.prepare import Prepared
+    from s2search.training.prepare import PreparedRun
 
-    prepared = Prepared.of(asked)
+    prepared = PreparedRun.of(asked)
     with processes(asked.engine) as where, tempfile.TemporaryDirectory() as folder:
         ready = prepared.run(Path(folder), where)
         return estimated(Engine(trainer=prepared.trainer, run=ready, folder=Path(folder), where=where))
 
 
-def _settings(run: Asked, data: PathText | None, changes: Sequence[str] | Mapping[str, Any]) -> tuple[str, Settings]:
+def _settings(run: Asked, data: PathText | None, changes: Sequence[str] | Mapping[str, Any]) -> tuple[str, RunSettings]:
     """Return the text of run.toml, and all settings."""
     from s2search.border.regular_file import read_regular_text
-    from s2search.training.settings import Settings, overridden
+    from s2search.training.settings import RunSettings, overridden
 
     path = None if run is None or isinstance(run, Mapping) else Path(run)
-    stated: Mapping[str, Any] = run if isinstance(run, Mapping) else {} if path is None else Settings.read(path)
+    stated: Mapping[str, Any] = run if isinstance(run, Mapping) else {} if path is None else RunSettings.read(path)
     listed = [f"{key}={_toml(value)}" for key, value in changes.items()] if isinstance(changes, Mapping) else [*changes]
     if data is not None:
         listed.append(f"data={_toml(str(data))}")
-    found = Settings.of(overridden(stated, listed))
+    found = RunSettings.of(overridden(stated, listed))
     text = "" if path is None else read_regular_text(path)
     return "\n".join((text.rstrip("\n"), *(f"# --set {change}" for change in listed))).strip() + "\n", found
 
@@ -118,7 +118,7 @@ def _toml(value: Any) -> str:
     return as_json(value, indent=-1).strip()
 
 
-def _draw(prepared: Prepared, outcome: Outcome) -> None:
+def _draw(prepared: PreparedRun, outcome: Outcome) -> None:
     """Write the page of a run that is done."""
     from s2search.codec.pixels import frames_from_video
     from s2search.codec.video import png

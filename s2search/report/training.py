@@ -17,8 +17,8 @@ from s2search.document import as_json
 
 if TYPE_CHECKING:
     from s2search.training.engine import Outcome
-    from s2search.training.estimate import Estimate
-    from s2search.training.judge import Judgement, Part
+    from s2search.training.estimate import RunEstimate
+    from s2search.training.judge import JudgedPart, ModelJudgement
     from s2search.training.run_folder import Record, Row
 
 _WIDTH, _HEIGHT = 900, 300
@@ -35,7 +35,7 @@ def outcome_text(found: Outcome) -> RenderableType:
     return Group(head, "", *_judged(found.judgement))
 
 
-def estimate_text(found: Estimate) -> RenderableType:
+def estimate_text(found: RunEstimate) -> RenderableType:
     """Return what a run would cost, and all of its settings."""
     memory = ", ".join(f"{name} {_size(size)}" for name, size in found.memory_bytes.items())
     facts = (
@@ -47,7 +47,7 @@ def estimate_text(found: Estimate) -> RenderableType:
 
 
 def training_html(
-    record: Record, metrics: Sequence[Row], judgement: Judgement | None, strips: Mapping[str, bytes]
+    record: Record, metrics: Sequence[Row], judgement: ModelJudgement | None, strips: Mapping[str, bytes]
 ) -> str:
     """Return a page that loads nothing from anywhere: loss, judgement per band of noise, and what the model draws.
 
@@ -84,7 +84,7 @@ def training_html(
     return template.replace("{{content}}", "\n".join(content))
 
 
-def _judged(judgement: Judgement) -> list[RenderableType]:
+def _judged(judgement: ModelJudgement) -> list[RenderableType]:
     table = Table("part", box=None, pad_edge=False, header_style="")
     for name in ("samples", "loss", "blind", "ratio"):
         table.add_column(name, justify="right")
@@ -95,12 +95,12 @@ def _judged(judgement: Judgement) -> list[RenderableType]:
     return [table, *map(Text, ["", f"blind: {judgement.baseline}", *lines])]
 
 
-def _verdict(part: Part) -> str:
+def _verdict(part: JudgedPart) -> str:
     times = f"{part.ratio:.3f} +- {part.ratio_error:.3f} times the blind baseline's loss"
     return f"{part.name}: {times}" + ("" if part.trained else ": UNTRAINED, no better than not to look")
 
 
-def _bands(part: Part) -> str:
+def _bands(part: JudgedPart) -> str:
     rows = "".join(
         f"<tr><td>{band.low:.1f} to {band.high:.1f}</td><td>{band.samples}</td><td>{band.loss:.4f}</td>"
         f"<td>{band.blind:.4f}</td><td>{band.loss / band.blind:.3f}</td></tr>"

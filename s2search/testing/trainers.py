@@ -22,9 +22,9 @@ from s2search.training.data.base import Geometry
 from s2search.training.data.make import make
 from s2search.training.engine import Engine
 from s2search.training.parallel import processes
-from s2search.training.prepare import Prepared
+from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import MODEL
-from s2search.training.settings import Settings
+from s2search.training.settings import RunSettings
 from s2search.training.share import Share, shares
 
 _PRESET = """
@@ -122,7 +122,7 @@ def _engine(trainer: Trainer, folder: Path, name: str, given: Mapping[str, Any])
         "judge": {"samples": 4, "strips": 0},
         **given,
     }
-    prepared = dataclasses.replace(Prepared.of(Settings.of(asked)), trainer=trainer)
+    prepared = dataclasses.replace(PreparedRun.of(RunSettings.of(asked)), trainer=trainer)
     place = folder / name
     place.mkdir(exist_ok=True)
     with processes(prepared.settings.engine) as where:

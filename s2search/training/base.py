@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from s2search.planner.plan import Plan
     from s2search.training.captions import Captions
     from s2search.training.data.clips import Clips
-    from s2search.training.settings import Settings
+    from s2search.training.settings import RunSettings
     from s2search.training.share import Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainingRun:
     """What all steps of a run share.
 
     Attributes:
@@ -46,7 +46,7 @@ class Run:
         dtype: Of latents and tokens as networks take them.
     """
 
-    settings: Settings
+    settings: RunSettings
     config: ModelConfig
     plan: Plan | None
     start: Path
@@ -79,7 +79,7 @@ class Trainer(Plugin, abc.ABC):
     statement: ClassVar[str]
 
     @abc.abstractmethod
-    def networks(self, run: Run) -> Mapping[str, Network]:
+    def networks(self, run: TrainingRun) -> Mapping[str, Network]:
         """Return what takes part, by name; the first one that is trained is the model that the run leaves.
 
         Raises:
@@ -87,17 +87,19 @@ class Trainer(Plugin, abc.ABC):
         """
 
     @abc.abstractmethod
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         """Return losses, means over the samples; the one that has a trained network's name moves that network.
 
         A network without a loss stays as it is in this step. All others are reported.
         """
 
-    def told(self, run: Run, share: Share) -> str:
+    def told(self, run: TrainingRun, share: Share) -> str:
         """Return in words what the samples were, for the line that says why a run stopped."""
         return f"samples {share.numbers.start} to {share.numbers.stop - 1}"
 
-    def judge(self, run: Run, network: nn.Module, share: Sequence[int], of: int) -> Iterator[tuple[str, Tensor]]:
+    def judge(
+        self, run: TrainingRun, network: nn.Module, share: Sequence[int], of: int
+    ) -> Iterator[tuple[str, Tensor]]:
         """Yield parts of the data by name, each with a row per sample: noise level, loss, and the blind baseline's.
 
         Args:
@@ -108,6 +110,6 @@ class Trainer(Plugin, abc.ABC):
         """
         yield from ()
 
-    def draw(self, run: Run, network: nn.Module) -> Mapping[str, Tensor]:
+    def draw(self, run: TrainingRun, network: nn.Module) -> Mapping[str, Tensor]:
         """Return `latents_CTYX` that the model makes, by what was asked of it; none by default."""
         return {}

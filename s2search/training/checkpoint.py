@@ -18,7 +18,7 @@ from typing import Literal
 from s2search.border.regular_file import open_regular
 from s2search.document import Document, read_json
 from s2search.errors import InputError
-from s2search.training.moved import Moved
+from s2search.training.moved import MovedNetwork
 from s2search.training.parallel import Processes, load, saved
 
 CHECKPOINTS, _STATE = "checkpoints", "state.json"
@@ -42,7 +42,9 @@ class State(Document):
     files: dict[str, str]
 
 
-def save(folder: Path, steps: int, moved: Mapping[str, Moved], model: str, where: Processes, *, keep: int) -> None:
+def save(
+    folder: Path, steps: int, moved: Mapping[str, MovedNetwork], model: str, where: Processes, *, keep: int
+) -> None:
     """Write a checkpoint, then drop those before the last `keep`.
 
     Raises:
@@ -76,7 +78,7 @@ def save(folder: Path, steps: int, moved: Mapping[str, Moved], model: str, where
         shutil.rmtree(old)
 
 
-def resume(folder: Path, moved: Mapping[str, Moved], model: str, where: Processes) -> int:
+def resume(folder: Path, moved: Mapping[str, MovedNetwork], model: str, where: Processes) -> int:
     """Fill networks from the last checkpoint and return its steps; 0 where there is none yet.
 
     Raises:

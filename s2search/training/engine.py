@@ -23,8 +23,8 @@ from s2search.errors import CheckError, InputError
 from s2search.network.network import S2DiT
 from s2search.network.weight_file import write_tensors
 from s2search.training.checkpoint import resume, save
-from s2search.training.judge import Judgement, parts
-from s2search.training.moved import Moved, learning_rate
+from s2search.training.judge import ModelJudgement, parts
+from s2search.training.moved import MovedNetwork, learning_rate
 from s2search.training.parallel import Processes, started
 from s2search.training.run_folder import JUDGEMENT, MODEL, Metrics
 from s2search.training.share import Share, shares
@@ -32,7 +32,7 @@ from s2search.training.share import Share, shares
 if TYPE_CHECKING:
     from s2search.network.config import ModelConfig
     from s2search.planner.plan import Plan
-    from s2search.training.base import Run, Trainer
+    from s2search.training.base import Trainer, TrainingRun
 
 #: Called with (steps done, steps in all, what they gave).
 Progress = Callable[[int, int, str], None]
@@ -55,7 +55,7 @@ class Outcome:
     resumed_at: int
     steps: int
     interrupted: bool
-    judgement: Judgement | None
+    judgement: ModelJudgement | None
     drawn: Mapping[str, Tensor]
 
 
@@ -71,7 +71,7 @@ class Engine:
     """
 
     trainer: Trainer
-    run: Run
+    run: TrainingRun
     folder: Path
     where: Processes
 
@@ -125,12 +125,12 @@ class Engine:
             folder=self.folder, resumed_at=begun, steps=done, interrupted=False, judgement=judgement, drawn=drawn
         )
 
-    def started(self) -> tuple[dict[str, nn.Module], dict[str, Moved]]:
+    def started(self) -> tuple[dict[str, nn.Module], dict[str, MovedNetwork]]:
         """Return all networks with their first weights, and those that move."""
         given = self.trainer.networks(self.run)
         networks = {name: started(one, self.where, self.run.settings.engine) for name, one in given.items()}
         moved = {
-            name: Moved(networks[name].train(), self.run.settings.optimizer)
+            name: MovedNetwork(networks[name].train(), self.run.settings.optimizer)
             for name, one in given.items()
             if one.trained
         }
@@ -139,7 +139,9 @@ class Engine:
                 networks[name].eval()
         return networks, moved
 
-    def step(self, networks: Mapping[str, nn.Module], moved: Mapping[str, Moved], number: int) -> dict[str, float]:
+    def step(
+        self, networks: Mapping[str, nn.Module], moved: Mapping[str, MovedNetwork], number: int
+    ) -> dict[str, float]:
         """Run one step and return what it gave: losses, and the length of each gradient before it was cut.
 
         Raises:
@@ -174,11 +176,11 @@ class Engine:
         one_of_trained = next(iter(lengths))
         return {"loss": values.pop(one_of_trained), **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
 
-    def _save(self, done: int, moved: Mapping[str, Moved]) -> None:
+    def _save(self, done: int, moved: Mapping[str, MovedNetwork]) -> None:
         keep = self.run.settings.engine.keep
         save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep)
 
-    def _left(self, moved: Mapping[str, Moved]) -> tuple[Judgement | None, Mapping[str, Tensor]]:
+    def _left(self, moved: Mapping[str, MovedNetwork]) -> tuple[ModelJudgement | None, Mapping[str, Tensor]]:
         """Write the model, judge it and let it draw."""
         first = next(iter(moved.values()))
         average = first.average()
@@ -198,7 +200,7 @@ class Engine:
             drawn = self.trainer.draw(self.run, network)
         if not found:
             return None, drawn
-        judgement = Judgement(steps=self.run.settings.optimizer.steps, parts=parts(found))
+        judgement = ModelJudgement(steps=self.run.settings.optimizer.steps, parts=parts(found))
         if self.where.first:
             judgement.save(self.folder / JUDGEMENT)
         return judgement, drawn

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s2search.document import Document
 from s2search.training.parallel import local
-from s2search.training.settings import Settings
+from s2search.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from s2search.training.engine import Engine
@@ -22,7 +22,7 @@ _BYTES = {"weights": 4, "gradients": 4, "moments": 8, "average": 4}  # of a para
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate(Document):
+class RunEstimate(Document):
     """What a run would cost.
 
     Attributes:
@@ -35,14 +35,14 @@ class Estimate(Document):
     """
 
     schema: Literal["s2search.training_estimate/1"] = "s2search.training_estimate/1"
-    settings: Settings
+    settings: RunSettings
     parameters: int
     memory_bytes: dict[str, int]
     step_s: float
     run_s: float
 
 
-def estimated(engine: Engine) -> Estimate:
+def estimated(engine: Engine) -> RunEstimate:
     """Run two steps, keep nothing, and return what they took."""
     networks, moved = engine.started()
     parameters = sum(p.numel() for name in moved for p in networks[name].parameters())
@@ -55,7 +55,7 @@ def estimated(engine: Engine) -> Estimate:
             took_s.append(time.perf_counter() - begun_s)
     memory = {name: size * parameters // engine.where.count for name, size in _BYTES.items()}
     step_s = min(took_s)
-    return Estimate(
+    return RunEstimate(
         settings=engine.run.settings,
         parameters=parameters,
         memory_bytes=memory | {"kept for backward": kept[0]},

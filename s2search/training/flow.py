@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from s2search.errors import InputError
-from s2search.training.base import Network, Run, Trainer
+from s2search.training.base import Network, Trainer, TrainingRun
 from s2search.training.share import Share
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from s2search.training.judge import Sample
+    from s2search.training.judge import JudgedBatch
 
 _DRAWN_STEPS = 25
 
@@ -50,7 +50,7 @@ class Flow(Trainer):
             )
 
     @override
-    def networks(self, run: Run) -> Mapping[str, Network]:
+    def networks(self, run: TrainingRun) -> Mapping[str, Network]:
         import torch
 
         from s2search.network.network import S2DiT
@@ -59,7 +59,7 @@ class Flow(Trainer):
             return {"model": Network(module=S2DiT(run.config, plan=run.plan), weights=run.start)}
 
     @override
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         from s2search.network.flow import renoise, velocity
 
         clips = run.clips.of("train")
@@ -74,14 +74,16 @@ class Flow(Trainer):
         return {"model": error_B.mean()}
 
     @override
-    def told(self, run: Run, share: Share) -> str:
+    def told(self, run: TrainingRun, share: Share) -> str:
         clips = run.clips.of("train")
         ids = ", ".join(str(clips[place].id) for place in share.clips(len(clips)))
         s_B = self._levels(share)
         return f"clips {ids} at noise levels from {float(s_B.min()):.3f} to {float(s_B.max()):.3f}"
 
     @override
-    def judge(self, run: Run, network: nn.Module, share: Sequence[int], of: int) -> Iterator[tuple[str, Tensor]]:
+    def judge(
+        self, run: TrainingRun, network: nn.Module, share: Sequence[int], of: int
+    ) -> Iterator[tuple[str, Tensor]]:
         import torch
 
         from s2search.training.judge import Blind, judged_by
@@ -95,7 +97,7 @@ class Flow(Trainer):
                 continue
             rows = []
             for start in range(0, len(share), size):
-                sample: Sample = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
+                sample: JudgedBatch = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
                 loss_B = _error(run, network, sample.x_BCTYX, sample.s_B, sample.captions, sample.v_BCTYX)
                 off = blind.velocity(sample.x_BCTYX, sample.s_B) - sample.v_BCTYX
                 rows.append(
@@ -104,7 +106,7 @@ class Flow(Trainer):
             yield name, torch.cat(rows)
 
     @override
-    def draw(self, run: Run, network: nn.Module) -> Mapping[str, Tensor]:
+    def draw(self, run: TrainingRun, network: nn.Module) -> Mapping[str, Tensor]:
         import torch
 
         from s2search.streaming.full_steps import FullStepSampler
@@ -133,7 +135,9 @@ class Flow(Trainer):
         return shift(share.uniform("s"), self.shift).float()
 
 
-def _error(run: Run, network: Any, x_BCTYX: Tensor, s_B: Tensor, captions: Sequence[str], v_BCTYX: Tensor) -> Tensor:
+def _error(
+    run: TrainingRun, network: Any, x_BCTYX: Tensor, s_B: Tensor, captions: Sequence[str], v_BCTYX: Tensor
+) -> Tensor:
     """Return the mean square error of each sample's velocity, in float32; noise levels stay in float32."""
     x, s = x_BCTYX.to(run.device, run.dtype), s_B[:, None].to(run.device)
     off = network(x, s, run.captions.tokens(captions)).float() - v_BCTYX.to(run.device)

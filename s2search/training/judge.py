@@ -42,7 +42,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
     blind: float
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class JudgedPart(msgspec.Struct, frozen=True, kw_only=True):
     """How good a model is on a part of the data.
 
     Attributes:
@@ -70,7 +70,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement(Document):
+class ModelJudgement(Document):
     """How good a model is when it is trained: the content of judgement.json.
 
     Attributes:
@@ -81,7 +81,7 @@ class Judgement(Document):
 
     schema: Literal["s2search.judgement/1"] = "s2search.judgement/1"
     steps: int
-    parts: tuple[Part, ...]
+    parts: tuple[JudgedPart, ...]
     baseline: str = "the velocity of independent normal numbers with the means and variances of the channels"
 
 
@@ -122,7 +122,7 @@ class Blind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class JudgedBatch:
     """A batch of what a model is judged by.
 
     Attributes:
@@ -138,7 +138,9 @@ class Sample:
     v_BCTYX: Tensor
 
 
-def judged_by(clips: Clips, split: Literal["train", "held-out"], numbers: Sequence[int], of: int, a: float) -> Sample:
+def judged_by(
+    clips: Clips, split: Literal["train", "held-out"], numbers: Sequence[int], of: int, a: float
+) -> JudgedBatch:
     """Return these of so many samples: the same for whoever asks, whatever the run.
 
     Their noise levels are spread evenly before they are shifted by `a`: sample number n has (n + 1/2) / `of`.
@@ -150,7 +152,7 @@ def judged_by(clips: Clips, split: Literal["train", "held-out"], numbers: Sequen
     s_B = shift(levels, a).float()
     noise = [torch.randn(z_BCTYX.shape[1:], generator=generator("judge", number)) for number in numbers]
     eps_BCTYX = torch.stack(noise)
-    return Sample(
+    return JudgedBatch(
         captions=tuple(clip.caption for clip in chosen),
         s_B=s_B,
         x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
@@ -168,12 +170,12 @@ def _spread(number: int, of: int) -> int:
     return number * step % of
 
 
-def parts(measured: Mapping[str, Tensor]) -> tuple[Part, ...]:
+def parts(measured: Mapping[str, Tensor]) -> tuple[JudgedPart, ...]:
     """Return what a table of noise level, loss and baseline's loss per sample, (N, 3), says of each part."""
     return tuple(_part(name, table_N3.double()) for name, table_N3 in measured.items())
 
 
-def _part(name: str, table_N3: Tensor) -> Part:
+def _part(name: str, table_N3: Tensor) -> JudgedPart:
     s_N, loss_N, blind_N = table_N3.unbind(1)
     loss, blind = float(loss_N.mean()), float(blind_N.mean())
     ratio = loss / blind
@@ -191,7 +193,7 @@ def _part(name: str, table_N3: Tensor) -> Part:
                 )
             )
     spread = float((loss_N - ratio * blind_N).std()) / blind  # the ratio of means, to first order
-    return Part(
+    return JudgedPart(
         name=name,
         samples=len(s_N),
         loss=loss,

@@ -16,7 +16,7 @@ from s2search.training.settings import OptimizerSettings
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
 
 
-class Moved:
+class MovedNetwork:
     """Weights, moments and the exponential moving average of the weights; every process has its part of each.
 
     Args:

@@ -19,13 +19,13 @@ from s2search.network.random_weights import RandomS2DiT
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.space import layout_labels
-from s2search.training.base import Run, Trainer
+from s2search.training.base import Trainer, TrainingRun
 from s2search.training.captions import Captions
 from s2search.training.data.base import digest_of
 from s2search.training.data.clips import Clips
 from s2search.training.parallel import DTYPES, Processes
 from s2search.training.run_folder import START, Record
-from s2search.training.settings import ModelSettings, Settings
+from s2search.training.settings import ModelSettings, RunSettings
 
 if TYPE_CHECKING:
     from s2search.codec.base import Codec
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedRun:
     """All of a run that is known before a weight is read.
 
     Attributes:
@@ -48,7 +48,7 @@ class Prepared:
     """
 
     trainer: Trainer
-    settings: Settings
+    settings: RunSettings
     config: ModelConfig
     plan: Plan | None
     clips: Clips
@@ -57,7 +57,7 @@ class Prepared:
     codec: Codec | None
 
     @classmethod
-    def of(cls, settings: Settings) -> Prepared:
+    def of(cls, settings: RunSettings) -> PreparedRun:
         """Read what settings name.
 
         Raises:
@@ -100,7 +100,7 @@ class Prepared:
         }
         return Record(settings=self.settings, digests=digests, versions=versions)
 
-    def run(self, folder: Path, where: Processes) -> Run:
+    def run(self, folder: Path, where: Processes) -> TrainingRun:
         """Return the run in its folder, with its first weights drawn where there are none."""
         weights = self.settings.model.weights
         start = Path(weights) if weights else folder / START
@@ -116,7 +116,7 @@ class Prepared:
                 remedy="restore them, or choose another folder",
             )
         dtype = DTYPES[self.settings.engine.dtype]
-        return Run(
+        return TrainingRun(
             settings=self.settings,
             config=self.config,
             plan=self.plan,
@@ -161,7 +161,7 @@ def _encoder(text: str, config: ModelConfig) -> TextEncoder:
     return encoder
 
 
-def _codec(settings: Settings, clips: Clips) -> Codec:
+def _codec(settings: RunSettings, clips: Clips) -> Codec:
     label = settings.judge.codec or clips.heading.codec
     try:
         codec: Codec = registry.create("codecs", label)

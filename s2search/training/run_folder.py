@@ -26,7 +26,7 @@ from s2search.border.regular_file import read_regular_text
 from s2search.document import Document, check_folder, read_json, write_text
 from s2search.errors import InputError
 from s2search.journal import first_difference, lock, plain
-from s2search.training.settings import Settings
+from s2search.training.settings import RunSettings
 
 GIVEN, RECORD, START, METRICS = "run.toml", "run.json", "start", "metrics.csv"
 MODEL, JUDGEMENT, REPORT = "model", "judgement.json", "report.html"
@@ -47,7 +47,7 @@ class Record(Document):
     """
 
     schema: Literal["s2search.run/1"] = "s2search.run/1"
-    settings: Settings
+    settings: RunSettings
     digests: dict[str, str]
     versions: dict[str, str]
 

@@ -116,7 +116,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     inherited: dict[str, list[str]]
 
 
-class Replaced(nn.Module):
+class ReplacedLayers(nn.Module):
     """A run of one candidate in place of layers of the high stream."""
 
     def __init__(self, layers: Sequence[nn.Module], down: nn.Module | None, up: nn.Module | None) -> None:
@@ -267,7 +267,7 @@ class _Probing:
         inherited = {label: names for label, (_, names, _) in made.items()}
         return Probe(first=self.first, layers=self.layers, values=values, inherited=inherited)
 
-    def _made(self, block: Block) -> tuple[Replaced, list[str], bool]:
+    def _made(self, block: Block) -> tuple[ReplacedLayers, list[str], bool]:
         """Return a candidate with what it takes over, its names, and whether it is the model's own layer already."""
         model = self.teacher.model
         with torch.random.fork_rng(devices=[]):
@@ -282,12 +282,12 @@ class _Probing:
             names = inherit(layer, own)
         same = self.layers == 1 and not is_low and block.label == model.config.layout[self.first]
         weight = next(model.parameters())
-        return Replaced(layers, down, up).to(weight.device, weight.dtype), names, same
+        return ReplacedLayers(layers, down, up).to(weight.device, weight.dtype), names, same
 
     def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(module.parameters(), lr=self.question.lr, weight_decay=0.0, fused=True)
 
-    def _step(self, step: int, modules: dict[str, Replaced], moving: dict[str, torch.optim.Optimizer]) -> None:
+    def _step(self, step: int, modules: dict[str, ReplacedLayers], moving: dict[str, torch.optim.Optimizer]) -> None:
         """Move every candidate by what the model's layers make of the same clips."""
         question, clips = self.question, self.teacher.clips.of("train")
         share = Share(seed=question.seed, step=step, batch=question.batch, numbers=range(question.batch))
@@ -315,7 +315,7 @@ class _Probing:
             moving[label].zero_grad()
 
     @torch.no_grad()
-    def _compared(self, modules: dict[str, Replaced]) -> dict[str, tuple[float, float]]:
+    def _compared(self, modules: dict[str, ReplacedLayers]) -> dict[str, tuple[float, float]]:
         """Return minus what the loss rises by with each candidate, and its standard error, on paired samples."""
         rises: dict[str, list[Tensor]] = {label: [] for label in modules}
         for batch in _batches(self.question.samples, self.question.batch):

@@ -131,7 +131,7 @@ class JudgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check_range("judge.strips", self.strips, 0)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a run is asked.
 
     Attributes:
@@ -230,7 +230,7 @@ def _check_keys(stated: Mapping[str, Any], cls: Any, before: str) -> None:
 
 
 def _unknown(key: str) -> InputError:
-    known = sorted(_names(Settings))
+    known = sorted(_names(RunSettings))
     # A key without its table is what people write.
     close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=1)
     error = UnknownNameError("setting of a run", key, known, listed_as="settings")

@@ -23,9 +23,9 @@ from s2search.training.data.clips import Clips
 from s2search.training.data.make import drawn_cuts
 from s2search.training.engine import Engine
 from s2search.training.parallel import Processes
-from s2search.training.prepare import Prepared
+from s2search.training.prepare import PreparedRun
 from s2search.training.scores import Question, Teacher, measure
-from s2search.training.settings import Settings, overridden
+from s2search.training.settings import RunSettings, overridden
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
@@ -61,7 +61,7 @@ def ratio(one: Callable[[], Any], other: Callable[[], Any], rounds: int = 9) -> 
 def engine_of(made: Path, folder: Path, **changes: Any) -> Engine:
     given = {"data": str(made / "clips"), "model.preset": str(made / "w48.toml"), "model.layout": "L2S4L2"}
     listed = [f"{key}={json.dumps(value)}" for key, value in (given | changes).items()]
-    prepared = Prepared.of(Settings.of(overridden({}, listed)))
+    prepared = PreparedRun.of(RunSettings.of(overridden({}, listed)))
     return Engine(trainer=prepared.trainer, run=prepared.run(folder, ALONE), folder=folder, where=ALONE)
 
 

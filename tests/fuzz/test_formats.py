@@ -41,7 +41,7 @@ from s2search.testing.exporters import GRID, tiny_model
 from s2search.training.checkpoint import State
 from s2search.training.data.clips import Clips
 from s2search.training.run_folder import Record
-from s2search.training.settings import Settings
+from s2search.training.settings import RunSettings
 from tests.mutations import harmed, survives
 
 FEW, MANY = 20, 3_000
@@ -127,7 +127,7 @@ def clips_file(folder: Path) -> bytes:
 
 
 def run_file(folder: Path) -> bytes:
-    return Record(settings=Settings(data="clips"), digests={"data": "sha256:0"}, versions={}).to_json().encode()
+    return Record(settings=RunSettings(data="clips"), digests={"data": "sha256:0"}, versions={}).to_json().encode()
 
 
 def checkpoint_file(folder: Path) -> bytes:
@@ -180,7 +180,7 @@ TARGETS: dict[str, Target] = {
     "score.json": (lambda _: b'{"schema": "s2search.score/1"}', ScoreFile.load),
     "measured.json": (measured_file, measured),
     "clips.jsonl": (clips_file, lambda path: Clips.load(path.parent).of("train")),
-    "run.toml": (lambda _: RUN, lambda path: Settings.of(Settings.read(path))),
+    "run.toml": (lambda _: RUN, lambda path: RunSettings.of(RunSettings.read(path))),
     "run.json": (run_file, lambda path: read_json(path, Record, what="training run")),
     "state.json": (checkpoint_file, lambda path: read_json(path, State, what="checkpoint")),
     "front.json": (

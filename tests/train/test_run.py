@@ -25,16 +25,16 @@ from s2search.network.flow import unit_gaussian_gain
 from s2search.network.network import S2DiT
 from s2search.testing.trainers import check_trainer
 from s2search.training import share as share_module
-from s2search.training.base import Run
+from s2search.training.base import TrainingRun
 from s2search.training.data.clips import Clips
 from s2search.training.engine import Engine
 from s2search.training.flow import Flow
 from s2search.training.judge import Blind, parts
-from s2search.training.moved import Moved
+from s2search.training.moved import MovedNetwork
 from s2search.training.parallel import Processes, processes
-from s2search.training.prepare import Prepared
+from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import read_metrics
-from s2search.training.settings import Settings, overridden
+from s2search.training.settings import RunSettings, overridden
 from s2search.training.share import Share
 from tests.command import run_here
 
@@ -84,7 +84,7 @@ def asked(made: Path, **changes: Any) -> dict[str, Any]:
 def engine_of(made: Path, folder: Path, trainer: Any = None, where: Processes = ALONE, **changes: Any) -> Engine:
     """An engine in this process, without the report."""
     listed = [f"{key}={json.dumps(value)}" for key, value in asked(made, **changes).items()]
-    prepared = Prepared.of(Settings.of(overridden({}, listed)))
+    prepared = PreparedRun.of(RunSettings.of(overridden({}, listed)))
     folder.mkdir(exist_ok=True)
     return Engine(trainer=trainer or prepared.trainer, run=prepared.run(folder, where), folder=folder, where=where)
 
@@ -163,9 +163,11 @@ def test_a_run_killed_at_three_steps_ends_like_one_that_was_not(made: Path, whol
 def test_an_average_that_no_checkpoint_holds_is_noticed(
     made: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = Moved.tensors
+    own = MovedNetwork.tensors
     monkeypatch.setattr(
-        Moved, "tensors", lambda self, name: {k: v for k, v in own(self, name).items() if not k.startswith("average")}
+        MovedNetwork,
+        "tensors",
+        lambda self, name: {k: v for k, v in own(self, name).items() if not k.startswith("average")},
     )
     with pytest.raises(Killed):
         engine_of(made, tmp_path / "stopped").train(killed_after(7))
@@ -310,7 +312,7 @@ with processes(EngineSettings()) as where:
 class Committed(Flow):
     """Reads the last frame after the ones before it were committed, with a gradient through the state."""
 
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         model: Any = networks["model"]
         clips = run.clips.of("train")
         chosen = [clips[place] for place in share.clips(len(clips))]
@@ -377,7 +379,7 @@ def test_a_trainer_is_held_against_the_contract(tmp_path: Path) -> None:
 class Forgetful(Flow):
     """Draws from torch's own generator."""
 
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         (loss,) = super().step(run, networks, share).values()
         return {"model": loss * (1 + 0.01 * torch.rand(()))}
 
@@ -386,7 +388,7 @@ class Forgetful(Flow):
 class Summed(Flow):
     """Adds where it should average."""
 
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         (loss,) = super().step(run, networks, share).values()
         return {"model": loss * len(share.numbers)}
 
@@ -401,7 +403,7 @@ def test_one_that_breaks_it_is_caught(tmp_path: Path, trainer: Flow) -> None:
 class Diverging(Flow):
     """Is not finite at its fifth step."""
 
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         (loss,) = super().step(run, networks, share).values()
         return {"model": loss / (share.step != 4)}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from s2search.training.base import Network, Run, Trainer
+from s2search.training.base import Network, Trainer, TrainingRun
 from s2search.training.share import Share
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Robust(Trainer):
     knee: float = 1.0
     statement: ClassVar[str] = "velocity of whole clips, by Huber's loss"
 
-    def networks(self, run: Run) -> Mapping[str, Network]:
+    def networks(self, run: TrainingRun) -> Mapping[str, Network]:
         import torch
 
         from s2search.network.network import S2DiT
@@ -28,7 +28,7 @@ class Robust(Trainer):
         with torch.device("meta"):
             return {"model": Network(module=S2DiT(run.config, plan=run.plan), weights=run.start)}
 
-    def step(self, run: Run, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
         from torch.nn import functional
 
         from s2search.network.flow import renoise, velocity
