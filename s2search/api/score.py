@@ -63,7 +63,10 @@ def score_measure(
     from s2search.training.data.clips import Clips
     from s2search.training.scores import Question, Teacher, measure
 
-    clips, model = Clips.load(Path(data)), S2DiT.from_pretrained(Path(weights))
+    clips = Clips.load(Path(data))
+    if not Path(weights).is_dir():
+        raise InputError(f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote")
+    model = S2DiT.from_pretrained(Path(weights))
     sizes = model.config.preset
     label = f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
     encoder: TextEncoder = plugin_of("texts", label if text is None else text)

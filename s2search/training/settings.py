@@ -6,17 +6,19 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import msgspec
 
 from s2search.border.regular_file import read_regular_text
 from s2search.errors import InputError, UnknownNameError
 
+_MOST = 1_000_000_000
+
 
 def _check_range(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(f"{name} is {value}", allowed=f"{least} or more", remedy="correct it")
+    if not least <= value <= _MOST:
+        raise InputError(f"{name} is {value}", allowed=f"{least} to {_MOST:,}", remedy="correct it")
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,7 +186,12 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         try:
             return msgspec.convert(stated, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise InputError(f"the run's settings: {error}", remedy="correct it") from error
+            problem, _, key = str(error).partition(" - at `$.")
+            key = key.rstrip("`")
+            allowed = ", ".join(map(str, get_args(_type_of(key)))) if "enum" in problem else ""
+            raise InputError(
+                f"the setting {key or 'of a run'}: {problem}", allowed=allowed, remedy="correct it"
+            ) from error
 
 
 def overridden(stated: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -237,6 +244,14 @@ def _unknown(key: str) -> InputError:
     if close and close[0] not in str(error).partition(";")[0]:
         return InputError(f"no setting of a run is called {key!r} (did you mean {close[0]!r}?)", allowed=error.allowed)
     return error
+
+
+def _type_of(key: str) -> Any:
+    """Return the type of a setting by its key."""
+    found: Any = RunSettings
+    for name in key.split("."):
+        found = next((field.type for field in msgspec.structs.fields(found) if field.name == name), None)
+    return found
 
 
 def _names(cls: Any, before: str = "") -> Iterable[str]:
