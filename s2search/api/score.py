@@ -13,6 +13,8 @@ from s2search.errors import InputError, require
 if TYPE_CHECKING:
     from s2search.score.measured import MeasuredScore
     from s2search.text.base import TextEncoder
+    from s2search.training.score_check import ScoreCheck
+    from s2search.training.scores import Teacher
 
 
 def score_measure(
@@ -55,31 +57,15 @@ def score_measure(
     if not blocks:
         raise InputError("there is no candidate", remedy="name blocks, such as lcha,ssa")
     require("torch", "safetensors")
-    import torch
-
-    from s2search.network.network import S2DiT
     from s2search.report.progress import progress_bar
-    from s2search.training.captions import Captions
-    from s2search.training.data.clips import Clips
-    from s2search.training.scores import Question, Teacher, measure
+    from s2search.training.scores import Question, measure
 
-    clips = Clips.load(Path(data))
-    if not Path(weights).is_dir():
-        raise InputError(f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote")
-    model = S2DiT.from_pretrained(Path(weights))
-    sizes = model.config.preset
-    label = f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
-    encoder: TextEncoder = plugin_of("texts", label if text is None else text)
-    if encoder.channels != sizes.text_channels:
-        raise InputError(
-            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
-            remedy="name the text encoder that the model was trained with",
-        )
+    teacher = _teacher(weights, data, text)
     question = Question(
-        model=model.weights_digest(),
-        config=model.config.digest,
-        data=clips.digest,
-        text=encoder.label,
+        model=teacher.model.weights_digest(),
+        config=teacher.model.config.digest,
+        data=teacher.clips.digest,
+        text=teacher.captions.encoder.label,
         candidates=tuple(block.label for block in blocks),
         runs=tuple(runs),
         steps=steps,
@@ -89,7 +75,105 @@ def score_measure(
         shift=shift,
         seed=seed,
     )
-    captions = Captions(encoder, torch.device("cpu"), torch.float32)
-    teacher = Teacher(model=model.requires_grad_(False), clips=clips, captions=captions)
     with progress_bar("measuring") as progress:
         return measure(teacher, question, Path(out), progress=progress)
+
+
+def score_check(
+    scores: PathText,
+    weights: PathText,
+    data: PathText,
+    *,
+    high: str = "lcha",
+    low: str = "ssa",
+    low_layers: int | None = None,
+    layouts: int = 16,
+    seeds: int = 3,
+    steps: int = 60,
+    batch: int = 8,
+    samples: int = 512,
+    lr: float = 1e-3,
+    shift: float = 3.0,
+    text: str | TextEncoder | None = None,
+    seed: int = 0,
+) -> ScoreCheck:
+    """Train layouts, and say how a measured score orders them.
+
+    Args:
+        scores: A folder that `score measure` wrote.
+        weights: The model that it was measured on.
+        data: The clips.
+        high: The candidate of the high stream.
+        low: That of the low stream.
+        low_layers: Low layers of each layout; half of them by default.
+        layouts: How many are drawn, each with as many low layers.
+        seeds: How often each is tuned.
+        steps: Of tuning.
+        batch: Clips of a step.
+        samples: Held out, to compare on.
+        lr: Learning rate at its highest.
+        shift: How far noise levels are pushed towards 1.
+        text: Text encoder; `hashing`, as wide as the model, by default.
+        seed: Of the layouts.
+
+    Raises:
+        InputError: Something does not go together, or the folder holds another check.
+        CheckError: A layout's training is not finite.
+    """
+    require("torch", "safetensors")
+    from s2search.report.progress import progress_bar
+    from s2search.score.measured import MeasuredScore
+    from s2search.training.score_check import CheckQuestion, check
+    from s2search.training.scores import SCORE
+
+    folder = Path(scores)
+    score, teacher = MeasuredScore.load(folder / SCORE), _teacher(weights, data, text)
+    digest = teacher.model.weights_digest()
+    if score.provenance.get("model") != digest:
+        raise InputError(
+            f"the score in {str(folder)!r} was measured on the weights {score.provenance.get('model', '')[:19]}, and "
+            f"these are {digest[:19]}",
+            remedy="name the model that it was measured on",
+        )
+    question = CheckQuestion(
+        score=score.digest,
+        model=digest,
+        data=teacher.clips.digest,
+        high=high,
+        low=low,
+        low_layers=score.depth // 2 if low_layers is None else low_layers,
+        layouts=layouts,
+        seeds=seeds,
+        steps=steps,
+        batch=batch,
+        samples=samples,
+        lr=lr,
+        shift=shift,
+        seed=seed,
+    )
+    with progress_bar("tuning") as progress:
+        return check(teacher, score, question, folder, progress=progress)
+
+
+def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None) -> Teacher:
+    import torch
+
+    from s2search.network.network import S2DiT
+    from s2search.training.captions import Captions
+    from s2search.training.data.clips import Clips
+    from s2search.training.scores import Teacher
+
+    clips = Clips.load(Path(data))
+    if not Path(weights).is_dir():
+        raise InputError(f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote")
+    model: S2DiT = S2DiT.from_pretrained(Path(weights))
+    sizes = model.config.preset
+    label = f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
+    encoder: TextEncoder = plugin_of("texts", label if text is None else text)
+    if encoder.channels != sizes.text_channels:
+        raise InputError(
+            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
+            remedy="name the text encoder that the model was trained with",
+        )
+    captions = Captions(encoder, torch.device("cpu"), torch.float32)
+    return Teacher(model=model.requires_grad_(False), clips=clips, captions=captions)

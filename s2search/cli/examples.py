@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "score measure run/model --data clips --out scores --candidates lcha,ssa",
         "score measure run/model --data clips --out scores --runs 2 --samples 1024",
     ),
+    "score check": ("score check scores run/model --data clips --figure check.png",),
     "train": (
         "train --data clips --out run --set model.layout=L2S4L2 --set optimizer.steps=500",
         "train run.toml --out run --dry-run",

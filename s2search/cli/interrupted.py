@@ -11,6 +11,7 @@ _KEPT = {
     "recalibrate": f"the packages and samples so far {_GOES_ON}",
     "data make": f"the shards so far {_GOES_ON}",
     "train": "the steps so far are kept: the same command goes on where it stopped",
+    "score check": f"the layouts so far {_GOES_ON}",
     "score measure": f"the layers so far {_GOES_ON}",
     "kit build": f"the packages so far {_GOES_ON}",
     "kit ingest": "the tables so far are kept: the same command makes the others",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from s2search.cli.examples import epilog
-from s2search.cli.options import say
+from s2search.cli.options import FigureOption, say
 from s2search.errors import InputError
 
 score_app = typer.Typer(help="Measure what candidates are worth at each layer.", epilog=epilog("score"))
@@ -64,3 +64,57 @@ def score_measure(
     )
     say(score_text(found, out))
     return 0
+
+
+@score_app.command("check", epilog=epilog("score check"))
+def score_check(
+    scores: Annotated[Path, typer.Argument(help="A folder that `score measure` wrote.")],
+    weights: Annotated[Path, typer.Argument(help="The model that it was measured on.")],
+    data: Annotated[Path, typer.Option(help="The clips.")],
+    high: Annotated[str, typer.Option(help="The candidate of the high stream.")] = "lcha",
+    low: Annotated[str, typer.Option(help="That of the low stream.")] = "ssa",
+    low_layers: Annotated[
+        int | None, typer.Option(min=1, help="Low layers of each layout.", show_default="half of them")
+    ] = None,
+    layouts: Annotated[int, typer.Option(min=3, help="How many are drawn.")] = 16,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each is tuned.")] = 3,
+    steps: Annotated[int, typer.Option(min=0, help="Of tuning.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Clips of a step.")] = 8,
+    samples: Annotated[int, typer.Option(min=2, help="Held out, to compare on.")] = 512,
+    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 1e-3,
+    shift: Annotated[float, typer.Option(help="How far noise levels are pushed towards 1.")] = 3.0,
+    text: Annotated[str | None, typer.Option(help="Text encoder; hashing by default.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the layouts.")] = 0,
+    figure: FigureOption = None,
+) -> int:
+    """Train layouts, and say how a measured score orders them; 1 where it does not reach what a plan asks of it."""
+    from s2search.api.score import score_check as run
+    from s2search.report.score import check_text
+
+    if figure is not None:
+        from s2search.document import check_writable
+
+        check_writable(figure)
+    found = run(
+        scores,
+        weights,
+        data,
+        high=high,
+        low=low,
+        low_layers=low_layers,
+        layouts=layouts,
+        seeds=seeds,
+        steps=steps,
+        batch=batch,
+        samples=samples,
+        lr=lr,
+        shift=shift,
+        text=text,
+        seed=seed,
+    )
+    say(check_text(found))
+    if figure is not None:
+        from s2search.report.score import check_figure
+
+        check_figure(found, figure)
+    return 0 if found.passed else 1

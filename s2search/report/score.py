@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from s2search.report.figures import save_figure
 from s2search.score.measured import MeasuredScore, Value
+
+if TYPE_CHECKING:
+    from s2search.training.score_check import ScoreCheck
 
 
 def score_text(score: MeasuredScore, folder: Path) -> RenderableType:
@@ -32,3 +37,49 @@ def score_text(score: MeasuredScore, folder: Path) -> RenderableType:
 def _rise(value: Value) -> str:
     mark = "" if value.settled else " *"
     return f"{-1000 * value.value:.2f} +- {1000 * value.error:.2f}{mark}"
+
+
+def check_text(found: ScoreCheck) -> RenderableType:
+    """Return layouts by what they lose when tuned, and how well each predictor orders them."""
+    table = Table("layout", box=None, pad_edge=False, header_style="")
+    for name in ("predicted", "with pairs", "assembled", "tuned"):
+        table.add_column(name, justify="right")
+    for one in sorted(found.layouts, key=lambda one: one.tuned):
+        pairs = "" if one.with_pairs is None else f"{1000 * one.with_pairs:.1f}"
+        tuned = f"{1000 * one.tuned:.1f} +- {1000 * one.seeds_std:.1f}"
+        table.add_row(one.written, f"{1000 * one.additive:.1f}", pairs, f"{1000 * one.assembled:.1f}", tuned)
+    ranks = Table("predictor", box=None, pad_edge=False, header_style="")
+    for name in ("Spearman", "95 %"):
+        ranks.add_column(name, justify="right")
+    for by in found.predictors:
+        ranks.add_row(by.name, f"{by.rank:.2f}", f"{by.low:.2f} to {by.high:.2f}")
+    asked = found.question
+    verdict = "the score orders layouts as training does"
+    if not found.passed:
+        wanted = ".8 is wanted, an interval above .5, and more than any one rule"
+        verdict = f"the score does not order layouts surely enough: {wanted}"
+    head = (
+        f"{len(found.layouts)} layouts of {asked.high} with {asked.low_layers} of {asked.low}, tuned for {asked.steps} "
+        f"steps under {asked.seeds} seeds; rise of the held-out loss, in thousandths"
+    )
+    return Group(Text(head + "\n"), table, "", ranks, "", Text(verdict))
+
+
+def check_figure(found: ScoreCheck, path: Path) -> None:
+    """Draw what was predicted against what came out."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    predicted, tuned = [1000 * one.additive for one in found.layouts], [1000 * one.tuned for one in found.layouts]
+    axes.errorbar(predicted, tuned, yerr=[1000 * one.seeds_std for one in found.layouts], fmt="o", color="#0072B2")
+    for one in found.layouts:
+        axes.annotate(
+            one.written, (1000 * one.additive, 1000 * one.tuned), (4, 3), textcoords="offset points", fontsize=7
+        )
+    rank = found.predictors[0]
+    axes.set_title(f"Spearman {rank.rank:.2f} ({rank.low:.2f} to {rank.high:.2f})", fontsize=10)
+    axes.set_xlabel("predicted rise of the loss (thousandths)")
+    axes.set_ylabel("after tuning (thousandths)")
+    axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)

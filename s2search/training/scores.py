@@ -255,7 +255,7 @@ class _Probing:
                 earlier = self._compared(modules)
         found = self._compared(modules)
         for label, module in modules.items():
-            name = f"{self.first:03}-{self.layers}.{_file_name(label)}.safetensors"
+            name = block_file(self.first, self.layers, label)
             tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
             save_tensors(tensors, self.folder / BLOCKS / name, {"format": "pt", "s2search.candidate": label})
         values = {
@@ -360,9 +360,14 @@ def _batches(count: int, size: int) -> Iterator[range]:
         yield range(start, min(start + size, count))
 
 
-def _file_name(label: str) -> str:
-    """Return a label as part of a file's name: `lcha[gate=false]` is `lcha-gate=false`."""
-    return label.replace("[", "-").replace("]", "").replace("/", "_")
+def block_file(first: int, layers: int, label: str) -> str:
+    """Return the name of the file with a candidate's weights.
+
+    >>> block_file(3, 1, "lcha[gate=false]")
+    '003-1.lcha-gate=false.safetensors'
+    """
+    written = label.replace("[", "-").replace("]", "").replace("/", "_")
+    return f"{first:03}-{layers}.{written}.safetensors"
 
 
 def _score(question: Question, config: ModelConfig, known: dict[tuple[int, int], Probe]) -> MeasuredScore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from s2search.solver.questions.score_errors import stability
 from s2search.space import Space
 from s2search.testing.problems import random_problem
 from s2search.text.hashing import Hashing
-from s2search.training import scores
+from s2search.training import score_check, scores
 from s2search.training.captions import Captions
 from s2search.training.data.clips import Clips
 from s2search.training.judge import judged_by
+from s2search.training.score_check import CheckQuestion, Compared, ScoreCheck, additive, assembled, with_pairs
 from s2search.training.scores import Teacher
 
 SIZES = Preset(name="nano", depth=3, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
@@ -282,3 +284,121 @@ def test_errors_as_large_as_the_scores_leave_little_sure() -> None:
     )
     assert small.layout > large.layout
     assert large.layout < 20
+
+
+@pytest.fixture(scope="module")
+def checked(made: Path, measured: MeasuredScore) -> ScoreCheck:
+    return s2search.score_check(
+        made / "out", made / "model", made / "clips", layouts=3, seeds=2, steps=2, batch=4, samples=8
+    )
+
+
+def test_a_layout_is_assembled_of_the_blocks_that_were_measured(made: Path, measured: MeasuredScore) -> None:
+    """With one low layer it is the replaced model itself, and loses exactly what its score says."""
+    captions = Captions(Hashing(channels=8, tokens=6), torch.device("cpu"), torch.float32)
+    model = S2DiT.from_pretrained(made / "model").requires_grad_(False)
+    teacher = Teacher(model=model, clips=Clips.load(made / "clips"), captions=captions)
+    network = assembled(teacher, made / "out", ("full", "ssa", "full"))
+    expected = with_candidate(made, 1, 1, "ssa").state_dict()
+    found = network.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    several = assembled(teacher, made / "out", ("ssa", "lcha", "ssa")).state_dict()
+    first, last = (load_file(made / f"out/blocks/{layer:03}-1.ssa.safetensors") for layer in (0, 2))
+    assert torch.allclose(several["down.mix.weight"], (first["down.mix.weight"] + last["down.mix.weight"]) / 2)
+    assert torch.equal(several["layers.2.table_6D"], last["layers.0.table_6D"])
+
+
+def test_a_check_predicts_sums_and_tunes_what_was_assembled(checked: ScoreCheck, measured: MeasuredScore) -> None:
+    assert len({one.layout for one in checked.layouts}) == 3
+    for one in checked.layouts:
+        assert sum(label == "ssa" for label in one.layout) == 1
+        summed = -sum(measured.values[label][layer].value for layer, label in enumerate(one.layout))
+        assert one.additive == pytest.approx(summed)
+        assert one.with_pairs == pytest.approx(summed)  # one low layer has no neighbour
+        assert one.tuned != one.assembled
+    assert [one.name for one in checked.predictors] == [
+        *("additive", "with pairs", "ends low", "switches", "longest low run")
+    ]
+    assert all(-1 <= one.low <= one.rank <= one.high <= 1 for one in checked.predictors[:2])
+
+
+def test_pairs_are_what_a_run_loses_beyond_its_layers(measured: MeasuredScore) -> None:
+    layout = ("ssa", "ssa", "lcha")
+    run = next(run for run in measured.runs if run.first == 0)
+    expected = -(run.value.value + measured.values["lcha"][2].value)
+    assert with_pairs(measured, layout) == pytest.approx(expected)
+    assert additive(measured, layout) == pytest.approx(-sum(measured.values[x][i].value for i, x in enumerate(layout)))
+
+
+def test_a_check_that_was_stopped_goes_on_and_is_the_same(made: Path, checked: ScoreCheck) -> None:
+    lines = (made / "out/check.jsonl").read_text().splitlines(keepends=True)
+    (made / "out/check.jsonl").write_text("".join(lines[:3]) + lines[3][:20])
+    again = s2search.score_check(
+        made / "out", made / "model", made / "clips", layouts=3, seeds=2, steps=2, batch=4, samples=8
+    )
+    assert again == checked
+    assert (made / "out/check.jsonl").read_text() == "".join(lines)
+
+
+def made_up(predicted: list[float], tuned: list[float]) -> ScoreCheck:
+    layouts = [("lcha",) * n + ("ssa",) + ("lcha",) * (7 - n) for n in range(8)]
+    question = CheckQuestion(score="", model="", data="", high="lcha", low="ssa", low_layers=1)
+    compared = tuple(
+        Compared(layout=layout, written="", additive=one, with_pairs=None, assembled=0.0, tuned=other, seeds_std=0.0)
+        for layout, one, other in zip(layouts, predicted, tuned, strict=True)
+    )
+    return ScoreCheck(
+        question=question, layouts=compared, predictors=tuple(score_check._predictors(compared, question))
+    )
+
+
+def test_what_passes_ranks_well_surely_and_better_than_any_rule() -> None:
+    rng = np.random.default_rng(0)
+    tuned = [3.0, 1.0, 4.0, 1.5, 5.0, 9.0, 2.0, 6.0]
+    good = made_up([x + 0.01 * rng.standard_normal() for x in tuned], tuned)
+    assert good.passed
+    assert good.predictors[0].rank > 0.95
+    assert not made_up([-x for x in tuned], tuned).passed
+    assert not made_up(list(rng.standard_normal(8)), tuned).passed
+    by_rule = [0.0] * 7 + [1.0]  # the last layer decides all, and a rule knows that as well
+    assert not made_up(by_rule, by_rule).passed
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        one, other = rng.integers(0, 5, 12).astype(float), rng.standard_normal(12)
+        assert score_check.spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert score_check.spearman(np.zeros(4), np.arange(4.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"low_layers": 3}, "3 of 3 layers are low"),
+        ({"low": "lcha"}, "'lcha' does not run in the low stream"),
+        ({"high": "kv_compressed"}, "kv_compressed.safetensors' cannot be read: No such file"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"samples": 9}, "belongs to another check of a score: samples is 8 there and 9 here"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_bad_check_is_one_line(made: Path, checked: ScoreCheck, tmp_path: Path, changes: Any, problem: str) -> None:
+    folder = made / "out"
+    if "high" in changes:
+        shutil.copytree(folder, tmp_path / "out")
+        (tmp_path / "out/check.jsonl").unlink()
+        folder = tmp_path / "out"
+    asked = {"layouts": 3, "seeds": 2, "steps": 2, "batch": 4, "samples": 8} | changes
+    with pytest.raises((InputError, ScoreError)) as error:
+        s2search.score_check(folder, made / "model", made / "clips", **asked)
+    assert problem in str(error.value)
+
+
+def test_a_score_of_other_weights_is_refused(made: Path, measured: MeasuredScore, tmp_path: Path) -> None:
+    S2DiT(ModelConfig.new(SIZES, ("full",) * 3)).save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match="was measured on the weights sha256:"):
+        s2search.score_check(made / "out", tmp_path / "other", made / "clips")

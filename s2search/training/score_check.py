@@ -1,0 +1,368 @@
+"""Does a measured score order layouts as training does? Layouts are drawn, assembled, tuned equally, and compared.
+
+A layout is assembled from the model's ends and from the blocks that were trained when the score was measured; its
+switch down, and its switch up, is the mean of those that its low blocks had of their own. Then all of it learns the
+model's velocity for the same number of steps, under several seeds, and its held-out loss is compared with the model's
+on the same samples.
+
+Axes: L layers  N layouts
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from s2search import registry
+from s2search.block import Stream
+from s2search.border.regular_file import check_regular
+from s2search.document import Document
+from s2search.errors import CheckError, InputError
+from s2search.journal import open_journal
+from s2search.network.config import ModelConfig
+from s2search.network.flow import renoise, shift
+from s2search.network.network import S2DiT
+from s2search.score.measured import MeasuredScore
+from s2search.space import Space
+from s2search.training.judge import judged_by
+from s2search.training.moved import learning_rate
+from s2search.training.scores import BLOCKS, Progress, Teacher, block_file
+from s2search.training.settings import OptimizerSettings
+from s2search.training.share import Share
+
+JOURNAL, RESULT = "check.jsonl", "check.json"
+OF = "check of a score"
+_RESAMPLED = 2000
+
+#: What a score must reach to order a plan's ties.
+LEAST_RANK, LEAST_LOW = 0.8, 0.5
+
+
+class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What is checked; the first line of the journal.
+
+    Attributes:
+        score: The digest of the score.
+        model: Of the model's weights.
+        data: Of the clips.
+        high: The candidate of the high stream, as people write it.
+        low: That of the low stream.
+        low_layers: How many layers of each layout are low.
+        layouts: How many are drawn.
+        seeds: How often each is tuned.
+        steps: Of tuning.
+        batch: Clips of a step.
+        samples: Held out, to compare on.
+        lr: Learning rate at its highest.
+        shift: Of noise levels.
+        seed: Of the layouts.
+    """
+
+    score: str
+    model: str
+    data: str
+    high: str
+    low: str
+    low_layers: int
+    layouts: int = 16
+    seeds: int = 3
+    steps: int = 60
+    batch: int = 8
+    samples: int = 512
+    lr: float = 1e-3
+    shift: float = 3.0
+    seed: int = 0
+
+    def check(self, depth: int) -> None:
+        """Raise unless it can be asked of a model of so many layers.
+
+        Raises:
+            InputError: A number is out of range, or a candidate runs in the other stream.
+        """
+        for name, least in {"layouts": 3, "seeds": 1, "steps": 0, "batch": 1, "samples": 2}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}", allowed=f"{least} or more", remedy="correct it")
+        if not 0 < self.low_layers < depth:
+            raise InputError(f"{self.low_layers} of {depth} layers are low", allowed=f"1 to {depth - 1}")
+        for label, stream in ((self.high, Stream.HIGH), (self.low, Stream.LOW)):
+            if registry.create("blocks", label).stream is not stream:
+                raise InputError(
+                    f"the candidate {label!r} does not run in the {stream.name.lower()} stream", remedy="name another"
+                )
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
+    """A layout that was assembled and tuned: how much more it loses than the model, before and after; a line each."""
+
+    layout: tuple[str, ...]
+    seed: int
+    assembled: float
+    tuned: float
+    error: float
+
+
+class Predictor(msgspec.Struct, frozen=True, kw_only=True):
+    """What orders layouts: its name, Spearman's rank correlation with tuned loss, and its 95 % interval."""
+
+    name: str
+    rank: float
+    low: float
+    high: float
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """A layout: what is predicted that it loses more than the model, and what it does when tuned, mean and spread."""
+
+    layout: tuple[str, ...]
+    written: str
+    additive: float
+    with_pairs: float | None
+    assembled: float
+    tuned: float
+    seeds_std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCheck(Document):
+    """How a score orders layouts: the content of check.json.
+
+    Attributes:
+        question: What was asked.
+        layouts: Each with what is predicted and what came out.
+        predictors: `additive`, `with pairs` where runs were measured, and rules of one feature.
+    """
+
+    schema: Literal["s2search.score_check/1"] = "s2search.score_check/1"
+    question: CheckQuestion
+    layouts: tuple[Compared, ...]
+    predictors: tuple[Predictor, ...] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the additive score may order ties: it ranks well, surely, and better than any rule of one feature."""
+        additive, *others = self.predictors
+        rules = [one.rank for one in others if one.name != "with pairs"]
+        return additive.rank >= LEAST_RANK and additive.low > LEAST_LOW and additive.rank > max(rules)
+
+
+def check(
+    teacher: Teacher,
+    score: MeasuredScore,
+    question: CheckQuestion,
+    folder: Path,
+    *,
+    progress: Progress = lambda done, total, label: None,
+) -> ScoreCheck:
+    """Assemble and tune layouts, or finish what was begun, and compare their order with the score's.
+
+    Args:
+        teacher: The model that the score was measured on.
+        score: Measured in the folder.
+        question: What is asked.
+        folder: Of the score, with its blocks.
+        progress: Told before every layout and seed.
+
+    Raises:
+        InputError: The question cannot be asked, or the blocks are not there.
+    """
+    depth = len(teacher.model.layers)
+    question.check(depth)
+    drawn = drawn_layouts(question, depth)
+    asked = [(layout, seed) for layout in drawn for seed in range(question.seeds)]
+    with open_journal(folder / JOURNAL, question, Tuned, of=OF) as journal:
+        known = {(one.layout, one.seed): one for one in journal.lines}
+        for number, (layout, seed) in enumerate(asked):
+            if (layout, seed) not in known:
+                progress(number, len(asked), f"{written(layout)}, seed {seed}")
+                known[layout, seed] = _tuned(teacher, question, folder, layout, seed)
+                journal.append(known[layout, seed])
+        progress(len(asked), len(asked), "")
+    layouts = tuple(
+        _compared(score, layout, [known[layout, seed] for seed in range(question.seeds)]) for layout in drawn
+    )
+    found = ScoreCheck(question=question, layouts=layouts, predictors=tuple(_predictors(layouts, question)))
+    found.save(folder / RESULT)
+    return found
+
+
+def drawn_layouts(question: CheckQuestion, depth: int) -> list[tuple[str, ...]]:
+    """Return different layouts with so many low layers, the same for the same seed; all of them where there are fewer.
+
+    >>> question = CheckQuestion(score="", model="", data="", high="lcha", low="ssa", low_layers=1, layouts=8)
+    >>> sorted(layout.index("ssa") for layout in drawn_layouts(question, 3))
+    [0, 1, 2]
+    """
+    every = list(itertools.combinations(range(depth), question.low_layers))
+    chosen = random.Random(question.seed).sample(every, min(question.layouts, len(every)))
+    return [tuple(question.low if layer in low else question.high for layer in range(depth)) for low in chosen]
+
+
+def written(layout: Sequence[str]) -> str:
+    """Return a layout as people write it.
+
+    >>> written(["lcha", "ssa", "ssa"])
+    'LS2'
+    """
+    labels = list(dict.fromkeys(layout))
+    space = Space.parse(",".join(labels), depth=len(layout))
+    return space.write_layout([labels.index(label) for label in layout])
+
+
+def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
+    """Return a model of the teacher's ends and of the blocks that were trained for the layers where it has them.
+
+    Raises:
+        InputError: A block's file is not there.
+    """
+    own = teacher.model
+    network = S2DiT(ModelConfig.new(own.config.preset, tuple(layout), velocity=own.config.velocity))
+    weights = {name: tensor.clone() for name, tensor in own.state_dict().items() if not name.startswith("layers.")}
+    switches: dict[str, list[Tensor]] = {}
+    for layer, label in enumerate(layout):
+        if label == own.config.layout[layer]:
+            found = {f"layers.0.{name}": tensor for name, tensor in own.layers[layer].state_dict().items()}
+        else:
+            path = folder / BLOCKS / block_file(layer, 1, label)
+            try:
+                check_regular(path)
+                found = load_file(path)
+            except OSError as error:
+                raise InputError(
+                    f"the block {str(path)!r} cannot be read: {error.strerror}",
+                    remedy="measure the score with this candidate, and check in the same folder",
+                ) from error
+        for name, tensor in found.items():
+            if name.startswith("layers.0."):
+                weights[f"layers.{layer}.{name.removeprefix('layers.0.')}"] = tensor
+            else:
+                switches.setdefault(name, []).append(tensor)
+    weights |= {name: torch.stack(several).mean(0) for name, several in switches.items()}
+    network.load_state_dict(weights)
+    return network
+
+
+def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
+    network = assembled(teacher, folder, layout)
+    before, _ = _rise(teacher, question, network)
+    clips = teacher.clips.of("train")
+    settings = OptimizerSettings(steps=max(1, question.steps), lr=question.lr, warmup=min(5, question.steps))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=question.lr, weight_decay=0.0, fused=True)
+    for step in range(question.steps):
+        share = Share(seed=seed, step=step, batch=question.batch, numbers=range(question.batch))
+        chosen = [clips[place] for place in share.clips(len(clips))]
+        z = teacher.clips.latents([clip.id for clip in chosen])
+        s = shift(share.uniform("s"), question.shift).float()[:, None]
+        x = renoise(z, s[:, :, None, None, None], share.normal("noise", z.shape[1:]))
+        text = teacher.captions.tokens([clip.caption for clip in chosen])
+        with torch.no_grad():
+            wanted = teacher.model(x, s, text)
+        loss = (network(x, s, text) - wanted).square().mean()
+        if not loss.isfinite():
+            raise CheckError(f"{written(layout)} is not finite at step {step + 1}", remedy="lower --lr")
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, step)
+        optimizer.step()
+        optimizer.zero_grad()
+    after, error = _rise(teacher, question, network)
+    return Tuned(layout=layout, seed=seed, assembled=before, tuned=after, error=error)
+
+
+@torch.no_grad()
+def _rise(teacher: Teacher, question: CheckQuestion, network: S2DiT) -> tuple[float, float]:
+    """Return how much more a network loses than the model, on the same held-out samples, and the standard error."""
+    rises = []
+    for start in range(0, question.samples, question.batch):
+        numbers = range(start, min(start + question.batch, question.samples))
+        sample = judged_by(teacher.clips, "held-out", numbers, question.samples, question.shift)
+        given = sample.x_BCTYX, sample.s_B[:, None], teacher.captions.tokens(sample.captions)
+        one, other = (
+            (answer - sample.v_BCTYX).square().flatten(1).mean(1).double()
+            for answer in (network(*given), teacher.model(*given))
+        )
+        rises.append(one - other)
+    rise_N = torch.cat(rises)
+    return float(rise_N.mean()), float(rise_N.std()) / len(rise_N) ** 0.5
+
+
+def _compared(score: MeasuredScore, layout: tuple[str, ...], tuned: Sequence[Tuned]) -> Compared:
+    after = [one.tuned for one in tuned]
+    return Compared(
+        layout=layout,
+        written=written(layout),
+        additive=additive(score, layout),
+        with_pairs=with_pairs(score, layout),
+        assembled=tuned[0].assembled,
+        tuned=float(np.mean(after)),
+        seeds_std=float(np.std(after, ddof=1)) if len(after) > 1 else 0.0,
+    )
+
+
+def additive(score: MeasuredScore, layout: Sequence[str]) -> float:
+    """Return how much more a layout is predicted to lose: the sum over its layers."""
+    return -sum(score.values[label][layer].value for layer, label in enumerate(layout))
+
+
+def with_pairs(score: MeasuredScore, layout: Sequence[str]) -> float | None:
+    """Return the same with what runs of two lose beyond their layers; None where they were not measured."""
+    pairs = {(run.first, run.candidate): run.value.value for run in score.runs if run.layers == 2}
+    total = additive(score, layout)
+    for layer, (one, other) in enumerate(pairwise(layout)):
+        if one == other and registry.create("blocks", one).stream is Stream.LOW:
+            if (layer, one) not in pairs:
+                return None
+            alone = score.values[one][layer].value + score.values[one][layer + 1].value
+            total -= pairs[layer, one] - alone
+    return total
+
+
+def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequence[Predictor]:
+    def low_L(layout: Sequence[str]) -> list[bool]:
+        return [label == question.low for label in layout]
+
+    rules: dict[str, Callable[[Sequence[str]], float]] = {
+        "ends low": lambda layout: 2 * low_L(layout)[-1] + low_L(layout)[0],
+        "switches": lambda layout: sum(a != b for a, b in pairwise([False, *low_L(layout), False])),
+        "longest low run": lambda layout: max(sum(run) for _, run in groupby(low_L(layout))),
+    }
+    columns: dict[str, list[Any]] = {"additive": [one.additive for one in layouts]}
+    if all(one.with_pairs is not None for one in layouts):
+        columns["with pairs"] = [one.with_pairs for one in layouts]
+    columns |= {name: [rule(one.layout) for one in layouts] for name, rule in rules.items()}
+    tuned_N = np.array([one.tuned for one in layouts])
+    return [_predictor(name, np.array(column, dtype=np.float64), tuned_N) for name, column in columns.items()]
+
+
+def _predictor(name: str, predicted_N: NDArray[np.float64], tuned_N: NDArray[np.float64]) -> Predictor:
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(_RESAMPLED):
+        again = rng.integers(len(tuned_N), size=len(tuned_N))
+        drawn.append(spearman(predicted_N[again], tuned_N[again]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Predictor(name=name, rank=spearman(predicted_N, tuned_N), low=float(low), high=float(high))
+
+
+def spearman(one_N: NDArray[np.float64], other_N: NDArray[np.float64]) -> float:
+    """Return the rank correlation of two columns, ties at their mean rank; 0 where one of them is all the same.
+
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))
+    0.5
+    """
+    one, other = (rankdata(column) - (len(column) + 1) / 2 for column in (one_N, other_N))
+    scale = float(np.sqrt((one @ one) * (other @ other)))
+    return float(one @ other) / scale if scale else 0.0
