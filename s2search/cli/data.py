@@ -39,6 +39,7 @@ def data_make(
     max_skipped: Annotated[
         int | None, typer.Option(min=0, help="Recordings that may give no clip.", show_default="any number")
     ] = None,
+    uncached: Annotated[bool, typer.Option("--uncached", help="Encode clips whenever they are read, not now.")] = False,
 ) -> int:
     """Cut clips out of recordings and encode them, once and for all of training."""
     from s2search.api.data import data_make as run
@@ -55,6 +56,7 @@ def data_make(
         held_out=held_out,
         seed=seed,
         max_skipped=max_skipped,
+        cached=not uncached,
     )
     say(made_text(made, out))
     return 0

@@ -19,7 +19,7 @@ def made_text(clips: Clips, folder: Path) -> RenderableType:
     geometry, train, apart = clips.heading.geometry, clips.of("train"), clips.of("held-out")
     lines = [
         f"{folder}: {len(train)} clips to train on and {len(apart)} held out, of {geometry.frames} frames of "
-        f"{geometry.video}, encoded by {clips.heading.codec}"
+        f"{geometry.video}, {'encoded' if clips.heading.cached else 'to be encoded'} by {clips.heading.codec}"
     ]
     if clips.skipped:
         first = clips.skipped[0]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from s2search.document import Document
 from s2search.network.flow import renoise, shift, velocity
+from s2search.training.data.inspect import channel_moments
 from s2search.training.share import generator
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 #: Clips from whose latents the baseline's means and variances are taken, at most.
-_FITTED = 512
+_FITTED = 4096
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,18 +101,8 @@ class Blind:
     @classmethod
     def fitted(cls, clips: Clips) -> Blind:
         """Return the baseline of what there is to train on."""
-        ids = [clip.id for clip in clips.of("train")]
-        chosen = ids[:: max(1, len(ids) // _FITTED)][:_FITTED]
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for id in chosen:
-            z_CN = clips.latents([id])[0].double().flatten(1)
-            count += z_CN.shape[1]
-            total, squares = total + z_CN.sum(1), squares + z_CN.square().sum(1)
-        mean_C = total / count
-        return cls(
-            mean_C111=mean_C[:, None, None, None],
-            variance_C111=(squares / count - mean_C.square()).clamp_min(0)[:, None, None, None],
-        )
+        mean_C, std_C = (torch.tensor(numbers, dtype=torch.float64) for numbers in channel_moments(clips, _FITTED))
+        return cls(mean_C111=mean_C[:, None, None, None], variance_C111=std_C.square()[:, None, None, None])
 
     def velocity(self, x_BCTYX: Tensor, s_B: Tensor) -> Tensor:
         """Return v_BCTYX in float64; linear regression of noise and latents on their sum (1 - s) z + s eps."""

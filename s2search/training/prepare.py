@@ -66,13 +66,14 @@ class PreparedRun:
         trainer: Trainer = registry.create("trainers", settings.trainer)
         if not settings.data:
             raise InputError("there is no data to train on", remedy="name a folder that `s2search data make` wrote")
-        clips = Clips.load(Path(settings.data))
+        decoder: Codec | None = registry.create("codecs", settings.judge.codec) if settings.judge.codec else None
+        clips = Clips.load(Path(settings.data), decoder)
         if not clips.of("held-out"):
             raise InputError(
                 f"the data set {settings.data!r} holds no recording out, and nothing would say how good the model is",
                 remedy="make it with --held-out above 0",
             )
-        beside = tuple(_beside(Path(folder), clips) for folder in settings.judge.beside)
+        beside = tuple(_beside(Path(folder), clips, decoder) for folder in settings.judge.beside)
         config, plan = _config(settings.model)
         return cls(
             trainer=trainer,
@@ -179,8 +180,8 @@ def _codec(settings: RunSettings, clips: Clips) -> Codec:
     return codec
 
 
-def _beside(folder: Path, clips: Clips) -> Clips:
-    found = Clips.load(folder)
+def _beside(folder: Path, clips: Clips, codec: Codec | None) -> Clips:
+    found = Clips.load(folder, codec)
     for name in ("codec", "codec_digest", "geometry"):
         mine, other = getattr(clips.heading, name), getattr(found.heading, name)
         if mine != other:

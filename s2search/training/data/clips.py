@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
+from s2search import registry
 from s2search.border.regular_file import check_regular, read_regular
 from s2search.errors import InputError
 from s2search.journal import read_journal
@@ -28,6 +29,9 @@ from s2search.training.data.base import Cut, Geometry
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from s2search.codec.base import Codec, LoadedCodec
+    from s2search.training.data.base import Footage
 
 MANIFEST, SHARDS, SKIPPED = "clips.jsonl", "shards", "skipped.csv"
 OF = "data set"
@@ -55,6 +59,7 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True, tag="data"):
         clips: Of a recording at most.
         strides: Frames of a recording from one frame of a clip to the next: one of these is drawn for each clip.
         held_out: Part of the recordings that is kept from training.
+        cached: Whether latents are in shards; else they are encoded whenever they are read.
     """
 
     schema: Literal["s2search.clips/1"] = "s2search.clips/1"
@@ -66,6 +71,7 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True, tag="data"):
     clips: int
     strides: tuple[int, ...]
     held_out: float
+    cached: bool = True
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +107,7 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True, tag="shard"):
-    """A file of clips, of so many recordings from where the shard before ended."""
+    """Clips of so many recordings from where the shard before ended, and their file; empty where it is not cached."""
 
     file: str
     sha256: str
@@ -126,17 +132,23 @@ class Clips:
         heading: What all clips have in common.
         shards: Its files.
         digest: A hash of its manifest, and so of everything in it.
+        codec: Encodes clips that are not cached; by default the one that the heading names.
     """
 
     folder: Path
     heading: Heading
     shards: tuple[Shard, ...]
     digest: str
+    codec: Codec | None = None
     _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read a manifest; shards are opened when they are read.
+    def load(cls, folder: Path, codec: Codec | None = None) -> Self:
+        """Read a manifest; shards, or recordings, are opened when they are read.
+
+        Args:
+            folder: What `data make` wrote.
+            codec: Encodes clips that are not cached, where the one that the heading names needs its folder.
 
         Raises:
             InputError: There is none, or it is not whole.
@@ -149,9 +161,9 @@ class Clips:
             raise InputError(
                 f"the data set {str(folder)!r} was not finished", remedy="repeat the command that began it"
             )
-        found = cls(folder=folder, heading=heading, shards=tuple(shards), digest=journal.digest)
+        found = cls(folder=folder, heading=heading, shards=tuple(shards), digest=journal.digest, codec=codec)
         names = [shard.file for shard in shards]
-        if names != [shard_name(number) for number in range(len(names))]:
+        if names != [shard_name(number) if heading.cached else "" for number in range(len(names))]:
             raise InputError(f"the manifest in {str(folder)!r} names files that are no shards", remedy="restore it")
         if [clip.id for clip in found.clips] != list(range(last.clips)):
             raise InputError(f"the manifest in {str(folder)!r} does not number its clips", remedy="restore it")
@@ -186,7 +198,7 @@ class Clips:
 
     def check(self) -> Iterator[str]:
         """Yield a line for everything that does not hold: files, sizes, numbers, and the division by recording."""
-        for shard in self.shards:
+        for shard in self.shards if self.heading.cached else ():
             path = self.folder / SHARDS / shard.file
             if not path.is_file():
                 yield f"{shard.file} is missing"
@@ -194,6 +206,8 @@ class Clips:
                 yield f"{shard.file} was changed since it was written"
             else:
                 yield from self._problems(shard)
+        for shard in () if self.heading.cached else self.shards:
+            yield from self._problems(shard)
         splits: dict[str, set[Split]] = {}
         for clip in self.clips:
             for key in (clip.group, clip.digest):
@@ -210,15 +224,46 @@ class Clips:
                 yield str(error)
                 continue
             if latents_CTYX.shape != self.heading.geometry.latent_size:
-                yield f"clip {clip.id} in {shard.file} has the size {tuple(latents_CTYX.shape)}"
+                yield f"clip {clip.id} in {shard.file or clip.recording} has the size {tuple(latents_CTYX.shape)}"
             elif not latents_CTYX.isfinite().all():
-                yield f"clip {clip.id} in {shard.file} has numbers that are not finite"
+                yield f"clip {clip.id} in {shard.file or clip.recording} has numbers that are not finite"
 
     @cached_property
     def _file_of(self) -> dict[int, str]:
         return {clip.id: shard.file for shard in self.shards for clip in shard.clips}
 
+    @cached_property
+    def _recordings(self) -> dict[tuple[int, str], Footage]:
+        sources = enumerate(registry.create("sources", entry.source) for entry in self.heading.sources)
+        return {(number, one.name): one for number, source in sources for one in source.recordings()}
+
+    @cached_property
+    def _encoder(self) -> LoadedCodec:
+        codec: Codec = self.codec or registry.create("codecs", self.heading.codec)
+        if codec.digest != self.heading.codec_digest:
+            raise InputError(
+                f"the codec {codec.label} is {codec.digest[:19]}, and the data set {str(self.folder)!r} is of "
+                f"{self.heading.codec_digest[:19]}",
+                remedy="name the codec that it was made with",
+            )
+        return codec.load()
+
+    def _encoded(self, clip: Clip) -> Tensor:
+        from s2search.codec.pixels import video_from_frames
+
+        recording = self._recordings.get((clip.source, clip.recording))
+        if recording is None or recording.digest != clip.digest:
+            since = "gone" if recording is None else "changed"
+            raise InputError(
+                f"the recording {clip.recording!r} of {str(self.folder)!r} is {since}",
+                remedy="restore it, or make the data set anew",
+            )
+        (frames_THWC,) = recording.clips([clip.cut], self.heading.geometry)
+        return self._encoder.encode(video_from_frames(frames_THWC))[0].float()
+
     def _tensor(self, id: int) -> Tensor:
+        if not self.heading.cached:
+            return self._encoded(self.clips[id])
         from safetensors import SafetensorError, safe_open
 
         path = self.folder / SHARDS / self._file_of[id]

@@ -67,6 +67,7 @@ def make(
     held_out: float,
     seed: int,
     max_skipped: int | None = None,
+    cached: bool = True,
     progress: Progress = lambda done, total, label: None,
 ) -> Clips:
     """Make a data set, or finish one that the same question began.
@@ -81,6 +82,7 @@ def make(
         held_out: Part of the recordings that is kept from training, 0 to below 1; at least one recording where above 0.
         seed: Of cuts and of the division.
         max_skipped: How many recordings may give no clip; any number by default.
+        cached: Encode all clips now; else whenever they are read, from the recordings where they are.
         progress: Called before every recording, and at the end.
 
     Raises:
@@ -97,6 +99,7 @@ def make(
         clips=clips,
         strides=tuple(strides),
         held_out=held_out,
+        cached=cached,
     )
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise InputError(f"{str(out)!r} holds something that is no data set", remedy="choose another folder")
@@ -213,17 +216,20 @@ class _Maker:
             try:
                 for cut, latents_CTYX in self._encoded(part.recording, loaded):
                     clip = self._clip(part, first + len(clips), cut)
-                    tensors[str(clip.id)] = latents_CTYX
                     clips.append(clip)
                     given += 1
+                    if latents_CTYX is not None:
+                        tensors[str(clip.id)] = latents_CTYX
             except InputError as error:
                 # All or nothing: of a file that breaks in its middle nobody knows what the rest would have been.
                 for clip in clips[len(clips) - given :]:
-                    del tensors[str(clip.id)]
+                    tensors.pop(str(clip.id), None)
                 del clips[len(clips) - given :]
                 skipped.append(
                     Skipped(source=part.source, recording=part.recording.name, reason=printable(error.problem))
                 )
+        if not self.heading.cached:
+            return Shard(file="", sha256="", recordings=taken, clips=tuple(clips), skipped=tuple(skipped))
         path = self.out / SHARDS / shard_name(number)
         hidden = path.with_name(f".{path.name}.partial")
         save_tensors(tensors, hidden, {"format": "pt"})
@@ -237,10 +243,13 @@ class _Maker:
             skipped=tuple(skipped),
         )
 
-    def _encoded(self, recording: Footage, loaded: LoadedCodec) -> Iterator[tuple[Cut, Tensor]]:
+    def _encoded(self, recording: Footage, loaded: LoadedCodec) -> Iterator[tuple[Cut, Tensor | None]]:
         from s2search.codec.pixels import video_from_frames
 
         cuts = drawn_cuts(recording, self.heading)
+        if not self.heading.cached:
+            yield from ((cut, None) for cut in cuts)
+            return
         frames = recording.clips(cuts, self.geometry)
         for cut, frames_THWC in zip(cuts, islice(frames, len(cuts)), strict=True):
             yield cut, loaded.encode(video_from_frames(frames_THWC))[0].float().contiguous()
