@@ -109,7 +109,7 @@ def _read(path: Path) -> Preset:
         raise InputError(
             f"the preset {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not a preset: {error}", remedy="correct the file") from error
 
 

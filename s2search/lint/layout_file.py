@@ -52,11 +52,14 @@ class Layouts:
     telling: bool
 
     def outliers(self) -> list[tuple[int, float, float]]:
-        """Return line, latency in ms, and that over what the others say, of each line in another unit."""
+        """Return line, latency in ms, and that over what the others say, of each line in another unit.
+
+        Of nothing there is no multiple: a line of which the others say 0 is not among them.
+        """
         return [
             (self.line_N[n], float(self.latency_ms_N[n]), float(self.latency_ms_N[n] / self.foretold_ms_N[n]))
             for n, near in enumerate(self.near_N)
-            if not near
+            if not near and self.foretold_ms_N[n]
         ]
 
 

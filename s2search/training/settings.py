@@ -172,7 +172,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise InputError(
                 f"the run {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
             ) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{str(path)!r} is not TOML: {error}", remedy="correct the file") from error
 
     @classmethod
@@ -220,7 +220,7 @@ def overridden(stated: Mapping[str, Any], changes: Iterable[str]) -> dict[str, A
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

@@ -246,3 +246,11 @@ def test_one_rotten_byte_of_a_journal_is_one_line_and_nothing_is_written(at, tmp
             TARGETS[name][1](tmp_path / name)
         assert len(str(raised.value).splitlines()) == 1
         assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["preset.toml", "s2search.toml", "run.toml"])
+def test_toml_that_is_nested_too_deeply_is_one_line(name, tmp_path):
+    (tmp_path / name).write_text(f"depth = {'[' * 5000}")
+    with pytest.raises(InputError) as raised:
+        TARGETS[name][1](tmp_path / name)
+    assert len(str(raised.value).splitlines()) == 1

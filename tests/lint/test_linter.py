@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2search.errors import InputError, TableError
+from s2search.lint.layout_file import Layouts
 from s2search.lint.linter import lint
 from s2search.tables.table import installed_tables, open_table
 from tests.conftest import Outcome
@@ -147,3 +149,14 @@ def test_a_clean_table_exits_with_0(s2search: Callable[..., Outcome]) -> None:
 def test_a_bad_path_is_one_line_and_exits_with_2(s2search: Callable[..., Outcome], path: str) -> None:
     done = s2search("table", "lint", path)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+
+
+def test_a_line_of_which_the_others_say_nothing_is_no_multiple_of_it():
+    found = Layouts(
+        line_N=[2, 3, 4],
+        latency_ms_N=np.array([1.0, 2000.0, 3.0]),
+        foretold_ms_N=np.array([0.0, 2.0, 3.0]),
+        near_N=np.array([False, False, True]),
+        telling=True,
+    )
+    assert found.outliers() == [(3, 2000.0, 1000.0)]
