@@ -41,9 +41,10 @@ SLOW_edits := tests/verify/test_mil_edits.py tests/verify/test_float_edits.py te
 SLOW_width := tests/verify/test_full_width.py
 SLOW_verify := tests/verify $(patsubst %,--ignore=%,$(SLOW_edits) $(SLOW_width) tests/verify/test_fuzz.py)
 SLOW_transfer := tests/transfer
-SLOW_fuzz := tests/fuzz tests/readers/test_fuzz.py tests/verify/test_fuzz.py
-SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) tests/verify $(SLOW_transfer) $(SLOW_fuzz))
-SLOW := slow-export slow-verify slow-edits slow-width slow-transfer slow-fuzz slow-rest slow-laws
+SLOW_fuzz := tests/fuzz tests/verify/test_fuzz.py
+SLOW_tables := tests/readers/test_fuzz.py
+SLOW_rest := $(patsubst %,--ignore=%,$(SLOW_export) tests/verify $(SLOW_transfer) $(SLOW_fuzz) $(SLOW_tables))
+SLOW := slow-export slow-verify slow-edits slow-width slow-transfer slow-fuzz slow-tables slow-rest slow-laws
 
 .PHONY: $(SLOW)
 slow: $(SLOW)  ## tests of minutes, part after part
