@@ -22,7 +22,7 @@ from s2search.training.share import Share
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from s2search.training.judge import JudgedBatch
+    from s2search.training.noisy import NoisyBatch
 
 _DRAWN_STEPS = 25
 
@@ -60,24 +60,21 @@ class Flow(Trainer):
 
     @override
     def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
-        from s2search.network.flow import renoise, velocity
+        from s2search.training.noisy import learned_from
 
-        clips = run.clips.of("train")
-        chosen = [clips[place] for place in share.clips(len(clips))]
-        z_BCTYX = run.clips.latents([clip.id for clip in chosen])
-        eps_BCTYX = share.normal("noise", z_BCTYX.shape[1:])
+        batch = learned_from(run.clips, share, self.shift)
         dropped = (share.uniform("caption") < self.caption_drop).tolist()
-        captions = ["" if drop else clip.caption for drop, clip in zip(dropped, chosen, strict=True)]
-        s_B = self._levels(share)
-        x_BCTYX = renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX)
-        error_B = _error(run, networks["model"], x_BCTYX, s_B, captions, velocity(z_BCTYX, eps_BCTYX))
+        captions = ["" if drop else caption for drop, caption in zip(dropped, batch.captions, strict=True)]
+        error_B = _error(run, networks["model"], batch.x_BCTYX, batch.s_B, captions, batch.v_BCTYX)
         return {"model": error_B.mean()}
 
     @override
     def told(self, run: TrainingRun, share: Share) -> str:
+        from s2search.training.noisy import levels
+
         clips = run.clips.of("train")
         ids = ", ".join(str(clips[place].id) for place in share.clips(len(clips)))
-        s_B = self._levels(share)
+        s_B = levels(share, self.shift)
         return f"clips {ids} at noise levels from {float(s_B.min()):.3f} to {float(s_B.max()):.3f}"
 
     @override
@@ -86,7 +83,8 @@ class Flow(Trainer):
     ) -> Iterator[tuple[str, Tensor]]:
         import torch
 
-        from s2search.training.judge import Blind, judged_by
+        from s2search.training.judge import Blind
+        from s2search.training.noisy import judged_by
 
         blind = Blind.fitted(run.clips)
         places = [("train", run.clips, "train"), ("held-out", run.clips, "held-out")]
@@ -97,7 +95,7 @@ class Flow(Trainer):
                 continue
             rows = []
             for start in range(0, len(share), size):
-                sample: JudgedBatch = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
+                sample: NoisyBatch = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
                 loss_B = _error(run, network, sample.x_BCTYX, sample.s_B, sample.captions, sample.v_BCTYX)
                 off = blind.velocity(sample.x_BCTYX, sample.s_B) - sample.v_BCTYX
                 rows.append(
@@ -128,11 +126,6 @@ class Flow(Trainer):
         sampler = FullStepSampler(steps=_DRAWN_STEPS, solver="euler", shift=self.shift, guidance=1.0)
         z_BCTYX = sampler.sample(asked, noise.to(run.device, run.dtype), run.captions.tokens(wanted))
         return dict(zip(wanted, z_BCTYX.float().cpu(), strict=True))
-
-    def _levels(self, share: Share) -> Tensor:
-        from s2search.network.flow import shift
-
-        return shift(share.uniform("s"), self.shift).float()
 
 
 def _error(

@@ -8,8 +8,7 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -19,9 +18,7 @@ import torch
 from torch import Tensor
 
 from s2search.document import Document
-from s2search.network.flow import renoise, shift, velocity
 from s2search.training.data.inspect import channel_moments
-from s2search.training.share import generator
 
 if TYPE_CHECKING:
     from s2search.training.data.clips import Clips
@@ -110,55 +107,6 @@ class Blind:
         keep = 1 - s
         off = (x - keep * self.mean_C111) / (keep.square() * self.variance_C111 + s.square()).clamp_min(1e-12)
         return s * off - (self.mean_C111 + keep * self.variance_C111 * off)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedBatch:
-    """A batch of what a model is judged by.
-
-    Attributes:
-        captions: Of the clips.
-        s_B: Noise levels, in float32.
-        x_BCTYX: Noisy latents.
-        v_BCTYX: Their true velocities.
-    """
-
-    captions: tuple[str, ...]
-    s_B: Tensor
-    x_BCTYX: Tensor
-    v_BCTYX: Tensor
-
-
-def judged_by(
-    clips: Clips, split: Literal["train", "held-out"], numbers: Sequence[int], of: int, a: float
-) -> JudgedBatch:
-    """Return these of so many samples: the same for whoever asks, whatever the run.
-
-    Their noise levels are spread evenly before they are shifted by `a`: sample number n has (n + 1/2) / `of`.
-    """
-    part = clips.of(split)
-    chosen = [part[(number * len(part)) // of if of <= len(part) else number % len(part)] for number in numbers]
-    z_BCTYX = clips.latents([clip.id for clip in chosen])
-    levels = torch.tensor([(_spread(number, of) + 0.5) / of for number in numbers], dtype=torch.float64)
-    s_B = shift(levels, a).float()
-    noise = [torch.randn(z_BCTYX.shape[1:], generator=generator("judge", number)) for number in numbers]
-    eps_BCTYX = torch.stack(noise)
-    return JudgedBatch(
-        captions=tuple(clip.caption for clip in chosen),
-        s_B=s_B,
-        x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
-        v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
-    )
-
-
-def _spread(number: int, of: int) -> int:
-    """Return another order of the numbers below `of`: neighbours get noise levels far apart.
-
-    >>> [_spread(number, 5) for number in range(5)]
-    [0, 3, 1, 4, 2]
-    """
-    step = next(step for step in range(max(1, round(of * 0.618)), of + 2) if math.gcd(step, of) == 1)
-    return number * step % of
 
 
 def parts(measured: Mapping[str, Tensor]) -> tuple[JudgedPart, ...]:

@@ -33,12 +33,11 @@ from s2search.document import Document
 from s2search.errors import CheckError, InputError
 from s2search.journal import open_journal
 from s2search.network.config import ModelConfig
-from s2search.network.flow import renoise, shift
 from s2search.network.network import S2DiT
 from s2search.score.measured import MeasuredScore
 from s2search.space import Space
-from s2search.training.judge import judged_by
 from s2search.training.moved import learning_rate
+from s2search.training.noisy import judged_by, learned_from
 from s2search.training.scores import BLOCKS, Progress, Teacher, block_file
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share
@@ -257,19 +256,15 @@ def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
 def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
     network = assembled(teacher, folder, layout)
     before, _ = _rise(teacher, question, network)
-    clips = teacher.clips.of("train")
     settings = OptimizerSettings(steps=max(1, question.steps), lr=question.lr, warmup=min(5, question.steps))
     optimizer = torch.optim.AdamW(network.parameters(), lr=question.lr, weight_decay=0.0, fused=True)
     for step in range(question.steps):
         share = Share(seed=seed, step=step, batch=question.batch, numbers=range(question.batch))
-        chosen = [clips[place] for place in share.clips(len(clips))]
-        z = teacher.clips.latents([clip.id for clip in chosen])
-        s = shift(share.uniform("s"), question.shift).float()[:, None]
-        x = renoise(z, s[:, :, None, None, None], share.normal("noise", z.shape[1:]))
-        text = teacher.captions.tokens([clip.caption for clip in chosen])
+        batch = learned_from(teacher.clips, share, question.shift)
+        given = batch.x_BCTYX, batch.s_B[:, None], teacher.captions.tokens(batch.captions)
         with torch.no_grad():
-            wanted = teacher.model(x, s, text)
-        loss = (network(x, s, text) - wanted).square().mean()
+            wanted = teacher.model(*given)
+        loss = (network(*given) - wanted).square().mean()
         if not loss.isfinite():
             raise CheckError(f"{written(layout)} is not finite at step {step + 1}", remedy="lower --lr")
         torch.autograd.backward(loss)

@@ -28,14 +28,13 @@ from s2search.block import Stream
 from s2search.errors import CheckError, InputError
 from s2search.journal import open_journal
 from s2search.network.config import ModelConfig
-from s2search.network.flow import renoise, shift
 from s2search.network.network import S2DiT, part_builders
 from s2search.network.walk import predicted
 from s2search.network.weight_file import save_tensors
 from s2search.score.measured import MeasuredScore, RunValue, Value
 from s2search.training.captions import Captions
-from s2search.training.judge import judged_by
 from s2search.training.moved import learning_rate
+from s2search.training.noisy import judged_by, learned_from
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share, generator
 
@@ -289,14 +288,11 @@ class _Probing:
 
     def _step(self, step: int, modules: dict[str, ReplacedLayers], moving: dict[str, torch.optim.Optimizer]) -> None:
         """Move every candidate by what the model's layers make of the same clips."""
-        question, clips = self.question, self.teacher.clips.of("train")
+        question = self.question
         share = Share(seed=question.seed, step=step, batch=question.batch, numbers=range(question.batch))
-        chosen = [clips[place] for place in share.clips(len(clips))]
-        z = self.teacher.clips.latents([clip.id for clip in chosen])
-        s_B = shift(share.uniform("s"), question.shift).float()
-        x = renoise(z, s_B[:, None, None, None, None], share.normal("noise", z.shape[1:]))
+        batch = learned_from(self.teacher.clips, share, question.shift)
         with torch.no_grad():
-            passed = self.teacher.before(x, s_B, [clip.caption for clip in chosen], self.first)
+            passed = self.teacher.before(batch.x_BCTYX, batch.s_B, batch.captions, self.first)
             wanted = self.teacher.through(passed, passed.x, self.first, self.first + self.layers)
             scale = (wanted - passed.x).square().mean().clamp_min(1e-12)
         settings = OptimizerSettings(steps=question.steps[1], lr=question.lr, warmup=min(10, question.steps[1] - 1))

@@ -31,6 +31,7 @@ from s2search.training.engine import Engine
 from s2search.training.flow import Flow
 from s2search.training.judge import Blind, parts
 from s2search.training.moved import MovedNetwork
+from s2search.training.noisy import levels
 from s2search.training.parallel import Processes, processes
 from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import read_metrics
@@ -239,7 +240,7 @@ def test_the_noise_level_reaches_the_stem_in_float32_under_bfloat16(made: Path, 
     latents, s = seen[0]
     assert latents.dtype == torch.bfloat16
     share = Share(seed=0, step=0, batch=4, numbers=range(4))
-    assert torch.equal(s[:, 0], Flow()._levels(share))
+    assert torch.equal(s[:, 0], levels(share, 3.0))
     assert not torch.equal(s, s.bfloat16().float())
 
 

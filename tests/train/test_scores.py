@@ -28,7 +28,7 @@ from s2search.text.hashing import Hashing
 from s2search.training import score_check, scores
 from s2search.training.captions import Captions
 from s2search.training.data.clips import Clips
-from s2search.training.judge import judged_by
+from s2search.training.noisy import judged_by
 from s2search.training.score_check import CheckQuestion, Compared, ScoreCheck, additive, assembled, with_pairs
 from s2search.training.scores import Teacher
 

@@ -1,0 +1,88 @@
+"""Noisy latents with their velocities: what a step learns from, and what a model is judged by.
+
+Axes: B samples  C channels  T latent frames  Y X latent rows and columns
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from s2search.network.flow import renoise, shift, velocity
+from s2search.training.share import Share, generator
+
+if TYPE_CHECKING:
+    from s2search.training.data.clips import Clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyBatch:
+    """Samples: clips, each with noise at a level of its own.
+
+    Attributes:
+        captions: Of the clips.
+        s_B: Noise levels, in float32.
+        x_BCTYX: Noisy latents.
+        v_BCTYX: Their true velocities.
+    """
+
+    captions: tuple[str, ...]
+    s_B: Tensor
+    x_BCTYX: Tensor
+    v_BCTYX: Tensor
+
+
+def learned_from(clips: Clips, share: Share, a: float) -> NoisyBatch:
+    """Return the samples of a step, at noise levels drawn evenly and then shifted by `a`."""
+    part = clips.of("train")
+    chosen = [part[place] for place in share.clips(len(part))]
+    z_BCTYX = clips.latents([clip.id for clip in chosen])
+    eps_BCTYX, s_B = share.normal("noise", z_BCTYX.shape[1:]), levels(share, a)
+    return NoisyBatch(
+        captions=tuple(clip.caption for clip in chosen),
+        s_B=s_B,
+        x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
+        v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
+    )
+
+
+def levels(share: Share, a: float) -> Tensor:
+    """Return the noise levels of a step's samples, in float32."""
+    return shift(share.uniform("s"), a).float()
+
+
+def judged_by(
+    clips: Clips, split: Literal["train", "held-out"], numbers: Sequence[int], of: int, a: float
+) -> NoisyBatch:
+    """Return these of so many samples: the same for whoever asks, whatever the run.
+
+    Their noise levels are spread evenly before they are shifted by `a`: sample number n has (n + 1/2) / `of`.
+    """
+    part = clips.of(split)
+    chosen = [part[(number * len(part)) // of if of <= len(part) else number % len(part)] for number in numbers]
+    z_BCTYX = clips.latents([clip.id for clip in chosen])
+    levels = torch.tensor([(_spread(number, of) + 0.5) / of for number in numbers], dtype=torch.float64)
+    s_B = shift(levels, a).float()
+    noise = [torch.randn(z_BCTYX.shape[1:], generator=generator("judge", number)) for number in numbers]
+    eps_BCTYX = torch.stack(noise)
+    return NoisyBatch(
+        captions=tuple(clip.caption for clip in chosen),
+        s_B=s_B,
+        x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
+        v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
+    )
+
+
+def _spread(number: int, of: int) -> int:
+    """Return another order of the numbers below `of`: neighbours get noise levels far apart.
+
+    >>> [_spread(number, 5) for number in range(5)]
+    [0, 3, 1, 4, 2]
+    """
+    step = next(step for step in range(max(1, round(of * 0.618)), of + 2) if math.gcd(step, of) == 1)
+    return number * step % of
