@@ -43,6 +43,9 @@ folder = Path(tempfile.mkdtemp())
 plan = s2search.plan(depth=4, budget="100ms")
 refused = {  # asked for what cannot be, since doing it takes minutes; the command line's tests do it
     "data_inspect": (folder / "no",), "data_make": (folder / "no", folder / "out"), "data_verify": (folder / "no",),
+    "score_check": (folder / "no", folder / "no", folder / "no"),
+    "score_measure": (folder / "no", folder / "no", folder / "out"),
+    "train": (), "train_dry": (),
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
     "measure": (folder / "out",), "plan_precision": (folder / "no.json",), "project": (folder / "no.toml",),
     "recalibrate": (folder / "no", folder / "out"), "sensitivity": (folder / "out.json",),
@@ -122,7 +125,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html"),
-    *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside")),
+    *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
 }
 SPELLED = {"compiled": "compile"}
 
@@ -167,7 +170,7 @@ def test_options_of_a_command_are_the_keywords_of_its_function(path: str, comman
         if default is inspect.Parameter.empty:
             assert parameter.required, name
         elif isinstance(told, str) and default not in ((), None):
-            assert told == (default if isinstance(default, str) else str(default[0])), name
+            assert told == (default if isinstance(default, str) else ", ".join(map(str, default))), name
         elif not isinstance(told, str):
             assert (str(told) if isinstance(told, Path) else told or None) == (default or None), name
 
@@ -177,7 +180,7 @@ def test_every_help_ends_with_examples_that_can_be_read_and_parsed() -> None:
 
     every = dict(commands())
     for path, lines in EXAMPLES.items():
-        assert path in ("", "table", "kit", "data") or path in every
+        assert path in ("", "table", "kit", "data", "score") or path in every
         assert 1 <= len(lines) <= 2
         assert max(map(len, lines)) <= 68  # "  s2search " before it, 80 columns in all
     for path, command in every.items():

@@ -33,7 +33,7 @@ def data_make(
     held_out: float = 0.1,
     seed: int = 0,
     max_skipped: int | None = None,
-    cached: bool = True,
+    uncached: bool = False,
 ) -> Clips:
     """Cut clips out of recordings and encode them, once and for all of training.
 
@@ -48,7 +48,7 @@ def data_make(
         held_out: Part of the recordings that is kept from training, to judge by.
         seed: Of cuts and of the division.
         max_skipped: How many recordings may give no clip; any number by default.
-        cached: Encode all clips now. Without it they are encoded whenever they are read, from where the recordings are.
+        uncached: Encode clips whenever they are read, from where the recordings are, not now.
 
     Raises:
         InputError: A source cannot be read, there is nothing to make or to hold out, or the folder holds something
@@ -77,7 +77,7 @@ def data_make(
             held_out=held_out,
             seed=seed,
             max_skipped=max_skipped,
-            cached=cached,
+            cached=not uncached,
             progress=progress,
         )
 

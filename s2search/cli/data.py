@@ -56,7 +56,7 @@ def data_make(
         held_out=held_out,
         seed=seed,
         max_skipped=max_skipped,
-        cached=not uncached,
+        uncached=uncached,
     )
     say(made_text(made, out))
     return 0

@@ -44,12 +44,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
     "score": ("score measure run/model --data clips --out scores",),
     "score measure": (
-        "score measure run/model --data clips --out scores --candidates lcha,ssa",
-        "score measure run/model --data clips --out scores --runs 2 --samples 1024",
+        "score measure model --data clips --out scores --candidates lcha,ssa",
+        "score measure model --data clips --out scores --runs 2 --runs 4",
     ),
-    "score check": ("score check scores run/model --data clips --figure check.png",),
+    "score check": ("score check scores model --data clips --figure check.png",),
     "train": (
-        "train --data clips --out run --set model.layout=L2S4L2 --set optimizer.steps=500",
+        "train --data clips --out run --set optimizer.steps=500",
         "train run.toml --out run --dry-run",
     ),
     "kit build": ("kit build --out kit", "kit build --out kit --shots 2 --known h100 --sustained 5m"),

@@ -30,7 +30,7 @@ def score_measure(
     ] = None,
     steps: Annotated[
         list[int] | None,
-        typer.Option(help="Of training: a shorter time and the whole. Twice.", show_default="90 and 180"),
+        typer.Option(help="Of training: a shorter time and the whole. Twice.", show_default="90, 180"),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips of a step.")] = 8,
     samples: Annotated[int, typer.Option(min=2, help="Held out, to compare on.")] = 512,

@@ -15,11 +15,9 @@ _INTERRUPTED = 130
 
 def train(
     run: Annotated[Path | None, typer.Argument(help="A run.toml; all settings have defaults.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The folder of the run. An unfinished one is finished.", show_default=False)
-    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the run. An unfinished one is finished.")] = Path("run"),
     data: Annotated[Path | None, typer.Option(help="A folder that `data make` wrote, instead of the run's.")] = None,
-    changes: Annotated[
+    settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: optimizer.steps=500. Repeatable.")
     ] = None,
     dry_run: Annotated[
@@ -35,17 +33,15 @@ def train(
     if dry_run:
         from s2search.api.train import train_dry
 
-        found = train_dry(run, data=data, settings=changes or ())
+        found = train_dry(run, data=data, settings=settings or ())
         if as_json:
             say_json(found.to_json())
         else:
             say(estimate_text(found))
         return 0
-    if out is None:
-        raise InputError("there is no folder for the run", remedy="write --out DIR")
     from s2search.api.train import train as train_now
 
-    outcome = train_now(run, out, data=data, settings=changes or ())
+    outcome = train_now(run, out, data=data, settings=settings or ())
     if outcome.interrupted:
         return _INTERRUPTED
     say(outcome_text(outcome))

@@ -457,7 +457,7 @@ def test_cuts_lie_within_their_recording(
 
 def test_what_is_not_cached_is_encoded_when_it_is_read_and_is_the_same(videos: Path, tmp_path: Path) -> None:
     given = {**SMALL, "clips": 3, "stride": (1, 2), "held_out": 0.3}
-    cached, fresh = (data_make(videos, tmp_path / name, **given, cached=name == "a") for name in ("a", "b"))
+    cached, fresh = (data_make(videos, tmp_path / name, **given, uncached=name == "b") for name in ("a", "b"))
     assert cached.clips == fresh.clips
     assert fresh.skipped == cached.skipped[:1] or fresh.skipped == cached.skipped
     assert not list((tmp_path / "b/shards").iterdir())
@@ -472,7 +472,7 @@ def test_a_recording_that_is_gone_or_changed_since_is_one_line(videos: Path, tmp
     copy.mkdir()
     for name in ("clip0.mp4", "clip1.mp4"):
         (copy / name).write_bytes((videos / name).read_bytes())
-    data_make(copy, tmp_path / "set", **SMALL, clips=1, held_out=0.5, cached=False)
+    data_make(copy, tmp_path / "set", **SMALL, clips=1, held_out=0.5, uncached=True)
     (copy / "clip0.mp4").write_bytes((videos / "clip1.mp4").read_bytes())
     clips = Clips.load(tmp_path / "set")
     changed = [clip for clip in clips.clips if clip.recording == "clip0.mp4"]
@@ -485,7 +485,7 @@ def test_a_recording_that_is_gone_or_changed_since_is_one_line(videos: Path, tmp
 
 
 def test_another_codec_than_the_one_it_was_made_for_is_refused(videos: Path, tmp_path: Path) -> None:
-    data_make(videos, tmp_path / "set", **SMALL, clips=1, held_out=0.3, cached=False)
+    data_make(videos, tmp_path / "set", **SMALL, clips=1, held_out=0.3, uncached=True)
     lines = (tmp_path / "set/clips.jsonl").read_text()
     digest = json.loads(lines.splitlines()[0])["codec_digest"]
     (tmp_path / "set/clips.jsonl").write_text(lines.replace(digest, "sha256:0"))
