@@ -392,7 +392,14 @@ def best_score(budget: str, table: LatencyTable) -> float:
     return Dynamic().solve(ask(budget, "1.5GB", table=table).problem).score
 
 
-@pytest.mark.parametrize("table", [IPHONE, with_switches(3.0, 2.0), CPU], ids=["free switches", "switches", "measured"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(IPHONE, id="free switches", marks=pytest.mark.slow),
+        pytest.param(with_switches(3.0, 2.0), id="switches", marks=pytest.mark.slow),
+        pytest.param(CPU, id="measured"),
+    ],
+)
 def test_a_front_rises_and_each_of_its_plans_is_the_best_at_its_latency(tmp_path: Path, table: LatencyTable) -> None:
     plans = front(ask("1.5GB", table=table), Dynamic(), points=5)
     assert plans[0].counts["lcha"] == 0

@@ -327,7 +327,9 @@ EXTREMES = {
 }
 
 
-@pytest.mark.parametrize("name", EXTREMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow) if one == "120 layers" else one for one in EXTREMES]
+)
 def test_extreme_problems_are_solved_as_highs_solves_them(name: str) -> None:
     layers, changes = EXTREMES[name]
     problem = random_problem(np.random.default_rng(1), layers=layers, candidates=2, tightness=0.6)

@@ -161,6 +161,7 @@ def test_a_run_killed_at_three_steps_ends_like_one_that_was_not(made: Path, whol
     assert (whole / "judgement.json").read_text() == (folder / "judgement.json").read_text()
 
 
+@pytest.mark.slow
 def test_an_average_that_no_checkpoint_holds_is_noticed(
     made: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

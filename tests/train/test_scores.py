@@ -125,6 +125,7 @@ def test_weights_of_equal_role_and_shape_are_taken_over(measured: MeasuredScore)
     assert "attention.value.weight" in measured.inherited["ssa"]
 
 
+@pytest.mark.slow
 def test_training_longer_brings_a_candidate_nearer(made: Path, tmp_path: Path) -> None:
     asked = ASKED | {"steps": (1, 60), "candidates": "ssa", "runs": (), "samples": 16}
     found = s2search.score_measure(made / "model", made / "clips", tmp_path / "out", **asked)

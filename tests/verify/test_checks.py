@@ -83,7 +83,8 @@ def test_a_convolution_over_three_axes_is_found(package, edit_graph, open_packag
     ]  # its shapes contradict each other
 
 
-@pytest.mark.parametrize("function", ["denoise", pytest.param("commit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["denoise", "commit"])
 def test_a_part_of_advance_has_the_names_of_its_source(exported, open_package, function):
     opened = open_package(exported)
     inside = look_inside(opened, function, opened.inputs(function))

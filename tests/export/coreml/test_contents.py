@@ -47,7 +47,7 @@ def block_item(block, shape):
     ("block", "shape"),
     [
         (LCHA(), STREAM),
-        (KVCompressedAttention(), CLIP),
+        pytest.param(KVCompressedAttention(), CLIP, marks=pytest.mark.slow),
         *(pytest.param(block, STREAM, marks=pytest.mark.slow) for block in BLOCKS[1:]),
         pytest.param(LCHA(), CLIP, marks=pytest.mark.slow),
     ],
@@ -161,6 +161,7 @@ def test_the_other_parts_convert(item):
     assert contents.most_axes <= 5
 
 
+@pytest.mark.slow
 def test_palettes_have_as_many_bits_as_asked(tmp_path):
     shape = dataclasses.replace(STREAM, channels=64, text_channels=64, height=9, width=16)
     call = plain_call(block_item(FullAttention(), shape))
