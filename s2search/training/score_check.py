@@ -331,6 +331,7 @@ def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequenc
 
     rules: dict[str, Callable[[Sequence[str]], float]] = {
         "ends low": lambda layout: 2 * low_L(layout)[-1] + low_L(layout)[0],
+        "early low": lambda layout: float(np.mean([-layer for layer, low in enumerate(low_L(layout)) if low])),
         "switches": lambda layout: sum(a != b for a, b in pairwise([False, *low_L(layout), False])),
         "longest low run": lambda layout: max(sum(run) for _, run in groupby(low_L(layout))),
     }

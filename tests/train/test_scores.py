@@ -319,7 +319,7 @@ def test_a_check_predicts_sums_and_tunes_what_was_assembled(checked: ScoreCheck,
         assert one.with_pairs == pytest.approx(summed)  # one low layer has no neighbour
         assert one.tuned != one.assembled
     assert [one.name for one in checked.predictors] == [
-        *("additive", "with pairs", "ends low", "switches", "longest low run")
+        *("additive", "with pairs", "ends low", "early low", "switches", "longest low run")
     ]
     assert all(-1 <= one.low <= one.rank <= one.high <= 1 for one in checked.predictors[:2])
 
