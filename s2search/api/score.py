@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Blocks, PathText, blocks_of, plugin_of
+from s2search.api.values import Blocks, PathText, blocks_of
 from s2search.document import check_folder
 from s2search.errors import InputError, require
 
@@ -159,7 +159,7 @@ def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None) 
     import torch
 
     from s2search.network.network import S2DiT
-    from s2search.training.captions import Captions
+    from s2search.training.captions import Captions, text_encoder
     from s2search.training.data.clips import Clips
     from s2search.training.scores import Teacher
 
@@ -167,13 +167,6 @@ def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None) 
     if not Path(weights).is_dir():
         raise InputError(f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote")
     model: S2DiT = S2DiT.from_pretrained(Path(weights))
-    sizes = model.config.preset
-    label = f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
-    encoder: TextEncoder = plugin_of("texts", label if text is None else text)
-    if encoder.channels != sizes.text_channels:
-        raise InputError(
-            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
-            remedy="name the text encoder that the model was trained with",
-        )
+    encoder = text_encoder(text, model.config.preset)
     captions = Captions(encoder, torch.device("cpu"), torch.float32)
     return Teacher(model=model.requires_grad_(False), clips=clips, captions=captions)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -17,11 +15,12 @@ from typing_extensions import override
 
 from s2search import registry
 from s2search.border.regular_file import read_regular
-from s2search.document import read_json, without_mark
+from s2search.document import without_mark
 from s2search.errors import ScoreError
 from s2search.score.base import Score
 from s2search.score.measured import SCHEMA as MEASURED
 from s2search.score.measured import MeasuredScore
+from s2search.score.written import WrittenScore
 from s2search.space import Space
 
 SCHEMA = "s2search.score/1"
@@ -32,7 +31,7 @@ class _Stated(msgspec.Struct):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreFile(Score):
+class ScoreFile(WrittenScore):
     """Scores as JSON: per candidate one number per layer, or a single number that holds at every layer.
 
     The file: `{"schema": "s2search.score/1", "name": ..., "statement": ..., "scores": {"lcha": [...], "ssa": 0.1}}`.
@@ -40,7 +39,7 @@ class ScoreFile(Score):
     candidate at that layer.
     """
 
-    file: ClassVar[str] = ""  # of one that was loaded, its path
+    document: ClassVar[str] = SCHEMA
 
     schema: Literal["s2search.score/1"]
     name: str = field()  # type: ignore[misc]  # of the file: it has no entry point
@@ -55,44 +54,12 @@ class ScoreFile(Score):
                         f"the score of {label!r} is {value}", allowed="finite numbers", remedy="correct it"
                     )
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ScoreFile:
-        """Read and check a score file.
-
-        Raises:
-            ScoreError: The file is missing, is not JSON of the schema, or holds a value that is not finite.
-        """
-        found = read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
-        object.__setattr__(found, "file", str(path))  # no field: it is not in the file, nor in the digest
-        return found
-
-    @property
-    @override
-    def where(self) -> str:
-        return repr(self.file) if self.file else f"the score {self.name!r}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """None: the numbers of a file are known by its name and its digest."""
-        return {}
-
-    @property
-    @override
-    def digest(self) -> str:
-        fields = dataclasses.replace(self)  # wherever they were read from
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(fields, order='sorted')).hexdigest()}"
-
     @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
         return np.stack([self._score_L(block.label, space.depth) for block in space.candidates], axis=1)
 
     def _score_L(self, label: str, depth: int) -> NDArray[np.float64]:
-        if label not in self.scores:
-            raise ScoreError(
-                f"the score {self.name!r} has no value for {label!r}",
-                allowed=f"it has: {', '.join(self.scores)}",
-                remedy="choose among these candidates, or measure it",
-            )
+        self.check_has(label, self.scores)
         values = self.scores[label]
         if isinstance(values, list) and len(values) != depth:
             raise ScoreError(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from s2search.document import Document, read_json
+from s2search.document import Document
 from s2search.errors import ScoreError
-from s2search.score.base import Score
+from s2search.score.written import WrittenScore
 from s2search.space import Space
 
 SCHEMA = "s2search.score/2"
@@ -53,7 +50,7 @@ class RunValue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredScore(Score, Document):
+class MeasuredScore(WrittenScore, Document):
     """Values per layer and candidate, in the order of layers.
 
     At another depth than the measured one, values are read off between layers by their place from the first (0) to the
@@ -72,7 +69,7 @@ class MeasuredScore(Score, Document):
         provenance: Digests and settings: of the model, its config, the data; seed and versions.
     """
 
-    file: ClassVar[str] = ""  # of one that was loaded, its path
+    document: ClassVar[str] = SCHEMA
 
     schema: Literal["s2search.score/2"] = "s2search.score/2"
     name: str = field()  # type: ignore[misc]  # of the file: it has no entry point
@@ -102,33 +99,6 @@ class MeasuredScore(Score, Document):
                     remedy="correct it",
                 )
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MeasuredScore:
-        """Read and check a score file.
-
-        Raises:
-            ScoreError: It is missing, no such file, or holds a value that is not finite.
-        """
-        found = read_json(path, cls, what=f"score of schema {SCHEMA}", error=ScoreError)
-        object.__setattr__(found, "file", str(path))
-        return found
-
-    @property
-    @override
-    def where(self) -> str:
-        return repr(self.file) if self.file else f"the score {self.name!r}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """None: the numbers of a file are known by its name and its digest."""
-        return {}
-
-    @property
-    @override
-    def digest(self) -> str:
-        fields = dataclasses.replace(self)  # wherever they were read from
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(fields, order='sorted')).hexdigest()}"
-
     @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
         return self._resampled(space, lambda value: value.value)
@@ -140,12 +110,7 @@ class MeasuredScore(Score, Document):
     def _resampled(self, space: Space, of: Callable[[Value], float]) -> NDArray[np.float64]:
         columns = []
         for block in space.candidates:
-            if block.label not in self.values:
-                raise ScoreError(
-                    f"the score {self.name!r} has no value for {block.label!r}",
-                    allowed=f"it has: {', '.join(self.values)}",
-                    remedy="choose among these candidates, or measure it",
-                )
+            self.check_has(block.label, self.values)
             measured_K = np.array([of(value) for value in self.values[block.label]], dtype=np.float64)
             columns.append(measured_K if space.depth == self.depth else resampled(measured_K, space.depth))
         return np.stack(columns, axis=1)

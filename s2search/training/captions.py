@@ -9,10 +9,30 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from s2search import registry
+from s2search.errors import InputError
+
 if TYPE_CHECKING:
+    from s2search.preset import Preset
     from s2search.text.base import TextEncoder
 
 _KEPT = 4096
+
+
+def text_encoder(given: str | TextEncoder | None, sizes: Preset) -> TextEncoder:
+    """Return a text encoder by name, or itself; `hashing`, as wide as the model, where none is given.
+
+    Raises:
+        InputError: Its tokens have another width than the model reads.
+    """
+    text = given or f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
+    encoder: TextEncoder = registry.create("texts", text) if isinstance(text, str) else text
+    if encoder.channels != sizes.text_channels:
+        raise InputError(
+            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
+            remedy="name another text encoder, or other sizes",
+        )
+    return encoder
 
 
 class Captions:

@@ -20,7 +20,7 @@ from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.space import layout_labels
 from s2search.training.base import Trainer, TrainingRun
-from s2search.training.captions import Captions
+from s2search.training.captions import Captions, text_encoder
 from s2search.training.data.base import digest_of
 from s2search.training.data.clips import Clips
 from s2search.training.parallel import DTYPES, Processes
@@ -82,7 +82,7 @@ class PreparedRun:
             plan=plan,
             clips=clips,
             beside=beside,
-            encoder=_encoder(settings.text, config),
+            encoder=text_encoder(settings.text, config.preset),
             codec=_codec(settings, clips) if settings.judge.strips else None,
         )
 
@@ -148,18 +148,6 @@ def _config(model: ModelSettings) -> tuple[ModelConfig, Plan | None]:
         return ModelConfig.new(preset, layout_labels(model.layout), velocity=model.velocity), None
     with torch.device("meta"):
         return S2DiT.from_preset(preset, velocity=model.velocity).config, None
-
-
-def _encoder(text: str, config: ModelConfig) -> TextEncoder:
-    sizes = config.preset
-    label = text or f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
-    encoder: TextEncoder = registry.create("texts", label)
-    if encoder.channels != sizes.text_channels:
-        raise InputError(
-            f"tokens of {encoder.label} have {encoder.channels} channels, and the model reads {sizes.text_channels}",
-            remedy="name another text encoder, or other sizes",
-        )
-    return encoder
 
 
 def _codec(settings: RunSettings, clips: Clips) -> Codec:

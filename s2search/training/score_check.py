@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy.stats import rankdata
-from torch import Tensor, nn
+from torch import Tensor
 
 from s2search import registry
 from s2search.block import Stream
@@ -36,7 +36,7 @@ from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.score.measured import MeasuredScore
 from s2search.space import Space
-from s2search.training.moved import learning_rate
+from s2search.training.moved import MovedNetwork
 from s2search.training.noisy import judged_by, learned_from
 from s2search.training.scores import BLOCKS, Progress, Teacher, block_file
 from s2search.training.settings import OptimizerSettings
@@ -256,8 +256,12 @@ def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
 def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
     network = assembled(teacher, folder, layout)
     before, _ = _rise(teacher, question, network)
-    settings = OptimizerSettings(steps=max(1, question.steps), lr=question.lr, warmup=min(5, question.steps))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=question.lr, weight_decay=0.0, fused=True)
+    moved = MovedNetwork(
+        network,
+        OptimizerSettings(
+            steps=max(1, question.steps), lr=question.lr, warmup=min(5, question.steps), weight_decay=0.0
+        ),
+    )
     for step in range(question.steps):
         share = Share(seed=seed, step=step, batch=question.batch, numbers=range(question.batch))
         batch = learned_from(teacher.clips, share, question.shift)
@@ -268,11 +272,8 @@ def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tupl
         if not loss.isfinite():
             raise CheckError(f"{written(layout)} is not finite at step {step + 1}", remedy="lower --lr")
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step)
-        optimizer.step()
-        optimizer.zero_grad()
+        moved.backed()
+        moved.move(step)
     after, error = _rise(teacher, question, network)
     return Tuned(layout=layout, seed=seed, assembled=before, tuned=after, error=error)
 

@@ -33,7 +33,7 @@ from s2search.network.walk import predicted
 from s2search.network.weight_file import save_tensors
 from s2search.score.measured import MeasuredScore, RunValue, Value
 from s2search.training.captions import Captions
-from s2search.training.moved import learning_rate
+from s2search.training.moved import MovedNetwork
 from s2search.training.noisy import judged_by, learned_from
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share, generator
@@ -79,6 +79,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     lr: float = 2e-3
     shift: float = 3.0
     seed: int = 0
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        """How candidates move."""
+        long = self.steps[1]
+        return OptimizerSettings(steps=long, lr=self.lr, warmup=min(10, long - 1), weight_decay=0.0)
 
     def check(self) -> None:
         """Raise unless it can be asked.
@@ -247,7 +253,7 @@ class _Probing:
         found: dict[str, tuple[float, float]] = {}
         earlier: dict[str, tuple[float, float]] = {}
         short, long = self.question.steps
-        moving = {label: self._optimizer(module) for label, module in modules.items()}
+        moving = {label: MovedNetwork(module, self.question.optimizer) for label, module in modules.items()}
         for step in range(long if modules else 0):
             self._step(step, modules, moving)
             if step + 1 == short < long:
@@ -283,10 +289,7 @@ class _Probing:
         weight = next(model.parameters())
         return ReplacedLayers(layers, down, up).to(weight.device, weight.dtype), names, same
 
-    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(module.parameters(), lr=self.question.lr, weight_decay=0.0, fused=True)
-
-    def _step(self, step: int, modules: dict[str, ReplacedLayers], moving: dict[str, torch.optim.Optimizer]) -> None:
+    def _step(self, step: int, modules: dict[str, ReplacedLayers], moving: dict[str, MovedNetwork]) -> None:
         """Move every candidate by what the model's layers make of the same clips."""
         question = self.question
         share = Share(seed=question.seed, step=step, batch=question.batch, numbers=range(question.batch))
@@ -295,7 +298,6 @@ class _Probing:
             passed = self.teacher.before(batch.x_BCTYX, batch.s_B, batch.captions, self.first)
             wanted = self.teacher.through(passed, passed.x, self.first, self.first + self.layers)
             scale = (wanted - passed.x).square().mean().clamp_min(1e-12)
-        settings = OptimizerSettings(steps=question.steps[1], lr=question.lr, warmup=min(10, question.steps[1] - 1))
         for label, module in modules.items():
             loss = (module(passed.x, passed.modulation, passed.text) - wanted).square().mean() / scale
             if not loss.isfinite():
@@ -304,11 +306,8 @@ class _Probing:
                     remedy="measure with a lower --lr",
                 )
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            for group in moving[label].param_groups:
-                group["lr"] = learning_rate(settings, step)
-            moving[label].step()
-            moving[label].zero_grad()
+            moving[label].backed()
+            moving[label].move(step)
 
     @torch.no_grad()
     def _compared(self, modules: dict[str, ReplacedLayers]) -> dict[str, tuple[float, float]]:
