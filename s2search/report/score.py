@@ -31,6 +31,12 @@ def score_text(score: MeasuredScore, folder: Path) -> RenderableType:
     lines = [f"rise of the held-out loss, in thousandths; {score.statement}"]
     if falling:
         lines.append(f"* {falling} of {len(every)} were still falling after {score.steps[1]} steps")
+    lower = sum(value.value > 2 * value.error for value in every)
+    if lower:
+        lines.append(
+            f"{lower} of {len(every)} LOWER the loss: the model has not learned what its own layers could, and a score "
+            "of it says little; train it longer"
+        )
     return Group(Text(f"{folder}/score.json\n"), table, Text("\n" + "\n".join(lines)))
 
 

@@ -378,7 +378,7 @@ def _score(question: Question, config: ModelConfig, known: dict[tuple[int, int],
     told = {name: str(plain[name]) for name in ("model", "config", "data", "text", "batch", "lr", "shift", "seed")}
     return MeasuredScore(
         name="measured",
-        statement=f"held-out loss of a {depth}-layer model of width {config.preset.channels} with one layer replaced, "
+        statement=f"held-out loss of a model of {depth} layers and width {config.preset.channels} with one replaced, "
         f"{question.samples} samples, {question.steps[1]} steps",
         depth=depth,
         channels=config.preset.channels,

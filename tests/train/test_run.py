@@ -178,6 +178,22 @@ def test_an_average_that_no_checkpoint_holds_is_noticed(
         assert_same(model_of(whole), model_of(tmp_path / "stopped"))
 
 
+def test_the_average_is_what_its_definition_says(made: Path, tmp_path: Path) -> None:
+    """a <- k a + (1 - k) w, where k is n / (n + 10) at the n-th step, until it reaches `ema`."""
+    engine = engine_of(made, tmp_path / "run", optimizer__ema=0.2)
+    networks, moved = engine.started()
+    weights = networks["model"].state_dict()
+    expected = {name: tensor.clone() for name, tensor in weights.items()}
+    for step in range(5):
+        engine.step(networks, moved, step)
+        keep = min(0.2, (step + 1) / (step + 11))
+        expected = {name: keep * tensor + (1 - keep) * weights[name] for name, tensor in expected.items()}
+    assert_same(expected, dict(moved["model"].average()), 1e-6)
+    with moved["model"].averaged() as network:
+        assert_same(expected, dict(network.state_dict()), 1e-6)
+    assert any(not torch.equal(tensor, weights[name]) for name, tensor in expected.items())
+
+
 def command(made: Path, out: Path, **changes: Any) -> list[str]:
     words = [sys.executable, "-m", "s2search", "train", "--out", str(out)]
     for key, value in asked(made, **changes).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import s2search
@@ -17,6 +19,7 @@ from s2search.errors import InputError, ScoreError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
+from s2search.report.score import score_text
 from s2search.score.file import open_score
 from s2search.score.measured import MeasuredScore, Value, resampled
 from s2search.solver.dynamic import Dynamic
@@ -403,3 +406,15 @@ def test_a_score_of_other_weights_is_refused(made: Path, measured: MeasuredScore
     S2DiT(ModelConfig.new(SIZES, ("full",) * 3)).save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match="was measured on the weights sha256:"):
         s2search.score_check(made / "out", tmp_path / "other", made / "clips")
+
+
+def test_a_model_that_candidates_improve_is_said_to_be_untrained(measured: MeasuredScore, tmp_path: Path) -> None:
+    def printed(score: MeasuredScore) -> str:
+        with (console := Console(width=200)).capture() as shown:
+            console.print(score_text(score, tmp_path))
+        return shown.get()
+
+    worse = dataclasses.replace(measured, values={"ssa": [Value(value=-0.1, error=0.01)] * 3}, runs=[])
+    better = dataclasses.replace(worse, values={"ssa": [Value(value=0.1, error=0.01), *worse.values["ssa"][1:]]})
+    assert "LOWER" not in printed(worse)
+    assert "1 of 3 LOWER the loss" in printed(better)
