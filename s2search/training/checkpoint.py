@@ -18,8 +18,8 @@ from typing import Literal
 from s2search.border.regular_file import open_regular
 from s2search.document import Document, read_json
 from s2search.errors import InputError
-from s2search.training.moved import MovedNetwork
 from s2search.training.parallel import Processes, load, saved
+from s2search.training.trained_network import TrainedNetwork
 
 CHECKPOINTS, _STATE = "checkpoints", "state.json"
 
@@ -43,7 +43,7 @@ class State(Document):
 
 
 def save(
-    folder: Path, steps: int, moved: Mapping[str, MovedNetwork], model: str, where: Processes, *, keep: int
+    folder: Path, steps: int, moved: Mapping[str, TrainedNetwork], model: str, where: Processes, *, keep: int
 ) -> None:
     """Write a checkpoint, then drop those before the last `keep`.
 
@@ -78,7 +78,7 @@ def save(
         shutil.rmtree(old)
 
 
-def resume(folder: Path, moved: Mapping[str, MovedNetwork], model: str, where: Processes) -> int:
+def resume(folder: Path, moved: Mapping[str, TrainedNetwork], model: str, where: Processes) -> int:
     """Fill networks from the last checkpoint and return its steps; 0 where there is none yet.
 
     Raises:

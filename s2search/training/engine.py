@@ -24,10 +24,10 @@ from s2search.network.network import S2DiT
 from s2search.network.weight_file import write_tensors
 from s2search.training.checkpoint import resume, save
 from s2search.training.judge import ModelJudgement, parts
-from s2search.training.moved import MovedNetwork, learning_rate
 from s2search.training.parallel import Processes, started
 from s2search.training.run_folder import JUDGEMENT, MODEL, Metrics
 from s2search.training.share import Share, shares
+from s2search.training.trained_network import TrainedNetwork, learning_rate
 
 if TYPE_CHECKING:
     from s2search.network.config import ModelConfig
@@ -125,12 +125,12 @@ class Engine:
             folder=self.folder, resumed_at=begun, steps=done, interrupted=False, judgement=judgement, drawn=drawn
         )
 
-    def started(self) -> tuple[dict[str, nn.Module], dict[str, MovedNetwork]]:
+    def started(self) -> tuple[dict[str, nn.Module], dict[str, TrainedNetwork]]:
         """Return all networks with their first weights, and those that move."""
         given = self.trainer.networks(self.run)
         networks = {name: started(one, self.where, self.run.settings.engine) for name, one in given.items()}
         moved = {
-            name: MovedNetwork(networks[name].train(), self.run.settings.optimizer)
+            name: TrainedNetwork(networks[name].train(), self.run.settings.optimizer)
             for name, one in given.items()
             if one.trained
         }
@@ -140,7 +140,7 @@ class Engine:
         return networks, moved
 
     def step(
-        self, networks: Mapping[str, nn.Module], moved: Mapping[str, MovedNetwork], number: int
+        self, networks: Mapping[str, nn.Module], moved: Mapping[str, TrainedNetwork], number: int
     ) -> dict[str, float]:
         """Run one step and return what it gave: losses, and the length of each gradient before it was cut.
 
@@ -161,7 +161,7 @@ class Engine:
         names = sorted(sums)
         means = self.where.mean(torch.stack([sums[name].float() for name in names])).tolist()
         values = dict(zip(names, means, strict=True))
-        lengths = {name: one.backed() for name, one in moved.items() if name in sums}
+        lengths = {name: one.clip_gradient() for name, one in moved.items() if name in sums}
         if not all(map(math.isfinite, (*values.values(), *lengths.values()))):
             found = {**values, **{f"gradient of {name}": length for name, length in lengths.items()}}
             name, value = next((name, value) for name, value in found.items() if not math.isfinite(value))
@@ -172,15 +172,15 @@ class Engine:
                 step=number + 1,
             )
         for name in lengths:
-            moved[name].move(number)
+            moved[name].update(number)
         one_of_trained = next(iter(lengths))
         return {"loss": values.pop(one_of_trained), **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
 
-    def _save(self, done: int, moved: Mapping[str, MovedNetwork]) -> None:
+    def _save(self, done: int, moved: Mapping[str, TrainedNetwork]) -> None:
         keep = self.run.settings.engine.keep
         save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep)
 
-    def _left(self, moved: Mapping[str, MovedNetwork]) -> tuple[ModelJudgement | None, Mapping[str, Tensor]]:
+    def _left(self, moved: Mapping[str, TrainedNetwork]) -> tuple[ModelJudgement | None, Mapping[str, Tensor]]:
         """Write the model, judge it and let it draw."""
         first = next(iter(moved.values()))
         average = first.average()

@@ -36,11 +36,11 @@ from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.score.measured import MeasuredScore
 from s2search.space import Space
-from s2search.training.moved import MovedNetwork
 from s2search.training.noisy import judged_by, learned_from
 from s2search.training.scores import BLOCKS, Progress, Teacher, block_file
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share
+from s2search.training.trained_network import TrainedNetwork
 
 JOURNAL, RESULT = "check.jsonl", "check.json"
 OF = "check of a score"
@@ -256,7 +256,7 @@ def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
 def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
     network = assembled(teacher, folder, layout)
     before, _ = _rise(teacher, question, network)
-    moved = MovedNetwork(
+    moved = TrainedNetwork(
         network,
         OptimizerSettings(
             steps=max(1, question.steps), lr=question.lr, warmup=min(5, question.steps), weight_decay=0.0
@@ -272,8 +272,8 @@ def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tupl
         if not loss.isfinite():
             raise CheckError(f"{written(layout)} is not finite at step {step + 1}", remedy="lower --lr")
         torch.autograd.backward(loss)
-        moved.backed()
-        moved.move(step)
+        moved.clip_gradient()
+        moved.update(step)
     after, error = _rise(teacher, question, network)
     return Tuned(layout=layout, seed=seed, assembled=before, tuned=after, error=error)
 

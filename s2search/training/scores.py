@@ -33,10 +33,10 @@ from s2search.network.walk import predicted
 from s2search.network.weight_file import save_tensors
 from s2search.score.measured import MeasuredScore, RunValue, Value
 from s2search.training.captions import Captions
-from s2search.training.moved import MovedNetwork
 from s2search.training.noisy import judged_by, learned_from
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share, generator
+from s2search.training.trained_network import TrainedNetwork
 
 if TYPE_CHECKING:
     from s2search.block import Block
@@ -253,7 +253,7 @@ class _Probing:
         found: dict[str, tuple[float, float]] = {}
         earlier: dict[str, tuple[float, float]] = {}
         short, long = self.question.steps
-        moving = {label: MovedNetwork(module, self.question.optimizer) for label, module in modules.items()}
+        moving = {label: TrainedNetwork(module, self.question.optimizer) for label, module in modules.items()}
         for step in range(long if modules else 0):
             self._step(step, modules, moving)
             if step + 1 == short < long:
@@ -289,7 +289,7 @@ class _Probing:
         weight = next(model.parameters())
         return ReplacedLayers(layers, down, up).to(weight.device, weight.dtype), names, same
 
-    def _step(self, step: int, modules: dict[str, ReplacedLayers], moving: dict[str, MovedNetwork]) -> None:
+    def _step(self, step: int, modules: dict[str, ReplacedLayers], moving: dict[str, TrainedNetwork]) -> None:
         """Move every candidate by what the model's layers make of the same clips."""
         question = self.question
         share = Share(seed=question.seed, step=step, batch=question.batch, numbers=range(question.batch))
@@ -306,8 +306,8 @@ class _Probing:
                     remedy="measure with a lower --lr",
                 )
             torch.autograd.backward(loss)
-            moving[label].backed()
-            moving[label].move(step)
+            moving[label].clip_gradient()
+            moving[label].update(step)
 
     @torch.no_grad()
     def _compared(self, modules: dict[str, ReplacedLayers]) -> dict[str, tuple[float, float]]:

@@ -30,13 +30,13 @@ from s2search.training.data.clips import Clips
 from s2search.training.engine import Engine
 from s2search.training.flow import Flow
 from s2search.training.judge import Blind, parts
-from s2search.training.moved import MovedNetwork
 from s2search.training.noisy import levels
 from s2search.training.parallel import Processes, processes
 from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import read_metrics
 from s2search.training.settings import RunSettings, overridden
 from s2search.training.share import Share
+from s2search.training.trained_network import TrainedNetwork
 from tests.command import run_here
 
 NANO = """
@@ -165,9 +165,9 @@ def test_a_run_killed_at_three_steps_ends_like_one_that_was_not(made: Path, whol
 def test_an_average_that_no_checkpoint_holds_is_noticed(
     made: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = MovedNetwork.tensors
+    own = TrainedNetwork.tensors
     monkeypatch.setattr(
-        MovedNetwork,
+        TrainedNetwork,
         "tensors",
         lambda self, name: {k: v for k, v in own(self, name).items() if not k.startswith("average")},
     )

@@ -16,7 +16,7 @@ from s2search.training.settings import OptimizerSettings
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
 
 
-class MovedNetwork:
+class TrainedNetwork:
     """Weights, moments and the exponential moving average of the weights; every process has its part of each.
 
     Args:
@@ -40,12 +40,12 @@ class MovedNetwork:
             zeros = {name: torch.zeros_like(weight) for name in _MOMENTS}
             self._optimizer.state[weight] = {"step": torch.zeros((), device=local(weight).device), **zeros}
 
-    def backed(self) -> float:
+    def clip_gradient(self) -> float:
         """Return the length of the gradient, which is cut to the longest allowed."""
         length = nn.utils.clip_grad_norm_(self._weights.values(), self.settings.clip)
         return float(whole(length))
 
-    def move(self, step: int) -> None:
+    def update(self, step: int) -> None:
         """Move the weights along their gradient, forget it, and go on with the average."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, step)
