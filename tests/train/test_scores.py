@@ -128,6 +128,18 @@ def test_weights_of_equal_role_and_shape_are_taken_over(measured: MeasuredScore)
     assert "attention.value.weight" in measured.inherited["ssa"]
 
 
+def test_what_is_taken_over_is_equal_and_the_rest_is_left(made: Path) -> None:
+    own = S2DiT.from_pretrained(made / "model").layers[1]
+    layer = S2DiT(ModelConfig.new(SIZES, ("lcha",) * 3)).layers[1]
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    taken = scores.inherit(layer, own)
+    after, there = layer.state_dict(), own.state_dict()
+    for name, tensor in after.items():
+        expected = there[name.replace(".linear.", ".")] if name in taken else before[name]
+        assert torch.equal(tensor, expected), name
+    assert not torch.equal(after["attention.linear.key.weight"], before["attention.linear.key.weight"])
+
+
 @pytest.mark.slow
 def test_training_longer_brings_a_candidate_nearer(made: Path, tmp_path: Path) -> None:
     asked = ASKED | {"steps": (1, 60), "candidates": "ssa", "runs": (), "samples": 16}
@@ -365,8 +377,9 @@ def test_what_passes_ranks_well_surely_and_better_than_any_rule() -> None:
     assert good.predictors[0].rank > 0.95
     assert not made_up([-x for x in tuned], tuned).passed
     assert not made_up(list(rng.standard_normal(8)), tuned).passed
-    by_rule = [0.0] * 7 + [1.0]  # the last layer decides all, and a rule knows that as well
-    assert not made_up(by_rule, by_rule).passed
+    early = [8.0 - n for n in range(8)]  # the place of the low layer decides all, and a rule knows that as well
+    assert made_up(early, early).predictors[0].low > 0.9
+    assert not made_up(early, early).passed
 
 
 def test_ranks_are_those_of_scipy() -> None:
