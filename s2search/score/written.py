@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Iterable
@@ -46,8 +45,7 @@ class WrittenScore(Score):
     @property
     @override
     def digest(self) -> str:
-        fields = dataclasses.replace(self)  # type: ignore[type-var]  # wherever they were read from
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(fields, order='sorted')).hexdigest()}"
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(self, order='sorted')).hexdigest()}"
 
     def check_has(self, label: str, labels: Iterable[str]) -> None:
         """Raise unless a candidate is among those that have numbers.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import s2search
 from s2search.errors import CheckError, InputError
-from s2search.network.flow import unit_gaussian_gain
+from s2search.network.flow import shift, unit_gaussian_gain
 from s2search.network.network import S2DiT
 from s2search.testing.trainers import check_trainer
 from s2search.training import share as share_module
@@ -30,7 +30,7 @@ from s2search.training.data.clips import Clips
 from s2search.training.engine import Engine
 from s2search.training.flow import Flow
 from s2search.training.judge import Blind, parts
-from s2search.training.noisy import levels
+from s2search.training.noisy import judged_by, levels
 from s2search.training.parallel import Processes, processes
 from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import read_metrics
@@ -286,6 +286,17 @@ def test_the_blind_baseline_is_the_best_linear_answer(made: Path) -> None:
             at_0, at_1 = blind.velocity(probe, torch.full((2,), s, dtype=torch.float64))[:, channel].flatten()
             assert float(at_1 - at_0) == pytest.approx(float(slope), abs=0.02)
             assert float(at_0) == pytest.approx(float(offset), abs=0.05)
+
+
+def test_a_model_is_judged_at_levels_spread_evenly_on_different_clips_and_noise(made: Path) -> None:
+    clips = Clips.load(made / "clips")
+    sample = judged_by(clips, "train", range(12), 12, 3.0)
+    even = (torch.arange(12, dtype=torch.float64) + 0.5) / 12
+    assert torch.allclose(sample.s_B.sort().values, shift(even, 3.0).float())
+    assert len({row.flatten().tolist()[0] for row in sample.x_BCTYX}) == 12
+    part = judged_by(clips, "train", [7, 3], 12, 3.0)
+    assert torch.equal(part.x_BCTYX, sample.x_BCTYX[[7, 3]])
+    assert torch.equal(part.v_BCTYX, sample.v_BCTYX[[7, 3]])
 
 
 def test_the_blind_baseline_takes_its_figures_from_the_training_clips(made: Path) -> None:
