@@ -4,10 +4,10 @@ A codec plugin is configuration (`dct`, `wan[folder=DIR]`); `load(device, dtype)
 holds the weights. `component` says how the decoder is exported, where it can be. Files are read from a folder that the
 option `folder` names: a package keeps a copy of what is read there, and verification names the copy instead.
 
-Geometry (source: S2DiT, section 4; Wan autoencoder): 4x8x8 compression into 16 channels. The first latent frame is one
-pixel frame and every other one is four, so 1 + 4k pixel frames are 1 + k latent frames, and the first chunk of 3 latent
-frames decodes to 9 pixel frames, every later one to 12. Pixels are in [-1, 1], RGB; latents have about zero mean and
-unit variance per channel.
+Geometry (source: S2DiT, section 4; Wan autoencoder): 4x8x8 compression, as a rule into 16 channels. The first latent
+frame is one pixel frame and every other one is four, so 1 + 4k pixel frames are 1 + k latent frames, and the first
+chunk of 3 latent frames decodes to 9 pixel frames, every later one to 12. Pixels are in [-1, 1], RGB; latents have
+about zero mean and unit variance per channel.
 
 Streaming: every call takes a cache and returns another. A cache is a value: no call changes one, so a stream can be
 forked, repeated or saved anywhere. However a stream is split into calls, the results are those of one call.
@@ -111,10 +111,13 @@ class LoadedCodec(abc.ABC):
         name: The plugin's name.
         device: Where it works and where its results are.
         dtype: The number format of its results.
+        latent_channels: Of its latents.
     """
 
-    def __init__(self, name: str, device: torch.device, dtype: torch.dtype) -> None:
-        self.name, self.device, self.dtype = name, device, dtype
+    def __init__(
+        self, name: str, device: torch.device, dtype: torch.dtype, *, latent_channels: int = LATENT_CHANNELS
+    ) -> None:
+        self.name, self.device, self.dtype, self.latent_channels = name, device, dtype, latent_channels
 
     def encode(self, video_BCTYX: Tensor) -> Tensor:
         """Return the latents of a whole video.
@@ -123,7 +126,7 @@ class LoadedCodec(abc.ABC):
             video_BCTYX: 3 channels in [-1, 1], 1 + 4k frames, sides that are multiples of 8.
 
         Returns:
-            `latents_BCTYX`: 16 channels, 1 + k frames, an eighth of the rows and columns.
+            `latents_BCTYX`: its latent channels, 1 + k frames, an eighth of the rows and columns.
         """
         return self.encode_chunk(video_BCTYX, None)[0]
 
@@ -164,7 +167,7 @@ class LoadedCodec(abc.ABC):
         """Return the pixels of the next latent frames of a stream, clamped to [-1, 1], and the cache for those after.
 
         Args:
-            latents_BCTYX: 16 channels, one frame or more.
+            latents_BCTYX: Its latent channels, one frame or more.
             cache: What the call before returned; None at the stream's start, whose first latent is a single frame.
 
         Raises:
@@ -173,10 +176,10 @@ class LoadedCodec(abc.ABC):
         import torch
 
         batch, channels, frames, rows, columns = _five(latents_BCTYX, "latents")
-        if channels != LATENT_CHANNELS or not min(batch, frames, rows, columns):
+        if channels != self.latent_channels or not min(batch, frames, rows, columns):
             raise InputError(
                 f"latents of the shape {tuple(latents_BCTYX.shape)} cannot be decoded",
-                allowed=f"(batch, {LATENT_CHANNELS}, frames, rows, columns), all from 1",
+                allowed=f"(batch, {self.latent_channels}, frames, rows, columns), all from 1",
             )
         grid = (batch, rows, columns)
         before = self._tensors(cache, "decode", grid)
@@ -242,6 +245,11 @@ class Codec(Plugin, abc.ABC):
 
     #: What it is and where its weights or constants come from: one line.
     statement: ClassVar[str]
+
+    @property
+    def latent_channels(self) -> int:
+        """How many channels its latents have; known before anything is loaded."""
+        return LATENT_CHANNELS
 
     @property
     def digest(self) -> str:

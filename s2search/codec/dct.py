@@ -1,4 +1,4 @@
-"""dct: a fixed transform into 16 latent channels, without weights, so that everything runs on real video offline.
+"""dct: a fixed transform into latents, without weights, so that everything runs on real video offline.
 
 A block of 4 frames x 8 x 8 pixels x 3 colours is expanded in the orthonormal cosine basis of its four axes (DCT-II;
 source: Ahmed, Natarajan and Rao 1974, "Discrete cosine transform"). Along colour that is (R+G+B)/sqrt 3, (R-B)/sqrt 2
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
+from s2search.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -63,20 +64,35 @@ CHANNELS: tuple[tuple[int, int, int, int, float, float], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class DCT(Codec):
-    """The 16 strongest cosines of each block."""
+    """The strongest cosines of each block.
+
+    Args:
+        channels: How many, 1 to 16. A model has to carry four tokens' latents through a low layer, 16 numbers per
+            channel: with 4, a model of width 64 can, and pictures are softer still.
+    """
 
     statement: ClassVar[str] = "16 cosines of 4x8x8 blocks, fixed; chosen and normalised on three real clips"
+    channels: int = len(CHANNELS)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.channels <= len(CHANNELS):
+            raise InputError(f"dct with {self.channels} channels", allowed=f"1 to {len(CHANNELS)}")
+
+    @property
+    @override
+    def latent_channels(self) -> int:
+        return self.channels
 
     @property
     @override
     def digest(self) -> str:
-        return f"sha256:{hashlib.sha256(repr(CHANNELS).encode()).hexdigest()}"
+        return f"sha256:{hashlib.sha256(repr(CHANNELS[: self.channels]).encode()).hexdigest()}"
 
     @override
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:
         import torch
 
-        return _LoadedDCT(torch.device(device), dtype or torch.float32)
+        return _LoadedDCT(torch.device(device), dtype or torch.float32, self.channels)
 
     @override
     def component(self) -> DecoderComponent:
@@ -92,13 +108,14 @@ class _LoadedDCT(LoadedCodec):
     Axes: P the 768 pixels of a block, C the channels.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, channels: int = len(CHANNELS)) -> None:
         import torch
 
-        super().__init__(DCT.name, device, dtype)
+        super().__init__(DCT.name, device, dtype, latent_channels=channels)
         exact = torch.promote_types(dtype, torch.float32)
-        self.basis_CP = torch.tensor([_cosines(*row[:4]) for row in CHANNELS], device=device, dtype=exact)
-        self.mean_C, self.std_C = torch.tensor([row[4:] for row in CHANNELS], device=device, dtype=exact).unbind(1)
+        kept = CHANNELS[:channels]
+        self.basis_CP = torch.tensor([_cosines(*row[:4]) for row in kept], device=device, dtype=exact)
+        self.mean_C, self.std_C = torch.tensor([row[4:] for row in kept], device=device, dtype=exact).unbind(1)
 
     def _encode(self, video_BCTYX: Tensor, before: Mapping[str, Tensor] | None) -> tuple[Tensor, Mapping[str, Tensor]]:
         import torch

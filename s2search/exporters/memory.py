@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from s2search import registry
-from s2search.block import Precision, Stream
+from s2search.block import Precision
 from s2search.exporters.package import Manifest
 from s2search.preset import video_size
 
@@ -19,8 +18,5 @@ def predicted_memory_bytes(manifest: Manifest) -> int:
     shape = config.preset.shape(video_size(*manifest.grid), "stream", frames=manifest.chunk_frames)
     shape = dataclasses.replace(shape, context_frames=slots)
     precision = Precision.named(manifest.precision)
-    blocks = [registry.create("blocks", label) for label in dict.fromkeys(config.layout)]
-    names = ["stem", "head"] + (["down", "up"] if Stream.LOW in {block.stream for block in blocks} else [])
-    parts = [*blocks, *(registry.create("parts", name) for name in names)]
-    beside: int = max(part.peak_bytes(shape, precision) for part in parts)
+    beside = max(part.peak_bytes(shape, precision) for part in config.parts.values())
     return manifest.sizes.predicted_weight_bytes + manifest.sizes.predicted_state_bytes + beside

@@ -23,8 +23,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
-from s2search import registry
-from s2search.block import Precision, Stream, Window
+from s2search.block import Block, Precision, Window
 from s2search.border.regular_file import is_regular, open_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
@@ -341,13 +340,11 @@ def predicted_sizes(config: ModelConfig, grid: tuple[int, int], frames: int, slo
     shape = config.preset.shape(video_size(*grid), "stream", frames=frames)
     shape = dataclasses.replace(shape, context_frames=slots)
     stored = Precision.named(precision)
-    blocks = [registry.create("blocks", label) for label in config.layout]
-    parts = ["stem", "head"] + (["down", "up"] if Stream.LOW in {block.stream for block in blocks} else [])
-    everything = [*blocks, *(registry.create("parts", name) for name in parts)]
+    parts = config.parts.values()
     return Sizes(
-        predicted_weight_bytes=sum(stored.weight_bytes(part.parameters(shape)) for part in everything),
+        predicted_weight_bytes=sum(stored.weight_bytes(part.parameters(shape)) for part in parts),
         weight_bytes=0,
-        predicted_state_bytes=sum(block.state_bytes(shape, stored) for block in blocks),
+        predicted_state_bytes=sum(part.state_bytes(shape, stored) for part in parts if isinstance(part, Block)),
         state_bytes=0,
     )
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from s2search.exporters.package import NEW
 from s2search.exporters.past import FUNCTIONS, MASKED, PAST_BIAS, FunctionName, StepShape, Tensors, layer_past
 from s2search.network.network import S2DiT
-from s2search.preset import LATENT_CHANNELS, PATCH
+from s2search.preset import PATCH
 
 __all__ = [
     "FUNCTIONS",
@@ -88,14 +88,15 @@ class Steps:
 
     def example(self, function: FunctionName, *, seed: int = 0) -> Tensors:
         """Return inputs to run with: random ones, and a state that such chunks left."""
-        preset, (rows, columns) = self.model.config.preset, self.shape.grid
+        config, (rows, columns) = self.model.config, self.shape.grid
+        preset, cells = config.preset, (self.shape.frames, PATCH[1] * rows, PATCH[2] * columns)
         generator = torch.Generator().manual_seed(seed)
 
         def noise(*size: int) -> Tensor:
             return torch.randn(size, generator=generator, dtype=torch.float64).to(self._kind)
 
         inputs = {
-            "latents": noise(1, LATENT_CHANNELS, self.shape.frames, PATCH[1] * rows, PATCH[2] * columns),
+            "latents": noise(1, config.latent_channels, *cells),
             "s": torch.rand(1, 1, generator=generator, dtype=torch.float64).to(self._exact),
             "text": noise(1, preset.text_tokens, preset.text_channels),
         }

@@ -8,8 +8,10 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from s2search import registry
+from s2search.block import Block, Part, Stream
 from s2search.errors import InputError
-from s2search.preset import Preset
+from s2search.preset import LATENT_CHANNELS, Preset
 
 #: What a model predicts: its velocity itself, or what it adds to that of unit Gaussian latents.
 VelocityForm = Literal["plain", "residual"]
@@ -24,8 +26,9 @@ class ModelConfig:
 
     `layout` names the block of every layer, first to last. `plan_digest` is null for a preset's own layout.
     `text_widths` has the width of the tokens of text encoders that the model projects to its own, such as
-    `{"gemma": 2560}`; tokens of all others come as wide as the preset's `text_channels`. Models saved before there
-    was a `head_skip` or a `velocity` have none: what is left out of a file is as it was then. `new` makes today's.
+    `{"gemma": 2560}`; tokens of all others come as wide as the preset's `text_channels`. `latent_channels` are those of
+    the codec whose latents it denoises. Models saved before there was a `head_skip`, a `velocity` or `latent_channels`
+    have none: what is left out of a file is as it was then. `new` makes today's.
 
     With `head_skip` a low last layer hands the head its stream with the long skip, as every other way up has it; the
     paper's output lacks it. Why: docs/decisions/blocks.md, "The head has the long skip". With `velocity` "residual"
@@ -39,6 +42,7 @@ class ModelConfig:
     text_widths: dict[str, int] = field(default_factory=dict)
     head_skip: bool = False
     velocity: VelocityForm = "plain"
+    latent_channels: int = LATENT_CHANNELS
 
     def __post_init__(self) -> None:
         if len(self.layout) != self.preset.depth:
@@ -48,15 +52,26 @@ class ModelConfig:
             )
 
     @classmethod
-    def new(cls, preset: Preset, layout: tuple[str, ...], *, velocity: VelocityForm = "plain", **rest: Any) -> Self:
+    def new(cls, preset: Preset, layout: tuple[str, ...], **rest: Any) -> Self:
         """Return the config of a model made today."""
-        return cls(preset=preset, layout=layout, head_skip=True, velocity=velocity, **rest)
+        return cls(preset=preset, layout=layout, head_skip=True, **rest)
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The specifications of a model's parts by their names there: `stem`, `layers.0`, ..., `head`, `down`, `up`."""
+        blocks: list[Block] = [registry.create("blocks", label) for label in self.layout]
+        ends = (f"{name}[latent_channels={self.latent_channels}]" for name in ("stem", "head"))
+        stem, head = (registry.create("parts", end) for end in ends)
+        layers = {f"layers.{layer}": block for layer, block in enumerate(blocks)}
+        low = Stream.LOW in {block.stream for block in blocks}
+        switches = {name: registry.create("parts", name) for name in ("down", "up") if low}
+        return {"stem": stem} | layers | {"head": head} | switches
 
     @property
     def digest(self) -> str:
         """A hash of everything here: weights, states and packages name the model that they belong to by it."""
         content = msgspec.to_builtins(self)
-        for name in ("head_skip", "velocity"):  # without them, models of before keep their digest
+        for name in ("head_skip", "velocity", "latent_channels"):  # without them, models of before keep their digest
             if getattr(self, name) == self.__dataclass_fields__[name].default:
                 content.pop(name, None)
         return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"

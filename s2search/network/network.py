@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from s2search import registry
-from s2search.block import Block, Part, Stream, Window
+from s2search.block import Block, Stream, Window
 from s2search.errors import InputError
 from s2search.network.config import ModelConfig, VelocityForm
 from s2search.network.pretrained import Pretrained
@@ -86,7 +85,7 @@ class S2DiT(Switched, Pretrained):
 
     def __init__(self, config: ModelConfig, *, plan: Plan | None = None) -> None:
         super().__init__()
-        self.config, self.plan, self.parts = config, plan, specifications(config)
+        self.config, self.plan, self.parts = config, plan, config.parts
         self.streams = tuple(Stream(block.stream) for block in self.blocks)
         build = part_builders(config)
         self.stem = build["stem"]()
@@ -97,19 +96,24 @@ class S2DiT(Switched, Pretrained):
             self.down, self.up = build["down"](), build["up"]()
 
     @classmethod
-    def from_preset(cls, preset: Preset, layout: str = "", *, velocity: VelocityForm = "plain") -> S2DiT:
+    def from_preset(cls, preset: Preset, layout: str = "", **rest: Any) -> S2DiT:
         """Build a model without a plan: of the layout given, as people write it, or of the preset's own.
+
+        Args:
+            preset: Gives the sizes.
+            layout: One block per layer.
+            rest: Further fields of its `ModelConfig`.
 
         Raises:
             InputError: The layout cannot be read, or has another depth.
         """
         if text := layout or preset.layout:
-            return cls(ModelConfig.new(preset, layout_labels(text), velocity=velocity))
+            return cls(ModelConfig.new(preset, layout_labels(text), **rest))
         pair = Space.parse("lcha,ssa", depth=preset.depth)
         high = round(preset.depth * 3 / 7)
         choice_L = pair.interleave([high, preset.depth - high])
         labels = tuple(pair.candidates[c].label for c in choice_L)
-        return cls(ModelConfig.new(preset, labels, velocity=velocity))
+        return cls(ModelConfig.new(preset, labels, **rest))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -219,20 +223,11 @@ class S2DiT(Switched, Pretrained):
         return walk(self, what, latents_BCTYX, s_BT, visit)
 
 
-def specifications(config: ModelConfig) -> dict[str, Part]:
-    """Return the specifications of a model's parts, by their names there, first to last."""
-    blocks = [registry.create("blocks", label) for label in config.layout]
-    switches = ("down", "up") if Stream.LOW in {block.stream for block in blocks} else ()
-    stem, head, *between = (registry.create("parts", name) for name in ("stem", "head", *switches))
-    layers = {f"layers.{layer}": block for layer, block in enumerate(blocks)}
-    return {"stem": stem} | layers | {"head": head} | dict(zip(switches, between, strict=True))
-
-
 def part_builders(config: ModelConfig) -> dict[str, Callable[[], nn.Module]]:
     """Return what builds each part of a model, by its name there, in the order in which parts draw random weights."""
     shape = config.preset.shape("16x16", "stream")  # modules do not depend on the grid
     build: dict[str, Callable[[], nn.Module]] = {
-        name: partial(part.build, shape) for name, part in specifications(config).items()
+        name: partial(part.build, shape) for name, part in config.parts.items()
     }
     switches = {name: build.pop(name) for name in ("down", "up") if name in build}
     text = {

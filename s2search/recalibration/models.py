@@ -16,7 +16,7 @@ from s2search.measurement.base import Prepared
 from s2search.measurement.torch_cpu import TorchCpu
 from s2search.measurement.torch_cuda import TorchCuda
 from s2search.network.config import ModelConfig
-from s2search.preset import LATENT_CHANNELS, PATCH, Preset
+from s2search.preset import PATCH, Preset
 from s2search.recalibration.bench import Bench
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class ModelBench(Bench):
         device, dtype = self.profiler.place()
         model = S2DiT.from_pretrained(folder, dtype=dtype).to(device).requires_grad_(False)
         preset = model.config.preset
-        size = (1, LATENT_CHANNELS, preset.chunk_frames, PATCH[1] * grid[0], PATCH[2] * grid[1])
+        size = (1, model.config.latent_channels, preset.chunk_frames, PATCH[1] * grid[0], PATCH[2] * grid[1])
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device, torch.no_grad():
             torch.manual_seed(0)
             latents_BCTYX = torch.randn(size, dtype=dtype)

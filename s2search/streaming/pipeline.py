@@ -92,6 +92,7 @@ class StreamPipeline:
         """
         if state.header.batch != 1:
             raise InputError(f"the stream has a batch of {state.header.batch}", allowed="1", remedy="use the sampler")
+        _check_latents(self.codec, self.model)
         started, decoder = time.perf_counter(), _Decoder(self.codec, state)
         if not self.overlap:
             for chunk in self._latents(prompts, count, state):
@@ -163,6 +164,15 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
     return time.perf_counter()
+
+
+def _check_latents(codec: LoadedCodec, model: StreamingModel) -> None:
+    mine, wanted = codec.latent_channels, model.config.latent_channels
+    if mine != wanted:
+        raise InputError(
+            f"the codec {codec.name} decodes latents of {mine} channels, and the model makes {wanted}",
+            remedy="choose the codec that the model was trained with, such as dct[channels=4]",
+        )
 
 
 def _check_width(text_BSE: Tensor, model: StreamingModel) -> None:

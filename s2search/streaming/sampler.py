@@ -18,7 +18,7 @@ from s2search.cost import CommitPolicy
 from s2search.errors import InputError
 from s2search.network.flow import clean, few_step_schedule, renoise
 from s2search.network.network import LayerStates
-from s2search.preset import LATENT_CHANNELS, PATCH
+from s2search.preset import PATCH
 from s2search.streaming.base import StreamingModel
 from s2search.streaming.state import StreamState
 
@@ -106,7 +106,7 @@ class FewStepSampler:
         kind, exact = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
         header, generators = state.header, state.noise(weight.device)
         rows, columns = PATCH[1] * header.grid[0], PATCH[2] * header.grid[1]
-        size = (LATENT_CHANNELS, frames or model.config.preset.chunk_frames, rows, columns)
+        size = (model.config.latent_channels, frames or model.config.preset.chunk_frames, rows, columns)
 
         def noise() -> Tensor:
             each = [torch.randn(size, generator=g, device=weight.device, dtype=torch.float32) for g in generators]

@@ -27,7 +27,8 @@ def check_codec(codec: Codec, *, tolerance: float = 1e-5) -> None:
     assert codec.statement.splitlines() == [codec.statement], f"{codec.name} does not say what it is in one line"
     assert codec.digest.startswith("sha256:"), "a digest says what latents depend on"
     worker = codec.load("cpu", torch.float32)
-    video_BCTYX, latents_BCTYX = _samples()
+    assert worker.latent_channels == codec.latent_channels, "loaded, it has another number of channels"
+    video_BCTYX, latents_BCTYX = _samples(codec.latent_channels)
     _check_geometry(worker)
     _check_pieces(worker.encode_chunk, video_BCTYX, first=1, later=4, tolerance=tolerance)
     _check_pieces(worker.decode, latents_BCTYX, first=1, later=1, tolerance=tolerance)
@@ -40,18 +41,19 @@ def check_codec(codec: Codec, *, tolerance: float = 1e-5) -> None:
     assert torch.equal(worker.encode(video_BCTYX), again.encode(video_BCTYX)), "loaded twice, it encodes differently"
 
 
-def _samples() -> tuple[Tensor, Tensor]:
-    """Return video of batch 2 within [-1, 1], and latents of as many frames."""
+def _samples(channels: int) -> tuple[Tensor, Tensor]:
+    """Return video of batch 2 within [-1, 1], and latents of as many frames and so many channels."""
     generator = torch.Generator().manual_seed(0)
     video_BCTYX = torch.rand(2, 3, 4 * _LATENT_FRAMES - 3, _ROWS, _COLUMNS, generator=generator) * 2 - 1
-    return video_BCTYX, torch.randn(2, 16, _LATENT_FRAMES, _ROWS // 8, _COLUMNS // 8, generator=generator)
+    return video_BCTYX, torch.randn(2, channels, _LATENT_FRAMES, _ROWS // 8, _COLUMNS // 8, generator=generator)
 
 
 def _check_geometry(worker: LoadedCodec) -> None:
     for latent_frames, rows, columns in ((1, 1, 1), (2, 3, 5), (3, 2, 4)):
         frames = 4 * latent_frames - 3
         latents_BCTYX = worker.encode(torch.zeros(1, 3, frames, 8 * rows, 8 * columns))
-        assert latents_BCTYX.shape == (1, 16, latent_frames, rows, columns), f"latents are {latents_BCTYX.shape}"
+        size = (1, worker.latent_channels, latent_frames, rows, columns)
+        assert latents_BCTYX.shape == size, f"latents are {latents_BCTYX.shape}"
         video_BCTYX, cache = worker.decode(latents_BCTYX)
         assert video_BCTYX.shape == (1, 3, frames, 8 * rows, 8 * columns), f"the video is {video_BCTYX.shape}"
         for result in (latents_BCTYX, video_BCTYX):
@@ -163,7 +165,7 @@ def _check_refusals(worker: LoadedCodec, video_BCTYX: Tensor, latents_BCTYX: Ten
         lambda: worker.encode((video_BCTYX * 255).to(torch.uint8)),
         lambda: worker.encode_chunk(video_BCTYX[:, :, :4], decoded),
         lambda: worker.encode_chunk(video_BCTYX[..., :4, :16, :], encoded),
-        lambda: worker.decode(latents_BCTYX[:, :8]),
+        lambda: worker.decode(latents_BCTYX[:, 1:]),
         lambda: worker.decode(latents_BCTYX[:, :, :0]),
         lambda: worker.decode(latents_BCTYX[0]),
         lambda: worker.decode(latents_BCTYX, encoded),

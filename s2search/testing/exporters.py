@@ -32,8 +32,10 @@ from s2search.streaming.state import StreamState
 GRID = (3, 4)
 
 
-def tiny_model(layout: str = "SLLS", *, seed: int = 0, text_channels: int = 8, text_tokens: int = 5) -> S2DiT:
-    """Return a small random model, whose gates and maps are not those of a fresh one."""
+def tiny_model(
+    layout: str = "SLLS", *, seed: int = 0, text_channels: int = 8, text_tokens: int = 5, **rest: Any
+) -> S2DiT:
+    """Return a small random model, whose gates and maps are not those of a fresh one; `rest` is of its config."""
     preset = Preset(
         name="tiny",
         depth=len(layout),
@@ -45,7 +47,7 @@ def tiny_model(layout: str = "SLLS", *, seed: int = 0, text_channels: int = 8, t
     )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = S2DiT.from_preset(preset, layout).eval()
+        model = S2DiT.from_preset(preset, layout, **rest).eval()
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model

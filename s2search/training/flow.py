@@ -116,7 +116,7 @@ class Flow(Trainer):
         ]
         if not wanted:
             return {}
-        size = run.clips.heading.geometry.latent_size
+        size = run.clips.heading.latent_size
         noise = torch.stack([torch.randn(size, generator=generator("draw", caption)) for caption in wanted])
 
         def asked(x_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor) -> Tensor:

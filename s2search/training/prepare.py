@@ -18,7 +18,6 @@ from s2search.network.network import S2DiT
 from s2search.network.random_weights import RandomS2DiT
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
-from s2search.space import layout_labels
 from s2search.training.base import Trainer, TrainingRun
 from s2search.training.captions import Captions, text_encoder
 from s2search.training.data.base import digest_of
@@ -74,7 +73,8 @@ class PreparedRun:
                 remedy="make it with --held-out above 0",
             )
         beside = tuple(_beside(Path(folder), clips, decoder) for folder in settings.judge.beside)
-        config, plan = _config(settings.model)
+        config, plan = _config(settings.model, clips.heading.latent_channels)
+        clips.check_channels(config.latent_channels)
         return cls(
             trainer=trainer,
             settings=settings,
@@ -130,12 +130,12 @@ class PreparedRun:
         )
 
 
-def _config(model: ModelSettings) -> tuple[ModelConfig, Plan | None]:
+def _config(model: ModelSettings, channels: int) -> tuple[ModelConfig, Plan | None]:
     if model.weights:
         config = read_json(Path(model.weights) / CONFIG, ModelConfig, what="model config")
         plan = None if config.plan_digest is None else S2DiT.from_pretrained(model.weights, mapped=True).plan
         return config, plan
-    preset = Preset.named(model.preset)
+    preset, of_run = Preset.named(model.preset), {"velocity": model.velocity, "latent_channels": channels}
     if model.plan:
         plan = Plan.load(Path(model.plan))
         if plan.depth != preset.depth:
@@ -143,11 +143,9 @@ def _config(model: ModelSettings) -> tuple[ModelConfig, Plan | None]:
                 f"the plan has {plan.depth} layers and the preset {preset.name!r} {preset.depth}",
                 remedy=f"plan with --depth {preset.depth}, or set model.preset",
             )
-        return ModelConfig.new(preset, plan.layout, velocity=model.velocity, plan_digest=plan.digest), plan
-    if model.layout:
-        return ModelConfig.new(preset, layout_labels(model.layout), velocity=model.velocity), None
+        return ModelConfig.new(preset, plan.layout, plan_digest=plan.digest, **of_run), plan
     with torch.device("meta"):
-        return S2DiT.from_preset(preset, velocity=model.velocity).config, None
+        return S2DiT.from_preset(preset, model.layout, **of_run).config, None
 
 
 def _codec(settings: RunSettings, clips: Clips) -> Codec:

@@ -227,7 +227,14 @@ def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
         InputError: A block's file is not there.
     """
     own = teacher.model
-    network = S2DiT(ModelConfig.new(own.config.preset, tuple(layout), velocity=own.config.velocity))
+    network = S2DiT(
+        ModelConfig.new(
+            own.config.preset,
+            tuple(layout),
+            velocity=own.config.velocity,
+            latent_channels=own.config.latent_channels,
+        )
+    )
     weights = {name: tensor.clone() for name, tensor in own.state_dict().items() if not name.startswith("layers.")}
     switches: dict[str, list[Tensor]] = {}
     for layer, label in enumerate(layout):

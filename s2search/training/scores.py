@@ -173,6 +173,7 @@ class Teacher:
                 allowed="models whose layers all run in the high stream: full, lcha",
                 remedy="train one with model.layout=full, or of another such block",
             )
+        self.clips.check_channels(self.model.config.latent_channels)
         if not self.clips.of("held-out"):
             raise InputError("the data set holds no recording out", remedy="make it with --held-out above 0")
 

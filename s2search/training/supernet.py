@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from s2search import registry
 from s2search.block import Stream
 from s2search.errors import InputError
-from s2search.network.config import ModelConfig, VelocityForm
+from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT, Switched, part_builders
 from s2search.network.walk import Route, predicted
 from s2search.preset import Preset
@@ -38,7 +39,7 @@ class Supernet(Switched):
         high: str = "lcha",
         low: str = "ssa",
         group_size: int = 1,
-        velocity: VelocityForm = "plain",
+        **rest: Any,
     ) -> None:
         super().__init__()
         candidates = registry.create("blocks", high), registry.create("blocks", low)
@@ -53,9 +54,7 @@ class Supernet(Switched):
                 f"a depth of {preset.depth} does not divide into groups of {group_size}", remedy="choose a divisor"
             )
         self.group_size, self.labels = group_size, (candidates[0].label, candidates[1].label)
-        self.config, low_config = (
-            ModelConfig.new(preset, (label,) * preset.depth, velocity=velocity) for label in self.labels
-        )
+        self.config, low_config = (ModelConfig.new(preset, (label,) * preset.depth, **rest) for label in self.labels)
         of_high, of_low = part_builders(self.config), part_builders(low_config)
         self.stem, self.head = of_high["stem"](), of_high["head"]()
         self.down, self.up = of_low["down"](), of_low["up"]()

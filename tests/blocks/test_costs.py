@@ -9,7 +9,7 @@ from s2search.block import Precision
 from s2search.measurement.peak_memory import peak_activation_bytes
 from tests.blocks.conftest import LCHA_VARIANTS
 
-PARTS = [Stem(), Head(), Down(), Up()]
+PARTS = [Stem(), Head(), Stem(latent_channels=4), Head(latent_channels=4), Down(), Up()]
 SHAPES = [
     {"frames": 3, "height": 8, "width": 12, "channels": 48, "feed_forward": 192},
     {"frames": 3, "height": 9, "width": 16, "channels": 48, "feed_forward": 192, "context_frames": 6},
@@ -55,7 +55,8 @@ def part_call(part, shape, dtype):
     module = part.build(shape).to(dtype)
     x = torch.randn(1, shape.frames, shape.height, shape.width, shape.channels, dtype=dtype)
     low = torch.randn(1, shape.frames, shape.low_height, shape.low_width, shape.channels, dtype=dtype)
-    latents = torch.randn(1, 16, shape.frames, 2 * shape.height, 2 * shape.width, dtype=dtype)
+    channels = getattr(part, "latent_channels", 16)
+    latents = torch.randn(1, channels, shape.frames, 2 * shape.height, 2 * shape.width, dtype=dtype)
     inputs = {
         "stem": (latents, torch.rand(1, 1)),
         "head": (x, torch.randn(1, 1, shape.channels, dtype=dtype)),

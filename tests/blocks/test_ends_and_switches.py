@@ -40,11 +40,11 @@ def test_a_low_token_depends_on_its_own_cell_only(make):
     assert gradient[0, 0].abs().sum(-1).nonzero().tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
 
 
-@pytest.mark.parametrize(("height", "width", "frames"), [(9, 16, 1), (2, 3, 3)])
-def test_the_ends_keep_the_shape_of_the_latents(make, height, width, frames):
+@pytest.mark.parametrize(("height", "width", "frames", "channels"), [(9, 16, 1, 16), (2, 3, 3, 4)])
+def test_the_ends_keep_the_shape_of_the_latents(make, height, width, frames, channels):
     shape = make.shape(height=height, width=width, frames=frames)
-    stem, head = Stem().build(shape), Head().build(shape)
-    latents = torch.randn(2, 16, frames, 2 * height, 2 * width)
+    stem, head = (end(latent_channels=channels).build(shape) for end in (Stem, Head))
+    latents = torch.randn(2, channels, frames, 2 * height, 2 * width)
     for entries in (1, frames):
         x, modulation, time = stem(latents, torch.rand(2, entries))
         assert x.shape == (2, frames, height, width, shape.channels)

@@ -16,6 +16,7 @@ from s2search.codec.base import Cache
 from s2search.codec.dct import BLOCK, CHANNELS, DCT
 from s2search.codec.pixels import frames_from_video, psnr_db, video_from_frames
 from s2search.codec.video import read_video
+from s2search.errors import InputError
 from s2search.testing.codecs import check_codec
 from tests.codec.real_clips import real_clip
 
@@ -51,6 +52,33 @@ def through(frames):
 
 def test_it_keeps_the_contract_of_codecs():
     check_codec(registry.create("codecs", "dct"))
+
+
+@pytest.mark.parametrize("channels", [1, 4, 15])
+def test_fewer_channels_are_the_first_of_all_and_decode_as_if_the_others_were_zero(channels):
+    codec = registry.create("codecs", f"dct[channels={channels}]")
+    check_codec(codec)
+    few, whole = codec.load(), DCT().load()
+    video_BCTYX = torch.rand(2, 3, 9, 16, 24) - 0.5
+    latents_BCTYX, all_BCTYX = few.encode(video_BCTYX), whole.encode(video_BCTYX)
+    torch.testing.assert_close(latents_BCTYX, all_BCTYX[:, :channels])
+    zero_C = -whole.mean_C / whole.std_C
+    rest_BCTYX = zero_C[None, channels:, None, None, None].expand(2, -1, *all_BCTYX.shape[2:])
+    expected_BCTYX, _ = whole.decode(torch.cat([latents_BCTYX, rest_BCTYX], dim=1))
+    torch.testing.assert_close(few.decode(latents_BCTYX)[0], expected_BCTYX)
+
+
+def test_every_number_of_channels_is_a_codec_of_its_own_and_all_of_them_the_old_one():
+    assert DCT().digest == DCT(channels=16).digest
+    assert DCT().digest == "sha256:0ec0b6f72cb2755cd1bc26307678e3645fff340d6e3974e4e0537b9d00111018"
+    assert len({DCT(channels=n).digest for n in range(1, 17)}) == 16
+    assert DCT(channels=4).latent_channels == 4
+
+
+@pytest.mark.parametrize("channels", ["0", "17", "-1", "4.5"])
+def test_no_other_number_of_channels(channels):
+    with pytest.raises(InputError, match="channels"):
+        registry.create("codecs", f"dct[channels={channels}]")
 
 
 def test_latents_are_the_coefficients_that_scipy_computes():

@@ -47,13 +47,13 @@ def test_a_config_of_before_has_its_digest_and_the_papers_head():
     old = {"schema": "s2search.model/1", "layout": ["lcha", "ssa"] * 4, "plan_digest": None, "text_widths": {}}
     old["preset"] = dataclasses.asdict(Preset.named("s2dit-tiny"))
     config = msgspec.convert(old, ModelConfig)
-    assert (config.head_skip, config.velocity) == (False, "plain")
+    assert (config.head_skip, config.velocity, config.latent_channels) == (False, "plain", 16)
     assert config.digest == "sha256:adf2bf6531d92e91a43ae2520510dbcfbe83ef581d0c1e856431c8f82b10ee62"
     today = ModelConfig.new(config.preset, config.layout)
     assert (today.head_skip, today.velocity) == (True, "plain")
-    changes = {"head_skip": True}, {"velocity": "residual"}
+    changes = {"head_skip": True}, {"velocity": "residual"}, {"latent_channels": 4}
     digests = {dataclasses.replace(config, **change).digest for change in changes}
-    assert len({config.digest, today.digest} | digests) == 3
+    assert len({config.digest, today.digest} | digests) == 4
 
 
 def read(model, grid=(9, 16), frames=3):
@@ -63,6 +63,21 @@ def read(model, grid=(9, 16), frames=3):
     text = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
     with torch.no_grad():
         return model(latents, torch.full((1, 1), 0.5), text)
+
+
+@pytest.mark.parametrize("channels", [4, 3])
+def test_a_model_of_fewer_latent_channels_is_saved_and_says_how_large_it_is(channels, tmp_path):
+    model = S2DiT.from_preset(Preset.named("s2dit-tiny"), latent_channels=channels).eval()
+    model.save_pretrained(tmp_path)
+    again = S2DiT.from_pretrained(tmp_path)
+    assert again.config == model.config
+    shape = model.config.preset.shape("16x16", "stream")
+    assert sum(part.parameters(shape).count for part in model.config.parts.values()) == model.parameter_count
+    text = torch.zeros(1, model.config.preset.text_tokens, model.config.preset.text_channels)
+    latents = torch.randn(1, channels, 3, 4, 8)
+    with torch.no_grad():
+        assert torch.equal(again(latents, torch.ones(1, 1), text), model(latents, torch.ones(1, 1), text))
+        assert model(latents, torch.ones(1, 1), text).shape == latents.shape
 
 
 def test_the_published_plan_has_1_82_billion_parameters_within_3_percent(plan):

@@ -154,10 +154,13 @@ def test_more_confidence_never_scores_higher(seed: int) -> None:
 
 @given(st.integers(0, 10**6))
 def test_a_confidence_of_a_half_or_no_spread_at_all_is_the_plain_plan(seed: int) -> None:
+    """A plan that takes the budget to its last microsecond has no room for the least spread: then it is another."""
     problem, spread = case(seed, layers=4)
-    plain = Dynamic().solve(problem)
+    plain, half = Dynamic().solve(problem), 0.5 + 1e-12
     still = Spread(std_us_LC=0 * spread.std_us_LC, switch_std_us_SS=0 * spread.switch_std_us_SS)
-    assert solve_with_confidence(problem, spread, 0.5 + 1e-12, Dynamic()).solution.choice_L == plain.choice_L
+    fits = surely_within_us(problem, spread, plain.choice_L, half) <= problem.latency_budget_us
+    same = solve_with_confidence(problem, spread, half, Dynamic()).solution.choice_L == plain.choice_L
+    assert same == fits == (plain.latency_us < problem.latency_budget_us)
     assert solve_with_confidence(problem, still, 0.999, Dynamic()).solution == plain
 
 

@@ -95,6 +95,12 @@ def test_a_text_encoder_of_another_width_is_refused(pipeline):
         next(wide.chunks(lambda chunk: "", 1, start(pipeline)))
 
 
+def test_a_codec_of_other_latents_is_refused_before_the_first_step(pipeline):
+    few = StreamPipeline(**{**vars(pipeline), "codec": DCT(channels=4).load()})
+    with pytest.raises(InputError, match="decodes latents of 4 channels, and the model makes 16"):
+        next(few.chunks(lambda chunk: "", 1, start(pipeline)))
+
+
 def test_an_error_while_decoding_reaches_the_caller(pipeline):
     class Broken(type(pipeline.codec)):
         def _decode(self, latents, before):

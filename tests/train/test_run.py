@@ -551,6 +551,24 @@ def test_a_harmed_checkpoint_is_noticed_and_the_one_before_serves(made: Path, wh
     assert_same(model_of(whole), model_of(copy))
 
 
+def test_a_model_learns_latents_of_fewer_channels_and_no_others(made: Path, tmp_path: Path) -> None:
+    four = tmp_path / "clips"
+    s2search.data_make(
+        "shapes[count=10]", four, video="32x32", frames=9, clips=2, held_out=0.2, codec="dct[channels=4]"
+    )
+    s2search.train(out=tmp_path / "run", settings=asked(made, data=str(four), optimizer__steps=2))
+    model = S2DiT.from_pretrained(tmp_path / "run/model")
+    assert model.config.latent_channels == 4
+    with pytest.raises(InputError, match="the codec dct decodes latents of 16 channels, and the model makes 4"):
+        s2search.stream(tmp_path / "x.mp4", tmp_path / "run/model", video="32x32", prompt="red", chunks=1)
+    s2search.stream(
+        tmp_path / "y.mp4", tmp_path / "run/model", video="32x32", prompt="red", chunks=1, codec="dct[channels=4]"
+    )
+    changes = {"model__weights": str(tmp_path / "run/model"), "model__preset": "", "model__layout": ""}
+    with pytest.raises(InputError, match="has latents of 16 channels, and the model denoises 4"):
+        s2search.train(out=tmp_path / "more", settings=asked(made, **changes))
+
+
 def test_a_checkpoint_of_another_model_is_refused(made: Path, copy: Path) -> None:
     with pytest.raises(InputError, match=r"start' are of another model: sha256:"):
         engine_of(made, copy, model__layout="SLLL")

@@ -421,6 +421,22 @@ def test_a_score_of_other_weights_is_refused(made: Path, measured: MeasuredScore
         s2search.score_check(made / "out", tmp_path / "other", made / "clips")
 
 
+def test_clips_of_other_latents_are_refused_and_their_own_model_is_measured(made: Path, tmp_path: Path) -> None:
+    s2search.data_make(
+        "shapes[count=10]", tmp_path / "four", video="48x32", frames=9, held_out=0.3, codec="dct[channels=4]"
+    )
+    with pytest.raises(InputError, match="has latents of 4 channels, and the model denoises 16"):
+        s2search.score_measure(made / "model", tmp_path / "four", tmp_path / "out", **ASKED)
+    S2DiT(ModelConfig.new(SIZES, ("full",) * 3, latent_channels=4)).save_pretrained(tmp_path / "model")
+    asked = ASKED | {"candidates": "lcha,ssa"}
+    found = s2search.score_measure(tmp_path / "model", tmp_path / "four", tmp_path / "out", **asked)
+    assert set(found.values) == {"lcha", "ssa"}
+    checked = s2search.score_check(
+        tmp_path / "out", tmp_path / "model", tmp_path / "four", layouts=3, seeds=1, steps=1, batch=4, samples=8
+    )
+    assert len(checked.layouts) == 3
+
+
 def test_a_model_that_candidates_improve_is_said_to_be_untrained(measured: MeasuredScore, tmp_path: Path) -> None:
     def printed(score: MeasuredScore) -> str:
         with (console := Console(width=200)).capture() as shown:

@@ -20,7 +20,7 @@ from s2search import registry
 from s2search.codec.base import Codec, DecoderComponent
 from s2search.errors import UnknownNameError
 from s2search.exporters.package import NEW
-from s2search.preset import LATENT_CHANNELS, PATCH
+from s2search.preset import PATCH
 from s2search.text.base import TextComponent, TextEncoder
 
 Kind = Literal["text", "decoder"]
@@ -79,7 +79,7 @@ def functions_of(
     if isinstance(component, TextComponent):
         ids = {"ids": component.ids("a cat")}
         return (ComponentFunction(name="encode", module=component.module, inputs=ids, outputs=("text",)),)
-    size = (1, LATENT_CHANNELS, frames, PATCH[1] * grid[0], PATCH[2] * grid[1])
+    size = (1, component.loaded.latent_channels, frames, PATCH[1] * grid[0], PATCH[2] * grid[1])
     latents = {"latents": torch.zeros(size)}
     first, later = _Decode(component.model, begins=True), _Decode(component.model, begins=False)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:

@@ -21,7 +21,7 @@ import numpy as np
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from s2search.codec.video import Frames
 from s2search.errors import InputError
-from s2search.preset import LATENT_CHANNELS, token_grid, video_size
+from s2search.preset import token_grid, video_size
 from s2search.registry import Plugin
 
 
@@ -54,10 +54,10 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
         return height, width
 
     @property
-    def latent_size(self) -> tuple[int, int, int, int]:
-        """Channels, frames, rows and columns of a clip's latents."""
+    def latent_size(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of a clip's latents."""
         rows, columns = (side // PIXELS_PER_LATENT for side in self.size)
-        return LATENT_CHANNELS, 1 + self.frames // FRAMES_PER_LATENT, rows, columns
+        return 1 + self.frames // FRAMES_PER_LATENT, rows, columns
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -25,6 +25,7 @@ from s2search import registry
 from s2search.border.regular_file import check_regular, read_regular
 from s2search.errors import InputError
 from s2search.journal import read_journal
+from s2search.preset import LATENT_CHANNELS
 from s2search.training.data.base import Cut, Geometry
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True, tag="data"):
         strides: Frames of a recording from one frame of a clip to the next: one of these is drawn for each clip.
         held_out: Part of the recordings that is kept from training.
         cached: Whether latents are in shards; else they are encoded whenever they are read.
+        latent_channels: Of the codec.
     """
 
     schema: Literal["s2search.clips/1"] = "s2search.clips/1"
@@ -72,6 +74,12 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True, tag="data"):
     strides: tuple[int, ...]
     held_out: float
     cached: bool = True
+    latent_channels: Annotated[int, msgspec.Meta(ge=1, le=1024)] = LATENT_CHANNELS
+
+    @property
+    def latent_size(self) -> tuple[int, int, int, int]:
+        """Channels, frames, rows and columns of a clip's latents."""
+        return self.latent_channels, *self.geometry.latent_size
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +191,19 @@ class Clips:
         """Return the clips of one part."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
+    def check_channels(self, wanted: int) -> None:
+        """Raise unless a model that denoises so many latent channels can learn from it.
+
+        Raises:
+            InputError: Its latents have another number.
+        """
+        mine = self.heading.latent_channels
+        if mine != wanted:
+            raise InputError(
+                f"the data set {str(self.folder)!r} has latents of {mine} channels, and the model denoises {wanted}",
+                remedy="make the data with the codec that the model was trained with",
+            )
+
     def latents(self, ids: Sequence[int]) -> Tensor:
         """Return clips side by side: `latents_BCTYX`, float32.
 
@@ -192,7 +213,7 @@ class Clips:
         import torch
 
         latents_BCTYX = torch.stack([self._tensor(id) for id in ids])
-        if latents_BCTYX.shape[1:] != self.heading.geometry.latent_size:
+        if latents_BCTYX.shape[1:] != self.heading.latent_size:
             raise InputError(f"clips in {str(self.folder)!r} have another size than it says", remedy="make it anew")
         return latents_BCTYX
 
@@ -223,7 +244,7 @@ class Clips:
             except InputError as error:
                 yield str(error)
                 continue
-            if latents_CTYX.shape != self.heading.geometry.latent_size:
+            if latents_CTYX.shape != self.heading.latent_size:
                 yield f"clip {clip.id} in {shard.file or clip.recording} has the size {tuple(latents_CTYX.shape)}"
             elif not latents_CTYX.isfinite().all():
                 yield f"clip {clip.id} in {shard.file or clip.recording} has numbers that are not finite"

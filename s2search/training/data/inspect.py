@@ -75,7 +75,7 @@ def channel_moments(clips: Clips, most: int | None = None) -> tuple[tuple[float,
 
     ids = [clip.id for clip in clips.of("train")]
     ids = ids[:: max(1, -(-len(ids) // most))] if most else ids
-    total_C = squares_C = torch.zeros(clips.heading.geometry.latent_size[0], dtype=torch.float64)
+    total_C = squares_C = torch.zeros(clips.heading.latent_channels, dtype=torch.float64)
     count = 0
     for first in range(0, len(ids), _BATCH):
         latents_BCTYX = clips.latents(ids[first : first + _BATCH]).double()

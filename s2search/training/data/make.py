@@ -100,6 +100,7 @@ def make(
         strides=tuple(strides),
         held_out=held_out,
         cached=cached,
+        latent_channels=codec.latent_channels,
     )
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise InputError(f"{str(out)!r} holds something that is no data set", remedy="choose another folder")

@@ -44,7 +44,7 @@ def folders(tmp_path_factory):
         for parameter in vae.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     vae.save_pretrained(wan)
-    return {"clip": f"clip[folder={clip}]", "wan": f"wan[folder={wan}]", "dct": "dct"}
+    return {"clip": f"clip[folder={clip}]", "wan": f"wan[folder={wan}]", "dct": "dct", "dct4": "dct[channels=4]"}
 
 
 #: The lowest of 4 prompts or 16 chunks, as measured; `dct` is equal bit by bit.
@@ -52,9 +52,11 @@ MEASURED_DB = {
     ("clip", "onnx"): 127.8,
     ("wan", "onnx"): 117.8,
     ("dct", "onnx"): 300.0,
+    ("dct4", "onnx"): 148.5,
     ("clip", "coreml"): 55.8,
     ("wan", "coreml"): 50.6,
     ("dct", "coreml"): 64.3,
+    ("dct4", "coreml"): 64.3,
     ("clip", "coreml[bits=8]"): 38.7,
 }
 
