@@ -59,9 +59,9 @@ def find(request: Request, solver: Solver, *, near: float | None = None, tie: Ti
     plan = dataclasses.replace(plan, tie_break=tie_break)
     if tie_break is not None and tie == "fastest":
         plan = dataclasses.replace(plan, fewest_switches=_fewest_switches(request, solution, solver, plan.switches))
-    error_LC = request.score.error_LC(request.space)
-    if error_LC is not None and countable:
-        plan = dataclasses.replace(plan, score_stability=stability(problem, solution.choice_L, error_LC, solver))
+    errors = request.score.errors(request.space)
+    if errors is not None and countable:
+        plan = dataclasses.replace(plan, score_stability=stability(problem, solution.choice_L, errors.drawn_LC, solver))
     if ties is None:
         return plan.answering(request, solver)
     others = [layout for layout in ties.examples if layout != solution.choice_L][:_SHOWN_TIES]

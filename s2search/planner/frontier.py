@@ -98,8 +98,9 @@ class Frontier(Sequence[Plan]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write CSV: one plan per line, with its latency (ms), memory (bytes), score, counts, layout and provenance.
 
-        With a confidence: what is kept with it; with further devices: what the layout takes there. The kinds of
-        evidence are joined by +, and marks of the tables' runs by a semicolon.
+        With a score that states errors: its standard error. With a confidence: what is kept with it; with further
+        devices: what the layout takes there. The kinds of evidence are joined by +, and marks of the tables' runs by a
+        semicolon.
         """
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._columns(), *self._lines()])
@@ -111,12 +112,15 @@ class Frontier(Sequence[Plan]):
             f"{cost} on {device.table}" for device in first.devices[1:] for cost in ("latency_ms", "memory_bytes")
         ]
         kept = ["confidence", "confident_latency_ms"] if first.confidence else []
-        return ["latency_ms", "memory_bytes", "score", *first.counts, "layout", *kept, *further, *_PROVENANCE]
+        errors = ["score_error"] if first.score_error is not None else []
+        return ["latency_ms", "memory_bytes", "score", *errors, *first.counts, "layout", *kept, *further, *_PROVENANCE]
 
     def _lines(self) -> list[list[float | str]]:
         return [
             [
-                *(plan.latency_ms.predicted, plan.memory_bytes.predicted, plan.score, *plan.counts.values()),
+                *(plan.latency_ms.predicted, plan.memory_bytes.predicted, plan.score),
+                *([plan.score_error] if plan.score_error is not None else []),
+                *plan.counts.values(),
                 plan.written,
                 *([plan.confidence.asked, plan.confidence.latency_ms] if plan.confidence else []),
                 *(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from s2search.solver.base import Solver
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
+_TWO_SIDED_95 = 1.96
 #: By which rule one of the layouts that tie is shown; plans from before 2026-11-29 have "most even", "first by name".
 TieBreak = Literal["fastest", "fewest switches", "fewest changes", "most even", "first by name"]
 
@@ -241,7 +242,8 @@ class Plan(Document):
     with the same score within the budgets, that of the plan included; null where they were not counted, and a lower
     bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown,
     null where it is the one that the solver found; `fewest_switches` is null where no layout that ties has fewer than
-    it. `near_ties` is null where none were asked for, and `score_stability` where the score states no errors.
+    it. `near_ties` is null where none were asked for; `score_stability`, and the standard error of `score`, where the
+    score states no errors.
     `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
     false only for a hand-written layout. `devices` is empty where there is one table; else it lists all of them, and
     the first is the one that `blocks`, `latency_ms`, `memory_bytes` and `rate` speak of.
@@ -265,6 +267,7 @@ class Plan(Document):
     memory_bytes: MemoryAnswer
     rate: RateAnswer | None
     score: float
+    score_error: float | None = None
     upper_bound: float | None
     optimal: bool
     ties: int | None
@@ -290,6 +293,12 @@ class Plan(Document):
     def depth(self) -> int:
         """How many layers."""
         return len(self.layout)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Where the score lies with 95 %; the score itself where it states no error."""
+        half = _TWO_SIDED_95 * (self.score_error or 0.0)
+        return self.score - half, self.score + half
 
     @property
     def switches(self) -> int:
@@ -337,7 +346,7 @@ class Plan(Document):
             # What the tables' digests and the latency model settle.
             answer["latency_ms"].pop("provenance", None)
             answer.pop("table_marks", None)
-        for name in ("fewest_switches", "score_stability"):
+        for name in ("fewest_switches", "score_stability", "score_error"):
             if content.get(name) is None:
                 content.pop(name, None)
         for name in ("table_marks", "project"):  # the same, and who asked

@@ -70,6 +70,7 @@ def write_plan(
         memory_bytes=first.memory_bytes,
         rate=first.rate,
         score=price.score,
+        score_error=_score_error(request, choice_L),
         upper_bound=None if best is None else best.upper_bound,
         optimal=best is not None and fits and price.score == best.upper_bound,
         ties=ties,
@@ -77,6 +78,11 @@ def write_plan(
         constraints=request.constraints,
         devices=tuple(devices) if request.further else (),
     )
+
+
+def _score_error(request: Request, choice_L: Sequence[int]) -> float | None:
+    errors = request.score.errors(request.space)
+    return None if errors is None else errors.of(choice_L)
 
 
 def _devices(

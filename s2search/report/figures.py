@@ -155,9 +155,11 @@ def _draw_front(axes: Axes, plans: Sequence[Plan], colour: str, label: str) -> N
         (0.0, 0.0) if one is None else (max(at - one.low, 0), max(one.high - at, 0))
         for at, one in zip(x, ranges, strict=True)
     ]
+    bar: dict[str, Any] = {"fmt": "none", "ecolor": colour, "alpha": 0.45, "elinewidth": 1, "capsize": 2, "zorder": 1}
     if any(ranges):
-        down_up = [list(side) for side in zip(*ends, strict=True)]
-        axes.errorbar(x, y, xerr=down_up, fmt="none", ecolor=colour, alpha=0.45, elinewidth=1, capsize=2, zorder=1)
+        axes.errorbar(x, y, xerr=[list(side) for side in zip(*ends, strict=True)], **bar)
+    if plans[0].score_error is not None:
+        axes.errorbar(x, y, yerr=[plan.score - plan.score_range[0] for plan in plans], **bar)
     axes.scatter(x, y, s=22, color=colour, zorder=2, label=label or None)
 
 

@@ -10,6 +10,7 @@ from html import escape
 from s2search.cost import format_us
 from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
+from s2search.report.origin import score_with_error
 
 _POINT, _REFERENCE = "#3B8BC4", "#D55E00"
 _WIDTH, _HEIGHT = 640, 300
@@ -40,7 +41,7 @@ def front_svg(front: Frontier) -> str:
     """Return the picture; text and lines have the colour of the page that it stands on."""
     every = [*front.plans, *front.references.values()]
     x = _scale([plan.latency_ms.predicted for plan in every], _LEFT, _WIDTH - _RIGHT)
-    y = _scale([plan.score for plan in every], _HEIGHT - _BOTTOM, _TOP)
+    y = _scale([end for plan in every for end in plan.score_range], _HEIGHT - _BOTTOM, _TOP)
     way = f"M{x(front[0].latency_ms.predicted):.1f} {y(front[0].score):.1f}"
     way += "".join(f"H{x(plan.latency_ms.predicted):.1f}V{y(plan.score):.1f}" for plan in front)
     points = "".join(_point(plan, x, y) for plan in front)
@@ -70,7 +71,10 @@ def _axes(plan: Plan, x: _Scale, y: _Scale) -> str:
 
 def _point(plan: Plan, x: _Scale, y: _Scale) -> str:
     place = f'cx="{x(plan.latency_ms.predicted):.1f}" cy="{y(plan.score):.1f}"'
-    return f'<circle {place} r="3.5" fill="{_POINT}"><title>{escape(_told(plan))}</title></circle>'
+    low, high = plan.score_range
+    ends = f"M{x(plan.latency_ms.predicted):.1f} {y(low):.1f}V{y(high):.1f}"
+    whisker = f'<path d="{ends}" stroke="{_POINT}" stroke-opacity=".5"/>' if high > low else ""
+    return f'{whisker}<circle {place} r="3.5" fill="{_POINT}"><title>{escape(_told(plan))}</title></circle>'
 
 
 def _diamond(name: str, plan: Plan, x: _Scale, y: _Scale) -> str:
@@ -85,7 +89,7 @@ def _diamond(name: str, plan: Plan, x: _Scale, y: _Scale) -> str:
 
 def _told(plan: Plan) -> str:
     counts = " + ".join(f"{count} {label}" for label, count in plan.counts.items() if count)
-    return f"{plan.written}: {counts}, {format_us(1000 * plan.latency_ms.predicted)}, score {plan.score:.6f}"
+    return f"{plan.written}: {counts}, {format_us(1000 * plan.latency_ms.predicted)}, score {score_with_error(plan)}"
 
 
 def _text(x: float, y: float, text: str, anchor: str, fill: str = "currentColor") -> str:

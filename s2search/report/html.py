@@ -123,6 +123,7 @@ def _point(name: str, plan: Plan, index: Mapping[str, int]) -> dict[str, Any]:
         "low_ms": None if plan.confidence else latency.low,
         "high_ms": None if plan.confidence else latency.high,
         "score": plan.score,
+        "score_range": plan.score_range,
         "fits": plan.fits,
         "layout": [index[label] for label in plan.layout],
         "counts_of_blocks": [plan.counts.get(label, 0) for label in index],

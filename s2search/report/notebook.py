@@ -15,7 +15,7 @@ from s2search.planner.frontier import Frontier
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.report.colours import block_colours
 from s2search.report.front_svg import front_svg
-from s2search.report.origin import mark_lines, origin_text
+from s2search.report.origin import mark_lines, origin_text, score_with_error
 from s2search.report.terminal import MOST_ROWS, facts, spread_text
 from s2search.tables.table import LatencyTable
 
@@ -49,7 +49,7 @@ def front_html(front: Frontier) -> str:
             [
                 format_us(1000 * plan.latency_ms.predicted),
                 format_bytes(plan.memory_bytes.predicted),
-                f"{plan.score:.6f}",
+                score_with_error(plan),
                 _small_strip(plan),
                 *map(str, plan.counts.values()),
             ],

@@ -38,6 +38,16 @@ def evidence_text(devices: Sequence[DeviceAnswer], plans: Sequence[Plan]) -> str
     return f"latency {latency}{' in a marked run' if devices[0].table_marks else ''}, bytes {bytes_}"
 
 
+def score_with_error(plan: Plan) -> str:
+    """Return a score, with its standard error where it has one.
+
+    >>> import s2search
+    >>> score_with_error(s2search.plan(depth=4))
+    '-0.259000'
+    """
+    return f"{plan.score:.6f}" if plan.score_error is None else f"{plan.score:.6f} +- {plan.score_error:.6f}"
+
+
 def mark_lines(marks: Sequence[str]) -> list[str]:
     """Return what was wrong with a run, a line each; the first few of many."""
     lines = [f"MARKED: {mark[:_MOST_MARK]}" for mark in marks[:_MOST_MARKS]]

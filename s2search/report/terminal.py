@@ -15,7 +15,7 @@ from s2search.cost import CommitPolicy, format_bytes, format_us
 from s2search.errors import MissingExtraError, S2SearchError
 from s2search.planner.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
 from s2search.report.colours import block_colours
-from s2search.report.origin import evidence_text, mark_lines, origin_text
+from s2search.report.origin import evidence_text, mark_lines, origin_text, score_with_error
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, installed_tables
 
@@ -47,7 +47,7 @@ def front_text(plans: Sequence[Plan]) -> RenderableType:
         there_ms = [device.latency_ms.predicted for device in plan.devices[1:]]
         latencies = [format_us(1000 * ms) for ms in (plan.latency_ms.predicted, *kept_ms, *there_ms)]
         memory, counts = format_bytes(plan.memory_bytes.predicted), map(str, plan.counts.values())
-        table.add_row(*latencies, memory, f"{plan.score:.6f}", *counts)
+        table.add_row(*latencies, memory, score_with_error(plan), *counts)
     return Group(Text(), table, Text(), origin_text(plans), *_also_on(plans), *_most_free_switches(plans), Text())
 
 
@@ -249,7 +249,7 @@ def _asked(plan: Plan) -> str:
 
 
 def _score(plan: Plan) -> str:
-    line = f"{plan.score:.6f}" + (" (proven optimal)" if plan.optimal else "")
+    line = score_with_error(plan) + (" (proven optimal)" if plan.optimal else "")
     if not plan.optimal and plan.upper_bound is not None:
         within = "all that is asked" if plan.constraints.statements else "the budgets"
         line += f" (no layout within {within} scores above {plan.upper_bound:.6f})"

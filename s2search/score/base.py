@@ -9,6 +9,8 @@ raises `ScoreError`: a missing value is never taken for zero. NaN forbids a cand
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,35 @@ class Score(Plugin, ABC):
             ScoreError: A candidate has no score.
         """
 
-    def error_LC(self, space: Space) -> NDArray[np.float64] | None:
-        """Return the standard error of each score, of the same shape; None, the default, where it has none."""
+    def errors(self, space: Space) -> ScoreErrors | None:
+        """Return how the scores err; None, the default, where it is not known."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreErrors:
+    """How scores err that were read off measured values: each value by itself, and with it all layers that it is in.
+
+    Axes: K measured values of each candidate  L layers  C candidates
+
+    Attributes:
+        error_KC: Standard errors of the values.
+        share_LK: How much of each value a layer's score has.
+    """
+
+    error_KC: NDArray[np.float64]
+    share_LK: NDArray[np.float64]
+
+    def drawn_LC(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw how far the scores may be off."""
+        return self.share_LK @ (rng.standard_normal(self.error_KC.shape) * self.error_KC)
+
+    def of(self, choice_L: Sequence[int]) -> float:
+        """Return the standard error of a layout's score.
+
+        >>> errors = ScoreErrors(error_KC=np.array([[3.0, 0.0], [4.0, 0.0]]), share_LK=np.eye(2))
+        >>> errors.of([0, 0]), errors.of([0, 1])
+        (5.0, 3.0)
+        """
+        taken_LC = np.eye(self.error_KC.shape[1])[list(choice_L)]
+        return float(np.linalg.norm((self.share_LK.T @ taken_LC) * self.error_KC))

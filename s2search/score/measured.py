@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from s2search.document import Document
 from s2search.errors import ScoreError
+from s2search.score.base import ScoreErrors
 from s2search.score.written import WrittenScore
 from s2search.space import Space
 
@@ -55,7 +56,7 @@ class MeasuredScore(WrittenScore, Document):
 
     At another depth than the measured one, values are read off between layers by their place from the first (0) to the
     last (1), which keeps both ends, and are multiplied by the ratio of the depths, so that a whole model of one
-    candidate is worth about the same. Their errors are treated alike.
+    candidate is worth about the same. A value that is off is so in all layers that were read off it.
 
     Attributes:
         statement: What was measured, in a sentence.
@@ -101,26 +102,28 @@ class MeasuredScore(WrittenScore, Document):
 
     @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
-        return self._resampled(space, lambda value: value.value)
+        return resampled(self._of_each(space, lambda value: value.value), space.depth)
 
     @override
-    def error_LC(self, space: Space) -> NDArray[np.float64]:
-        return self._resampled(space, lambda value: value.error)
+    def errors(self, space: Space) -> ScoreErrors:
+        error_KC = self._of_each(space, lambda value: value.error)
+        return ScoreErrors(error_KC=error_KC, share_LK=resampled(np.eye(self.depth), space.depth))
 
-    def _resampled(self, space: Space, of: Callable[[Value], float]) -> NDArray[np.float64]:
-        columns = []
+    def _of_each(self, space: Space, of: Callable[[Value], float]) -> NDArray[np.float64]:
+        """Return a number of every measured value of the candidates, by layer of the model that was measured."""
         for block in space.candidates:
             self.check_has(block.label, self.values)
-            measured_K = np.array([of(value) for value in self.values[block.label]], dtype=np.float64)
-            columns.append(measured_K if space.depth == self.depth else resampled(measured_K, space.depth))
-        return np.stack(columns, axis=1)
+        return np.array([[of(value) for value in self.values[block.label]] for block in space.candidates]).T
 
 
-def resampled(measured_K: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
+def resampled(measured_KC: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
     """Return values of another depth: the ends stay the ends, and twice the layers are worth half each.
 
-    >>> resampled(np.array([3.0, 1.0, 3.0]), 5).round(2)
-    array([1.8, 1.2, 0.6, 1.2, 1.8])
+    >>> resampled(np.array([[3.0], [1.0], [3.0]]), 5).round(2).T
+    array([[1.8, 1.2, 0.6, 1.2, 1.8]])
     """
-    there, here = np.linspace(0, 1, len(measured_K)), np.linspace(0, 1, depth)
-    return np.interp(here, there, measured_K) * (len(measured_K) / depth)
+    if len(measured_KC) == depth:
+        return measured_KC
+    there, here = np.linspace(0, 1, len(measured_KC)), np.linspace(0, 1, depth)
+    columns = [np.interp(here, there, measured_K) for measured_K in measured_KC.T]
+    return np.stack(columns, axis=1) * (len(measured_KC) / depth)

@@ -152,7 +152,7 @@ def measured(path: Path) -> None:
     """Read a score as a plan does, for another depth."""
     score = open_score(str(path))
     score.score_LC(Space.parse("ssa", depth=5))
-    score.error_LC(Space.parse("ssa", depth=5))
+    score.errors(Space.parse("ssa", depth=5))
 
 
 PIPELINE = b'{"chunk_frames": 3, "steps": 4, "text_ms": 4.0, "decoder_ms": 80.0}'

@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -18,12 +20,15 @@ import s2search
 from s2search.errors import InputError, ScoreError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
+from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.report.score import score_text
+from s2search.score.base import ScoreErrors
 from s2search.score.file import open_score
 from s2search.score.measured import MeasuredScore, Value, resampled
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
+from s2search.solver.problem import Problem
 from s2search.solver.questions.score_errors import stability
 from s2search.space import Space
 from s2search.testing.problems import random_problem
@@ -225,7 +230,30 @@ def test_the_file_is_read_as_it_was_written_and_plans(made: Path, measured: Meas
     assert len(stable.layers) == plan.depth
     assert stable.layout <= min(stable.layers)
     told = s2search.plan("iphone-16-pro-max", budget="400ms", candidates="lcha,ssa")
-    assert told.score_stability is None
+    assert (told.score_stability, told.score_error) == (None, None)
+
+
+def test_a_front_by_a_measured_score_has_its_errors_in_every_form(tmp_path: Path) -> None:
+    values = {
+        "lcha": [{"value": -0.1, "error": 0.02}, {"value": -0.3, "error": 0.04}],
+        "ssa": [{"value": -0.5, "error": 0.03}, {"value": -0.6, "error": 0.04}],
+    }
+    (tmp_path / "s.json").write_text(json.dumps(score_of(values=values)))
+    front = s2search.frontier(depth=2, candidates="lcha,ssa", score=tmp_path / "s.json")
+    low = front.plans[0]
+    assert low.written == "S2"
+    assert low.score_error == pytest.approx(0.05)
+    assert low.score_range == pytest.approx((-1.1 - 1.96 * 0.05, -1.1 + 1.96 * 0.05))
+    low.save(tmp_path / "p.json")
+    assert Plan.load(tmp_path / "p.json").score_error == low.score_error
+    assert "-1.100000 +- 0.050000" in str(front)
+    assert "-1.100000 +- 0.050000" in front._repr_html_()
+    assert front.to_pandas()["score_error"][0] == pytest.approx(0.05)
+    bars = front.plot().containers
+    (ends,) = [bar[2][0].get_segments() for bar in bars if bar.has_yerr]
+    assert [tuple(end[:, 1]) for end in ends] == [pytest.approx(plan.score_range) for plan in front]
+    pyplot.close("all")
+    assert "score_error" not in s2search.frontier(depth=2, candidates="lcha,ssa").to_pandas()
 
 
 def score_of(**changes: Any) -> dict[str, Any]:
@@ -266,11 +294,11 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path, changes: dict[str, Any]
 def test_another_depth_keeps_the_ends_and_about_the_sum() -> None:
     values = np.array([9.0, 1.0, 1.0, 1.0, 5.0])
     for depth in (5, 6, 12, 28):
-        found = resampled(values, depth)
+        found = resampled(values[:, None], depth)[:, 0]
         assert found[0] * depth == pytest.approx(9.0 * 5)
         assert found[-1] * depth == pytest.approx(5.0 * 5)
         assert found.sum() == pytest.approx(values.sum(), rel=0.3)
-    assert np.array_equal(resampled(values, 5), values)
+    assert np.array_equal(resampled(values[:, None], 5)[:, 0], values)
 
 
 def test_a_score_that_lacks_a_candidate_says_which_it_has(tmp_path: Path) -> None:
@@ -279,15 +307,47 @@ def test_a_score_that_lacks_a_candidate_says_which_it_has(tmp_path: Path) -> Non
         open_score(str(tmp_path / "s.json")).score_LC(Space.parse("lcha,full", depth=2))
 
 
+def even_errors(problem: Problem, error_LC: Any) -> ScoreErrors:
+    """Every layer has a value of its own."""
+    layers = len(problem.score_LC)
+    return ScoreErrors(error_KC=np.broadcast_to(error_LC, problem.score_LC.shape), share_LK=np.eye(layers))
+
+
+@pytest.mark.parametrize(("there", "here"), [(2, 2), (3, 7), (6, 28), (7, 3)])
+def test_the_error_of_a_layouts_score_is_that_of_draws_from_the_measured_values(there: int, here: int) -> None:
+    """By the definition: the values are drawn, all layers are read off them, and the layout's are added."""
+    rng = np.random.default_rng(there)
+    error_KC, value_KC = rng.uniform(0.1, 1, (there, 2)), rng.normal(size=(there, 2))
+    values = {
+        label: [Value(value=float(v), error=float(e)) for v, e in zip(value_KC[:, c], error_KC[:, c], strict=True)]
+        for c, label in enumerate(("lcha", "ssa"))
+    }
+    score = msgspec.convert(score_of(depth=there, values=msgspec.to_builtins(values)), MeasuredScore)
+    space, choice_L = Space.parse("lcha,ssa", depth=here), rng.integers(0, 2, here)
+    label = [block.label for block in space.candidates]
+    order = [("lcha", "ssa").index(name) for name in label]
+    drawn = [
+        resampled(value_KC + rng.standard_normal(error_KC.shape) * error_KC, here)[:, order][
+            range(here), choice_L
+        ].sum()
+        for _ in range(4000)
+    ]
+    errors = score.errors(space)
+    assert errors.of(choice_L.tolist()) == pytest.approx(np.std(drawn), rel=0.06)
+    from_errors = [errors.drawn_LC(rng)[range(here), choice_L].sum() for _ in range(4000)]
+    assert np.std(from_errors) == pytest.approx(np.std(drawn), rel=0.08)
+    assert np.mean(from_errors) == pytest.approx(0, abs=4 * np.std(drawn) / 4000**0.5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_stability_counts_what_brute_force_counts(seed: int) -> None:
     problem = random_problem(np.random.default_rng(seed), layers=5, candidates=3)
     choice_L = Exhaustive().solve(problem).choice_L
-    error_LC = np.random.default_rng(seed + 100).uniform(0, 0.2, problem.score_LC.shape)
-    one = stability(problem, choice_L, error_LC, Dynamic(), draws=20)
-    assert one == stability(problem, choice_L, error_LC, Exhaustive(), draws=20)
+    errors = even_errors(problem, np.random.default_rng(seed + 100).uniform(0, 0.2, problem.score_LC.shape))
+    one = stability(problem, choice_L, errors.drawn_LC, Dynamic(), draws=20)
+    assert one == stability(problem, choice_L, errors.drawn_LC, Exhaustive(), draws=20)
     assert one.layout <= min(one.layers)
-    sure = stability(problem, choice_L, np.zeros_like(error_LC), Dynamic(), draws=5)
+    sure = stability(problem, choice_L, even_errors(problem, 0.0).drawn_LC, Dynamic(), draws=5)
     assert (sure.layout, min(sure.layers)) == (5, 5)
 
 
@@ -296,7 +356,7 @@ def test_errors_as_large_as_the_scores_leave_little_sure() -> None:
     choice_L = Dynamic().solve(problem).choice_L
     spread = float(problem.score_LC.std())
     small, large = (
-        stability(problem, choice_L, np.full_like(problem.score_LC, e * spread), Dynamic(), draws=60) for e in (0.01, 3)
+        stability(problem, choice_L, even_errors(problem, e * spread).drawn_LC, Dynamic(), draws=60) for e in (0.01, 3)
     )
     assert small.layout > large.layout
     assert large.layout < 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,18 +33,18 @@ class Stability:
 def stability(
     problem: Problem,
     choice_L: Sequence[int],
-    error_LC: NDArray[np.float64],
+    drawn_LC: Callable[[np.random.Generator], NDArray[np.float64]],
     solver: Solver,
     *,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Stability:
-    """Search again with scores that err independently, each normally with its own standard error.
+    """Search again with scores that are off by what is drawn.
 
     Args:
         problem: The search.
         choice_L: Its answer.
-        error_LC: Standard errors of `problem.score_LC`; 0 where a score has none.
+        drawn_LC: Draws how far `problem.score_LC` may be off.
         solver: Searches.
         draws: How often.
         seed: Of the draws.
@@ -52,8 +52,8 @@ def stability(
     rng, chosen_L = np.random.default_rng(seed), np.asarray(choice_L)
     layout, layers_L = 0, np.zeros(len(chosen_L), dtype=np.int64)
     for _ in range(draws):
-        drawn = problem.score_LC + rng.standard_normal(error_LC.shape) * error_LC
-        found_L = np.asarray(solver.solve(dataclasses.replace(problem, score_LC=drawn)).choice_L)
+        score_LC = problem.score_LC + drawn_LC(rng)
+        found_L = np.asarray(solver.solve(dataclasses.replace(problem, score_LC=score_LC)).choice_L)
         same_L = found_L == chosen_L
         layout += bool(same_L.all())
         layers_L += same_L
