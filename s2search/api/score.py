@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ from s2search.errors import InputError, require
 if TYPE_CHECKING:
     from s2search.score.measured import MeasuredScore
     from s2search.text.base import TextEncoder
+    from s2search.training.parallel import Processes
     from s2search.training.score_check import ScoreCheck
-    from s2search.training.scores import Teacher
+    from s2search.training.scores import Progress, Teacher
 
 
 def score_measure(
@@ -31,8 +33,11 @@ def score_measure(
     shift: float = 3.0,
     text: str | TextEncoder | None = None,
     seed: int = 0,
+    device: str = "cpu",
 ) -> MeasuredScore:
     """Measure what a trained model loses where candidates stand in for its layers.
+
+    Under torchrun every process calls it; they divide the layers, each on a device of its own.
 
     Args:
         weights: A folder that save_pretrained or `train` wrote; its layers all run in the high stream.
@@ -47,6 +52,7 @@ def score_measure(
         shift: How far noise levels are pushed towards 1.
         text: Text encoder; `hashing`, as wide as the model, by default.
         seed: Of weights, order and noise.
+        device: Where it is computed: cpu or cuda.
 
     Raises:
         InputError: Something does not go together, or the folder holds another measurement.
@@ -57,26 +63,25 @@ def score_measure(
     if not blocks:
         raise InputError("there is no candidate", remedy="name blocks, such as lcha,ssa")
     require("torch", "safetensors")
-    from s2search.report.progress import progress_bar
     from s2search.training.scores import Question, measure
 
-    teacher = _teacher(weights, data, text)
-    question = Question(
-        model=teacher.model.weights_digest(),
-        config=teacher.model.config.digest,
-        data=teacher.clips.digest,
-        text=teacher.captions.encoder.label,
-        candidates=tuple(block.label for block in blocks),
-        runs=tuple(runs),
-        steps=steps,
-        batch=batch,
-        samples=samples,
-        lr=lr,
-        shift=shift,
-        seed=seed,
-    )
-    with progress_bar("measuring") as progress:
-        return measure(teacher, question, Path(out), progress=progress)
+    with _processes(device, "measuring") as (where, progress):
+        teacher = _teacher(weights, data, text, where)
+        question = Question(
+            model=teacher.model.weights_digest(),
+            config=teacher.model.config.digest,
+            data=teacher.clips.digest,
+            text=teacher.captions.encoder.label,
+            candidates=tuple(block.label for block in blocks),
+            runs=tuple(runs),
+            steps=steps,
+            batch=batch,
+            samples=samples,
+            lr=lr,
+            shift=shift,
+            seed=seed,
+        )
+        return measure(teacher, question, Path(out), where=where, progress=progress)
 
 
 def score_check(
@@ -96,8 +101,11 @@ def score_check(
     shift: float = 3.0,
     text: str | TextEncoder | None = None,
     seed: int = 0,
+    device: str = "cpu",
 ) -> ScoreCheck:
     """Train layouts, and say how a measured score orders them.
+
+    Under torchrun every process calls it; they divide layouts and seeds, each on a device of its own.
 
     Args:
         scores: A folder that `score measure` wrote.
@@ -115,47 +123,63 @@ def score_check(
         shift: How far noise levels are pushed towards 1.
         text: Text encoder; `hashing`, as wide as the model, by default.
         seed: Of the layouts.
+        device: Where it is computed: cpu or cuda.
 
     Raises:
         InputError: Something does not go together, or the folder holds another check.
         CheckError: A layout's training is not finite.
     """
     require("torch", "safetensors")
-    from s2search.report.progress import progress_bar
     from s2search.score.measured import MeasuredScore
     from s2search.training.score_check import CheckQuestion, check
     from s2search.training.scores import SCORE
 
     folder = Path(scores)
-    score, teacher = MeasuredScore.load(folder / SCORE), _teacher(weights, data, text)
-    digest = teacher.model.weights_digest()
-    if score.provenance.get("model") != digest:
-        raise InputError(
-            f"the score in {str(folder)!r} was measured on the weights {score.provenance.get('model', '')[:19]}, and "
-            f"these are {digest[:19]}",
-            remedy="name the model that it was measured on",
+    score = MeasuredScore.load(folder / SCORE)
+    with _processes(device, "tuning") as (where, progress):
+        teacher = _teacher(weights, data, text, where)
+        digest = teacher.model.weights_digest()
+        if score.provenance.get("model") != digest:
+            raise InputError(
+                f"the score in {str(folder)!r} was measured on the weights {score.provenance.get('model', '')[:19]}, "
+                f"and these are {digest[:19]}",
+                remedy="name the model that it was measured on",
+            )
+        question = CheckQuestion(
+            score=score.digest,
+            model=digest,
+            data=teacher.clips.digest,
+            high=high,
+            low=low,
+            low_layers=score.depth // 2 if low_layers is None else low_layers,
+            layouts=layouts,
+            seeds=seeds,
+            steps=steps,
+            batch=batch,
+            samples=samples,
+            lr=lr,
+            shift=shift,
+            seed=seed,
         )
-    question = CheckQuestion(
-        score=score.digest,
-        model=digest,
-        data=teacher.clips.digest,
-        high=high,
-        low=low,
-        low_layers=score.depth // 2 if low_layers is None else low_layers,
-        layouts=layouts,
-        seeds=seeds,
-        steps=steps,
-        batch=batch,
-        samples=samples,
-        lr=lr,
-        shift=shift,
-        seed=seed,
-    )
-    with progress_bar("tuning") as progress:
-        return check(teacher, score, question, folder, progress=progress)
+        return check(teacher, score, question, folder, where=where, progress=progress)
 
 
-def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None) -> Teacher:
+@contextmanager
+def _processes(device: str, doing: str) -> Iterator[tuple[Processes, Progress]]:
+    """Join the processes that torchrun started; the first one shows how far they are."""
+    from s2search.report.progress import progress_bar
+    from s2search.training.parallel import processes
+    from s2search.training.settings import EngineSettings
+
+    with processes(EngineSettings(device=device)) as where:
+        if not where.first:
+            yield where, lambda done, total, label: None
+            return
+        with progress_bar(doing) as progress:
+            yield where, progress
+
+
+def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, where: Processes) -> Teacher:
     import torch
 
     from s2search.network.network import S2DiT
@@ -168,5 +192,5 @@ def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None) 
         raise InputError(f"there is no folder of weights {str(weights)!r}", remedy="name what save_pretrained wrote")
     model: S2DiT = S2DiT.from_pretrained(Path(weights))
     encoder = text_encoder(text, model.config.preset)
-    captions = Captions(encoder, torch.device("cpu"), torch.float32)
-    return Teacher(model=model.requires_grad_(False), clips=clips, captions=captions)
+    captions = Captions(encoder, where.device, torch.float32)
+    return Teacher(model=model.to(where.device).requires_grad_(False), clips=clips, captions=captions)

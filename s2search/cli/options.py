@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,12 +68,19 @@ PipelineOption = Annotated[
 FigureOption = Annotated[Path | None, typer.Option(help="Write a picture: .png, .svg or .pdf.")]
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks and draws for all that torchrun started; alone it does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(answer: RenderableType) -> None:
     """Print an answer for people; nothing in it is taken for markup, and no line ends with blanks in a file."""
     from rich.protocol import rich_cast
 
     from s2search.report.console import PrintableConsole
 
+    if not is_first_process():
+        return
     console, answer = PrintableConsole(highlight=False, markup=False), rich_cast(answer)
     if console.width < _MADE_FOR:
         _fold(answer)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from s2search.cli.examples import epilog
-from s2search.cli.options import FigureOption, say
+from s2search.cli.options import FigureOption, is_first_process, say
 from s2search.errors import InputError
 
 score_app = typer.Typer(help="Measure what candidates are worth at each layer.", epilog=epilog("score"))
@@ -40,6 +40,7 @@ def score_measure(
         str | None, typer.Option(help="Text encoder.", show_default="hashing, as wide as the model")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="Where it is computed: cpu or cuda.")] = "cpu",
 ) -> int:
     """Measure what a trained model loses where candidates stand in for its layers."""
     from s2search.api.score import score_measure as run
@@ -61,6 +62,7 @@ def score_measure(
         shift=shift,
         text=text,
         seed=seed,
+        device=device,
     )
     say(score_text(found, out))
     return 0
@@ -85,6 +87,7 @@ def score_check(
     shift: Annotated[float, typer.Option(help="How far noise levels are pushed towards 1.")] = 3.0,
     text: Annotated[str | None, typer.Option(help="Text encoder; hashing by default.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the layouts.")] = 0,
+    device: Annotated[str, typer.Option(help="Where it is computed: cpu or cuda.")] = "cpu",
     figure: FigureOption = None,
 ) -> int:
     """Train layouts, and say how a measured score orders them; 1 where it does not reach what a plan asks of it."""
@@ -111,9 +114,10 @@ def score_check(
         shift=shift,
         text=text,
         seed=seed,
+        device=device,
     )
     say(check_text(found))
-    if figure is not None:
+    if figure is not None and is_first_process():
         from s2search.report.score import check_figure
 
         check_figure(found, figure)

@@ -5,6 +5,7 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class NoisyBatch:
     s_B: Tensor
     x_BCTYX: Tensor
     v_BCTYX: Tensor
+
+    def to(self, device: torch.device) -> NoisyBatch:
+        """Return it with its tensors on a device."""
+        on = {name: getattr(self, name).to(device) for name in ("s_B", "x_BCTYX", "v_BCTYX")}
+        return dataclasses.replace(self, **on)
 
 
 def learned_from(clips: Clips, share: Share, a: float) -> NoisyBatch:

@@ -92,6 +92,10 @@ class Processes:
         return torch.cat(found).cpu()
 
 
+#: A run that is not divided.
+ALONE = Processes(rank=0, count=1, device=torch.device("cpu"), sharded=False)
+
+
 @contextmanager
 def processes(settings: EngineSettings) -> Iterator[Processes]:
     """Join the processes that torchrun started; without it there is one.

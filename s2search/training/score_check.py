@@ -31,12 +31,13 @@ from s2search.block import Stream
 from s2search.border.regular_file import check_regular
 from s2search.document import Document
 from s2search.errors import CheckError, InputError
-from s2search.journal import open_journal
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.score.measured import MeasuredScore
 from s2search.space import Space
+from s2search.training.divided import divided
 from s2search.training.noisy import judged_by, learned_from
+from s2search.training.parallel import ALONE, Processes
 from s2search.training.scores import BLOCKS, Progress, Teacher, block_file
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share
@@ -163,6 +164,7 @@ def check(
     question: CheckQuestion,
     folder: Path,
     *,
+    where: Processes = ALONE,
     progress: Progress = lambda done, total, label: None,
 ) -> ScoreCheck:
     """Assemble and tune layouts, or finish what was begun, and compare their order with the score's.
@@ -172,7 +174,8 @@ def check(
         score: Measured in the folder.
         question: What is asked.
         folder: Of the score, with its blocks.
-        progress: Told before every layout and seed.
+        where: The processes that divide layouts and seeds.
+        progress: Told before every layout and seed of this process.
 
     Raises:
         InputError: The question cannot be asked, or the blocks are not there.
@@ -181,19 +184,19 @@ def check(
     question.check(depth)
     drawn = drawn_layouts(question, depth)
     asked = [(layout, seed) for layout in drawn for seed in range(question.seeds)]
-    with open_journal(folder / JOURNAL, question, Tuned, of=OF) as journal:
-        known = {(one.layout, one.seed): one for one in journal.lines}
-        for number, (layout, seed) in enumerate(asked):
-            if (layout, seed) not in known:
-                progress(number, len(asked), f"{written(layout)}, seed {seed}")
-                known[layout, seed] = _tuned(teacher, question, folder, layout, seed)
-                journal.append(known[layout, seed])
+    with divided(folder / JOURNAL, question, Tuned, where, of=OF) as work:
+        known = {(one.layout, one.seed): one for one in work.lines}
+        for number, (layout, seed) in enumerate(work.mine([one for one in asked if one not in known])):
+            progress(len(known) + number * where.count, len(asked), f"{written(layout)}, seed {seed}")
+            work.append(_tuned(teacher, question, folder, layout, seed))
+        known = {(one.layout, one.seed): one for one in work.whole()}
         progress(len(asked), len(asked), "")
     layouts = tuple(
         _compared(score, layout, [known[layout, seed] for seed in range(question.seeds)]) for layout in drawn
     )
     found = ScoreCheck(question=question, layouts=layouts, predictors=tuple(_predictors(layouts, question)))
-    found.save(folder / RESULT)
+    if where.first:
+        found.save(folder / RESULT)
     return found
 
 
@@ -257,7 +260,7 @@ def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
                 switches.setdefault(name, []).append(tensor)
     weights |= {name: torch.stack(several).mean(0) for name, several in switches.items()}
     network.load_state_dict(weights)
-    return network
+    return network.to(teacher.device)
 
 
 def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
@@ -271,7 +274,7 @@ def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tupl
     )
     for step in range(question.steps):
         share = Share(seed=seed, step=step, batch=question.batch, numbers=range(question.batch))
-        batch = learned_from(teacher.clips, share, question.shift)
+        batch = learned_from(teacher.clips, share, question.shift).to(teacher.device)
         given = batch.x_BCTYX, batch.s_B[:, None], teacher.captions.tokens(batch.captions)
         with torch.no_grad():
             wanted = teacher.model(*given)
@@ -291,7 +294,8 @@ def _rise(teacher: Teacher, question: CheckQuestion, network: S2DiT) -> tuple[fl
     rises = []
     for start in range(0, question.samples, question.batch):
         numbers = range(start, min(start + question.batch, question.samples))
-        sample = judged_by(teacher.clips, "held-out", numbers, question.samples, question.shift)
+        of, shift = question.samples, question.shift
+        sample = judged_by(teacher.clips, "held-out", numbers, of, shift).to(teacher.device)
         given = sample.x_BCTYX, sample.s_B[:, None], teacher.captions.tokens(sample.captions)
         one, other = (
             (answer - sample.v_BCTYX).square().flatten(1).mean(1).double()

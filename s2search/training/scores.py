@@ -26,14 +26,15 @@ from torch import Tensor, nn
 from s2search import registry
 from s2search.block import Stream
 from s2search.errors import CheckError, InputError
-from s2search.journal import open_journal
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT, part_builders
 from s2search.network.walk import predicted
 from s2search.network.weight_file import save_tensors
 from s2search.score.measured import MeasuredScore, RunValue, Value
 from s2search.training.captions import Captions
+from s2search.training.divided import divided
 from s2search.training.noisy import judged_by, learned_from
+from s2search.training.parallel import ALONE, Processes
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share, generator
 from s2search.training.trained_network import TrainedNetwork
@@ -177,6 +178,11 @@ class Teacher:
         if not self.clips.of("held-out"):
             raise InputError("the data set holds no recording out", remedy="make it with --held-out above 0")
 
+    @property
+    def device(self) -> torch.device:
+        """Of the model."""
+        return next(self.model.parameters()).device
+
     def before(self, latents: Tensor, s_B: Tensor, captions: Sequence[str], first: int) -> Passed:
         """Return what the layers before one make of noisy latents."""
         text, s = self.captions.tokens(captions), s_B[:, None]
@@ -199,7 +205,12 @@ class Teacher:
 
 
 def measure(
-    teacher: Teacher, question: Question, folder: Path, *, progress: Progress = lambda done, total, label: None
+    teacher: Teacher,
+    question: Question,
+    folder: Path,
+    *,
+    where: Processes = ALONE,
+    progress: Progress = lambda done, total, label: None,
 ) -> MeasuredScore:
     """Measure all candidates at all layers, or finish what was begun in a folder, and write its score.
 
@@ -207,7 +218,8 @@ def measure(
         teacher: The model.
         question: What is asked of it.
         folder: For the score, the journal of layers, and the blocks that were trained.
-        progress: Told before every probe.
+        where: The processes that divide the layers.
+        progress: Told before every probe of this process.
 
     Raises:
         InputError: The question cannot be asked, or the folder holds another one.
@@ -222,19 +234,18 @@ def measure(
     asked = [(first, 1, blocks) for first in range(depth)]
     asked += [(first, length, low) for length in question.runs for first in range(depth - length + 1)]
     (folder / BLOCKS).mkdir(parents=True, exist_ok=True)
-    with open_journal(folder / JOURNAL, question, Probe, of=OF) as journal:
-        known = {(probe.first, probe.layers): probe for probe in journal.lines}
-        for number, (first, length, candidates) in enumerate(asked):
-            if (first, length) in known:
-                continue
-            where = f"layer {first}" if length == 1 else f"layers {first} to {first + length - 1}"
-            progress(number, len(asked), where)
-            probe = _Probing(teacher, question, folder, first, length).run(candidates)
-            journal.append(probe)
-            known[first, length] = probe
+    with divided(folder / JOURNAL, question, Probe, where, of=OF) as work:
+        known = {(probe.first, probe.layers) for probe in work.lines}
+        mine = work.mine([one for one in asked if one[:2] not in known])
+        for number, (first, length, candidates) in enumerate(mine):
+            named = f"layer {first}" if length == 1 else f"layers {first} to {first + length - 1}"
+            progress(len(known) + number * where.count, len(asked), named)
+            work.append(_Probing(teacher, question, folder, first, length).run(candidates))
+        probes: list[Probe] = work.whole()
         progress(len(asked), len(asked), "")
-    score = _score(question, teacher.model.config, known)
-    score.save(folder / SCORE)
+    score = _score(question, teacher.model.config, {(probe.first, probe.layers): probe for probe in probes})
+    if where.first:
+        score.save(folder / SCORE)
     return score
 
 
@@ -294,7 +305,7 @@ class _Probing:
         """Move every candidate by what the model's layers make of the same clips."""
         question = self.question
         share = Share(seed=question.seed, step=step, batch=question.batch, numbers=range(question.batch))
-        batch = learned_from(self.teacher.clips, share, question.shift)
+        batch = learned_from(self.teacher.clips, share, question.shift).to(self.teacher.device)
         with torch.no_grad():
             passed = self.teacher.before(batch.x_BCTYX, batch.s_B, batch.captions, self.first)
             wanted = self.teacher.through(passed, passed.x, self.first, self.first + self.layers)
@@ -315,7 +326,8 @@ class _Probing:
         """Return minus what the loss rises by with each candidate, and its standard error, on paired samples."""
         rises: dict[str, list[Tensor]] = {label: [] for label in modules}
         for batch in _batches(self.question.samples, self.question.batch):
-            sample = judged_by(self.teacher.clips, "held-out", batch, self.question.samples, self.question.shift)
+            of, shift = self.question.samples, self.question.shift
+            sample = judged_by(self.teacher.clips, "held-out", batch, of, shift).to(self.teacher.device)
             passed = self.teacher.before(sample.x_BCTYX, sample.s_B, sample.captions, self.first)
             own = self.teacher.losses(passed, passed.x, self.first, sample.v_BCTYX)
             for label, module in modules.items():

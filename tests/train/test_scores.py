@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import s2search
+from s2search.document import read_json
 from s2search.errors import InputError, ScoreError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
@@ -479,6 +483,38 @@ def test_a_score_of_other_weights_is_refused(made: Path, measured: MeasuredScore
     S2DiT(ModelConfig.new(SIZES, ("full",) * 3)).save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match="was measured on the weights sha256:"):
         s2search.score_check(made / "out", tmp_path / "other", made / "clips")
+
+
+@pytest.mark.slow
+def test_two_processes_measure_and_check_what_one_does(
+    made: Path, measured: MeasuredScore, checked: ScoreCheck, tmp_path: Path
+) -> None:
+    def both(*words: str) -> list[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
+        environment["MASTER_PORT"] = str(20_000 + os.getpid() % 20_000)
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "s2search", "score", *words],
+                env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        return [process.communicate(timeout=300)[0] for process in started]
+
+    data, model, out = f"--data={made / 'clips'}", str(made / "model"), tmp_path / "out"
+    printed = both(
+        *("measure", model, data, f"--out={out}", "--candidates=full,lcha,ssa", "--runs=2", "--steps=2", "--steps=4"),
+        *("--batch=4", "--samples=8"),
+    )
+    assert (out / "score.json").read_bytes() == (made / "out/score.json").read_bytes()
+    assert "rise of the held-out loss" in printed[0]
+    assert printed[1] == ""
+    lines = [len((out / name).read_text().splitlines()) for name in ("layers.jsonl", "layers.1.jsonl")]
+    assert lines == [1 + 3, 1 + 2]
+    both("check", str(out), model, data, "--layouts=3", "--seeds=2", "--steps=2", "--batch=4", "--samples=8")
+    assert read_json(out / "check.json", ScoreCheck, what="check") == checked
 
 
 def test_clips_of_other_latents_are_refused_and_their_own_model_is_measured(made: Path, tmp_path: Path) -> None:
