@@ -29,7 +29,9 @@ TRAIN = """
 train --data doom --out run --set judge.beside=["scenes"] --set model.preset=nano.toml --set model.layout=F8
 --set optimizer.steps=40 --set optimizer.batch=4 --set optimizer.lr=3e-3 --set engine.save_every=5 --set judge.samples=8
 """
-SCORE = (
+SCORE = """
+score measure run/model --data doom --out scores --candidates lcha,ssa --steps 1 --steps 2 --batch 4 --samples 8
+"""
     "score measure run/model --data doom --out scores --candidates lcha,ssa --steps 1 --steps 2 --batch 4 --samples 8"
 )
 PLAN = "plan --table iphone-16-pro-max --depth 8 --budget 90ms --score scores/score.json --out plan.json"
