@@ -32,8 +32,6 @@ train --data doom --out run --set judge.beside=["scenes"] --set model.preset=nan
 SCORE = """
 score measure run/model --data doom --out scores --candidates lcha,ssa --steps 1 --steps 2 --batch 4 --samples 8
 """
-    "score measure run/model --data doom --out scores --candidates lcha,ssa --steps 1 --steps 2 --batch 4 --samples 8"
-)
 PLAN = "plan --table iphone-16-pro-max --depth 8 --budget 90ms --score scores/score.json --out plan.json"
 STREAM = "stream run/model --video 32x32 --prompt walking --chunks 1 --codec dct[channels=4] --out walk.mp4"
 
