@@ -210,10 +210,10 @@ def _device(name: str, local_rank: int | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"there is no device {name!r}", allowed="cpu, cuda", remedy="correct engine.device") from None
+        raise InputError(f"there is no device {name!r}", allowed="cpu, cuda") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise InputError("there is no CUDA device here", remedy="set engine.device=cpu")
+            raise InputError("there is no CUDA device here", remedy="choose cpu")
         if local_rank is not None:
             device = torch.device("cuda", local_rank)
             torch.cuda.set_device(device)
