@@ -24,9 +24,9 @@ settings.register_profile("many", parent=settings.get_profile("few"), max_exampl
 settings.load_profile("few")
 
 
-#: What tests are run in one process, for what they share takes long to make: a package to break, and the import of
+#: What tests are run in one process, for what they share takes long to make: packages to break, and the import of
 #: executorch.
-_TOGETHER = re.compile(r"tests/(?:verify/|(?=.*(?:executorch|test_adb)))")
+_TOGETHER = re.compile(r"tests/(?:verify/|export/test_(?=forged|package)|(?=.*(?:executorch|test_adb)))")
 
 
 class _ByFile(LoadFileScheduling):
@@ -39,9 +39,10 @@ class _ByFile(LoadFileScheduling):
 
 
 def pytest_collection_finish() -> None:
-    """Look no more for garbage among all that was imported, which stays."""
+    """Look no more for garbage among all that was imported, which stays, and seldom among the rest."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(5_000, 20, 20)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:

@@ -21,13 +21,7 @@ from s2search.exporters.base import exporter_of, open_runtime
 from s2search.exporters.package import MANIFEST, Package, write_manifest
 from s2search.exporters.torch_archive import open_archive
 from s2search.exporters.torch_program import TorchProgramExporter
-from s2search.testing.exporters import GRID, tiny_model
 from s2search.verification.verify import verify
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return TorchProgramExporter().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package")
 
 
 class Bomb:

@@ -1,4 +1,4 @@
-"""Packages as files: what is refused, and that nothing is left behind. Made once, of one layer."""
+"""Packages as files: what is refused, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -20,20 +20,6 @@ from s2search.exporters.torch_program import TorchProgramExporter
 from s2search.network.network import S2DiT
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
-
-
-@pytest.fixture(scope="module")
-def labels():
-    """Return what the export of `made` said was next."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, labels):
-    def progress(done, total, label):
-        labels.append(label)
-
-    return TorchProgramExporter().export(tiny_model("S"), GRID, tmp_path_factory.mktemp("made") / "package", progress)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from s2search.training.noisy import judged_by, levels
 from s2search.training.parallel import Processes, processes
 from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import read_metrics
-from s2search.training.settings import RunSettings, overridden
+from s2search.training.settings import EngineSettings, RunSettings, overridden
 from s2search.training.share import Share
 from s2search.training.trained_network import TrainedNetwork
 from tests.command import run_here
@@ -213,11 +215,11 @@ def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
     "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["kill -9", "SIGTERM"]
 )
 def test_the_command_goes_on_where_its_process_was_ended(made: Path, tmp_path: Path, how: signal.Signals) -> None:
-    steps = {"optimizer__steps": 80, "engine__save_every": 7}
+    steps = {"optimizer__steps": 40, "engine__save_every": 4}
     out = tmp_path / "run"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command(made, out, **steps), stderr=subprocess.PIPE, text=True, env=environment)
-    wait_for(out / "metrics.csv", 60, process)  # some 15 steps
+    wait_for(out / "metrics.csv", 36, process)  # some 9 steps
     process.send_signal(how)
     _, error = process.communicate(timeout=60)
     kept = [int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdecimal()]
@@ -316,27 +318,6 @@ def test_a_model_no_better_than_the_baseline_is_called_untrained() -> None:
     assert sum(band.samples for band in better.bands) == 100
 
 
-RANKS = """
-import json, sys
-from pathlib import Path
-from tests.train.test_run import Committed, engine_of
-import dataclasses, torch
-from s2search.training.parallel import processes
-from s2search.training import share
-
-torch.set_num_threads(1)
-made, out, batch, mutate = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-if mutate == "shared noise":
-    own = share.Share.generators
-    first = lambda self: dataclasses.replace(self, numbers=range(len(self.numbers)))
-    share.Share.generators = lambda self, purpose: own(first(self), purpose)
-from s2search.training.settings import EngineSettings
-
-with processes(EngineSettings()) as where:
-    engine_of(made, out, Committed(), where, optimizer__steps=3, optimizer__batch=batch, engine__save_every=3).train()
-"""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Committed(Flow):
     """Reads the last frame after the ones before it were committed, with a gradient through the state."""
@@ -357,22 +338,42 @@ class Committed(Flow):
         return {"model": off.square().mean()}
 
 
+def rank(made: Path, out: Path, environment: Mapping[str, str], mutate: str) -> None:
+    """Train as one of several processes."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if mutate == "shared noise":
+        own = Share.generators
+        pytest.MonkeyPatch().setattr(
+            Share,
+            "generators",
+            lambda self, purpose: own(dataclasses.replace(self, numbers=range(len(self.numbers))), purpose),
+        )
+    with processes(EngineSettings()) as where:
+        engine_of(made, out, Committed(), where, optimizer__steps=3, engine__save_every=3).train()
+
+
 def ranks(made: Path, out: Path, count: int, mutate: str = "") -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(count)}
+    """Train in processes that are copies of this one: importing torch anew takes most of the time of others."""
+    environment = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(count)}
     environment["MASTER_PORT"] = str(20_000 + os.getpid() % 20_000)
-    words = [sys.executable, "-c", RANKS, str(made), str(out), "4", mutate]
+    fork = multiprocessing.get_context("fork")
     started = [
-        subprocess.Popen(words, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
-        for rank in range(count)
+        fork.Process(target=rank, args=(made, out, {**environment, "RANK": place, "LOCAL_RANK": place}, mutate))
+        for place in map(str, range(count))
     ]
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which copies lack; none holds a lock here
+            for process in started:
+                process.start()
         for process in started:
-            _, error = process.communicate(timeout=120)
-            assert process.returncode == 0, error.decode()
+            process.join(120)
+            assert process.exitcode == 0
     finally:
         for process in started:
             process.kill()
-            process.communicate()
+            process.join()
 
 
 def test_two_processes_compute_what_one_does_and_one_goes_on_from_their_checkpoint(made: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
@@ -14,8 +16,10 @@ from s2search.exporters.executorch.program import joined, share_constants, xnnpa
 from s2search.exporters.graph import exported
 from s2search.mil.library import quiet
 
-pytest.importorskip("executorch")
-pytestmark = pytest.mark.slow  # loads ExecuTorch's compiler
+pytestmark = [
+    pytest.mark.slow,  # loads ExecuTorch's compiler
+    pytest.mark.skipif(find_spec("executorch") is None, reason="the extra s2search[executorch] is not installed"),
+]
 
 
 class Mixed(nn.Module):
