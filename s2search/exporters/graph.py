@@ -127,11 +127,6 @@ def decompositions_of_attention() -> dict[Any, Any]:
     return decompositions() | {_aten.scaled_dot_product_attention.default: _attention}
 
 
-def decompositions_for_onnx() -> dict[Any, Any]:
-    """Return the same and squares as powers, so that torch finds nothing more to take apart for ONNX."""
-    return decompositions_of_attention() | {_aten.square.default: lambda x: _aten.pow.Tensor_Scalar(x, 2)}
-
-
 @contextlib.contextmanager
 def _recorded_frames(module: nn.Module) -> Iterator[dict[str, int]]:
     """Yield a dictionary that a call fills: names of depthwise 3-D convolutions and the frames that they get."""

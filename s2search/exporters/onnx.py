@@ -57,10 +57,10 @@ class OnnxExporter(Exporter):
     @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
         from s2search.exporters.functions import trace_functions
-        from s2search.exporters.graph import decompositions_for_onnx
+        from s2search.exporters.graph import decompositions_of_attention
         from s2search.mil.library import quiet
 
-        programs = trace_functions(steps, decompositions_for_onnx(), progress, further=4)
+        programs = trace_functions(steps, decompositions_of_attention(), progress, further=4)
         with quiet(), (folder / WEIGHTS).open("wb") as file:
             weights = StoredWeights(file, folder)
             for done, (function, graph) in enumerate(self._graphs(steps, programs)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,28 +19,17 @@ def onnx_graph(program: Any, *, opset: int = 20) -> Any:
         program: The function.
         opset: Version of ONNX's default operator set.
     """
+    import torch
     from onnxscript import optimizer
 
-    model = torch_onnx(program, opset).model
+    exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
+    assert exported is not None
+    model = exported.model
     optimizer.fold_constants(
         model, onnx_shape_inference=False, should_fold=lambda node: False if _reads_weights(node) else None
     )
     optimizer.remove_unused_nodes(model)
     return model
-
-
-def torch_onnx(program: Any, opset: int | None) -> Any:
-    """Return what torch makes of a program, which is left as it is; it is to be decomposed already.
-
-    Args:
-        program: The function.
-        opset: Version of ONNX's default operator set; null: torch's choice.
-    """
-    import torch
-
-    made = torch.onnx.export(_copied(program), dynamo=True, verbose=False, opset_version=opset, optimize=False)
-    assert made is not None
-    return made
 
 
 def with_outputs(model: Any, first: int, count: int) -> Any:
@@ -116,53 +104,6 @@ class StoredWeights:
             name=tensor.name,
             base_dir=self.folder,
         )
-
-
-def _copied(program: Any) -> Any:
-    """Return a copy that torch does not trace again where nothing is left to take apart: a fifth of an export.
-
-    Its nodes have the names that tracing would give them, where all parts of what is split are used.
-    """
-    from torch.export import ExportedProgram
-
-    graph, signature = _renamed(program.graph), copy.deepcopy(program.graph_signature)
-    for spec, node in zip(signature.output_specs, graph.output_node().args[0], strict=True):
-        spec.arg.name = node.name
-    copied = ExportedProgram(
-        root=program.graph_module,
-        graph=graph,
-        graph_signature=signature,
-        state_dict=program.state_dict,
-        range_constraints=program.range_constraints,
-        module_call_graph=program.module_call_graph,
-        example_inputs=program.example_inputs,
-        constants=program.constants,
-        verifiers=program.verifiers,
-    )
-
-    def run_decompositions(table: Mapping[Any, Any], **options: Any) -> Any:
-        left = any(node.target in table for node in graph.nodes)
-        return program.run_decompositions(table, **options) if left else copied
-
-    copied.run_decompositions = run_decompositions
-    return copied
-
-
-def _renamed(graph: Any) -> Any:
-    """Return a copy whose operations are called after their operators, and numbered in their order."""
-    from torch import fx
-
-    renamed = fx.Graph()
-    copies: dict[Any, Any] = {}
-    for node in graph.nodes:
-        if node.op == "call_function":
-            name = getattr(node.target, "overloadpacket", node.target).__name__
-            args, kwargs = (fx.node.map_arg(given, copies.__getitem__) for given in (node.args, node.kwargs))
-            copies[node] = renamed.create_node(node.op, node.target, args, kwargs, name)
-            copies[node].meta = dict(node.meta)
-        else:
-            copies[node] = renamed.node_copy(node, copies.__getitem__)
-    return renamed
 
 
 def _reads_weights(node: Any) -> bool:

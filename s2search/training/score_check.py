@@ -356,21 +356,18 @@ def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequenc
 
 
 def _predictor(name: str, predicted_N: NDArray[np.float64], tuned_N: NDArray[np.float64]) -> Predictor:
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(_RESAMPLED):
-        again = rng.integers(len(tuned_N), size=len(tuned_N))
-        drawn.append(spearman(predicted_N[again], tuned_N[again]))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Predictor(name=name, rank=spearman(predicted_N, tuned_N), low=float(low), high=float(high))
+    again = np.random.default_rng(0).integers(len(tuned_N), size=(_RESAMPLED, len(tuned_N)))
+    low, high = np.quantile(spearman(predicted_N[again], tuned_N[again]), [0.025, 0.975])
+    return Predictor(name=name, rank=float(spearman(predicted_N, tuned_N)), low=float(low), high=float(high))
 
 
-def spearman(one_N: NDArray[np.float64], other_N: NDArray[np.float64]) -> float:
-    """Return the rank correlation of two columns, ties at their mean rank; 0 where one of them is all the same.
+def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank correlation along the last axis, ties at their mean rank; 0 where all on one side are the same.
 
-    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))
+    >>> float(spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0])))
     0.5
     """
-    one, other = (rankdata(column) - (len(column) + 1) / 2 for column in (one_N, other_N))
-    scale = float(np.sqrt((one @ one) * (other @ other)))
-    return float(one @ other) / scale if scale else 0.0
+    one, other = (rankdata(column, axis=-1) - (column.shape[-1] + 1) / 2 for column in (one, other))
+    scale = np.sqrt((one * one).sum(-1) * (other * other).sum(-1))
+    found: NDArray[np.float64] = np.divide((one * other).sum(-1), scale, out=np.zeros_like(scale), where=scale > 0)
+    return found

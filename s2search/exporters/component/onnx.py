@@ -11,7 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from s2search.exporters.component.base import ComponentFiles, ComponentWriter, Programs, Say
-from s2search.exporters.graph import decompositions_for_onnx
+from s2search.exporters.graph import decompositions_of_attention
 from s2search.exporters.onnx_graph import WEIGHTS, StoredWeights, onnx_graph, write_graph
 from s2search.mil.library import quiet_coremltools
 
@@ -27,7 +27,7 @@ class OnnxComponents(ComponentWriter):
 
     @override
     def decompositions(self) -> dict[Any, Any]:
-        return decompositions_for_onnx()
+        return decompositions_of_attention()
 
     @override
     def write(

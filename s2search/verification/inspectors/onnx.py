@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from typing_extensions import override
 
 from s2search.errors import CheckError, MissingExtraError
-from s2search.exporters.graph import decompositions_for_onnx, program_with_outputs
+from s2search.exporters.graph import program_with_outputs
 from s2search.exporters.onnx import LoadedOnnx, check_graph, part_of_advance
-from s2search.exporters.onnx_graph import torch_onnx
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.inspectors.base import Inspector, Placed
@@ -44,10 +44,6 @@ class OnnxInspector(Inspector):
     profiler: ClassVar[str] = "onnxruntime"
     library: ClassVar[str] = "onnxruntime"
     distributions: ClassVar[tuple[str, ...]] = ("onnxruntime",)
-
-    @override
-    def decompositions(self) -> dict[Any, Any]:
-        return decompositions_for_onnx()
 
     @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
@@ -131,7 +127,8 @@ class OnnxTaps(Taps):
             opset = getattr(self._opened.exporter, "opset", None)
             program = self._opened.programs[function]
             with quiet():
-                made = torch_onnx(program, opset)
+                made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset, optimize=False)
+            assert made is not None
             assert made.exported_program is not None
             self._opened.graphs[function] = made.exported_program
         return self._opened.graphs[function]
