@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2search.api.question import GivenTables, Where, request_of
-from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, solver_of, within_time
+from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, score_of, solver_of, within_time
 from s2search.block import Scenario
 from s2search.cost import CommitPolicy, ToldPipeline
 from s2search.errors import InfeasibleError, InputError
@@ -42,6 +42,7 @@ def plan(
     confidence: float | None = None,
     near: float | None = None,
     tie: TieRule = "fastest",
+    tie_score: PathText | Score | None = None,
     layout: str | None = None,
     explain: bool = False,
     solver: str | Solver = "dynamic",
@@ -76,6 +77,8 @@ def plan(
         near: Also count layouts that score less by at most this.
         tie: Which of the layouts that tie is shown: the `fastest` (of these one with high ends, most even), or the
             fastest of those with the `fewest-switches`.
+        tie_score: Another score, which chooses first among the layouts that tie: of types from one source, and of
+            places from another. Given as `score` is.
         layout: Price this layout, `L4S8L4S8L4`, instead of searching.
         explain: Also say why: swaps, prices, decisive rows.
         solver: How to search: a name, or the solver itself.
@@ -99,6 +102,8 @@ def plan(
         )
     if tie != "fastest" and layout is not None:
         raise InputError(f"--tie {tie} chooses among layouts, and --layout gives one", remedy="leave out one of them")
+    if tie_score is not None and layout is not None:
+        raise InputError("--tie-score chooses among layouts, and --layout gives one", remedy="leave out one of them")
     check_tie_rule(tie)
     request = request_of(
         table,
@@ -118,12 +123,13 @@ def plan(
         confidence=confidence,
         told=ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
     )
+    chooser = None if tie_score is None else score_of(tie_score)
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
         with solver_of(solver) as whole:
             chosen = within_time(whole, time_limit)
             found = (
-                find(request, chosen, near=near, tie=tie)
+                find(request, chosen, near=near, tie=tie, tie_score=chooser)
                 if choice_L is None
                 else price_layout(request, choice_L, chosen)
             )

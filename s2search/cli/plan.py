@@ -79,6 +79,9 @@ def plan(
     tie: Annotated[
         TieRule, typer.Option(help="Which of the layouts that tie: the fastest, or the fastest with fewest switches.")
     ] = "fastest",
+    tie_score: Annotated[
+        str | None, typer.Option(help="Another score, which chooses first among the layouts that tie.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="Price this layout instead of searching: L4S8L4S8L4.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: swaps, prices, decisive rows.")] = False,
     solver: SolverOption = "dynamic",
@@ -123,6 +126,7 @@ def plan(
             confidence=confidence,
             near=near,
             tie=tie,
+            tie_score=tie_score,
             layout=layout,
             explain=explain,
             solver=solver,

@@ -6,15 +6,19 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s2search.cost import Budget
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, ScoreError
 from s2search.planner.evidence import scored
 from s2search.planner.frontier import Frontier
 from s2search.planner.infeasible import in_frames_per_second
-from s2search.planner.plan import FewestSwitches, NearLayout, NearTies, Plan, TieBreak
+from s2search.planner.plan import FewestSwitches, NearLayout, NearTies, Plan, TieBreak, TieScore
 from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
 from s2search.planner.write import write_plan
+from s2search.score.base import Score
 from s2search.solver.base import Solution, Solver
 from s2search.solver.frontier import latency_front
 from s2search.solver.problem import FIXED_POINT, Problem
@@ -25,27 +29,36 @@ from s2search.solver.questions.score_errors import stability
 from s2search.solver.questions.tie_break import TieRule, even_order, preferred
 from s2search.solver.questions.ties import Ties, find_ties
 from s2search.solver.spread import check_confidence
+from s2search.space import Space
 
 _SHOWN_TIES = 3
 
 
-def find(request: Request, solver: Solver, *, near: float | None = None, tie: TieRule = "fastest") -> Plan:
+def find(
+    request: Request,
+    solver: Solver,
+    *,
+    near: float | None = None,
+    tie: TieRule = "fastest",
+    tie_score: Score | None = None,
+) -> Plan:
     """Return the best layout within the budgets.
 
-    Of equally good ones it is the one that `tie_break` prefers; where that has more changes of stream than need be, the
-    plan names the one that has the fewest. With `near`, layouts that score at most so much less are counted as well.
+    Of equally good ones it is the one that scores most by `tie_score` and that `tie_break` prefers; where that has more
+    changes of stream than need be, the plan names the one that has the fewest. With `near`, layouts that score at most
+    so much less are counted as well.
 
     Raises:
         InputError: `near` is negative or not finite, or the request asks for a confidence as well.
         InfeasibleError: No layout fits.
     """
     _check_near(near, request.confidence)
-    problem = request.problem
+    problem, by_LC = request.problem, None if tie_score is None else tie_score.score_LC(request.space)
     found, plain = _search(request, solver)
     countable = found.optimal and request.confidence is None  # a confident plan's condition is no sum
     ties = _ties(request, found) if countable else None
     alone = ties is not None and ties.exact and ties.count == 1
-    solution, tie_break = (found, None) if alone else _shown(request, found, solver, tie)
+    solution, tie_break = (found, None) if alone else _shown(request, found, solver, tie, by_LC)
     without = scores_without_budgets(problem, solver) if problem.devices and countable else ()
     plan = write_plan(
         request,
@@ -57,6 +70,9 @@ def find(request: Request, solver: Solver, *, near: float | None = None, tie: Ti
         scores_without=without,
     )
     plan = dataclasses.replace(plan, tie_break=tie_break)
+    if tie_break == "scored":
+        assert tie_score is not None
+        plan = dataclasses.replace(plan, tie_score=_tie_score(tie_score, request.space, solution.choice_L))
     if tie_break is not None and tie == "fastest":
         plan = dataclasses.replace(plan, fewest_switches=_fewest_switches(request, solution, solver, plan.switches))
     errors = request.score.errors(request.space)
@@ -107,24 +123,40 @@ def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
     return NearTies(gap=near, count=ties.count, exact=ties.exact, layouts=layouts)
 
 
-def _shown(request: Request, found: Solution, solver: Solver, tie: TieRule) -> tuple[Solution, TieBreak | None]:
+def _tie_score(score: Score, space: Space, choice_L: Sequence[int]) -> TieScore:
+    errors = score.errors(space)
+    return TieScore(
+        name=score.label,
+        digest=score.digest,
+        statement=score.statement,
+        score=float(score.score_LC(space)[range(len(choice_L)), choice_L].sum()),
+        error=None if errors is None else errors.of(choice_L),
+    )
+
+
+def _shown(
+    request: Request, found: Solution, solver: Solver, tie: TieRule, by_LC: NDArray[np.float64] | None = None
+) -> tuple[Solution, TieBreak | None]:
     """Return which of the layouts that tie is shown, and by what rule; None for one of which nothing is proven."""
     problem, space = request.problem, request.space
     if not found.optimal:
         return even_order(found, problem, space, request.admits), None
     if request.confidence is None:
-        shown = preferred(found, problem, space, rule=tie)
+        shown = preferred(found, problem, space, rule=tie, by_LC=by_LC)
     else:
         shown = preferred(
             found,
             problem,
             space,
             rule=tie,
+            by_LC=by_LC,
             keeps=request.admits,
             search=lambda narrower: _confident(request, narrower, solver),
         )
     if problem.max_changes is not None:
         return shown, "fewest changes"
+    if by_LC is not None:
+        return shown, "scored"
     return shown, "fewest switches" if tie == "fewest-switches" else "fastest"
 
 

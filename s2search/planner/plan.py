@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
 _TWO_SIDED_95 = 1.96
 #: By which rule one of the layouts that tie is shown; plans from before 2026-11-29 have "most even", "first by name".
-TieBreak = Literal["fastest", "fewest switches", "fewest changes", "most even", "first by name"]
+TieBreak = Literal["fastest", "fewest switches", "fewest changes", "scored", "most even", "first by name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,15 +235,26 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TieScore:
+    """Another score, by which one of the layouts that tie was chosen: what it gives it, and the standard error."""
+
+    name: str
+    digest: str
+    statement: str
+    score: float
+    error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Document):
     """A layout and its promise. See the fields' own types for units.
 
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
     with the same score within the budgets, that of the plan included; null where they were not counted, and a lower
     bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown,
-    null where it is the one that the solver found; `fewest_switches` is null where no layout that ties has fewer than
-    it. `near_ties` is null where none were asked for; `score_stability`, and the standard error of `score`, where the
-    score states no errors.
+    null where it is the one that the solver found, and `tie_score` is what chose it where that is "scored".
+    `fewest_switches` is null where no layout that ties has fewer than it, `near_ties` where none were asked for, and
+    `score_stability`, like the standard error of `score`, where the score states no errors.
     `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
     false only for a hand-written layout. `devices` is empty where there is one table; else it lists all of them, and
     the first is the one that `blocks`, `latency_ms`, `memory_bytes` and `rate` speak of.
@@ -274,6 +285,7 @@ class Plan(Document):
     ties_exact: bool = True
     tied_layouts: tuple[str, ...] = ()
     tie_break: TieBreak | None = None
+    tie_score: TieScore | None = None
     fewest_switches: FewestSwitches | None = None
     near_ties: NearTies | None = None
     score_stability: Stability | None = None
@@ -346,7 +358,7 @@ class Plan(Document):
             # What the tables' digests and the latency model settle.
             answer["latency_ms"].pop("provenance", None)
             answer.pop("table_marks", None)
-        for name in ("fewest_switches", "score_stability", "score_error"):
+        for name in ("fewest_switches", "score_stability", "score_error", "tie_score"):
             if content.get(name) is None:
                 content.pop(name, None)
         for name in ("table_marks", "project"):  # the same, and who asked

@@ -48,6 +48,7 @@ class Project:
     confidence: float | None = None
     near: float | None = None
     tie: TieRule | None = None
+    tie_score: str | None = None
     points: int | None = None
     solver: str | None = None
     time_limit: str | None = None

@@ -279,6 +279,7 @@ _SHOWN = {
     "fastest": "the fastest, with high ends, most even",
     "fewest switches": "the fastest of those with the fewest switches",
     "most even": "the most evenly interleaved that fits",
+    "scored": "the best of them by another score",
     "fewest changes": "one that changes the fewest layers",
     "first by name": "the first by name of the fastest",
     None: "the one that was found",
@@ -294,7 +295,12 @@ def _ties(plan: Plan) -> list[str]:
         return ["other layouts may tie: too many different partial layouts to count them", *_calm(plan)]
     count = f"{'' if plan.ties_exact else 'at least '}{plan.ties:,}"
     others = _that_fit("others: ", plan.tied_layouts)
-    return [f"{count} layouts tie; shown is {_SHOWN[plan.tie_break]}", *_calm(plan), *others]
+    lines = [f"{count} layouts tie; shown is {_SHOWN[plan.tie_break]}"]
+    if (chosen := plan.tie_score) is not None:
+        error = "" if chosen.error is None else f" +- {chosen.error:.6f}"
+        lines = [f"{count} layouts tie; shown is the best of them by another score,", f"{chosen.score:.6f}{error}"]
+        lines.append(f"{chosen.name}: {chosen.statement}")
+    return [*lines, *_calm(plan), *others]
 
 
 def _calm(plan: Plan) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,15 +23,16 @@ from s2search.testing.problems import random_problem, with_random_constraints
 Layout = tuple[int, ...]
 
 
-def plain_key(problem: Problem, rule: TieRule) -> Callable[[Layout], tuple[int, ...]]:
+def plain_key(problem: Problem, rule: TieRule, by_LC: Any = None) -> Callable[[Layout], tuple[float, ...]]:
     """What the rules say, word for word; the least is shown."""
 
-    def key(layout: Layout) -> tuple[int, ...]:
+    def key(layout: Layout) -> tuple[float, ...]:
         streams = [int(problem.stream_C[c]) for c in layout]
         changed = sum(a != b for a, b in pairwise([problem.first_stream, *streams, problem.last_stream]))
         differ = sum(a != b for a, b in zip(layout, problem.reference_L or layout, strict=True))
         return (
             differ if problem.max_changes is not None else 0,
+            0 if by_LC is None else -by_LC[range(len(layout)), layout].sum(),
             changed if rule == "fewest-switches" else 0,
             problem.price(layout).latency_us,
             streams[-1] != problem.last_stream,
@@ -83,6 +85,22 @@ def test_no_layout_that_ties_is_better_by_the_rules(seed: int, rule: TieRule) ->
     ties, key = every_tie(problem, found.score, problem.admits), plain_key(problem, rule)
     assert shown in ties
     assert key(shown) == min(map(key, ties))
+
+
+@pytest.mark.parametrize("rule", TIE_RULES)
+@pytest.mark.parametrize("seed", range(24))
+def test_no_layout_that_ties_is_better_by_another_score_and_then_by_the_rules(seed: int, rule: TieRule) -> None:
+    problem, space = tying_problem(seed)
+    by_LC = np.random.default_rng(seed).choice([0, 1, 2, 4, 5, 8, 10], problem.score_LC.shape) / 10
+    by_LC[0, :2] = 1, 0  # so all are whole millionths of the range
+    try:
+        found = Dynamic().solve(problem)
+    except InfeasibleError:
+        return
+    shown = preferred(found, problem, space, rule=rule, by_LC=by_LC).choice_L
+    ties, key = every_tie(problem, found.score, problem.admits), plain_key(problem, rule, by_LC)
+    assert shown in ties
+    assert key(shown) == pytest.approx(min(map(key, ties)))
 
 
 @pytest.mark.parametrize("rule", TIE_RULES)

@@ -237,6 +237,29 @@ def test_the_file_is_read_as_it_was_written_and_plans(made: Path, measured: Meas
     assert (told.score_stability, told.score_error) == (None, None)
 
 
+def test_another_score_chooses_among_the_layouts_that_tie(tmp_path: Path) -> None:
+    """By the published score they all tie; here a low first layer costs most, then a low one in the middle."""
+    values = {"lcha": [{"value": 0.0, "error": 0.01}] * 3}
+    values["ssa"] = [{"value": value, "error": 0.02} for value in (-0.9, -0.5, -0.1)]
+    score = score_of(values=values, depth=3)
+    (tmp_path / "s.json").write_text(json.dumps(score))
+    asked: dict[str, Any] = {"table": "iphone-16-pro-max", "depth": 3, "budget": "40ms"}
+    plain, plan = s2search.plan(**asked), s2search.plan(**asked, tie_score=tmp_path / "s.json")
+    assert (plan.score, plan.ties, plan.counts) == (plain.score, 3, {"lcha": 2, "ssa": 1})
+    assert (plain.written, plan.written) == ("LSL", "L2S")
+    assert plan.tie_break == "scored"
+    assert plan.tie_score is not None
+    assert plan.tie_score.score == pytest.approx(-0.1)
+    assert plan.tie_score.error == pytest.approx((2 * 0.01**2 + 0.02**2) ** 0.5)
+    assert "the best of them by another score, -0.100000 +- 0.024495" in " ".join(str(plan).split())
+    plan.save(tmp_path / "p.json")
+    assert Plan.load(tmp_path / "p.json").digest == plan.digest != plain.digest
+    with pytest.raises(ScoreError, match="has no value for 'kv_compressed'"):
+        s2search.plan(**asked, candidates="lcha,ssa,kv_compressed", tie_score=tmp_path / "s.json")
+    with pytest.raises(InputError, match="--tie-score chooses among layouts, and --layout gives one"):
+        s2search.plan(**asked, layout="LSL", tie_score=tmp_path / "s.json")
+
+
 def test_a_front_by_a_measured_score_has_its_errors_in_every_form(tmp_path: Path) -> None:
     values = {
         "lcha": [{"value": -0.1, "error": 0.02}, {"value": -0.3, "error": 0.04}],

@@ -1,9 +1,10 @@
 """Which of equally good layouts is shown, whatever the solver came upon first.
 
-Near a given layout, those that change the fewest of its layers; by the rule `fewest-switches`, those that change the
-stream least often. Of these the fastest; of these such as end in high resolution, then such as begin there; and of
-these the most even, whose squared lengths of runs in one stream add up to the least (the paper's interleaving, as far
-as the rest allows). Why the ends come first: docs/decisions/solver.md, "The fastest of all that tie, with high ends".
+Near a given layout, those that change the fewest of its layers; where another score is to choose, those that score
+most by it; by the rule `fewest-switches`, those that change the stream least often. Of these the fastest; of these such
+as end in high resolution, then such as begin there; and of these the most even, whose squared lengths of runs in one
+stream add up to the least (the paper's interleaving, as far as the rest allows). Why the ends come first:
+docs/decisions/solver.md, "The fastest of all that tie, with high ends".
 
 Each step keeps the layouts that are best by it, and proves that there are no better ones. Nothing depends on the order
 in which candidates are given or states are looked at.
@@ -18,6 +19,7 @@ from itertools import groupby
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2search.errors import CheckError, InfeasibleError, ProblemError, UnknownNameError
 from s2search.solver.base import Solution
@@ -51,6 +53,7 @@ def preferred(
     space: Space,
     *,
     rule: TieRule = "fastest",
+    by_LC: NDArray[np.float64] | None = None,
     keeps: Callable[[Sequence[int]], bool] | None = None,
     search: Callable[[Problem], Solution] | None = None,
 ) -> Solution:
@@ -61,12 +64,15 @@ def preferred(
         problem: What a layout must keep.
         space: What its candidates are called.
         rule: Whether the fastest or those with the fewest changes of stream come first.
+        by_LC: Another score of each candidate at each layer, which chooses before that, to a millionth of its range.
         keeps: A condition that is no sum, such as a confidence, which a layout must meet as well.
         search: How to find the best layout of a narrower problem under that condition.
     """
     tied = _Tied(problem=problem, choice_L=found.choice_L, keeps=keeps, search=search)
     if problem.max_changes is not None and problem.reference_L is not None:
         tied = tied.least("changes", np.arange(len(problem.stream_C)) != np.array(problem.reference_L)[:, None])
+    if by_LC is not None:
+        tied = tied.least("other score", _lost(by_LC))
     if rule == "fewest-switches":
         tied = tied.least("switches", np.zeros_like(problem.latency_us_LC), 1 - np.eye(len(problem.switch_us_SS)))
     tied = tied.least("latency", problem.latency_us_LC, problem.switch_us_SS)
@@ -74,6 +80,17 @@ def preferred(
     tied = tied.with_stream(slice(-problem.group_size, None), problem.last_stream)
     tied = tied.with_stream(slice(problem.group_size), problem.first_stream)
     return _with_layout(found, problem, _most_even(tied, space))
+
+
+def _lost(score_LC: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return what each candidate scores less than the best at its layer, as whole numbers; where it is forbidden, most.
+
+    >>> _lost(np.array([[0.5, 0.25], [0.0, np.nan]])).tolist()
+    [[0, 1000000], [0, 2000000]]
+    """
+    lost_LC = np.nanmax(score_LC, axis=1, keepdims=True) - score_LC
+    most = float(np.nanmax(lost_LC)) or 1.0
+    return np.rint(np.where(np.isnan(lost_LC), len(lost_LC) * most, lost_LC) / most * 1e6).astype(np.int64)
 
 
 def even_order(found: Solution, problem: Problem, space: Space, admits: Callable[[Sequence[int]], bool]) -> Solution:
