@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -62,7 +62,9 @@ def check_text(found: ScoreCheck) -> RenderableType:
     asked = found.question
     verdict = "the score orders layouts as training does"
     if not found.passed:
-        wanted = ".8 is wanted, an interval above .5, and more than any one rule"
+        wanted = (
+            ".8 is wanted, an interval above .5, more than any one rule, and no reverse order of those that begin high"
+        )
         verdict = f"the score does not order layouts surely enough: {wanted}"
     head = (
         f"{len(found.layouts)} layouts of {asked.high} with {asked.low_layers} of {asked.low}, tuned for {asked.steps} "
@@ -72,20 +74,26 @@ def check_text(found: ScoreCheck) -> RenderableType:
 
 
 def check_figure(found: ScoreCheck, path: Path) -> None:
-    """Draw what was predicted against what came out."""
+    """Draw what was predicted against what came out, and both of every layout by its name."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    predicted, tuned = [1000 * one.additive for one in found.layouts], [1000 * one.tuned for one in found.layouts]
-    axes.errorbar(predicted, tuned, yerr=[1000 * one.seeds_std for one in found.layouts], fmt="o", color="#0072B2")
-    for one in found.layouts:
-        axes.annotate(
-            one.written, (1000 * one.additive, 1000 * one.tuned), (4, 3), textcoords="offset points", fontsize=7
-        )
+    figure = Figure(figsize=(9.0, 0.9 + 0.26 * len(found.layouts)), layout="constrained")
+    scatter, rows = figure.subplots(1, 2, width_ratios=[1.0, 1.1])
+    layouts = sorted(found.layouts, key=lambda one: -one.tuned)
+    predicted, tuned = [1000 * one.additive for one in layouts], [1000 * one.tuned for one in layouts]
+    spread = [1000 * one.seeds_std for one in layouts]
+    bar: dict[str, Any] = {"fmt": "o", "markersize": 4, "elinewidth": 1, "color": "#0072B2"}
+    scatter.errorbar(predicted, tuned, yerr=spread, **bar)
     rank = found.predictors[0]
-    axes.set_title(f"Spearman {rank.rank:.2f} ({rank.low:.2f} to {rank.high:.2f})", fontsize=10)
-    axes.set_xlabel("predicted rise of the loss (thousandths)")
-    axes.set_ylabel("after tuning (thousandths)")
-    axes.spines[["top", "right"]].set_visible(False)
+    scatter.set_title(f"Spearman {rank.rank:.2f} ({rank.low:.2f} to {rank.high:.2f})", fontsize=10)
+    scatter.set_xlabel("predicted rise of the loss (thousandths)")
+    scatter.set_ylabel("after tuning (thousandths)")
+    places = range(len(layouts))
+    rows.errorbar(tuned, places, xerr=spread, label="after tuning", **bar)
+    rows.scatter(predicted, places, s=22, facecolor="none", edgecolor="#D55E00", label="predicted")
+    rows.set_yticks(places, [one.written for one in layouts], fontsize=8)
+    rows.set_xlabel("rise of the loss (thousandths)")
+    rows.legend(frameon=False, fontsize=8)
+    for axes in (scatter, rows):
+        axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)

@@ -45,6 +45,9 @@ from s2search.training.trained_network import TrainedNetwork
 
 JOURNAL, RESULT = "check.jsonl", "check.json"
 OF = "check of a score"
+
+_HIGH_FIRST = "additive, high first"
+_FEW = 4  # layouts, of which a rank correlation says something
 _RESAMPLED = 2000
 
 #: What a score must reach to order a plan's ties.
@@ -142,7 +145,8 @@ class ScoreCheck(Document):
     Attributes:
         question: What was asked.
         layouts: Each with what is predicted and what came out.
-        predictors: `additive`, `with pairs` where runs were measured, and rules of one feature.
+        predictors: `additive`, the same of layouts that begin high where there are a few, `with pairs` where runs were
+            measured, and rules of one feature.
     """
 
     schema: Literal["s2search.score_check/1"] = "s2search.score_check/1"
@@ -152,10 +156,16 @@ class ScoreCheck(Document):
 
     @property
     def passed(self) -> bool:
-        """Whether the additive score may order ties: it ranks well, surely, and better than any rule of one feature."""
+        """Whether the additive score may order ties.
+
+        It ranks well, surely, and better than any rule of one feature; and it does not turn round where plans choose,
+        which begin high wherever they can.
+        """
         additive, *others = self.predictors
-        rules = [one.rank for one in others if one.name != "with pairs"]
-        return additive.rank >= LEAST_RANK and additive.low > LEAST_LOW and additive.rank > max(rules)
+        rules = [one.rank for one in others if one.name not in (_HIGH_FIRST, "with pairs")]
+        turned = any(one.name == _HIGH_FIRST and one.rank <= 0 for one in others)
+        sure = additive.rank >= LEAST_RANK and additive.low > LEAST_LOW
+        return sure and additive.rank > max(rules) and not turned
 
 
 def check(
@@ -342,7 +352,8 @@ def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequenc
         return [label == question.low for label in layout]
 
     rules: dict[str, Callable[[Sequence[str]], float]] = {
-        "ends low": lambda layout: 2 * low_L(layout)[-1] + low_L(layout)[0],
+        "begins low": lambda layout: low_L(layout)[0],
+        "ends low": lambda layout: low_L(layout)[-1],
         "early low": lambda layout: float(np.mean([-layer for layer, low in enumerate(low_L(layout)) if low])),
         "switches": lambda layout: sum(a != b for a, b in pairwise([False, *low_L(layout), False])),
         "longest low run": lambda layout: max(sum(run) for _, run in groupby(low_L(layout))),
@@ -352,7 +363,14 @@ def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequenc
         columns["with pairs"] = [one.with_pairs for one in layouts]
     columns |= {name: [rule(one.layout) for one in layouts] for name, rule in rules.items()}
     tuned_N = np.array([one.tuned for one in layouts])
-    return [_predictor(name, np.array(column, dtype=np.float64), tuned_N) for name, column in columns.items()]
+    found = [_predictor(name, np.array(column, dtype=np.float64), tuned_N) for name, column in columns.items()]
+    high = [one for one in layouts if one.layout[0] == question.high]
+    if len(high) < _FEW:
+        return found
+    begins_high = _predictor(
+        _HIGH_FIRST, np.array([one.additive for one in high]), np.array([one.tuned for one in high])
+    )
+    return [found[0], begins_high, *found[1:]]
 
 
 def _predictor(name: str, predicted_N: NDArray[np.float64], tuned_N: NDArray[np.float64]) -> Predictor:

@@ -421,7 +421,7 @@ def test_a_check_predicts_sums_and_tunes_what_was_assembled(checked: ScoreCheck,
         assert one.with_pairs == pytest.approx(summed)  # one low layer has no neighbour
         assert one.tuned != one.assembled
     assert [one.name for one in checked.predictors] == [
-        *("additive", "with pairs", "ends low", "early low", "switches", "longest low run")
+        *("additive", "with pairs", "begins low", "ends low", "early low", "switches", "longest low run")
     ]
     assert all(-1 <= one.low <= one.rank <= one.high <= 1 for one in checked.predictors[:2])
 
@@ -464,6 +464,12 @@ def test_what_passes_ranks_well_surely_and_better_than_any_rule() -> None:
     assert good.predictors[0].rank > 0.95
     assert not made_up([-x for x in tuned], tuned).passed
     assert not made_up(list(rng.standard_normal(8)), tuned).passed
+    name, others = "additive, high first", list(good.predictors[2:])
+    assert good.predictors[1].name == name
+    reverse = made_up([60.0, *range(7, 0, -1)], [60.0, *range(1, 8)])  # but for the one that begins low
+    assert reverse.predictors[1].rank == pytest.approx(-1)
+    turned = dataclasses.replace(good, predictors=(good.predictors[0], reverse.predictors[1], *others))
+    assert not turned.passed
     early = [8.0 - n for n in range(8)]  # the place of the low layer decides all, and a rule knows that as well
     assert made_up(early, early).predictors[0].low > 0.9
     assert not made_up(early, early).passed
