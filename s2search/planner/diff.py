@@ -145,11 +145,12 @@ def _inputs(before: Plan, after: Plan) -> tuple[Replaced, ...]:
 
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:
-    origin = plan.provenance
+    origin, tie = plan.provenance, plan.tie_score
     return [
         ("table", f"{origin.table} ({_short(origin.table_digest)})"),
         ("further tables", ", ".join(f"{d.table} ({_short(d.table_digest)})" for d in plan.devices[1:]) or "none"),
         ("score", f"{origin.score_label} ({_short(origin.score_digest)})"),
+        ("tie score", "none" if tie is None else f"{tie.name} ({_short(tie.digest)})"),
         ("latency model", origin.latency_model_label),
         ("solver", origin.solver_label),
         ("version", origin.s2search),

@@ -53,7 +53,7 @@ def find(
         InfeasibleError: No layout fits.
     """
     _check_near(near, request.confidence)
-    problem, by_LC = request.problem, None if tie_score is None else tie_score.score_LC(request.space)
+    problem, by_LC = request.problem, None if tie_score is None else _chooser(tie_score, request.space)
     found, plain = _search(request, solver)
     countable = found.optimal and request.confidence is None  # a confident plan's condition is no sum
     ties = _ties(request, found) if countable else None
@@ -121,6 +121,22 @@ def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
     )
     layouts = tuple(NearLayout(written=space.write_layout(x), score=problem.price(x).score) for x in ties.examples)
     return NearTies(gap=near, count=ties.count, exact=ties.exact, layouts=layouts)
+
+
+def _chooser(score: Score, space: Space) -> NDArray[np.float64]:
+    """Return the numbers of a score that chooses among ties.
+
+    Raises:
+        ScoreError: It forbids a block at a layer, which is for the search to know.
+    """
+    score_LC = score.score_LC(space)
+    if np.isnan(score_LC).any():
+        layer, c = (int(place) for place in np.argwhere(np.isnan(score_LC))[0])
+        raise ScoreError(
+            f"{score.where} forbids {space.candidates[c].label!r} at layer {layer}, and it only chooses among ties",
+            remedy="forbid blocks in the score that is searched by",
+        )
+    return score_LC
 
 
 def _tie_score(score: Score, space: Space, choice_L: Sequence[int]) -> TieScore:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -19,6 +18,7 @@ from s2search.score.written import WrittenScore
 from s2search.space import Space
 
 SCHEMA = "s2search.score/2"
+_LARGEST = 1e100
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,6 +85,8 @@ class MeasuredScore(WrittenScore, Document):
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ScoreError(f"the score {self.name!r} has a depth of {self.depth}", allowed="at least 1")
         for label, values in self.values.items():
             if len(values) != self.depth:
                 raise ScoreError(
@@ -93,10 +95,10 @@ class MeasuredScore(WrittenScore, Document):
                 )
         single = [value for values in self.values.values() for value in values]
         for value in (*single, *(run.value for run in self.runs)):
-            if not math.isfinite(value.value) or not 0 <= value.error < math.inf:
+            if not abs(value.value) < _LARGEST or not 0 <= value.error < _LARGEST:
                 raise ScoreError(
                     f"the score {self.name!r} has the value {value.value} +- {value.error}",
-                    allowed="finite numbers, errors from 0",
+                    allowed=f"numbers of a size below {_LARGEST:g}, errors from 0",
                     remedy="correct it",
                 )
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from s2search.codec.base import LoadedCodec
 from s2search.codec.pixels import frames_from_video
 from s2search.errors import InputError
+from s2search.preset import LATENT_CHANNELS
 from s2search.streaming.base import StreamingModel
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
@@ -169,9 +170,10 @@ def _now(device: torch.device) -> float:
 def _check_latents(codec: LoadedCodec, model: StreamingModel) -> None:
     mine, wanted = codec.latent_channels, model.config.latent_channels
     if mine != wanted:
+        one = "dct" if wanted == LATENT_CHANNELS else f"dct[channels={wanted}]"
         raise InputError(
             f"the codec {codec.name} decodes latents of {mine} channels, and the model makes {wanted}",
-            remedy="choose the codec that the model was trained with, such as dct[channels=4]",
+            remedy=f"choose one of {wanted}, such as {one}",
         )
 
 

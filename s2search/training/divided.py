@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from s2search.border.regular_file import read_regular
 from s2search.errors import InputError
 from s2search.journal import first_difference, open_journal, plain, read_journal
 from s2search.training.parallel import Processes
@@ -48,7 +49,7 @@ class Divided(Generic[_Line]):
         """Return the lines of every process's journal; there may have been more of them before."""
         found: list[_Line] = []
         for path in (self._path, *sorted(self._path.parent.glob(f"{self._path.stem}.*{self._path.suffix}"))):
-            if not path.exists():
+            if b"\n" not in read_regular(path):  # its process ended before its first line was whole
                 continue
             heading, journal = read_journal(path, type(self._heading), self._kind, of=self._of)
             if difference := first_difference(plain(heading), plain(self._heading)):

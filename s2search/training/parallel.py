@@ -30,7 +30,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
-from s2search.errors import InputError
+from s2search.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from s2search.training.base import Network
@@ -64,9 +64,18 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Return when all processes have come here.
+
+        Raises:
+            CheckError: One of them has ended.
+        """
         if self.count > 1:
-            dist.barrier()
+            try:
+                dist.barrier()
+            except RuntimeError as error:  # gloo's own says who closed a connection
+                raise CheckError(
+                    "another process of this run has ended", remedy="repeat the command: it goes on with what is done"
+                ) from error
 
     def agreed(self, flag: bool) -> bool:
         """Return whether any process raised a flag; all get the same answer."""
@@ -211,6 +220,8 @@ def _device(name: str, local_rank: int | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"there is no device {name!r}", allowed="cpu, cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"nothing is trained on the device {name!r}", allowed="cpu, cuda")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError("there is no CUDA device here", remedy="choose cpu")

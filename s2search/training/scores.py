@@ -235,6 +235,7 @@ def measure(
     asked += [(first, length, low) for length in question.runs for first in range(depth - length + 1)]
     (folder / BLOCKS).mkdir(parents=True, exist_ok=True)
     with divided(folder / JOURNAL, question, Probe, where, of=OF) as work:
+        _check_whole(work.lines, asked)
         known = {(probe.first, probe.layers) for probe in work.lines}
         mine = work.mine([one for one in asked if one[:2] not in known])
         for number, (first, length, candidates) in enumerate(mine):
@@ -242,11 +243,22 @@ def measure(
             progress(len(known) + number * where.count, len(asked), named)
             work.append(_Probing(teacher, question, folder, first, length).run(candidates))
         probes: list[Probe] = work.whole()
+        _check_whole(probes, asked)
         progress(len(asked), len(asked), "")
     score = _score(question, teacher.model.config, {(probe.first, probe.layers): probe for probe in probes})
     if where.first:
         score.save(folder / SCORE)
     return score
+
+
+def _check_whole(probes: Sequence[Probe], asked: Sequence[tuple[int, int, list[Block]]]) -> None:
+    wanted = {(first, length): {block.label for block in blocks} for first, length, blocks in asked}
+    for probe in probes:
+        if probe.values.keys() != wanted.get((probe.first, probe.layers), set()):
+            raise InputError(
+                f"a journal here has candidates at layer {probe.first} that were not asked for, or lacks some",
+                remedy="restore it, or choose another folder",
+            )
 
 
 @dataclass(frozen=True)

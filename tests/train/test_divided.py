@@ -81,3 +81,11 @@ def test_a_journal_of_other_work_beside_is_refused_by_all(tmp_path: Path) -> Non
         done_by(tmp_path, 5, 1)
     with pytest.raises(InputError, match="belongs to another work: pieces is 4 there and 5 here"):
         done_by(tmp_path, 5, 2)
+
+
+@pytest.mark.parametrize("content", ["", '{"pie'])
+def test_a_process_that_ended_before_its_heading_left_nothing(tmp_path: Path, content: str) -> None:
+    done_by(tmp_path, 4, 1, stop=1)
+    (tmp_path / "work.3.jsonl").write_text(content)
+    (lines,) = done_by(tmp_path, 4, 1)
+    assert sorted(one.piece for one in lines) == [0, 1, 2, 3]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 import s2search
 from s2search.document import read_json
-from s2search.errors import InputError, ScoreError
+from s2search.errors import InputError, S2SearchError, ScoreError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.planner.plan import Plan
@@ -258,6 +258,44 @@ def test_another_score_chooses_among_the_layouts_that_tie(tmp_path: Path) -> Non
         s2search.plan(**asked, candidates="lcha,ssa,kv_compressed", tie_score=tmp_path / "s.json")
     with pytest.raises(InputError, match="--tie-score chooses among layouts, and --layout gives one"):
         s2search.plan(**asked, layout="LSL", tie_score=tmp_path / "s.json")
+    (change,) = plain.diff(plan).inputs
+    assert (change.name, change.before) == ("tie score", "none")
+
+
+def written(folder: Path, scores: Any) -> Path:
+    content = {"schema": "s2search.score/1", "name": "mine", "statement": "made up", "scores": scores}
+    (folder / "own.json").write_text(json.dumps(content))
+    return folder / "own.json"
+
+
+def test_a_score_that_chooses_among_ties_is_as_exact_as_the_one_that_is_searched_by(tmp_path: Path) -> None:
+    """A number of millions beside others of thousandths hides none of them, or is refused."""
+    asked: dict[str, Any] = {"table": "iphone-16-pro-max", "budget": "260ms"}
+    small = [0.001 * layer for layer in range(28)]
+    one, other = (
+        s2search.plan(**asked, tie_score=written(tmp_path, {"lcha": [first, *small[1:]], "ssa": 0.0}))
+        for first in (-1e4, 0.0)
+    )
+    assert one.tie_score is not None
+    assert other.tie_score is not None
+    assert (
+        (one.written, one.tie_score.score) == (other.written, other.tie_score.score) == ("S16L12", pytest.approx(0.258))
+    )
+    with pytest.raises(S2SearchError, match="whose sum is not exact"):
+        s2search.plan(**asked, tie_score=written(tmp_path, {"lcha": [-1e9, *small[1:]], "ssa": 0.0}))
+    with pytest.raises(ScoreError, match="forbids 'lcha' at layer 0, and it only chooses among ties"):
+        s2search.plan(**asked, tie_score=written(tmp_path, {"lcha": None, "ssa": [0.1] * 28}))
+
+
+def test_layouts_that_tie_in_a_draw_do_not_make_one_another_unsure(tmp_path: Path) -> None:
+    one = {"value": -0.1, "error": 0.01}
+    score = score_of(depth=1, values={"lcha": [one], "ssa": [{"value": -0.3, "error": 0.01}]})
+    (tmp_path / "s.json").write_text(json.dumps(score))
+    plan = s2search.plan("iphone-16-pro-max", depth=6, budget="60ms", score=tmp_path / "s.json")
+    assert plan.ties is not None
+    assert plan.ties > 1
+    assert plan.score_stability is not None
+    assert plan.score_stability.layout == 200
 
 
 def test_a_front_by_a_measured_score_has_its_errors_in_every_form(tmp_path: Path) -> None:
@@ -304,6 +342,8 @@ def score_of(**changes: Any) -> dict[str, Any]:
         ({"depth": 3}, "gives 2 layers for 'lcha', and its depth is 3"),
         ({"values": {"lcha": [{"value": 1e999, "error": 0}, {"value": 0, "error": 0}]}}, "score"),
         ({"values": {"lcha": [{"value": 0, "error": -1}, {"value": 0, "error": 0}]}}, "has the value 0.0 +- -1.0"),
+        ({"depth": 0, "values": {"lcha": []}}, "has a depth of 0; at least 1"),
+        ({"values": {"lcha": [{"value": 0, "error": 1e308}] * 2}}, "has the value 0.0 +- 1e+308"),
         ({"valuse": 3}, "no key of the score of schema s2search.score/2"),
         ({"values": {"lcha": [{"value": 0, "eror": 0}]}}, "eror"),
         ({"schema": "s2search.score/3"}, "was made by a newer s2search"),

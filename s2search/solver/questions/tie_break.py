@@ -64,7 +64,7 @@ def preferred(
         problem: What a layout must keep.
         space: What its candidates are called.
         rule: Whether the fastest or those with the fewest changes of stream come first.
-        by_LC: Another score of each candidate at each layer, which chooses before that, to a millionth of its range.
+        by_LC: Another score of each candidate at each layer, which chooses before that; finite.
         keeps: A condition that is no sum, such as a confidence, which a layout must meet as well.
         search: How to find the best layout of a narrower problem under that condition.
     """
@@ -72,7 +72,8 @@ def preferred(
     if problem.max_changes is not None and problem.reference_L is not None:
         tied = tied.least("changes", np.arange(len(problem.stream_C)) != np.array(problem.reference_L)[:, None])
     if by_LC is not None:
-        tied = tied.least("other score", _lost(by_LC))
+        score_LC = dataclasses.replace(problem, score_LC=by_LC).fixed_point_score_LC
+        tied = tied.least("other score", score_LC.max(axis=1, keepdims=True) - score_LC)
     if rule == "fewest-switches":
         tied = tied.least("switches", np.zeros_like(problem.latency_us_LC), 1 - np.eye(len(problem.switch_us_SS)))
     tied = tied.least("latency", problem.latency_us_LC, problem.switch_us_SS)
@@ -80,17 +81,6 @@ def preferred(
     tied = tied.with_stream(slice(-problem.group_size, None), problem.last_stream)
     tied = tied.with_stream(slice(problem.group_size), problem.first_stream)
     return _with_layout(found, problem, _most_even(tied, space))
-
-
-def _lost(score_LC: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return what each candidate scores less than the best at its layer, as whole numbers; where it is forbidden, most.
-
-    >>> _lost(np.array([[0.5, 0.25], [0.0, np.nan]])).tolist()
-    [[0, 1000000], [0, 2000000]]
-    """
-    lost_LC = np.nanmax(score_LC, axis=1, keepdims=True) - score_LC
-    most = float(np.nanmax(lost_LC)) or 1.0
-    return np.rint(np.where(np.isnan(lost_LC), len(lost_LC) * most, lost_LC) / most * 1e6).astype(np.int64)
 
 
 def even_order(found: Solution, problem: Problem, space: Space, admits: Callable[[Sequence[int]], bool]) -> Solution:
