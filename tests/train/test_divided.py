@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2search.errors import InputError
+from s2search.errors import CheckError, InputError
 from s2search.training.divided import divided
 from s2search.training.parallel import Processes
 
@@ -81,6 +81,16 @@ def test_a_journal_of_other_work_beside_is_refused_by_all(tmp_path: Path) -> Non
         done_by(tmp_path, 5, 1)
     with pytest.raises(InputError, match="belongs to another work: pieces is 4 there and 5 here"):
         done_by(tmp_path, 5, 2)
+
+
+def test_a_process_that_ends_is_one_line_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def barrier() -> None:
+        raise RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
+
+    monkeypatch.setattr("torch.distributed.barrier", barrier)
+    with pytest.raises(CheckError, match="another process of this run has ended; repeat the command") as error:
+        Processes(rank=0, count=2, device=torch.device("cpu"), sharded=False).wait()
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["", '{"pie'])
