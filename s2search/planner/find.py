@@ -70,8 +70,7 @@ def find(
         scores_without=without,
     )
     plan = dataclasses.replace(plan, tie_break=tie_break)
-    if tie_break == "scored":
-        assert tie_score is not None
+    if tie_score is not None and tie_break is not None:
         plan = dataclasses.replace(plan, tie_score=_tie_score(tie_score, request.space, solution.choice_L))
     if tie_break is not None and tie == "fastest":
         plan = dataclasses.replace(plan, fewest_switches=_fewest_switches(request, solution, solver, plan.switches))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from s2search.solver.base import Solver
 
 SCHEMA: Literal["s2search.plan/1"] = "s2search.plan/1"
-_TWO_SIDED_95 = 1.96
+TWO_SIDED_95 = 1.96
 #: By which rule one of the layouts that tie is shown; plans from before 2026-11-29 have "most even", "first by name".
 TieBreak = Literal["fastest", "fewest switches", "fewest changes", "scored", "most even", "first by name"]
 
@@ -252,7 +252,7 @@ class Plan(Document):
     `layout` names the block of every layer, first to last, and `written` the same in short. `ties` counts the layouts
     with the same score within the budgets, that of the plan included; null where they were not counted, and a lower
     bound where not `ties_exact`. `tied_layouts` are the first few others by name; `tie_break` says which is shown,
-    null where it is the one that the solver found, and `tie_score` is what chose it where that is "scored".
+    null where it is the one that the solver found, and `tie_score` the score that was asked before its rule.
     `fewest_switches` is null where no layout that ties has fewer than it, `near_ties` where none were asked for, and
     `score_stability`, like the standard error of `score`, where the score states no errors.
     `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
@@ -309,7 +309,7 @@ class Plan(Document):
     @property
     def score_range(self) -> tuple[float, float]:
         """Where the score lies with 95 %; the score itself where it states no error."""
-        half = _TWO_SIDED_95 * (self.score_error or 0.0)
+        half = TWO_SIDED_95 * (self.score_error or 0.0)
         return self.score - half, self.score + half
 
     @property

@@ -10,6 +10,7 @@ from s2search.cost import COMMIT_POLICIES
 from s2search.errors import CheckError
 from s2search.planner.evidence import Evidence
 from s2search.planner.plan import (
+    TWO_SIDED_95,
     BlockAnswer,
     ConfidenceAnswer,
     DeviceAnswer,
@@ -26,7 +27,6 @@ from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import Problem
 from s2search.space import Space
 
-_TWO_SIDED_95 = 1.96
 _ROUND_US = [digit * 10**power for power in range(2, 16) for digit in (1, 2, 5)]  # from 0.1 ms
 
 
@@ -146,8 +146,8 @@ def _latency(
     switches_us = predicted_us - blocks_us - problem.fixed_us
     return LatencyAnswer(
         predicted=predicted_us / 1000,
-        low=None if std_us is None else round(max(predicted_us - _TWO_SIDED_95 * std_us, 0) / 1000, 3),
-        high=None if std_us is None else round((predicted_us + _TWO_SIDED_95 * std_us) / 1000, 3),
+        low=None if std_us is None else round(max(predicted_us - TWO_SIDED_95 * std_us, 0) / 1000, 3),
+        high=None if std_us is None else round((predicted_us + TWO_SIDED_95 * std_us) / 1000, 3),
         budget=None if budget_us is None else budget_us / 1000,
         slack=None if budget_us is None else (budget_us - predicted_us) / 1000,
         switches=switches_us / 1000,

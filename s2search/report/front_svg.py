@@ -89,7 +89,8 @@ def _diamond(name: str, plan: Plan, x: _Scale, y: _Scale) -> str:
 
 def _told(plan: Plan) -> str:
     counts = " + ".join(f"{count} {label}" for label, count in plan.counts.items() if count)
-    return f"{plan.written}: {counts}, {format_us(1000 * plan.latency_ms.predicted)}, score {score_with_error(plan)}"
+    score = score_with_error(plan.score, plan.score_error)
+    return f"{plan.written}: {counts}, {format_us(1000 * plan.latency_ms.predicted)}, score {score}"
 
 
 def _text(x: float, y: float, text: str, anchor: str, fill: str = "currentColor") -> str:

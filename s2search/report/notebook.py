@@ -49,7 +49,7 @@ def front_html(front: Frontier) -> str:
             [
                 format_us(1000 * plan.latency_ms.predicted),
                 format_bytes(plan.memory_bytes.predicted),
-                score_with_error(plan),
+                score_with_error(plan.score, plan.score_error),
                 _small_strip(plan),
                 *map(str, plan.counts.values()),
             ],

@@ -38,14 +38,13 @@ def evidence_text(devices: Sequence[DeviceAnswer], plans: Sequence[Plan]) -> str
     return f"latency {latency}{' in a marked run' if devices[0].table_marks else ''}, bytes {bytes_}"
 
 
-def score_with_error(plan: Plan) -> str:
+def score_with_error(score: float, error: float | None) -> str:
     """Return a score, with its standard error where it has one.
 
-    >>> import s2search
-    >>> score_with_error(s2search.plan(depth=4))
-    '-0.259000'
+    >>> score_with_error(-0.259, None), score_with_error(-0.019, 0.001)
+    ('-0.259000', '-0.019000 +- 0.001000')
     """
-    return f"{plan.score:.6f}" if plan.score_error is None else f"{plan.score:.6f} +- {plan.score_error:.6f}"
+    return f"{score:.6f}" if error is None else f"{score:.6f} +- {error:.6f}"
 
 
 def mark_lines(marks: Sequence[str]) -> list[str]:

@@ -47,7 +47,7 @@ def front_text(plans: Sequence[Plan]) -> RenderableType:
         there_ms = [device.latency_ms.predicted for device in plan.devices[1:]]
         latencies = [format_us(1000 * ms) for ms in (plan.latency_ms.predicted, *kept_ms, *there_ms)]
         memory, counts = format_bytes(plan.memory_bytes.predicted), map(str, plan.counts.values())
-        table.add_row(*latencies, memory, score_with_error(plan), *counts)
+        table.add_row(*latencies, memory, score_with_error(plan.score, plan.score_error), *counts)
     return Group(Text(), table, Text(), origin_text(plans), *_also_on(plans), *_most_free_switches(plans), Text())
 
 
@@ -249,7 +249,7 @@ def _asked(plan: Plan) -> str:
 
 
 def _score(plan: Plan) -> str:
-    line = score_with_error(plan) + (" (proven optimal)" if plan.optimal else "")
+    line = score_with_error(plan.score, plan.score_error) + (" (proven optimal)" if plan.optimal else "")
     if not plan.optimal and plan.upper_bound is not None:
         within = "all that is asked" if plan.constraints.statements else "the budgets"
         line += f" (no layout within {within} scores above {plan.upper_bound:.6f})"
@@ -297,9 +297,7 @@ def _ties(plan: Plan) -> list[str]:
     others = _that_fit("others: ", plan.tied_layouts)
     lines = [f"{count} layouts tie; shown is {_SHOWN[plan.tie_break]}"]
     if (chosen := plan.tie_score) is not None:
-        error = "" if chosen.error is None else f" +- {chosen.error:.6f}"
-        lines = [f"{count} layouts tie; shown is the best of them by another score,", f"{chosen.score:.6f}{error}"]
-        lines.append(f"{chosen.name}: {chosen.statement}")
+        lines.append(f"{chosen.name} {score_with_error(chosen.score, chosen.error)}: {chosen.statement}")
     return [*lines, *_calm(plan), *others]
 
 

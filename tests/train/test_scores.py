@@ -251,7 +251,11 @@ def test_another_score_chooses_among_the_layouts_that_tie(tmp_path: Path) -> Non
     assert plan.tie_score is not None
     assert plan.tie_score.score == pytest.approx(-0.1)
     assert plan.tie_score.error == pytest.approx((2 * 0.01**2 + 0.02**2) ** 0.5)
-    assert "the best of them by another score, -0.100000 +- 0.024495" in " ".join(str(plan).split())
+    printed = " ".join(str(plan).split())
+    assert "shown is the best of them by another score mine -0.100000 +- 0.024495: made up" in printed
+    near = s2search.plan(**asked, like=plain, max_changes=2, tie_score=tmp_path / "s.json")
+    assert (near.written, near.tie_break) == ("LSL", "fewest changes")
+    assert near.tie_score is not None
     plan.save(tmp_path / "p.json")
     assert Plan.load(tmp_path / "p.json").digest == plan.digest != plain.digest
     with pytest.raises(ScoreError, match="has no value for 'kv_compressed'"):
@@ -285,6 +289,32 @@ def test_a_score_that_chooses_among_ties_is_as_exact_as_the_one_that_is_searched
         s2search.plan(**asked, tie_score=written(tmp_path, {"lcha": [-1e9, *small[1:]], "ssa": 0.0}))
     with pytest.raises(ScoreError, match="forbids 'lcha' at layer 0, and it only chooses among ties"):
         s2search.plan(**asked, tie_score=written(tmp_path, {"lcha": None, "ssa": [0.1] * 28}))
+
+
+def test_a_journal_with_other_candidates_is_refused_before_anything_is_measured(made: Path, tmp_path: Path) -> None:
+    s2search.score_measure(made / "model", made / "clips", tmp_path / "out", **ASKED)
+    journal = tmp_path / "out/layers.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([lines[0], lines[1].replace('"ssa":', '"sss":'), *lines[3:]]))
+    with pytest.raises(InputError, match="has candidates at layer 0 that were not asked for, or lacks some"):
+        s2search.score_measure(made / "model", made / "clips", tmp_path / "out", **ASKED)
+    assert len(journal.read_text().splitlines()) == len(lines) - 1
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"), [("meta", "on the device 'meta'; cpu, cuda"), ("warp", "no device 'warp'; cpu, cuda")]
+)
+def test_a_device_that_is_none_is_one_line(made: Path, tmp_path: Path, device: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        s2search.score_measure(made / "model", made / "clips", tmp_path / "out", **ASKED, device=device)
+
+
+def test_only_the_first_of_several_processes_speaks(s2search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = s2search("plan", "--budget", "260ms")
+    monkeypatch.setenv("RANK", "1")
+    other = s2search("plan", "--budget", "260ms")
+    assert "layouts tie" in first.out
+    assert (first.code, other.code, other.out) == (0, 0, "")
 
 
 def test_layouts_that_tie_in_a_draw_do_not_make_one_another_unsure(tmp_path: Path) -> None:
