@@ -79,6 +79,7 @@ def streamed(model, shape: StepShape, commit: str, chunks: int = 8):
 def test_step_functions_stream_what_the_module_streams(labels, grid, frames, window, sink, commit):
     model = make_model(labels, frames, latent_channels=4 if grid == (2, 2) else 16)
     shape = StepShape(grid=grid, frames=frames, window=Window(frames=window, sink_frames=sink))
+    assert Steps(model, shape).example("first")["latents"].shape[1] == model.config.latent_channels
     chunks = 2 if grid == (9, 16) else 5
     torch.manual_seed(1)
     expected = list(streamed(model, shape, commit, chunks))

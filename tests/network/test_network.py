@@ -49,6 +49,7 @@ def test_a_config_of_before_has_its_digest_and_the_papers_head():
     config = msgspec.convert(old, ModelConfig)
     assert (config.head_skip, config.velocity, config.latent_channels) == (False, "plain", 16)
     assert config.digest == "sha256:adf2bf6531d92e91a43ae2520510dbcfbe83ef581d0c1e856431c8f82b10ee62"
+    assert ModelConfig(preset=config.preset, layout=config.layout).digest == config.digest  # of a file or made here
     today = ModelConfig.new(config.preset, config.layout)
     assert (today.head_skip, today.velocity) == (True, "plain")
     changes = {"head_skip": True}, {"velocity": "residual"}, {"latent_channels": 4}
