@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tests.command import Outcome, run_apart, run_here
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side, a thread each: threads that wait for a core spin
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, which its children would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Laws are tried on few examples by `make test`, and on many by `make slow-laws`.
 settings.register_profile("few", derandomize=True, deadline=None, print_blob=True, max_examples=40)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from s2search.api.question import GivenTables, Where, request_of
-from s2search.api.values import Blocks, Budgets, PathText, Texts, solver_of
+from s2search.api.values import Blocks, Budgets, PathText, Texts, scores_of, solver_of
 from s2search.block import Scenario
 from s2search.latency.base import LatencyModel
 from s2search.planner.find import front
 from s2search.planner.frontier import Frontier
 from s2search.score.base import Score
+from s2search.score.check import ScoreCheck
 from s2search.solver.base import Solver
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
@@ -22,6 +23,7 @@ def frontier(
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
     score: PathText | Score = "published",
+    score_check: PathText | ScoreCheck | None = None,
     budget: Budgets = (),
     count: Texts = (),
     first: str | None = None,
@@ -45,6 +47,8 @@ def frontier(
         group_size: Neighbouring layers that take the same block.
         candidates: Blocks to choose from.
         score: An installed score, a JSON file of scores, or the score itself.
+        score_check: What `score check` wrote of a measured one: pairs of layers count where it shows that they predict
+            better.
         budget: The memory budget of the whole front: `1.5GB`.
         count: Layers of a block: `ssa=16` or `ssa=10..14`.
         first: Blocks of the first layers: `lcha*2`.
@@ -73,7 +77,7 @@ def frontier(
         depth=depth,
         group_size=group_size,
         candidates=candidates,
-        score=score,
+        score=scores_of(score, check=score_check)[0],
         latency_model=latency_model,
         budget=budget,
         count=count,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2search.api.question import GivenTables, Where, request_of
-from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, score_of, solver_of, within_time
+from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, scores_of, solver_of, within_time
 from s2search.block import Scenario
 from s2search.cost import CommitPolicy, ToldPipeline
 from s2search.errors import InfeasibleError, InputError
@@ -14,6 +14,7 @@ from s2search.planner.find import price as price_layout
 from s2search.planner.infeasible import infeasible
 from s2search.planner.plan import Plan
 from s2search.score.base import Score
+from s2search.score.check import ScoreCheck
 from s2search.solver.base import Solver
 from s2search.solver.questions.tie_break import TieRule, check_tie_rule
 from s2search.space import DEFAULT_CANDIDATES
@@ -28,6 +29,7 @@ def plan(
     group_size: int = 1,
     candidates: Blocks = DEFAULT_CANDIDATES,
     score: PathText | Score = "published",
+    score_check: PathText | ScoreCheck | None = None,
     budget: Budgets = (),
     commit: CommitPolicy = "reuse_last",
     steps: int | None = None,
@@ -62,6 +64,8 @@ def plan(
         group_size: Neighbouring layers that take the same block.
         candidates: Blocks to choose from.
         score: An installed score, a JSON file of scores, or the score itself.
+        score_check: What `score check` wrote of a measured score, `score` or `tie_score`: the plan says how well that
+            orders trained layouts, and counts pairs of layers where the check shows that they predict better.
         budget: Limits: `260ms`, `1.1GB`, `10fps`.
         commit: Forward passes per chunk: the steps, or one more (`clean_pass`).
         steps: Denoising passes of a chunk, where the table's card does not say, or says otherwise.
@@ -105,13 +109,14 @@ def plan(
     if tie_score is not None and layout is not None:
         raise InputError("--tie-score chooses among layouts, and --layout gives one", remedy="leave out one of them")
     check_tie_rule(tie)
+    by, chooser = scores_of(score, tie_score, score_check)
     request = request_of(
         table,
         Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit),
         depth=depth,
         group_size=group_size,
         candidates=candidates,
-        score=score,
+        score=by,
         latency_model=latency_model,
         budget=budget,
         count=count,
@@ -123,7 +128,6 @@ def plan(
         confidence=confidence,
         told=ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
     )
-    chooser = None if tie_score is None else score_of(tie_score)
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
         with solver_of(solver) as whole:
@@ -148,6 +152,7 @@ def price(
     candidates: Blocks = DEFAULT_CANDIDATES,
     depth: int | None = None,
     score: PathText | Score = "published",
+    score_check: PathText | ScoreCheck | None = None,
     budget: Budgets = (),
     commit: CommitPolicy = "reuse_last",
     steps: int | None = None,
@@ -174,6 +179,7 @@ def price(
         group_size=group_size,
         candidates=candidates,
         score=score,
+        score_check=score_check,
         budget=budget,
         commit=commit,
         steps=steps,

@@ -23,7 +23,7 @@ DOCUMENTS = {
     "transfer_evaluation": ("transfer.evaluate_transfer:TransferEvaluation", "how well a few timings predict a device"),
     "samples": ("measurement.samples:Campaign|Ready|Sample", "raw samples of a campaign, one a line"),
     "score": ("score.file:ScoreFile|MeasuredScore", "scores per block and layer: your own, or measured (score/2)"),
-    "score_check": ("training.score_check:ScoreCheck", "how a measured score orders trained layouts"),
+    "score_check": ("score.check:ScoreCheck", "how a measured score orders trained layouts"),
     "plan": ("planner.plan:Plan", "a plan"),
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
     "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),

@@ -12,10 +12,10 @@ from s2search.document import check_folder
 from s2search.errors import InputError, require
 
 if TYPE_CHECKING:
+    from s2search.score.check import ScoreCheck
     from s2search.score.measured import MeasuredScore
     from s2search.text.base import TextEncoder
     from s2search.training.parallel import Processes
-    from s2search.training.score_check import ScoreCheck
     from s2search.training.scores import Progress, Teacher
 
 
@@ -130,8 +130,9 @@ def score_check(
         CheckError: A layout's training is not finite.
     """
     require("torch", "safetensors")
+    from s2search.score.check import CheckQuestion
     from s2search.score.measured import MeasuredScore
-    from s2search.training.score_check import CheckQuestion, check
+    from s2search.training.score_check import check
     from s2search.training.scores import SCORE
 
     folder = Path(scores)

@@ -14,11 +14,14 @@ from s2search.block import Block
 from s2search.cost import Budget, Pipeline
 from s2search.dates import duration_s
 from s2search.document import read_json
-from s2search.errors import InputError, require
+from s2search.errors import InputError, ScoreError, require
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.score.base import Score
+from s2search.score.check import ScoreCheck
+from s2search.score.checked import CheckedScore
 from s2search.score.file import open_score
+from s2search.score.measured import MeasuredScore
 from s2search.solver.base import Solver
 from s2search.space import parse_blocks
 from s2search.tables.table import LatencyTable, open_table
@@ -81,6 +84,34 @@ def pipeline_of(given: PathText | Pipeline | None) -> Pipeline | None:
 def score_of(given: PathText | Score) -> Score:
     """Return a score: itself, an installed one, or that of a JSON file."""
     return given if isinstance(given, Score) else open_score(given)
+
+
+def scores_of(
+    score: PathText | Score, tie_score: PathText | Score | None = None, check: PathText | ScoreCheck | None = None
+) -> tuple[Score, Score | None]:
+    """Return the score to search by and the one that chooses among ties; a check belongs to the one that it is of.
+
+    Raises:
+        ScoreError: It is of neither.
+    """
+    by, chooser = score_of(score), None if tie_score is None else score_of(tie_score)
+    if check is None:
+        return by, chooser
+    found = check if isinstance(check, ScoreCheck) else read_json(check, ScoreCheck, what="check of a score")
+    of = found.question.score
+    by_or_chooser = [
+        CheckedScore(measured=one, check=found) if isinstance(one, MeasuredScore) and one.digest == of else one
+        for one in (by, chooser)
+    ]
+    if not any(isinstance(one, CheckedScore) for one in by_or_chooser):
+        asked = " and ".join(f"{one.where} is {one.digest[:19]}" for one in (by, chooser) if one is not None)
+        raise ScoreError(
+            f"the check is of the score {of[:19]}, and {asked}",
+            remedy="name the check.json that `score check` wrote beside the score",
+        )
+    first, second = by_or_chooser
+    assert first is not None
+    return first, second
 
 
 def plugin_of(family: str, given: Any) -> Any:

@@ -26,6 +26,9 @@ DepthOption = Annotated[int | None, typer.Option(help="Layers of the model; by d
 GroupOption = Annotated[int, typer.Option(help="Neighbouring layers that take the same block.")]
 CandidatesOption = Annotated[str, typer.Option(help="Blocks to choose from, such as lcha,lcha[gate=false],ssa.")]
 ScoreOption = Annotated[str, typer.Option(help="Installed score, or a JSON file of scores.")]
+ScoreCheckOption = Annotated[
+    Path | None, typer.Option(help="Its check.json: pairs of layers count if they predict better there.")
+]
 CommitOption = Annotated[CommitPolicy, typer.Option(help="Forward passes per chunk: steps, or steps + 1 (clean_pass).")]
 StepsOption = Annotated[int | None, typer.Option(help="Denoising passes of a chunk, if the table does not say.")]
 TextOption = Annotated[float | None, typer.Option(help="Text encoder per chunk in ms, if the table does not say.")]
@@ -57,6 +60,7 @@ def plan(
     group_size: GroupOption = 1,
     candidates: CandidatesOption = DEFAULT_CANDIDATES,
     score: ScoreOption = "published",
+    score_check: ScoreCheckOption = None,
     budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
     commit: CommitOption = "reuse_last",
     steps: StepsOption = None,
@@ -112,6 +116,7 @@ def plan(
             group_size=group_size,
             candidates=candidates,
             score=score,
+            score_check=score_check,
             budget=budget or (),
             commit=commit,
             steps=steps,

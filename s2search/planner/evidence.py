@@ -100,6 +100,7 @@ class Evidence:
         score_LC, allowed_LC = scored(space, score)
         return Problem(
             score_LC=score_LC,
+            pair_score_LCC=score.pair_score_LCC(space),
             latency_us_LC=_every_layer([cost.latency_us for cost in cost_C], space.depth),
             memory_bytes_LC=_every_layer([cost.memory_bytes for cost in cost_C], space.depth),
             peak_bytes_LC=_every_layer([max(cost.peak_bytes, floor_bytes) for cost in cost_C], space.depth),

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s2search.cost import Budget
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, ScoreError
@@ -19,7 +18,7 @@ from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
 from s2search.planner.write import write_plan
 from s2search.score.base import Score
-from s2search.solver.base import Solution, Solver
+from s2search.solver.base import Solution, Solver, unconstrained_bound
 from s2search.solver.frontier import latency_front
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.problem_checks import LARGEST_SUM
@@ -53,12 +52,12 @@ def find(
         InfeasibleError: No layout fits.
     """
     _check_near(near, request.confidence)
-    problem, by_LC = request.problem, None if tie_score is None else _chooser(tie_score, request.space)
+    problem, by = request.problem, None if tie_score is None else _under(tie_score, request)
     found, plain = _search(request, solver)
     countable = found.optimal and request.confidence is None  # a confident plan's condition is no sum
     ties = _ties(request, found) if countable else None
     alone = ties is not None and ties.exact and ties.count == 1
-    solution, tie_break = (found, None) if alone else _shown(request, found, solver, tie, by_LC)
+    solution, tie_break = (found, None) if alone else _shown(request, found, solver, tie, by)
     without = scores_without_budgets(problem, solver) if problem.devices and countable else ()
     plan = write_plan(
         request,
@@ -70,13 +69,13 @@ def find(
         scores_without=without,
     )
     plan = dataclasses.replace(plan, tie_break=tie_break)
-    if tie_score is not None and tie_break is not None:
-        plan = dataclasses.replace(plan, tie_score=_tie_score(tie_score, request.space, solution.choice_L))
+    if tie_score is not None and by is not None and tie_break is not None:
+        plan = dataclasses.replace(plan, tie_score=_tie_score(tie_score, by, request.space, solution.choice_L))
     if tie_break is not None and tie == "fastest":
         plan = dataclasses.replace(plan, fewest_switches=_fewest_switches(request, solution, solver, plan.switches))
     errors = request.score.errors(request.space)
     if errors is not None and countable:
-        plan = dataclasses.replace(plan, score_stability=stability(problem, solution.choice_L, errors.drawn_LC, solver))
+        plan = dataclasses.replace(plan, score_stability=stability(problem, solution.choice_L, errors.drawn, solver))
     if ties is None:
         return plan.answering(request, solver)
     others = [layout for layout in ties.examples if layout != solution.choice_L][:_SHOWN_TIES]
@@ -122,12 +121,13 @@ def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
     return NearTies(gap=near, count=ties.count, exact=ties.exact, layouts=layouts)
 
 
-def _chooser(score: Score, space: Space) -> NDArray[np.float64]:
-    """Return the numbers of a score that chooses among ties.
+def _under(score: Score, request: Request) -> Problem:
+    """Return the request's problem under a score that chooses among ties.
 
     Raises:
         ScoreError: It forbids a block at a layer, which is for the search to know.
     """
+    space = request.space
     score_LC = score.score_LC(space)
     if np.isnan(score_LC).any():
         layer, c = (int(place) for place in np.argwhere(np.isnan(score_LC))[0])
@@ -135,42 +135,42 @@ def _chooser(score: Score, space: Space) -> NDArray[np.float64]:
             f"{score.where} forbids {space.candidates[c].label!r} at layer {layer}, and it only chooses among ties",
             remedy="forbid blocks in the score that is searched by",
         )
-    return score_LC
+    return dataclasses.replace(request.problem, score_LC=score_LC, pair_score_LCC=score.pair_score_LCC(space))
 
 
-def _tie_score(score: Score, space: Space, choice_L: Sequence[int]) -> TieScore:
+def _tie_score(score: Score, by: Problem, space: Space, choice_L: Sequence[int]) -> TieScore:
     errors = score.errors(space)
     return TieScore(
         name=score.label,
         digest=score.digest,
         statement=score.statement,
-        score=float(score.score_LC(space)[range(len(choice_L)), choice_L].sum()),
+        score=by.price(choice_L).score,
         error=None if errors is None else errors.of(choice_L),
     )
 
 
 def _shown(
-    request: Request, found: Solution, solver: Solver, tie: TieRule, by_LC: NDArray[np.float64] | None = None
+    request: Request, found: Solution, solver: Solver, tie: TieRule, by: Problem | None = None
 ) -> tuple[Solution, TieBreak | None]:
     """Return which of the layouts that tie is shown, and by what rule; None for one of which nothing is proven."""
     problem, space = request.problem, request.space
     if not found.optimal:
         return even_order(found, problem, space, request.admits), None
     if request.confidence is None:
-        shown = preferred(found, problem, space, rule=tie, by_LC=by_LC)
+        shown = preferred(found, problem, space, rule=tie, by=by)
     else:
         shown = preferred(
             found,
             problem,
             space,
             rule=tie,
-            by_LC=by_LC,
+            by=by,
             keeps=request.admits,
             search=lambda narrower: _confident(request, narrower, solver),
         )
     if problem.max_changes is not None:
         return shown, "fewest changes"
-    if by_LC is not None:
+    if by is not None:
         return shown, "scored"
     return shown, "fewest switches" if tie == "fewest-switches" else "fastest"
 
@@ -195,10 +195,10 @@ def _without_switches(request: Request, shown: Solution) -> bool:
     """Tell whether layers that all run in the stem's stream, and so never change it, might score as much."""
     problem = request.problem
     may_LC = problem.allowed_LC & (problem.stream_C == problem.first_stream)
-    worst = int(problem.fixed_point_score_LC.min()) - 1
-    best_L = problem.fixed_point_score_LC.max(axis=1, where=may_LC, initial=worst)
-    possible = may_LC.any(axis=1).all() and best_L.sum() >= problem.price(shown.choice_L).fixed_point_score
-    return bool(possible)
+    if not may_LC.any(axis=1).all():
+        return False
+    within = dataclasses.replace(problem, allowed_LC=may_LC)
+    return unconstrained_bound(within) >= problem.price(shown.choice_L).fixed_point_score
 
 
 def price(request: Request, choice_L: Sequence[int], solver: Solver) -> Plan:

@@ -36,6 +36,7 @@ class Project:
     group_size: int | None = None
     candidates: str | list[str] | None = None
     score: str | None = None
+    score_check: str | None = None
     budget: str | list[str] | None = None
     commit: CommitPolicy | None = None
     steps: int | None = None

@@ -13,7 +13,7 @@ from s2search.report.figures import save_figure
 from s2search.score.measured import MeasuredScore, Value
 
 if TYPE_CHECKING:
-    from s2search.training.score_check import ScoreCheck
+    from s2search.score.check import ScoreCheck
 
 
 def score_text(score: MeasuredScore, folder: Path) -> RenderableType:
@@ -61,6 +61,8 @@ def check_text(found: ScoreCheck) -> RenderableType:
         ranks.add_row(by.name, f"{by.rank:.2f}", f"{by.low:.2f} to {by.high:.2f}")
     asked = found.question
     verdict = "the score orders layouts as training does"
+    if found.pairs_predict_better:
+        verdict += ", with pairs of layers: give this check to plan as --score-check"
     if not found.passed:
         wanted = (
             ".8 is wanted, an interval above .5, more than any one rule, and no reverse order of those that begin high"
@@ -74,19 +76,24 @@ def check_text(found: ScoreCheck) -> RenderableType:
 
 
 def check_figure(found: ScoreCheck, path: Path) -> None:
-    """Draw what was predicted against what came out, and both of every layout by its name."""
+    """Draw what was predicted against what came out, and both of every layout by its name.
+
+    Predicted is what orders better: sums of layers, or with pairs of layers.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 0.9 + 0.26 * len(found.layouts)), layout="constrained")
     scatter, rows = figure.subplots(1, 2, width_ratios=[1.0, 1.1])
     layouts = sorted(found.layouts, key=lambda one: -one.tuned)
-    predicted, tuned = [1000 * one.additive for one in layouts], [1000 * one.tuned for one in layouts]
+    pairs, by = found.pairs_predict_better, found.predictor(found.predicted_by)
+    rises = [one.with_pairs if pairs and one.with_pairs is not None else one.additive for one in layouts]
+    predicted, tuned = [1000 * rise for rise in rises], [1000 * one.tuned for one in layouts]
     spread = [1000 * one.seeds_std for one in layouts]
     bar: dict[str, Any] = {"fmt": "o", "markersize": 4, "elinewidth": 1, "color": "#0072B2"}
     scatter.errorbar(predicted, tuned, yerr=spread, **bar)
-    rank = found.predictors[0]
-    scatter.set_title(f"Spearman {rank.rank:.2f} ({rank.low:.2f} to {rank.high:.2f})", fontsize=10)
-    scatter.set_xlabel("predicted rise of the loss (thousandths)")
+    if by is not None:
+        scatter.set_title(f"Spearman {by.ranked}", fontsize=10)
+    scatter.set_xlabel(f"predicted rise of the loss{', with pairs' if pairs else ''} (thousandths)")
     scatter.set_ylabel("after tuning (thousandths)")
     places = range(len(layouts))
     rows.errorbar(tuned, places, xerr=spread, label="after tuning", **bar)

@@ -102,6 +102,21 @@ class MeasuredScore(WrittenScore, Document):
                     remedy="correct it",
                 )
 
+    def runs_of_two(self, label: str) -> list[Value]:
+        """Return what runs of two layers of a candidate are worth, by the first of them.
+
+        Raises:
+            ScoreError: Not all of them were measured.
+        """
+        runs = {run.first: run.value for run in self.runs if run.layers == 2 and run.candidate == label}
+        if runs.keys() != set(range(self.depth - 1)):
+            raise ScoreError(
+                f"{self.where} has {len(runs)} runs of two layers of {label!r}",
+                allowed=f"all {self.depth - 1}",
+                remedy="measure it with --runs 2",
+            )
+        return [runs[first] for first in range(self.depth - 1)]
+
     @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:
         return resampled(self._of_each(space, lambda value: value.value), space.depth)

@@ -138,7 +138,8 @@ def check_time_limit(time_limit_s: float | None) -> None:
 
 
 def unconstrained_bound(problem: Problem) -> int:
-    """Return the score (fixed-point) of the best allowed candidate at every layer: no layout can score higher."""
+    """Return the score (fixed-point) of the best allowed candidate, and pair, at every layer: no layout scores more."""
     worst = problem.fixed_point_score_LC.min() - 1
     best_L = problem.fixed_point_score_LC.max(axis=1, where=problem.allowed_LC, initial=worst)
-    return int(best_L.sum())
+    pair_LCC = problem.fixed_point_pair_LCC
+    return int(best_L.sum()) + (0 if pair_LCC is None else int(pair_LCC.max(axis=(1, 2)).sum()))

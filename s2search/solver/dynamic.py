@@ -8,14 +8,13 @@ import math
 import time
 from dataclasses import dataclass
 
-import numpy as np
 from typing_extensions import override
 
 from s2search.errors import CheckError
 from s2search.solver.base import Choice, Solver, check_time_limit
 from s2search.solver.exact.graph import Graph
 from s2search.solver.exact.search import MOST_IN_ALL, MOST_LABELS, Answer, search
-from s2search.solver.problem import Problem, Resource
+from s2search.solver.problem import Problem
 
 _MOST_FASTER = 1024
 _TO_FIT_S = 2.0
@@ -65,10 +64,10 @@ class Dynamic(Solver):
         return Choice(choice_L=layout, upper_bound=answer.bound)
 
     def _hand_over(self, problem: Problem, answer: Answer, deadline: float) -> Choice | None:
-        from s2search.solver.exact.program import least, score_lost
+        from s2search.solver.exact.program import least
 
         late = min(deadline, time.monotonic() + self.hand_over_s)
-        found = least(problem, score_lost(problem), deadline=late, known=answer.layout)
+        found = least(problem, problem.score_lost(), deadline=late, known=answer.layout)
         if found.proven:
             if found.layout is None:
                 return None
@@ -97,15 +96,7 @@ def _may_fit(problem: Problem) -> bool:
 
 def _fastest(problem: Problem, choice_L: tuple[int, ...], deadline: float) -> tuple[int, ...]:
     """Return a layout of at least the same score that is as fast as labels find: the score becomes one more limit."""
-    price, score_LC = problem.price(choice_L), problem.fixed_point_score_LC
-    most_L = score_LC.max(axis=1)
-    lost = Resource(
-        name="score lost",
-        use_LC=most_L[:, None] - score_LC,
-        switch_SS=np.zeros_like(problem.switch_us_SS),
-        peak_LC=np.zeros_like(score_LC),
-        limit=int(most_L.sum()) - price.fixed_point_score,
-    )
+    lost = problem.score_lost(least_score=problem.price(choice_L).fixed_point_score)
     graph, limit_R = Graph.of(dataclasses.replace(problem, limits=(*problem.limits, lost)))
     graph = graph.minimizing(0, graph.allowed_LC)
     (answer,) = search(

@@ -64,7 +64,8 @@ def _price(problem: Problem, choice_NL: Int) -> tuple[Int, Int, np.ndarray[tuple
     fits_N = np.ones(len(choice_NL), np.bool_)
     for resource in problem.resources:
         fits_N &= _spent(resource, choice_NL, streams) <= resource.limit
-    return latency_N, problem.fixed_point_score_LC[layer_L, choice_NL].sum(axis=1), fits_N
+    score_N = problem.fixed_point_score_LC[layer_L, choice_NL].sum(axis=1)
+    return latency_N, score_N + _of_pairs(problem.fixed_point_pair_LCC, choice_NL), fits_N
 
 
 def _spent(resource: Resource, choice_NL: Int, streams: Int) -> Int:
@@ -72,4 +73,11 @@ def _spent(resource: Resource, choice_NL: Int, streams: Int) -> Int:
     switches_N = resource.switch_SS[streams[:, :-1], streams[:, 1:]].sum(axis=1)
     peak_N = resource.peak_LC[layer_L, choice_NL].max(axis=1)
     spent_N: Int = resource.use_LC[layer_L, choice_NL].sum(axis=1) + switches_N + peak_N
-    return spent_N
+    return spent_N + _of_pairs(resource.pair_LCC, choice_NL)
+
+
+def _of_pairs(pair_LCC: Int | None, choice_NL: Int) -> Int:
+    """Return what the pairs of neighbours of many layouts add up to."""
+    if pair_LCC is None:
+        return np.zeros(len(choice_NL), np.int64)
+    return np.asarray(pair_LCC[np.arange(1, len(pair_LCC)), choice_NL[:, :-1], choice_NL[:, 1:]].sum(axis=1))

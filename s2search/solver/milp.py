@@ -10,7 +10,7 @@ from typing_extensions import override
 from s2search.errors import CheckError
 from s2search.solver.base import Choice, Solver, check_time_limit
 from s2search.solver.exact.dual import upper_bound
-from s2search.solver.exact.program import least, score_lost
+from s2search.solver.exact.program import least
 from s2search.solver.problem import Problem
 
 
@@ -29,7 +29,7 @@ class Milp(Solver):
 
     @override
     def _choose(self, problem: Problem) -> Choice | None:
-        found = least(problem, score_lost(problem), deadline=time.monotonic() + self.time_limit_s)
+        found = least(problem, problem.score_lost(), deadline=time.monotonic() + self.time_limit_s)
         if found.layout is None and found.proven:
             return None
         if found.layout is None:

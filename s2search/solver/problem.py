@@ -41,9 +41,11 @@ UNLIMITED = 2**62
 class Resource:
     """Something that every layer uses up, and how much of it there is.
 
-    A layout keeps within it if the use of all layers, plus what its stream changes use, plus the *largest* peak among
-    its layers, is at most `limit`. Latency, memory and every further constraint of a `Problem` are resources. What
-    every layout uses (`fixed`) has been taken off the limit; `unit` is "us", "bytes", or "" for plain numbers.
+    A layout keeps within it if the use of all layers, plus what its stream changes and its pairs of neighbours use,
+    plus the *largest* peak among its layers, is at most `limit`. Latency, memory and every further constraint of a
+    `Problem` are resources. What every layout uses (`fixed`) has been taken off the limit; `unit` is "us", "bytes", or
+    "" for plain numbers. `pair_LCC` is what a layer's candidate (column) uses behind that of the layer before (row);
+    None where neighbours do not matter.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Resource:
     limit: int
     fixed: int = 0
     unit: str = ""
+    pair_LCC: Int | None = None
 
     @classmethod
     def of(cls, name: str, use_LC: NDArray[Any], limit: int, *, streams: int = len(Stream)) -> Resource:
@@ -69,20 +72,29 @@ class Resource:
     def most(self) -> int:
         """More than any layout uses, or just as much."""
         layers = len(self.use_LC)
-        return int(self.use_LC.max()) * layers + int(self.switch_SS.max()) * (layers + 1) + int(self.peak_LC.max())
+        pairs = 0 if self.pair_LCC is None else int(self.pair_LCC.max()) * layers
+        switches = int(self.switch_SS.max()) * (layers + 1)
+        return int(self.use_LC.max()) * layers + switches + pairs + int(self.peak_LC.max())
 
     def by_group(self, size: int, stream_C: Int) -> Resource:
         """Return what groups of layers use: the sum of their layers and of the steps between them, the largest peak."""
         shape = (-1, size, len(stream_C))
         inside_C = np.diag(self.switch_SS)[stream_C] * (size - 1)
         use_GC = self.use_LC.reshape(shape).sum(axis=1) + inside_C
-        return dataclasses.replace(self, use_LC=use_GC, peak_LC=self.peak_LC.reshape(shape).max(axis=1))
+        pair_GCC = None
+        if self.pair_LCC is not None:
+            inside_GC, pair_GCC = _pairs_by_group(self.pair_LCC, size)
+            use_GC += inside_GC
+        peak_GC = self.peak_LC.reshape(shape).max(axis=1)
+        return dataclasses.replace(self, use_LC=use_GC, pair_LCC=pair_GCC, peak_LC=peak_GC)
 
     def spent(self, problem: Problem, choice_L: Sequence[int]) -> int:
         """Return what a layout uses, largest peak included, by the plain loop of the definition."""
         streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
         use = sum(int(self.use_LC[layer, c]) for layer, c in enumerate(choice_L))
         switches = sum(int(self.switch_SS[before, after]) for before, after in pairwise(streams))
+        if self.pair_LCC is not None:
+            use += sum(int(self.pair_LCC[i, choice_L[i - 1], choice_L[i]]) for i in range(1, len(choice_L)))
         return use + switches + max(int(self.peak_LC[layer, c]) for layer, c in enumerate(choice_L))
 
 
@@ -111,6 +123,8 @@ class Problem:
 
     Args:
         score_LC: Score of each candidate at each layer; larger is better.
+        pair_score_LCC: What a layer's candidate (column) scores on top behind that of the layer before (row); nothing
+            at the first layer. None where neighbours do not matter.
         latency_us_LC: Latency, microseconds.
         memory_bytes_LC: Weights and streaming state, bytes.
         peak_bytes_LC: Activation peak while this layer runs, bytes.
@@ -137,6 +151,7 @@ class Problem:
     """
 
     score_LC: NDArray[np.float64]
+    pair_score_LCC: NDArray[np.float64] | None = None
     latency_us_LC: Int
     memory_bytes_LC: Int
     peak_bytes_LC: Int
@@ -171,11 +186,19 @@ class Problem:
         score_LC = np.asarray(self.score_LC, np.float64)
         if not np.isfinite(score_LC).all():
             raise ProblemError(f"score_LC holds {score_LC[~np.isfinite(score_LC)][0]}", allowed="finite numbers")
-        if (largest := float(np.abs(score_LC).max())) * len(score_LC) * FIXED_POINT > LARGEST_SUM:
+        largest = float(np.abs(score_LC).max())
+        if self.pair_score_LCC is not None:
+            largest += float(np.abs(self.pair_score_LCC).max())
+        if largest * len(score_LC) * FIXED_POINT > LARGEST_SUM:
             raise ProblemError(f"score_LC holds {largest:g}, whose sum is not exact", remedy="use a larger unit")
         if ((np.ptp(score_LC, axis=1) > 0) & (np.ptp(self.fixed_point_score_LC, axis=1) == 0)).any():
             raise ProblemError(
                 f"score_LC differs by less than {1 / FIXED_POINT:g}", remedy="multiply the scores by a factor"
+            )
+        pair_LCC = self.fixed_point_pair_LCC
+        if pair_LCC is not None and np.any(self.pair_score_LCC) and not pair_LCC.any():
+            raise ProblemError(
+                f"pair_score_LCC is less than {1 / FIXED_POINT:g}", remedy="multiply the scores by a factor"
             )
 
     def label(self, c: int) -> str:
@@ -221,6 +244,28 @@ class Problem:
         """Scores as integers, `FIXED_POINT` to one, rounded to nearest."""
         return np.rint(self.score_LC * FIXED_POINT).astype(np.int64)
 
+    @cached_property
+    def fixed_point_pair_LCC(self) -> Int | None:
+        """Scores of pairs as integers; None where neighbours do not matter."""
+        return None if self.pair_score_LCC is None else np.rint(self.pair_score_LCC * FIXED_POINT).astype(np.int64)
+
+    def score_lost(self, *, least_score: int | None = None) -> Resource:
+        """Return as a resource how much less layers and pairs score than the best that is allowed there.
+
+        A layout within its limit scores at least `least_score` (fixed-point); None is no limit.
+        """
+        score_LC, pair_LCC = self.fixed_point_score_LC, self.fixed_point_pair_LCC
+        worst = score_LC.min() - 1
+        best_L = score_LC.max(axis=1, where=self.allowed_LC, initial=worst)
+        most = int(best_L.sum())
+        lost_LC = np.where(self.allowed_LC, best_L[:, None] - score_LC, 0)
+        lost = Resource.of("score lost", lost_LC, UNLIMITED, streams=len(self.switch_us_SS))
+        if pair_LCC is not None:
+            best_L11 = pair_LCC.max(axis=(1, 2), keepdims=True)
+            most += int(best_L11.sum())
+            lost = dataclasses.replace(lost, pair_LCC=best_L11 - pair_LCC)
+        return lost if least_score is None else dataclasses.replace(lost, limit=most - least_score)
+
     @property
     def layouts(self) -> int:
         """How many layouts the layers and groups allow, whatever they cost."""
@@ -234,9 +279,14 @@ class Problem:
         if self.group_size == 1:
             return self
         latency, memory, *others = (r.by_group(self.group_size, self.stream_C) for r in self.resources)
+        score_GC, pair_GCC = self._grouped(self.fixed_point_score_LC).sum(axis=1), None
+        if self.fixed_point_pair_LCC is not None:
+            inside_GC, pair_GCC = _pairs_by_group(self.fixed_point_pair_LCC, self.group_size)
+            score_GC += inside_GC
         return dataclasses.replace(
             self,
-            score_LC=self._grouped(self.fixed_point_score_LC).sum(axis=1) / FIXED_POINT,
+            score_LC=score_GC / FIXED_POINT,
+            pair_score_LCC=None if pair_GCC is None else pair_GCC / FIXED_POINT,
             latency_us_LC=latency.use_LC,
             memory_bytes_LC=memory.use_LC,
             peak_bytes_LC=memory.peak_LC,
@@ -261,6 +311,8 @@ class Problem:
             memory_bytes += int(self.memory_bytes_LC[layer, c])
             peak_bytes = max(peak_bytes, int(self.peak_bytes_LC[layer, c]))
             score += int(self.fixed_point_score_LC[layer, c])
+            if layer and self.fixed_point_pair_LCC is not None:
+                score += int(self.fixed_point_pair_LCC[layer, choice_L[layer - 1], c])
             stream = int(self.stream_C[c])
         latency_us += int(self.switch_us_SS[stream, self.last_stream])
         return Price(latency_us=latency_us, memory_bytes=memory_bytes, peak_bytes=peak_bytes, fixed_point_score=score)
@@ -338,6 +390,13 @@ def _latency_and_memory(costs: Problem | FurtherDevice, of: str) -> tuple[Resour
         unit="bytes",
     )
     return latency, memory
+
+
+def _pairs_by_group(pair_LCC: Int, size: int) -> tuple[Int, Int]:
+    """Return what groups have by the pairs inside them, all of one candidate, and what pairs of groups have."""
+    inside_LC = np.diagonal(pair_LCC, axis1=1, axis2=2).copy()
+    inside_LC[::size] = 0
+    return inside_LC.reshape(-1, size, inside_LC.shape[1]).sum(axis=1), pair_LCC[::size]
 
 
 def _left(budget: int, fixed: int) -> int:

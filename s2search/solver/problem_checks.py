@@ -26,6 +26,8 @@ def check_arrays(problem: Problem) -> None:
         raise ProblemError(f"score_LC has the shape {shape}", allowed="(layers, candidates), neither of them 0")
     for name in ("latency_us_LC", "memory_bytes_LC", "peak_bytes_LC"):
         _check_integers(name, getattr(problem, name), shape)
+    if problem.pair_score_LCC is not None:
+        _check_pairs(problem.pair_score_LCC, (*shape, shape[1]))
     if np.shape(problem.allowed_LC) != shape:
         raise ProblemError(f"allowed_LC has the shape {np.shape(problem.allowed_LC)}", allowed=f"{shape}")
     _check_integers("stream_C", problem.stream_C, shape[1:])
@@ -104,12 +106,23 @@ def check_limits(problem: Problem) -> None:
         _check_integers(f"use_LC {of}", resource.use_LC, shape)
         _check_integers(f"switch_SS {of}", resource.switch_SS, streams)
         _check_integers(f"peak_LC {of}", resource.peak_LC, shape)
+        if resource.pair_LCC is not None:
+            _check_integers(f"pair_LCC {of}", resource.pair_LCC, (*shape, shape[1]))
         _check_integer(f"the limit {resource.name!r}", resource.limit, least=-LARGEST_SUM)
     for resource in problem.resources:
         if resource.most > LARGEST_SUM:
             raise ProblemError(
                 f"{resource.name} may add up to {resource.most:g}, whose sum is not exact", remedy="use a larger unit"
             )
+
+
+def _check_pairs(pair_score_LCC: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    if np.shape(pair_score_LCC) != shape:
+        raise ProblemError(f"pair_score_LCC has the shape {np.shape(pair_score_LCC)}", allowed=f"{shape}")
+    if not np.isfinite(pair_score_LCC).all():
+        raise ProblemError("pair_score_LCC holds numbers that are not finite", allowed="finite numbers")
+    if pair_score_LCC[0].any():
+        raise ProblemError("pair_score_LCC has scores at the first layer", remedy="set them to 0: nothing is before it")
 
 
 def _check_integers(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> None:

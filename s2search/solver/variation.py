@@ -46,6 +46,8 @@ class Pricing:
             use_N = resource.use_LC[self.layer_L, choice_NL].sum(axis=1)
             if resource.switch_SS.any():
                 use_N = use_N + resource.switch_SS[streams_N[:, :-1], streams_N[:, 1:]].sum(axis=1)
+            if resource.pair_LCC is not None:
+                use_N = use_N + self._of_pairs(resource.pair_LCC, choice_NL)
             if resource.peak_LC.any():
                 use_N = use_N + resource.peak_LC[self.layer_L, choice_NL].max(axis=1)
             spent.append(use_N)
@@ -58,9 +60,13 @@ class Pricing:
         return result
 
     def score_N(self, choice_NL: Int) -> Int:
-        """Return the additive scores, fixed-point."""
+        """Return the scores, fixed-point."""
         result: Int = self.problem.fixed_point_score_LC[self.layer_L, choice_NL].sum(axis=1)
-        return result
+        pair_LCC = self.problem.fixed_point_pair_LCC
+        return result if pair_LCC is None else result + self._of_pairs(pair_LCC, choice_NL)
+
+    def _of_pairs(self, pair_LCC: Int, choice_NL: Int) -> Int:
+        return np.asarray(pair_LCC[self.layer_L[1:], choice_NL[:, :-1], choice_NL[:, 1:]].sum(axis=1))
 
     def random(self, rng: np.random.Generator) -> Layout:
         """Return a layout of allowed candidates."""
@@ -148,7 +154,8 @@ def nondominated(value_NK: Float) -> list[int]:
 
 
 def _largest_step(resource: Resource) -> int:
-    return max(1, int(resource.use_LC.max()) + int(resource.switch_SS.max()) + int(resource.peak_LC.max()))
+    pair = 0 if resource.pair_LCC is None else int(resource.pair_LCC.max())
+    return max(1, int(resource.use_LC.max()) + int(resource.switch_SS.max()) + pair + int(resource.peak_LC.max()))
 
 
 def _allowed(problem: Problem, layout: Sequence[int]) -> bool:
@@ -180,6 +187,8 @@ def _by_prices(problem: Problem, peak_bytes: int) -> list[Layout]:
     before = []
     for layer in range(1, value_WLC.shape[1]):
         way_WCC = best_WC[:, :, None] - price_W * switch_CC
+        if problem.pair_score_LCC is not None:
+            way_WCC = way_WCC + weight_WK[:, 0, None, None] * problem.pair_score_LCC[layer] / scale_K[0]
         before.append(way_WCC.argmax(axis=1))
         best_WC = way_WCC.max(axis=1) + value_WLC[:, layer]
     best_WC = best_WC - price_W[:, :, 0] * problem.switch_us_SS[problem.stream_C, problem.last_stream]

@@ -64,7 +64,8 @@ def random_problem(
 def with_random_constraints(rng: np.random.Generator, problem: Problem) -> Problem:
     """Return the problem with further constraints, each as likely as not; for about half of them no layout is left.
 
-    Counts, at most n stream changes, a layout to resemble, a further device, a further limit, groups of two.
+    Counts, at most n stream changes, a layout to resemble, a further device, a further limit, groups of two; and, which
+    constrains nothing, scores of pairs.
     """
     layers, candidates = problem.score_LC.shape
     changes: dict[str, Any] = {}
@@ -86,11 +87,21 @@ def with_random_constraints(rng: np.random.Generator, problem: Problem) -> Probl
                 switch_SS=rng.integers(0, 3, problem.switch_us_SS.shape),
                 peak_LC=rng.integers(0, 5, (layers, candidates)),
                 limit=_between(use_LC, rng.uniform(0.3, 1)) + layers,
+                pair_LCC=rng.integers(0, 2, (layers, candidates, candidates)) if rng.random() < 0.5 else None,
             ),
         )
     if layers % 2 == 0 and rng.random() < 0.5:
         changes["group_size"] = 2
+    if rng.random() < 0.5:
+        changes["pair_score_LCC"] = random_pairs(rng, layers, candidates)
     return dataclasses.replace(problem, **changes)
+
+
+def random_pairs(rng: np.random.Generator, layers: int, candidates: int) -> NDArray[np.float64]:
+    """Return what pairs of candidates score on top, of the size of what candidates differ by; most of them nothing."""
+    pair_LCC = rng.normal(0, 0.3, (layers, candidates, candidates)) * (rng.random((candidates, candidates)) < 0.4)
+    pair_LCC[0] = 0
+    return pair_LCC
 
 
 def _counts(rng: np.random.Generator, layers: int, candidates: int) -> dict[int, int | tuple[int, int]]:

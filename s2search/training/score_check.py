@@ -13,10 +13,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,10 +28,10 @@ from torch import Tensor
 from s2search import registry
 from s2search.block import Stream
 from s2search.border.regular_file import check_regular
-from s2search.document import Document
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
+from s2search.score.check import ADDITIVE, WITH_PAIRS, CheckQuestion, Compared, Predictor, ScoreCheck, high_first_of
 from s2search.score.measured import MeasuredScore
 from s2search.space import Space
 from s2search.training.divided import divided
@@ -46,65 +45,8 @@ from s2search.training.trained_network import TrainedNetwork
 JOURNAL, RESULT = "check.jsonl", "check.json"
 OF = "check of a score"
 
-_HIGH_FIRST = "additive, high first"
 _FEW = 4  # layouts, of which a rank correlation says something
 _RESAMPLED = 2000
-
-#: What a score must reach to order a plan's ties.
-LEAST_RANK, LEAST_LOW = 0.8, 0.5
-
-
-class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """What is checked; the first line of the journal.
-
-    Attributes:
-        score: The digest of the score.
-        model: Of the model's weights.
-        data: Of the clips.
-        high: The candidate of the high stream, as people write it.
-        low: That of the low stream.
-        low_layers: How many layers of each layout are low.
-        layouts: How many are drawn.
-        seeds: How often each is tuned.
-        steps: Of tuning.
-        batch: Clips of a step.
-        samples: Held out, to compare on.
-        lr: Learning rate at its highest.
-        shift: Of noise levels.
-        seed: Of the layouts.
-    """
-
-    score: str
-    model: str
-    data: str
-    high: str
-    low: str
-    low_layers: int
-    layouts: int = 16
-    seeds: int = 3
-    steps: int = 60
-    batch: int = 8
-    samples: int = 512
-    lr: float = 1e-3
-    shift: float = 3.0
-    seed: int = 0
-
-    def check(self, depth: int) -> None:
-        """Raise unless it can be asked of a model of so many layers.
-
-        Raises:
-            InputError: A number is out of range, or a candidate runs in the other stream.
-        """
-        for name, least in {"layouts": 3, "seeds": 1, "steps": 0, "batch": 1, "samples": 2}.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}", allowed=f"{least} or more", remedy="correct it")
-        if not 0 < self.low_layers < depth:
-            raise InputError(f"{self.low_layers} of {depth} layers are low", allowed=f"1 to {depth - 1}")
-        for label, stream in ((self.high, Stream.HIGH), (self.low, Stream.LOW)):
-            if registry.create("blocks", label).stream is not stream:
-                raise InputError(
-                    f"the candidate {label!r} does not run in the {stream.name.lower()} stream", remedy="name another"
-                )
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,57 +57,6 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     assembled: float
     tuned: float
     error: float
-
-
-class Predictor(msgspec.Struct, frozen=True, kw_only=True):
-    """What orders layouts: its name, Spearman's rank correlation with tuned loss, and its 95 % interval."""
-
-    name: str
-    rank: float
-    low: float
-    high: float
-
-
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """A layout: what is predicted that it loses more than the model, and what it does when tuned, mean and spread."""
-
-    layout: tuple[str, ...]
-    written: str
-    additive: float
-    with_pairs: float | None
-    assembled: float
-    tuned: float
-    seeds_std: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreCheck(Document):
-    """How a score orders layouts: the content of check.json.
-
-    Attributes:
-        question: What was asked.
-        layouts: Each with what is predicted and what came out.
-        predictors: `additive`, the same of layouts that begin high where there are a few, `with pairs` where runs were
-            measured, and rules of one feature.
-    """
-
-    schema: Literal["s2search.score_check/1"] = "s2search.score_check/1"
-    question: CheckQuestion
-    layouts: tuple[Compared, ...]
-    predictors: tuple[Predictor, ...] = field(default_factory=tuple)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the additive score may order ties.
-
-        It ranks well, surely, and better than any rule of one feature; and it does not turn round where plans choose,
-        which begin high wherever they can.
-        """
-        additive, *others = self.predictors
-        rules = [one.rank for one in others if one.name not in (_HIGH_FIRST, "with pairs")]
-        turned = any(one.name == _HIGH_FIRST and one.rank <= 0 for one in others)
-        sure = additive.rank >= LEAST_RANK and additive.low > LEAST_LOW
-        return sure and additive.rank > max(rules) and not turned
 
 
 def check(
@@ -358,19 +249,19 @@ def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequenc
         "switches": lambda layout: sum(a != b for a, b in pairwise([False, *low_L(layout), False])),
         "longest low run": lambda layout: max(sum(run) for _, run in groupby(low_L(layout))),
     }
-    columns: dict[str, list[Any]] = {"additive": [one.additive for one in layouts]}
+    predicted: dict[str, list[Any]] = {ADDITIVE: [one.additive for one in layouts]}
     if all(one.with_pairs is not None for one in layouts):
-        columns["with pairs"] = [one.with_pairs for one in layouts]
-    columns |= {name: [rule(one.layout) for one in layouts] for name, rule in rules.items()}
+        predicted[WITH_PAIRS] = [one.with_pairs for one in layouts]
     tuned_N = np.array([one.tuned for one in layouts])
-    found = [_predictor(name, np.array(column, dtype=np.float64), tuned_N) for name, column in columns.items()]
-    high = [one for one in layouts if one.layout[0] == question.high]
-    if len(high) < _FEW:
-        return found
-    begins_high = _predictor(
-        _HIGH_FIRST, np.array([one.additive for one in high]), np.array([one.tuned for one in high])
-    )
-    return [found[0], begins_high, *found[1:]]
+    high = [n for n, one in enumerate(layouts) if one.layout[0] == question.high]
+    found = []
+    for name, column in predicted.items():
+        column_N = np.array(column)
+        found.append(_predictor(name, column_N, tuned_N))
+        if len(high) >= _FEW:
+            found.append(_predictor(high_first_of(name), column_N[high], tuned_N[high]))
+    by_rule = {name: np.array([float(rule(one.layout)) for one in layouts]) for name, rule in rules.items()}
+    return [*found, *(_predictor(name, column_N, tuned_N) for name, column_N in by_rule.items())]
 
 
 def _predictor(name: str, predicted_N: NDArray[np.float64], tuned_N: NDArray[np.float64]) -> Predictor:

@@ -33,8 +33,8 @@ def linear_relaxation(graph: Graph, case: Cases) -> float:
     ] + [(layers, s, None, graph.last_stream) for s in range(streams)]
     score_A, use_RA, nodes, flows, columns = [], [], [], [], []
     for a, (layer, s, c, t) in enumerate(arcs):
-        score_A.append(0 if c is None else graph.score_LC[layer, c])
-        use_RA.append(graph.switch_RSS[:, s, t] + (0 if c is None else graph.use_RLC[:, layer, c]))
+        score_A.append(graph.step_score_SS(layer)[s, t] + (0 if c is None else graph.score_LC[layer, c]))
+        use_RA.append(graph.step_RSS(layer)[:, s, t] + (0 if c is None else graph.use_RLC[:, layer, c]))
         nodes += [layer * streams + s] + ([] if c is None else [(layer + 1) * streams + t])
         flows += [1.0] + ([] if c is None else [-1.0])
         columns += [a] * (1 if c is None else 2)

@@ -61,8 +61,10 @@ def test_a_bound_is_never_below_what_a_completion_scores(seed: int, constrained:
             bound = dual.bound_N(layer, np.zeros(1, np.int64), np.array([stream]), left_RN)
             assert score + bound[0] >= problem.price(layout).fixed_point_score
             if c is not None:
-                used_R = used_R + graph.use_RLC[:, layer, c] + graph.switch_RSS[:, stream, graph.stream_C[c]]
-                score, stream = score + int(graph.score_LC[layer, c]), int(graph.stream_C[c])
+                step = layer, stream, int(graph.stream_C[c])
+                used_R = used_R + graph.use_RLC[:, layer, c] + graph.step_RSS(layer)[:, *step[1:]]
+                score += int(graph.score_LC[layer, c]) + int(graph.step_score_SS(layer)[step[1:]])
+                stream = step[2]
 
 
 @given(seeds)

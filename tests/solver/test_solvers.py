@@ -33,8 +33,13 @@ def problems(draw: st.DrawFn, *, most_layers: int = 6, position_free: bool = Fal
 
     allowed = numbers(9) > 0 if draw(st.booleans()) else np.ones((layers, candidates), np.bool_)
     allowed[:, 0] = True
+    pair_LCC = None
+    if not position_free and draw(st.booleans()):
+        pair_LCC = np.random.default_rng(draw(st.integers(0, 99))).integers(-3, 4, (layers, candidates, candidates)) / 7
+        pair_LCC[0] = 0
     return Problem(
         score_LC=numbers(5) / 7 - 0.3,
+        pair_score_LCC=pair_LCC,
         latency_us_LC=numbers(5),
         memory_bytes_LC=numbers(5),
         peak_bytes_LC=numbers(3) if draw(st.booleans()) else np.zeros((layers, candidates), np.int64),
@@ -144,6 +149,7 @@ def test_the_order_of_candidates_does_not_matter(problem: Problem, random: Any) 
             f: getattr(problem, f)[:, order]
             for f in ("score_LC", "latency_us_LC", "memory_bytes_LC", "peak_bytes_LC", "allowed_LC")
         },
+        pair_score_LCC=None if (pair := problem.pair_score_LCC) is None else pair[:, order][:, :, order],
         stream_C=problem.stream_C[order],
     )
     assert score_or_none(Dynamic(), shuffled) == score_or_none(Dynamic(), problem)

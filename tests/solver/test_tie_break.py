@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +17,12 @@ from s2search.solver.questions.confidence import solve_with_confidence
 from s2search.solver.questions.tie_break import TIE_RULES, TieRule, preferred
 from s2search.solver.spread import Spread
 from s2search.space import Space
-from s2search.testing.problems import random_problem, with_random_constraints
+from s2search.testing.problems import random_pairs, random_problem, with_random_constraints
 
 Layout = tuple[int, ...]
 
 
-def plain_key(problem: Problem, rule: TieRule, by_LC: Any = None) -> Callable[[Layout], tuple[float, ...]]:
+def plain_key(problem: Problem, rule: TieRule, by: Problem | None = None) -> Callable[[Layout], tuple[float, ...]]:
     """What the rules say, word for word; the least is shown."""
 
     def key(layout: Layout) -> tuple[float, ...]:
@@ -32,7 +31,7 @@ def plain_key(problem: Problem, rule: TieRule, by_LC: Any = None) -> Callable[[L
         differ = sum(a != b for a, b in zip(layout, problem.reference_L or layout, strict=True))
         return (
             differ if problem.max_changes is not None else 0,
-            0 if by_LC is None else -by_LC[range(len(layout)), layout].sum(),
+            0 if by is None else -by.price(layout).fixed_point_score,
             changed if rule == "fewest-switches" else 0,
             problem.price(layout).latency_us,
             streams[-1] != problem.last_stream,
@@ -91,14 +90,16 @@ def test_no_layout_that_ties_is_better_by_the_rules(seed: int, rule: TieRule) ->
 @pytest.mark.parametrize("seed", range(24))
 def test_no_layout_that_ties_is_better_by_another_score_and_then_by_the_rules(seed: int, rule: TieRule) -> None:
     problem, space = tying_problem(seed)
-    by_LC = np.random.default_rng(seed).choice([0, 1, 2, 4, 5, 8, 10], problem.score_LC.shape) / 10
-    by_LC[0, :2] = 1, 0  # so all are whole millionths of the range
+    rng = np.random.default_rng(seed)
+    by = dataclasses.replace(problem, score_LC=rng.choice([0, 1, 2, 4, 5, 8, 10], problem.score_LC.shape) / 10)
+    if seed % 3:
+        by = dataclasses.replace(by, pair_score_LCC=random_pairs(rng, *problem.score_LC.shape).round(1))
     try:
         found = Dynamic().solve(problem)
     except InfeasibleError:
         return
-    shown = preferred(found, problem, space, rule=rule, by_LC=by_LC).choice_L
-    ties, key = every_tie(problem, found.score, problem.admits), plain_key(problem, rule, by_LC)
+    shown = preferred(found, problem, space, rule=rule, by=by).choice_L
+    ties, key = every_tie(problem, found.score, problem.admits), plain_key(problem, rule, by)
     assert shown in ties
     assert key(shown) == pytest.approx(min(map(key, ties)))
 

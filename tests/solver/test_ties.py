@@ -49,8 +49,15 @@ def problems(draw: st.DrawFn, *, constrained: bool = True) -> Problem:
                 ),
             ),
         }
+    pair_LCC = None
+    if draw(st.booleans()):
+        pair_LCC = (
+            np.random.default_rng(draw(st.integers(0, 99))).integers(-1, 2, (layers, candidates, candidates)) * 1.0
+        )
+        pair_LCC[0] = 0
     return Problem(
         score_LC=numbers(3) - 1.0,
+        pair_score_LCC=pair_LCC,
         **costs,
         allowed_LC=allowed,
         stream_C=np.array(draw(st.lists(st.integers(0, 1), min_size=candidates, max_size=candidates)), np.int64),

@@ -28,6 +28,7 @@ from s2search.planner.plan import Plan
 from s2search.preset import Preset
 from s2search.report.score import score_text
 from s2search.score.base import ScoreErrors
+from s2search.score.check import CheckQuestion, Compared, ScoreCheck
 from s2search.score.file import open_score
 from s2search.score.measured import MeasuredScore, Value, resampled
 from s2search.solver.dynamic import Dynamic
@@ -41,7 +42,7 @@ from s2search.training import score_check, scores
 from s2search.training.captions import Captions
 from s2search.training.data.clips import Clips
 from s2search.training.noisy import judged_by
-from s2search.training.score_check import CheckQuestion, Compared, ScoreCheck, additive, assembled, with_pairs
+from s2search.training.score_check import additive, assembled, with_pairs
 from s2search.training.scores import Teacher
 
 SIZES = Preset(name="nano", depth=3, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
@@ -431,7 +432,7 @@ def test_the_error_of_a_layouts_score_is_that_of_draws_from_the_measured_values(
     ]
     errors = score.errors(space)
     assert errors.of(choice_L.tolist()) == pytest.approx(np.std(drawn), rel=0.06)
-    from_errors = [errors.drawn_LC(rng)[range(here), choice_L].sum() for _ in range(4000)]
+    from_errors = [errors.drawn(rng)[0][range(here), choice_L].sum() for _ in range(4000)]
     assert np.std(from_errors) == pytest.approx(np.std(drawn), rel=0.08)
     assert np.mean(from_errors) == pytest.approx(0, abs=4 * np.std(drawn) / 4000**0.5)
 
@@ -441,10 +442,10 @@ def test_stability_counts_what_brute_force_counts(seed: int) -> None:
     problem = random_problem(np.random.default_rng(seed), layers=5, candidates=3)
     choice_L = Exhaustive().solve(problem).choice_L
     errors = even_errors(problem, np.random.default_rng(seed + 100).uniform(0, 0.2, problem.score_LC.shape))
-    one = stability(problem, choice_L, errors.drawn_LC, Dynamic(), draws=20)
-    assert one == stability(problem, choice_L, errors.drawn_LC, Exhaustive(), draws=20)
+    one = stability(problem, choice_L, errors.drawn, Dynamic(), draws=20)
+    assert one == stability(problem, choice_L, errors.drawn, Exhaustive(), draws=20)
     assert one.layout <= min(one.layers)
-    sure = stability(problem, choice_L, even_errors(problem, 0.0).drawn_LC, Dynamic(), draws=5)
+    sure = stability(problem, choice_L, even_errors(problem, 0.0).drawn, Dynamic(), draws=5)
     assert (sure.layout, min(sure.layers)) == (5, 5)
 
 
@@ -453,7 +454,7 @@ def test_errors_as_large_as_the_scores_leave_little_sure() -> None:
     choice_L = Dynamic().solve(problem).choice_L
     spread = float(problem.score_LC.std())
     small, large = (
-        stability(problem, choice_L, even_errors(problem, e * spread).drawn_LC, Dynamic(), draws=60) for e in (0.01, 3)
+        stability(problem, choice_L, even_errors(problem, e * spread).drawn, Dynamic(), draws=60) for e in (0.01, 3)
     )
     assert small.layout > large.layout
     assert large.layout < 20

@@ -103,7 +103,8 @@ def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
     left_KP = _left(cases, price_KPR)
     # what is summed may be far larger than the sum: the margin goes by the largest of the summands
     largest_KP = np.abs(completion_LKPS).max(axis=(0, 3), where=completion_LKPS > _FORBIDDEN / 2, initial=0)
-    largest_KP += np.abs(graph.score_LC).max(axis=1).sum() + left_KP
+    steps = np.abs(graph.step_score_FSS).max(axis=(1, 2)).sum() * graph.steps_alike
+    largest_KP += np.abs(graph.score_LC).max(axis=1).sum() + steps + left_KP
     margin_KP = 1e-3 + 1e-12 * largest_KP
     completion_LKPS += margin_KP[:, :, None]
     return Dual(
@@ -167,9 +168,9 @@ def _best_prices(graph: Graph, cases: Cases) -> Float | None:
     open_FSS[0, np.arange(streams) != graph.first_stream] = False
     open_FSS[-1, :, np.arange(streams) != graph.last_stream] = False
     start = csr_array(np.concatenate([np.zeros(layers * candidates), np.arange(open_FSS.size) < streams**2])[None])
-    switch_RF = np.tile(graph.switch_RSS[limited].reshape(len(limited), -1), layers + 1)
-    use_RN = np.concatenate([graph.use_RLC[limited].reshape(len(limited), -1), switch_RF], axis=1).astype(np.float64)
-    score_N = np.concatenate([graph.score_LC.ravel(), np.tile(graph.switch_score_SS.ravel(), layers + 1)])
+    step_RN = np.tile(graph.step_RFSS[limited].reshape(len(limited), -1), graph.steps_alike)
+    use_RN = np.concatenate([graph.use_RLC[limited].reshape(len(limited), -1), step_RN], axis=1).astype(np.float64)
+    score_N = np.concatenate([graph.score_LC.ravel(), np.tile(graph.step_score_FSS.ravel(), graph.steps_alike)])
     scale, scale_R = max(float(np.abs(score_N).max()), 1.0), np.maximum(use_RN.max(axis=1), 1.0)
     upper_N = np.concatenate([cases.allowed_MLC[cases.mask_K[0]].ravel(), open_FSS.ravel()])
     program: dict[str, Any] = {  # sparse, which the stubs of scipy do not know
@@ -237,19 +238,27 @@ def _completions(graph: Graph, cases: Cases, price_KPR: Float, *, every_layer: b
     """Return the best priced score from each layer (or only the first) and stream to the head, by one backward pass."""
     (k, p, _), streams = price_KPR.shape, len(graph.follows_SS)
     price_RQ = np.ascontiguousarray(price_KPR.reshape(k * p, -1).T)
-    switch_SSQ = np.tensordot(-graph.switch_RSS.astype(np.float64), price_RQ, axes=(0, 0))
-    switch_SSQ += graph.switch_score_SS[:, :, None]
-    switch_SSQ[~graph.follows_SS] = _FORBIDDEN
-    switch_SCQ = switch_SSQ[:, graph.stream_C]
-    now_SQ, sum_SCQ = switch_SSQ[:, graph.last_stream], np.empty_like(switch_SCQ)
+    step_SCQ = _priced_step(graph, graph.layers, price_RQ, graph.stream_C)
+    now_SQ, sum_SCQ = _priced_step(graph, graph.layers, price_RQ, [graph.last_stream])[:, 0], np.empty_like(step_SCQ)
     found = [now_SQ]
-    for here_CQ in _priced_backwards(graph, cases, price_RQ):
+    layers = zip(reversed(range(graph.layers)), _priced_backwards(graph, cases, price_RQ), strict=True)
+    for layer, here_CQ in layers:
+        if graph.steps_alike == 1:
+            step_SCQ = _priced_step(graph, layer, price_RQ, graph.stream_C)
         here_CQ += now_SQ[graph.stream_C]
-        now_SQ = np.add(here_CQ, switch_SCQ, out=sum_SCQ).max(axis=1)
+        now_SQ = np.add(here_CQ, step_SCQ, out=sum_SCQ).max(axis=1)
         if every_layer:
             found.append(now_SQ)
     found = found[::-1] if every_layer else [now_SQ]
     return np.maximum(np.stack(found), _FORBIDDEN).reshape(-1, streams, k, p).transpose(0, 2, 3, 1)
+
+
+def _priced_step(graph: Graph, step: int, price_RQ: Float, into_C: Sequence[int] | NDArray[np.int64]) -> Float:
+    """Return what going from every stream into some scores less what it uses."""
+    step_SCQ = np.asarray(np.tensordot(-graph.step_RSS(step)[:, :, into_C].astype(float), price_RQ, axes=(0, 0)))
+    step_SCQ += graph.step_score_SS(step)[:, into_C, None]
+    step_SCQ[~graph.follows_SS[:, into_C]] = _FORBIDDEN
+    return step_SCQ
 
 
 def _priced_backwards(graph: Graph, cases: Cases, price_RQ: Float) -> Iterator[Float]:
@@ -282,11 +291,16 @@ def _left(cases: Cases, price_KPR: Float) -> Float:
     return left_KP
 
 
+def _step_spread(step_FSS: NDArray[np.int64]) -> float:
+    """Return by how much one choice of steps may differ from another."""
+    return float(np.ptp(step_FSS.reshape(len(step_FSS), -1), axis=1).sum())
+
+
 def _units(graph: Graph, limited: NDArray[np.intp]) -> Float:
     """Return per resource the price at which the whole range of scores buys the whole range of use."""
     unit_R = np.zeros(len(graph.use_RLC))
-    spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + np.ptp(graph.switch_score_SS)), 1.0)
+    spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + _step_spread(graph.step_score_FSS)), 1.0)
     for r in limited:
-        used = float(np.ptp(graph.use_RLC[r], axis=1).sum() + np.ptp(graph.switch_RSS[r]))
+        used = float(np.ptp(graph.use_RLC[r], axis=1).sum() + _step_spread(graph.step_RFSS[r]))
         unit_R[r] = spread / max(used, 1.0)
     return unit_R

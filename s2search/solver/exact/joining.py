@@ -47,7 +47,8 @@ def _best_pair(forward: Walk, backward: Walk, k: int, heads: NDArray[np.intp], t
     value_N, value_M = (labels.score_N - price_R @ labels.used_RN for labels in (head, tail))
     order = np.argsort(-value_N, kind="stable")
     head, heads = head.keep(order), heads[order]
-    most_N = value_N[order] + value_M.max() + price_R @ limit_R + graph.switch_score_SS.max() + forward.dual.margin_K[k]
+    step, margin = forward.walked, forward.dual.margin_K[k]
+    most_N = value_N[order] + value_M.max() + price_R @ limit_R + graph.step_score_SS(step).max() + margin
     known = Found(score=int(forward.best.score_K[k]), latency=int(forward.best.latency_K[k]))
     r = _narrowest(limit_R, price_R, head, tail, most_N - known.score)
     order = np.argsort(tail.used_RN[r], kind="stable")
@@ -62,7 +63,7 @@ def _best_pair(forward: Walk, backward: Walk, k: int, heads: NDArray[np.intp], t
         count_N, first_N = count_N[:rows], first_N[:rows]
         n = np.repeat(np.arange(start, start + rows), count_N)
         m = np.arange(n.size) - np.repeat(np.cumsum(count_N) - count_N - first_N, count_N)
-        better = _better_pair(graph, limit_R, head, tail, n, m, known)
+        better = _better_pair(graph, step, limit_R, head, tail, n, m, known)
         if better is not None:
             pair, known = better
         start, most = start + rows, min(2 * most, _PAIRS_MOST)
@@ -96,14 +97,21 @@ def _window(
 
 
 def _better_pair(
-    graph: Graph, limit_R: Int, head: Labels, tail: Labels, n: NDArray[np.intp], m: NDArray[np.intp], known: Found
+    graph: Graph,
+    step: int,
+    limit_R: Int,
+    head: Labels,
+    tail: Labels,
+    n: NDArray[np.intp],
+    m: NDArray[np.intp],
+    known: Found,
 ) -> tuple[tuple[int, int], Found] | None:
     """Return the best of some pairs within the limits, if it is better than what is known."""
     streams = head.stream_N[n], tail.stream_N[m]
-    score_N = head.score_N[n] + tail.score_N[m] + graph.switch_score_SS[streams]
+    score_N = head.score_N[n] + tail.score_N[m] + graph.step_score_SS(step)[streams]
     index = np.flatnonzero((score_N >= known.score) & graph.follows_SS[streams])
     n, m, score_N = n[index], m[index], score_N[index]
-    used_RN = head.used_RN[:, n] + tail.used_RN[:, m] + graph.switch_RSS[:, head.stream_N[n], tail.stream_N[m]]
+    used_RN = head.used_RN[:, n] + tail.used_RN[:, m] + graph.step_RSS(step)[:, head.stream_N[n], tail.stream_N[m]]
     index = np.flatnonzero((used_RN <= limit_R[:, None]).all(axis=0))
     if not index.size:
         return None

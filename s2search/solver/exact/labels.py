@@ -185,10 +185,10 @@ def extended(graph: Graph, labels: Labels, layer: int, cases: Cases) -> Labels:
         follows_N &= allowed_MC[cases.mask_K[labels.case_N[n]], c]
     if not follows_N.all():
         n, c, before_N, stream_N = n[follows_N], c[follows_N], before_N[follows_N], stream_N[follows_N]
-    step_RN = graph.use_RLC[:, layer, c] + graph.switch_RSS[:, before_N, stream_N]
+    step_RN = graph.use_RLC[:, layer, c] + graph.step_RSS(layer)[:, before_N, stream_N]
     return Labels(
         used_RN=labels.used_RN[:, n] + step_RN,
-        score_N=labels.score_N[n] + graph.score_LC[layer, c] + graph.switch_score_SS[before_N, stream_N],
+        score_N=labels.score_N[n] + graph.score_LC[layer, c] + graph.step_score_SS(layer)[before_N, stream_N],
         stream_N=stream_N,
         case_N=labels.case_N[n],
         choice_N=c,

@@ -1,8 +1,8 @@
 """A search as a mixed-integer linear program for HiGHS (scipy), claimed only as far as whole numbers prove it.
 
 Variables: x[l, c] = 1 where candidate c stands at layer l; f[l, s, t] = 1 where stream t follows stream s at layer l
-(and once more at the head); z = 1 where the peak of a resource reaches its n-th value; q, whole numbers that carry from
-the low digits of a sum to its high ones.
+(and once more at the head), where neighbours matter every candidate being a stream of its own; z = 1 where the peak of
+a resource reaches its n-th value; q, whole numbers that carry from the low digits of a sum to its high ones.
 
 HiGHS works to absolute tolerances of 1e-6, which is wider than the last microsecond, byte or billionth of a score that
 decides. So every limit is asked for in digits small enough that one unit is far above the tolerance. So is the goal:
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import coo_array
 
+from s2search.solver.exact.graph import Graph
 from s2search.solver.problem import UNLIMITED, Int, Problem, Resource
 
 _DIGIT = 10_000  # times HiGHS's tolerance of whole numbers (1e-6), summed over a hundred of them: about one unit
@@ -63,14 +64,6 @@ def least(problem: Problem, goal: Resource, *, deadline: float, known: tuple[int
             return Least(layout=best, proven=True)
         if not ended:
             return Least(layout=best, proven=False)
-
-
-def score_lost(problem: Problem) -> Resource:
-    """Return as a resource how much less each candidate scores than the best that is allowed at its layer."""
-    score_LC = problem.fixed_point_score_LC
-    best_L = score_LC.max(axis=1, keepdims=True, where=problem.allowed_LC, initial=-(2**60))
-    lost_LC = np.where(problem.allowed_LC, best_L - score_LC, 0)
-    return Resource.of("score lost", lost_LC, UNLIMITED, streams=len(problem.switch_us_SS))
 
 
 def fits(problem: Problem, *, deadline: float) -> bool | None:
@@ -107,26 +100,24 @@ class _Model:
     """
 
     def __init__(self, problem: Problem, goal: Resource) -> None:
-        self.problem = problem
         self.layers, self.candidates = problem.score_LC.shape
-        self.streams = len(problem.switch_us_SS)
         self.rows: list[tuple[NDArray[np.int64], NDArray[np.float64], float, float]] = []
         self.integral: list[bool] = []
         self.upper: list[float] = []
         self.peaks: dict[bytes, tuple[NDArray[np.int64], Int]] = {}
         limits = [r for r in (*problem.resources, goal) if r.limit < UNLIMITED]
-        self.allowed_LC, self.allowed_SS = _left_over(problem, limits)
+        self.graph = Graph.of_resources(problem, [*limits, goal])
+        self.allowed_LC, self.allowed_FSS = _left_over(self.graph, limits)
         self.impossible = not self.allowed_LC.any(axis=1).all()
         if self.impossible:
             return
         self.x = self._variables(self.allowed_LC, integral=True)
-        shape = (self.layers + 1, self.streams, self.streams)
-        self.f = self._variables(np.broadcast_to(self.allowed_SS, shape), integral=False)
+        self.f = self._variables(self.allowed_FSS, integral=False)
         self._place()
         self._route()
-        for resource in limits:
-            self._limit(resource)
-        self._minimize(goal)
+        for r, resource in enumerate(limits):
+            self._limit(r, resource.limit)
+        self._minimize(len(limits))
 
     def solve(self, deadline: float) -> OptimizeResult:
         """Return what HiGHS says."""
@@ -165,38 +156,38 @@ class _Model:
 
     def _route(self) -> None:
         """The flow between streams follows the candidates, from the first stream to the last."""
-        self._add(self.f[0, self.problem.first_stream], 1, 1, 1)
+        self._add(self.f[0, self.graph.first_stream], 1, 1, 1)
         self._add(self.f[0], 1, 1, 1)
-        self._add(self.f[self.layers, :, self.problem.last_stream], 1, 1, 1)
+        self._add(self.f[self.layers, :, self.graph.last_stream], 1, 1, 1)
         self._add(self.f[self.layers], 1, 1, 1)
         for layer in range(self.layers):
-            for stream in range(self.streams):
-                here = self.x[layer, self.problem.stream_C == stream]
+            for stream in range(len(self.graph.follows_SS)):
+                here = self.x[layer, self.graph.stream_C == stream]
                 into, out = self.f[layer, :, stream], self.f[layer + 1, stream, :]
                 self._add([*into, *here], [1] * into.size + [-1] * here.size, 0, 0)
                 self._add([*out, *here], [1] * out.size + [-1] * here.size, 0, 0)
 
-    def _uses(self, resource: Resource) -> tuple[NDArray[np.int64], Int, int]:
+    def _uses(self, r: int) -> tuple[NDArray[np.int64], Int, int]:
         """Return the variables that use a resource, what each uses, and what all layouts do."""
-        use_LC = np.where(self.allowed_LC, resource.use_LC, 0)
+        use_LC = np.where(self.allowed_LC, self.graph.use_RLC[r], 0)
         least_L = use_LC.min(axis=1, where=self.allowed_LC, initial=2**60)
         use_LC = np.where(self.allowed_LC, use_LC - least_L[:, None], 0)
-        switch_SS = np.where(self.allowed_SS, resource.switch_SS, 0)
-        z, step_N = self._peak(np.where(self.allowed_LC, resource.peak_LC, 0))
+        step_FSS = np.where(self.allowed_FSS, self.graph.step_RFSS[r], 0)
+        z, step_N = self._peak(np.where(self.allowed_LC, self.graph.peak_RLC[r], 0))
         places = np.concatenate([self.x.ravel(), self.f.ravel(), z])
-        uses = np.concatenate([use_LC.ravel(), np.broadcast_to(switch_SS, self.f.shape).ravel(), step_N])
+        uses = np.concatenate([use_LC.ravel(), step_FSS.ravel(), step_N])
         return places, uses, int(least_L.sum())
 
-    def _limit(self, resource: Resource) -> None:
-        """What layers and stream changes use, and the largest peak, stay within the limit of one resource."""
-        places, uses, least_use = self._uses(resource)
-        if least_use > resource.limit:
+    def _limit(self, r: int, limit: int) -> None:
+        """What layers and steps use, and the largest peak, stay within the limit of one resource."""
+        places, uses, least_use = self._uses(r)
+        if least_use > limit:
             self.impossible = True
-        elif uses.sum() > resource.limit - least_use:
-            self._at_most(places, uses, resource.limit - least_use)
+        elif uses.sum() > limit - least_use:
+            self._at_most(places, uses, limit - least_use)
 
-    def _minimize(self, goal: Resource) -> None:
-        places, uses, _ = self._uses(goal)
+    def _minimize(self, r: int) -> None:
+        places, uses, _ = self._uses(r)
         self.objective = np.zeros(len(self.upper))
         self.objective[places] = uses / max(int(uses.max()), 1)
 
@@ -234,15 +225,18 @@ class _Model:
         return LinearConstraint(matrix, [low for *_, low, _ in self.rows], [high for *_, high in self.rows])
 
 
-def _left_over(problem: Problem, limits: list[Resource]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the candidates and stream changes that keep each limit where all other layers use least."""
-    allowed_LC, allowed_SS = problem.allowed_LC, np.ones(problem.switch_us_SS.shape, np.bool_)
-    for resource in limits:
-        least_L = resource.use_LC.min(axis=1, where=allowed_LC, initial=2**50)
+def _left_over(graph: Graph, limits: list[Resource]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the candidates and steps that keep each limit where all other layers use least."""
+    allowed_LC = graph.allowed_LC
+    allowed_FSS = np.ones((graph.layers + 1, *graph.follows_SS.shape), np.bool_)
+    for use_LC, peak_LC, step_FSS, resource in zip(
+        graph.use_RLC, graph.peak_RLC, graph.step_RFSS, limits, strict=False
+    ):
+        least_L = use_LC.min(axis=1, where=allowed_LC, initial=2**50)
         spare = resource.limit - int(least_L.sum())
-        allowed_LC = allowed_LC & (resource.use_LC - least_L[:, None] + resource.peak_LC <= spare)
-        allowed_SS = allowed_SS & (resource.switch_SS <= spare)
-    return allowed_LC, allowed_SS
+        allowed_LC = allowed_LC & (use_LC - least_L[:, None] + peak_LC <= spare)
+        allowed_FSS = allowed_FSS & (step_FSS <= spare)
+    return allowed_LC, allowed_FSS
 
 
 @contextmanager

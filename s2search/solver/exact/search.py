@@ -473,7 +473,7 @@ class _Search:
         if k not in self.may_fit_K:
             (answer,) = search(
                 dataclasses.replace(
-                    self.graph, score_LC=-self.graph.use_RLC[0], switch_score_SS=-self.graph.switch_RSS[0]
+                    self.graph, score_LC=-self.graph.use_RLC[0], step_score_FSS=-self.graph.step_RFSS[0]
                 ),
                 self.limit_KR[[k]],
                 most_labels=ALL_LABELS,

@@ -93,7 +93,9 @@ def least_quantile_us(problem: Problem, spread: Spread, confidence: float) -> in
     Raises:
         InfeasibleError: No layout keeps the problem's other constraints, whatever its latency.
     """
-    bare = dataclasses.replace(problem, score_LC=np.zeros_like(problem.score_LC), latency_budget_us=UNLIMITED)
+    bare = dataclasses.replace(
+        problem, score_LC=np.zeros_like(problem.score_LC), pair_score_LCC=None, latency_budget_us=UNLIMITED
+    )
     solver = Dynamic()  # of equal scores it prefers the faster
     best_us = spread.quantile_us(problem, solver.solve(bare).choice_L, confidence)
     bare = dataclasses.replace(bare, latency_budget_us=math.ceil(best_us) + 1)

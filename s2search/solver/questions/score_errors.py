@@ -33,7 +33,7 @@ class Stability:
 def stability(
     problem: Problem,
     choice_L: Sequence[int],
-    drawn_LC: Callable[[np.random.Generator], NDArray[np.float64]],
+    drawn: Callable[[np.random.Generator], tuple[NDArray[np.float64], NDArray[np.float64] | None]],
     solver: Solver,
     *,
     draws: int = DRAWS,
@@ -44,7 +44,7 @@ def stability(
     Args:
         problem: The search.
         choice_L: Its answer.
-        drawn_LC: Draws how far `problem.score_LC` may be off.
+        drawn: Draws how far `problem.score_LC` may be off, and `problem.pair_score_LCC` where pairs count.
         solver: Searches.
         draws: How often.
         seed: Of the draws.
@@ -52,10 +52,13 @@ def stability(
     rng, chosen_L = np.random.default_rng(seed), np.asarray(choice_L)
     layout, layers_L = 0, np.zeros(len(chosen_L), dtype=np.int64)
     for _ in range(draws):
-        score_LC = problem.score_LC + drawn_LC(rng)
-        drawn = dataclasses.replace(problem, score_LC=score_LC)
-        found = solver.solve(drawn)
-        as_good = drawn.price(choice_L).fixed_point_score >= drawn.price(found.choice_L).fixed_point_score
+        off_LC, off_LCC = drawn(rng)
+        pair_LCC = problem.pair_score_LCC
+        if pair_LCC is not None and off_LCC is not None:
+            pair_LCC = pair_LCC + off_LCC
+        again = dataclasses.replace(problem, score_LC=problem.score_LC + off_LC, pair_score_LCC=pair_LCC)
+        found = solver.solve(again)
+        as_good = again.price(choice_L).fixed_point_score >= again.price(found.choice_L).fixed_point_score
         same_L = (np.asarray(found.choice_L) == chosen_L) | as_good
         layout += bool(same_L.all())
         layers_L += same_L

@@ -19,7 +19,6 @@ from itertools import groupby
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s2search.errors import CheckError, InfeasibleError, ProblemError, UnknownNameError
 from s2search.solver.base import Solution
@@ -53,7 +52,7 @@ def preferred(
     space: Space,
     *,
     rule: TieRule = "fastest",
-    by_LC: NDArray[np.float64] | None = None,
+    by: Problem | None = None,
     keeps: Callable[[Sequence[int]], bool] | None = None,
     search: Callable[[Problem], Solution] | None = None,
 ) -> Solution:
@@ -64,16 +63,15 @@ def preferred(
         problem: What a layout must keep.
         space: What its candidates are called.
         rule: Whether the fastest or those with the fewest changes of stream come first.
-        by_LC: Another score of each candidate at each layer, which chooses before that; finite.
+        by: The same problem under another score, which chooses before that.
         keeps: A condition that is no sum, such as a confidence, which a layout must meet as well.
         search: How to find the best layout of a narrower problem under that condition.
     """
     tied = _Tied(problem=problem, choice_L=found.choice_L, keeps=keeps, search=search)
     if problem.max_changes is not None and problem.reference_L is not None:
         tied = tied.least("changes", np.arange(len(problem.stream_C)) != np.array(problem.reference_L)[:, None])
-    if by_LC is not None:
-        score_LC = dataclasses.replace(problem, score_LC=by_LC).fixed_point_score_LC
-        tied = tied.least("other score", score_LC.max(axis=1, keepdims=True) - score_LC)
+    if by is not None:
+        tied = tied.least_of(dataclasses.replace(by.score_lost(), name="other score of ties"))
     if rule == "fewest-switches":
         tied = tied.least("switches", np.zeros_like(problem.latency_us_LC), 1 - np.eye(len(problem.switch_us_SS)))
     tied = tied.least("latency", problem.latency_us_LC, problem.switch_us_SS)
@@ -118,8 +116,12 @@ class _Tied:
         return self._within(self._resource("latency", self.problem.latency_us_LC, self.problem.switch_us_SS))
 
     def least(self, name: str, use_LC: object, switch_SS: object = None) -> _Tied:
-        """Keep those that use least of something."""
-        resource = self._resource(name, use_LC, switch_SS)
+        """Keep those whose layers and changes of stream add up to the least."""
+        return self.least_of(self._resource(name, use_LC, switch_SS))
+
+    def least_of(self, resource: Resource) -> _Tied:
+        """Keep those that use least of a resource, whatever its limit."""
+        resource = dataclasses.replace(resource, limit=resource.spent(self.problem, self.choice_L))
         tied = self._within(resource)
         try:
             least, choice_L = _least_use(tied.problem, self.score) or (resource.limit, self.choice_L)
@@ -186,10 +188,7 @@ def _least_use(problem: Problem, fixed_point_score: int) -> tuple[int, tuple[int
     Raises:
         CheckError: The labels ran out before the least was proven.
     """
-    score_LC = problem.fixed_point_score_LC
-    most_L = score_LC.max(axis=1)
-    lost = Resource.of("score lost", most_L[:, None] - score_LC, int(most_L.sum()) - fixed_point_score)
-    lost = dataclasses.replace(lost, switch_SS=np.zeros_like(problem.switch_us_SS))
+    lost = problem.score_lost(least_score=fixed_point_score)
     whole = dataclasses.replace(problem, limits=(lost, *problem.limits)).by_group()
     graph, limit_R = Graph.of(whole)
     found = least_use(graph, limit_R, len(limited_resources(whole)) - 1, most_labels=MOST_LABELS)

@@ -161,12 +161,16 @@ class _Counting:
     @cached_property
     def resources(self) -> list[Resource]:
         """What is limited; the first of all is the score, of which layouts must not use too little."""
-        score_LC = self.problem.fixed_point_score_LC
-        streams = len(self.problem.switch_us_SS)
-        found = [Resource.of("score", -score_LC, -self.least_score, streams=streams)]
+        found = [self._score(-1, -self.least_score)]
         if self.most_score is not None:
-            found.append(Resource.of("score", score_LC, self.most_score, streams=streams))
+            found.append(self._score(1, self.most_score))
         return found + limited_resources(self.problem)
+
+    def _score(self, sign: int, limit: int) -> Resource:
+        problem = self.problem
+        score_LC, pair_LCC = problem.fixed_point_score_LC, problem.fixed_point_pair_LCC
+        resource = Resource.of("score", sign * score_LC, limit, streams=len(problem.switch_us_SS))
+        return resource if pair_LCC is None else dataclasses.replace(resource, pair_LCC=sign * pair_LCC)
 
     @cached_property
     def graph(self) -> Graph:
@@ -194,7 +198,7 @@ class _Counting:
     @cached_property
     def most_to_go_LRS(self) -> Int:
         graph = self.graph
-        opposite = dataclasses.replace(graph, use_RLC=-graph.use_RLC, switch_RSS=-graph.switch_RSS)
+        opposite = dataclasses.replace(graph, use_RLC=-graph.use_RLC, step_RFSS=-graph.step_RFSS)
         return -least_to_go(opposite, graph.allowed_LC)
 
     @cached_property
@@ -213,7 +217,8 @@ class _Counting:
         choices = np.array([c for c in self.order_C if graph.allowed_LC[layer, c]], np.int64)
         n, c = np.repeat(np.arange(len(states)), choices.size), np.tile(choices, len(states))
         stream_A = graph.stream_C[c]
-        used_RA = states.used_RN[:, n] + graph.use_RLC[:, layer, c] + graph.switch_RSS[:, states.stream_N[n], stream_A]
+        step_RSS = graph.step_RSS(layer)
+        used_RA = states.used_RN[:, n] + graph.use_RLC[:, layer, c] + step_RSS[:, states.stream_N[n], stream_A]
         peak_RA = np.maximum(states.peak_RN[:, n], graph.peak_RLC[:, layer, c])
         may_A = (used_RA + peak_RA + self.to_go_LRS[layer + 1][:, stream_A] <= limit_R1).all(axis=0)
         bound_A = np.zeros(0)

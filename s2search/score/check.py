@@ -1,0 +1,159 @@
+"""What came of checking a measured score: layouts that were trained, and how well each prediction orders them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from s2search import registry
+from s2search.block import Stream
+from s2search.document import Document
+from s2search.errors import InputError
+
+#: What a score must reach to order a plan's ties.
+LEAST_RANK, LEAST_LOW = 0.8, 0.5
+
+ADDITIVE, WITH_PAIRS = "additive", "with pairs"
+_HIGH_FIRST = ", high first"
+
+
+class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What is checked; the first line of the journal.
+
+    Attributes:
+        score: The digest of the score.
+        model: Of the model's weights.
+        data: Of the clips.
+        high: The candidate of the high stream, as people write it.
+        low: That of the low stream.
+        low_layers: How many layers of each layout are low.
+        layouts: How many are drawn.
+        seeds: How often each is tuned.
+        steps: Of tuning.
+        batch: Clips of a step.
+        samples: Held out, to compare on.
+        lr: Learning rate at its highest.
+        shift: Of noise levels.
+        seed: Of the layouts.
+    """
+
+    score: str
+    model: str
+    data: str
+    high: str
+    low: str
+    low_layers: int
+    layouts: int = 16
+    seeds: int = 3
+    steps: int = 60
+    batch: int = 8
+    samples: int = 512
+    lr: float = 1e-3
+    shift: float = 3.0
+    seed: int = 0
+
+    def check(self, depth: int) -> None:
+        """Raise unless it can be asked of a model of so many layers.
+
+        Raises:
+            InputError: A number is out of range, or a candidate runs in the other stream.
+        """
+        for name, least in {"layouts": 3, "seeds": 1, "steps": 0, "batch": 1, "samples": 2}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}", allowed=f"{least} or more", remedy="correct it")
+        if not 0 < self.low_layers < depth:
+            raise InputError(f"{self.low_layers} of {depth} layers are low", allowed=f"1 to {depth - 1}")
+        for label, stream in ((self.high, Stream.HIGH), (self.low, Stream.LOW)):
+            if registry.create("blocks", label).stream is not stream:
+                raise InputError(
+                    f"the candidate {label!r} does not run in the {stream.name.lower()} stream", remedy="name another"
+                )
+
+
+class Predictor(msgspec.Struct, frozen=True, kw_only=True):
+    """What orders layouts: its name, Spearman's rank correlation with tuned loss, and its 95 % interval."""
+
+    name: str
+    rank: float
+    low: float
+    high: float
+
+    @property
+    def ranked(self) -> str:
+        """Its rank correlation, as people write it.
+
+        >>> Predictor(name="additive", rank=0.81, low=0.456, high=0.95).ranked
+        '.81 (.46 to .95)'
+        """
+        return f"{_short(self.rank)} ({_short(self.low)} to {_short(self.high)})"
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """A layout: what is predicted that it loses more than the model, and what it does when tuned, mean and spread."""
+
+    layout: tuple[str, ...]
+    written: str
+    additive: float
+    with_pairs: float | None
+    assembled: float
+    tuned: float
+    seeds_std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCheck(Document):
+    """How a score orders layouts: the content of check.json.
+
+    Attributes:
+        question: What was asked.
+        layouts: Each with what is predicted and what came out.
+        predictors: `additive`, and `with pairs` where runs of two were measured; the same of layouts that begin high
+            where there are a few; and rules of one feature.
+    """
+
+    schema: Literal["s2search.score_check/1"] = "s2search.score_check/1"
+    question: CheckQuestion
+    layouts: tuple[Compared, ...]
+    predictors: tuple[Predictor, ...] = field(default_factory=tuple)
+
+    def predictor(self, name: str) -> Predictor | None:
+        """Return what orders layouts by this name."""
+        return next((one for one in self.predictors if one.name == name), None)
+
+    @property
+    def pairs_predict_better(self) -> bool:
+        """Whether layouts are ordered better, and surely in that order, where pairs of layers count as well."""
+        additive, pairs = self.predictor(ADDITIVE), self.predictor(WITH_PAIRS)
+        if additive is None or pairs is None:
+            return False
+        return pairs.rank > additive.rank and pairs.low > LEAST_LOW
+
+    @property
+    def predicted_by(self) -> str:
+        """How the score predicts: `with pairs` where they predict better, `additive` otherwise."""
+        return WITH_PAIRS if self.pairs_predict_better else ADDITIVE
+
+    @property
+    def passed(self) -> bool:
+        """Whether the score may order ties.
+
+        It ranks well, surely, and better than any rule of one feature; and it does not turn round where plans choose,
+        which begin high wherever they can.
+        """
+        by, high_first = self.predictor(self.predicted_by), self.predictor(high_first_of(self.predicted_by))
+        if by is None:
+            return False
+        rules = [one.rank for one in self.predictors if not one.name.startswith((ADDITIVE, WITH_PAIRS))]
+        turned = high_first is not None and high_first.rank <= 0
+        return by.rank >= LEAST_RANK and by.low > LEAST_LOW and by.rank > max(rules, default=-1.0) and not turned
+
+
+def high_first_of(name: str) -> str:
+    """Return what a prediction is called where only layouts that begin high are ordered."""
+    return name + _HIGH_FIRST
+
+
+def _short(rank: float) -> str:
+    return f"{rank:.2f}".replace("0.", ".", 1)

@@ -1,0 +1,131 @@
+"""A measured score with its check: pairs of layers count where the check shows that layouts are ordered better so."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from s2search.block import Stream
+from s2search.errors import ScoreError
+from s2search.score.base import Score, ScoreErrors
+from s2search.score.check import ADDITIVE, WITH_PAIRS, ScoreCheck
+from s2search.score.measured import MeasuredScore, resampled
+from s2search.space import Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedScore(Score):
+    """What a measured score says, and how far that was right of layouts that were trained.
+
+    Raises:
+        ScoreError: The check is of another score.
+    """
+
+    measured: MeasuredScore
+    check: ScoreCheck
+
+    def __post_init__(self) -> None:
+        if self.check.question.score != self.measured.digest:
+            raise ScoreError(
+                f"the check is of the score {self.check.question.score[:19]}, and {self.measured.where} is "
+                f"{self.measured.digest[:19]}",
+                remedy="name the check.json that `score check` wrote beside this score",
+            )
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # of the file: it has no entry point
+        """That of the measured score, and whether pairs count."""
+        return f"{self.measured.name} with pairs" if self.check.pairs_predict_better else self.measured.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """None: the numbers of a file are known by its name and its digest."""
+        return {}
+
+    @property
+    def statement(self) -> str:  # type: ignore[override]  # of what was measured and checked
+        """What was measured, and how it ordered layouts that were trained."""
+        check = self.check
+        by, other = (check.predictor(name) for name in (check.predicted_by, ADDITIVE))
+        layouts = f"{len(check.layouts)} layouts that were trained"
+        if by is None or other is None:
+            return self.measured.statement
+        if by is other:
+            pairs = check.predictor(WITH_PAIRS)
+            why = f"; pairs of layers do not count: {pairs.ranked} with them" if pairs else ""
+            return f"{self.measured.statement}; it orders {layouts} with {by.ranked}{why}"
+        with_them = f"with pairs of layers it orders {layouts} with {by.ranked}"
+        return f"{self.measured.statement}; {with_them}, without them with {other.ranked}"
+
+    @property
+    @override
+    def where(self) -> str:
+        return self.measured.where
+
+    @property
+    @override
+    def digest(self) -> str:
+        if not self.check.pairs_predict_better:
+            return self.measured.digest
+        return f"sha256:{hashlib.sha256(msgspec.json.encode([self.measured.digest, WITH_PAIRS])).hexdigest()}"
+
+    @override
+    def score_LC(self, space: Space) -> NDArray[np.float64]:
+        return self.measured.score_LC(space)
+
+    @override
+    def pair_score_LCC(self, space: Space) -> NDArray[np.float64] | None:
+        if not self._pairs_count(space):
+            return None
+        pair_LCC = np.zeros((space.depth, len(space.candidates), len(space.candidates)))
+        for c in self._low(space):
+            measured_J1 = np.array(self._pairs(space, c))[:, None]
+            pair_LCC[1:, c, c] = resampled(measured_J1, space.depth - 1)[:, 0]
+        return pair_LCC
+
+    @override
+    def errors(self, space: Space) -> ScoreErrors:
+        errors = self.measured.errors(space)
+        if not self._pairs_count(space):
+            return errors
+        error_JC = np.zeros((self.measured.depth - 1, len(space.candidates)))
+        low = self._low(space)
+        for c in low:
+            runs = self.measured.runs_of_two(space.candidates[c].label)
+            error_JC[:, c] = [run.error for run in runs]
+        share_PJ = resampled(np.eye(self.measured.depth - 1), space.depth - 1)
+        return dataclasses.replace(errors, run_error_JC=error_JC, run_share_PJ=share_PJ, low_C=tuple(low))
+
+    def _pairs_count(self, space: Space) -> bool:
+        deep = space.depth > 1 and self.measured.depth > 1
+        return self.check.pairs_predict_better and deep and bool(self._low(space))
+
+    def _low(self, space: Space) -> list[int]:
+        """Return the candidate of the low stream, whose runs were measured.
+
+        Raises:
+            ScoreError: There are several, and what one is worth behind another was not measured.
+        """
+        low = [c for c, block in enumerate(space.candidates) if block.stream is Stream.LOW]
+        if len(low) > 1:
+            labels = " and ".join(repr(space.candidates[c].label) for c in low)
+            raise ScoreError(
+                f"{self.where} counts pairs of layers, and pairs of {labels} were not measured",
+                allowed="one candidate of the low stream",
+                remedy="leave out one of them, or the check",
+            )
+        return low
+
+    def _pairs(self, space: Space, c: int) -> list[float]:
+        """Return what runs of two layers are worth beyond the two, by the first of them."""
+        label = space.candidates[c].label
+        single = [value.value for value in self.measured.values[label]]
+        runs = self.measured.runs_of_two(label)
+        return [run.value - (one + other) for run, one, other in zip(runs, single, single[1:], strict=False)]

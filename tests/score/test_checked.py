@@ -1,0 +1,200 @@
+"""A measured score with its check: pairs of layers count where they were shown to predict better."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import s2search
+from s2search.document import read_json
+from s2search.errors import InputError, ScoreError
+from s2search.score.check import Predictor, ScoreCheck
+from s2search.score.checked import CheckedScore
+from s2search.score.measured import MeasuredScore, resampled
+from s2search.space import Space
+from s2search.testing.scores import check_score
+
+SCORES = Path(__file__).parents[2] / "notebooks/scores"
+TABLE = {"table": "iphone-16-pro-max", "candidates": "lcha,ssa"}
+
+
+@pytest.fixture(scope="module")
+def measured() -> MeasuredScore:
+    return MeasuredScore.load(SCORES / "doom.score.json")
+
+
+@pytest.fixture(scope="module")
+def check() -> ScoreCheck:
+    return read_json(SCORES / "doom.check.json", ScoreCheck, what="check")
+
+
+def turned(check: ScoreCheck, **ranks: float) -> ScoreCheck:
+    """The check, had some predictors ranked otherwise."""
+    predictors = [dict(msgspec.to_builtins(one)) for one in check.predictors]
+    for one in predictors:
+        one["rank"] = ranks.get(one["name"].replace(" ", "_"), one["rank"])
+    return dataclasses.replace(check, predictors=msgspec.convert(predictors, tuple[Predictor, ...]))
+
+
+def test_a_layout_scores_what_the_check_predicted_with_pairs(measured: MeasuredScore, check: ScoreCheck) -> None:
+    score, space = CheckedScore(measured=measured, check=check), Space.parse("lcha,ssa", depth=6)
+    check_score(score, space)
+    score_LC, pair_LCC = score.score_LC(space), score.pair_score_LCC(space)
+    assert pair_LCC is not None
+    for one in check.layouts:
+        choice_L = [("lcha", "ssa").index(label) for label in one.layout]
+        found = sum(score_LC[layer, c] for layer, c in enumerate(choice_L))
+        assert -found == pytest.approx(one.additive)
+        found += sum(pair_LCC[layer, choice_L[layer - 1], choice_L[layer]] for layer in range(1, 6))
+        assert -found == pytest.approx(one.with_pairs)
+    assert not pair_LCC[:, 0].any()  # of the high stream nothing was measured: its layers are the model's own
+    assert not pair_LCC[:, :, 0].any()
+
+
+def test_a_plan_counts_pairs_where_they_predicted_better(check: ScoreCheck) -> None:
+    """Without them it puts three low layers in a run, which trains worse; with them it does not."""
+    asked: dict[str, Any] = {**TABLE, "depth": 6, "budget": "65ms", "score": SCORES / "doom.score.json"}
+    plain, plan = s2search.plan(**asked), s2search.plan(**asked, score_check=SCORES / "doom.check.json")
+    assert plain.written == min(check.layouts, key=lambda one: one.additive).written == "L2S3L"
+    best = min(check.layouts, key=lambda one: one.with_pairs or 0.0)
+    assert (plan.written, plan.score) == (best.written, pytest.approx(-(best.with_pairs or 0.0)))
+    tuned = {one.written: one.tuned for one in check.layouts}
+    assert tuned[plan.written] < tuned[plain.written]
+    assert plan.provenance.score_label == "measured with pairs"
+    assert plan.provenance.score_digest != plain.provenance.score_digest
+    assert "with pairs of layers it orders 20 layouts" in " ".join(str(plan).split())
+    for solver in ("milp", "exhaustive"):
+        assert s2search.plan(**asked, score_check=check, solver=solver).score == plan.score
+    given = s2search.price(plain.written, **asked, score_check=check)
+    assert given.score == pytest.approx(-next(one.with_pairs or 0 for one in check.layouts if one.written == "L2S3L"))
+    assert given.upper_bound == plan.score
+    front = s2search.frontier(**{**asked, "budget": ()}, score_check=check)
+    assert front.at(latency="65ms").written == plan.written
+    assert {change.name for change in plain.diff(plan).inputs} == {"score"}
+
+
+def test_among_ties_a_score_with_pairs_chooses_by_them(check: ScoreCheck) -> None:
+    asked: dict[str, Any] = {**TABLE, "depth": 6, "budget": "65ms", "tie_score": SCORES / "doom.score.json"}
+    plain, plan = s2search.plan(**asked), s2search.plan(**asked, score_check=check)
+    assert (plain.counts, plain.ties) == (plan.counts, plan.ties) == ({"lcha": 3, "ssa": 3}, 20)
+    best = min(check.layouts, key=lambda one: one.with_pairs or 0.0)
+    assert (plain.written, plan.written) == ("L2S3L", best.written)
+    assert plan.tie_score is not None
+    assert plan.tie_score.score == pytest.approx(-(best.with_pairs or 0.0))
+
+
+def test_pairs_that_did_not_predict_better_do_not_count(measured: MeasuredScore, check: ScoreCheck) -> None:
+    worse = turned(check, with_pairs=0.7)
+    score, space = CheckedScore(measured=measured, check=worse), Space.parse("lcha,ssa", depth=6)
+    assert score.pair_score_LCC(space) is None
+    assert (score.name, score.digest) == (measured.name, measured.digest)
+    assert "pairs of layers do not count: .70 (.74 to .98) with them" in score.statement
+    unsure = dataclasses.replace(
+        check,
+        predictors=tuple(
+            msgspec.structs.replace(one, low=0.4) if one.name == "with pairs" else one for one in check.predictors
+        ),
+    )
+    assert not unsure.pairs_predict_better
+
+
+def test_a_score_passes_by_what_it_predicts_with(check: ScoreCheck) -> None:
+    by = {one.name: one for one in check.predictors}
+    assert by["additive"].rank < by["begins low"].rank < by["with pairs"].rank
+    assert by["with pairs, high first"].rank > 0 > by["additive, high first"].rank
+    assert check.passed
+    assert not turned(check, with_pairs=0.86).passed  # a rule of one feature has .867
+    assert not turned(check, with_pairs=0.79, begins_low=0.5, early_low=0.5).passed
+    assert not turned(check, **{"with_pairs,_high_first": -0.1}).passed
+
+
+@pytest.mark.parametrize("depth", [2, 6, 11, 28])
+def test_at_another_depth_a_low_model_has_the_same_pairs_in_all(
+    measured: MeasuredScore, check: ScoreCheck, depth: int
+) -> None:
+    pair_LCC = CheckedScore(measured=measured, check=check).pair_score_LCC(Space.parse("lcha,ssa", depth=depth))
+    assert pair_LCC is not None
+    runs = measured.runs_of_two("ssa")
+    single = [value.value for value in measured.values["ssa"]]
+    beyond = [run.value - single[i] - single[i + 1] for i, run in enumerate(runs)]
+    assert pair_LCC[1, 1, 1] * (depth - 1) == pytest.approx(beyond[0] * 5)  # the ends stay the ends
+    if depth > 2:
+        assert pair_LCC[-1, 1, 1] * (depth - 1) == pytest.approx(beyond[-1] * 5)
+    if depth in (6, 11):
+        assert pair_LCC.sum() == pytest.approx(sum(beyond), rel=0.35)
+
+
+@pytest.mark.parametrize(("depth", "layout"), [(6, "LS3L2"), (6, "S6"), (28, "L4S8L4S8L4"), (9, "LSLSLSLSL")])
+def test_the_error_of_a_layout_is_that_of_values_and_runs_drawn_anew(
+    measured: MeasuredScore, check: ScoreCheck, depth: int, layout: str
+) -> None:
+    """By the definition: every value and run is drawn, pairs are made of them, and the layout is scored."""
+    score, space = CheckedScore(measured=measured, check=check), Space.parse("lcha,ssa", depth=depth)
+    choice_L, rng = space.parse_layout(layout), np.random.default_rng(0)
+    values = [[(v.value, v.error) for v in measured.values[label]] for label in ("lcha", "ssa")]
+    runs = [(v.value, v.error) for v in measured.runs_of_two("ssa")]
+
+    def scored() -> float:
+        value_KC = np.array([[rng.normal(*one) for one in column] for column in values]).T
+        pair_J = np.array([rng.normal(*one) for one in runs]) - value_KC[:-1, 1] - value_KC[1:, 1]
+        score_LC, pair_P = resampled(value_KC, depth), resampled(pair_J[:, None], depth - 1)[:, 0]
+        both = [pair_P[i - 1] for i in range(1, depth) if choice_L[i] == choice_L[i - 1] == 1]
+        return float(score_LC[range(depth), choice_L].sum() + sum(both))
+
+    errors = score.errors(space)
+    drawn = np.std([scored() for _ in range(3000)])
+    assert errors.of(choice_L) == pytest.approx(drawn, rel=0.06)
+    again = []
+    for _ in range(3000):
+        off_LC, off_LCC = errors.drawn(rng)
+        assert off_LCC is not None
+        pairs = sum(off_LCC[i, choice_L[i - 1], choice_L[i]] for i in range(1, depth))
+        again.append(off_LC[range(depth), choice_L].sum() + pairs)
+    assert np.std(again) == pytest.approx(drawn, rel=0.08)
+
+
+def test_stability_is_that_of_layouts_priced_one_by_one(measured: MeasuredScore, check: ScoreCheck) -> None:
+    asked: dict[str, Any] = {**TABLE, "depth": 5, "budget": "60ms", "score": SCORES / "doom.score.json"}
+    one, other = (s2search.plan(**asked, score_check=check, solver=solver) for solver in ("dynamic", "exhaustive"))
+    assert one.score_stability == other.score_stability
+    assert one.score_error == other.score_error
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"score": "published"},
+            r"the check is of the score sha256:533391ba716a, and the score 'published' is sha256:",
+        ),
+        ({"score_check": "no.json"}, "'no.json' cannot be read"),
+        ({"score_check": SCORES / "doom.score.json"}, "doom.score.json' is not a check of a score"),
+    ],
+)
+def test_a_check_that_does_not_belong_is_one_line(changes: dict[str, Any], problem: str) -> None:
+    asked: dict[str, Any] = {**TABLE, "depth": 6, "budget": "65ms", "score": SCORES / "doom.score.json"}
+    with pytest.raises(InputError, match=problem):
+        s2search.plan(**{**asked, "score_check": SCORES / "doom.check.json", **changes})
+
+
+def test_pairs_of_two_low_candidates_were_not_measured(measured: MeasuredScore, check: ScoreCheck) -> None:
+    lcha, ssa = Space.parse("lcha,ssa", depth=6).candidates
+    other = type("Other", (type(ssa),), {"name": "other"})()
+    two = Space(candidates=(lcha, ssa, other), depth=6)
+    both = dataclasses.replace(measured, values={**measured.values, "other": measured.values["ssa"]})
+    question = msgspec.structs.replace(check.question, score=both.digest)
+    score = CheckedScore(measured=both, check=dataclasses.replace(check, question=question))
+    with pytest.raises(ScoreError, match="pairs of 'ssa' and 'other' were not measured"):
+        score.pair_score_LCC(two)
+    bare = dataclasses.replace(measured, runs=measured.runs[:-1])
+    question = msgspec.structs.replace(check.question, score=bare.digest)
+    score = CheckedScore(measured=bare, check=dataclasses.replace(check, question=question))
+    with pytest.raises(ScoreError, match="has 4 runs of two layers of 'ssa'; all 5"):
+        score.pair_score_LCC(Space.parse("lcha,ssa", depth=6))
+    with pytest.raises(ScoreError, match="the check is of the score"):
+        CheckedScore(measured=bare, check=check)
