@@ -80,7 +80,7 @@ def plan(
         confidence: Keep the latency budget with this probability.
         near: Also count layouts that score less by at most this.
         tie: Which of the layouts that tie is shown: the `fastest` (of these one with high ends, most even), or the
-            fastest of those with the `fewest-switches`.
+            fastest of those with the `fewest-switches`. A search that proves nothing shows what it found.
         tie_score: Another score, which chooses first among the layouts that tie: of types from one source, and of
             places from another. Given as `score` is.
         layout: Price this layout, `L4S8L4S8L4`, instead of searching.

@@ -92,6 +92,7 @@ def score_check(
     high: str = "lcha",
     low: str = "ssa",
     low_layers: int | None = None,
+    begins_high: bool = False,
     layouts: int = 16,
     seeds: int = 3,
     steps: int = 60,
@@ -114,6 +115,7 @@ def score_check(
         high: The candidate of the high stream.
         low: That of the low stream.
         low_layers: Low layers of each layout; half of them by default.
+        begins_high: Draw only layouts whose first layer is high, as plans have it wherever they can.
         layouts: How many are drawn, each with as many low layers.
         seeds: How often each is tuned.
         steps: Of tuning.
@@ -153,6 +155,7 @@ def score_check(
             high=high,
             low=low,
             low_layers=score.depth // 2 if low_layers is None else low_layers,
+            begins_high=begins_high,
             layouts=layouts,
             seeds=seeds,
             steps=steps,

@@ -78,6 +78,9 @@ def score_check(
     low_layers: Annotated[
         int | None, typer.Option(min=1, help="Low layers of each layout.", show_default="half of them")
     ] = None,
+    begins_high: Annotated[
+        bool, typer.Option("--begins-high", help="Draw only layouts whose first layer is high, as plans have it.")
+    ] = False,
     layouts: Annotated[int, typer.Option(min=3, help="How many are drawn.")] = 16,
     seeds: Annotated[int, typer.Option(min=1, help="How often each is tuned.")] = 3,
     steps: Annotated[int, typer.Option(min=0, help="Of tuning.")] = 60,
@@ -105,6 +108,7 @@ def score_check(
         high=high,
         low=low,
         low_layers=low_layers,
+        begins_high=begins_high,
         layouts=layouts,
         seeds=seeds,
         steps=steps,

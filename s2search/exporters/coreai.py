@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import hashlib
 import io
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from s2search.errors import InputError, missing_extra
+from s2search.border.printable import printable
+from s2search.errors import CheckError, InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
 
@@ -33,6 +37,18 @@ if TYPE_CHECKING:
     from s2search.exporters.step import Steps
 
 _FILE = "model.aimodel"
+#: Reads an asset, its program and its functions, as `LoadedCoreAI` and its inspector do.
+_READING = """
+import asyncio, pathlib, sys
+from coreai.authoring import AIModelAsset
+async def load(asset):
+    async with asset.executable() as model:
+        for name in sys.argv[2:]:
+            model.load_function(name)
+asset = AIModelAsset.load(pathlib.Path(sys.argv[1]))
+assert asset.program._module._mlir_module.operation.verify()
+asyncio.run(load(asset))
+"""
 _MODULES = ("coreai_torch", "coreai")
 _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
 
@@ -76,6 +92,11 @@ class CoreAIExporter(Exporter):
     def open(self, package: Package) -> Runtime:
         if problem := self.why_not():
             raise InputError(problem)
+        path, names = package.only_file(), tuple(function.name for function in package.manifest.functions)
+        try:
+            check_readable(path, names)
+        except CheckError as error:
+            raise InputError(f"Core AI cannot load {str(path)!r}: {error.problem}", remedy="export it again") from error
         return LoadedCoreAI(package)
 
 
@@ -103,6 +124,11 @@ class LoadedCoreAI(Runtime):
 
     @override
     def run(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        outputs, spec = self.all_outputs(function, inputs), self._package.manifest.function(function)
+        return {one.name: outputs[one.name].astype(one.dtype).reshape(one.shape) for one in spec.outputs}
+
+    def all_outputs(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return what a function gives, beyond what the manifest names as well."""
         from coreai.runtime import NDArray as Array
 
         spec = self._package.manifest.function(function)
@@ -111,7 +137,7 @@ class LoadedCoreAI(Runtime):
                 self._functions[function] = self._model.load_function(function)
             given = {one.name: Array(inputs[one.name]) for one in spec.inputs}
             outputs = self._wait(self._called(function, given))
-        return {one.name: outputs[one.name].numpy().astype(one.dtype).reshape(one.shape) for one in spec.outputs}
+        return {name: array.numpy().copy() for name, array in outputs.items()}
 
     async def _loaded(self, asset: Any) -> Any:
         async with asset.executable() as model:  # what it compiles to is needed until it is loaded
@@ -124,6 +150,41 @@ class LoadedCoreAI(Runtime):
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def check_readable(path: Path, functions: Sequence[str]) -> None:
+    """Let another process read an asset first: Core AI ends the process where it does not understand one.
+
+    Raises:
+        CheckError: It cannot be read.
+    """
+    try:
+        digests = tuple(_digest(file) for file in sorted(path.iterdir()))
+    except OSError as error:
+        raise CheckError(f"{path.name!r} cannot be read: {error.strerror}", path=path.name) from error
+    if problem := _problem(str(path), tuple(functions), digests):
+        raise CheckError(f"{path.name!r} is not an asset that it reads: {problem}", path=path.name)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _problem(path: str, functions: tuple[str, ...], digests: tuple[str, ...]) -> str:
+    """Return why an asset of files with these contents cannot be read; empty where it can."""
+    done = subprocess.run(
+        [sys.executable, "-c", _READING, path, *functions],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode < 0:
+        return f"it ends the process (signal {-done.returncode})"
+    lines = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else printable(lines[-1] if lines else f"exit {done.returncode}")[:200]
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ Axes: N lines.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _EXACT = 1e-6  # of the spread
 _ROUNDED = 1e-3  # of the spread: sums that were rounded to coarser digits cannot be told from timings
 _COMPUTED = 0.98  # of the lines; among timings of whole networks there are no such sums
 _MOST_UNKNOWNS = 1000
+_MOST_LOG = math.log(1e12)  # of a latency over the median: what is further off is as far
 NO_KEY = frozenset(
     (
         *("samples", "order", "measured_at", "note", "source", "weight_bytes", "state_bytes", "peak_bytes"),
@@ -167,7 +169,7 @@ class FeatureLayouts(Layouts):
         return cls(
             line_N=[line.number for line in lines],
             latency_ms_N=latency_ms_N * unit_ms,
-            foretold_ms_N=np.exp(foretold_N) * unit_ms,
+            foretold_ms_N=np.exp(np.clip(foretold_N, -_MOST_LOG, _MOST_LOG)) * unit_ms,  # one far off is told far off
             near_N=near_N,
             telling=True,
             part=part,
@@ -193,7 +195,7 @@ def _in_range(lines: list[SheetLine]) -> tuple[np.ndarray, float]:
 
     latency_ms_N = np.array([line.latency_ms for line in lines])
     unit_ms = float(np.median(latency_ms_N))
-    return np.clip(latency_ms_N / unit_ms, 1e-12, 1e12), unit_ms
+    return np.clip(latency_ms_N / unit_ms, math.exp(-_MOST_LOG), math.exp(_MOST_LOG)), unit_ms
 
 
 def _decimals(text: str) -> int:

@@ -29,6 +29,7 @@ class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
         high: The candidate of the high stream, as people write it.
         low: That of the low stream.
         low_layers: How many layers of each layout are low.
+        begins_high: Whether the first layer of all is high, as plans have it wherever they can.
         layouts: How many are drawn.
         seeds: How often each is tuned.
         steps: Of tuning.
@@ -45,6 +46,7 @@ class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
     high: str
     low: str
     low_layers: int
+    begins_high: bool = False
     layouts: int = 16
     seeds: int = 3
     steps: int = 60

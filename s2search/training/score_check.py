@@ -108,7 +108,7 @@ def drawn_layouts(question: CheckQuestion, depth: int) -> list[tuple[str, ...]]:
     >>> sorted(layout.index("ssa") for layout in drawn_layouts(question, 3))
     [0, 1, 2]
     """
-    every = list(itertools.combinations(range(depth), question.low_layers))
+    every = list(itertools.combinations(range(question.begins_high, depth), question.low_layers))
     chosen = random.Random(question.seed).sample(every, min(question.layouts, len(every)))
     return [tuple(question.low if layer in low else question.high for layer in range(depth)) for low in chosen]
 
@@ -258,7 +258,7 @@ def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequenc
     for name, column in predicted.items():
         column_N = np.array(column)
         found.append(_predictor(name, column_N, tuned_N))
-        if len(high) >= _FEW:
+        if _FEW <= len(high) < len(layouts):
             found.append(_predictor(high_first_of(name), column_N[high], tuned_N[high]))
     by_rule = {name: np.array([float(rule(one.layout)) for one in layouts]) for name, rule in rules.items()}
     return [*found, *(_predictor(name, column_N, tuned_N) for name, column_N in by_rule.items())]

@@ -62,6 +62,16 @@ TRIPS = [
 ]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_layouts_many_orders_of_magnitude_apart_are_judged_without_overflow(seed: int) -> None:
+    rng = random.Random(seed)
+    lines = ["part,layout,width,depth,heads,latency_ms"]
+    for layout in range(60):
+        sizes = [rng.choice([0, 10.0 ** rng.randrange(-12, 1)]) for _ in range(3)]
+        lines.append(",".join(map(str, ["encoder", layout, *sizes, 10.0 ** rng.randrange(-12, 13)])))
+    assert all(finding.row is None or finding.row > 1 for finding in found("\n".join(lines) + "\n"))
+
+
 @pytest.mark.parametrize(("text", "rule", "rows"), TRIPS)
 def test_a_fault_trips_exactly_its_rule_at_its_rows(text: str, rule: str, rows: list[int | None]) -> None:
     findings = found(text)

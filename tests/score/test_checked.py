@@ -165,6 +165,31 @@ def test_stability_is_that_of_layouts_priced_one_by_one(measured: MeasuredScore,
     assert one.score_error == other.score_error
 
 
+def test_a_layout_is_as_unsure_as_the_runs_that_its_pairs_were_read_off(
+    measured: MeasuredScore, check: ScoreCheck
+) -> None:
+    """Values without errors, and runs with large ones: only what pairs score can move the answer."""
+
+    def stable(run_error: float) -> int:
+        values = {
+            label: [msgspec.structs.replace(value, error=0.0) for value in column]
+            for label, column in measured.values.items()
+        }
+        runs = [
+            msgspec.structs.replace(run, value=msgspec.structs.replace(run.value, error=run_error))
+            for run in measured.runs
+        ]
+        score = dataclasses.replace(measured, values=values, runs=runs)
+        question = msgspec.structs.replace(check.question, score=score.digest)
+        asked: dict[str, Any] = {**TABLE, "depth": 6, "budget": "65ms", "score": score}
+        plan = s2search.plan(**asked, score_check=dataclasses.replace(check, question=question))
+        assert plan.score_stability is not None
+        return plan.score_stability.layout
+
+    assert stable(0.0) == 200
+    assert stable(0.1) < 100
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

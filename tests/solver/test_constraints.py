@@ -52,13 +52,22 @@ def constrained(draw: st.DrawFn) -> Problem:
             switch_SS=numbers(2, 2, 2),
             peak_LC=numbers(layers, candidates, 2),
             limit=draw(st.integers(-1, 5 * layers) | st.just(UNLIMITED)),
+            pair_LCC=pairs(0, 3),
         )
+
+    def pairs(least: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        if not draw(st.booleans()):
+            return None
+        drawn = np.random.default_rng(draw(st.integers(0, 99))).integers(least, most, (layers, candidates, candidates))
+        drawn[0] = 0
+        return drawn
 
     layout = st.tuples(*[st.integers(0, candidates - 1)] * layers)
     kept, reference = draw(layout), draw(st.none() | layout)
     some, more = st.booleans(), st.integers(0, 1)
     return Problem(
         score_LC=numbers(layers, candidates, 5) / 7 - 0.3,
+        pair_score_LCC=None if (pair_LCC := pairs(-3, 4)) is None else pair_LCC / 7,
         allowed_LC=np.ones((layers, candidates), np.bool_),
         stream_C=numbers(1, candidates, 1)[0],
         first_stream=draw(st.integers(0, 1)),

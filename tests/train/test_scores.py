@@ -497,6 +497,17 @@ def test_a_check_predicts_sums_and_tunes_what_was_assembled(checked: ScoreCheck,
     assert all(-1 <= one.low <= one.rank <= one.high <= 1 for one in checked.predictors[:2])
 
 
+def test_layouts_that_begin_high_are_drawn_where_only_they_are_asked_for() -> None:
+    asked: dict[str, Any] = {"score": "", "model": "", "data": "", "high": "lcha", "low": "ssa", "low_layers": 2}
+    question = CheckQuestion(**asked, begins_high=True, layouts=99)
+    drawn = score_check.drawn_layouts(question, 5)
+    assert len(set(drawn)) == len(drawn) == 6  # two of the four layers behind the first
+    assert all(layout[0] == "lcha" and layout.count("ssa") == 2 for layout in drawn)
+    every = score_check.drawn_layouts(CheckQuestion(**asked, layouts=99), 5)
+    assert {layout for layout in every if layout[0] == "lcha"} == set(drawn)
+    assert len(every) == 10
+
+
 def test_pairs_are_what_a_run_loses_beyond_its_layers(measured: MeasuredScore) -> None:
     layout = ("ssa", "ssa", "lcha")
     run = next(run for run in measured.runs if run.first == 0)

@@ -1,8 +1,9 @@
-"""Functions of saved packages in float32, to be broken by the same edits: a graph of ONNX, and a program of torch."""
+"""Functions of saved packages in float32, to be broken by the same edits: of ONNX, of torch, and of Core AI."""
 
 from __future__ import annotations
 
 import abc
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from torch import fx
 
 from s2search.exporters.package import Package, write_manifest
+from s2search.verification.inspectors.coreai_program import AssetProgram
 from s2search.verification.reference import block_of, places
 
 _aten = torch.ops.aten
 #: What both call an operation.
 _KINDS = {"layernormalization": "layer_norm", "log1p": "log", "cat": "concat", "maximum": "max", "clip": "clamp_min"}
+_KINDS |= {"batch_matmul": "matmul", "divide": "div"}
 _TARGETS = {"cos": _aten.cos.default, "add": _aten.add.Tensor, "mul": _aten.mul.Tensor}
 
 
@@ -326,6 +329,140 @@ class TorchGraph(FloatGraph):
         self._program.graph_module.recompile()
 
 
+class AssetGraph(FloatGraph):
+    """A graph of Core AI's module; its constants are no operations here."""
+
+    def __init__(self, program: Any, function: str, opened: Any) -> None:
+        from coreai._compiler import ir
+
+        self._ir, self._module, self._graph = ir, program.module, program.graph(function)
+        expected = opened.inspector.expects(opened.source, opened.exported.stored, opened.package.manifest.chunk_frames)
+        arguments = self._names("arg_attrs")
+        self._values = dict(zip(arguments, self._block.arguments, strict=True))
+        self._constants: dict[Any, list[str]] = {}
+        self.nodes, self.reads = [], []
+        for node in (one.operation for one in self._block.operations):
+            if node.name == "coreai.constant":
+                digest = program.digest(node)
+                self._constants[node.results[0]] = list(expected.source_names(digest)) if digest else []
+            elif node.name != "coreai.output":
+                self._values |= {f"v{len(self._values) + n}": value for n, value in enumerate(node.results)}
+                self.nodes.append(node)
+                self.reads.append([name for value in node.operands for name in self._constants.get(value, [])])
+        self._by_value = {value: name for name, value in self._values.items()}
+        self.blocks = [block_of(place) for place in places(self.reads)]
+
+    @property
+    def _block(self):
+        return self._graph.regions[0].blocks[0]
+
+    def _names(self, attribute):
+        told = self._ir.ArrayAttr(self._graph.attributes[attribute])
+        return [self._ir.StringAttr(self._ir.DictAttr(one)["coreai.name"]).value for one in told]
+
+    def kind(self, node):
+        kind = node.name.removeprefix("coreai.").removeprefix("decomposable.broadcasting_")
+        if kind == "invoke" and "layer_norm" in str(node.attributes["callee"]):
+            return "layer_norm"
+        if kind == "maximum" and any(value in self._constants for value in node.operands):
+            return "clamp_min"
+        return _KINDS.get(kind, kind)
+
+    def inputs(self, node):
+        return [self._by_value.get(value, "") for value in node.operands]
+
+    def maker(self, name):
+        """What turns a value into another shape is looked through."""
+        value = self._values.get(name)
+        found = next((one for one in self.nodes if value is not None and value in list(one.results)), None)
+        if found is not None and self.kind(found) == "reshape":
+            return self.maker(self.inputs(found)[0]) or found
+        return found
+
+    def readers(self, node):
+        found = [one for one in self.nodes if set(one.operands) & set(node.results)]
+        return [x for one in found for x in ([one, *self.readers(one)] if self.kind(one) == "reshape" else [one])]
+
+    def bypass(self, node, place):
+        node.results[0].replace_all_uses_with(node.operands[place])
+
+    def swap(self, node):
+        node.operands[0], node.operands[1] = node.operands[1], node.operands[0]
+
+    def _with(self, operator, value, number, before):
+        ir = self._ir
+        with self._graph.context, ir.Location.unknown():
+            scalar = ir.Attribute.parse(f"dense<{number:e}> : tensor<f32>")
+            at = ir.InsertionPoint(before)
+            attributes, shape = {"value": scalar}, ir.RankedTensorType.get([], ir.F32Type.get())
+            constant = ir.Operation.create("coreai.constant", results=[shape], attributes=attributes, ip=at)
+            kind = f"coreai.decomposable.broadcasting_{operator}"
+            operands = [value, constant.results[0]]
+            return ir.Operation.create(kind, results=[value.type], operands=operands, ip=at).results[0]
+
+    def changed(self, node, place, operator, number):
+        node.operands[place] = self._with(operator, node.operands[place], number, node)
+
+    def retype(self, node, kind):
+        ir = self._ir
+        with self._graph.context, ir.Location.unknown():
+            results, operands = [one.type for one in node.results], list(node.operands)
+            new = ir.Operation.create(f"coreai.{kind}", results=results, operands=operands, ip=ir.InsertionPoint(node))
+        node.results[0].replace_all_uses_with(new.results[0])
+
+    def input_changed(self, name, factor):
+        value = self._values[name]
+        new = self._with("mul", value, factor, self._block.operations[0])
+        value.replace_all_uses_with(new)
+        new.owner.operands[0] = value
+
+    def reads_other(self, name, other):
+        self._values[name].replace_all_uses_with(self._values[other])
+
+    def replace(self, node, other):
+        node.results[0].replace_all_uses_with(other.results[0])
+
+    def turn_round(self, node):
+        joined = list(node.operands)[1:]  # behind the axis
+        for place, value in enumerate(reversed(joined), 1):
+            node.operands[place] = value
+
+    def option(self, node, name, place, value):
+        """Options are attributes; those of what is invoked are also constants in its own graph."""
+        ir = self._ir
+        with self._graph.context:
+            if self.kind(node) != "layer_norm":
+                node.attributes[name] = type(node.attributes[name]).parse(
+                    str(node.attributes[name]).replace("tanh", value)
+                )
+                return
+            called = str(node.attributes["callee"]).partition("@")[2].partition(">")[0]
+            for one in (one.operation for one in self._module.body.operations):
+                if str(one.attributes["sym_name"]).strip('"') == called:
+                    told = str(one.attributes["composite_decl"])
+                    old = told.partition("eps = ")[2].partition(" :")[0]
+                    one.attributes["composite_decl"] = ir.Attribute.parse(told.replace(old, f"{value:e}"))
+                    for inner in (inner.operation for inner in one.regions[0].blocks[0].operations):
+                        if inner.name == "coreai.constant" and old in str(inner.attributes["value"]):
+                            inner.attributes["value"] = ir.Attribute.parse(f"dense<{value:e}> : tensor<f32>")
+
+    @property
+    def _returned(self):
+        (node,) = (one.operation for one in self._block.operations if one.operation.name == "coreai.output")
+        return node
+
+    def output_changed(self, output, factor):
+        place = self._names("res_attrs").index(output)
+        self.changed(self._returned, place, "mul", factor)
+
+    def returns_other(self, output, other):
+        names = self._names("res_attrs")
+        self._returned.operands[names.index(output)] = self._returned.operands[names.index(other)]
+
+    def returns_input(self, output, name):
+        self._returned.operands[self._names("res_attrs").index(output)] = self._values[name]
+
+
 def edit_onnx(folder: Path, function: str, change: Callable[[FloatGraph], None], opened: Any) -> None:
     """Change a function of a package, and write the manifest anew, as one who hides it would."""
     import onnx
@@ -346,4 +483,15 @@ def edit_torch(folder: Path, function: str, change: Callable[[FloatGraph], None]
     change(graph)
     graph.finish()
     torch.export.save(program, path)
+    write_manifest(folder, Package.load(folder).manifest)
+
+
+def edit_asset(folder: Path, function: str, change: Callable[[FloatGraph], None], opened: Any) -> None:
+    """Change a function of an asset, and write the manifest anew."""
+    path = Package.load(folder).only_file()
+    program = AssetProgram(path)
+    change(AssetGraph(program, function, opened))
+    assert program.module.operation.verify()
+    shutil.rmtree(path)
+    program.save(path)
     write_manifest(folder, Package.load(folder).manifest)

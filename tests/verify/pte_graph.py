@@ -10,7 +10,8 @@ from typing import Any
 
 from s2search.exporters.package import Package, write_manifest
 from s2search.mil.library import quiet
-from s2search.verification.inspectors.executorch_program import PteMethod, PteOperation, PteProgram
+from s2search.verification.inspectors.executorch_program import PteMethod, PteProgram
+from s2search.verification.inspectors.unnamed import UnnamedOperation
 from s2search.verification.opened import Opened
 from s2search.verification.reference import places
 
@@ -28,7 +29,7 @@ class Node:
         inside: The node in the delegate's graph; None of a kernel.
     """
 
-    operation: PteOperation
+    operation: UnnamedOperation
     place: str
     call: Any
     inside: dict[str, Any] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,10 +18,9 @@ from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.expected import Expected
 from s2search.verification.inspectors.base import Inspector, Placed
-from s2search.verification.inspectors.executorch_program import PteMethod, PteProgram, count_of
+from s2search.verification.inspectors.executorch_program import PteMethod, PteProgram
 from s2search.verification.inspectors.stored_tensor import StoredTensor
-from s2search.verification.inspectors.taps import Taps
-from s2search.verification.reference import block_of
+from s2search.verification.inspectors.unnamed import UnnamedOperation, UnnamedTaps
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
     from s2search.exporters.step import FunctionName
     from s2search.verification.opened import Opened
-
-_TAIL = 12  # values of the right size behind the weights of a block, among which its output is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +70,11 @@ class ExecuTorchInspector(Inspector):
         return Placed(wanted=wanted, counts=counts, told_by="as the exporter counted")
 
 
-class ExecuTorchTaps(Taps):
+class ExecuTorchTaps(UnnamedTaps):
     """A method with more outputs, those of XNNPACK's graphs as well. Where it would fuse over one, it then does not."""
 
-    has_names: ClassVar[bool] = False
-
     def __init__(self, opened: Opened, function: FunctionName) -> None:
-        _ = opened.runtime  # what cannot be loaded has no inside
-        self._opened, self._function = opened, function
+        super().__init__(opened, function)
         self._loaded: tuple[list[str], Any] | None = None
         file = opened.package.manifest.function(function).file
         methods = opened.kept.setdefault("methods", {})
@@ -93,49 +87,15 @@ class ExecuTorchTaps(Taps):
         except Exception as error:  # what a damaged flatbuffer leads its reader to
             raise CheckError(f"{function!r} in {file!r} cannot be read: {error}", path=file) from error
 
+    @property
     @override
-    def names(self) -> frozenset[str]:
-        return frozenset(self._method.shapes)
+    def operations(self) -> Sequence[UnnamedOperation]:
+        return self._method.operations
 
+    @property
     @override
-    def tails(self, sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-        """Return values of the right size that follow the last read of a layer's weights, or any of another part's.
-
-        Partitions mix what follows from different blocks, so what comes between is not cut off at the next block. Of a
-        block whose constants are another's too, as of two equal layers, all values of the size are looked at.
-        """
-        operations, names = self._method.operations, self._names_of_weights()
-        reads: dict[str, list[int]] = {}
-        for at, operation in enumerate(operations):
-            for block in {block for name in operation.reads if (block := names.get(name))}:
-                reads.setdefault(block, []).append(at)
-        found = {}
-        for output, size in sizes.items():
-            block = output.partition(",")[0].partition("#")[0]
-            ends, most = (reads[block], _TAIL) if block in reads else ([0], None)
-            right = (
-                [name for one in operations[at:] for name in one.writes if self._size(name) == size][:most]
-                for at in (ends[-1:] if block.startswith("layers.") else ends)
-            )
-            found[output] = tuple(dict.fromkeys(name for names in right for name in names))
-        return found
-
-    def _size(self, name: str) -> int:
-        return count_of(self._method.shapes[name]) if name in self._method.shapes else -1
-
-    def _names_of_weights(self) -> dict[str, str]:
-        """Return the block of every constant that is a weight of one block alone, by its digest."""
-        kept = self._opened.kept
-        if "blocks of constants" not in kept:
-            opened = self._opened
-            expected = opened.inspector.expects(
-                opened.source, opened.exported.stored, opened.package.manifest.chunk_frames
-            )
-            found = {one.name for one in opened.inspector.stored_tensors(opened.package)}
-            blocks = {name: {block_of(one) for one in expected.source_names(name)} for name in found}
-            kept["blocks of constants"] = {name: next(iter(of)) for name, of in blocks.items() if len(of) == 1}
-        blocks_of: dict[str, str] = kept["blocks of constants"]
-        return blocks_of
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return self._method.shapes
 
     @override
     def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:

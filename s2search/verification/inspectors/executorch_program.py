@@ -26,6 +26,7 @@ from s2search.errors import CheckError, MissingExtraError
 from s2search.mil.library import quiet
 from s2search.verification.inspectors.flatbuffer import Schema, Tree
 from s2search.verification.inspectors.stored_tensor import StoredTensor, digest_of
+from s2search.verification.inspectors.unnamed import UnnamedOperation
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
@@ -40,21 +41,6 @@ _HEADER_BYTES = 64
 _ALIGNMENT = 128  # of segments; tensors need less
 _INPUT, _OUTPUT = 1, 2  # XNN_VALUE_FLAG_EXTERNAL_INPUT, XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 _NO_PLACE = 2**32 - 1  # XNN_INVALID_VALUE_ID
-
-
-@dataclass(frozen=True, kw_only=True)
-class PteOperation:
-    """A call of a kernel, or one node of a delegate's graph.
-
-    Attributes:
-        kind: `aten::sum.IntList_out`, `XNNMultiply`.
-        reads: Names of values, and of constants.
-        writes: Names of values.
-    """
-
-    kind: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +182,7 @@ class PteMethod:
     plan: Any
     graphs: dict[int, Tree] = field(init=False, default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(init=False, default_factory=dict)
-    operations: tuple[PteOperation, ...] = field(init=False)
+    operations: tuple[UnnamedOperation, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._made = {*self.plan.inputs}
@@ -240,20 +226,20 @@ class PteMethod:
             plan.values.append(EValue(val=tensor))
         self.program.write(path, [plan], graphs)
 
-    def _operations(self) -> Iterator[PteOperation]:
+    def _operations(self) -> Iterator[UnnamedOperation]:
         for one in (one.instr_args for chain in self.plan.chains for one in chain.instructions):
             if hasattr(one, "delegate_index"):
                 yield from self._delegated(one)
             elif hasattr(one, "op_index"):
                 operator = self.plan.operators[one.op_index]
                 reads, writes = self._split([*self._tensors(one.args)])
-                yield PteOperation(kind=f"{operator.name}.{operator.overload}", reads=reads, writes=writes)
+                yield UnnamedOperation(kind=f"{operator.name}.{operator.overload}", reads=reads, writes=writes)
 
-    def _delegated(self, call: Any) -> Iterator[PteOperation]:
+    def _delegated(self, call: Any) -> Iterator[UnnamedOperation]:
         delegate = self.plan.delegates[call.delegate_index]
         if delegate.id != _XNNPACK:
             reads, writes = self._split([*self._tensors(call.args)])
-            yield PteOperation(kind=delegate.id, reads=reads, writes=writes)
+            yield UnnamedOperation(kind=delegate.id, reads=reads, writes=writes)
             return
         graph = self.graphs[call.delegate_index] = _graph(self.program.segment(delegate.processed.index))
         names = [self._of_delegate(call, graph, place) for place in range(len(graph["xvalues"]))]
@@ -263,7 +249,7 @@ class PteMethod:
             ids = [(key, names[at]) for key, at in inner.items() if key.endswith("_id") and at < len(names)]
             inputs = tuple(name for key, name in ids if not key.startswith("output"))
             outputs = tuple(name for key, name in ids if key.startswith("output"))
-            yield PteOperation(kind=kind, reads=inputs, writes=outputs)
+            yield UnnamedOperation(kind=kind, reads=inputs, writes=outputs)
 
     def _of_delegate(self, call: Any, graph: Tree, place: int) -> str:
         """Return what a value of a delegate's graph is called: as the method calls it, where it comes from there."""
