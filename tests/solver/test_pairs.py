@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,15 @@ from hypothesis import strategies as st
 from s2search.errors import InfeasibleError, ProblemError
 from s2search.solver.base import unconstrained_bound
 from s2search.solver.dynamic import Dynamic
+from s2search.solver.exact.dual import upper_bound
 from s2search.solver.exhaustive import Exhaustive
 from s2search.solver.frontier import frontier
 from s2search.solver.milp import Milp
 from s2search.solver.nsga2 import Nsga2
-from s2search.solver.problem import FIXED_POINT, Problem
+from s2search.solver.problem import FIXED_POINT, UNLIMITED, Problem, Resource
+from s2search.solver.questions.confidence import least_quantile_us, solve_with_confidence
 from s2search.solver.questions.shadow_price import shadow_prices
+from s2search.solver.spread import Spread
 from s2search.testing.problems import random_pairs, random_problem, with_random_constraints
 
 
@@ -42,6 +47,51 @@ def test_a_pair_counts_where_its_blocks_meet_and_nowhere_else() -> None:
     assert scores == {(1, 1, 1): -2, (1, 0, 1): 4, (0, 1, 1): -3, (1, 1, 0): 2}
     for solver in (Dynamic(), Milp(), Exhaustive()):
         assert solver.solve(problem).choice_L == (1, 0, 1)
+
+
+def same_answer(problem: Problem) -> None:
+    """`dynamic` and the naive reference find the same score, and the same least latency that it can be had for."""
+    best, found = Exhaustive().best(problem), Dynamic().best(problem)
+    assert (best is None) == (found is None)
+    if best is not None and found is not None:
+        assert found.optimal
+        scores = (problem.price(one.choice_L).fixed_point_score for one in (best, found))
+        assert len(set(scores)) == 1
+        assert found.latency_us == best.latency_us
+
+
+@pytest.mark.parametrize("costs", ["identical", "noisy", "random"])
+@pytest.mark.parametrize("first", range(0, 100, 25))
+def test_dynamic_equals_exhaustive_where_pairs_decide(first: int, costs: Any) -> None:
+    """Pairs of the size of what layers score, of whole layers, and of next to nothing."""
+    for seed in range(first, first + 25):
+        problem = paired(seed, costs=costs)
+        pair_LCC = random_pairs(np.random.default_rng(seed), 6, 3)
+        same_answer(problem)
+        same_answer(dataclasses.replace(problem, pair_score_LCC=3 * pair_LCC))
+        same_answer(dataclasses.replace(problem, score_LC=problem.score_LC.round(), pair_score_LCC=pair_LCC / 10))
+
+
+@pytest.mark.parametrize("first", range(0, 100, 25))
+def test_a_limit_may_count_pairs(first: int) -> None:
+    for seed in range(first, first + 25):
+        rng = np.random.default_rng(seed)
+        problem = paired(seed, tightness=0.8)
+        use_LCC = rng.integers(0, 5, (6, 3, 3))
+        use_LCC[0] = 0
+        energy = Resource.of("energy", rng.integers(0, 3, (6, 3)), int(rng.integers(5, 16)))
+        energy = dataclasses.replace(energy, pair_LCC=use_LCC)
+        if seed % 2:
+            problem = dataclasses.replace(problem, pair_score_LCC=None)
+        same_answer(dataclasses.replace(problem, limits=(energy,)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_bound_is_below_what_layouts_score(seed: int) -> None:
+    problem = paired(seed)
+    best = Exhaustive().best(problem)
+    if best is not None:
+        assert upper_bound(problem) >= problem.price(best.choice_L).fixed_point_score
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -122,6 +172,31 @@ def test_equal_layers_are_not_put_in_order_where_neighbours_matter() -> None:
     loose = dataclasses.replace(problem, latency_budget_us=10**9, memory_budget_bytes=10**12)
     assert Dynamic().solve(loose).score == 0
     assert Dynamic().solve(problem).score == Exhaustive().solve(problem).score
+
+
+def test_a_confident_plan_counts_pairs() -> None:
+    problem = paired(1, layers=5, tightness=0.6)
+    spread = Spread(
+        std_us_LC=problem.latency_us_LC * 0.05, switch_std_us_SS=np.zeros((2, 2)), fixed_std_us=0.0, common_relative=0.0
+    )
+    found = solve_with_confidence(problem, spread, 0.9, Dynamic()).solution
+    layouts = [layout for layout in itertools.product(range(3), repeat=5) if problem.admits(layout)]
+    kept = [layout for layout in layouts if spread.keeps(problem, layout, 0.9)]
+    assert found.score == max(problem.price(layout).score for layout in kept)
+    least = min(math.ceil(spread.quantile_us(problem, layout, 0.9)) for layout in itertools.product(range(3), repeat=5))
+    loose = dataclasses.replace(problem, memory_budget_bytes=UNLIMITED)
+    assert least_quantile_us(loose, spread, 0.9) == least
+
+
+def test_what_pairs_may_use_is_exact_or_refused() -> None:
+    problem = random_problem(np.random.default_rng(0), layers=4, candidates=2)
+    most = np.full((4, 2, 2), 2**49)
+    limit = dataclasses.replace(Resource.of("energy", np.zeros((4, 2), np.int64), 5), pair_LCC=most)
+    with pytest.raises(ProblemError, match="energy may add up to"):
+        dataclasses.replace(problem, limits=(limit,))
+    for wrong in (most[:, :, :1], most[:3], -most, most * 1.0):
+        with pytest.raises(ProblemError, match="pair_LCC of the limit 'energy'"):
+            dataclasses.replace(problem, limits=(dataclasses.replace(limit, pair_LCC=wrong),))
 
 
 @pytest.mark.parametrize(
