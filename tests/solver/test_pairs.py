@@ -69,7 +69,7 @@ def test_dynamic_equals_exhaustive_where_pairs_decide(first: int, costs: Any) ->
         pair_LCC = random_pairs(np.random.default_rng(seed), 6, 3)
         same_answer(problem)
         same_answer(dataclasses.replace(problem, pair_score_LCC=3 * pair_LCC))
-        same_answer(dataclasses.replace(problem, score_LC=problem.score_LC.round(), pair_score_LCC=pair_LCC / 10))
+        same_answer(dataclasses.replace(problem, score_LC=(4 * problem.score_LC).round(), pair_score_LCC=pair_LCC / 10))
 
 
 @pytest.mark.parametrize("first", range(0, 100, 25))
