@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from s2search.api.project import project
     from s2search.api.recalibrate import recalibrate
     from s2search.api.schema import schema
-    from s2search.api.score import score_check, score_measure
+    from s2search.api.score import score_check, score_judge, score_measure
     from s2search.api.stream import stream
     from s2search.api.table import (
         table,
@@ -67,7 +67,7 @@ _HOMES = {
     "api.project": ("project",),
     "api.recalibrate": ("recalibrate",),
     "api.schema": ("schema",),
-    "api.score": ("score_check", "score_measure"),
+    "api.score": ("score_check", "score_judge", "score_measure"),
     "api.stream": ("stream",),
     "api.table": (
         *("table", "table_compare", "table_evaluate", "table_import", "table_lint", "table_list"),
@@ -115,6 +115,7 @@ __all__ = [
     "recalibrate",
     "schema",
     "score_check",
+    "score_judge",
     "score_measure",
     "sensitivity",
     "stream",

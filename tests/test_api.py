@@ -44,6 +44,7 @@ plan = s2search.plan(depth=4, budget="100ms")
 refused = {  # asked for what cannot be, since doing it takes minutes; the command line's tests do it
     "data_inspect": (folder / "no",), "data_make": (folder / "no", folder / "out"), "data_verify": (folder / "no",),
     "score_check": (folder / "no", folder / "no", folder / "no"),
+    "score_judge": (folder / "no.json", folder / "no.json"),
     "score_measure": (folder / "no", folder / "no", folder / "out"),
     "train": (), "train_dry": (),
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
@@ -126,6 +127,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html"),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
+    ("score judge", "out"),
 }
 SPELLED = {"compiled": "compile"}
 

@@ -168,6 +168,26 @@ def score_check(
         return check(teacher, score, question, folder, where=where, progress=progress)
 
 
+def score_judge(score: PathText | MeasuredScore, check: PathText | ScoreCheck) -> ScoreCheck:
+    """Say how a measured score orders layouts that were trained from another one, such as on other data.
+
+    Nothing is trained: the layouts are those of the check, and the predictions this score's.
+
+    Args:
+        score: What `score measure` wrote: score.json.
+        check: What `score check` wrote of the other: check.json.
+
+    Raises:
+        ScoreError: The score cannot be read, or lacks one of the candidates.
+    """
+    from s2search.score.check import ScoreCheck
+    from s2search.score.judge import judged
+    from s2search.score.measured import MeasuredScore
+
+    measured = score if isinstance(score, MeasuredScore) else MeasuredScore.load(score)
+    return judged(measured, check if isinstance(check, ScoreCheck) else ScoreCheck.load(check))
+
+
 @contextmanager
 def _processes(device: str, doing: str) -> Iterator[tuple[Processes, Progress]]:
     """Join the processes that torchrun started; the first one shows how far they are."""

@@ -97,7 +97,7 @@ def scores_of(
     by, chooser = score_of(score), None if tie_score is None else score_of(tie_score)
     if check is None:
         return by, chooser
-    found = check if isinstance(check, ScoreCheck) else read_json(check, ScoreCheck, what="check of a score")
+    found = check if isinstance(check, ScoreCheck) else ScoreCheck.load(check)
     of = found.question.score
     by_or_chooser = [
         CheckedScore(measured=one, check=found) if isinstance(one, MeasuredScore) and one.digest == of else one

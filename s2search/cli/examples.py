@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "score measure model --data clips --out scores --candidates lcha,ssa",
         "score measure model --data clips --out scores --runs 2 --runs 4",
     ),
+    "score judge": ("score judge scores/score.json other/check.json --figure judge.png",),
     "score check": ("score check scores model --data clips --figure check.png",),
     "train": (
         "train --data clips --out run --set optimizer.steps=500",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s2search.cli.examples import epilog
-from s2search.cli.options import FigureOption, is_first_process, say
-from s2search.errors import InputError
+from s2search.cli.options import FigureOption, check_outputs, is_first_process, printed_anyway, say
+from s2search.errors import InputError, keeping
+
+if TYPE_CHECKING:
+    from s2search.score.check import ScoreCheck
 
 score_app = typer.Typer(help="Measure what candidates are worth at each layer.", epilog=epilog("score"))
 
@@ -66,6 +69,34 @@ def score_measure(
     )
     say(score_text(found, out))
     return 0
+
+
+@score_app.command("judge", epilog=epilog("score judge"))
+def score_judge(
+    score: Annotated[Path, typer.Argument(help="score.json that `score measure` wrote.")],
+    check: Annotated[Path, typer.Argument(help="check.json that `score check` wrote of another one.")],
+    out: Annotated[Path | None, typer.Option(help="Write it as a check of this score.")] = None,
+    figure: FigureOption = None,
+) -> int:
+    """Say how a score orders layouts that another model trained; 1 where it does not reach what a plan asks of it."""
+    from s2search.api.score import score_judge as run
+    from s2search.report.score import check_text
+
+    check_outputs(out, figure)
+    found = run(score, check)
+
+    def show(found: ScoreCheck) -> None:
+        say(check_text(found))
+
+    with printed_anyway(show), keeping(found):
+        if out is not None:
+            found.save(out)
+        if figure is not None:
+            from s2search.report.score import check_figure
+
+            check_figure(found, figure)
+    show(found)
+    return 0 if found.passed else 1
 
 
 @score_app.command("check", epilog=epilog("score check"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,8 +10,8 @@ import msgspec
 
 from s2search import registry
 from s2search.block import Stream
-from s2search.document import Document
-from s2search.errors import InputError
+from s2search.document import Document, read_json
+from s2search.errors import InputError, ScoreError
 
 #: What a score must reach to order a plan's ties.
 LEAST_RANK, LEAST_LOW = 0.8, 0.5
@@ -119,6 +120,15 @@ class ScoreCheck(Document):
     question: CheckQuestion
     layouts: tuple[Compared, ...]
     predictors: tuple[Predictor, ...] = field(default_factory=tuple)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ScoreCheck:
+        """Read a check.
+
+        Raises:
+            ScoreError: The file is missing, or is none.
+        """
+        return read_json(path, cls, what="check of a score", error=ScoreError)
 
     def predictor(self, name: str) -> Predictor | None:
         """Return what orders layouts by this name."""

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from s2search.block import Stream
 from s2search.errors import ScoreError
 from s2search.score.base import Score, ScoreErrors
 from s2search.score.check import ADDITIVE, WITH_PAIRS, ScoreCheck
@@ -82,13 +81,7 @@ class CheckedScore(Score):
 
     @override
     def pair_score_LCC(self, space: Space) -> NDArray[np.float64] | None:
-        if not self._pairs_count(space):
-            return None
-        pair_LCC = np.zeros((space.depth, len(space.candidates), len(space.candidates)))
-        for c in self._low(space):
-            measured_J1 = np.array(self._pairs(space, c))[:, None]
-            pair_LCC[1:, c, c] = resampled(measured_J1, space.depth - 1)[:, 0]
-        return pair_LCC
+        return self.measured.pairs_LCC(space) if self._pairs_count(space) else None
 
     @override
     def errors(self, space: Space) -> ScoreErrors:
@@ -96,7 +89,7 @@ class CheckedScore(Score):
         if not self._pairs_count(space):
             return errors
         error_JC = np.zeros((self.measured.depth - 1, len(space.candidates)))
-        low = self._low(space)
+        low = self.measured.low_of(space)
         for c in low:
             runs = self.measured.runs_of_two(space.candidates[c].label)
             error_JC[:, c] = [run.error for run in runs]
@@ -105,27 +98,4 @@ class CheckedScore(Score):
 
     def _pairs_count(self, space: Space) -> bool:
         deep = space.depth > 1 and self.measured.depth > 1
-        return self.check.pairs_predict_better and deep and bool(self._low(space))
-
-    def _low(self, space: Space) -> list[int]:
-        """Return the candidate of the low stream, whose runs were measured.
-
-        Raises:
-            ScoreError: There are several, and what one is worth behind another was not measured.
-        """
-        low = [c for c, block in enumerate(space.candidates) if block.stream is Stream.LOW]
-        if len(low) > 1:
-            labels = " and ".join(repr(space.candidates[c].label) for c in low)
-            raise ScoreError(
-                f"{self.where} counts pairs of layers, and pairs of {labels} were not measured",
-                allowed="one candidate of the low stream",
-                remedy="leave out one of them, or the check",
-            )
-        return low
-
-    def _pairs(self, space: Space, c: int) -> list[float]:
-        """Return what runs of two layers are worth beyond the two, by the first of them."""
-        label = space.candidates[c].label
-        single = [value.value for value in self.measured.values[label]]
-        runs = self.measured.runs_of_two(label)
-        return [run.value - (one + other) for run, one, other in zip(runs, single, single[1:], strict=False)]
+        return self.check.pairs_predict_better and deep and bool(self.measured.low_of(space))

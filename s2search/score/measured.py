@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from s2search.block import Stream
 from s2search.document import Document
 from s2search.errors import ScoreError
 from s2search.score.base import ScoreErrors
@@ -116,6 +117,41 @@ class MeasuredScore(WrittenScore, Document):
                 remedy="measure it with --runs 2",
             )
         return [runs[first] for first in range(self.depth - 1)]
+
+    def low_of(self, space: Space) -> list[int]:
+        """Return the candidate of the low stream, whose runs may be measured.
+
+        Raises:
+            ScoreError: There are several, and what one is worth behind another was not measured.
+        """
+        low = [c for c, block in enumerate(space.candidates) if block.stream is Stream.LOW]
+        if len(low) > 1:
+            labels = " and ".join(repr(space.candidates[c].label) for c in low)
+            raise ScoreError(
+                f"{self.where} counts pairs of layers, and pairs of {labels} were not measured",
+                allowed="one candidate of the low stream",
+                remedy="leave out one of them, or the check",
+            )
+        return low
+
+    def pairs_LCC(self, space: Space) -> NDArray[np.float64]:
+        """Return what runs of two low layers are worth beyond the two, at the second of them; see `Score`.
+
+        At another depth, by their place from the first pair (0) to the last (1), as layers are.
+
+        Raises:
+            ScoreError: Not all of them were measured.
+        """
+        pair_LCC = np.zeros((space.depth, len(space.candidates), len(space.candidates)))
+        for c in self.low_of(space):
+            label = space.candidates[c].label
+            self.check_has(label, self.values)
+            single_K = np.array([value.value for value in self.values[label]])
+            run_J = np.array([run.value for run in self.runs_of_two(label)])
+            beyond_J = run_J - single_K[:-1] - single_K[1:]
+            if beyond_J.size and space.depth > 1:
+                pair_LCC[1:, c, c] = resampled(beyond_J[:, None], space.depth - 1)[:, 0]
+        return pair_LCC
 
     @override
     def score_LC(self, space: Space) -> NDArray[np.float64]:

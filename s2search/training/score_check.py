@@ -12,26 +12,21 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
-from scipy.stats import rankdata
 from torch import Tensor
 
-from s2search import registry
-from s2search.block import Stream
 from s2search.border.regular_file import check_regular
 from s2search.errors import CheckError, InputError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
-from s2search.score.check import ADDITIVE, WITH_PAIRS, CheckQuestion, Compared, Predictor, ScoreCheck, high_first_of
+from s2search.score.check import CheckQuestion, Compared, ScoreCheck
+from s2search.score.judge import additive, predictors, with_pairs
 from s2search.score.measured import MeasuredScore
 from s2search.space import Space
 from s2search.training.divided import divided
@@ -44,9 +39,6 @@ from s2search.training.trained_network import TrainedNetwork
 
 JOURNAL, RESULT = "check.jsonl", "check.json"
 OF = "check of a score"
-
-_FEW = 4  # layouts, of which a rank correlation says something
-_RESAMPLED = 2000
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +87,7 @@ def check(
     layouts = tuple(
         _compared(score, layout, [known[layout, seed] for seed in range(question.seeds)]) for layout in drawn
     )
-    found = ScoreCheck(question=question, layouts=layouts, predictors=tuple(_predictors(layouts, question)))
+    found = ScoreCheck(question=question, layouts=layouts, predictors=tuple(predictors(layouts, question)))
     if where.first:
         found.save(folder / RESULT)
     return found
@@ -218,65 +210,3 @@ def _compared(score: MeasuredScore, layout: tuple[str, ...], tuned: Sequence[Tun
         tuned=float(np.mean(after)),
         seeds_std=float(np.std(after, ddof=1)) if len(after) > 1 else 0.0,
     )
-
-
-def additive(score: MeasuredScore, layout: Sequence[str]) -> float:
-    """Return how much more a layout is predicted to lose: the sum over its layers."""
-    return -sum(score.values[label][layer].value for layer, label in enumerate(layout))
-
-
-def with_pairs(score: MeasuredScore, layout: Sequence[str]) -> float | None:
-    """Return the same with what runs of two lose beyond their layers; None where they were not measured."""
-    pairs = {(run.first, run.candidate): run.value.value for run in score.runs if run.layers == 2}
-    total = additive(score, layout)
-    for layer, (one, other) in enumerate(pairwise(layout)):
-        if one == other and registry.create("blocks", one).stream is Stream.LOW:
-            if (layer, one) not in pairs:
-                return None
-            alone = score.values[one][layer].value + score.values[one][layer + 1].value
-            total -= pairs[layer, one] - alone
-    return total
-
-
-def _predictors(layouts: Sequence[Compared], question: CheckQuestion) -> Sequence[Predictor]:
-    def low_L(layout: Sequence[str]) -> list[bool]:
-        return [label == question.low for label in layout]
-
-    rules: dict[str, Callable[[Sequence[str]], float]] = {
-        "begins low": lambda layout: low_L(layout)[0],
-        "ends low": lambda layout: low_L(layout)[-1],
-        "early low": lambda layout: float(np.mean([-layer for layer, low in enumerate(low_L(layout)) if low])),
-        "switches": lambda layout: sum(a != b for a, b in pairwise([False, *low_L(layout), False])),
-        "longest low run": lambda layout: max(sum(run) for _, run in groupby(low_L(layout))),
-    }
-    predicted: dict[str, list[Any]] = {ADDITIVE: [one.additive for one in layouts]}
-    if all(one.with_pairs is not None for one in layouts):
-        predicted[WITH_PAIRS] = [one.with_pairs for one in layouts]
-    tuned_N = np.array([one.tuned for one in layouts])
-    high = [n for n, one in enumerate(layouts) if one.layout[0] == question.high]
-    found = []
-    for name, column in predicted.items():
-        column_N = np.array(column)
-        found.append(_predictor(name, column_N, tuned_N))
-        if _FEW <= len(high) < len(layouts):
-            found.append(_predictor(high_first_of(name), column_N[high], tuned_N[high]))
-    by_rule = {name: np.array([float(rule(one.layout)) for one in layouts]) for name, rule in rules.items()}
-    return [*found, *(_predictor(name, column_N, tuned_N) for name, column_N in by_rule.items())]
-
-
-def _predictor(name: str, predicted_N: NDArray[np.float64], tuned_N: NDArray[np.float64]) -> Predictor:
-    again = np.random.default_rng(0).integers(len(tuned_N), size=(_RESAMPLED, len(tuned_N)))
-    low, high = np.quantile(spearman(predicted_N[again], tuned_N[again]), [0.025, 0.975])
-    return Predictor(name=name, rank=float(spearman(predicted_N, tuned_N)), low=float(low), high=float(high))
-
-
-def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rank correlation along the last axis, ties at their mean rank; 0 where all on one side are the same.
-
-    >>> float(spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0])))
-    0.5
-    """
-    one, other = (rankdata(column, axis=-1) - (column.shape[-1] + 1) / 2 for column in (one, other))
-    scale = np.sqrt((one * one).sum(-1) * (other * other).sum(-1))
-    found: NDArray[np.float64] = np.divide((one * other).sum(-1), scale, out=np.zeros_like(scale), where=scale > 0)
-    return found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import s2search
 from s2search.document import read_json
@@ -18,6 +21,7 @@ from s2search.score.checked import CheckedScore
 from s2search.score.measured import MeasuredScore, resampled
 from s2search.space import Space
 from s2search.testing.scores import check_score
+from tests.command import Outcome
 
 SCORES = Path(__file__).parents[2] / "notebooks/scores"
 TABLE = {"table": "iphone-16-pro-max", "candidates": "lcha,ssa"}
@@ -111,6 +115,63 @@ def test_a_score_passes_by_what_it_predicts_with(check: ScoreCheck) -> None:
     assert not turned(check, with_pairs=0.86).passed  # a rule of one feature has .867
     assert not turned(check, with_pairs=0.79, begins_low=0.5, early_low=0.5).passed
     assert not turned(check, **{"with_pairs,_high_first": -0.1}).passed
+
+
+@pytest.mark.parametrize("name", ["doom", "shapes"])
+def test_judged_on_its_own_layouts_a_score_is_as_it_was_checked(name: str) -> None:
+    check = ScoreCheck.load(SCORES / f"{name}.check.json")
+    again = s2search.score_judge(SCORES / f"{name}.score.json", check)
+    assert [one.name for one in again.predictors] == [one.name for one in check.predictors]
+    for one, other in zip(again.predictors, check.predictors, strict=True):
+        assert (one.rank, one.low, one.high) == pytest.approx((other.rank, other.low, other.high))
+    for layout, before in zip(again.layouts, check.layouts, strict=True):
+        assert layout.additive == pytest.approx(before.additive)
+        assert layout.with_pairs == pytest.approx(before.with_pairs)
+    assert again.passed == check.passed
+
+
+def test_no_way_of_counting_passes_on_both_models(tmp_path: Path, s2search: Callable[..., Outcome]) -> None:
+    """Why no such score orders the ties of `published` by default: see docs/score.md."""
+    passed: dict[tuple[str, bool], list[bool]] = {}
+    for name, other in itertools.product(("doom", "shapes"), repeat=2):
+        files = SCORES / f"{name}.score.json", SCORES / f"{other}.check.json"
+        done = s2search("score", "judge", *map(str, files), "--out", str(tmp_path / "judged.json"))
+        judged = ScoreCheck.load(tmp_path / "judged.json")
+        assert done.code == (0 if judged.passed else 1)
+        assert ("does not order layouts surely enough" in done.out) == (not judged.passed)
+        CheckedScore(measured=MeasuredScore.load(files[0]), check=judged)  # it is of this score now
+        for pairs in (False, True):
+            one = turned(judged, additive=-1.0) if pairs else turned(judged, with_pairs=-1.0)
+            assert one.pairs_predict_better == pairs
+            passed.setdefault((name, pairs), []).append(one.passed)
+    assert passed == {
+        ("doom", False): [False, True],
+        ("doom", True): [True, False],
+        ("shapes", False): [False, True],
+        ("shapes", True): [False, True],
+    }
+    both = [ScoreCheck.load(SCORES / f"{name}.check.json") for name in ("doom", "shapes")]
+    tuned = [{one.written: one.tuned for one in check.layouts if one.layout[0] == "lcha"} for check in both]
+    assert spearmanr([tuned[0][key] for key in tuned[0]], [tuned[1][key] for key in tuned[0]]).statistic < 0
+
+
+@pytest.mark.parametrize(
+    ("score", "check", "problem"),
+    [
+        ("no.json", "doom.check.json", "cannot be read"),
+        ("doom.check.json", "doom.check.json", "is not a score of schema"),
+        ("doom.score.json", "doom.score.json", "is not a check of a score"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line(score: str, check: str, problem: str) -> None:
+    with pytest.raises(ScoreError, match=problem):
+        s2search.score_judge(SCORES / score, SCORES / check)
+
+
+def test_a_score_without_the_candidates_of_the_layouts_is_refused(measured: MeasuredScore, check: ScoreCheck) -> None:
+    without = {label: values for label, values in measured.values.items() if label != "ssa"}
+    with pytest.raises(ScoreError, match="has no value for 'ssa'"):
+        s2search.score_judge(dataclasses.replace(measured, values=without), check)
 
 
 @pytest.mark.parametrize("depth", [2, 6, 11, 28])

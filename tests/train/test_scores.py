@@ -30,6 +30,7 @@ from s2search.report.score import score_text
 from s2search.score.base import ScoreErrors
 from s2search.score.check import CheckQuestion, Compared, ScoreCheck
 from s2search.score.file import open_score
+from s2search.score.judge import additive, predictors, spearman, with_pairs
 from s2search.score.measured import MeasuredScore, Value, resampled
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.exhaustive import Exhaustive
@@ -42,7 +43,7 @@ from s2search.training import score_check, scores
 from s2search.training.captions import Captions
 from s2search.training.data.clips import Clips
 from s2search.training.noisy import judged_by
-from s2search.training.score_check import additive, assembled, with_pairs
+from s2search.training.score_check import assembled
 from s2search.training.scores import Teacher
 
 SIZES = Preset(name="nano", depth=3, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
@@ -533,9 +534,7 @@ def made_up(predicted: list[float], tuned: list[float]) -> ScoreCheck:
         Compared(layout=layout, written="", additive=one, with_pairs=None, assembled=0.0, tuned=other, seeds_std=0.0)
         for layout, one, other in zip(layouts, predicted, tuned, strict=True)
     )
-    return ScoreCheck(
-        question=question, layouts=compared, predictors=tuple(score_check._predictors(compared, question))
-    )
+    return ScoreCheck(question=question, layouts=compared, predictors=tuple(predictors(compared, question)))
 
 
 def test_what_passes_ranks_well_surely_and_better_than_any_rule() -> None:
@@ -563,8 +562,8 @@ def test_ranks_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         one, other = rng.integers(0, 5, 12).astype(float), rng.standard_normal(12)
-        assert score_check.spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
-    assert score_check.spearman(np.zeros(4), np.arange(4.0)) == 0.0
+        assert spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert spearman(np.zeros(4), np.arange(4.0)) == 0.0
 
 
 @pytest.mark.parametrize(
