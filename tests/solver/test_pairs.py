@@ -24,6 +24,7 @@ from s2search.solver.problem import FIXED_POINT, UNLIMITED, Problem, Resource
 from s2search.solver.questions.confidence import least_quantile_us, solve_with_confidence
 from s2search.solver.questions.shadow_price import shadow_prices
 from s2search.solver.spread import Spread
+from s2search.solver.variation import Pricing
 from s2search.testing.problems import random_pairs, random_problem, with_random_constraints
 
 
@@ -152,6 +153,20 @@ def test_what_a_budget_is_worth_knows_of_pairs(seed: int) -> None:
         if price.next is not None:
             gained = problem.price(price.next.choice_L).fixed_point_score / FIXED_POINT - best.score
             assert price.next.gain == pytest.approx(gained)
+
+
+@given(st.integers(0, 10**6))
+def test_many_layouts_at_once_are_priced_as_each_alone(seed: int) -> None:
+    rng, problem = np.random.default_rng(seed), paired(seed)
+    energy = Resource.of("energy", rng.integers(0, 3, (6, 3)), 9)
+    energy = dataclasses.replace(energy, pair_LCC=rng.integers(0, 5, (6, 3, 3)))
+    problem = dataclasses.replace(problem, limits=(energy,))
+    pricing, choice_NL = Pricing(problem), rng.integers(0, 3, (7, 6))
+    for layout, spent_R, score in zip(
+        choice_NL.tolist(), pricing.spent_NR(choice_NL), pricing.score_N(choice_NL), strict=True
+    ):
+        assert spent_R.tolist() == [resource.spent(problem, layout) for resource in problem.resources]
+        assert score == problem.price(layout).fixed_point_score
 
 
 def test_evolution_sees_pairs_and_claims_no_more_than_the_bound() -> None:
