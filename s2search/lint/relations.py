@@ -28,18 +28,30 @@ Found = tuple[Int, Int]
 
 
 def slower_than_less_work(rows: Rows, groups: Groups) -> Found:
-    """Return the rows that take less time than one of their group with less work, with the first such one."""
+    """Return the rows that take less time than one of their group with less work, with the slowest such one."""
     least_G, most_G = _extremes(rows, groups)
     spread = np.flatnonzero((most_G * (1 - NOISE) > least_G)[groups.group_N])
+    spread = spread[np.argsort(-rows.numbers("latency_ms")[spread], kind="stable")]  # so the first is the slowest
     feature_FN = np.stack([rows.numbers(name)[spread] for name in (*_SIZES, "latency_ms", "latency_std_ms")])
     feature_FN = np.nan_to_num(feature_FN)  # what states no deviation has none
-    asked_N = (feature_FN[-2] > 0) & _may_be_slower(feature_FN, groups.group_N[spread])
-    if not asked_N.any():
-        return _NOTHING
-    kept = np.flatnonzero(np.bincount(groups.group_N[spread], asked_N)[groups.group_N[spread]])
-    feature_FN, group_N = feature_FN[:, kept], groups.group_N[spread[kept]]
-    first_N = Boxes(feature_FN, group_N).first_related(_Slower(feature_FN), asked_N[kept])
-    return _places(spread[kept], first_N)
+    group_N, relation = groups.group_N[spread], _Slower(feature_FN)
+    asked_N = (feature_FN[-2] > 0) & _may_be_slower(feature_FN, group_N)
+    first_N = np.full(len(spread), -1)
+    slowest_N = _first_of_less_work([*feature_FN[:-2]], group_N)
+    if slowest_N is not None:
+        asked_N &= slowest_N >= 0
+        known = np.flatnonzero(asked_N)
+        known = known[relation.holds(known, slowest_N[known])]
+        first_N[known], asked_N[known] = slowest_N[known], False
+    if asked_N.any():  # the slowest is no contradiction, since its deviation is large, and another may be one
+        kept = np.flatnonzero(np.bincount(group_N, asked_N)[group_N])
+        boxes = Boxes(feature_FN[:, kept], group_N[kept])
+        found_N = boxes.first_related(_Slower(feature_FN[:, kept]), asked_N[kept])
+        at = np.flatnonzero(found_N >= 0)
+        first_N[kept[at]] = kept[found_N[at]]
+    ones, others = _places(spread, first_N)
+    order = np.argsort(ones, kind="stable")
+    return ones[order], others[order]
 
 
 def worlds_apart_from_most(rows: Rows, groups: Groups) -> Found:
@@ -95,6 +107,29 @@ def _may_be_slower(feature_FN: Float, group_N: Int) -> Bool:
             np.maximum.accumulate(most_ms, axis=axis, out=most_ms)
         may_N &= most_ms.ravel()[place_N] > bound_ms_N - _SURE * latency_ms_N
     return may_N
+
+
+def _first_of_less_work(size_FN: Sequence[Float], group_N: Int) -> Int | None:
+    """Return for each row the first of its group that is less in one size and more in none; -1 for none.
+
+    None where the sizes make too large a grid.
+    """
+    place_FN = [Groups.of(group_N).group_N, *(_rank_in_group(size_N, group_N) for size_N in size_FN)]
+    grid = tuple(1 + int(place_N.max(initial=0)) for place_N in place_FN)
+    if math.prod(grid) > _MOST_CELLS:
+        return None
+    none = len(group_N)
+    first = np.full(math.prod(grid), none)
+    np.minimum.at(first, np.ravel_multi_index(place_FN, grid), np.arange(none))
+    first = first.reshape(grid)
+    for axis in range(1, len(grid)):
+        np.minimum.accumulate(first, axis=axis, out=first)
+    found_N = np.full(none, none)
+    for axis in range(1, len(grid)):  # less by a step in this size, and more in none
+        below_FN = [*place_FN[:axis], place_FN[axis] - 1, *place_FN[axis + 1 :]]
+        steps_N = below_FN[axis] >= 0
+        found_N[steps_N] = np.minimum(found_N[steps_N], first[tuple(place_N[steps_N] for place_N in below_FN)])
+    return np.where(found_N == none, -1, found_N)
 
 
 def _rank_in_group(size_N: Float, group_N: Int) -> Int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import random
 import time
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ WORK: dict[str, tuple[Callable[[LatencyTable], object], float]] = {
     "read": (lambda table: parse_rows(table.to_csv(), where="here"), 6),
     "digest": (lambda table: fresh(table).digest, 4),
     "lint": (lambda table: lint_table(fresh(table)), 6),
+    "lint of latencies at random": (lambda table: lint_table(fresh(at_random(table))), 12),
     "show": (lambda table: plain(fresh(table)), 6),
     "compare": (lambda table: compare(table, fresh(table)), 20),
     "merge": (lambda table: merge([table, higher(table)], name="both"), 12),
@@ -43,6 +45,13 @@ def higher(table: LatencyTable) -> LatencyTable:
     height = table.rows.columns["height"]
     taller = dataclasses.replace(height, value_V=[value + 10_000 for value in height.value_V])
     return dataclasses.replace(table, name="higher", rows=table.rows.changed(height=taller))
+
+
+def at_random(table: LatencyTable) -> LatencyTable:
+    """Return a table whose latencies vary by a third, so that nearly every row contradicts others."""
+    latency, rng = table.rows.columns["latency_ms"], random.Random(0)
+    varied = dataclasses.replace(latency, value_V=[value * rng.lognormvariate(0, 0.3) for value in latency.value_V])
+    return dataclasses.replace(table, rows=table.rows.changed(latency_ms=varied))
 
 
 def linear(table: LatencyTable) -> object:
