@@ -18,7 +18,7 @@ from s2search.document import read_json
 from s2search.errors import InputError, ScoreError
 from s2search.score.check import Predictor, ScoreCheck
 from s2search.score.checked import CheckedScore
-from s2search.score.measured import MeasuredScore, resampled
+from s2search.score.measured import MeasuredScore
 from s2search.space import Space
 from s2search.testing.scores import check_score
 from tests.command import Outcome
@@ -191,25 +191,34 @@ def test_at_another_depth_a_low_model_has_the_same_pairs_in_all(
 
 
 @pytest.mark.parametrize(("depth", "layout"), [(6, "LS3L2"), (6, "S6"), (28, "L4S8L4S8L4"), (9, "LSLSLSLSL")])
-def test_the_error_of_a_layout_is_that_of_values_and_runs_drawn_anew(
+def test_the_error_of_a_layout_is_that_of_its_values_and_runs(
     measured: MeasuredScore, check: ScoreCheck, depth: int, layout: str
 ) -> None:
-    """By the definition: every value and run is drawn, pairs are made of them, and the layout is scored."""
+    """By the definition: every value and run is off by its error in turn, and the layout is scored again."""
     score, space = CheckedScore(measured=measured, check=check), Space.parse("lcha,ssa", depth=depth)
     choice_L, rng = space.parse_layout(layout), np.random.default_rng(0)
-    values = [[(v.value, v.error) for v in measured.values[label]] for label in ("lcha", "ssa")]
-    runs = [(v.value, v.error) for v in measured.runs_of_two("ssa")]
 
-    def scored() -> float:
-        value_KC = np.array([[rng.normal(*one) for one in column] for column in values]).T
-        pair_J = np.array([rng.normal(*one) for one in runs]) - value_KC[:-1, 1] - value_KC[1:, 1]
-        score_LC, pair_P = resampled(value_KC, depth), resampled(pair_J[:, None], depth - 1)[:, 0]
-        both = [pair_P[i - 1] for i in range(1, depth) if choice_L[i] == choice_L[i - 1] == 1]
-        return float(score_LC[range(depth), choice_L].sum() + sum(both))
+    def scored(values: Any, runs: Any) -> float:
+        moved = dataclasses.replace(measured, values=values, runs=runs)
+        score_LC, pair_LCC = moved.score_LC(space), moved.pairs_LCC(space)
+        pairs = sum(pair_LCC[i, choice_L[i - 1], choice_L[i]] for i in range(1, depth))
+        return float(score_LC[range(depth), choice_L].sum() + pairs)
 
+    def off(value: Any) -> Any:
+        return msgspec.structs.replace(value, value=value.value + value.error)
+
+    known = scored(measured.values, measured.runs)
+    moves = []
+    for label, column in measured.values.items():
+        for at, value in enumerate(column):
+            moved = {**measured.values, label: [*column[:at], off(value), *column[at + 1 :]]}
+            moves.append(scored(moved, measured.runs) - known)
+    for at, run in enumerate(measured.runs):
+        moved_run = msgspec.structs.replace(run, value=off(run.value))
+        moves.append(scored(measured.values, [*measured.runs[:at], moved_run, *measured.runs[at + 1 :]]) - known)
     errors = score.errors(space)
-    drawn = np.std([scored() for _ in range(3000)])
-    assert errors.of(choice_L) == pytest.approx(drawn, rel=0.06)
+    drawn = float(np.linalg.norm(moves))
+    assert errors.of(choice_L) == pytest.approx(drawn, rel=1e-9)
     again = []
     for _ in range(3000):
         off_LC, off_LCC = errors.drawn(rng)
