@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import msgspec
 
 from s2search.block import Scenario, Shape, Window
 from s2search.border.regular_file import read_regular_text
+from s2search.border.toml import parsed_toml
 from s2search.errors import InputError, UnknownNameError
 
 LATENT_CHANNELS = 16
@@ -99,7 +99,7 @@ class Preset:
 
 def _read(path: Path) -> Preset:
     try:
-        found = tomllib.loads(read_regular_text(path))
+        found = parsed_toml(read_regular_text(path))
         for key in found.keys() - {field.name for field in dataclasses.fields(Preset)}:
             raise UnknownNameError(
                 f"key of the preset {str(path)!r}", key, Preset.__dataclass_fields__, listed_as="its keys"
@@ -109,7 +109,7 @@ def _read(path: Path) -> Preset:
         raise InputError(
             f"the preset {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, msgspec.ValidationError) as error:
         raise InputError(f"{str(path)!r} is not a preset: {error}", remedy="correct the file") from error
 
 

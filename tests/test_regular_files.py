@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from s2search.border.regular_file import read_regular, read_regular_text
+from s2search.errors import InputError
+from s2search.planner.project import Project
+from s2search.preset import Preset
 from s2search.tables.table import installed_folder
+from s2search.training.settings import RunSettings, overridden
 from tests.command import run_here
 
 TABLE = "iphone-16-pro-max.coreml.w4a8"
@@ -70,3 +75,25 @@ def test_a_regular_file_is_read_through_a_link(tmp_path):
         read_regular(tmp_path)
     with pytest.raises(OSError, match="it is not a regular file"):
         read_regular("/dev/null")
+
+
+@pytest.mark.parametrize("harm", ["depth = " + "1" * 5000, "depth = " + "[" * 3000, "depth = ", "depth = \xff"])
+@pytest.mark.parametrize(
+    ("read", "problem"),
+    [
+        (lambda path: Preset.named(str(path)), "is not a preset"),
+        (Project.load, "is not TOML"),
+        (RunSettings.read, "is not TOML"),
+    ],
+)
+def test_toml_that_is_none_is_one_line(tmp_path: Path, harm: str, read: Callable[[Path], object], problem: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_bytes(harm.encode("latin-1"))
+    with pytest.raises(InputError, match=problem) as raised:
+        read(path)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "set_int_max_str_digits" not in str(raised.value)
+
+
+def test_a_setting_of_thousands_of_digits_is_text() -> None:
+    assert overridden({}, [f"seed={'1' * 5000}"]) == {"seed": "1" * 5000}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ import msgspec
 
 from s2search.block import Scenario
 from s2search.border.regular_file import read_regular_text
+from s2search.border.toml import parsed_toml
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError, UnknownNameError
 from s2search.solver.questions.tie_break import TieRule
@@ -66,12 +66,12 @@ class Project:
             InputError: It cannot be read, is no TOML, has a key that is no option, or a value of another type.
         """
         try:
-            found = tomllib.loads(read_regular_text(path))
+            found = parsed_toml(read_regular_text(path))
         except OSError as error:
             raise InputError(
                 f"the project file {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{str(path)!r} is not TOML: {error}", remedy="correct the file") from error
         known = [field.name for field in dataclasses.fields(cls)]
         for key, value in found.items():

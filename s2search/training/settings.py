@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 import msgspec
 
 from s2search.border.regular_file import read_regular_text
+from s2search.border.toml import parsed_toml
 from s2search.errors import InputError, UnknownNameError
 
 _MOST = 1_000_000_000
@@ -167,12 +167,12 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             InputError: It cannot be read, or is no TOML.
         """
         try:
-            return tomllib.loads(read_regular_text(path))
+            return parsed_toml(read_regular_text(path))
         except OSError as error:
             raise InputError(
                 f"the run {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
             ) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{str(path)!r} is not TOML: {error}", remedy="correct the file") from error
 
     @classmethod
@@ -219,8 +219,8 @@ def overridden(stated: Mapping[str, Any], changes: Iterable[str]) -> dict[str, A
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return parsed_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
