@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Blocks, PathText, blocks_of
+from s2search.api.values import Blocks, PathText, blocks_of, check_of
 from s2search.document import check_folder
 from s2search.errors import InputError, require
 
@@ -180,12 +180,11 @@ def score_judge(score: PathText | MeasuredScore, check: PathText | ScoreCheck) -
     Raises:
         ScoreError: The score cannot be read, or lacks one of the candidates.
     """
-    from s2search.score.check import ScoreCheck
     from s2search.score.judge import judged
     from s2search.score.measured import MeasuredScore
 
     measured = score if isinstance(score, MeasuredScore) else MeasuredScore.load(score)
-    return judged(measured, check if isinstance(check, ScoreCheck) else ScoreCheck.load(check))
+    return judged(measured, check_of(check))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from s2search.score.base import Score
 from s2search.score.check import ScoreCheck
 from s2search.score.checked import CheckedScore
 from s2search.score.file import open_score
+from s2search.score.judge import judged
 from s2search.score.measured import MeasuredScore
 from s2search.solver.base import Solver
 from s2search.space import parse_blocks
@@ -97,21 +98,34 @@ def scores_of(
     by, chooser = score_of(score), None if tie_score is None else score_of(tie_score)
     if check is None:
         return by, chooser
-    found = check if isinstance(check, ScoreCheck) else ScoreCheck.load(check)
+    found = check_of(check)
     of = found.question.score
     by_or_chooser = [
-        CheckedScore(measured=one, check=found) if isinstance(one, MeasuredScore) and one.digest == of else one
+        CheckedScore(measured=one, check=judged(one, found))  # what it says of predictions is made again
+        if isinstance(one, MeasuredScore) and one.digest == of
+        else one
         for one in (by, chooser)
     ]
     if not any(isinstance(one, CheckedScore) for one in by_or_chooser):
-        asked = " and ".join(f"{one.where} is {one.digest[:19]}" for one in (by, chooser) if one is not None)
+        asked = " and ".join({f"{one.where} is {one.digest[:19]}" for one in (by, chooser) if one is not None})
         raise ScoreError(
-            f"the check is of the score {of[:19]}, and {asked}",
+            f"the check is of the score {of[:19] or 'without a digest'}, and {asked}",
             remedy="name the check.json that `score check` wrote beside the score",
         )
     first, second = by_or_chooser
     assert first is not None
     return first, second
+
+
+def check_of(given: PathText | ScoreCheck) -> ScoreCheck:
+    """Return the check of a score: itself, or that of a JSON file.
+
+    Raises:
+        InputError: It is neither, or cannot be read.
+    """
+    if not isinstance(given, str | os.PathLike | ScoreCheck):
+        raise InputError(f"a check of a score is given as {type(given).__name__}", allowed="a file, or a ScoreCheck")
+    return given if isinstance(given, ScoreCheck) else ScoreCheck.load(given)
 
 
 def plugin_of(family: str, given: Any) -> Any:

@@ -61,6 +61,9 @@ def _taken(context: typer.Context, words: dict[str, Any]) -> dict[str, Any]:
     if context.info_name == "frontier" and "budget" in stated:
         several = [stated["budget"]] if isinstance(stated["budget"], str) else stated["budget"]
         stated["budget"] = [budget for budget in several if Budget.parse(budget).kind == "memory"]
+    scores = [key for key in ("score", "tie_score") if key in stated]
+    if scores and not any(key in words and not _given(context, key) for key in scores):
+        stated.pop("score_check", None)  # of a score that is not asked
     return {key: value for key, value in stated.items() if key in words and value != [] and not _given(context, key)}
 
 

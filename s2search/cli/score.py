@@ -83,6 +83,9 @@ def score_judge(
     from s2search.report.score import check_text
 
     check_outputs(out, figure)
+    for given in (score, check):
+        if out is not None and out.exists() and given.exists() and out.samefile(given):
+            raise InputError(f"--out {str(out)!r} would overwrite what is judged", remedy="choose another name")
     found = run(score, check)
 
     def show(found: ScoreCheck) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from s2search.report.figures import save_figure
+from s2search.score.check import WITH_PAIRS, ScoreCheck
 from s2search.score.measured import MeasuredScore, Value
-
-if TYPE_CHECKING:
-    from s2search.score.check import ScoreCheck
 
 
 def score_text(score: MeasuredScore, folder: Path) -> RenderableType:
@@ -60,6 +58,9 @@ def check_text(found: ScoreCheck) -> RenderableType:
     for by in found.predictors:
         ranks.add_row(by.name, f"{by.rank:.2f}", f"{by.low:.2f} to {by.high:.2f}")
     asked = found.question
+    if found.predictor(WITH_PAIRS) is None:
+        ranks.caption = "pairs of layers were not measured: --runs 2"
+        ranks.caption_justify = "left"
     verdict = "the score orders layouts as training does"
     if found.pairs_predict_better:
         verdict += ", with pairs of layers: give this check to plan as --score-check"

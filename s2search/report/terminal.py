@@ -48,7 +48,13 @@ def front_text(plans: Sequence[Plan]) -> RenderableType:
         latencies = [format_us(1000 * ms) for ms in (plan.latency_ms.predicted, *kept_ms, *there_ms)]
         memory, counts = format_bytes(plan.memory_bytes.predicted), map(str, plan.counts.values())
         table.add_row(*latencies, memory, score_with_error(plan.score, plan.score_error), *counts)
-    return Group(Text(), table, Text(), origin_text(plans), *_also_on(plans), *_most_free_switches(plans), Text())
+    said = [origin_text(plans), *_measured_score(first), *_also_on(plans), *_most_free_switches(plans)]
+    return Group(Text(), table, Text(), *said, Text())
+
+
+def _measured_score(plan: Plan) -> list[str]:
+    origin = plan.provenance
+    return [] if plan.score_error is None else [f"score {origin.score_label}: {origin.score_statement}"]
 
 
 def _most_free_switches(plans: Sequence[Plan]) -> list[str]:

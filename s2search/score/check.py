@@ -18,6 +18,7 @@ LEAST_RANK, LEAST_LOW = 0.8, 0.5
 
 ADDITIVE, WITH_PAIRS = "additive", "with pairs"
 _HIGH_FIRST = ", high first"
+_LEAST_LAYOUTS, _LARGEST = 2, 1e100
 
 
 class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +131,28 @@ class ScoreCheck(Document):
         """
         return read_json(path, cls, what="check of a score", error=ScoreError)
 
+    def __post_init__(self) -> None:
+        asked = self.question
+        for one in self.layouts:
+            if set(one.layout) - {asked.high, asked.low} or one.layout.count(asked.low) != asked.low_layers:
+                self._refuse(f"has the layout {'-'.join(one.layout)[:60]}", f"{asked.low_layers} layers of {asked.low}")
+            if len(one.layout) != len(self.layouts[0].layout):
+                self._refuse("has layouts of different depths")
+            numbers = (one.additive, one.with_pairs or 0.0, one.assembled, one.tuned, one.seeds_std)
+            if not all(abs(number) < _LARGEST for number in numbers):
+                self._refuse(f"has the number {max(numbers, key=abs):g}", f"sizes below {_LARGEST:g}")
+        if len({one.layout for one in self.layouts}) != len(self.layouts) or len(self.layouts) < _LEAST_LAYOUTS:
+            self._refuse(f"has {len(self.layouts)} layouts", f"at least {_LEAST_LAYOUTS}, each once")
+        names = [one.name for one in self.predictors]
+        for by in self.predictors:
+            if not -1 <= by.rank <= 1 or not -1 <= by.low <= by.high <= 1 or names.count(by.name) > 1:
+                self._refuse(
+                    f"has the predictor {by.name!r} with {by.ranked[:60]}", "ranks from -1 to 1, each name once"
+                )
+
+    def _refuse(self, problem: str, allowed: str = "") -> None:
+        raise ScoreError(f"a check of a score {problem}", allowed=allowed, remedy="correct it, or make it again")
+
     def predictor(self, name: str) -> Predictor | None:
         """Return what orders layouts by this name."""
         return next((one for one in self.predictors if one.name == name), None)
@@ -159,7 +182,8 @@ class ScoreCheck(Document):
             return False
         rules = [one.rank for one in self.predictors if not one.name.startswith((ADDITIVE, WITH_PAIRS))]
         turned = high_first is not None and high_first.rank <= 0
-        return by.rank >= LEAST_RANK and by.low > LEAST_LOW and by.rank > max(rules, default=-1.0) and not turned
+        better = round(by.rank, 2) > round(max(rules, default=-1.0), 2)  # as it is printed
+        return by.rank >= LEAST_RANK and by.low > LEAST_LOW and better and not turned
 
 
 def high_first_of(name: str) -> str:

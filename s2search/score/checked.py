@@ -54,6 +54,8 @@ class CheckedScore(Score):
         check = self.check
         by, other = (check.predictor(name) for name in (check.predicted_by, ADDITIVE))
         layouts = f"{len(check.layouts)} layouts that were trained"
+        if check.question.model != self.measured.provenance.get("model"):
+            layouts = f"{len(check.layouts)} layouts of another model that were trained"
         if by is None or other is None:
             return self.measured.statement
         if by is other:

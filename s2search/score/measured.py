@@ -94,6 +94,15 @@ class MeasuredScore(WrittenScore, Document):
                     f"the score {self.name!r} gives {len(values)} layers for {label!r}, and its depth is {self.depth}",
                     remedy="correct it, or measure it again",
                 )
+        places = [(run.candidate, run.first, run.layers) for run in self.runs]
+        for run, place in zip(self.runs, places, strict=True):
+            fits = run.candidate in self.values and run.layers >= 2 and 0 <= run.first <= self.depth - run.layers
+            if not fits or places.count(place) > 1:
+                raise ScoreError(
+                    f"the score {self.name!r} has a run of {run.layers} layers of {run.candidate!r} from {run.first}",
+                    allowed=f"runs of 2 or more of {self.depth} layers, each once, of its candidates",
+                    remedy="correct it, or measure it again",
+                )
         single = [value for values in self.values.values() for value in values]
         for value in (*single, *(run.value for run in self.runs)):
             if not abs(value.value) < _LARGEST or not 0 <= value.error < _LARGEST:
