@@ -21,7 +21,6 @@ from s2search.score.base import Score
 from s2search.score.check import ScoreCheck
 from s2search.score.checked import CheckedScore
 from s2search.score.file import open_score
-from s2search.score.judge import judged
 from s2search.score.measured import MeasuredScore
 from s2search.solver.base import Solver
 from s2search.space import parse_blocks
@@ -98,6 +97,8 @@ def scores_of(
     by, chooser = score_of(score), None if tie_score is None else score_of(tie_score)
     if check is None:
         return by, chooser
+    from s2search.score.judge import judged  # takes scipy's statistics
+
     found = check_of(check)
     of = found.question.score
     by_or_chooser = [
