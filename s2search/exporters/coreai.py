@@ -175,7 +175,7 @@ def _digest(file: Path) -> str:
 def _problem(path: str, functions: tuple[str, ...], digests: tuple[str, ...]) -> str:
     """Return why an asset of files with these contents cannot be read; empty where it can."""
     done = subprocess.run(
-        [sys.executable, "-c", _READING, path, *functions],
+        [sys.executable, "-P", "-c", _READING, path, *functions],  # what lies in the folder here is not imported
         capture_output=True,
         text=True,
         errors="replace",

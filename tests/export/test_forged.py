@@ -5,6 +5,7 @@ Each holds what would leave a file behind, `exploded`, if it were loaded or run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,9 +19,12 @@ import pytest
 
 from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.exporters.base import exporter_of, open_runtime
+from s2search.exporters.coreai import check_readable
 from s2search.exporters.package import MANIFEST, Package, write_manifest
 from s2search.exporters.torch_archive import open_archive
 from s2search.exporters.torch_program import TorchProgramExporter
+from s2search.verification.checks.loading import measured_apart
+from s2search.verification.result import CannotRunError
 from s2search.verification.verify import verify
 
 
@@ -331,3 +335,14 @@ def test_a_manifest_names_files_of_its_package_once(made, tmp_path, fields, line
         Package.load(tmp_path)
     assert line in str(raised.value)
     assert "\x1b" not in str(raised.value)
+
+
+@pytest.mark.parametrize("apart", [measured_apart, lambda package: check_readable(package.folder / "source", ())])
+def test_what_runs_apart_imports_nothing_from_the_folder_where_it_is_asked(made, tmp_path, monkeypatch, apart):
+    """A stranger's folder may have modules of the names that a process imports first."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("asyncio", "json", "numpy", "importlib", "coreai", "s2search"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w')\n")
+    with contextlib.suppress(S2SearchError, CannotRunError):
+        apart(made)
+    assert not (tmp_path / "ran").exists()

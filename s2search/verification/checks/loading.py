@@ -35,7 +35,7 @@ def measured_apart(package: Package) -> dict[str, float]:
         CannotRunError: It failed.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "s2search.verification.load_probe", str(package.folder)]
+    command = [sys.executable, "-P", "-m", "s2search.verification.load_probe", str(package.folder)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
     except subprocess.TimeoutExpired as error:
