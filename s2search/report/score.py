@@ -65,10 +65,7 @@ def check_text(found: ScoreCheck) -> RenderableType:
     if found.pairs_predict_better:
         verdict += ", with pairs of layers: give this check to plan as --score-check"
     if not found.passed:
-        wanted = (
-            ".8 is wanted, an interval above .5, more than any one rule, and no reverse order of those that begin high"
-        )
-        verdict = f"the score does not order layouts surely enough: {wanted}"
+        verdict = f"the score does not order layouts surely enough: {'; '.join(found.shortfalls)}"
     head = (
         f"{len(found.layouts)} layouts of {asked.high} with {asked.low_layers} of {asked.low}, tuned for {asked.steps} "
         f"steps under {asked.seeds} seeds; rise of the held-out loss, in thousandths"

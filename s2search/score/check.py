@@ -172,18 +172,29 @@ class ScoreCheck(Document):
 
     @property
     def passed(self) -> bool:
-        """Whether the score may order ties.
+        """Whether the score may order ties."""
+        return not self.shortfalls
 
-        It ranks well, surely, and better than any rule of one feature; and it does not turn round where plans choose,
-        which begin high wherever they can.
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """Why the score may not order ties; none where it ranks well, surely, and better than any rule of one feature.
+
+        And where it does not turn round where plans choose, which begin high wherever they can.
         """
         by, high_first = self.predictor(self.predicted_by), self.predictor(high_first_of(self.predicted_by))
         if by is None:
-            return False
-        rules = [one.rank for one in self.predictors if not one.name.startswith((ADDITIVE, WITH_PAIRS))]
-        turned = high_first is not None and high_first.rank <= 0
-        better = round(by.rank, 2) > round(max(rules, default=-1.0), 2)  # as it is printed
-        return by.rank >= LEAST_RANK and by.low > LEAST_LOW and better and not turned
+            return ("nothing is predicted",)
+        rules = [one for one in self.predictors if not one.name.startswith((ADDITIVE, WITH_PAIRS))]
+        found = []
+        if by.rank < LEAST_RANK:
+            found.append(f"its rank is {_short(by.rank)}, and {_short(LEAST_RANK)} is wanted")
+        if by.low <= LEAST_LOW:
+            found.append(f"its interval begins at {_short(by.low)}, and above {_short(LEAST_LOW)} is wanted")
+        if rules and (best := max(rules, key=lambda one: one.rank)) and round(best.rank, 2) >= round(by.rank, 2):
+            found.append(f"the rule {best.name!r} has {_short(best.rank)}")  # compared as it is printed
+        if high_first is not None and high_first.rank <= 0:
+            found.append(f"those that begin high come in the reverse order ({_short(high_first.rank)})")
+        return tuple(found)
 
 
 def high_first_of(name: str) -> str:
