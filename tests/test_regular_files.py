@@ -77,7 +77,17 @@ def test_a_regular_file_is_read_through_a_link(tmp_path):
         read_regular("/dev/null")
 
 
-@pytest.mark.parametrize("harm", ["depth = " + "1" * 5000, "depth = " + "[" * 3000, "depth = ", "depth = \xff"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "depth = " + "1" * 5000,
+        "depth = 0x" + "f" * 5000,
+        "a = [{b = 0b1%s}]" % ("0" * 64),
+        "depth = " + "[" * 3000,
+        "depth = ",
+        "depth = \xff",
+    ],
+)
 @pytest.mark.parametrize(
     ("read", "problem"),
     [

@@ -101,21 +101,20 @@ def scores_of(
 
     found = check_of(check)
     of = found.question.score
-    by_or_chooser = [
-        CheckedScore(measured=one, check=judged(one, found))  # what it says of predictions is made again
-        if isinstance(one, MeasuredScore) and one.digest == of
-        else one
-        for one in (by, chooser)
-    ]
-    if not any(isinstance(one, CheckedScore) for one in by_or_chooser):
-        asked = " and ".join({f"{one.where} is {one.digest[:19]}" for one in (by, chooser) if one is not None})
+
+    def checked(one: Score) -> Score:
+        if not isinstance(one, MeasuredScore) or one.digest != of:
+            return one
+        return CheckedScore(measured=one, check=judged(one, found))  # what it says of predictions is made again
+
+    given = dict.fromkeys(f"{one.where} is {one.digest[:19]}" for one in (by, chooser) if one is not None)
+    by, chooser = checked(by), None if chooser is None else checked(chooser)
+    if not isinstance(by, CheckedScore) and not isinstance(chooser, CheckedScore):
         raise ScoreError(
-            f"the check is of the score {of[:19] or 'without a digest'}, and {asked}",
+            f"the check is of the score {of[:19] or 'without a digest'}, and {' and '.join(given)}",
             remedy="name the check.json that `score check` wrote beside the score",
         )
-    first, second = by_or_chooser
-    assert first is not None
-    return first, second
+    return by, chooser
 
 
 def check_of(given: PathText | ScoreCheck) -> ScoreCheck:

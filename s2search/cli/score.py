@@ -78,7 +78,7 @@ def score_judge(
     out: Annotated[Path | None, typer.Option(help="Write it as a check of this score.")] = None,
     figure: FigureOption = None,
 ) -> int:
-    """Say how a score orders layouts that another model trained; 1 where it does not reach what a plan asks of it."""
+    """Say how a score orders trained layouts of another model; 1 where it does not reach what a plan asks of it."""
     from s2search.api.score import score_judge as run
     from s2search.report.score import check_text
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from s2search.border.printable import printable
+from s2search.border.regular_file import open_regular
 from s2search.errors import CheckError, InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
 from s2search.exporters.package import Package, Progress
@@ -46,11 +47,13 @@ async def load(asset):
         for name in sys.argv[2:]:
             model.load_function(name)
 asset = AIModelAsset.load(pathlib.Path(sys.argv[1]))
-assert asset.program._module._mlir_module.operation.verify()
+if not asset.program._module._mlir_module.operation.verify():
+    raise SystemExit("its module is not valid")
 asyncio.run(load(asset))
 """
 _MODULES = ("coreai_torch", "coreai")
 _LIBRARIES = ("torch", "coreai-torch", "coreai-core")
+_LONGEST_S = 1800.0  # that loading an asset may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,20 +170,21 @@ def check_readable(path: Path, functions: Sequence[str]) -> None:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
 def _problem(path: str, functions: tuple[str, ...], digests: tuple[str, ...]) -> str:
     """Return why an asset of files with these contents cannot be read; empty where it can."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _READING, path, *functions],  # what lies in the folder here is not imported
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    # What lies in the folder here is not imported.
+    command = [sys.executable, "-P", "-c", _READING, path, *functions]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_LONGEST_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"it was not loaded after {_LONGEST_S:.0f} s"
     if done.returncode < 0:
         return f"it ends the process (signal {-done.returncode})"
     lines = done.stderr.strip().splitlines()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from s2search.lint.base import DEVIATIONS, NOISE, UNITS_APART
@@ -35,11 +37,10 @@ def slower_than_less_work(rows: Rows, groups: Groups) -> Found:
     feature_FN = np.stack([rows.numbers(name)[spread] for name in (*_SIZES, "latency_ms", "latency_std_ms")])
     feature_FN = np.nan_to_num(feature_FN)  # what states no deviation has none
     group_N, relation = groups.group_N[spread], _Slower(feature_FN)
-    asked_N = (feature_FN[-2] > 0) & _may_be_slower(feature_FN, group_N)
-    first_N = np.full(len(spread), -1)
-    slowest_N = _first_of_less_work([*feature_FN[:-2]], group_N)
-    if slowest_N is not None:
-        asked_N &= slowest_N >= 0
+    asked_N, first_N = feature_FN[-2] > 0, np.full(len(spread), -1)
+    if (grid := _Grid.of(feature_FN[:-2], group_N)) is not None:
+        slowest_N = grid.first_of_less_work()
+        asked_N &= grid.may_be_slower(*feature_FN[-2:]) & (slowest_N >= 0)
         known = np.flatnonzero(asked_N)
         known = known[relation.holds(known, slowest_N[known])]
         first_N[known], asked_N[known] = slowest_N[known], False
@@ -83,53 +84,54 @@ def _places(chosen: Int, first_N: Int) -> Found:
     return chosen[one], chosen[first_N[one]]
 
 
-def _may_be_slower(feature_FN: Float, group_N: Int) -> Bool:
-    """Return for which rows the slowest of less work may be slower than chance explains; false is sure.
+class _Grid:
+    """Rows as places in a grid of their sizes, group by group: what all smaller cells have is one pass per size.
 
-    Tables mostly measure a grid of sizes, where the most of all smaller cells is one running maximum per size.
+    Tables mostly measure such a grid.
     """
-    *size_FN, latency_ms_N, std_ms_N = feature_FN
-    place_FN = [Groups.of(group_N).group_N, *(_rank_in_group(size_N, group_N) for size_N in size_FN)]
-    grid = tuple(1 + int(place_N.max(initial=0)) for place_N in place_FN)
-    if math.prod(grid) > _MOST_CELLS:
-        return np.ones(len(group_N), np.bool_)
-    place_N = np.ravel_multi_index(place_FN, grid)
-    spread_ms_N = DEVIATIONS / math.sqrt(2) * std_ms_N  # of two deviations the root of squares is at least that of both
-    may_N = np.ones(len(group_N), np.bool_)
-    for slow_ms_N, bound_ms_N in (
-        ((1 - NOISE) * latency_ms_N, latency_ms_N),
-        (latency_ms_N - spread_ms_N, latency_ms_N + spread_ms_N),
-    ):
-        most_ms = np.full(math.prod(grid), -np.inf)
-        np.maximum.at(most_ms, place_N, slow_ms_N)
-        most_ms = most_ms.reshape(grid)
-        for axis in range(1, len(grid)):
-            np.maximum.accumulate(most_ms, axis=axis, out=most_ms)
-        may_N &= most_ms.ravel()[place_N] > bound_ms_N - _SURE * latency_ms_N
-    return may_N
 
+    def __init__(self, place_FN: list[Int], shape: tuple[int, ...]) -> None:
+        self._place_FN, self._shape = place_FN, shape
+        self._place_N = np.ravel_multi_index(place_FN, shape)
 
-def _first_of_less_work(size_FN: Sequence[Float], group_N: Int) -> Int | None:
-    """Return for each row the first of its group that is less in one size and more in none; -1 for none.
+    @classmethod
+    def of(cls, size_FN: Float, group_N: Int) -> _Grid | None:
+        """Return the grid of rows, None where it would be too large."""
+        place_FN = [Groups.of(group_N).group_N, *(_rank_in_group(size_N, group_N) for size_N in size_FN)]
+        shape = tuple(1 + int(place_N.max(initial=0)) for place_N in place_FN)
+        return None if math.prod(shape) > _MOST_CELLS else cls(place_FN, shape)
 
-    None where the sizes make too large a grid.
-    """
-    place_FN = [Groups.of(group_N).group_N, *(_rank_in_group(size_N, group_N) for size_N in size_FN)]
-    grid = tuple(1 + int(place_N.max(initial=0)) for place_N in place_FN)
-    if math.prod(grid) > _MOST_CELLS:
-        return None
-    none = len(group_N)
-    first = np.full(math.prod(grid), none)
-    np.minimum.at(first, np.ravel_multi_index(place_FN, grid), np.arange(none))
-    first = first.reshape(grid)
-    for axis in range(1, len(grid)):
-        np.minimum.accumulate(first, axis=axis, out=first)
-    found_N = np.full(none, none)
-    for axis in range(1, len(grid)):  # less by a step in this size, and more in none
-        below_FN = [*place_FN[:axis], place_FN[axis] - 1, *place_FN[axis + 1 :]]
-        steps_N = below_FN[axis] >= 0
-        found_N[steps_N] = np.minimum(found_N[steps_N], first[tuple(place_N[steps_N] for place_N in below_FN)])
-    return np.where(found_N == none, -1, found_N)
+    def _cumulated(self, join: np.ufunc, value_N: NDArray[Any], nothing: float) -> NDArray[Any]:
+        """Return what a cell and all smaller ones of its group have."""
+        cells = np.full(math.prod(self._shape), nothing, value_N.dtype)
+        join.at(cells, self._place_N, value_N)
+        cells = cells.reshape(self._shape)
+        for axis in range(1, len(self._shape)):
+            join.accumulate(cells, axis=axis, out=cells)
+        return cells
+
+    def may_be_slower(self, latency_ms_N: Float, std_ms_N: Float) -> Bool:
+        """Return for which rows the slowest of less work may be slower than chance explains; false is sure."""
+        spread_ms_N = DEVIATIONS / math.sqrt(2) * std_ms_N  # of two deviations the root of squares is at least both's
+        may_N = np.ones(len(latency_ms_N), np.bool_)
+        for slow_ms_N, bound_ms_N in (
+            ((1 - NOISE) * latency_ms_N, latency_ms_N),
+            (latency_ms_N - spread_ms_N, latency_ms_N + spread_ms_N),
+        ):
+            most_ms = self._cumulated(np.maximum, slow_ms_N, -np.inf)
+            may_N &= most_ms.ravel()[self._place_N] > bound_ms_N - _SURE * latency_ms_N
+        return may_N
+
+    def first_of_less_work(self) -> Int:
+        """Return for each row the first of its group that is less in one size and more in none; -1 for none."""
+        none = len(self._place_N)
+        first = self._cumulated(np.minimum, np.arange(none), none)
+        found_N = np.full(none, none)
+        for axis in range(1, len(self._shape)):  # less by a step in this size, and more in none
+            below_FN = [*self._place_FN[:axis], self._place_FN[axis] - 1, *self._place_FN[axis + 1 :]]
+            steps_N = below_FN[axis] >= 0
+            found_N[steps_N] = np.minimum(found_N[steps_N], first[tuple(place_N[steps_N] for place_N in below_FN)])
+        return np.where(found_N == none, -1, found_N)
 
 
 def _rank_in_group(size_N: Float, group_N: Int) -> Int:

@@ -52,15 +52,15 @@ def check_text(found: ScoreCheck) -> RenderableType:
         pairs = "" if one.with_pairs is None else f"{1000 * one.with_pairs:.1f}"
         tuned = f"{1000 * one.tuned:.1f} +- {1000 * one.seeds_std:.1f}"
         table.add_row(one.written, f"{1000 * one.additive:.1f}", pairs, f"{1000 * one.assembled:.1f}", tuned)
-    ranks = Table("predictor", box=None, pad_edge=False, header_style="")
+    told = None if found.predictor(WITH_PAIRS) else "pairs of layers were not measured: --runs 2"
+    ranks = Table(
+        "predictor", box=None, pad_edge=False, header_style="", caption=told, caption_style="", caption_justify="left"
+    )
     for name in ("Spearman", "95 %"):
         ranks.add_column(name, justify="right")
     for by in found.predictors:
         ranks.add_row(by.name, f"{by.rank:.2f}", f"{by.low:.2f} to {by.high:.2f}")
     asked = found.question
-    if found.predictor(WITH_PAIRS) is None:
-        ranks.caption = "pairs of layers were not measured: --runs 2"
-        ranks.caption_justify = "left"
     verdict = "the score orders layouts as training does"
     if found.pairs_predict_better:
         verdict += ", with pairs of layers: give this check to plan as --score-check"

@@ -19,6 +19,8 @@ LEAST_RANK, LEAST_LOW = 0.8, 0.5
 ADDITIVE, WITH_PAIRS = "additive", "with pairs"
 _HIGH_FIRST = ", high first"
 _LEAST_LAYOUTS, _LARGEST = 2, 1e100
+#: Of a check: what says how they are ordered resamples them all at once.
+MOST_LAYOUTS = 1000
 
 
 class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +69,12 @@ class CheckQuestion(msgspec.Struct, frozen=True, kw_only=True):
         for name, least in {"layouts": 3, "seeds": 1, "steps": 0, "batch": 1, "samples": 2}.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}", allowed=f"{least} or more", remedy="correct it")
-        if not 0 < self.low_layers < depth:
-            raise InputError(f"{self.low_layers} of {depth} layers are low", allowed=f"1 to {depth - 1}")
+        if self.layouts > MOST_LAYOUTS:
+            raise InputError(f"layouts is {self.layouts}", allowed=f"up to {MOST_LAYOUTS}", remedy="correct it")
+        most = depth - 1 - self.begins_high  # of more there is one layout, or none
+        if not 1 <= self.low_layers <= most:
+            first = ", the first of them high" if self.begins_high else ""
+            raise InputError(f"{self.low_layers} of {depth} layers are low{first}", allowed=f"1 to {most}")
         for label, stream in ((self.high, Stream.HIGH), (self.low, Stream.LOW)):
             if registry.create("blocks", label).stream is not stream:
                 raise InputError(
@@ -141,8 +147,10 @@ class ScoreCheck(Document):
             numbers = (one.additive, one.with_pairs or 0.0, one.assembled, one.tuned, one.seeds_std)
             if not all(abs(number) < _LARGEST for number in numbers):
                 self._refuse(f"has the number {max(numbers, key=abs):g}", f"sizes below {_LARGEST:g}")
-        if len({one.layout for one in self.layouts}) != len(self.layouts) or len(self.layouts) < _LEAST_LAYOUTS:
-            self._refuse(f"has {len(self.layouts)} layouts", f"at least {_LEAST_LAYOUTS}, each once")
+        if len({one.layout for one in self.layouts}) != len(self.layouts) or not (
+            _LEAST_LAYOUTS <= len(self.layouts) <= MOST_LAYOUTS
+        ):
+            self._refuse(f"has {len(self.layouts)} layouts", f"{_LEAST_LAYOUTS} to {MOST_LAYOUTS:,}, each once")
         names = [one.name for one in self.predictors]
         for by in self.predictors:
             if not -1 <= by.rank <= 1 or not -1 <= by.low <= by.high <= 1 or names.count(by.name) > 1:
@@ -159,7 +167,7 @@ class ScoreCheck(Document):
 
     @property
     def pairs_predict_better(self) -> bool:
-        """Whether layouts are ordered better, and surely in that order, where pairs of layers count as well."""
+        """Whether pairs have the higher rank correlation, and an interval of their own that begins above .5."""
         additive, pairs = self.predictor(ADDITIVE), self.predictor(WITH_PAIRS)
         if additive is None or pairs is None:
             return False
@@ -186,12 +194,12 @@ class ScoreCheck(Document):
             return ("nothing is predicted",)
         rules = [one for one in self.predictors if not one.name.startswith((ADDITIVE, WITH_PAIRS))]
         found = []
-        if by.rank < LEAST_RANK:
+        if round(by.rank, 2) < LEAST_RANK:  # all is compared as it is printed
             found.append(f"its rank is {_short(by.rank)}, and {_short(LEAST_RANK)} is wanted")
-        if by.low <= LEAST_LOW:
+        if round(by.low, 2) <= LEAST_LOW:
             found.append(f"its interval begins at {_short(by.low)}, and above {_short(LEAST_LOW)} is wanted")
         if rules and (best := max(rules, key=lambda one: one.rank)) and round(best.rank, 2) >= round(by.rank, 2):
-            found.append(f"the rule {best.name!r} has {_short(best.rank)}")  # compared as it is printed
+            found.append(f"the rule {best.name!r} has {_short(best.rank)}")
         if high_first is not None and high_first.rank <= 0:
             found.append(f"those that begin high come in the reverse order ({_short(high_first.rank)})")
         return tuple(found)

@@ -54,7 +54,7 @@ class CheckedScore(Score):
         check = self.check
         by, other = (check.predictor(name) for name in (check.predicted_by, ADDITIVE))
         layouts = f"{len(check.layouts)} layouts that were trained"
-        if check.question.model != self.measured.provenance.get("model"):
+        if check.question.model != self.measured.provenance.get("model", check.question.model):
             layouts = f"{len(check.layouts)} layouts of another model that were trained"
         if by is None or other is None:
             return self.measured.statement
@@ -99,5 +99,12 @@ class CheckedScore(Score):
         return dataclasses.replace(errors, run_error_JC=error_JC, run_share_PJ=share_PJ, low_C=tuple(low))
 
     def _pairs_count(self, space: Space) -> bool:
-        deep = space.depth > 1 and self.measured.depth > 1
-        return self.check.pairs_predict_better and deep and bool(self.measured.low_of(space))
+        if not self.check.pairs_predict_better or space.depth == 1 or self.measured.depth == 1:
+            return False
+        low, of = [space.candidates[c].label for c in self.measured.low_of(space)], self.check.question.low
+        if low and low != [of]:
+            raise ScoreError(
+                f"the check is of pairs of {of!r}, and the low candidate is {low[0]!r}",
+                remedy="leave out the check, or check the score with this candidate",
+            )
+        return bool(low)

@@ -25,7 +25,7 @@ _RESAMPLED = 2000
 
 
 def judged(score: MeasuredScore, check: ScoreCheck) -> ScoreCheck:
-    """Hold a score against the layouts of a check, which another model may have trained: only predictions change.
+    """Hold a score against the layouts of a check, which may be another model's: only predictions change.
 
     Raises:
         ScoreError: The score lacks one of the candidates.

@@ -128,7 +128,7 @@ class MeasuredScore(WrittenScore, Document):
         return [runs[first] for first in range(self.depth - 1)]
 
     def low_of(self, space: Space) -> list[int]:
-        """Return the candidate of the low stream, whose runs may be measured.
+        """Return the candidate of the low stream, whose runs may be measured, or nothing where there is none.
 
         Raises:
             ScoreError: There are several, and what one is worth behind another was not measured.

@@ -77,7 +77,7 @@ def _spent(resource: Resource, choice_NL: Int, streams: Int) -> Int:
 
 
 def _of_pairs(pair_LCC: Int | None, choice_NL: Int) -> Int:
-    """Return what the pairs of neighbours of many layouts add up to."""
+    """Return what the pairs of neighbours of many layouts add up to: in words of its own, as the reference is."""
     if pair_LCC is None:
         return np.zeros(len(choice_NL), np.int64)
     return np.asarray(pair_LCC[np.arange(1, len(pair_LCC)), choice_NL[:, :-1], choice_NL[:, 1:]].sum(axis=1))

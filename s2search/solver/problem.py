@@ -190,7 +190,9 @@ class Problem:
         if self.pair_score_LCC is not None:
             largest += float(np.abs(self.pair_score_LCC).max())
         if largest * len(score_LC) * FIXED_POINT > LARGEST_SUM:
-            raise ProblemError(f"score_LC holds {largest:g}, whose sum is not exact", remedy="use a larger unit")
+            raise ProblemError(
+                f"scores are as large as {largest:g} a layer, whose sum is not exact", remedy="use a larger unit"
+            )
         if ((np.ptp(score_LC, axis=1) > 0) & (np.ptp(self.fixed_point_score_LC, axis=1) == 0)).any():
             raise ProblemError(
                 f"score_LC differs by less than {1 / FIXED_POINT:g}", remedy="multiply the scores by a factor"
@@ -250,7 +252,7 @@ class Problem:
         return None if self.pair_score_LCC is None else np.rint(self.pair_score_LCC * FIXED_POINT).astype(np.int64)
 
     def score_lost(self, *, least_score: int | None = None) -> Resource:
-        """Return as a resource how much less layers and pairs score than the best that is allowed there.
+        """Return as a resource how much less layers score than the best that is allowed there, and pairs than any.
 
         A layout within its limit scores at least `least_score` (fixed-point); None is no limit.
         """

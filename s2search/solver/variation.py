@@ -178,6 +178,8 @@ def _by_prices(problem: Problem, peak_bytes: int) -> list[Layout]:
     weight_WK = np.array([*pairs, (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 1.0)])
     score_LC, latency_LC, memory_LC = problem.score_LC, problem.latency_us_LC, problem.memory_bytes_LC
     scale_K = [max(float(np.ptp(values, axis=1).mean()), 1e-12) for values in (score_LC, latency_LC, memory_LC)]
+    if problem.pair_score_LCC is not None:
+        scale_K[0] += float(np.ptp(problem.pair_score_LCC, axis=(1, 2)).mean())
     value_KLC = np.stack([score_LC / scale_K[0], -latency_LC / scale_K[1], -memory_LC / scale_K[2]])
     value_WLC = np.tensordot(weight_WK, value_KLC, axes=1)
     value_WLC[:, ~problem.allowed_LC | (problem.peak_bytes_LC > peak_bytes)] = -np.inf

@@ -11,6 +11,7 @@ Axes: L layers  N layouts
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from s2search.training.trained_network import TrainedNetwork
 
 JOURNAL, RESULT = "check.jsonl", "check.json"
 OF = "check of a score"
+_LISTED = 100_000  # layouts that are listed, and drawn from the list; of more, each is drawn by itself
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +102,15 @@ def drawn_layouts(question: CheckQuestion, depth: int) -> list[tuple[str, ...]]:
     >>> sorted(layout.index("ssa") for layout in drawn_layouts(question, 3))
     [0, 1, 2]
     """
-    every = list(itertools.combinations(range(question.begins_high, depth), question.low_layers))
-    chosen = random.Random(question.seed).sample(every, min(question.layouts, len(every)))
+    rng, places = random.Random(question.seed), range(question.begins_high, depth)
+    if math.comb(len(places), question.low_layers) <= _LISTED:
+        every = list(itertools.combinations(places, question.low_layers))
+        chosen = rng.sample(every, min(question.layouts, len(every)))
+    else:
+        drawn: dict[tuple[int, ...], None] = {}
+        while len(drawn) < question.layouts:
+            drawn[tuple(sorted(rng.sample(places, question.low_layers)))] = None
+        chosen = list(drawn)
     return [tuple(question.low if layer in low else question.high for layer in range(depth)) for low in chosen]
 
 

@@ -193,7 +193,7 @@ def edited(**changes: Any) -> dict[str, Any]:
         ({"question": {"low": "nosuch", "low_layers": -4}}, "has the layout"),
         ({"layout": {"layout": ["lcha", "ssa", "lcha", "ssa", "ssa"]}}, "different depths"),
         ({"layout": {"layout": ["lcha"] * 6}}, "has the layout lcha-lcha"),
-        ({"layouts": []}, "has 0 layouts; at least 2, each once"),
+        ({"layouts": []}, "has 0 layouts; 2 to 1,000, each once"),
         ({"layouts": [json.loads((SCORES / "doom.check.json").read_text())["layouts"][0]] * 3}, "has 3 layouts"),
         ({"layout": {"tuned": 1e308}}, r"has the number 1e\+308"),
         ({"predictor": {"rank": 1e308}}, "has the predictor 'additive'"),
@@ -273,6 +273,17 @@ def test_the_check_of_a_score_that_a_command_does_not_ask_is_left_out(
     assert "measured with pairs" in s2search("plan", "--budget", "65ms").out
     assert "measured with pairs" in s2search("frontier", "--points", "3").out
     assert s2search("plan", "--budget", "65ms", "--score", "published").code == 0
+
+
+def test_pairs_of_a_candidate_that_was_not_checked_do_not_count(measured: MeasuredScore, check: ScoreCheck) -> None:
+    lcha, ssa = Space.parse("lcha,ssa", depth=6).candidates
+    other = type("Other", (type(ssa),), {"name": "other"})()
+    both = dataclasses.replace(measured, values={**measured.values, "other": measured.values["ssa"]})
+    question = msgspec.structs.replace(check.question, score=both.digest)
+    score = CheckedScore(measured=both, check=dataclasses.replace(check, question=question))
+    with pytest.raises(ScoreError, match="the check is of pairs of 'ssa', and the low candidate is 'other'"):
+        score.pair_score_LCC(Space(candidates=(lcha, other), depth=6))
+    assert score.pair_score_LCC(Space(candidates=(lcha,), depth=6)) is None
 
 
 def test_a_score_without_the_candidates_of_the_layouts_is_refused(measured: MeasuredScore, check: ScoreCheck) -> None:

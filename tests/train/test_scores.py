@@ -507,6 +507,21 @@ def test_layouts_that_begin_high_are_drawn_where_only_they_are_asked_for() -> No
     every = score_check.drawn_layouts(CheckQuestion(**asked, layouts=99), 5)
     assert {layout for layout in every if layout[0] == "lcha"} == set(drawn)
     assert len(every) == 10
+    with pytest.raises(InputError, match="4 of 5 layers are low, the first of them high; 1 to 3"):
+        CheckQuestion(**asked | {"low_layers": 4}, begins_high=True).check(5)
+    with pytest.raises(InputError, match="layouts is 1001"):
+        CheckQuestion(**asked, layouts=1001).check(5)
+
+
+@pytest.mark.parametrize("begins_high", [False, True])
+def test_of_millions_of_layouts_a_few_are_drawn_and_none_is_listed(begins_high: bool) -> None:
+    asked: dict[str, Any] = {"score": "", "model": "", "data": "", "high": "lcha", "low": "ssa", "low_layers": 14}
+    question = CheckQuestion(**asked, begins_high=begins_high, layouts=50)
+    drawn = score_check.drawn_layouts(question, 28)
+    assert drawn == score_check.drawn_layouts(question, 28)
+    assert len(set(drawn)) == 50
+    assert all(layout.count("ssa") == 14 for layout in drawn)
+    assert {layout[0] for layout in drawn} == ({"lcha"} if begins_high else {"lcha", "ssa"})
 
 
 def test_pairs_are_what_a_run_loses_beyond_its_layers(measured: MeasuredScore) -> None:

@@ -489,7 +489,7 @@ def edit_torch(folder: Path, function: str, change: Callable[[FloatGraph], None]
 def edit_asset(folder: Path, function: str, change: Callable[[FloatGraph], None], opened: Any) -> None:
     """Change a function of an asset, and write the manifest anew."""
     path = Package.load(folder).only_file()
-    program = AssetProgram(path)
+    program = AssetProgram(path, ())
     change(AssetGraph(program, function, opened))
     assert program.module.operation.verify()
     shutil.rmtree(path)

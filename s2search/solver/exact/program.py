@@ -230,7 +230,11 @@ def _left_over(graph: Graph, limits: list[Resource]) -> tuple[NDArray[np.bool_],
     allowed_LC = graph.allowed_LC
     allowed_FSS = np.ones((graph.layers + 1, *graph.follows_SS.shape), np.bool_)
     for use_LC, peak_LC, step_FSS, resource in zip(
-        graph.use_RLC, graph.peak_RLC, graph.step_RFSS, limits, strict=False
+        graph.use_RLC,
+        graph.peak_RLC,
+        graph.step_RFSS,
+        limits,
+        strict=False,  # the goal, the last, is no limit
     ):
         least_L = use_LC.min(axis=1, where=allowed_LC, initial=2**50)
         spare = resource.limit - int(least_L.sum())

@@ -7,6 +7,7 @@ batch, the matrix is yielded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from s2search.errors import CheckError, MissingExtraError
+from s2search.errors import CheckError, MissingExtraError, S2SearchError
 from s2search.exporters.coreai import LoadedCoreAI
 from s2search.exporters.package import Package
 from s2search.verification.expected import Expected
@@ -46,7 +47,8 @@ class CoreAIInspector(Inspector):
     @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
-            arrays = [*_read(package, file).constants()]
+            with _legible(file):
+                arrays = [*_read(package, file).constants()]
             for name, values in {digest_of(array): array for array in arrays}.items():
                 yield StoredTensor(file=file, name=name, values=values.ravel())
 
@@ -65,7 +67,8 @@ class CoreAITaps(UnnamedTaps):
     def __init__(self, opened: Opened, function: FunctionName) -> None:
         super().__init__(opened, function)
         self._file = opened.package.manifest.function(function).file
-        self._asked = AssetFunction(_read(opened.package, self._file), function)
+        with _legible(self._file):
+            self._asked = AssetFunction(_read(opened.package, self._file), function)
         self._loaded: tuple[list[str], LoadedCoreAI] | None = None
 
     @property
@@ -97,6 +100,18 @@ class CoreAITaps(UnnamedTaps):
         function.give(names)
         function.program.save(folder / self._file)
         return LoadedCoreAI(dataclasses.replace(package, folder=folder))
+
+
+@contextlib.contextmanager
+def _legible(file: str) -> Iterator[None]:
+    """Say of an asset that Core AI loads, and whose module is otherwise than expected here, that it cannot be read."""
+    try:
+        yield
+    except (S2SearchError, CannotRunError):
+        raise
+    except Exception as error:  # what a damaged module leads its reader to
+        problem = " ".join(str(error).split())[:200]
+        raise CheckError(f"{file!r} of the package cannot be read: {problem}", path=file) from error
 
 
 def _read(package: Package, file: str) -> AssetProgram:

@@ -23,9 +23,9 @@ from s2search.verification.inspectors.unnamed import UnnamedOperation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: How MLIR prints blobs: behind the operations, four bytes of alignment before the numbers.
-_BLOB = re.compile(r'(\w+): "0x[0-9A-F]{8}([0-9A-F]*)"')
-_USE = re.compile(r"dense_resource<(\w+)> : tensor<([0-9x]*)xf32>")
+#: How MLIR prints blobs: behind the operations, after the last of these marks, four bytes before the numbers.
+_BLOBS, _BLOB = "{-#", re.compile(r'(\w+): "0x[0-9A-F]{8}([0-9A-F]*)"')
+_USE = re.compile(r"dense_resource<(\w+)> : tensor<[0-9x]*xf32>")
 _CONSTANT, _OUTPUT = "coreai.constant", "coreai.output"
 
 
@@ -37,7 +37,7 @@ class AssetProgram:
         CheckError: The file cannot be read.
     """
 
-    def __init__(self, path: Path, functions: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, functions: Sequence[str]) -> None:
         with silent():
             from coreai.authoring import AIModelAsset
 
@@ -47,36 +47,37 @@ class AssetProgram:
 
     @property
     def module(self) -> Any:
-        """The module, as MLIR's own bindings give it."""
+        """The module, as MLIR's own bindings give it; private in coreai-core 1.0.0b3, which has no other way to it."""
         return self._program._module._mlir_module
 
     @cached_property
-    def _blobs(self) -> dict[str, NDArray[np.float32]]:
-        """The large constants by the names of their resources."""
-        text = str(self.module)
-        shapes = {name: [int(size) for size in sizes.split("x")] for name, sizes in _USE.findall(text)}
-        return {
-            name: once(np.frombuffer(bytes.fromhex(digits), "<f4").reshape(shapes[name]))
-            for name, digits in _BLOB.findall(text)
-            if name in shapes
-        }
+    def _blobs(self) -> dict[str, bytes]:
+        """The numbers of large constants by the names of their resources."""
+        printed = str(self.module).rpartition(_BLOBS)[2]
+        return {name: bytes.fromhex(digits) for name, digits in _BLOB.findall(printed)}
 
     def constants(self) -> Iterator[NDArray[np.float32]]:
         """Yield all constants of numbers, those that several functions share more than once."""
-        yield from self._blobs.values()
         for operation in _operations(self.module.operation):
-            if operation.name == _CONSTANT and (array := _small(operation)) is not None:
+            if operation.name == _CONSTANT and (array := self._numbers(operation)) is not None:
                 yield array
 
     def digest(self, operation: Any) -> str:
         """Return the digest of a constant of numbers; empty for others."""
-        if operation.name != _CONSTANT:
-            return ""
-        array = _small(operation)
-        if array is None:
-            used = _USE.search(str(operation.attributes["value"]))
-            array = None if used is None else self._blobs.get(used.group(1))
+        array = self._numbers(operation) if operation.name == _CONSTANT else None
         return "" if array is None else digest_of(array)
+
+    def _numbers(self, operation: Any) -> NDArray[np.float32] | None:
+        """Return the numbers of a constant, None where it is none of float32."""
+        value = operation.attributes["value"]
+        if type(value).__name__ == "DenseFPElementsAttr":
+            array = np.array(value)
+            return once(array) if array.dtype == np.float32 else None
+        used = _USE.fullmatch(str(value))
+        if used is None:
+            return None
+        array = np.frombuffer(self._blobs[used.group(1)], "<f4")
+        return once(array.reshape(tuple(operation.results[0].type.shape)))
 
     def graph(self, function: str) -> Any:
         """Return the graph of an entry point.
@@ -146,15 +147,6 @@ class AssetFunction:
 def once(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return one of equal matrices: the compiler repeats one along a batch."""
     return array[0] if array.ndim > 2 and bool((array == array[:1]).all()) else array
-
-
-def _small(operation: Any) -> NDArray[np.float32] | None:
-    """Return the numbers of a constant that stands in the block itself."""
-    value = operation.attributes["value"]
-    if type(value).__name__ != "DenseFPElementsAttr":
-        return None
-    array = np.array(value)
-    return once(array) if array.dtype == np.float32 else None
 
 
 def _operations(operation: Any) -> Iterator[Any]:
