@@ -112,7 +112,7 @@ def scores_of(
     if not isinstance(by, CheckedScore) and not isinstance(chooser, CheckedScore):
         raise ScoreError(
             f"the check is of the score {of[:19] or 'without a digest'}, and {' and '.join(given)}",
-            remedy="name the check.json that `score check` wrote beside the score",
+            remedy="name the check.json that `score check` wrote beside the score, or what `score judge --out` did",
         )
     return by, chooser
 

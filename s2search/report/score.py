@@ -63,7 +63,7 @@ def check_text(found: ScoreCheck) -> RenderableType:
     asked = found.question
     verdict = "the score orders layouts as training does"
     if found.pairs_predict_better:
-        verdict += ", with pairs of layers: give this check to plan as --score-check"
+        verdict += ", with pairs of layers; plan counts them with --score-check"
     if not found.passed:
         verdict = f"the score does not order layouts surely enough: {'; '.join(found.shortfalls)}"
     head = (

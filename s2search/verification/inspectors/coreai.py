@@ -7,30 +7,26 @@ batch, the matrix is yielded.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-from s2search.errors import CheckError, MissingExtraError, S2SearchError
+from s2search.errors import MissingExtraError
 from s2search.exporters.coreai import LoadedCoreAI
 from s2search.exporters.package import Package
 from s2search.verification.expected import Expected
 from s2search.verification.inspectors.base import Inspector
 from s2search.verification.inspectors.coreai_program import AssetFunction, AssetProgram
 from s2search.verification.inspectors.stored_tensor import StoredTensor, digest_of
-from s2search.verification.inspectors.unnamed import UnnamedOperation, UnnamedTaps
+from s2search.verification.inspectors.unnamed import Tapped, UnnamedTaps, legible
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import nn
 
     from s2search.exporters.step import FunctionName
@@ -47,7 +43,7 @@ class CoreAIInspector(Inspector):
     @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
-            with _legible(file):
+            with legible(file):
                 arrays = [*_read(package, file).constants()]
             for name, values in {digest_of(array): array for array in arrays}.items():
                 yield StoredTensor(file=file, name=name, values=values.ravel())
@@ -64,54 +60,19 @@ class CoreAIInspector(Inspector):
 class CoreAITaps(UnnamedTaps):
     """A function with more outputs. Where the compiler would fuse over one, it then does not."""
 
-    def __init__(self, opened: Opened, function: FunctionName) -> None:
-        super().__init__(opened, function)
-        self._file = opened.package.manifest.function(function).file
-        with _legible(self._file):
-            self._asked = AssetFunction(_read(opened.package, self._file), function)
-        self._loaded: tuple[list[str], LoadedCoreAI] | None = None
-
-    @property
-    @override
-    def operations(self) -> Sequence[UnnamedOperation]:
-        return self._asked.operations
-
-    @property
-    @override
-    def shapes(self) -> Mapping[str, Sequence[int]]:
-        return self._asked.shapes
+    runtime: ClassVar[str] = "Core AI"
 
     @override
-    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        wanted = sorted(names & self.names())
-        try:
-            if self._loaded is None or self._loaded[0] != wanted:
-                self._loaded = (wanted, self._load(wanted))
-            outputs = self._loaded[1].all_outputs(self._function, inputs)
-        except Exception as error:  # errors of runtimes share no base
-            raise CheckError(f"Core AI fails with more outputs: {error}", function=self._function) from error
-        return {name: outputs[name] for name in wanted}
+    def _read_function(self) -> AssetFunction:
+        return AssetFunction(_read(self._opened.package, self._file), self._function)
 
-    def _load(self, names: list[str]) -> LoadedCoreAI:
-        package = self._opened.package
-        folder = Path(tempfile.mkdtemp())
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        function = AssetFunction(_read(package, self._file), self._function)
+    @override
+    def _tap(self, names: list[str], folder: Path) -> Tapped:
+        function = self._read_function()
         function.give(names)
         function.program.save(folder / self._file)
-        return LoadedCoreAI(dataclasses.replace(package, folder=folder))
-
-
-@contextlib.contextmanager
-def _legible(file: str) -> Iterator[None]:
-    """Say of an asset that Core AI loads, and whose module is otherwise than expected here, that it cannot be read."""
-    try:
-        yield
-    except (S2SearchError, CannotRunError):
-        raise
-    except Exception as error:  # what a damaged module leads its reader to
-        problem = " ".join(str(error).split())[:200]
-        raise CheckError(f"{file!r} of the package cannot be read: {problem}", path=file) from error
+        loaded = LoadedCoreAI(dataclasses.replace(self._opened.package, folder=folder))
+        return functools.partial(loaded.all_outputs, self._function)
 
 
 def _read(package: Package, file: str) -> AssetProgram:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,14 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from typing_extensions import override
 
-from s2search.errors import CheckError
 from s2search.exporters.package import Package
 from s2search.mil.library import quiet
 from s2search.verification.expected import Expected
 from s2search.verification.inspectors.base import Inspector, Placed
 from s2search.verification.inspectors.executorch_program import PteMethod, PteProgram
 from s2search.verification.inspectors.stored_tensor import StoredTensor
-from s2search.verification.inspectors.unnamed import UnnamedOperation, UnnamedTaps
+from s2search.verification.inspectors.unnamed import Tapped, UnnamedTaps, legible
 from s2search.verification.result import CannotRunError
 
 if TYPE_CHECKING:
@@ -43,14 +39,10 @@ class ExecuTorchInspector(Inspector):
     @override
     def stored_tensors(self, package: Package) -> Iterator[StoredTensor]:
         for file in dict.fromkeys(function.file for function in package.manifest.functions):
-            try:
+            with legible(file):
                 program = PteProgram.load(package.folder / file)
                 yield from program.named(file)
                 yield from program.plain(file)
-            except (CannotRunError, CheckError):
-                raise
-            except Exception as error:  # what a damaged flatbuffer leads its reader to
-                raise CheckError(f"{file!r} of the package cannot be read: {error}", path=file) from error
 
     @override
     def expects(self, source: nn.Module, stored: nn.Module, frames: int) -> Expected:
@@ -73,48 +65,29 @@ class ExecuTorchInspector(Inspector):
 class ExecuTorchTaps(UnnamedTaps):
     """A method with more outputs, those of XNNPACK's graphs as well. Where it would fuse over one, it then does not."""
 
-    def __init__(self, opened: Opened, function: FunctionName) -> None:
-        super().__init__(opened, function)
-        self._loaded: tuple[list[str], Any] | None = None
-        file = opened.package.manifest.function(function).file
-        methods = opened.kept.setdefault("methods", {})
-        try:
-            if function not in methods:
-                methods[function] = PteProgram.load(opened.package.folder / file).method(function)
-            self._method: PteMethod = methods[function]
-        except (CannotRunError, CheckError):
-            raise
-        except Exception as error:  # what a damaged flatbuffer leads its reader to
-            raise CheckError(f"{function!r} in {file!r} cannot be read: {error}", path=file) from error
-
-    @property
-    @override
-    def operations(self) -> Sequence[UnnamedOperation]:
-        return self._method.operations
-
-    @property
-    @override
-    def shapes(self) -> Mapping[str, Sequence[int]]:
-        return self._method.shapes
+    runtime: ClassVar[str] = "ExecuTorch"
+    _read: PteMethod
 
     @override
-    def run(self, inputs: Mapping[str, NDArray[Any]], names: set[str]) -> dict[str, NDArray[Any]]:
-        wanted = sorted(names & self._method.shapes.keys())
-        spec = self._opened.package.manifest.function(self._function)
-        try:
-            if self._loaded is None or self._loaded[0] != wanted:
-                self._loaded = (wanted, self._load(wanted))
-            outputs = self._loaded[1].execute([torch.from_numpy(inputs[one.name]) for one in spec.inputs])
-        except Exception as error:  # errors of runtimes share no base
-            raise CheckError(f"ExecuTorch fails with more outputs: {error}", function=self._function) from error
-        taken = outputs[len(outputs) - len(wanted) :]
-        return {name: tensor.numpy().copy() for name, tensor in zip(wanted, taken, strict=True)}
+    def _read_function(self) -> PteMethod:
+        methods: dict[str, PteMethod] = self._opened.kept.setdefault("methods", {})
+        if self._function not in methods:
+            program = PteProgram.load(self._opened.package.folder / self._file)
+            methods[self._function] = program.method(self._function)
+        return methods[self._function]
 
-    def _load(self, names: list[str]) -> Any:
+    @override
+    def _tap(self, names: list[str], folder: Path) -> Tapped:
         with quiet():
             from executorch.runtime import Runtime as Library
 
-        folder = Path(tempfile.mkdtemp())
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._method.write(folder / "model.pte", names)
-        return Library.get().load_program(folder / "model.pte").load_method(self._function)
+        self._read.write(folder / "model.pte", names)
+        method = Library.get().load_program(folder / "model.pte").load_method(self._function)
+        inputs = [one.name for one in self._opened.package.manifest.function(self._function).inputs]
+
+        def run(given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            outputs = method.execute([torch.from_numpy(given[name]) for name in inputs])
+            taken = outputs[len(outputs) - len(names) :]
+            return {name: tensor.numpy().copy() for name, tensor in zip(names, taken, strict=True)}
+
+        return run
