@@ -514,7 +514,10 @@ def test_layouts_that_begin_high_are_drawn_where_only_they_are_asked_for() -> No
 
 
 @pytest.mark.parametrize("begins_high", [False, True])
-def test_of_millions_of_layouts_a_few_are_drawn_and_none_is_listed(begins_high: bool) -> None:
+def test_of_millions_of_layouts_a_few_are_drawn_and_none_is_listed(
+    begins_high: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_check.itertools, "combinations", lambda *_: pytest.fail("all are listed"))
     asked: dict[str, Any] = {"score": "", "model": "", "data": "", "high": "lcha", "low": "ssa", "low_layers": 14}
     question = CheckQuestion(**asked, begins_high=begins_high, layouts=50)
     drawn = score_check.drawn_layouts(question, 28)
