@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from s2search.score.measured import MeasuredScore
     from s2search.text.base import TextEncoder
     from s2search.training.parallel import Processes
-    from s2search.training.scores import Progress, Teacher
+    from s2search.training.scores import FrozenModel, Progress
 
 
 def score_measure(
@@ -202,13 +202,13 @@ def _processes(device: str, doing: str) -> Iterator[tuple[Processes, Progress]]:
             yield where, progress
 
 
-def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, where: Processes) -> Teacher:
+def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, where: Processes) -> FrozenModel:
     import torch
 
     from s2search.network.network import S2DiT
     from s2search.training.captions import Captions, text_encoder
     from s2search.training.data.clips import Clips
-    from s2search.training.scores import Teacher
+    from s2search.training.scores import FrozenModel
 
     clips = Clips.load(Path(data))
     if not Path(weights).is_dir():
@@ -216,4 +216,4 @@ def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, 
     model: S2DiT = S2DiT.from_pretrained(Path(weights))
     encoder = text_encoder(text, model.config.preset)
     captions = Captions(encoder, where.device, torch.float32)
-    return Teacher(model=model.to(where.device).requires_grad_(False), clips=clips, captions=captions)
+    return FrozenModel(model=model.to(where.device).requires_grad_(False), clips=clips, captions=captions)
