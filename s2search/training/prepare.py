@@ -93,6 +93,7 @@ class PreparedRun:
             digests["plan"] = self.plan.digest
         if weights := self.settings.model.weights:
             digests["weights"] = digest_of(read_regular(Path(weights) / WEIGHTS).hex())
+        digests |= self.trainer.inputs(self.clips)
         digests |= {f"beside.{number}": clips.digest for number, clips in enumerate(self.beside)}
         versions = {
             "s2search": registry.own_version(),

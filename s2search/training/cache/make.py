@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from s2search.border.regular_file import check_regular, open_regular
+from s2search.document import Document
 from s2search.errors import CheckError, InputError
 from s2search.network.flow import renoise
 from s2search.network.weight_file import save_tensors
@@ -35,6 +36,7 @@ from s2search.training.cache.records import (
     CacheHeading,
     CacheRecord,
     CacheShard,
+    Computed,
     Planned,
     Stored,
     TeacherEntry,
@@ -52,8 +54,6 @@ from s2search.training.parallel import ALONE, DTYPES, Processes
 from s2search.training.teachers.base import Expert, Teacher, Velocity, asked, check_experts
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from s2search.training.data.clips import Clips
 
 _PROMPTS = 64  # that are read at once
@@ -69,9 +69,8 @@ def heading_of(
     levels: int,
     shift: float | None,
     seed: int,
-    computed: Literal["float32", "bfloat16"],
+    computed: Computed,
     stored: Stored,
-    per_shard: int,
 ) -> CacheHeading:
     """Return the heading of a cache: all that its records depend on.
 
@@ -107,7 +106,6 @@ def heading_of(
         shift=a,
         seed=seed,
         clips=(len(clips.of("train")), len(clips.of("held-out"))),
-        per_shard=per_shard,
     )
 
 
@@ -168,10 +166,11 @@ def make(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a whole cache would cost.
+class CacheEstimate(Document):
+    """What a whole cache would cost, from some batches of it.
 
     Attributes:
+        heading: Of the cache.
         records: In all.
         of_expert: Records of each expert, by its name.
         record_bytes: Of a velocity.
@@ -179,8 +178,11 @@ class Trial:
         weights_bytes: Of what is held one after another: what reads prompts, and each expert.
         peak_bytes: The most that the device held meanwhile; None where it does not say.
         seconds: Per record, by expert.
+        timed: Batches of each expert that were timed.
     """
 
+    schema: Literal["s2search.cache_estimate/1"] = "s2search.cache_estimate/1"
+    heading: CacheHeading
     records: int
     of_expert: dict[str, int]
     record_bytes: int
@@ -188,6 +190,7 @@ class Trial:
     weights_bytes: dict[str, int]
     peak_bytes: int | None
     seconds: dict[str, float]
+    timed: int
 
     @property
     def hours(self) -> float:
@@ -202,7 +205,7 @@ class Trial:
 
 def tried(
     teacher: Teacher, clips: Clips, heading: CacheHeading, folder: Path, *, batch: int, steps: int, where: Processes
-) -> Trial:
+) -> CacheEstimate:
     """Ask about some records, and say what all would cost; what is written lies in a folder that may go.
 
     Args:
@@ -242,7 +245,8 @@ def tried(
             for records in timed:
                 writer.answers(velocity, records, teacher.negative)
             seconds[expert.name] = (time.perf_counter() - begun_s) / sum(map(len, timed))
-    return Trial(
+    return CacheEstimate(
+        heading=heading,
         records=sum(per_expert.values()),
         of_expert=per_expert,
         record_bytes=heading.record_bytes,
@@ -250,6 +254,7 @@ def tried(
         weights_bytes={name: count * size for name, count in teacher.sizes().items()},
         peak_bytes=torch.cuda.max_memory_allocated(where.device) if on_cuda else None,
         seconds=seconds,
+        timed=steps,
     )
 
 

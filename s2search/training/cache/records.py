@@ -44,6 +44,7 @@ OF = "cache of a teacher"
 #: How noise is made of a record's seed; another one is another cache.
 NOISE = "torch.randn on the processor, float32"
 
+Computed = Literal["float32", "bfloat16"]
 Stored = Literal["float32", "bfloat16", "float8"]
 _BYTES: Mapping[Stored, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
 _LARGEST_FLOAT8 = 448.0  # of float8_e4m3fn
@@ -111,7 +112,7 @@ class CacheHeading(msgspec.Struct, frozen=True, kw_only=True, tag="cache"):
     codec: str
     codec_digest: str
     latent_size: tuple[int, int, int, int]
-    computed: Literal["float32", "bfloat16"]
+    computed: Computed
     stored: Stored
     levels: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     shift: float
