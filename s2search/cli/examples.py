@@ -63,6 +63,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "train --data clips --out run --set optimizer.steps=500",
         "train run.toml --out run --dry-run",
     ),
+    "train compare": (
+        "train compare compare.toml --out layouts --figure layouts.png",
+        "train compare compare.toml --out layouts --csv layouts.csv",
+    ),
     "kit build": ("kit build --out kit", "kit build --out kit --shots 2 --known h100 --sustained 5m"),
     "kit ingest": ("kit ingest kit/results.jsonl --out latency_tables",),
     "": ("plan --budget 10fps", "plan --help"),

@@ -12,6 +12,7 @@ _KEPT = {
     "cache make": f"the shards so far {_GOES_ON}",
     "data make": f"the shards so far {_GOES_ON}",
     "train": "the steps so far are kept: the same command goes on where it stopped",
+    "train compare": f"the runs and steps so far {_GOES_ON}",
     "score check": f"the layouts so far {_GOES_ON}",
     "score measure": f"the layers so far {_GOES_ON}",
     "kit build": f"the packages so far {_GOES_ON}",

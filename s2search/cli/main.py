@@ -31,7 +31,7 @@ from s2search.cli.schema import schema
 from s2search.cli.score import score_app
 from s2search.cli.stream import stream
 from s2search.cli.table import table_app
-from s2search.cli.train import train
+from s2search.cli.train import train_app
 from s2search.cli.verify import verify
 from s2search.errors import InputError, S2SearchError, extras_named
 
@@ -46,7 +46,8 @@ app.add_typer(kit_app, name="kit")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(score_app, name="score")
-for command in (frontier, measure, train, stream, sensitivity, export, verify, recalibrate, schema):
+app.add_typer(train_app, name="train")
+for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 
