@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from s2search.api.cache import cache_dry, cache_inspect, cache_make, cache_verify
+    from s2search.api.compare import train_compare
     from s2search.api.data import data_inspect, data_make, data_verify
     from s2search.api.export import export
     from s2search.api.frontier import frontier
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 #: Where a name of the face lives.
 _HOMES = {
     "api.cache": ("cache_dry", "cache_inspect", "cache_make", "cache_verify"),
+    "api.compare": ("train_compare",),
     "api.data": ("data_inspect", "data_make", "data_verify"),
     "api.export": ("export",),
     "api.frontier": ("frontier",),
@@ -136,6 +138,7 @@ __all__ = [
     "table_show",
     "table_transfer",
     "train",
+    "train_compare",
     "train_dry",
     "verify",
 ]

@@ -48,7 +48,7 @@ refused = {  # asked for what cannot be, since doing it takes minutes; the comma
     "score_check": (folder / "no", folder / "no", folder / "no"),
     "score_judge": (folder / "no.json", folder / "no.json"),
     "score_measure": (folder / "no", folder / "no", folder / "out"),
-    "train": (), "train_dry": (),
+    "train": (), "train_compare": ({},), "train_dry": (),
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
     "measure": (folder / "out",), "plan_precision": (folder / "no.json",), "project": (folder / "no.toml",),
     "recalibrate": (folder / "no", folder / "out"), "sensitivity": (folder / "out.json",),
@@ -131,6 +131,7 @@ OUTPUTS = {  # what a command does with the answer; a function returns it
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
     ("cache make", "dry_run"),
     ("score judge", "out"),
+    ("train compare", "csv"),
 }
 SPELLED = {"compiled": "compile"}
 

@@ -46,6 +46,11 @@ DOCUMENTS = {
     "run": ("training.run_folder:Record", "a training run: what it was asked"),
     "checkpoint": ("training.checkpoint:State", "a checkpoint of a training run, beside its tensors"),
     "judgement": ("training.judge:ModelJudgement", "how good a trained model is"),
+    "run_comparison": ("training.compare.result:RunComparison", "models that were trained alike, by loss"),
+    "run_losses": (
+        "training.compare.result:ComparisonQuestion|RunLosses",
+        "what compared models lose at each sample, a model a line",
+    ),
     "training_estimate": ("training.estimate:RunEstimate", "what a training run would cost"),
     "verification": ("verification.result:Verification", "what was checked"),
     "recalibration": ("recalibration.result:Recalibration", "a table held against whole models"),

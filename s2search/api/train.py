@@ -67,7 +67,7 @@ def train(
             ready = prepared.run(folder, where)
             engine = Engine(trainer=prepared.trainer, run=ready, folder=folder, where=where)
             outcome = engine.train(progress, notice)
-            _draw(prepared, outcome)
+            draw_page(prepared, outcome)
             return outcome
 
 
@@ -119,7 +119,7 @@ def _toml(value: Any) -> str:
     return as_json(value, indent=-1).strip()
 
 
-def _draw(prepared: PreparedRun, outcome: Outcome) -> None:
+def draw_page(prepared: PreparedRun, outcome: Outcome) -> None:
     """Write the page of a run that is done."""
     from s2search.codec.pixels import frames_from_video
     from s2search.codec.video import png

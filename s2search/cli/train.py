@@ -87,9 +87,7 @@ def train_compare(
     out: Annotated[Path, typer.Option(help="The folder. An unfinished comparison is finished.")] = Path("comparison"),
     csv: Annotated[Path | None, typer.Option(help="Write a row per contender.")] = None,
     figure: FigureOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON (schema s2search.run_comparison/1).")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.run_comparison/1).")] = False,
 ) -> int:
     """Train several models alike, and say which are better, with paired errors."""
     from s2search.api.compare import train_compare as run

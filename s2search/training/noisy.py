@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from s2search.network.flow import renoise, shift, velocity
 from s2search.training.share import Share, generator
 
 if TYPE_CHECKING:
-    from s2search.training.data.clips import Clips
+    from s2search.training.data.clips import Clip, Clips, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,12 @@ def levels(share: Share, a: float) -> Tensor:
     return shift(share.uniform("s"), a).float()
 
 
-def judged_by(
-    clips: Clips, split: Literal["train", "held-out"], numbers: Sequence[int], of: int, a: float
-) -> NoisyBatch:
+def judged_by(clips: Clips, split: Split, numbers: Sequence[int], of: int, a: float) -> NoisyBatch:
     """Return these of so many samples: the same for whoever asks, whatever the run.
 
     Their noise levels are spread evenly before they are shifted by `a`: sample number n has (n + 1/2) / `of`.
     """
-    part = clips.of(split)
-    chosen = [part[(number * len(part)) // of if of <= len(part) else number % len(part)] for number in numbers]
+    chosen = judged_clips(clips, split, numbers, of)
     z_BCTYX = clips.latents([clip.id for clip in chosen])
     levels = torch.tensor([(_spread(number, of) + 0.5) / of for number in numbers], dtype=torch.float64)
     s_B = shift(levels, a).float()
@@ -82,6 +79,12 @@ def judged_by(
         x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
         v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
     )
+
+
+def judged_clips(clips: Clips, split: Split, numbers: Sequence[int], of: int) -> list[Clip]:
+    """Return the clips of these of so many samples: far apart, or one after another again where there are too few."""
+    part = clips.of(split)
+    return [part[(number * len(part)) // of if of <= len(part) else number % len(part)] for number in numbers]
 
 
 def _spread(number: int, of: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 import msgspec
 
@@ -14,6 +14,8 @@ from s2search.border.toml import parsed_toml
 from s2search.errors import InputError, UnknownNameError
 
 _MOST = 1_000_000_000
+
+_Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 
 def _check_range(name: str, value: int, least: int) -> None:
@@ -166,14 +168,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Raises:
             InputError: It cannot be read, or is no TOML.
         """
-        try:
-            return parsed_toml(read_regular_text(path))
-        except OSError as error:
-            raise InputError(
-                f"the run {str(path)!r} cannot be read: {error.strerror}", remedy="check the path"
-            ) from error
-        except ValueError as error:
-            raise InputError(f"{str(path)!r} is not TOML: {error}", remedy="correct the file") from error
+        return stated_in(path, of="run")
 
     @classmethod
     def of(cls, stated: Mapping[str, Any]) -> Self:
@@ -182,16 +177,42 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Raises:
             InputError: A key is unknown, or a value of the wrong type or out of range.
         """
-        _check_keys(stated, cls, "")
-        try:
-            return msgspec.convert(stated, cls, strict=False)
-        except msgspec.ValidationError as error:
-            problem, _, key = str(error).partition(" - at `$.")
-            key = key.rstrip("`")
-            allowed = ", ".join(map(str, get_args(_type_of(key)))) if "enum" in problem else ""
-            raise InputError(
-                f"the setting {key or 'of a run'}: {problem}", allowed=allowed, remedy="correct it"
-            ) from error
+        return settings_of(stated, cls, of="a run")
+
+
+def stated_in(path: Path, *, of: str) -> dict[str, Any]:
+    """Return what a TOML file states, unchecked.
+
+    Raises:
+        InputError: It cannot be read, or is no TOML.
+    """
+    try:
+        return parsed_toml(read_regular_text(path))
+    except OSError as error:
+        raise InputError(f"the {of} {str(path)!r} cannot be read: {error.strerror}", remedy="check the path") from error
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is not TOML: {error}", remedy="correct the file") from error
+
+
+def settings_of(stated: Mapping[str, Any], cls: type[_Settings], *, of: str) -> _Settings:
+    """Return settings of a kind from what is stated; the rest is as by default.
+
+    Args:
+        stated: By key.
+        cls: The kind.
+        of: What they are settings of, for the errors.
+
+    Raises:
+        InputError: A key is unknown, or a value of the wrong type or out of range.
+    """
+    _check_keys(stated, cls, "", _Kind(cls, of))
+    try:
+        return msgspec.convert(stated, cls, strict=False)
+    except msgspec.ValidationError as error:
+        problem, _, key = str(error).partition(" - at `$.")
+        key = key.rstrip("`")
+        allowed = ", ".join(map(str, get_args(_type_of(key, cls)))) if "enum" in problem else ""
+        raise InputError(f"the setting {key or f'of {of}'}: {problem}", allowed=allowed, remedy="correct it") from error
 
 
 def overridden(stated: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -224,31 +245,40 @@ def _value(text: str) -> Any:
         return text
 
 
-def _check_keys(stated: Mapping[str, Any], cls: Any, before: str) -> None:
+class _Kind(NamedTuple):
+    """The settings that there are, and what they are of."""
+
+    cls: Any
+    of: str
+
+
+def _check_keys(stated: Mapping[str, Any], cls: Any, before: str, kind: _Kind) -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(cls)}
     for key, value in stated.items():
         if key not in fields:
-            raise _unknown(before + key)
+            raise _unknown(before + key, kind)
         inner = fields[key]
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             if not isinstance(value, Mapping):
                 raise InputError(f"{before}{key} is {value!r}", allowed="a table", remedy=f"write [{before}{key}]")
-            _check_keys(value, inner, f"{before}{key}.")
+            _check_keys(value, inner, f"{before}{key}.", kind)
 
 
-def _unknown(key: str) -> InputError:
-    known = sorted(_names(RunSettings))
+def _unknown(key: str, kind: _Kind) -> InputError:
+    known = sorted(_names(kind.cls))
     # A key without its table is what people write.
     close = [name for name in known if name.rpartition(".")[2] == key] or difflib.get_close_matches(key, known, n=1)
-    error = UnknownNameError("setting of a run", key, known, listed_as="settings")
+    error = UnknownNameError(f"setting of {kind.of}", key, known, listed_as="settings")
     if close and close[0] not in str(error).partition(";")[0]:
-        return InputError(f"no setting of a run is called {key!r} (did you mean {close[0]!r}?)", allowed=error.allowed)
+        return InputError(
+            f"no setting of {kind.of} is called {key!r} (did you mean {close[0]!r}?)", allowed=error.allowed
+        )
     return error
 
 
-def _type_of(key: str) -> Any:
+def _type_of(key: str, cls: Any) -> Any:
     """Return the type of a setting by its key."""
-    found: Any = RunSettings
+    found: Any = cls
     for name in key.split("."):
         found = next((field.type for field in msgspec.structs.fields(found) if field.name == name), None)
     return found

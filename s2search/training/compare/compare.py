@@ -1,0 +1,242 @@
+"""Trains contenders alike, judges them on the same samples, and says which are worse than the best.
+
+    OUT/losses.jsonl          what is compared, and what each trained model loses at each sample
+    OUT/CONTENDER/SEED/       an ordinary training run
+    OUT/compare.json          what came out
+
+A run that is done is a line of losses.jsonl and is not repeated; one that was stopped goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from s2search import registry
+from s2search.document import as_json, check_folder
+from s2search.errors import InputError
+from s2search.journal import plain
+from s2search.network.network import S2DiT
+from s2search.planner.contenders import LayoutCost
+from s2search.training.captions import Captions
+from s2search.training.compare.contenders import Contender, layout_written
+from s2search.training.compare.result import ComparedRuns, ComparisonQuestion, RunComparison, RunLosses
+from s2search.training.compare.settings import ComparisonSettings
+from s2search.training.compare.statistics import Float, behind_the_best
+from s2search.training.data.clips import Clips
+from s2search.training.divided import divided
+from s2search.training.engine import Engine, Outcome, Progress
+from s2search.training.judge import Blind
+from s2search.training.noisy import judged_by, judged_clips
+from s2search.training.parallel import Processes
+from s2search.training.prepare import PreparedRun
+from s2search.training.run_folder import MODEL, opened
+
+LOSSES, RESULT = "losses.jsonl", "compare.json"
+OF = "comparison"
+_FEW_SEEDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who is told how a comparison goes on.
+
+    Attributes:
+        progress: Of all runs of this process, after every step.
+        tell: What people should know, a line each.
+        finished: A run that came to its end, for its page.
+    """
+
+    progress: Progress = lambda done, total, label: None
+    tell: Callable[[str], None] = lambda line: None
+    finished: Callable[[PreparedRun, Outcome], None] = lambda prepared, outcome: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """Everything that a comparison needs.
+
+    Attributes:
+        settings: As they were asked.
+        contenders: In their order.
+        costs: What the layouts of some of them cost, by name.
+    """
+
+    settings: ComparisonSettings
+    contenders: tuple[Contender, ...]
+    costs: Mapping[str, LayoutCost]
+
+    @property
+    def trained(self) -> list[Contender]:
+        """The contenders that share nobody else's runs."""
+        return [one for one in self.contenders if not one.shares]
+
+    @property
+    def question(self) -> ComparisonQuestion:
+        """What all processes, and all that go on with them, must have in common."""
+        asked = self.settings
+        return ComparisonQuestion(
+            seeds=asked.seeds,
+            samples=asked.samples,
+            shift=asked.shift,
+            run=asked.run_settings({}),
+            layouts=asked.layouts,
+            contenders={one.name: dict(one.changes) for one in self.contenders},
+            inputs={one.name: one.prepared.record().digests for one in self.contenders},
+        )
+
+
+def compare(contest: Contest, folder: Path, where: Processes, watch: Watch) -> RunComparison:
+    """Train and judge all contenders, or finish what was begun.
+
+    Args:
+        contest: What is compared.
+        folder: Of the comparison.
+        where: The processes; they divide the runs, each of which is one process's.
+        watch: Is told of it.
+
+    Raises:
+        InputError: The folder holds another comparison, or something else.
+        CheckError: A loss is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came while a run was trained; its steps are kept.
+    """
+    check_folder(folder)
+    if folder.is_dir() and not any(folder.glob(f"{Path(LOSSES).stem}*")) and any(folder.iterdir()):
+        raise InputError(f"{str(folder)!r} is not empty, and no comparison", remedy="choose another folder")
+    asked = contest.settings
+    if where.count > 1 and asked.run_settings({}).engine.dtype != "float32":
+        raise InputError(
+            f"{where.count} processes divide runs, and in bfloat16 all of them share one",
+            remedy="set run.engine.dtype to float32, or start one process",
+        )
+    if where.first and len(asked.seeds) < _FEW_SEEDS:
+        beside = ": what training varies by is not in the errors" if len(asked.seeds) == 1 else ""
+        watch.tell(f"{len(asked.seeds)} seeds say little of how sure a difference is{beside}; take 3 or more")
+    runs = [(contender, seed) for seed in asked.seeds for contender in contest.trained]
+    with divided(folder / LOSSES, contest.question, RunLosses, where, of=OF) as work:
+        known = {(one.contender, one.seed) for one in work.lines}
+        left = work.mine([run for run in runs if (run[0].name, run[1]) not in known])
+        for number, (contender, seed) in enumerate(left):
+            loss_N = _trained(contest, contender, seed, folder, where, _part_of(watch, contender, seed, number, left))
+            work.append(RunLosses(contender=contender.name, seed=seed, loss_N=loss_N))
+        lines = {(one.contender, one.seed): one.loss_N for one in work.whole()}
+    loss_CRN = np.array([[lines[one.name, seed] for seed in asked.seeds] for one in contest.trained])
+    found = _result(contest, loss_CRN)
+    if where.first:
+        found.save(folder / RESULT)
+    return found
+
+
+def _part_of(
+    watch: Watch, contender: Contender, seed: int, number: int, left: Sequence[tuple[Contender, int]]
+) -> Watch:
+    """Return who watches one run of those that are left, and is told of all."""
+    steps, name = contender.prepared.settings.optimizer.steps, f"{contender.name}, seed {seed}"
+
+    def progress(done: int, total: int, label: str) -> None:
+        watch.progress(number * steps + done, len(left) * steps, f"{name}: {label}")
+
+    return Watch(progress=progress, tell=lambda line: watch.tell(f"{name}: {line}"), finished=watch.finished)
+
+
+def _trained(
+    contest: Contest, contender: Contender, seed: int, folder: Path, where: Processes, watch: Watch
+) -> tuple[float, ...]:
+    """Train one contender under one seed, and return what it loses at each sample."""
+    prepared = PreparedRun.of(contender.settings(seed))
+    own = folder / contender.folder / str(seed)
+    alone = where if where.count == 1 else Processes(rank=0, count=1, device=where.device, sharded=False)
+    with opened(own, prepared.record(), _as_toml(contender, seed)):
+        engine = Engine(trainer=prepared.trainer, run=prepared.run(own, alone), folder=own, where=alone)
+        outcome = engine.train(watch.progress, watch.tell)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        watch.finished(prepared, outcome)
+    return _losses(contest, prepared, own / MODEL, where.device)
+
+
+@torch.no_grad()
+def _losses(contest: Contest, prepared: PreparedRun, model: Path, device: torch.device) -> tuple[float, ...]:
+    """Return a saved model's loss at each held-out sample, computed in float32."""
+    network: S2DiT = S2DiT.from_pretrained(model).to(device).eval()
+    captions = Captions(prepared.encoder, device, torch.float32)
+    found: list[float] = []
+    for numbers in _batches(contest):
+        asked = contest.settings
+        sample = judged_by(prepared.clips, "held-out", numbers, asked.samples, asked.shift).to(device)
+        off = network(sample.x_BCTYX, sample.s_B[:, None], captions.tokens(sample.captions)) - sample.v_BCTYX
+        found += off.double().square().flatten(1).mean(1).tolist()
+    return tuple(found)
+
+
+def _batches(contest: Contest) -> list[range]:
+    size, samples = contest.contenders[0].prepared.settings.optimizer.batch, contest.settings.samples
+    return [range(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+
+def _blind_loss(contest: Contest, clips: Clips) -> float:
+    blind, asked = Blind.fitted(clips), contest.settings
+    off = []
+    for numbers in _batches(contest):
+        sample = judged_by(clips, "held-out", numbers, asked.samples, asked.shift)
+        off.append((blind.velocity(sample.x_BCTYX, sample.s_B) - sample.v_BCTYX).square().flatten(1).mean(1))
+    return float(torch.cat(off).mean())
+
+
+def _as_toml(contender: Contender, seed: int) -> str:
+    """Return a run.toml that `s2search train` reads."""
+
+    def lines(stated: Mapping[str, Any], before: str) -> list[str]:
+        found = []
+        for key, value in stated.items():
+            inner = isinstance(value, Mapping)
+            found += lines(value, f"{before}{key}.") if inner else [f"{before}{key} = {as_json(value, indent=-1)}"]
+        return found
+
+    return f"# the contender {contender.name!r} of a comparison\n" + "".join(lines(plain(contender.settings(seed)), ""))
+
+
+def _result(contest: Contest, loss_CRN: Float) -> RunComparison:
+    asked, trained = contest.settings, contest.trained
+    clips, optimizer = trained[0].prepared.clips, trained[0].prepared.settings.optimizer
+    recordings = [clip.digest for clip in judged_clips(clips, "held-out", range(asked.samples), asked.samples)]
+    found, blind = behind_the_best(loss_CRN, recordings), _blind_loss(contest, clips)
+    places = {one.name: place for place, one in enumerate(trained)}
+
+    def compared(one: Contender) -> ComparedRuns:
+        c, cost = places[one.trained_as], contest.costs.get(one.name)
+        return ComparedRuns(
+            name=one.name,
+            rank=1 + int((found.loss_C < found.loss_C[c]).sum()),
+            trained_as=one.trained_as,
+            layout=one.layout,
+            written=layout_written(one.layout),
+            loss=float(found.loss_C[c]),
+            loss_by_seed=tuple(loss_CRN[c].mean(axis=1).tolist()),
+            ratio=float(found.loss_C[c]) / blind,
+            behind=float(found.behind_C[c]),
+            behind_error=float(found.error_C[c]),
+            worse=bool(found.worse_C[c]),
+            latency_ms=None if cost is None else cost.latency_us / 1000,
+            memory_bytes=None if cost is None else cost.memory_bytes,
+            fits=None if cost is None else cost.fits,
+        )
+
+    return RunComparison(
+        seeds=asked.seeds,
+        steps=optimizer.steps,
+        batch=optimizer.batch,
+        samples=asked.samples,
+        recordings=len({*recordings}),
+        shift=asked.shift,
+        data=clips.digest,
+        blind=blind,
+        errors_to_differ=found.errors,
+        contenders=tuple(sorted(map(compared, contest.contenders), key=lambda one: one.rank)),
+        s2search=registry.own_version(),
+    )
