@@ -9,6 +9,7 @@ A run that is done is a line of losses.jsonl and is not repeated; one that was s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,12 @@ import torch
 
 from s2search import registry
 from s2search.document import as_json, check_folder
-from s2search.errors import InputError
+from s2search.errors import CheckError, InputError
 from s2search.journal import plain
 from s2search.network.network import S2DiT
 from s2search.planner.contenders import LayoutCost
 from s2search.training.captions import Captions
-from s2search.training.compare.contenders import Contender, layout_written
+from s2search.training.compare.contenders import Contender, layout_written, named
 from s2search.training.compare.result import ComparedRuns, ComparisonQuestion, RunComparison, RunLosses
 from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.compare.statistics import Float, behind_the_best
@@ -77,6 +78,12 @@ class Contest:
         return [one for one in self.contenders if not one.shares]
 
     @property
+    def recording_N(self) -> list[str]:
+        """What each held-out sample was cut out of."""
+        clips, samples = self.contenders[0].prepared.clips, self.settings.samples
+        return [clip.digest for clip in judged_clips(clips, "held-out", range(samples), samples)]
+
+    @property
     def question(self) -> ComparisonQuestion:
         """What all processes, and all that go on with them, must have in common."""
         asked = self.settings
@@ -105,24 +112,20 @@ def compare(contest: Contest, folder: Path, where: Processes, watch: Watch) -> R
         CheckError: A loss is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM came while a run was trained; its steps are kept.
     """
-    check_folder(folder)
-    if folder.is_dir() and not any(folder.glob(f"{Path(LOSSES).stem}*")) and any(folder.iterdir()):
-        raise InputError(f"{str(folder)!r} is not empty, and no comparison", remedy="choose another folder")
+    _check(contest, folder, where)
     asked = contest.settings
-    if where.count > 1 and asked.run_settings({}).engine.dtype != "float32":
-        raise InputError(
-            f"{where.count} processes divide runs, and in bfloat16 all of them share one",
-            remedy="set run.engine.dtype to float32, or start one process",
-        )
     if where.first and len(asked.seeds) < _FEW_SEEDS:
-        beside = ": what training varies by is not in the errors" if len(asked.seeds) == 1 else ""
-        watch.tell(f"{len(asked.seeds)} seeds say little of how sure a difference is{beside}; take 3 or more")
+        beside = ", nothing of what training varies by" if len(asked.seeds) == 1 else ""
+        told = "1 seed" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds"
+        watch.tell(f"{told}: that says little of how sure a difference is{beside}; take {_FEW_SEEDS} or more")
     runs = [(contender, seed) for seed in asked.seeds for contender in contest.trained]
     with divided(folder / LOSSES, contest.question, RunLosses, where, of=OF) as work:
         known = {(one.contender, one.seed) for one in work.lines}
         left = work.mine([run for run in runs if (run[0].name, run[1]) not in known])
         for number, (contender, seed) in enumerate(left):
-            loss_N = _trained(contest, contender, seed, folder, where, _part_of(watch, contender, seed, number, left))
+            with named(f"{contender.name}, seed {seed}"):
+                part = _part_of(watch, contender, seed, number, left)
+                loss_N = _trained(contest, contender, seed, folder, where, part)
             work.append(RunLosses(contender=contender.name, seed=seed, loss_N=loss_N))
         lines = {(one.contender, one.seed): one.loss_N for one in work.whole()}
     loss_CRN = np.array([[lines[one.name, seed] for seed in asked.seeds] for one in contest.trained])
@@ -130,6 +133,22 @@ def compare(contest: Contest, folder: Path, where: Processes, watch: Watch) -> R
     if where.first:
         found.save(folder / RESULT)
     return found
+
+
+def _check(contest: Contest, folder: Path, where: Processes) -> None:
+    check_folder(folder)
+    if folder.is_dir() and not any(folder.glob(f"{Path(LOSSES).stem}*")) and any(folder.iterdir()):
+        raise InputError(f"{str(folder)!r} is not empty, and no comparison", remedy="choose another folder")
+    if len({*contest.recording_N}) < 2:
+        raise InputError(
+            "all held-out clips are of one recording, and how sure a difference is cannot be told",
+            remedy="hold more recordings out when the data is made",
+        )
+    if where.count > 1 and contest.settings.run_settings({}).engine.dtype != "float32":
+        raise InputError(
+            f"{where.count} processes divide runs, and in bfloat16 all of them share one",
+            remedy="set run.engine.dtype to float32, or start one process",
+        )
 
 
 def _part_of(
@@ -171,6 +190,8 @@ def _losses(contest: Contest, prepared: PreparedRun, model: Path, device: torch.
         sample = judged_by(prepared.clips, "held-out", numbers, asked.samples, asked.shift).to(device)
         off = network(sample.x_BCTYX, sample.s_B[:, None], captions.tokens(sample.captions)) - sample.v_BCTYX
         found += off.double().square().flatten(1).mean(1).tolist()
+    if not all(map(math.isfinite, found)):
+        raise CheckError("what it loses is not finite", remedy="lower optimizer.lr, and choose another folder")
     return tuple(found)
 
 
@@ -204,8 +225,8 @@ def _as_toml(contender: Contender, seed: int) -> str:
 def _result(contest: Contest, loss_CRN: Float) -> RunComparison:
     asked, trained = contest.settings, contest.trained
     clips, optimizer = trained[0].prepared.clips, trained[0].prepared.settings.optimizer
-    recordings = [clip.digest for clip in judged_clips(clips, "held-out", range(asked.samples), asked.samples)]
-    found, blind = behind_the_best(loss_CRN, recordings), _blind_loss(contest, clips)
+    recording_N = contest.recording_N
+    found, blind = behind_the_best(loss_CRN, recording_N), _blind_loss(contest, clips)
     places = {one.name: place for place, one in enumerate(trained)}
 
     def compared(one: Contender) -> ComparedRuns:
@@ -232,7 +253,7 @@ def _result(contest: Contest, loss_CRN: Float) -> RunComparison:
         steps=optimizer.steps,
         batch=optimizer.batch,
         samples=asked.samples,
-        recordings=len({*recordings}),
+        recordings=len({*recording_N}),
         shift=asked.shift,
         data=clips.digest,
         blind=blind,

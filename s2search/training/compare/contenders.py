@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
 
-from s2search.errors import InputError, S2SearchError
+from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.preset import Preset
 from s2search.space import Space, parse_blocks
 from s2search.training.compare.settings import ComparisonSettings
@@ -126,13 +127,19 @@ def contenders_of(settings: ComparisonSettings, layouts: Mapping[str, Sequence[s
 
 
 def _prepared(name: str, settings: ComparisonSettings, changes: Mapping[str, object]) -> PreparedRun:
-    try:
+    with named(f"the contender {name!r}"):
         run = msgspec.structs.replace(settings.run_settings(changes), seed=settings.seeds[0])
         return PreparedRun.of(run)
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Say in errors whom they are of."""
+    try:
+        yield
     except S2SearchError as error:
-        raise type(error)(
-            f"the contender {name!r}: {error.problem}", allowed=error.allowed, remedy=error.remedy
-        ) from error
+        kind = CheckError if isinstance(error, CheckError) else InputError
+        raise kind(f"{what}: {error.problem}", allowed=error.allowed, remedy=error.remedy) from error
 
 
 def _what_is_trained(prepared: PreparedRun) -> bytes:

@@ -24,14 +24,13 @@ Axes: C contenders  R seeds  N samples  G recordings
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import studentized_range
-
-from s2search.errors import InputError
 
 LEAST_ERRORS = 2.0
 _WRONG = 0.05  # of comparisons of equal contenders, in which one is called worse
@@ -48,14 +47,21 @@ class Behind:
         best: The number of the one that loses least.
         behind_C: Difference of the means to the best one's; 0 for itself.
         error_C: Standard error of that; 0 for the best one.
-        errors: By how many of them a contender is behind that is called worse.
+        seeds: That each was trained under.
+        recordings: That the samples were cut out of.
     """
 
     loss_C: Float
     best: int
     behind_C: Float
     error_C: Float
-    errors: float
+    seeds: int
+    recordings: int
+
+    @property
+    def errors(self) -> float:
+        """By how many errors a contender is behind that is called worse."""
+        return errors_to_differ(len(self.loss_C), self.seeds, self.recordings)
 
     @property
     def worse_C(self) -> NDArray[np.bool_]:
@@ -70,18 +76,9 @@ def behind_the_best(loss_CRN: Float, recording_N: Sequence[str]) -> Behind:
 
     Args:
         loss_CRN: Loss of every contender, under every seed, at every sample.
-        recording_N: What each sample was cut out of.
-
-    Raises:
-        InputError: All samples are of one recording, and nothing says how much they differ.
+        recording_N: What each sample was cut out of: two recordings or more.
     """
-    contenders, seeds, _ = loss_CRN.shape
     groups, group_N = np.unique(np.array(recording_N), return_inverse=True)
-    if len(groups) < 2:
-        raise InputError(
-            "all held-out clips are of one recording, and how sure a difference is cannot be told",
-            remedy="hold more recordings out when the data is made",
-        )
     loss_CR = loss_CRN.mean(axis=2)
     loss_C = loss_CR.mean(axis=1)
     best = int(loss_C.argmin())
@@ -94,10 +91,12 @@ def behind_the_best(loss_CRN: Float, recording_N: Sequence[str]) -> Behind:
         best=best,
         behind_C=loss_C - loss_C[best],
         error_C=error_C,
-        errors=errors_to_differ(contenders, seeds, len(groups)),
+        seeds=loss_CRN.shape[1],
+        recordings=len(groups),
     )
 
 
+@functools.cache
 def errors_to_differ(contenders: int, seeds: int, recordings: int) -> float:
     """Return how many standard errors behind the best one a contender is that is called worse.
 
