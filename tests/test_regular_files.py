@@ -14,6 +14,7 @@ from s2search.errors import InputError
 from s2search.planner.project import Project
 from s2search.preset import Preset
 from s2search.tables.table import installed_folder
+from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.settings import RunSettings, overridden
 from tests.command import run_here
 
@@ -94,6 +95,7 @@ def test_a_regular_file_is_read_through_a_link(tmp_path):
         (lambda path: Preset.named(str(path)), "is not a preset"),
         (Project.load, "is not TOML"),
         (RunSettings.read, "is not TOML"),
+        (ComparisonSettings.read, "is not TOML"),
     ],
 )
 def test_toml_that_is_none_is_one_line(tmp_path: Path, harm: str, read: Callable[[Path], object], problem: str) -> None:

@@ -479,6 +479,15 @@ def test_contenders_say_what_they_cost_and_which_are_over_the_budget(made: Path,
     assert comparison_csv(found).count("\n") == 1 + len(found.contenders)
 
 
+def test_the_comparison_that_is_shipped_names_different_layouts_of_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    settings = ComparisonSettings.of(ComparisonSettings.read(Path("notebooks/compare.toml")))
+    _, layouts = _made(settings)
+    assert {"measured", "measured, pairs", "published", "hourglass", "one low run", "most even"} < layouts.keys()
+    assert Counter(layouts["published"]) == {"lcha": 4, "ssa": 4}
+    assert len(settings.seeds) >= 3
+
+
 # Bad input.
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
