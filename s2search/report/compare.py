@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from s2search.training.compare.result import ComparedRuns, RunComparison
+    from s2search.training.compare.result import ContenderResult, RunComparison
 
 _COLUMNS = (
     *("rank", "contender", "trained_as", "layout", "loss", "ratio", "behind", "behind_error", "worse"),
@@ -97,13 +97,13 @@ def _head(found: RunComparison) -> str:
     )
 
 
-def _behind(found: RunComparison, one: ComparedRuns) -> str:
+def _behind(found: RunComparison, one: ContenderResult) -> str:
     return (
         "" if one.trained_as == found.best.trained_as else f"{1000 * one.behind:.1f} +- {1000 * one.behind_error:.1f}"
     )
 
 
-def _fits(one: ComparedRuns) -> str:
+def _fits(one: ContenderResult) -> str:
     return "" if one.fits is None else "yes" if one.fits else "OVER"
 
 

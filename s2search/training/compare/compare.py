@@ -26,7 +26,7 @@ from s2search.network.network import S2DiT
 from s2search.planner.contenders import LayoutCost
 from s2search.training.captions import Captions
 from s2search.training.compare.contenders import Contender, layout_written, named
-from s2search.training.compare.result import ComparedRuns, ComparisonQuestion, RunComparison, RunLosses
+from s2search.training.compare.result import ContenderResult, ComparisonQuestion, RunComparison, RunLosses
 from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.compare.statistics import Float, behind_the_best
 from s2search.training.data.clips import Clips
@@ -229,9 +229,9 @@ def _result(contest: Contest, loss_CRN: Float) -> RunComparison:
     found, blind = behind_the_best(loss_CRN, recording_N), _blind_loss(contest, clips)
     places = {one.name: place for place, one in enumerate(trained)}
 
-    def compared(one: Contender) -> ComparedRuns:
+    def compared(one: Contender) -> ContenderResult:
         c, cost = places[one.trained_as], contest.costs.get(one.name)
-        return ComparedRuns(
+        return ContenderResult(
             name=one.name,
             rank=1 + int((found.loss_C < found.loss_C[c]).sum()),
             trained_as=one.trained_as,

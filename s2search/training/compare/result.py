@@ -49,7 +49,7 @@ class RunLosses(msgspec.Struct, frozen=True, kw_only=True, tag="losses"):
     loss_N: tuple[float, ...]
 
 
-class ComparedRuns(msgspec.Struct, frozen=True, kw_only=True):
+class ContenderResult(msgspec.Struct, frozen=True, kw_only=True):
     """A contender and what came out.
 
     Attributes:
@@ -115,10 +115,10 @@ class RunComparison(Document):
     blind: float
     errors: str = ERRORS
     errors_to_differ: float
-    contenders: tuple[ComparedRuns, ...]
+    contenders: tuple[ContenderResult, ...]
     s2search: str
 
     @property
-    def best(self) -> ComparedRuns:
+    def best(self) -> ContenderResult:
         """The contender that loses least."""
         return self.contenders[0]
