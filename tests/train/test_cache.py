@@ -315,8 +315,13 @@ def writer(teacher: Teacher, clips: Clips, out: Path, environment: dict[str, str
         make(teacher, clips, asked(teacher, clips), out, batch=4, where=where)
 
 
-def writers(teacher: Teacher, clips: Clips, out: Path, count: int, kill_after_s: float | None, alone: bool) -> bool:
-    """Let so many processes write; kill them, or the last alone; return whether all came to their end."""
+def writers(
+    teacher: Teacher, clips: Clips, out: Path, count: int, kill_at: int | None = None, last: bool = False
+) -> bool:
+    """Let so many processes write; kill all, or the last alone, when so many shards are there.
+
+    Returns whether all of them came to their end.
+    """
     port = str(20_000 + random.Random(os.getpid() + time.monotonic_ns()).randrange(20_000))
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
     fork = multiprocessing.get_context("fork")
@@ -328,11 +333,11 @@ def writers(teacher: Teacher, clips: Clips, out: Path, count: int, kill_after_s:
         warnings.simplefilter("ignore", DeprecationWarning)
         for process in started:
             process.start()
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        for process in started[-1:] if alone else started:
-            if process.pid and process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
+    if kill_at is not None:
+        while len(list((out / "shards").glob("[0-9]*"))) < kill_at and any(process.is_alive() for process in started):
+            time.sleep(0.003)
+        for process in started[-1:] if last else started:
+            process.kill()
     for process in started:
         process.join(60)
         process.kill()
@@ -340,15 +345,14 @@ def writers(teacher: Teacher, clips: Clips, out: Path, count: int, kill_after_s:
     return all(process.exitcode == 0 for process in started)
 
 
-def killed_often(made: Path, clips: Clips, out: Path, kills: int, rng: random.Random) -> int:
-    """Kill two writers, at most so often while something is left to write; let them end, and return how often."""
-    teacher, killed = Slow(folder=str(made / "model")), 0
+def killed_often(made: Path, clips: Clips, out: Path, kills: int, rng: random.Random) -> None:
+    """Kill two writers so often, wherever they are, and then let them end."""
+    teacher = Slow(folder=str(made / "model"))
     shards = len(pieces(asked(teacher, clips), clips))
-    while killed < kills and len(files_of_partial(out)) < shards:
-        killed += not writers(teacher, clips, out, 2, rng.uniform(0.1, 0.9), alone=rng.random() < 0.3)
+    for place in sorted(rng.sample(range(1, shards - 1), kills)):
+        assert not writers(teacher, clips, out, 2, place, rng.random() < 0.3)
         assert files_of_partial(out).keys() <= {path.name for path in (out / "shards").glob("*")}
-    assert writers(teacher, clips, out, 2, None, alone=False)
-    return killed
+    assert writers(teacher, clips, out, 2)
 
 
 def files_of_partial(out: Path) -> dict[str, Any]:
@@ -368,16 +372,15 @@ def assert_like_one_writers(made: Path, clips: Clips, out: Path) -> None:
 
 
 def test_two_writers_that_are_killed_leave_what_one_leaves(made: Path, clips: Clips, tmp_path: Path) -> None:
-    assert killed_often(made, clips, tmp_path / "two", 2, random.Random(0)) == 2
+    killed_often(made, clips, tmp_path / "two", 2, random.Random(0))
     assert_like_one_writers(made, clips, tmp_path / "two")
 
 
 @pytest.mark.slow
 def test_twenty_kills_of_two_writers_leave_the_same_ids_and_hashes(made: Path, clips: Clips, tmp_path: Path) -> None:
-    rng, killed = random.Random(1), 0
-    while killed < 20:
-        out = tmp_path / str(killed) / "two"
-        killed += killed_often(made, clips, out, 4, rng)
+    for seed in range(4):
+        out = tmp_path / str(seed) / "two"
+        killed_often(made, clips, out, 5, random.Random(seed))
         assert_like_one_writers(made, clips, out)
 
 
