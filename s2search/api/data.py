@@ -34,6 +34,7 @@ def data_make(
     seed: int = 0,
     max_skipped: int | None = None,
     uncached: bool = False,
+    device: str = "cpu",
 ) -> Clips:
     """Cut clips out of recordings and encode them, once and for all of training.
 
@@ -49,6 +50,7 @@ def data_make(
         seed: Of cuts and of the division.
         max_skipped: How many recordings may give no clip; any number by default.
         uncached: Encode clips whenever they are read, from where the recordings are, not now.
+        device: Where clips are encoded: cpu or cuda.
 
     Raises:
         InputError: A source cannot be read, there is nothing to make or to hold out, or the folder holds something
@@ -59,6 +61,7 @@ def data_make(
     require("torch", "safetensors")
     from s2search.report.progress import progress_bar
     from s2search.training.data.make import make
+    from s2search.training.parallel import device_of
 
     given = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     for name, values in {"clips": (clips,), "stride": stride}.items():
@@ -78,6 +81,7 @@ def data_make(
             seed=seed,
             max_skipped=max_skipped,
             cached=not uncached,
+            device=device_of(device),
             progress=progress,
         )
 

@@ -40,6 +40,7 @@ def data_make(
         int | None, typer.Option(min=0, help="Recordings that may give no clip.", show_default="any number")
     ] = None,
     uncached: Annotated[bool, typer.Option("--uncached", help="Encode clips whenever they are read, not now.")] = False,
+    device: Annotated[str, typer.Option(help="Where clips are encoded: cpu or cuda.")] = "cpu",
 ) -> int:
     """Cut clips out of recordings and encode them, once and for all of training."""
     from s2search.api.data import data_make as run
@@ -57,6 +58,7 @@ def data_make(
         seed=seed,
         max_skipped=max_skipped,
         uncached=uncached,
+        device=device,
     )
     say(made_text(made, out))
     return 0

@@ -113,6 +113,7 @@ def _engine(trainer: Trainer, folder: Path, name: str, given: Mapping[str, Any])
             held_out=0.25,
             seed=0,
         )
+    if not (folder / "nano.toml").exists():
         write_text(folder / "nano.toml", _PRESET)
     asked = {
         "data": str(folder / "clips"),

@@ -114,7 +114,7 @@ def processes(settings: EngineSettings) -> Iterator[Processes]:
     """
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     rank, count = (int(os.environ[name]) if launched else default for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    device = _device(settings.device, int(os.environ.get("LOCAL_RANK", 0)) if launched else None)
+    device = device_of(settings.device, int(os.environ.get("LOCAL_RANK", 0)) if launched else None)
     sharded = count > 1 or settings.dtype != "float32"
     if not sharded:
         yield Processes(rank=0, count=1, device=device, sharded=False)
@@ -215,7 +215,16 @@ def _one_process_is_enough() -> Iterator[None]:
         yield
 
 
-def _device(name: str, local_rank: int | None) -> torch.device:
+def device_of(name: str, local_rank: int | None = None) -> torch.device:
+    """Return a device to compute on, by its name.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1`.
+        local_rank: Of a process that torchrun started, which takes the GPU of that number.
+
+    Raises:
+        InputError: There is none.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -491,3 +491,11 @@ def test_another_codec_than_the_one_it_was_made_for_is_refused(videos: Path, tmp
     (tmp_path / "set/clips.jsonl").write_text(lines.replace(digest, "sha256:0"))
     with pytest.raises(InputError, match="the codec dct is sha256:"):
         Clips.load(tmp_path / "set").latents([0])
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    from s2search import data_make
+
+    with pytest.raises(InputError, match="there is no device 'warp'; cpu, cuda"):
+        data_make("shapes[count=3]", tmp_path / "set", video="32x32", frames=5, device="warp")
+    assert not (tmp_path / "set").exists()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from s2search.training.data.clips import Clips
 
 _PROMPTS = 64  # that are read at once
+_OWN = re.compile(rf"cache(\.\d+)?\.jsonl|{SHARDS}|{TEXTS}")
 
 #: Called with (records done, records in all, what comes next).
 Progress = Callable[[int, int, str], None]
@@ -134,8 +136,8 @@ def make(
         InputError: The folder holds something else or is in use, or the disk is full.
         CheckError: An answer is not finite.
     """
-    if where.first and out.exists() and any(out.iterdir()) and not (out / JOURNAL).exists():
-        raise InputError(f"{str(out)!r} holds something that is no cache", remedy="choose another folder")
+    if strange := [path.name for path in out.glob("*") if not _OWN.fullmatch(path.name)]:
+        raise InputError(f"{str(out)!r} holds {min(strange)!r}, which is of no cache", remedy="choose another folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     wanted = pieces(heading, clips)
     records = sum(map(len, wanted))

@@ -8,7 +8,7 @@ import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ from s2search.training.data.clips import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from s2search.codec.base import LoadedCodec
@@ -68,6 +69,7 @@ def make(
     seed: int,
     max_skipped: int | None = None,
     cached: bool = True,
+    device: torch.device | str = "cpu",
     progress: Progress = lambda done, total, label: None,
 ) -> Clips:
     """Make a data set, or finish one that the same question began.
@@ -83,6 +85,7 @@ def make(
         seed: Of cuts and of the division.
         max_skipped: How many recordings may give no clip; any number by default.
         cached: Encode all clips now; else whenever they are read, from the recordings where they are.
+        device: Where they are encoded now.
         progress: Called before every recording, and at the end.
 
     Raises:
@@ -107,7 +110,10 @@ def make(
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     with open_journal(out / MANIFEST, heading, Shard | Whole, of=OF) as journal:
         if not journal.lines or not isinstance(journal.lines[-1], Whole):
-            maker, shards = _Maker(geometry=geometry, codec=codec, heading=heading, out=out), journal.lines
+            maker, shards = (
+                _Maker(geometry=geometry, codec=codec, heading=heading, out=out, device=device),
+                journal.lines,
+            )
             while (seen := sum(shard.recordings for shard in shards)) < len(parts):
                 say = partial(_say, progress, seen, len(parts))
                 journal.append(maker.shard(len(shards), sum(len(one.clips) for one in shards), parts[seen:], say))
@@ -198,12 +204,17 @@ class _Maker:
     codec: Codec
     heading: Heading
     out: Path
+    device: torch.device | str
+
+    @cached_property
+    def loaded(self) -> LoadedCodec:
+        """The codec with its weights, which all shards share."""
+        return self.codec.load(self.device)
 
     def shard(self, number: int, first: int, parts: Sequence[_Part], say: Callable[[int, str], None]) -> Shard:
         """Write the next shard, which begins with these recordings, and return its line."""
         from s2search.network.weight_file import save_tensors
 
-        loaded = self.codec.load()
         tensors: dict[str, Tensor] = {}
         clips: list[Clip] = []
         skipped: list[Skipped] = []
@@ -215,7 +226,7 @@ class _Maker:
             taken += 1
             given = 0
             try:
-                for cut, latents_CTYX in self._encoded(part.recording, loaded):
+                for cut, latents_CTYX in self._encoded(part.recording):
                     clip = self._clip(part, first + len(clips), cut)
                     clips.append(clip)
                     given += 1
@@ -244,7 +255,7 @@ class _Maker:
             skipped=tuple(skipped),
         )
 
-    def _encoded(self, recording: Footage, loaded: LoadedCodec) -> Iterator[tuple[Cut, Tensor | None]]:
+    def _encoded(self, recording: Footage) -> Iterator[tuple[Cut, Tensor | None]]:
         from s2search.codec.pixels import video_from_frames
 
         cuts = drawn_cuts(recording, self.heading)
@@ -253,7 +264,7 @@ class _Maker:
             return
         frames = recording.clips(cuts, self.geometry)
         for cut, frames_THWC in zip(cuts, islice(frames, len(cuts)), strict=True):
-            yield cut, loaded.encode(video_from_frames(frames_THWC))[0].float().contiguous()
+            yield cut, self.loaded.encode(video_from_frames(frames_THWC))[0].float().cpu().contiguous()
 
     def _clip(self, part: _Part, id: int, cut: Cut) -> Clip:
         recording = part.recording
