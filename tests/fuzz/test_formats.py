@@ -39,6 +39,7 @@ from s2search.streaming.header import Header
 from s2search.streaming.state import StreamState
 from s2search.testing.exporters import GRID, tiny_model
 from s2search.training.checkpoint import State
+from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.data.clips import Clips
 from s2search.training.run_folder import Record
 from s2search.training.settings import RunSettings
@@ -162,6 +163,10 @@ PRESET = (
 RUN = (
     b'trainer = "flow[shift=5]"\ndata = "clips"\nseed = 1\n[optimizer]\nsteps = 5\nlr = 1e-3\n[judge]\nbeside = ["a"]\n'
 )
+COMPARISON = (
+    b'seeds = [0, 1]\nsamples = 4\nshift = 3.0\n[run]\ndata = "clips"\n[run.optimizer]\nsteps = 5\n'
+    b'[layouts]\ntable = "h100"\nbudget = ["9ms"]\nrandom = 2\n[contenders.a]\n"model.layout" = "L4"\n'
+)
 TOML = b'table = "amd-epyc.torch-cpu.float32"\n[plans.one]\nbudget = "10fps"\n'
 
 Target = tuple[Callable[[Path], bytes], Callable[[Path], object]]
@@ -181,6 +186,10 @@ TARGETS: dict[str, Target] = {
     "measured.json": (measured_file, measured),
     "clips.jsonl": (clips_file, lambda path: Clips.load(path.parent).of("train")),
     "run.toml": (lambda _: RUN, lambda path: RunSettings.of(RunSettings.read(path))),
+    "compare.toml": (
+        lambda _: COMPARISON,
+        lambda path: ComparisonSettings.of(ComparisonSettings.read(path)).run_settings({}),
+    ),
     "run.json": (run_file, lambda path: read_json(path, Record, what="training run")),
     "state.json": (checkpoint_file, lambda path: read_json(path, State, what="checkpoint")),
     "front.json": (

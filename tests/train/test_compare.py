@@ -36,6 +36,8 @@ from s2search.training.compare.statistics import behind_the_best, errors_to_diff
 from s2search.training.data.clips import Clips
 from s2search.training.engine import Engine
 from s2search.training.noisy import judged_by
+from s2search.training.run_folder import Record
+from s2search.training.settings import RunSettings
 from tests.command import run_here
 
 NANO = """
@@ -106,6 +108,8 @@ def test_a_comparison_leaves_ordinary_runs_the_losses_of_every_sample_and_what_c
                 p.name for p in run.iterdir()
             }
             assert json.loads((run / "run.json").read_text())["settings"]["seed"] == int(seed)
+            own = RunSettings.of(RunSettings.read(run / "run.toml"))
+            assert own == read_json(run / "run.json", Record, what="run").settings  # `train` goes on with it
             saved = json.loads((run / "model/config.json").read_text())["layout"]
             assert "".join(label[0].upper() for label in saved) == layout
     found = read(whole)

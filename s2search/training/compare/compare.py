@@ -26,7 +26,7 @@ from s2search.network.network import S2DiT
 from s2search.planner.contenders import LayoutCost
 from s2search.training.captions import Captions
 from s2search.training.compare.contenders import Contender, layout_written, named
-from s2search.training.compare.result import ContenderResult, ComparisonQuestion, RunComparison, RunLosses
+from s2search.training.compare.result import ComparisonQuestion, ContenderResult, RunComparison, RunLosses
 from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.compare.statistics import Float, behind_the_best
 from s2search.training.data.clips import Clips
