@@ -58,6 +58,27 @@ class _Unscored(Score):
         return np.zeros((space.depth, len(space.candidates)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Taken(Score):
+    """A score whose numbers are taken as they are: nobody asks here how often its errors change a layout."""
+
+    of: Score
+    statement = "as it is"
+
+    @property
+    @override
+    def digest(self) -> str:
+        return self.of.digest
+
+    @override
+    def score_LC(self, space: Space) -> NDArray[np.float64]:
+        return self.of.score_LC(space)
+
+    @override
+    def pair_score_LCC(self, space: Space) -> NDArray[np.float64] | None:
+        return self.of.pair_score_LCC(space)
+
+
 def contending_layouts(
     request: Request, solver: Solver, *, measured: Mapping[str, Score], randoms: int, seed: int
 ) -> dict[str, tuple[str, ...]]:
@@ -78,7 +99,7 @@ def contending_layouts(
     space, problem = request.space, request.problem
     labels = [block.label for block in space.candidates]
     searched = {
-        name: find(dataclasses.replace(request, score=score), solver)
+        name: find(dataclasses.replace(request, score=_Taken(of=score)), solver)
         for name, score in {**measured, PUBLISHED: request.score}.items()
     }
     chosen = {name: tuple(labels.index(label) for label in plan.layout) for name, plan in searched.items()}

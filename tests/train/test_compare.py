@@ -434,9 +434,9 @@ def test_layouts_have_the_counts_of_published_and_keep_the_budget(made: Path, de
         assert s2search.price(layout, TABLE, depth=depth, budget=budget, candidates="lcha,ssa,kv_compressed").fits, name
 
 
-@pytest.mark.parametrize("budget", ["74ms", "80ms", "95ms"])
+@pytest.mark.parametrize("budget", ["74ms", "80ms", "95ms", "130ms"])
 def test_the_hourglass_has_the_most_high_layers_that_fit_at_equal_ends(made: Path, budget: str) -> None:
-    layout = layouts_of(made, budget=budget)["hourglass"]
+    layout = layouts_of(made, budget=budget, random=0)["hourglass"]
     first, middle, last = (len(part) for part in streams(layout).partition(streams(layout).strip("h")))
     assert {*layout} == {"kv_compressed", "ssa"}
     assert first >= 1 <= last
@@ -467,6 +467,13 @@ def test_a_measured_score_adds_its_layout_and_one_with_pairs_where_its_check_kep
 def test_random_layouts_are_the_same_for_the_same_seed(made: Path) -> None:
     assert layouts_of(made, seed=3) == layouts_of(made, seed=3)
     assert layouts_of(made, seed=3) != layouts_of(made, seed=4)
+
+
+def test_random_layouts_are_none_of_the_others_even_where_hardly_any_are_left(made: Path) -> None:
+    found = layouts_of(made, 4, budget="45ms", random=4)  # of six orders of two and two
+    randoms = {layout for name, layout in found.items() if name.startswith("random ")}
+    assert len(randoms) == 4
+    assert not randoms & {found[name] for name in ("published", "one low run", "most even")}
 
 
 def test_contenders_say_what_they_cost_and_which_are_over_the_budget(made: Path, tmp_path: Path) -> None:
@@ -607,6 +614,13 @@ def test_other_clips_in_the_same_folder_are_refused(made: Path, whole: Path, tmp
 def test_a_folder_of_something_else_is_refused(made: Path, whole: Path) -> None:
     with pytest.raises(InputError, match="is not empty, and no comparison; choose another folder"):
         s2search.train_compare(asked(made), whole / "even/0")
+
+
+def test_equal_layouts_are_trained_apart_where_something_else_differs(made: Path, tmp_path: Path) -> None:
+    given = asked(made, seeds=[0], contenders={"a": {}, "b": {"optimizer.lr": 1e-4}, "c": {"trainer": "flow[shift=5]"}})
+    found = s2search.train_compare(given, tmp_path / "out")
+    assert {one.trained_as for one in found.contenders} == {"a", "b", "c"}
+    assert len({one.loss for one in found.contenders}) == 3
 
 
 def test_a_plan_of_another_table_is_refused(made: Path, tmp_path: Path) -> None:
