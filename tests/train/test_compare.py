@@ -486,6 +486,9 @@ def test_contenders_say_what_they_cost_and_which_are_over_the_budget(made: Path,
     assert by_name["lcha only"].latency_ms == s2search.price("L4", TABLE, depth=4).latency_ms.predicted
     assert by_name["full"].fits is by_name["full"].latency_ms is None
     assert by_name["published"].written == s2search.plan(TABLE, depth=4, budget="40ms").written
+    losses = [one.loss for one in found.contenders]
+    assert losses == sorted(losses)
+    assert [one.rank for one in found.contenders] == [1 + len({*losses[:n]} - {loss}) for n, loss in enumerate(losses)]
     assert "over the budget" in [text.get_text() for text in comparison_figure(found).legends[0].get_texts()]
     assert comparison_csv(found).count("\n") == 1 + len(found.contenders)
 
