@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
-from s2search.solver.exact.dual import lagrangian_dual
-from s2search.solver.exact.graph import Cases, Graph
+from s2search.solver.exact.dual import Dual, lagrangian_dual
+from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph
 from s2search.solver.problem import FurtherDevice, Problem
 from s2search.testing.problems import Costs, random_problem
 from tests.benchmarks import families
@@ -124,3 +124,20 @@ def two_budgets(seed: int, first: float, second: float) -> Problem:
     make = families.subset_sum(2)
     problem, other = (make(np.random.default_rng(seed), 48, 6, tightness) for tightness in (first, second))
     return dataclasses.replace(problem, limits=other.limits)
+
+
+def test_bounds_of_one_resource_and_of_two_stand_side_by_side() -> None:
+    graph, case = graph_and_case(random_problem(np.random.default_rng(3), layers=6, candidates=3))
+    alone = Cases(
+        limit_KR=np.where(np.arange(case.limit_KR.shape[1]) == 0, case.limit_KR, BOUNDLESS),
+        mask_K=case.mask_K,
+        allowed_MLC=case.allowed_MLC,
+    )
+    one, both = lagrangian_dual(graph, alone), lagrangian_dual(graph, case)
+    assert one.price_KPR.shape[1] < both.price_KPR.shape[1]
+    joined = Dual.joined([one, both])
+    left_RN = np.repeat(case.limit_KR.T.astype(float), 2, axis=1)
+    zero_N = np.zeros(2, np.int64)
+    bounds = joined.bound_N(0, np.arange(2), zero_N + graph.first_stream, left_RN)
+    for dual, bound in zip((one, both), bounds, strict=True):
+        assert dual.bound_N(0, zero_N[:1], zero_N[:1] + graph.first_stream, left_RN[:, :1]) == pytest.approx(bound)

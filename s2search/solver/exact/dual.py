@@ -65,10 +65,14 @@ class Dual:
 
     @classmethod
     def joined(cls, duals: Sequence[Dual]) -> Dual:
-        """Return the bounds of several cases side by side."""
+        """Return the bounds of several cases side by side; those of fewer prices have their last ones repeatedly."""
+        sets = max(dual.price_KPR.shape[1] for dual in duals)
+        index_P = [np.minimum(np.arange(sets), dual.price_KPR.shape[1] - 1) for dual in duals]
         return cls(
-            price_KPR=np.concatenate([dual.price_KPR for dual in duals]),
-            completion_LKPS=np.concatenate([dual.completion_LKPS for dual in duals], axis=1),
+            price_KPR=np.concatenate([dual.price_KPR[:, own_P] for dual, own_P in zip(duals, index_P, strict=True)]),
+            completion_LKPS=np.concatenate(
+                [dual.completion_LKPS[:, :, own_P] for dual, own_P in zip(duals, index_P, strict=True)], axis=1
+            ),
             bound_K=np.concatenate([dual.bound_K for dual in duals]),
             margin_K=np.concatenate([dual.margin_K for dual in duals]),
         )
