@@ -113,9 +113,12 @@ def _check_costs(plan: Plan, request: Request) -> None:
     problems = [request.problem, *map(request.problem.on_device, request.problem.devices)]
     for device, problem in zip(plan.every_device, problems, strict=True):
         price = problem.price(choice_L)
-        now, then = (price.latency_us, price.total_bytes), (
-            round(1000 * device.latency_ms.predicted),
-            device.memory_bytes.predicted,
+        now, then = (
+            (price.latency_us, price.total_bytes),
+            (
+                round(1000 * device.latency_ms.predicted),
+                device.memory_bytes.predicted,
+            ),
         )
         if now != then:
             raise InputError(

@@ -114,7 +114,7 @@ class Trainer(Plugin, abc.ABC):
         """
 
     def progress(self, run: TrainingRun, networks: Mapping[str, nn.Module]) -> str:
-        """Return in a few words where the networks are, to stand beside the loss; all processes ask. None by default."""
+        """Return in a few words where the networks are, to stand beside the loss; all processes ask."""
         return ""
 
     def told(self, run: TrainingRun, share: Share) -> str:

@@ -13,7 +13,7 @@ is searched for exactly at the end, that several masks are drawn per step, and t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from s2search.network.config import WEIGHTS, ModelConfig
 from s2search.planner.find import find
 from s2search.planner.plan import Plan
 from s2search.planner.replan import asked_again, tables_behind
-from s2search.score.file import SCHEMA, ScoreFile
+from s2search.score.file import ScoreFile
 from s2search.score.measured import MeasuredScore
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
@@ -220,10 +220,8 @@ class LayoutSearch(Flow):
         first = "random weights"
         if self.scores:
             first = f"the blocks of the score {MeasuredScore.load(self._score_file).digest[:19]}"
-        statement = (
-            f"logits that the mask of the supernet {digest[:19]} had after {run.settings.optimizer.steps:,} steps, begun "
-            f"with {first}"
-        )
+        steps = run.settings.optimizer.steps
+        statement = f"logits of the mask of the supernet {digest[:19]} after {steps:,} steps, begun with {first}"
         score = pair.score(mask_logits(leaning_M, self._rate(run)).tolist(), statement)
         return score, find(asked_again(pair.plan, self._tables(pair.plan), score), Dynamic())
 
@@ -296,7 +294,7 @@ class LayoutSearch(Flow):
                 f"{self.weights!r} are {digest[:19]}",
                 remedy="name the model that it was measured on",
             )
-        if difference := first_difference(*map(_sizes, (model.config, config))):
+        if difference := first_difference(_sizes(model.config), _sizes(config)):
             raise InputError(
                 f"the scored model in {self.weights!r} is not of the sizes that are asked: {difference}",
                 remedy="set model.preset and model.velocity to its own, and train on data of its codec",
@@ -309,7 +307,12 @@ class LayoutSearch(Flow):
     def _scored_model(self) -> S2DiT:
         from s2search.network.network import S2DiT
 
-        model: S2DiT = S2DiT.from_pretrained(self.weights, mapped=True)
+        folder = Path(self.weights)
+        if not folder.is_dir():
+            raise InputError(
+                f"there is no folder of weights {self.weights!r}", remedy="name what save_pretrained wrote"
+            )
+        model: S2DiT = S2DiT.from_pretrained(folder, mapped=True)
         return model
 
     @property
@@ -381,7 +384,7 @@ class Pair:
         """Return logits as a score: those of a group at each of its layers of the high stream, 0 at the low ones."""
         high_L = [round(logit, 6) for logit in logits_M for _ in range(self.plan.group_size)]
         scores: dict[str, float | list[float | None] | None] = {self.high: [*high_L], self.low: 0.0}
-        return ScoreFile(schema=SCHEMA, name="layout_search", statement=statement, scores=scores)
+        return ScoreFile(schema="s2search.score/1", name="layout_search", statement=statement, scores=scores)
 
     def written(self, high_M: Sequence[bool]) -> str:
         """Return a layout as people write it."""

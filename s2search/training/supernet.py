@@ -161,7 +161,8 @@ def undecided(logits_M: Tensor, high: int) -> Tensor:
     ordered_M = logits_M.sort(descending=True).values
     middle = (ordered_M[high - 1] + ordered_M[high]) / 2
     taken_M = torch.sigmoid(logits_M - middle)
-    return (torch.special.entr(taken_M) + torch.special.entr(1 - taken_M)).mean() / math.log(2)
+    entropy_M: Tensor = (torch.special.entr(taken_M) + torch.special.entr(1 - taken_M)) / math.log(2)
+    return entropy_M.mean()
 
 
 def sample_mask(logits_M: Tensor, high: int, *, temperature: float, generator: torch.Generator | None = None) -> Tensor:
