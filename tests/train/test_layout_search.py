@@ -269,16 +269,17 @@ def test_a_cooler_mask_has_a_steeper_gradient_at_fewer_groups() -> None:
     """The soft mask is closer to the hard one: a sigmoid's slope is at most a quarter of the inverse temperature."""
 
     def gradient(temperature: float) -> Tensor:
-        logits_M = torch.linspace(-3, 3, 8, requires_grad=True)
-        mask_M = sample_mask(logits_M, 4, temperature=temperature, generator=torch.Generator().manual_seed(1))
-        mask_M.sum().backward()
-        assert logits_M.grad is not None
-        assert (logits_M.grad >= 0).all()
-        return logits_M.grad
+        logits_M, found = torch.linspace(-3, 3, 8, requires_grad=True), []
+        for seed in range(20):
+            generator = torch.Generator().manual_seed(seed)
+            mask_M = sample_mask(logits_M, 4, temperature=temperature, generator=generator)
+            found += torch.autograd.grad(mask_M.sum(), logits_M)
+        return torch.stack(found)
 
     warm, cool = gradient(1.0), gradient(0.1)
+    assert warm.min() >= 0
     assert 0.2 < warm.max() <= 0.25 < cool.max() <= 2.5
-    assert (cool > 1e-2).sum() < (warm > 1e-2).sum()
+    assert (cool > 1e-2).sum() < (warm > 1e-2).sum() / 2
 
 
 # What is left
