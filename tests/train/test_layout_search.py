@@ -37,7 +37,7 @@ from s2search.training.base import TrainingRun
 from s2search.training.engine import Engine, Outcome
 from s2search.training.flow import Flow
 from s2search.training.judge import parts
-from s2search.training.layout_search import LayoutSearch, Pair
+from s2search.training.layout_search import LayoutSearch, TwoCandidates
 from s2search.training.noisy import NoisyBatch
 from s2search.training.parallel import ALONE, Processes, processes
 from s2search.training.prepare import PreparedRun
@@ -242,7 +242,7 @@ def test_every_draw_keeps_the_counts_and_all_parts_of_a_step_draw_the_same(made:
     trainer = Seen(draws=3)
     engine = engine_of(made, tmp_path / "run", trainer)
     networks, _ = engine.started()
-    high = Pair.of(engine.run.plan).high_groups
+    high = TwoCandidates.of(engine.run.plan).high_groups
     steps = []
     for number in range(6):
         share = Share(seed=0, step=number, batch=4, numbers=range(4))
@@ -309,8 +309,8 @@ def test_what_is_found_keeps_budgets_and_counts_and_no_layout_that_does_has_high
     shape: dict[str, Any] = {"depth": depth, "group_size": group_size, "count": f"lcha={high * group_size}"}
     fastest = s2search.plan(table, **shape, budget="10s")  # of those that tie, the fastest
     plan = s2search.plan(table, **shape, budget=f"{round(1000 * fastest.latency_ms.predicted) + over_us}us")
-    pair = Pair.of(plan)
-    request = asked_again(plan, tables_behind(plan, [table]), pair.score(logits, "drawn"))
+    two = TwoCandidates.of(plan)
+    request = asked_again(plan, tables_behind(plan, [table]), two.score(logits, "drawn"))
     found = find(request, Dynamic())
     assert found.fits
     assert found.counts == plan.counts
@@ -321,7 +321,7 @@ def test_what_is_found_keeps_budgets_and_counts_and_no_layout_that_does_has_high
         for taken in itertools.combinations(range(6), high)
         if request.admits([int(m not in taken) for m in range(6) for _ in range(group_size)])
     )
-    assert sum(logit for logit, m in zip(logits, Pair.of(found).mask, strict=True) if m) == pytest.approx(best)
+    assert sum(logit for logit, m in zip(logits, TwoCandidates.of(found).mask, strict=True) if m) == pytest.approx(best)
 
 
 def test_a_run_leaves_a_plan_with_its_model_and_says_what_both_came_from(made: Path, whole: Outcome) -> None:
@@ -354,7 +354,7 @@ def test_the_model_is_the_averaged_supernet_under_the_mask(made: Path, whole: Ou
     net = MaskedSupernet(Supernet(SIZES, velocity="residual"))
     net.load_state_dict(average)
     model = S2DiT.from_pretrained(whole.folder / "model")
-    static = net.supernet.extract(torch.tensor(Pair.of(plan).mask)).state_dict()
+    static = net.supernet.extract(torch.tensor(TwoCandidates.of(plan).mask)).state_dict()
     assert static.keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, static[name]) for name, tensor in model.state_dict().items())
     rate = 20.0 / (0.5 * 1e-3 * 4)
@@ -452,7 +452,7 @@ def test_a_planted_layout_is_found(made: Path, tmp_path: Path, planted: str) -> 
     engine = engine_of(made, tmp_path / "run", trainer, engine__save_every=30, optimizer__ema=0.5, **changes)
     engine.train(lambda done, total, label: told.append(label))
     plan = Plan.load(tmp_path / "run/plan.json")
-    assert "".join("L" if m else "S" for m in Pair.of(plan).mask) == planted
+    assert "".join("L" if m else "S" for m in TwoCandidates.of(plan).mask) == planted
     open_still = [value for _, name, value in read_metrics(tmp_path / "run") if name == "undecided"]
     assert open_still[0] == 1.0
     assert open_still[-1] < 0.5
