@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from s2search.api.cache import cache_dry, cache_inspect, cache_make, cache_verify
     from s2search.api.data import data_inspect, data_make, data_verify
     from s2search.api.export import export
     from s2search.api.frontier import frontier
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 #: Where a name of the face lives.
 _HOMES = {
+    "api.cache": ("cache_dry", "cache_inspect", "cache_make", "cache_verify"),
     "api.data": ("data_inspect", "data_make", "data_verify"),
     "api.export": ("export",),
     "api.frontier": ("frontier",),
@@ -99,6 +101,10 @@ __all__ = [
     "S2SearchError",
     "Space",
     "__version__",
+    "cache_dry",
+    "cache_inspect",
+    "cache_make",
+    "cache_verify",
     "data_inspect",
     "data_make",
     "data_verify",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from s2search.border.large_numbers import large_number
-from s2search.border.regular_file import read_regular
+from s2search.border.regular_file import read_regular, read_regular_text
 from s2search.dates import is_newer
 from s2search.errors import InputError, UnknownNameError
 
@@ -97,6 +98,21 @@ def read_json(path: str | os.PathLike[str], cls: type[_T], *, what: str, error: 
         raise error(
             f"{str(path)!r} is not a {what}: {problem}", remedy="correct the file, or make it again"
         ) from problem
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file whose schema others keep.
+
+    Raises:
+        InputError: The file cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(read_regular_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as JSON: {error}", remedy="correct the file") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{str(path)!r} holds no JSON object", remedy="correct the file")
+    return found
 
 
 def without_mark(content: bytes) -> bytes:

@@ -39,6 +39,7 @@ FAMILIES = {
     "inspectors": "inspector",
     "sources": "source of clips",
     "trainers": "trainer",
+    "teachers": "teacher",
 }
 
 _OWN = ("s2search", "s2search_blocks", "latency_tables")

@@ -42,6 +42,8 @@ folder = Path(tempfile.mkdtemp())
 (folder / "layouts.csv").write_text("nothing\\n")
 plan = s2search.plan(depth=4, budget="100ms")
 refused = {  # asked for what cannot be, since doing it takes minutes; the command line's tests do it
+    "cache_dry": ("local[folder=no]", folder / "no"), "cache_inspect": (folder / "no",),
+    "cache_make": ("local[folder=no]", folder / "no", folder / "out"), "cache_verify": (folder / "no", folder / "no"),
     "data_inspect": (folder / "no",), "data_make": (folder / "no", folder / "out"), "data_verify": (folder / "no",),
     "score_check": (folder / "no", folder / "no", folder / "no"),
     "score_judge": (folder / "no.json", folder / "no.json"),
@@ -127,6 +129,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html"),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
+    ("cache make", "dry_run"),
     ("score judge", "out"),
 }
 SPELLED = {"compiled": "compile"}
@@ -182,7 +185,7 @@ def test_every_help_ends_with_examples_that_can_be_read_and_parsed() -> None:
 
     every = dict(commands())
     for path, lines in EXAMPLES.items():
-        assert path in ("", "table", "kit", "data", "score") or path in every
+        assert path in ("", "table", "kit", "data", "score", "cache") or path in every
         assert 1 <= len(lines) <= 2
         assert max(map(len, lines)) <= 68  # "  s2search " before it, 80 columns in all
     for path, command in every.items():

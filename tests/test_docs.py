@@ -103,6 +103,8 @@ MEMBERS = {
     "exporters": "export",
     "codecs": "stream",
     "texts": "stream",
+    "teachers": "cache",
+    "trainers": "train",
 }
 
 

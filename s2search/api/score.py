@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2search.api.processes import joined
 from s2search.api.values import Blocks, PathText, blocks_of, check_of
 from s2search.document import check_folder
 from s2search.errors import InputError, require
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from s2search.score.measured import MeasuredScore
     from s2search.text.base import TextEncoder
     from s2search.training.parallel import Processes
-    from s2search.training.scores import Progress, Teacher
+    from s2search.training.scores import FrozenModel
 
 
 def score_measure(
@@ -65,7 +65,7 @@ def score_measure(
     require("torch", "safetensors")
     from s2search.training.scores import Question, measure
 
-    with _processes(device, "measuring") as (where, progress):
+    with joined(device, "measuring") as (where, progress):
         teacher = _teacher(weights, data, text, where)
         question = Question(
             model=teacher.model.weights_digest(),
@@ -139,7 +139,7 @@ def score_check(
 
     folder = Path(scores)
     score = MeasuredScore.load(folder / SCORE)
-    with _processes(device, "tuning") as (where, progress):
+    with joined(device, "tuning") as (where, progress):
         teacher = _teacher(weights, data, text, where)
         digest = teacher.model.weights_digest()
         if score.provenance.get("model") != digest:
@@ -187,28 +187,13 @@ def score_judge(score: PathText | MeasuredScore, check: PathText | ScoreCheck) -
     return judged(measured, check_of(check))
 
 
-@contextmanager
-def _processes(device: str, doing: str) -> Iterator[tuple[Processes, Progress]]:
-    """Join the processes that torchrun started; the first one shows how far they are."""
-    from s2search.report.progress import progress_bar
-    from s2search.training.parallel import processes
-    from s2search.training.settings import EngineSettings
-
-    with processes(EngineSettings(device=device)) as where:
-        if not where.first:
-            yield where, lambda done, total, label: None
-            return
-        with progress_bar(doing) as progress:
-            yield where, progress
-
-
-def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, where: Processes) -> Teacher:
+def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, where: Processes) -> FrozenModel:
     import torch
 
     from s2search.network.network import S2DiT
     from s2search.training.captions import Captions, text_encoder
     from s2search.training.data.clips import Clips
-    from s2search.training.scores import Teacher
+    from s2search.training.scores import FrozenModel
 
     clips = Clips.load(Path(data))
     if not Path(weights).is_dir():
@@ -216,4 +201,4 @@ def _teacher(weights: PathText, data: PathText, text: str | TextEncoder | None, 
     model: S2DiT = S2DiT.from_pretrained(Path(weights))
     encoder = text_encoder(text, model.config.preset)
     captions = Captions(encoder, where.device, torch.float32)
-    return Teacher(model=model.to(where.device).requires_grad_(False), clips=clips, captions=captions)
+    return FrozenModel(model=model.to(where.device).requires_grad_(False), clips=clips, captions=captions)

@@ -51,7 +51,7 @@ def train(
     """
     require("torch", "safetensors")
     given, asked = _settings(run, data, settings)
-    from s2search.report.progress import progress_bar
+    from s2search.report.progress import notice, progress_bar
     from s2search.training.engine import Engine
     from s2search.training.parallel import processes
     from s2search.training.prepare import PreparedRun
@@ -65,7 +65,8 @@ def train(
         with opened(folder, prepared.record(), given), progress_bar("training") as progress:
             where.wait()
             ready = prepared.run(folder, where)
-            outcome = Engine(trainer=prepared.trainer, run=ready, folder=folder, where=where).train(progress)
+            engine = Engine(trainer=prepared.trainer, run=ready, folder=folder, where=where)
+            outcome = engine.train(progress, notice)
             _draw(prepared, outcome)
             return outcome
 

@@ -41,6 +41,16 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "data inspect": ("data inspect clips", "data inspect clips --json"),
     "data verify": ("data verify clips",),
+    "cache": (
+        "cache make 'local[folder=run/model]' --data clips --out cache",
+        "cache inspect cache",
+    ),
+    "cache make": (
+        "cache make 'local[folder=run/model]' --data clips --out cache",
+        "cache make 'wan22[folder=wan]' --data clips --out cache --dry-run",
+    ),
+    "cache inspect": ("cache inspect cache", "cache inspect cache --json"),
+    "cache verify": ("cache verify cache --data clips",),
     "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
     "score": ("score measure run/model --data clips --out scores",),
     "score measure": (

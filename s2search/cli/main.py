@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from s2search.border.printable import printable
+from s2search.cli.cache import cache_app
 from s2search.cli.data import data_app
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
@@ -43,6 +44,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 app.add_typer(score_app, name="score")
 for command in (frontier, measure, train, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)

@@ -260,12 +260,17 @@ class Codec(Plugin, abc.ABC):
         """
         options = {name: value for name, value in self.options.items() if name != "folder"}
         found = hashlib.sha256(f"{self.name} {sorted(options.items())}\n".encode())
-        folder = Path(getattr(self, "folder", "") or "")
-        for path in sorted(folder.rglob("*")) if "folder" in self.options else ():
-            if path.is_file():
+        folder = self.read_folder
+        for path in sorted(folder.rglob("*")) if folder else ():
+            if folder and path.is_file():
                 content = hashlib.sha256(read_regular(path)).hexdigest()
                 found.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
         return f"sha256:{found.hexdigest()}"
+
+    @property
+    def read_folder(self) -> Path | None:
+        """The folder that it reads, and no more than that: what the option `folder` names; None without one."""
+        return Path(self.options["folder"]) if self.options.get("folder") else None
 
     @abc.abstractmethod
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:

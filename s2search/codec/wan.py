@@ -11,7 +11,6 @@ with random ones; here that is refused.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from s2search.border.regular_file import read_regular_text
 from s2search.codec.base import FRAMES_PER_LATENT, PIXELS_PER_LATENT, Codec, DecoderComponent, LoadedCodec
+from s2search.document import read_object
 from s2search.errors import InputError, require
 from s2search.preset import LATENT_CHANNELS
 
@@ -54,7 +53,7 @@ class Wan(Codec):
     def load(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LoadedCodec:
         import torch
 
-        folder = self._folder()
+        folder = self.read_folder
         config = _config(folder)
         dtype = dtype or torch.float32
         vae = _autoencoder(folder, dtype).to(device).eval().requires_grad_(False)
@@ -67,9 +66,11 @@ class Wan(Codec):
         from s2search.codec.decoders.wan import WanDecoder
 
         loaded = self.load()
-        return DecoderComponent(loaded=loaded, model=WanDecoder(loaded).eval(), sources={".": self._folder()})
+        return DecoderComponent(loaded=loaded, model=WanDecoder(loaded).eval(), sources={".": self.read_folder})
 
-    def _folder(self) -> Path:
+    @property
+    @override
+    def read_folder(self) -> Path:
         folder = Path(self.folder).expanduser()
         for place in (folder, folder / "vae"):
             if (place / "config.json").is_file():
@@ -162,7 +163,7 @@ def _named(slots: _Slots) -> dict[str, Tensor]:
 
 def _config(folder: Path) -> dict[str, Any]:
     """Return config.json, once it describes an autoencoder of the contract's geometry."""
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
     path = str(folder / "config.json")
     if config.get("_class_name") != _CLASS:
         raise InputError(f"{path!r} describes {str(config.get('_class_name'))[:60]!r}", allowed=_CLASS)
@@ -186,16 +187,6 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_regular_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as JSON: {error}", remedy="correct the file") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{str(path)!r} holds no JSON object", remedy="correct the file")
-    return found
-
-
 def _autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     """Return diffusers' module with every weight from the folder.
 
@@ -211,7 +202,7 @@ def _autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     finally:
         logging.disable(level)
     if (folder / _INDEX).exists():
-        _check_shards(folder / _INDEX)
+        shard_files(folder / _INDEX)
     model: Any = AutoencoderKLWan
     try:
         vae, info = model.from_pretrained(
@@ -234,10 +225,22 @@ def _autoencoder(folder: Path, dtype: torch.dtype) -> Any:
     return vae
 
 
-def _check_shards(index: Path) -> None:
-    """Refuse an index that names other files than safetensors: diffusers would unpickle them."""
-    shards = _json(index).get("weight_map")
-    names = list(shards.values()) if isinstance(shards, dict) else [shards]
-    for name in names:
+def shard_files(index: Path) -> tuple[Path, ...]:
+    """Return the weight files that a sharded model's index names, by their names; all lie beside it.
+
+    Raises:
+        InputError: It names other files than safetensors, which libraries would unpickle, one elsewhere, or none.
+    """
+    shards = read_object(index).get("weight_map")
+    files = set()
+    for name in shards.values() if isinstance(shards, dict) and shards else [shards]:
         if not isinstance(name, str) or not name.endswith(".safetensors"):
             raise InputError(f"{str(index)!r} names {str(name)[:60]!r}", allowed="files that end in .safetensors")
+        if Path(name).name != name or "\\" in name:
+            raise InputError(
+                f"{str(index)!r} names {name[:200]!r}, which leads elsewhere", allowed="names of files beside it"
+            )
+        if not (index.parent / name).is_file():
+            raise InputError(f"{str(index)!r} names {name!r}, which is not there", remedy="copy the whole folder")
+        files.add(index.parent / name)
+    return tuple(sorted(files))

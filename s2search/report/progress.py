@@ -36,6 +36,12 @@ def progress_bar(
         yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
 
 
+def notice(line: str) -> None:
+    """Print a line to stderr that people should know of while work goes on; a bar stays below it."""
+    sys.stderr.write(f"s2search: {printable(line)}\n")
+    sys.stderr.flush()
+
+
 def _lines(title: str, clock: Callable[[], float]) -> Callable[[int, int, str], None]:
     last_s = clock()
 

@@ -13,7 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from s2search.cost import format_bytes
 from s2search.document import as_json
+from s2search.report.durations import duration
 
 if TYPE_CHECKING:
     from s2search.training.engine import Outcome
@@ -37,11 +39,11 @@ def outcome_text(found: Outcome) -> RenderableType:
 
 def estimate_text(found: RunEstimate) -> RenderableType:
     """Return what a run would cost, and all of its settings."""
-    memory = ", ".join(f"{name} {_size(size)}" for name, size in found.memory_bytes.items())
+    memory = ", ".join(f"{name} {format_bytes(amount)}" for name, amount in found.memory_bytes.items())
     facts = (
         f"{found.parameters:,} parameters\n"
-        f"memory of a process {_size(sum(found.memory_bytes.values()))}: {memory}\n"
-        f"a step {found.step_s:.3g} s, all {found.settings.optimizer.steps:,} of them {_duration(found.run_s)}"
+        f"memory of a process {format_bytes(sum(found.memory_bytes.values()))}: {memory}\n"
+        f"a step {found.step_s:.3g} s, all {found.settings.optimizer.steps:,} of them {duration(found.run_s)}"
     )
     return Text(f"{facts}\n\n{as_json(found.settings).rstrip()}")
 
@@ -99,7 +101,19 @@ def _judged(judgement: ModelJudgement) -> list[RenderableType]:
         ratio = f"{part.ratio:.3f} +- {part.ratio_error:.3f}"
         table.add_row(part.name, str(part.samples), f"{part.loss:.4f}", f"{part.blind:.4f}", ratio)
     lines = [_verdict(part) for part in judgement.parts if not part.trained]
-    return [table, *map(Text, ["", f"blind: {judgement.baseline}", *lines])]
+    of_bands = [one for part in judgement.parts if part.also for one in (_band_table(part), Text())]
+    return [table, Text(), *of_bands, *map(Text, [f"blind: {judgement.baseline}", *lines])]
+
+
+def _band_table(part: JudgedPart) -> Table:
+    """Return what a trainer judges beside the loss, by noise level."""
+    table = Table(f"{part.name}, s", box=None, pad_edge=False, header_style="")
+    for name in ("samples", "loss", "blind", *part.also):
+        table.add_column(name, justify="right")
+    for band in part.bands:
+        numbers = (f"{value:.4f}" for value in (band.loss, band.blind, *band.also.values()))
+        table.add_row(f"{band.low:.1f} to {band.high:.1f}", str(band.samples), *numbers)
+    return table
 
 
 def _verdict(part: JudgedPart) -> str:
@@ -110,10 +124,12 @@ def _verdict(part: JudgedPart) -> str:
 def _bands(part: JudgedPart) -> str:
     rows = "".join(
         f"<tr><td>{band.low:.1f} to {band.high:.1f}</td><td>{band.samples}</td><td>{band.loss:.4f}</td>"
-        f"<td>{band.blind:.4f}</td><td>{band.loss / band.blind:.3f}</td></tr>"
+        f"<td>{band.blind:.4f}</td><td>{band.loss / band.blind:.3f}</td>"
+        + "".join(f"<td>{value:.4f}</td>" for value in band.also.values())
+        + "</tr>"
         for band in part.bands
     )
-    head = "".join(f"<th>{name}</th>" for name in (escape(part.name), "samples", "loss", "blind", "ratio"))
+    head = "".join(f"<th>{name}</th>" for name in (escape(part.name), "samples", "loss", "blind", "ratio", *part.also))
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
 
@@ -158,23 +174,3 @@ def _curve(metrics: Sequence[Row], blind: float | None) -> str:
             f'<text class="blind" x="{_WIDTH - _RIGHT}" y="{y(blind) - 6:.1f}" text-anchor="end">blind baseline</text>'
         )
     return f'<svg role="img" aria-label="loss over steps" viewBox="0 0 {_WIDTH} {_HEIGHT}">{drawn}</svg>'
-
-
-def _size(size: int) -> str:
-    """Return bytes in words.
-
-    >>> _size(1_048_576), _size(3 * 1024**3)
-    ('1.0 MB', '3.2 GB')
-    """
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in words.
-
-    >>> _duration(75), _duration(8000)
-    ('1 min 15 s', '2 h 13 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {rest} s"

@@ -55,7 +55,7 @@ def check_trainer(trainer: Trainer, folder: Path, *, settings: Mapping[str, Any]
     """
     engine = _engine(trainer, folder, "whole", settings or {})
     assert trainer.statement.splitlines() == [trainer.statement], "the statement is not one line"
-    for name, digest in trainer.reads(engine.run.config, engine.run.plan).items():
+    for name, digest in trainer.inputs(engine.run.clips, engine.run.config, engine.run.plan).items():
         assert digest.startswith("sha256:"), f"what it reads, {name!r}, is told by {digest!r}, which is no digest"
     given = trainer.networks(engine.run)
     trained = [name for name, network in given.items() if network.trained]
@@ -115,6 +115,7 @@ def _engine(trainer: Trainer, folder: Path, name: str, given: Mapping[str, Any])
             held_out=0.25,
             seed=0,
         )
+    if not (folder / "nano.toml").exists():
         write_text(folder / "nano.toml", _PRESET)
     asked = {
         "data": str(folder / "clips"),

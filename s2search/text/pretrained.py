@@ -10,6 +10,7 @@ import abc
 import contextlib
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 #: What makes transformers read other weights than model.safetensors, or other code than its own.
 _REDIRECTIONS = ("transformers_weights", "quantization_config")
+_LAYER = re.compile(r"layers\.|^encoder\.block\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ def _misfits(found: Mapping[str, Any]) -> list[str]:
     Stored weights of other parts, such as the half that sees pictures, are as they should be.
     """
     shapes = {name for name, *_ in found["mismatched_keys"]}
-    layers = {name for name in found["unexpected_keys"] if "layers." in name and "vision" not in name}
+    layers = {name for name in found["unexpected_keys"] if _LAYER.search(name) and "vision" not in name}
     return sorted({*found["missing_keys"], *shapes, *layers})
 
 

@@ -83,11 +83,22 @@ class Trainer(Plugin, abc.ABC):
     #: What it minimises: one line.
     statement: ClassVar[str]
 
-    def reads(self, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
-        """Return digests of what goes in beside data, plan and first weights, by name; none by default.
+    #: What `judge` tells of a sample beside noise level, loss and baseline's loss, by name.
+    also: ClassVar[tuple[str, ...]] = ()
+
+    #: Whether the first weights are judged too, for `before`.
+    judges_first: ClassVar[bool] = False
+
+    def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
+        """Return a hash of all that it reads beside data and weights, by name; it is asked before anything is made.
+
+        Args:
+            clips: To train on.
+            config: Of the model.
+            plan: Behind it.
 
         Raises:
-            InputError: That, or the plan, is not for this trainer. Nothing was begun yet.
+            InputError: Something cannot be read, or does not go with data or plan.
         """
         return {}
 
@@ -139,13 +150,21 @@ class Trainer(Plugin, abc.ABC):
     def judge(
         self, run: TrainingRun, network: nn.Module, share: Sequence[int], of: int
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield parts of the data by name, each with a row per sample: noise level, loss, and the blind baseline's.
+        """Yield parts of the data by name, each with a row per sample: noise level, loss, the blind baseline's, `also`.
 
         Args:
             run: Has the data.
             network: The model, with averaged weights.
             share: Which samples this process judges; all have the same number of them.
             of: How many there are.
+        """
+        yield from ()
+
+    def before(self, judged: Mapping[str, Tensor]) -> Iterator[str]:
+        """Yield what people should know before the first step, a line each, where it `judges_first`.
+
+        Args:
+            judged: What `judge` yields of the first weights, of all processes.
         """
         yield from ()
 

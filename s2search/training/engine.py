@@ -84,8 +84,14 @@ class Engine:
                 remedy="correct it, or optimizer.accumulate",
             )
 
-    def train(self, progress: Progress = lambda done, total, label: None) -> Outcome:
+    def train(
+        self, progress: Progress = lambda done, total, label: None, tell: Callable[[str], None] = lambda line: None
+    ) -> Outcome:
         """Run all steps that are left, keep checkpoints, and leave the model and how good it is.
+
+        Args:
+            progress: Told after every step.
+            tell: Told, a line each, what people should know before the first one.
 
         Raises:
             InputError: A checkpoint cannot be read or written.
@@ -97,6 +103,9 @@ class Engine:
         metrics = Metrics(self.folder, begun) if self.where.first else None
         board = _board(self.folder, begun) if self.where.first else None
         done = kept = begun
+        if not begun and self.trainer.judges_first:
+            for line in self.trainer.before(self._judged(next(iter(moved.values())))):
+                tell(line)
         with _stop_asked() as asked, ExitStack() as closing:
             if board is not None:
                 closing.callback(board.close)
@@ -180,17 +189,11 @@ class Engine:
         """Let what was trained be written, judge it and let it draw."""
         first = next(iter(moved.values()))
         left = self.trainer.artefact(self.run, first.average, self.folder if self.where.first else None)
-        samples = self.run.settings.judge.samples
-        per = -(-samples // self.where.count)
-        mine = [min(self.where.rank * per + place, samples - 1) for place in range(per)]
+        found = self._judged(first)
         with first.averaged() as network:
-            found = {
-                name: self.where.joined(rows)[:samples]
-                for name, rows in self.trainer.judge(self.run, network, mine, samples)
-            }
             drawn = self.trainer.draw(self.run, network)
         steps = self.run.settings.optimizer.steps
-        judgement = ModelJudgement(steps=steps, parts=parts(found)) if found else None
+        judgement = ModelJudgement(steps=steps, parts=parts(found, self.trainer.also)) if found else None
         if judgement is not None and self.where.first:
             judgement.save(self.folder / JUDGEMENT)
         return Outcome(
@@ -202,6 +205,17 @@ class Engine:
             drawn=drawn,
             left=left,
         )
+
+    def _judged(self, one: TrainedNetwork) -> dict[str, Tensor]:
+        """Return what the trainer says of the averaged weights, of the samples of all processes."""
+        samples = self.run.settings.judge.samples
+        per = -(-samples // self.where.count)
+        mine = [min(self.where.rank * per + place, samples - 1) for place in range(per)]
+        with one.averaged() as network:
+            return {
+                name: self.where.joined(rows)[:samples]
+                for name, rows in self.trainer.judge(self.run, network, mine, samples)
+            }
 
 
 @contextmanager

@@ -8,7 +8,6 @@ Source: S2DiT, section 4.1 (flow matching, noise levels shifted by the resolutio
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from s2search.training.noisy import NoisyBatch
-
-_DRAWN_STEPS = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,27 +105,9 @@ class Flow(Trainer):
 
     @override
     def draw(self, run: TrainingRun, network: nn.Module) -> Mapping[str, Tensor]:
-        import torch
+        from s2search.training.draw import drawn
 
-        from s2search.streaming.full_steps import FullStepSampler
-        from s2search.training.share import generator
-
-        apart = run.clips.of("held-out") or run.clips.of("train")
-        wanted = [
-            caption for caption, _ in Counter(clip.caption for clip in apart).most_common(run.settings.judge.strips)
-        ]
-        if not wanted:
-            return {}
-        size = run.clips.heading.latent_size
-        noise = torch.stack([torch.randn(size, generator=generator("draw", caption)) for caption in wanted])
-
-        def asked(x_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor) -> Tensor:
-            v_BCTYX: Tensor = network(x_BCTYX, s_BT, text_BSE)
-            return v_BCTYX
-
-        sampler = FullStepSampler(steps=_DRAWN_STEPS, solver="euler", shift=self.shift, guidance=1.0)
-        z_BCTYX = sampler.sample(asked, noise.to(run.device, run.dtype), run.captions.tokens(wanted))
-        return dict(zip(wanted, z_BCTYX.float().cpu(), strict=True))
+        return drawn(run, network, self.shift)
 
 
 def error_of(run: TrainingRun, network: Any, batch: NoisyBatch) -> Tensor:

@@ -8,7 +8,7 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -31,13 +31,14 @@ _FITTED = 4096
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is in a band of noise levels: the two ends, samples, and mean losses."""
+    """What there is in a band of noise levels: the two ends, samples, mean losses, and what else the trainer judges."""
 
     low: float
     high: float
     samples: int
     loss: float
     blind: float
+    also: dict[str, float] = {}
 
 
 class JudgedPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ class JudgedPart(msgspec.Struct, frozen=True, kw_only=True):
         ratio: Of the two.
         ratio_error: Standard error of that, from the paired samples.
         bands: Of the noise level.
+        also: Means of what else the trainer judges, by its names.
     """
 
     name: str
@@ -60,6 +62,7 @@ class JudgedPart(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
     ratio_error: float
     bands: tuple[Band, ...]
+    also: dict[str, float] = {}
 
     @property
     def trained(self) -> bool:
@@ -109,13 +112,20 @@ class Blind:
         return s * off - (self.mean_C111 + keep * self.variance_C111 * off)
 
 
-def parts(measured: Mapping[str, Tensor]) -> tuple[JudgedPart, ...]:
-    """Return what a table of noise level, loss and baseline's loss per sample, (N, 3), says of each part."""
-    return tuple(_part(name, table_N3.double()) for name, table_N3 in measured.items())
+def parts(measured: Mapping[str, Tensor], also: Sequence[str] = ()) -> tuple[JudgedPart, ...]:
+    """Return what tables say of each part.
+
+    Args:
+        measured: Noise level, loss and baseline's loss of each sample, and further numbers; a row whose noise level is
+            not a number is no sample.
+        also: The names of the further numbers.
+    """
+    return tuple(_part(name, table_NK.double(), also) for name, table_NK in measured.items())
 
 
-def _part(name: str, table_N3: Tensor) -> JudgedPart:
-    s_N, loss_N, blind_N = table_N3.unbind(1)
+def _part(name: str, table_NK: Tensor, also: Sequence[str]) -> JudgedPart:
+    table_NK = table_NK[~table_NK[:, 0].isnan()]
+    s_N, loss_N, blind_N, *further = table_NK.unbind(1)
     loss, blind = float(loss_N.mean()), float(blind_N.mean())
     ratio = loss / blind
     bands = []
@@ -129,6 +139,7 @@ def _part(name: str, table_N3: Tensor) -> JudgedPart:
                     samples=count,
                     loss=float(loss_N[inside_N].mean()),
                     blind=float(blind_N[inside_N].mean()),
+                    also={key: float(one_N[inside_N].mean()) for key, one_N in zip(also, further, strict=True)},
                 )
             )
     spread = float((loss_N - ratio * blind_N).std()) / blind  # the ratio of means, to first order
@@ -140,4 +151,5 @@ def _part(name: str, table_N3: Tensor) -> JudgedPart:
         ratio=ratio,
         ratio_error=spread / len(s_N) ** 0.5,
         bands=tuple(bands),
+        also={key: float(one_N.mean()) for key, one_N in zip(also, further, strict=True)},
     )

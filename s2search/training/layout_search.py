@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from s2search.network.network import S2DiT
+    from s2search.training.data.clips import Clips
     from s2search.training.supernet import Supernet
 
 #: What it leaves in a run's folder: the plan that was found, and the score by which it was.
@@ -93,12 +94,12 @@ class LayoutSearch(Flow):
             )
 
     @override
-    def reads(self, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
-        two = TwoCandidates.of(plan)
-        tables = self._tables(two.plan)
-        asked_again(two.plan, tables, two.score([0.0] * two.groups, ""))
+    def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
+        pair = TwoCandidates.of(plan)
+        tables = self._tables(pair.plan)
+        asked_again(pair.plan, tables, pair.score([0.0] * pair.groups, ""))
         found = {f"table.{table.name}": table.digest for table in tables}
-        return found | self._scored(config, two) if self.scores else found
+        return found | self._scored(config, pair) if self.scores else found
 
     @override
     def start(self, run: TrainingRun) -> None:
@@ -122,11 +123,11 @@ class LayoutSearch(Flow):
 
         from s2search.training.supernet import sample_mask, undecided
 
-        two, batch = TwoCandidates.of(run.plan), self.learned(run, share)
-        open_still = undecided(self._logits(run, networks["model"]), two.high_groups)
+        pair, batch = TwoCandidates.of(run.plan), self.learned(run, share)
+        open_still = undecided(self._logits(run, networks["model"]), pair.high_groups)
         mask = partial(
             sample_mask,
-            high=two.high_groups,
+            high=pair.high_groups,
             temperature=self.temperature_at(share.step, run.settings.optimizer.steps),
             generator=share.common("mask"),
         )
@@ -144,10 +145,10 @@ class LayoutSearch(Flow):
 
     @override
     def progress(self, run: TrainingRun, networks: Mapping[str, nn.Module]) -> str:
-        two = TwoCandidates.of(run.plan)
+        pair = TwoCandidates.of(run.plan)
         logits_M = self._logits(run, networks["model"])
-        taken = set(logits_M.argsort(descending=True)[: two.high_groups].tolist())
-        return f"mask {two.written([group in taken for group in range(two.groups)])}"
+        taken = set(logits_M.argsort(descending=True)[: pair.high_groups].tolist())
+        return f"mask {pair.written([group in taken for group in range(pair.groups)])}"
 
     @override
     def artefact(self, run: TrainingRun, average: Average, folder: Path | None) -> str:
@@ -216,14 +217,14 @@ class LayoutSearch(Flow):
         """Return the score that logits are, and the best plan by it."""
         from s2search.training.supernet import mask_logits
 
-        two = TwoCandidates.of(run.plan)
+        pair = TwoCandidates.of(run.plan)
         first = "random weights"
         if self.scores:
             first = f"the blocks of the score {MeasuredScore.load(self._score_file).digest[:19]}"
         steps = run.settings.optimizer.steps
         statement = f"logits of the mask of the supernet {digest[:19]} after {steps:,} steps, begun with {first}"
-        score = two.score(mask_logits(leaning_M, self._rate(run)).tolist(), statement)
-        return score, find(asked_again(two.plan, self._tables(two.plan), score), Dynamic())
+        score = pair.score(mask_logits(leaning_M, self._rate(run)).tolist(), statement)
+        return score, find(asked_again(pair.plan, self._tables(pair.plan), score), Dynamic())
 
     def _rate(self, run: TrainingRun) -> float:
         """Return how many times as fast as any weight a logit moves."""
@@ -237,13 +238,13 @@ class LayoutSearch(Flow):
 
         from s2search.training.supernet import Supernet
 
-        two, config = TwoCandidates.of(run.plan), run.config
+        pair, config = TwoCandidates.of(run.plan), run.config
         with torch.device("meta"):
             return Supernet(
                 config.preset,
-                high=two.high,
-                low=two.low,
-                group_size=two.plan.group_size,
+                high=pair.high,
+                low=pair.low,
+                group_size=pair.plan.group_size,
                 velocity=config.velocity,
                 latent_channels=config.latent_channels,
             )
@@ -260,25 +261,25 @@ class LayoutSearch(Flow):
         """Yield the first weights, one part of the network in memory at a time."""
         import torch
 
-        two = TwoCandidates.of(run.plan)
-        yield _LOGITS, torch.zeros(two.groups)
-        weights = self._of_scores(two) if self.scores else _random(run, two)
+        pair = TwoCandidates.of(run.plan)
+        yield _LOGITS, torch.zeros(pair.groups)
+        weights = self._of_scores(pair) if self.scores else _random(run, pair)
         for name, tensor in weights:
             yield f"{_SUPERNET}.{name}", tensor.float()
 
-    def _of_scores(self, two: TwoCandidates) -> Iterator[tuple[str, Tensor]]:
+    def _of_scores(self, pair: TwoCandidates) -> Iterator[tuple[str, Tensor]]:
         from s2search.training.scored_blocks import ends, mean_switches, trained_block
 
         model, switches = self._scored_model(), []
         yield from ends(model).items()
-        for layer in range(two.plan.depth):
-            for stream, label in (("high", two.high), ("low", two.low)):
+        for layer in range(pair.plan.depth):
+            for stream, label in (("high", pair.high), ("low", pair.low)):
                 block, own = trained_block(model, Path(self.scores), layer, label)
                 switches.append(own)
                 yield from ((f"{stream}.{layer}.{name}", tensor) for name, tensor in block.items())
         yield from mean_switches(switches).items()
 
-    def _scored(self, config: ModelConfig, two: TwoCandidates) -> dict[str, str]:
+    def _scored(self, config: ModelConfig, pair: TwoCandidates) -> dict[str, str]:
         """Return the digests of the scores and of the model that they were measured on.
 
         Raises:
@@ -299,8 +300,8 @@ class LayoutSearch(Flow):
                 f"the scored model in {self.weights!r} is not of the sizes that are asked: {difference}",
                 remedy="set model.preset and model.velocity to its own, and train on data of its codec",
             )
-        for layer in range(two.plan.depth):
-            for label in (two.high, two.low):
+        for layer in range(pair.plan.depth):
+            for label in (pair.high, pair.low):
                 check_block(model, Path(self.scores), layer, label)
         return {"scores": score.digest, "scored": digest}
 
@@ -400,12 +401,12 @@ def _sizes(config: ModelConfig) -> dict[str, Any]:
     return {"velocity": config.velocity, "latent_channels": config.latent_channels, **preset}
 
 
-def _random(run: TrainingRun, two: TwoCandidates) -> Iterator[tuple[str, Tensor]]:
+def _random(run: TrainingRun, pair: TwoCandidates) -> Iterator[tuple[str, Tensor]]:
     """Yield random weights: those of a model of the high candidate alone, and of one of the low candidate alone."""
     from s2search.network.random_weights import RandomS2DiT
 
-    for stream, label in (("high", two.high), ("low", two.low)):
-        config = replace(run.config, layout=(label,) * two.plan.depth, plan_digest=None)
+    for stream, label in (("high", pair.high), ("low", pair.low)):
+        config = replace(run.config, layout=(label,) * pair.plan.depth, plan_digest=None)
         drawn = RandomS2DiT(config, seed=run.settings.seed, silent=config.velocity == "residual").drawn()
         for name, tensor in drawn:
             part, _, rest = name.partition(".")

@@ -45,7 +45,7 @@ class PreparedRun:
         beside: Further data sets.
         encoder: Of captions.
         codec: Decodes what the model draws; None where nothing is drawn.
-        read: Digests of what the trainer reads beside it.
+        inputs: Hashes of what the trainer reads beside it.
     """
 
     trainer: Trainer
@@ -56,7 +56,7 @@ class PreparedRun:
     beside: tuple[Clips, ...]
     encoder: TextEncoder
     codec: Codec | None
-    read: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: RunSettings) -> PreparedRun:
@@ -87,7 +87,7 @@ class PreparedRun:
             beside=beside,
             encoder=text_encoder(settings.text, config.preset),
             codec=_codec(settings, clips) if settings.judge.strips else None,
-            read=trainer.reads(config, plan),
+            inputs=trainer.inputs(clips, config, plan),
         )
 
     def record(self) -> Record:
@@ -98,7 +98,7 @@ class PreparedRun:
         if weights := self.settings.model.weights:
             digests["weights"] = digest_of(read_regular(Path(weights) / WEIGHTS).hex())
         digests |= {f"beside.{number}": clips.digest for number, clips in enumerate(self.beside)}
-        digests |= self.read
+        digests |= self.inputs
         versions = {
             "s2search": registry.own_version(),
             "torch": str(torch.__version__),

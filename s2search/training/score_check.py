@@ -31,7 +31,7 @@ from s2search.training.divided import divided
 from s2search.training.noisy import judged_by, learned_from
 from s2search.training.parallel import ALONE, Processes
 from s2search.training.scored_blocks import ends, mean_switches, trained_block
-from s2search.training.scores import Progress, Teacher
+from s2search.training.scores import FrozenModel, Progress
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share
 from s2search.training.trained_network import TrainedNetwork
@@ -52,7 +52,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(
-    teacher: Teacher,
+    teacher: FrozenModel,
     score: MeasuredScore,
     question: CheckQuestion,
     folder: Path,
@@ -123,7 +123,7 @@ def written(layout: Sequence[str]) -> str:
     return space.write_layout([labels.index(label) for label in layout])
 
 
-def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
+def assembled(teacher: FrozenModel, folder: Path, layout: Sequence[str]) -> S2DiT:
     """Return a model of the teacher's ends and of the blocks that were trained for the layers where it has them.
 
     Raises:
@@ -147,7 +147,7 @@ def assembled(teacher: Teacher, folder: Path, layout: Sequence[str]) -> S2DiT:
     return network.to(teacher.device)
 
 
-def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
+def _tuned(teacher: FrozenModel, question: CheckQuestion, folder: Path, layout: tuple[str, ...], seed: int) -> Tuned:
     network = assembled(teacher, folder, layout)
     before, _ = _rise(teacher, question, network)
     moved = TrainedNetwork(
@@ -173,7 +173,7 @@ def _tuned(teacher: Teacher, question: CheckQuestion, folder: Path, layout: tupl
 
 
 @torch.no_grad()
-def _rise(teacher: Teacher, question: CheckQuestion, network: S2DiT) -> tuple[float, float]:
+def _rise(teacher: FrozenModel, question: CheckQuestion, network: S2DiT) -> tuple[float, float]:
     """Return how much more a network loses than the model, on the same held-out samples, and the standard error."""
     rises = []
     for start in range(0, question.samples, question.batch):

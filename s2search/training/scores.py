@@ -153,7 +153,7 @@ class Passed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teacher:
+class FrozenModel:
     """A frozen model whose layers are replaced one after another.
 
     Attributes:
@@ -205,7 +205,7 @@ class Teacher:
 
 
 def measure(
-    teacher: Teacher,
+    teacher: FrozenModel,
     question: Question,
     folder: Path,
     *,
@@ -265,7 +265,7 @@ def _check_whole(probes: Sequence[Probe], asked: Sequence[tuple[int, int, list[B
 class _Probing:
     """Candidates in place of the same layers, trained side by side."""
 
-    teacher: Teacher
+    teacher: FrozenModel
     question: Question
     folder: Path
     first: int

@@ -24,7 +24,7 @@ from s2search.training.data.make import drawn_cuts
 from s2search.training.engine import Engine
 from s2search.training.parallel import Processes
 from s2search.training.prepare import PreparedRun
-from s2search.training.scores import Question, Teacher, measure
+from s2search.training.scores import FrozenModel, Question, measure
 from s2search.training.settings import RunSettings, overridden
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
@@ -139,7 +139,7 @@ def test_candidates_side_by_side_take_less_than_one_after_another(made: Path, tm
     model = S2DiT.from_preset(Preset.named(str(made / "w48.toml")), "F8").eval().requires_grad_(False)
     clips = Clips.load(made / "clips")
     captions = Captions(Hashing(channels=32, tokens=8), torch.device("cpu"), torch.float32)
-    teacher = Teacher(model=model, clips=clips, captions=captions)
+    teacher = FrozenModel(model=model, clips=clips, captions=captions)
     number = iter(range(100))
 
     def measured(*candidates: str) -> None:

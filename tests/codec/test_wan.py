@@ -286,3 +286,27 @@ def test_naming_it_does_not_import_diffusers():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_whole_checkpoint_has_the_digest_of_its_folder_vae(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "Wan2.2" / "vae")
+    (tmp_path / "Wan2.2/transformer").mkdir()
+    (tmp_path / "Wan2.2/transformer/weights.safetensors").write_bytes(b"100 GB that no latent depends on")
+    assert Wan(folder=str(tmp_path / "Wan2.2")).digest == Wan(folder=str(folder)).digest
+    (tmp_path / "Wan2.2/vae/more").write_text("another")
+    assert Wan(folder=str(tmp_path / "Wan2.2")).digest != Wan(folder=str(folder)).digest
+
+
+@pytest.mark.parametrize(
+    ("shard", "words"),
+    [
+        ("gone.safetensors", "names 'gone.safetensors', which is not there"),
+        ("../outside.safetensors", "names '../outside.safetensors', which leads elsewhere"),
+        ("/outside.safetensors", "names '/outside.safetensors', which leads elsewhere"),
+        ({"a": 1}, "names \"{'a': 1}\"; files that end in .safetensors"),
+    ],
+)
+def test_an_index_names_files_beside_it_and_nothing_else(copy, shard, words):
+    shutil.move(copy / WEIGHTS, copy.parent / "outside.safetensors")
+    (copy / INDEX).write_text(json.dumps({"weight_map": {"decoder.conv_out.bias": shard}}))
+    assert words in line_of(copy)

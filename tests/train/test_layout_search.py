@@ -309,8 +309,8 @@ def test_what_is_found_keeps_budgets_and_counts_and_no_layout_that_does_has_high
     shape: dict[str, Any] = {"depth": depth, "group_size": group_size, "count": f"lcha={high * group_size}"}
     fastest = s2search.plan(table, **shape, budget="10s")  # of those that tie, the fastest
     plan = s2search.plan(table, **shape, budget=f"{round(1000 * fastest.latency_ms.predicted) + over_us}us")
-    two = TwoCandidates.of(plan)
-    request = asked_again(plan, tables_behind(plan, [table]), two.score(logits, "drawn"))
+    pair = TwoCandidates.of(plan)
+    request = asked_again(plan, tables_behind(plan, [table]), pair.score(logits, "drawn"))
     found = find(request, Dynamic())
     assert found.fits
     assert found.counts == plan.counts
@@ -390,10 +390,10 @@ def test_two_processes_find_what_one_does(made: Path, tmp_path: Path) -> None:
             engine_of(made, tmp_path / "two", None, where, **changes).train()
 
     ranks(2, rank)
-    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
-    assert one.keys() == two.keys()
+    one, both = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    assert one.keys() == both.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(tensor, two[name], rtol=0, atol=1e-5, msg=name)
+        torch.testing.assert_close(tensor, both[name], rtol=0, atol=1e-5, msg=name)
     first, second = (json.loads((tmp_path / name / "mask.json").read_text()) for name in ("one", "two"))
     assert first["scores"]["lcha"] == pytest.approx(second["scores"]["lcha"], abs=1e-2)
     losses = [

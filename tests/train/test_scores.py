@@ -44,7 +44,7 @@ from s2search.training.captions import Captions
 from s2search.training.data.clips import Clips
 from s2search.training.noisy import judged_by
 from s2search.training.score_check import assembled
-from s2search.training.scores import Teacher
+from s2search.training.scores import FrozenModel
 
 SIZES = Preset(name="nano", depth=3, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
 ASKED: dict[str, Any] = {
@@ -168,7 +168,7 @@ def test_a_measurement_that_was_killed_goes_on_and_is_the_same(
 ) -> None:
     clips, model = Clips.load(made / "clips"), S2DiT.from_pretrained(made / "model").requires_grad_(False)
     captions = Captions(Hashing(channels=8, tokens=6), torch.device("cpu"), torch.float32)
-    teacher = Teacher(model=model, clips=clips, captions=captions)
+    teacher = FrozenModel(model=model, clips=clips, captions=captions)
     question = scores.Question(
         model=model.weights_digest(),
         config=model.config.digest,
@@ -472,7 +472,7 @@ def test_a_layout_is_assembled_of_the_blocks_that_were_measured(made: Path, meas
     """With one low layer it is the replaced model itself, and loses exactly what its score says."""
     captions = Captions(Hashing(channels=8, tokens=6), torch.device("cpu"), torch.float32)
     model = S2DiT.from_pretrained(made / "model").requires_grad_(False)
-    teacher = Teacher(model=model, clips=Clips.load(made / "clips"), captions=captions)
+    teacher = FrozenModel(model=model, clips=Clips.load(made / "clips"), captions=captions)
     network = assembled(teacher, made / "out", ("full", "ssa", "full"))
     expected = with_candidate(made, 1, 1, "ssa").state_dict()
     found = network.state_dict()

@@ -1,0 +1,512 @@
+"""A teacher's answers as trainers read them: velocities in safetensors shards, and journals of what they are.
+
+    cache.jsonl            the first writer's journal: a heading, and a line per shard that it wrote
+    cache.1.jsonl ...      those of further writers
+    shards/000000.safetensors ...    velocities, a tensor `N` (channels, frames, rows, columns) per record
+    texts/ENCODER/PROMPT.safetensors    tokens of each prompt, once, without padding
+
+A record is a clip, a noise level and noise. The latents are the data set's, and the noise is drawn again from its seed,
+so a velocity is all that is kept. Which records there are follows from the heading and the data alone, whoever writes
+them in whatever order: a shard has the same bytes however often it was begun.
+
+Source: S2DiT, section 4.2. Why nothing else: docs/decisions/distil.md.
+
+Axes: B records  C channels  T latent frames  Y X latent rows and columns
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import msgspec
+import torch
+from torch import Tensor
+
+from s2search.border.regular_file import check_regular
+from s2search.errors import InputError
+from s2search.journal import first_difference, plain, read_journal
+from s2search.network.flow import renoise, shift, velocity
+from s2search.training.data.base import digest_of
+from s2search.training.data.clips import Clip, Clips, Split
+from s2search.training.share import generator
+from s2search.training.teachers.base import CONVENTION, Convention, Expert
+
+if TYPE_CHECKING:
+    from s2search.training.teachers.base import Teacher
+
+JOURNAL, SHARDS, TEXTS = "cache.jsonl", "shards", "texts"
+OF = "cache of a teacher"
+#: How noise is made of a record's seed; another one is another cache.
+NOISE = "torch.randn on the processor, float32"
+
+Computed = Literal["float32", "bfloat16"]
+Stored = Literal["float32", "bfloat16", "float8"]
+_BYTES: Mapping[Stored, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
+_LARGEST_FLOAT8 = 448.0  # of float8_e4m3fn
+
+
+class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answered.
+
+    Attributes:
+        teacher: As people write it, without its folder.
+        revision: What its folder says of its version.
+        files: A hash of each file that its answers depend on.
+        experts: With their noise levels and guidance.
+        encoder: Of prompts.
+        negative: A hash of the negative prompt.
+        convention: Of guidance.
+    """
+
+    teacher: str
+    revision: str
+    files: dict[str, str]
+    experts: tuple[Expert, ...]
+    encoder: str
+    negative: str
+    convention: Convention = CONVENTION
+
+    @classmethod
+    def of(cls, teacher: Teacher) -> Self:
+        """Return what a teacher says of itself."""
+        options = ",".join(f"{name}={value}" for name, value in teacher.options.items() if name != "folder")
+        return cls(
+            teacher=f"{teacher.name}[{options}]" if options else teacher.name,
+            revision=teacher.revision,
+            files=dict(teacher.files),
+            experts=teacher.experts,
+            encoder=teacher.encoder,
+            negative=prompt_digest(teacher.negative),
+        )
+
+
+class CacheHeading(msgspec.Struct, frozen=True, kw_only=True, tag="cache"):
+    """What all records have in common: the first line of every journal.
+
+    Attributes:
+        kind: What is kept.
+        teacher: Who answered.
+        data: The digest of the data set.
+        codec: That made its latents.
+        codec_digest: A hash of that one's constants or weights, and so of its statistics.
+        latent_size: Channels, frames, rows and columns.
+        computed: In which numbers the teacher computed.
+        stored: In which numbers velocities are kept.
+        levels: Noise levels of each clip.
+        shift: How far they are pushed towards 1.
+        seed: Of levels and noise.
+        noise: How noise is made of a seed.
+        clips: To train on, and held out.
+        per_shard: Records of a shard, at most.
+    """
+
+    schema: Literal["s2search.cache/1"] = "s2search.cache/1"
+    kind: Literal["velocity"] = "velocity"
+    teacher: TeacherEntry
+    data: str
+    codec: str
+    codec_digest: str
+    latent_size: tuple[int, int, int, int]
+    computed: Computed
+    stored: Stored
+    levels: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    shift: float
+    seed: int
+    noise: str = NOISE
+    clips: tuple[int, int]
+    per_shard: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 64
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record's velocity, with its scales."""
+        channels, frames, rows, columns = self.latent_size
+        scales = 4 * channels if self.stored == "float8" else 0
+        return channels * frames * rows * columns * _BYTES[self.stored] + scales
+
+    @property
+    def shards(self) -> int:
+        """How many there are when it is whole."""
+        counts = levels_of(self.teacher.experts, self.levels, self.shift)
+        return sum(-(-sum(self.clips) * count // self.per_shard) for count in counts)
+
+
+class CacheRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One answer.
+
+    Attributes:
+        id: Its number, and the name of its velocity.
+        clip: The clip's number in the data set.
+        prompt: A hash of the caption.
+        seed: Of the noise.
+        crc: Of the noise's bytes, which another version of the generator would change.
+        s: Noise level, exact in float32.
+        expert: That answered.
+    """
+
+    id: int
+    clip: int
+    prompt: str
+    seed: int
+    crc: int
+    s: float
+    expert: str
+
+
+class CacheShard(msgspec.Struct, frozen=True, kw_only=True, tag="shard"):
+    """A file that is whole, with its records."""
+
+    number: int
+    file: str
+    sha256: str
+    records: tuple[CacheRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A record before it was asked for: which clip, at which level, and the expert that answers there."""
+
+    id: int
+    clip: Clip
+    s: float
+    expert: Expert
+
+    def seed(self, of: int) -> int:
+        """Return the seed of its noise, in a cache of this seed."""
+        return int(digest_of("cache", of, self.id, "noise").removeprefix("sha256:")[:15], 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """Records side by side, as a step takes them.
+
+    Attributes:
+        captions: Of their clips.
+        s_B: Noise levels, in float32.
+        x_BCTYX: Noisy latents.
+        v_BCTYX: Their true velocities.
+        answer_BCTYX: The teacher's.
+        weight_B: How much each counts, so that levels have the shares that the shift gives them; 1 on average.
+    """
+
+    captions: tuple[str, ...]
+    s_B: Tensor
+    x_BCTYX: Tensor
+    v_BCTYX: Tensor
+    answer_BCTYX: Tensor
+    weight_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherCache:
+    """A cache that is whole.
+
+    Attributes:
+        folder: Where it lies.
+        heading: What all records have in common.
+        shards: By their numbers.
+        clips: The data set.
+    """
+
+    folder: Path
+    heading: CacheHeading
+    shards: tuple[CacheShard, ...]
+    clips: Clips
+    _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, folder: Path, clips: Clips) -> Self:
+        """Read the journals; shards are opened when they are read.
+
+        Raises:
+            InputError: There is none, it is not whole, or it is of other data.
+        """
+        heading, shards = read_cache(folder)
+        check_data(folder, heading, clips)
+        found = {shard.number: shard for shard in shards}
+        wanted = pieces(heading, clips)
+        if missing := len(wanted) - len(found):
+            raise InputError(
+                f"the cache {str(folder)!r} has {len(found)} of {len(wanted)} shards, {missing} are missing",
+                remedy="repeat the command that began it",
+            )
+        for number, piece in enumerate(wanted):
+            check_shard(folder, found[number], number, piece, heading)
+        return cls(
+            folder=folder, heading=heading, shards=tuple(found[number] for number in range(len(wanted))), clips=clips
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of its heading and of all shards, whoever wrote them."""
+        return digest_of(msgspec.json.encode(self.heading).hex(), *(shard.sha256 for shard in self.shards))
+
+    def of(self, split: Split) -> tuple[CacheRecord, ...]:
+        """Return the records of a part of the data, by their numbers."""
+        return self._of[split]
+
+    def batch(self, records: Sequence[CacheRecord]) -> Answered:
+        """Return records side by side.
+
+        Raises:
+            InputError: A shard cannot be read, or noise comes out another than it was.
+        """
+        z_BCTYX = self.clips.latents([record.clip for record in records])
+        eps_BCTYX = torch.stack([noise_of(record, self.heading.latent_size) for record in records])
+        s_B = torch.tensor([record.s for record in records], dtype=torch.float32)
+        return Answered(
+            captions=tuple(self.clips.clips[record.clip].caption for record in records),
+            s_B=s_B,
+            x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
+            v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
+            answer_BCTYX=torch.stack([self.answer(record) for record in records]),
+            weight_B=torch.tensor([self._weights[record.expert] for record in records], dtype=torch.float32),
+        )
+
+    def answer(self, record: CacheRecord) -> Tensor:
+        """Return a record's velocity, v_CTYX in float32.
+
+        Raises:
+            InputError: Its shard cannot be read, or it has another size.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / SHARDS / self._file_of[record.id]
+        try:
+            if path.name not in self._open:
+                check_regular(path)
+                self._open[path.name] = safe_open(path, framework="pt")
+            file = self._open[path.name]
+            answer: Tensor = file.get_tensor(str(record.id)).float()
+            if self.heading.stored == "float8":
+                answer = answer * file.get_tensor(f"{record.id}.scale")[:, None, None, None]
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path.name} of the cache cannot be read: {error}", remedy="make it anew") from error
+        if answer.shape != self.heading.latent_size:
+            raise InputError(f"record {record.id} of the cache has the size {tuple(answer.shape)}", remedy="restore it")
+        return answer
+
+    @cached_property
+    def _of(self) -> dict[Split, tuple[CacheRecord, ...]]:
+        records = sorted((record for shard in self.shards for record in shard.records), key=lambda one: one.id)
+        found: dict[Split, list[CacheRecord]] = {"train": [], "held-out": []}
+        for record in records:
+            found[self.clips.clips[record.clip].split].append(record)
+        return {split: tuple(own) for split, own in found.items()}
+
+    @cached_property
+    def _file_of(self) -> dict[int, str]:
+        return {record.id: shard.file for shard in self.shards for record in shard.records}
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        experts, levels, a = self.heading.teacher.experts, self.heading.levels, self.heading.shift
+        counts = levels_of(experts, levels, a)
+        return {one.name: _part(one, a) * levels / count for one, count in zip(experts, counts, strict=True)}
+
+
+def read_cache(folder: Path) -> tuple[CacheHeading, list[CacheShard]]:
+    """Return the heading and all shards that are there, of all journals.
+
+    Raises:
+        InputError: There is none, or two journals differ or name a shard twice.
+    """
+    heading: CacheHeading | None = None
+    shards: dict[int, CacheShard] = {}
+    for path in (folder / JOURNAL, *sorted(folder.glob("cache.*.jsonl"))):
+        own, journal = read_journal(
+            path, CacheHeading, CacheShard, of=OF, remedy="name a folder that `s2search cache make` wrote"
+        )
+        heading = heading or own
+        if difference := first_difference(plain(heading), plain(own)):
+            raise InputError(f"{str(path)!r} belongs to another {OF}: {difference}", remedy="restore it")
+        for shard in journal.lines:
+            if shards.setdefault(shard.number, shard) != shard:
+                raise InputError(f"shard {shard.number} of {str(folder)!r} stands twice", remedy="restore the journals")
+    assert heading is not None
+    return heading, list(shards.values())
+
+
+def check_data(folder: Path, heading: CacheHeading, clips: Clips) -> None:
+    """Raise unless a cache is of this data set; every key that differs is named, with both values.
+
+    Raises:
+        InputError: It is of another one.
+    """
+    mine = {
+        "data": heading.data,
+        "codec": heading.codec,
+        "codec_digest": heading.codec_digest,
+        "latent_size": heading.latent_size,
+        "clips": heading.clips,
+    }
+    theirs = {
+        "data": clips.digest,
+        "codec": clips.heading.codec,
+        "codec_digest": clips.heading.codec_digest,
+        "latent_size": clips.heading.latent_size,
+        "clips": (len(clips.of("train")), len(clips.of("held-out"))),
+    }
+    if different := [name for name in mine if mine[name] != theirs[name]]:
+        parts = "; ".join(f"{name} is {_short(mine[name])}, not {_short(theirs[name])}" for name in different)
+        raise InputError(
+            f"the cache {str(folder)!r} is of other data than {str(clips.folder)!r}: {parts}",
+            remedy="name the data set that it was made of",
+        )
+
+
+def check_shard(folder: Path, shard: CacheShard, number: int, piece: Sequence[Planned], heading: CacheHeading) -> None:
+    """Raise unless a shard's line says what the heading and the data imply; its noise and its file are not looked at.
+
+    Raises:
+        InputError: It says something else.
+    """
+    said = [(one.id, one.clip, one.prompt, one.seed, one.s, one.expert) for one in shard.records]
+    implied = [
+        (one.id, one.clip.id, prompt_digest(one.clip.caption), one.seed(heading.seed), one.s, one.expert.name)
+        for one in piece
+    ]
+    if shard.file != shard_file(number) or said != implied:
+        raise InputError(
+            f"the journal of {str(folder)!r} has other records in shard {number} than its heading implies",
+            remedy="restore it, or make the cache anew",
+        )
+
+
+def pieces(heading: CacheHeading, clips: Clips) -> list[list[Planned]]:
+    """Return the records of every shard, in the order in which they are written: one expert after another.
+
+    The highest noise levels come first, as in sampling; a shard is of one expert.
+    """
+    records = list(_planned(heading, clips))
+    found = []
+    for expert in reversed(heading.teacher.experts):
+        own = [record for record in records if record.expert is expert]
+        found += [own[start : start + heading.per_shard] for start in range(0, len(own), heading.per_shard)]
+    return found
+
+
+def _planned(heading: CacheHeading, clips: Clips) -> Iterator[Planned]:
+    """Yield all records: a clip's levels divide what each expert answers for into equal parts, one in each."""
+    experts, a = heading.teacher.experts, heading.shift
+    counts = levels_of(experts, heading.levels, a)
+    for clip in clips.clips:
+        drawn_K = torch.rand(
+            heading.levels, generator=generator("cache", heading.seed, clip.id, "s"), dtype=torch.float64
+        ).tolist()
+        number = 0
+        for expert, count in zip(experts, counts, strict=True):
+            low, high = _unshifted(expert.low, a), _unshifted(expert.high, a)
+            for place in range(count):
+                u = low + (high - low) * (place + drawn_K[number]) / count
+                yield Planned(id=clip.id * heading.levels + number, clip=clip, s=_level(u, a, expert), expert=expert)
+                number += 1
+
+
+def levels_of(experts: Sequence[Expert], levels: int, a: float) -> tuple[int, ...]:
+    """Return how many of a clip's noise levels each expert gets: its share of them, and one at least.
+
+    Raises:
+        InputError: There are fewer levels than experts.
+
+    >>> two = (Expert(name="low", high=0.875), Expert(name="high", low=0.875))
+    >>> [levels_of(two, levels, 12.0) for levels in (2, 4, 8)]
+    [(1, 1), (1, 3), (3, 5)]
+    """
+    if levels < len(experts):
+        raise InputError(
+            f"{levels} noise levels of each clip, and the teacher has {len(experts)} experts",
+            allowed=f"{len(experts)} or more: one for each",
+            remedy="give a larger --levels",
+        )
+    shares = [_part(expert, a) * levels for expert in experts]
+    counts = [max(1, int(share)) for share in shares]
+    while sum(counts) < levels:
+        counts[max(range(len(counts)), key=lambda n: shares[n] - counts[n])] += 1
+    while sum(counts) > levels:
+        counts[max((n for n in range(len(counts)) if counts[n] > 1), key=lambda n: counts[n] - shares[n])] -= 1
+    return tuple(counts)
+
+
+def noise_of(record: CacheRecord, size: Sequence[int]) -> Tensor:
+    """Draw a record's noise, eps_CTYX.
+
+    Raises:
+        InputError: It is another one than when the teacher was asked.
+    """
+    eps_CTYX = drawn(record.seed, size)
+    if crc_of(eps_CTYX) != record.crc:
+        raise InputError(
+            f"the noise of record {record.id} is not what it was: this torch {torch.__version__} draws other numbers",
+            remedy="read the cache with the torch that wrote it, or make it anew",
+        )
+    return eps_CTYX
+
+
+def drawn(seed: int, size: Sequence[int]) -> Tensor:
+    """Draw noise on the processor: devices draw other numbers of one seed."""
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+def crc_of(tensor: Tensor) -> int:
+    """Return the CRC-32 of a tensor's bytes."""
+    return zlib.crc32(tensor.contiguous().numpy().data)
+
+
+def stored_as(answer: Tensor, stored: Stored, id: int) -> dict[str, Tensor]:
+    """Return a velocity, v_CTYX, as its shard keeps it.
+
+    8 bits have a sign, four of exponent and three of mantissa, and a power of two for every channel beside them.
+    """
+    if stored == "float32":
+        return {str(id): answer.float().contiguous()}
+    if stored == "bfloat16":
+        return {str(id): answer.bfloat16().contiguous()}
+    largest_C = answer.float().abs().amax((1, 2, 3)).clamp_min(torch.finfo(torch.float32).tiny)
+    scale_C = torch.exp2(torch.ceil(torch.log2(largest_C / _LARGEST_FLOAT8)))
+    small = (answer.float() / scale_C[:, None, None, None]).to(torch.float8_e4m3fn)
+    return {str(id): small.contiguous(), f"{id}.scale": scale_C}
+
+
+def prompt_digest(prompt: str) -> str:
+    """Return the hash by which a prompt's tokens are found.
+
+    >>> prompt_digest("a cat")
+    '51e4674156077982'
+    """
+    return digest_of(prompt).removeprefix("sha256:")[:16]
+
+
+def shard_file(number: int) -> str:
+    """Return the name of a shard's file.
+
+    >>> shard_file(7)
+    '000007.safetensors'
+    """
+    return f"{number:06}.safetensors"
+
+
+def _part(expert: Expert, a: float) -> float:
+    """Return the part of all noise levels, drawn evenly and then shifted, that an expert answers."""
+    return _unshifted(expert.high, a) - _unshifted(expert.low, a)
+
+
+def _unshifted(s: float, a: float) -> float:
+    return shift(s, 1 / a)
+
+
+def _level(u: float, a: float, expert: Expert) -> float:
+    """Return a shifted level in float32, on the expert's side of its ends whatever is rounded."""
+    s = float(torch.tensor(shift(u, a), dtype=torch.float64).float())
+    while not expert.answers(s):
+        towards = 0.0 if s >= expert.high else 1.0
+        s = float(torch.nextafter(torch.tensor(s, dtype=torch.float32), torch.tensor(towards)))
+    return s
+
+
+def _short(value: object) -> str:
+    return value[:19] if isinstance(value, str) and value.startswith("sha256:") else str(value)
