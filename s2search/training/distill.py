@@ -22,6 +22,8 @@ from s2search.training.share import Share
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from s2search.network.config import ModelConfig
+    from s2search.planner.plan import Plan
     from s2search.training.cache.records import Answered, CacheRecord, TeacherCache
     from s2search.training.data.clips import Clips
 
@@ -54,7 +56,7 @@ class Distill(Trainer):
             raise InputError(f"weight={self.weight:g}", allowed="0 to 1", remedy="correct the trainer's options")
 
     @override
-    def inputs(self, clips: Clips) -> Mapping[str, str]:
+    def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
         return {"cache": self._records(clips).digest}
 
     @override
