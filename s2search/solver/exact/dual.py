@@ -37,6 +37,7 @@ _WEIGHINGS, _PACE = 16, 2.0  # of scarce resources: how often, and how fast what
 _ENOUGH = 0.7  # of every limit, which some layout keeps: nothing is scarce
 _DEAR = 10  # times the range of scores: what everything costs at the prices of the scarce
 _FORBIDDEN = -1e30
+_LOWEST = -(2.0**61)  # bound: where nothing fits it has no end, and an integer of 64 bits has one
 _BLOCK = 2**15  # numbers that stay in the processor's cache
 
 
@@ -119,7 +120,7 @@ def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
     return Dual(
         price_KPR=price_KPR,
         completion_LKPS=completion_LKPS,
-        bound_K=(completion_LKPS[0, :, :, graph.first_stream] + left_KP).min(axis=1),
+        bound_K=(completion_LKPS[0, :, :, graph.first_stream] + left_KP).min(axis=1).clip(_LOWEST),
         margin_K=margin_KP[:, 0],
     )
 
