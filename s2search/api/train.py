@@ -136,5 +136,5 @@ def draw_page(prepared: PreparedRun, outcome: Outcome) -> None:
             frames_THWC = frames_from_video(codec.decode(latents_CTYX[None])[0])
             chosen = np.linspace(0, len(frames_THWC) - 1, _FRAMES).round().astype(int)
             strips[asked] = png(np.concatenate(frames_THWC[chosen], axis=1))
-    page = training_html(prepared.record(), read_metrics(outcome.folder), outcome.judgement, strips)
+    page = training_html(prepared.record(), read_metrics(outcome.folder), outcome.judgement, strips, outcome.left)
     write_text(outcome.folder / REPORT, page)

@@ -14,7 +14,7 @@ import numpy as np
 from s2search.border.regular_file import read_regular
 from s2search.document import read_json
 from s2search.errors import S2SearchError, TableError
-from s2search.lint.base import Finding, Findings, in_order, run
+from s2search.lint.base import Finding, Findings, in_order, one_line, run
 from s2search.lint.card_rules import TABLE_RULES
 from s2search.lint.csv_rules import CSV_RULES
 from s2search.lint.sheet import Sheet, SheetLine, read_sheet
@@ -123,7 +123,7 @@ def _lint_table(folder: Path) -> list[Finding]:
         samples_digest=f"sha256:{hashlib.sha256(read_regular(samples)).hexdigest()}" if samples.is_file() else None,
         units=units,
     )
-    return in_order([*findings, *run(TABLE_RULES, suspect)])
+    return run(TABLE_RULES, suspect, findings)
 
 
 def _card(path: Path) -> tuple[Card, dict[str, str]]:
@@ -183,7 +183,7 @@ def _unreadable(line: SheetLine, error: TableError) -> Finding:
 
 
 def _finding(row: int, rule: str, message: str, remedy: str) -> Finding:
-    return Finding(row=row, rule=rule, message=" ".join(message.split()), remedy=remedy)
+    return Finding(row=row, rule=rule, message=one_line(message), remedy=remedy)
 
 
 def _others(folder: Path) -> tuple[LatencyTable, ...]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from s2search.errors import S2SearchError
 from s2search.lint.base import UNITS_APART, Complaint, Rule
 from s2search.lint.relations import slower_than_less_work, worlds_apart_from_most
 from s2search.tables.card import Card
-from s2search.tables.columns import Bool, Groups, Int
+from s2search.tables.columns import Bool, Column, Groups, Int
 from s2search.tables.row import SHAPE_COLUMNS, Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
@@ -53,6 +56,10 @@ class Suspect:
         """Return some rows with their lines: those of a mask, or by their places."""
         return zip(self.line_N[chosen].tolist(), self.rows.take(chosen), strict=True)
 
+    def cells(self, chosen: Int, *columns: Column) -> Iterator[tuple[Any, ...]]:
+        """Return the lines of some rows with their cells in some columns, without making a `Row` of each."""
+        return zip(self.line_N[chosen].tolist(), *(column.take(chosen).cells for column in columns), strict=True)
+
     def part(self, part: str, options: str) -> Part | None:
         """Return an installed part, or none: a table may hold parts that are not installed."""
         if (part, options) not in self._parts:
@@ -69,11 +76,13 @@ def _negative(table: Suspect) -> Iterator[Complaint]:
 def _non_monotone(table: Suspect) -> Iterator[Complaint]:
     same = ("role", "part", "options", "scenario", "heads", "text_channels", "precision", "compute_unit")
     ones, others = slower_than_less_work(table.rows, table.rows.groups(*same))
-    for (line, row), (other_line, other) in zip(table.numbered(ones), table.numbered(others), strict=True):
+    labels = table.rows.labels.take(ones).cells
+    here, there = (table.cells(places, table.rows.grids, table.rows.columns["latency_ms"]) for places in (ones, others))
+    for label, (line, grid, ms), (other_line, other_grid, other_ms) in zip(labels, here, there, strict=True):
         yield (
             line,
-            f"{row.label} at {row.grid} takes {row.latency_ms:g} ms, and line {other_line} at {other.grid}, which is "
-            f"less work, takes {other.latency_ms:g} ms",
+            f"{label} at {grid} takes {ms:g} ms, and line {other_line} at {other_grid}, which is less work, takes "
+            f"{other_ms:g} ms",
         )
 
 
@@ -140,12 +149,15 @@ def _missing(table: Suspect, parts: Sequence[str], *, least_streams: int) -> Ite
     streams_G = np.bincount(group_N[different], minlength=len(groups))
     with_blocks, first = np.unique(group_N, return_index=True)
     lacking = streams_G[with_blocks] >= least_streams
-    for group, (line, row) in zip(with_blocks[lacking], table.numbered(blocks[first[lacking]]), strict=True):
-        missing = [part for part, there_G in zip(parts, there_PG, strict=True) if not there_G[group]]
+    told = (table.rows.columns[name] for name in ("scenario", "precision", "compute_unit"))
+    first_blocks = table.cells(blocks[first[lacking]], table.rows.grids, *told)
+    there = zip(*(there_G[with_blocks[lacking]].tolist() for there_G in there_PG), strict=True)
+    for (line, grid, scenario, precision, compute_unit), has in zip(first_blocks, there, strict=True):
+        missing = " and no ".join(itertools.compress(parts, map(operator.not_, has)))
         yield (
             line,
-            f"the {row.scenario} rows at {row.grid}, {row.precision}, {row.compute_unit}, of which this is the "
-            f"first block, have no {' and no '.join(missing)}",
+            f"the {scenario} rows at {grid}, {precision}, {compute_unit}, of which this is the first block, have no "
+            f"{missing}",
         )
 
 

@@ -31,10 +31,10 @@ _SMOOTH = 1 / 20  # of the curve, which a point of the smooth one is the mean of
 def outcome_text(found: Outcome) -> RenderableType:
     """Return where a run stopped, and how good its model is."""
     resumed = f" (went on at step {found.resumed_at})" if found.resumed_at else ""
-    head = Text(f"{found.folder}: {found.steps} steps{resumed}")
+    head = [Text(f"{found.folder}: {found.steps} steps{resumed}"), *([Text(found.left)] if found.left else [])]
     if found.judgement is None:
-        return head
-    return Group(head, "", *_judged(found.judgement))
+        return Group(*head)
+    return Group(*head, "", *_judged(found.judgement))
 
 
 def estimate_text(found: RunEstimate) -> RenderableType:
@@ -49,7 +49,11 @@ def estimate_text(found: RunEstimate) -> RenderableType:
 
 
 def training_html(
-    record: Record, metrics: Sequence[Row], judgement: ModelJudgement | None, strips: Mapping[str, bytes]
+    record: Record,
+    metrics: Sequence[Row],
+    judgement: ModelJudgement | None,
+    strips: Mapping[str, bytes],
+    left: str = "",
 ) -> str:
     """Return a page that loads nothing from anywhere: loss, judgement per band of noise, and what the model draws.
 
@@ -58,6 +62,7 @@ def training_html(
         metrics: What it reported.
         judgement: How good its model is.
         strips: PNG pictures by what was asked of the model.
+        left: What there is beside the model, in words.
     """
     settings = record.settings
     content = [
@@ -65,6 +70,8 @@ def training_html(
         f"<p>{settings.optimizer.steps:,} steps of {settings.optimizer.batch} clips; data {escape(settings.data)}, "
         f"model {escape(record.digests['model'][7:19])}, seed {settings.seed}</p>",
     ]
+    if left:
+        content.append(f"<p>{escape(left)}</p>")
     if judgement is not None:
         content += [f'<p class="verdict">{escape(line)}</p>' for line in map(_verdict, judgement.parts)]
     blind = None if judgement is None else judgement.parts[0].blind

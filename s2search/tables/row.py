@@ -129,13 +129,18 @@ class Row:
     @property
     def grid(self) -> str:
         """The token grid of the measured call, as people write it: see `Shape.grid`."""
-        return f"{self.frames}x{self.height}x{self.width}"
+        return grid(self.frames, self.height, self.width)
 
     @property
     def key(self) -> tuple[object, ...]:
         """What makes a row unique in its table."""
         part = f"{self.part} commit" if self.role == "commit" else self.part
         return part, *_PLACE(self)
+
+
+def grid(frames: int, height: int, width: int) -> str:
+    """Return a token grid as people write it."""
+    return f"{frames}x{height}x{width}"
 
 
 LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from s2search import registry
 from s2search.tables.columns import Bool, Column, Float, Groups
-from s2search.tables.row import COLUMNS, FLOAT_COLUMNS, KEY, Row
+from s2search.tables.row import COLUMNS, FLOAT_COLUMNS, KEY, Row, grid
 
 _AT_ONCE = 4096  # rows that a cache holds
 _LARGEST = 2**62  # number of a group
@@ -162,6 +162,11 @@ class Rows(Sequence[Row]):
             return registry.label_of(part, options) + (" commit" if role == "commit" else "")
 
         return self.told(label, "role", "part", "options")
+
+    @functools.cached_property
+    def grids(self) -> Column:
+        """The token grid of the measured call, as people write it: see `Row.grid`."""
+        return self.told(grid, "frames", "height", "width")
 
     def labelled(self, label: str) -> Rows:
         """Return the rows with a label: see `Row.label`."""

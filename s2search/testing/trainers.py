@@ -55,6 +55,8 @@ def check_trainer(trainer: Trainer, folder: Path, *, settings: Mapping[str, Any]
     """
     engine = _engine(trainer, folder, "whole", settings or {})
     assert trainer.statement.splitlines() == [trainer.statement], "the statement is not one line"
+    for name, digest in trainer.inputs(engine.run.clips, engine.run.config, engine.run.plan).items():
+        assert digest.startswith("sha256:"), f"what it reads, {name!r}, is told by {digest!r}, which is no digest"
     given = trainer.networks(engine.run)
     trained = [name for name, network in given.items() if network.trained]
     assert trained, "nothing is trained"
@@ -135,7 +137,8 @@ def _trained(engine: Engine) -> dict[str, Tensor]:
     assert outcome.steps == engine.run.settings.optimizer.steps, "the run stopped early"
     model = S2DiT.from_pretrained(engine.folder / MODEL)
     start = S2DiT.from_pretrained(engine.run.start).state_dict()
-    assert any(not torch.equal(tensor, start[name]) for name, tensor in model.state_dict().items()), "nothing moved"
+    moved = (name not in start or not torch.equal(tensor, start[name]) for name, tensor in model.state_dict().items())
+    assert any(moved), "nothing moved"
     return model.state_dict()
 
 

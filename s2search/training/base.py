@@ -11,7 +11,7 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns  S tex
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from s2search.training.settings import RunSettings
     from s2search.training.share import Share
 
+#: Gives weights with their names, one after another, whole; all processes must read them to their end, as often as any.
+Average = Callable[[], Iterator[tuple[str, "Tensor"]]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
@@ -38,6 +41,7 @@ class TrainingRun:
         settings: As they were asked, with defaults.
         config: Of the model that is trained.
         plan: Behind it.
+        folder: Of the run; a trainer may keep files of its own in it.
         start: A folder with its first weights.
         clips: To train on and to judge by.
         beside: Further data sets to judge by.
@@ -49,6 +53,7 @@ class TrainingRun:
     settings: RunSettings
     config: ModelConfig
     plan: Plan | None
+    folder: Path
     start: Path
     clips: Clips
     beside: tuple[Clips, ...]
@@ -84,13 +89,25 @@ class Trainer(Plugin, abc.ABC):
     #: Whether the first weights are judged too, for `before`.
     judges_first: ClassVar[bool] = False
 
-    def inputs(self, clips: Clips) -> Mapping[str, str]:
+    def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
         """Return a hash of all that it reads beside data and weights, by name; it is asked before anything is made.
 
+        Args:
+            clips: To train on.
+            config: Of the model.
+            plan: Behind it.
+
         Raises:
-            InputError: Something cannot be read, or does not go with the data.
+            InputError: Something cannot be read, or does not go with data or plan.
         """
         return {}
+
+    def start(self, run: TrainingRun) -> None:
+        """Write into the run's folder what networks begin with beside `run.start`, unless it is there already.
+
+        One process is asked, and the others wait for it; nothing by default.
+        """
+        return
 
     @abc.abstractmethod
     def networks(self, run: TrainingRun) -> Mapping[str, Network]:
@@ -107,9 +124,28 @@ class Trainer(Plugin, abc.ABC):
         A network without a loss stays as it is in this step. All others are reported.
         """
 
+    def progress(self, run: TrainingRun, networks: Mapping[str, nn.Module]) -> str:
+        """Return in a few words where the networks are, to stand beside the loss; all processes ask."""
+        return ""
+
     def told(self, run: TrainingRun, share: Share) -> str:
         """Return in words what the samples were, for the line that says why a run stopped."""
         return f"samples {share.numbers.start} to {share.numbers.stop - 1}"
+
+    def artefact(self, run: TrainingRun, average: Average, folder: Path | None) -> str:
+        """Write what the next stage reads, and say in words what a stranger would not look for.
+
+        By default that is the model, of which there is nothing to say.
+
+        Args:
+            run: What was trained.
+            average: Gives the averaged weights of the network that the run leaves.
+            folder: To write to; None in all processes but one, which have their part of the weights to give.
+        """
+        from s2search.training.left_model import write_model
+
+        write_model(run.config, run.plan, average(), folder)
+        return ""
 
     def judge(
         self, run: TrainingRun, network: nn.Module, share: Sequence[int], of: int

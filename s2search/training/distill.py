@@ -9,7 +9,7 @@ a Neural Network" (2015), for the mean of two losses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +22,8 @@ from s2search.training.share import Share
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from s2search.network.config import ModelConfig
+    from s2search.planner.plan import Plan
     from s2search.training.cache.records import Answered, CacheRecord, TeacherCache
     from s2search.training.data.clips import Clips
 
@@ -41,7 +43,6 @@ class Distill(Trainer):
 
     cache: str
     weight: float = 0.5
-    _opened: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     statement: ClassVar[str] = (
         "a teacher's velocity beside the true one: mean (1 - l) |v_hat - v|^2 + l |v_hat - v_T|^2"
@@ -54,7 +55,7 @@ class Distill(Trainer):
             raise InputError(f"weight={self.weight:g}", allowed="0 to 1", remedy="correct the trainer's options")
 
     @override
-    def inputs(self, clips: Clips) -> Mapping[str, str]:
+    def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
         return {"cache": self._records(clips).digest}
 
     @override
@@ -134,9 +135,9 @@ class Distill(Trainer):
     def _records(self, clips: Clips) -> TeacherCache:
         from s2search.training.cache.records import TeacherCache
 
-        if clips.digest not in self._opened:
-            self._opened[clips.digest] = TeacherCache.load(Path(self.cache), clips)
-        found: TeacherCache = self._opened[clips.digest]
+        found: TeacherCache | None = vars(self).get("records")
+        if found is None or found.clips is not clips:
+            found = vars(self)["records"] = TeacherCache.load(Path(self.cache), clips)
         return found
 
     def _asked(self, cache: TeacherCache, share: Share) -> list[CacheRecord]:

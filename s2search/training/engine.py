@@ -20,18 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from s2search.errors import CheckError, InputError
-from s2search.network.network import S2DiT
-from s2search.network.weight_file import write_tensors
 from s2search.training.checkpoint import resume, save
 from s2search.training.judge import ModelJudgement, parts
 from s2search.training.parallel import Processes, started
-from s2search.training.run_folder import JUDGEMENT, MODEL, Metrics
+from s2search.training.run_folder import JUDGEMENT, Metrics
 from s2search.training.share import Share, shares
 from s2search.training.trained_network import TrainedNetwork, learning_rate
 
 if TYPE_CHECKING:
-    from s2search.network.config import ModelConfig
-    from s2search.planner.plan import Plan
     from s2search.training.base import Trainer, TrainingRun
 
 #: Called with (steps done, steps in all, what they gave).
@@ -49,6 +45,7 @@ class Outcome:
         interrupted: Whether Ctrl-C or SIGTERM ended it before the last step.
         judgement: How good the model is; None where it was interrupted, or the trainer does not judge.
         drawn: `latents_CTYX` that the model made, by what was asked of it.
+        left: What it left beside the model, in words; empty where there is nothing.
     """
 
     folder: Path
@@ -57,6 +54,7 @@ class Outcome:
     interrupted: bool
     judgement: ModelJudgement | None
     drawn: Mapping[str, Tensor]
+    left: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +119,8 @@ class Engine:
                     if board is not None:
                         for name, value in values.items():
                             board.add_scalar(name, value, done)
-                progress(done, settings.steps, f"loss {values['loss']:.4f}")
+                where = self.trainer.progress(self.run, networks)
+                progress(done, settings.steps, f"loss {values['loss']:.4f}" + (f", {where}" if where else ""))
                 if done % engine.save_every == 0 or done == settings.steps:
                     self._save(done, moved)
                     kept = done
@@ -129,10 +128,7 @@ class Engine:
                 self._save(done, moved)
         if done < settings.steps:
             return Outcome(folder=self.folder, resumed_at=begun, steps=done, interrupted=True, judgement=None, drawn={})
-        judgement, drawn = self._left(moved)
-        return Outcome(
-            folder=self.folder, resumed_at=begun, steps=done, interrupted=False, judgement=judgement, drawn=drawn
-        )
+        return self._finished(begun, moved)
 
     def started(self) -> tuple[dict[str, nn.Module], dict[str, TrainedNetwork]]:
         """Return all networks with their first weights, and those that move."""
@@ -189,24 +185,26 @@ class Engine:
         keep = self.run.settings.engine.keep
         save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep)
 
-    def _left(self, moved: Mapping[str, TrainedNetwork]) -> tuple[ModelJudgement | None, Mapping[str, Tensor]]:
-        """Write the model, judge it and let it draw."""
+    def _finished(self, begun: int, moved: Mapping[str, TrainedNetwork]) -> Outcome:
+        """Let what was trained be written, judge it and let it draw."""
         first = next(iter(moved.values()))
-        average = first.average()
-        if self.where.first:
-            _Written(self.run.config, plan=self.run.plan, tensors=average).save_pretrained(self.folder / MODEL)
-        else:
-            for _ in average:
-                pass
+        left = self.trainer.artefact(self.run, first.average, self.folder if self.where.first else None)
         found = self._judged(first)
         with first.averaged() as network:
             drawn = self.trainer.draw(self.run, network)
-        if not found:
-            return None, drawn
-        judgement = ModelJudgement(steps=self.run.settings.optimizer.steps, parts=parts(found, self.trainer.also))
-        if self.where.first:
+        steps = self.run.settings.optimizer.steps
+        judgement = ModelJudgement(steps=steps, parts=parts(found, self.trainer.also)) if found else None
+        if judgement is not None and self.where.first:
             judgement.save(self.folder / JUDGEMENT)
-        return judgement, drawn
+        return Outcome(
+            folder=self.folder,
+            resumed_at=begun,
+            steps=steps,
+            interrupted=False,
+            judgement=judgement,
+            drawn=drawn,
+            left=left,
+        )
 
     def _judged(self, one: TrainedNetwork) -> dict[str, Tensor]:
         """Return what the trainer says of the averaged weights, of the samples of all processes."""
@@ -218,18 +216,6 @@ class Engine:
                 name: self.where.joined(rows)[:samples]
                 for name, rows in self.trainer.judge(self.run, network, mine, samples)
             }
-
-
-class _Written(S2DiT):
-    """A model on the meta device whose weights come one after another as it is saved."""
-
-    def __init__(self, config: ModelConfig, *, plan: Plan | None, tensors: Iterator[tuple[str, Tensor]]) -> None:
-        with torch.device("meta"):
-            super().__init__(config, plan=plan)
-        self._tensors = tensors
-
-    def _save_weights(self, path: Path, metadata: dict[str, str]) -> None:
-        write_tensors(path, self.state_dict(), self._tensors, metadata)
 
 
 @contextmanager

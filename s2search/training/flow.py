@@ -9,7 +9,7 @@ Source: S2DiT, section 4.1 (flow matching, noise levels shifted by the resolutio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -57,13 +57,16 @@ class Flow(Trainer):
 
     @override
     def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+        return {"model": error_of(run, networks["model"], self.learned(run, share)).mean()}
+
+    def learned(self, run: TrainingRun, share: Share) -> NoisyBatch:
+        """Return the samples of a step, some without their captions."""
         from s2search.training.noisy import learned_from
 
         batch = learned_from(run.clips, share, self.shift)
         dropped = (share.uniform("caption") < self.caption_drop).tolist()
-        captions = ["" if drop else caption for drop, caption in zip(dropped, batch.captions, strict=True)]
-        error_B = _error(run, networks["model"], batch.x_BCTYX, batch.s_B, captions, batch.v_BCTYX)
-        return {"model": error_B.mean()}
+        captions = ("" if drop else caption for drop, caption in zip(dropped, batch.captions, strict=True))
+        return replace(batch, captions=tuple(captions))
 
     @override
     def told(self, run: TrainingRun, share: Share) -> str:
@@ -93,7 +96,7 @@ class Flow(Trainer):
             rows = []
             for start in range(0, len(share), size):
                 sample: NoisyBatch = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
-                loss_B = _error(run, network, sample.x_BCTYX, sample.s_B, sample.captions, sample.v_BCTYX)
+                loss_B = error_of(run, network, sample)
                 off = blind.velocity(sample.x_BCTYX, sample.s_B) - sample.v_BCTYX
                 rows.append(
                     torch.stack((sample.s_B.double(), loss_B.double().cpu(), off.square().flatten(1).mean(1)), 1)
@@ -107,11 +110,9 @@ class Flow(Trainer):
         return drawn(run, network, self.shift)
 
 
-def _error(
-    run: TrainingRun, network: Any, x_BCTYX: Tensor, s_B: Tensor, captions: Sequence[str], v_BCTYX: Tensor
-) -> Tensor:
+def error_of(run: TrainingRun, network: Any, batch: NoisyBatch) -> Tensor:
     """Return the mean square error of each sample's velocity, in float32; noise levels stay in float32."""
-    x, s = x_BCTYX.to(run.device, run.dtype), s_B[:, None].to(run.device)
-    off = network(x, s, run.captions.tokens(captions)).float() - v_BCTYX.to(run.device)
+    x, s = batch.x_BCTYX.to(run.device, run.dtype), batch.s_B[:, None].to(run.device)
+    off = network(x, s, run.captions.tokens(batch.captions)).float() - batch.v_BCTYX.to(run.device)
     error_B: Tensor = off.square().flatten(1).mean(1)
     return error_B

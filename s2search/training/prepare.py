@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class PreparedRun:
         beside: Further data sets.
         encoder: Of captions.
         codec: Decodes what the model draws; None where nothing is drawn.
+        inputs: Hashes of what the trainer reads beside it.
     """
 
     trainer: Trainer
@@ -54,6 +56,7 @@ class PreparedRun:
     beside: tuple[Clips, ...]
     encoder: TextEncoder
     codec: Codec | None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: RunSettings) -> PreparedRun:
@@ -84,6 +87,7 @@ class PreparedRun:
             beside=beside,
             encoder=text_encoder(settings.text, config.preset),
             codec=_codec(settings, clips) if settings.judge.strips else None,
+            inputs=trainer.inputs(clips, config, plan),
         )
 
     def record(self) -> Record:
@@ -93,8 +97,8 @@ class PreparedRun:
             digests["plan"] = self.plan.digest
         if weights := self.settings.model.weights:
             digests["weights"] = digest_of(read_regular(Path(weights) / WEIGHTS).hex())
-        digests |= self.trainer.inputs(self.clips)
         digests |= {f"beside.{number}": clips.digest for number, clips in enumerate(self.beside)}
+        digests |= self.inputs
         versions = {
             "s2search": registry.own_version(),
             "torch": str(torch.__version__),
@@ -118,10 +122,11 @@ class PreparedRun:
                 remedy="restore them, or choose another folder",
             )
         dtype = DTYPES[self.settings.engine.dtype]
-        return TrainingRun(
+        run = TrainingRun(
             settings=self.settings,
             config=self.config,
             plan=self.plan,
+            folder=folder,
             start=start,
             clips=self.clips,
             beside=self.beside,
@@ -129,6 +134,10 @@ class PreparedRun:
             device=where.device,
             dtype=dtype,
         )
+        if where.first:
+            self.trainer.start(run)
+        where.wait()
+        return run
 
 
 def _config(model: ModelSettings, channels: int) -> tuple[ModelConfig, Plan | None]:

@@ -19,11 +19,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from s2search.border.regular_file import check_regular
-from s2search.errors import CheckError, InputError
+from s2search.errors import CheckError
 from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.score.check import CheckQuestion, Compared, ScoreCheck
@@ -33,7 +30,8 @@ from s2search.space import Space
 from s2search.training.divided import divided
 from s2search.training.noisy import judged_by, learned_from
 from s2search.training.parallel import ALONE, Processes
-from s2search.training.scores import BLOCKS, FrozenModel, Progress, block_file
+from s2search.training.scored_blocks import ends, mean_switches, trained_block
+from s2search.training.scores import FrozenModel, Progress
 from s2search.training.settings import OptimizerSettings
 from s2search.training.share import Share
 from s2search.training.trained_network import TrainedNetwork
@@ -140,28 +138,12 @@ def assembled(teacher: FrozenModel, folder: Path, layout: Sequence[str]) -> S2Di
             latent_channels=own.config.latent_channels,
         )
     )
-    weights = {name: tensor.clone() for name, tensor in own.state_dict().items() if not name.startswith("layers.")}
-    switches: dict[str, list[Tensor]] = {}
+    weights, switches = ends(own), []
     for layer, label in enumerate(layout):
-        if label == own.config.layout[layer]:
-            found = {f"layers.0.{name}": tensor for name, tensor in own.layers[layer].state_dict().items()}
-        else:
-            path = folder / BLOCKS / block_file(layer, 1, label)
-            try:
-                check_regular(path)
-                found = load_file(path)
-            except OSError as error:
-                raise InputError(
-                    f"the block {str(path)!r} cannot be read: {error.strerror}",
-                    remedy="measure the score with this candidate, and check in the same folder",
-                ) from error
-        for name, tensor in found.items():
-            if name.startswith("layers.0."):
-                weights[f"layers.{layer}.{name.removeprefix('layers.0.')}"] = tensor
-            else:
-                switches.setdefault(name, []).append(tensor)
-    weights |= {name: torch.stack(several).mean(0) for name, several in switches.items()}
-    network.load_state_dict(weights)
+        block, its_switches = trained_block(own, folder, layer, label)
+        weights |= {f"layers.{layer}.{name}": tensor for name, tensor in block.items()}
+        switches.append(its_switches)
+    network.load_state_dict(weights | mean_switches(switches))  # which copies
     return network.to(teacher.device)
 
 

@@ -8,6 +8,8 @@ al., "Categorical Reparameterization with Gumbel-Softmax" (2017).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -104,6 +106,63 @@ class Supernet(Switched):
         if not all(high_L):
             network.down, network.up = self.down, self.up
         return network
+
+
+class MaskedSupernet(nn.Module):
+    """A supernet with the logits of its mask, in one module, so that both move alike and lie in one checkpoint.
+
+    Attributes:
+        leaning_M: What the logits come from; see `mask_logits`.
+        supernet: Which the mask routes.
+        rate: How many times as fast as any weight a logit moves.
+    """
+
+    def __init__(self, supernet: Supernet, *, rate: float = 1.0) -> None:
+        super().__init__()
+        self.leaning_M = nn.Parameter(torch.zeros(supernet.groups))
+        self.supernet, self.rate = supernet, rate
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Those of both streams."""
+        return [*self.supernet.high, *self.supernet.low]
+
+    def forward(
+        self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, mask: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return the velocity under the mask that `mask` makes of the logits: here, where they are whole."""
+        velocity: Tensor = self.supernet(latents_BCTYX, s_BT, text_BSE, mask(mask_logits(self.leaning_M, self.rate)))
+        return velocity
+
+
+def mask_logits(leaning_M: Tensor, rate: float) -> Tensor:
+    """Return the logits of a mask, in float32 or better: `rate` times a parameter, less their mean.
+
+    The gradient is that of the logits, whatever the rate, so that it takes no larger part of a gradient that is cut to
+    a length; an optimizer that moves every number by its learning rate moves a logit `rate` times as far.
+
+    A mask keeps a count, so a number that is added to all logits changes nothing. What all of the gradient has in
+    common (a high layer always helps) is therefore none of the expected loss's; without the mean it would be most of
+    what the optimizer sees.
+    """
+    leaning_M = leaning_M.to(torch.promote_types(leaning_M.dtype, torch.float32))
+    logits_M = leaning_M + (rate - 1) * leaning_M.detach()
+    return logits_M - logits_M.mean()
+
+
+def undecided(logits_M: Tensor, high: int) -> Tensor:
+    """Return how open a mask of so many high groups still is: 1 where all logits are equal, 0 where it is settled.
+
+    The mean entropy, in bits, of a logit's sigmoid around the middle between the last one taken and the first one left.
+
+    >>> undecided(torch.zeros(4), 2), undecided(torch.tensor([9.0, 9.0, -9.0, -9.0]), 2) < 0.01
+    (tensor(1.), tensor(True))
+    """
+    ordered_M = logits_M.sort(descending=True).values
+    middle = (ordered_M[high - 1] + ordered_M[high]) / 2
+    taken_M = torch.sigmoid(logits_M - middle)
+    entropy_M: Tensor = (torch.special.entr(taken_M) + torch.special.entr(1 - taken_M)) / math.log(2)
+    return entropy_M.mean()
 
 
 def sample_mask(logits_M: Tensor, high: int, *, temperature: float, generator: torch.Generator | None = None) -> Tensor:

@@ -57,12 +57,14 @@ FAMILIES: dict[str, tuple[families.Make, int, int, int]] = {
 LOST: dict[str, float] = {}
 #: How long dynamic may take on any problem: so many times as long as HiGHS, or so many seconds.
 MOST_RATIO, MOST_S = 2.5, 0.1
-#: Problems that break this, by family, seed and tightness, found among others than the families' own; and how many
-#: times as long as HiGHS dynamic may take there: a list that only shrinks.
-SLOWER: dict[tuple[str, int, float], float] = {
-    ("subset-sum, two budgets", 500, 0.15): 45.0,
-    ("three further devices", 4003, 0.35): 8.0,
-}
+#: Problems that once broke this, by family, seed and tightness, beside the families' own.
+FURTHER = (
+    ("subset-sum, two budgets", 500, 0.15),
+    ("subset-sum, two budgets", 501, 0.15),
+    ("subset-sum, two budgets", 507, 0.16),
+    ("subset-sum, two budgets", 511, 0.13),
+    ("three further devices", 4003, 0.35),
+)
 MOST_BYTES = 500e6
 _TRIES = 3  # of problems that break the bound: other work on the machine makes processor time longer
 
@@ -187,7 +189,7 @@ def results(names: Iterable[str] = FAMILIES, seed: int = 2026) -> list[Result]:
         solve(families.uncorrelated(1)(np.random.default_rng(0), 6, 3, 0.5))
     for family in names:
         asked_for = [(seed + n, tightness) for n, tightness in enumerate(TIGHTNESS * FAMILIES[family][3])]
-        asked_for += [(slow_seed, tightness) for of, slow_seed, tightness in SLOWER if of == family]
+        asked_for += [(other_seed, tightness) for of, other_seed, tightness in FURTHER if of == family]
         for its_seed, tightness in asked_for:
             problem = problem_of(family, its_seed, tightness)
             result = Result(
@@ -230,7 +232,7 @@ def table(found: list[Result]) -> str:
             f"| {family} | {layers} x {candidates} | {len(rows)} | {slowest(rows, names)} | {ratio(rows):.2f} |"
         )
     for result in found:
-        if result.key in SLOWER:
+        if result.key in FURTHER:
             _, layers, candidates, _ = FAMILIES[result.family]
             told = f"{result.family}, seed {result.seed}, {result.tightness:.0%}"
             lines.append(
@@ -240,8 +242,8 @@ def table(found: list[Result]) -> str:
 
 
 def own(found: list[Result], family: str) -> list[Result]:
-    """Return the results of a family but for those that are known to be slow."""
-    return [result for result in found if result.family == family and result.key not in SLOWER]
+    """Return the results of a family's own problems."""
+    return [result for result in found if result.family == family and result.key not in FURTHER]
 
 
 def slowest(rows: list[Result], names: list[str]) -> str:
@@ -274,8 +276,7 @@ def test_no_rival_finds_more_cp_sat_finds_the_same_and_highs_takes_longer_but_wh
                     assert answer.score >= best.score - 1e-6, result
     assert LOST.keys() < FAMILIES.keys()
     assert all(ratio(own(found, family)) <= LOST.get(family, 1.0) for family in FAMILIES), table(found)
-    assert not [result for result in found if result.is_slow and result.key not in SLOWER], table(found)
-    assert all(ratio([result]) <= SLOWER[result.key] for result in found if result.key in SLOWER), table(found)
+    assert not [result for result in found if result.is_slow], table(found)
 
 
 def peak_bytes(family: str, seed: int, tightness: float) -> int:

@@ -6,7 +6,10 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from s2search.lint.base import one_line
 from s2search.lint.linter import lint_table
 from s2search.tables.table import LatencyTable, open_table
 
@@ -190,6 +193,54 @@ def test_a_fault_trips_exactly_its_rule_at_its_rows(table: LatencyTable, rule: s
 @pytest.mark.parametrize("table", NEAR_MISSES)
 def test_a_near_miss_is_no_finding(table: LatencyTable) -> None:
     assert lint_table(table) == []
+
+
+def test_a_row_that_contradicts_another_is_told_as_both_rows_say() -> None:
+    unsure = dict.fromkeys(("latency_mean_ms", "latency_p10_ms", "latency_p90_ms", "latency_std_ms"))
+    rows = [
+        dataclasses.replace(row, latency_ms=1 / (1 + row.latency_ms), **unsure)  # the slow ones are fast
+        for row in open_table(CPU).rows
+    ]
+    found = lint_table(dataclasses.replace(open_table(CPU), rows=tuple(rows)))
+    found = [finding for finding in found if finding.rule == "non_monotone"]
+    assert len({finding.message for finding in found}) > 5
+    for finding in found:
+        assert finding.row is not None
+        row, line = rows[finding.row - 2], int(finding.message.split(" and line ")[1].split()[0])
+        other = rows[line - 2]
+        assert finding.message == (
+            f"{row.label} at {row.grid} takes {row.latency_ms:g} ms, and line {line} at {other.grid}, which is less "
+            f"work, takes {other.latency_ms:g} ms"
+        )
+
+
+@pytest.mark.parametrize(
+    ("parts", "missing"),
+    [
+        (("down",), "no down"),
+        (("up",), "no up"),
+        (("down", "up"), "no down and no up"),
+        (("stem",), "no stem"),
+        (("stem", "head"), "no stem and no head"),
+    ],
+)
+def test_missing_rows_are_told_as_the_first_block_says(parts: tuple[str, ...], missing: str) -> None:
+    table = without(IPHONE, *parts)
+    found = lint_table(table)
+    assert found
+    for finding in found:
+        assert finding.row is not None
+        row = table.rows[finding.row - 2]
+        assert finding.message == (
+            f"the {row.scenario} rows at {row.grid}, {row.precision}, {row.compute_unit}, of which this is the first "
+            f"block, have {missing}"
+        )
+
+
+@example("a  b")
+@given(st.text(st.sampled_from(" \n\t\x1c\u00a0\u2028ab")))
+def test_a_message_is_one_line_of_words(text: str) -> None:
+    assert one_line(text) == " ".join(text.split())
 
 
 def test_a_card_that_contradicts_its_kind_is_found() -> None:

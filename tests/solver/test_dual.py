@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
-from s2search.solver.exact.dual import lagrangian_dual
-from s2search.solver.exact.graph import Cases, Graph
+from s2search.solver.exact.dual import Dual, lagrangian_dual
+from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph
 from s2search.solver.problem import FurtherDevice, Problem
 from s2search.testing.problems import Costs, random_problem
+from tests.benchmarks import families
 
 
 def graph_and_case(problem: Problem) -> tuple[Graph, Cases]:
@@ -97,3 +99,45 @@ def test_many_cases_are_bounded_as_one_by_one() -> None:
     together_K = lagrangian_dual(graph, cases).bound_K
     alone_K = [lagrangian_dual(graph, cases.take([k])).bound_K[0] for k in range(len(cases))]
     np.testing.assert_allclose(together_K, alone_K, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("first", "others"), [(0.3, 0.3), (0.4, 0.2)])
+def test_the_last_prices_are_those_at_which_the_cheapest_layout_costs_most(first: float, others: float) -> None:
+    problem = two_budgets(500, first, others)
+    allowed_LC = problem.latency_us_LC > problem.latency_us_LC.min(axis=1, keepdims=True)
+    graph, case = graph_and_case(dataclasses.replace(problem, allowed_LC=allowed_LC))
+    limit_R = case.limit_KR[0, case.limited].astype(np.float64)
+    share_R = lagrangian_dual(graph, case).price_KPR[0, -1, case.limited] * limit_R
+
+    def cheapest(share_R: NDArray[np.float64]) -> float:
+        cost_LC = np.tensordot(share_R / limit_R, graph.use_RLC[case.limited], axes=1)
+        return float(cost_LC.min(axis=1, where=allowed_LC, initial=np.inf).sum())
+
+    most = max(cheapest(np.array([share, 1 - share])) for share in np.linspace(0, 1, 101))
+    assert 0.7 < most < 1
+    assert cheapest(share_R / share_R.sum()) > 0.99 * most
+    assert share_R.sum() == pytest.approx(10 * np.ptp(graph.score_LC, axis=1).sum())
+
+
+def two_budgets(seed: int, first: float, second: float) -> Problem:
+    """Return a subset-sum of 48 layers with two budgets, one tighter than the other."""
+    make = families.subset_sum(2)
+    problem, other = (make(np.random.default_rng(seed), 48, 6, tightness) for tightness in (first, second))
+    return dataclasses.replace(problem, limits=other.limits)
+
+
+def test_bounds_of_one_resource_and_of_two_stand_side_by_side() -> None:
+    graph, case = graph_and_case(random_problem(np.random.default_rng(3), layers=6, candidates=3))
+    alone = Cases(
+        limit_KR=np.where(np.arange(case.limit_KR.shape[1]) == 0, case.limit_KR, BOUNDLESS),
+        mask_K=case.mask_K,
+        allowed_MLC=case.allowed_MLC,
+    )
+    one, both = lagrangian_dual(graph, alone), lagrangian_dual(graph, case)
+    assert one.price_KPR.shape[1] < both.price_KPR.shape[1]
+    joined = Dual.joined([one, both])
+    left_RN = np.repeat(case.limit_KR.T.astype(float), 2, axis=1)
+    zero_N = np.zeros(2, np.int64)
+    bounds = joined.bound_N(0, np.arange(2), zero_N + graph.first_stream, left_RN)
+    for dual, bound in zip((one, both), bounds, strict=True):
+        assert dual.bound_N(0, zero_N[:1], zero_N[:1] + graph.first_stream, left_RN[:, :1]) == pytest.approx(bound)

@@ -175,6 +175,27 @@ def test_a_sweep_finds_an_equal_score_in_less_time_than_is_known(seed: int) -> N
         assert found.latency == expected
 
 
+@pytest.mark.parametrize(
+    ("budgets", "seed", "first", "others"),
+    [
+        (2, 500, 0.15, 0.15),
+        (2, 501, 0.15, 0.15),
+        (2, 507, 0.16, 0.16),
+        (2, 511, 0.13, 0.13),
+        (2, 500, 0.1, 0.21),
+        (2, 502, 0.21, 0.1),
+        (3, 501, 0.25, 0.25),
+        (3, 501, 0.95, 0.95),
+    ],
+)
+def test_few_labels_settle_what_hardly_any_layout_keeps(budgets: int, seed: int, first: float, others: float) -> None:
+    make = families.subset_sum(budgets)
+    problem, other = (make(np.random.default_rng(seed), 48, 6, tightness) for tightness in (first, others))
+    graph, limit_R = Graph.of(dataclasses.replace(problem, limits=other.limits))
+    (answer,) = search(graph, limit_R[None], most_labels=256)
+    assert answer.settled
+
+
 @given(seeds)
 def test_many_cases_at_once_are_answered_as_one_by_one(seed: int) -> None:
     problem = small(seed)

@@ -24,6 +24,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import s2search
@@ -215,6 +216,8 @@ def test_answers_are_guided_and_of_the_expert_that_the_level_asks_for(whole: Pat
             assert torch.equal(batch.v_BCTYX[0], velocity(z, eps))
             seen[record.expert] += 1
     assert min(seen.values()) > 20
+    seeds = {record.seed for split in ("train", "held-out") for record in cache.of(split)}
+    assert len(seeds) == sum(seen.values())
 
 
 def test_the_local_teacher_keeps_its_contract_and_answers_as_its_model(
@@ -259,8 +262,6 @@ def test_eight_bits_hold_answers_of_any_size(power: float, seed: int) -> None:
 
 
 def test_a_record_of_a_phones_video_is_small(clips: Clips, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     size = (16, 21, 36, 64)  # 81 frames of 512x288
     for stored, most in (("bfloat16", 1.6e6), ("float8", 0.85e6)):
         heading = replace(asked(gaussian(), clips, stored=stored), latent_size=size)
@@ -513,6 +514,20 @@ def test_a_record_that_says_something_else_is_found(copy: Path, made: Path, clip
         assert "has other records in shard 1 than its heading implies" in problems[0]
         with pytest.raises(InputError, match="has other records in shard 1"):
             TeacherCache.load(copy, clips)
+
+
+def test_an_answer_that_is_not_finite_is_found(copy: Path, made: Path) -> None:
+    import hashlib
+
+    path = copy / "shards/000002.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values()))[0, 0, 0, 0] = torch.nan
+    save_file(tensors, path, {"format": "pt"})
+    lines = lines_of(copy)
+    lines[3]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write(copy, lines)
+    (problem,) = s2search.cache_verify(copy, made / "clips")
+    assert "in 000002.safetensors has numbers that are not finite" in problem
 
 
 def test_a_shard_that_stands_twice_is_refused(copy: Path, made: Path) -> None:

@@ -231,3 +231,11 @@ def test_a_run_prints_its_bands_and_its_page_has_them(made: Path, tmp_path: Path
     assert max(map(len, done.out.splitlines())) <= 80
     page = (tmp_path / "run/report.html").read_text()
     assert "<th>blind 1-cos</th>" in page
+
+
+def test_the_warning_counts_no_sample_that_is_not_there(made: Path, tmp_path: Path) -> None:
+    trainer = Distill(cache=str(made / "cache"))
+    table = torch.tensor([[0.5, 1.0, 2.0, 0.97, 0.0, 0.0], [torch.nan] * 6])
+    assert list(trainer.before({"held-out": table}))
+    table[0, 3] = 0.9
+    assert not list(trainer.before({"held-out": table}))

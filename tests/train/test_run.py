@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +38,7 @@ from s2search.training.settings import EngineSettings, RunSettings, overridden
 from s2search.training.share import Share
 from s2search.training.trained_network import TrainedNetwork
 from tests.command import run_here
+from tests.train.ranks import ranks
 
 NANO = """
 name = "nano"
@@ -338,49 +337,28 @@ class Committed(Flow):
         return {"model": off.square().mean()}
 
 
-def rank(made: Path, out: Path, environment: Mapping[str, str], mutate: str) -> None:
-    """Train as one of several processes."""
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    if mutate == "shared noise":
-        own = Share.generators
-        pytest.MonkeyPatch().setattr(
-            Share,
-            "generators",
-            lambda self, purpose: own(dataclasses.replace(self, numbers=range(len(self.numbers))), purpose),
-        )
-    with processes(EngineSettings()) as where:
-        engine_of(made, out, Committed(), where, optimizer__steps=3, engine__save_every=3).train()
+def two_ranks(made: Path, out: Path, mutate: str = "") -> None:
+    """Train as two processes."""
 
+    def rank() -> None:
+        if mutate == "shared noise":
+            own = Share.generators
+            pytest.MonkeyPatch().setattr(
+                Share,
+                "generators",
+                lambda self, purpose: own(dataclasses.replace(self, numbers=range(len(self.numbers))), purpose),
+            )
+        with processes(EngineSettings()) as where:
+            engine_of(made, out, Committed(), where, optimizer__steps=3, engine__save_every=3).train()
 
-def ranks(made: Path, out: Path, count: int, mutate: str = "") -> None:
-    """Train in processes that are copies of this one: importing torch anew takes most of the time of others."""
-    environment = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(count)}
-    environment["MASTER_PORT"] = str(20_000 + os.getpid() % 20_000)
-    fork = multiprocessing.get_context("fork")
-    started = [
-        fork.Process(target=rank, args=(made, out, {**environment, "RANK": place, "LOCAL_RANK": place}, mutate))
-        for place in map(str, range(count))
-    ]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which copies lack; none holds a lock here
-            for process in started:
-                process.start()
-        for process in started:
-            process.join(120)
-            assert process.exitcode == 0
-    finally:
-        for process in started:
-            process.kill()
-            process.join()
+    ranks(2, rank)
 
 
 def test_two_processes_compute_what_one_does_and_one_goes_on_from_their_checkpoint(made: Path, tmp_path: Path) -> None:
     changes = {"optimizer__steps": 3, "engine__save_every": 3}
     one = engine_of(made, tmp_path / "one", Committed(), **changes)
     one.train()
-    ranks(made, tmp_path / "two", 2)
+    two_ranks(made, tmp_path / "two")
     assert_same(model_of(tmp_path / "one"), model_of(tmp_path / "two"), 1e-6)
     files = sorted((tmp_path / "two/checkpoints/00000003").glob("*.safetensors"))
     assert len(files) == 2
@@ -396,7 +374,7 @@ def test_two_processes_compute_what_one_does_and_one_goes_on_from_their_checkpoi
 def test_noise_that_two_processes_share_is_noticed(made: Path, tmp_path: Path) -> None:
     one = engine_of(made, tmp_path / "one", Committed(), optimizer__steps=3, engine__save_every=3)
     one.train()
-    ranks(made, tmp_path / "mutant", 2, "shared noise")
+    two_ranks(made, tmp_path / "mutant", "shared noise")
     with pytest.raises(AssertionError):
         assert_same(model_of(tmp_path / "one"), model_of(tmp_path / "mutant"), 1e-6)
 

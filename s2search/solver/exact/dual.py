@@ -4,7 +4,8 @@ With a price per unit the limits become part of the score, and a backward pass o
 priced score of any completion. For every set of prices, priced completion + prices x what is left of the resources is
 at least what a completion can score within them (source: Fisher, "The Lagrangian Relaxation Method for Solving Integer
 Programming Problems", Management Science 27, 1981). The prices with the least bound at the first layer are searched;
-some of their neighbours are kept, since further on other prices bound better.
+some of their neighbours are kept, since further on other prices bound better. So are prices far above, where several
+limits are scarce: what keeps each of them may keep no two, and only high prices of both tell.
 
 Axes:  L layers  C candidates  S streams  R resources  K cases  P price sets
 (in the search of prices: A shares  B sizes  D drawn  E elite)
@@ -25,20 +26,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.solver.exact.graph import BOUNDLESS, Cases, Graph
-from s2search.solver.problem import Problem
+from s2search.solver.problem import Int, Problem
 
 Float = NDArray[np.float64]
 
 _SHARES, _SIZES, _OCTAVES = 21, 25, 9.0  # of the first grid: proportions of prices, and how large they are
 _ELITE, _DRAWN, _ROUNDS, _WIDER = 16, 64, 10, 1.5
 _NEAR = (0.9, 0.97, 1.03, 1.1)  # multiples of the best prices that are kept beside them
+_WEIGHINGS, _PACE = 16, 2.0  # of scarce resources: how often, and how fast what is used up becomes dear
+_ENOUGH = 0.7  # of every limit, which some layout keeps: nothing is scarce
+_DEAR = 10  # times the range of scores: what everything costs at the prices of the scarce
 _FORBIDDEN = -1e30
+_LOWEST = -(2.0**61)  # bound: where nothing fits it has no end, and an integer of 64 bits has one
 _BLOCK = 2**15  # numbers that stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dual:
-    """Upper bounds on completions, for some sets of prices per case, the best set first.
+    """Upper bounds on completions, for some sets of prices per case, the best set first, that of the scarce last.
 
     `completion_LKPS` is the best priced score from each layer and stream to the head. `bound_K` is the least upper
     bound on any whole layout. Both include a margin for rounding; `margin_K` is that of the best set.
@@ -61,10 +66,14 @@ class Dual:
 
     @classmethod
     def joined(cls, duals: Sequence[Dual]) -> Dual:
-        """Return the bounds of several cases side by side."""
+        """Return the bounds of several cases side by side; those of fewer prices have their last ones repeatedly."""
+        sets = max(dual.price_KPR.shape[1] for dual in duals)
+        index_P = [np.minimum(np.arange(sets), dual.price_KPR.shape[1] - 1) for dual in duals]
         return cls(
-            price_KPR=np.concatenate([dual.price_KPR for dual in duals]),
-            completion_LKPS=np.concatenate([dual.completion_LKPS for dual in duals], axis=1),
+            price_KPR=np.concatenate([dual.price_KPR[:, own_P] for dual, own_P in zip(duals, index_P, strict=True)]),
+            completion_LKPS=np.concatenate(
+                [dual.completion_LKPS[:, :, own_P] for dual, own_P in zip(duals, index_P, strict=True)], axis=1
+            ),
             bound_K=np.concatenate([dual.bound_K for dual in duals]),
             margin_K=np.concatenate([dual.margin_K for dual in duals]),
         )
@@ -83,10 +92,11 @@ class Dual:
 def lagrangian_dual(graph: Graph, cases: Cases, *, exact: bool = False) -> Dual:
     """Return bounds from the stem on, if asked at the very best prices of the only case; see also `at_prices`."""
     price_R = _best_prices(graph, cases) if exact else None
-    if price_R is None:
-        return at_prices(graph, cases, _search_prices(graph, cases))
-    limited = np.flatnonzero((cases.limit_KR < BOUNDLESS).any(axis=0))
-    return at_prices(graph, cases, price_R * _factors(len(price_R), limited)[None])
+    best_KR = _search_prices(graph, cases) if price_R is None else price_R[None]
+    price_KPR = best_KR[:, None] * _factors(len(graph.use_RLC), cases.limited)
+    if len(cases.limited) > 1:
+        price_KPR = np.concatenate([price_KPR, _scarce_prices(graph, cases)[:, None]], axis=1)
+    return at_prices(graph, cases, price_KPR)
 
 
 def upper_bound(problem: Problem) -> int:
@@ -110,18 +120,25 @@ def at_prices(graph: Graph, cases: Cases, price_KPR: Float) -> Dual:
     return Dual(
         price_KPR=price_KPR,
         completion_LKPS=completion_LKPS,
-        bound_K=(completion_LKPS[0, :, :, graph.first_stream] + left_KP).min(axis=1),
+        bound_K=(completion_LKPS[0, :, :, graph.first_stream] + left_KP).min(axis=1).clip(_LOWEST),
         margin_K=margin_KP[:, 0],
     )
 
 
+def cheapest_use(graph: Graph, cases: Cases, price_KR: Float) -> Int:
+    """Return what each layer uses of every resource by the candidate that costs least there: (K, R, L)."""
+    cost_KN = _priced(price_KR, graph.use_RLC.reshape(len(graph.use_RLC), -1).astype(np.float64))
+    cost_KLC = np.where(cases.allowed_MLC[cases.mask_K], cost_KN.reshape(-1, *graph.score_LC.shape), np.inf)
+    return np.asarray(graph.use_RLC[:, np.arange(graph.layers), cost_KLC.argmin(axis=2)].swapaxes(0, 1))
+
+
 def _search_prices(graph: Graph, cases: Cases) -> Float:
-    """Return the price sets with the least bounds, and others near them, the best first: (K, P, R).
+    """Return the prices with the least bounds: (K, R).
 
     The bound is convex in the prices, but steep across and flat along what resources have in common. The best of a grid
     are replaced, round by round, by better ones among points drawn around the best with the covariance of all.
     """
-    limited = np.flatnonzero((cases.limit_KR < BOUNDLESS).any(axis=0))
+    limited = cases.limited
     unit_R = _units(graph, limited)
     price_KER, bound_KE = _best_of_grid(graph, cases, unit_R, limited)
     normal_DR = np.random.default_rng(0).normal(size=(_DRAWN, len(limited)))  # the same in every round
@@ -141,8 +158,7 @@ def _search_prices(graph: Graph, cases: Cases) -> Float:
         order_KE = np.argsort(all_KP, axis=1, kind="stable")[:, :_ELITE]
         price_KER = np.take_along_axis(all_KPR, order_KE[:, :, None], axis=1)
         bound_KE = np.take_along_axis(all_KP, order_KE, axis=1)
-    best_KR = np.where(cases.limit_KR >= BOUNDLESS, 0.0, price_KER[:, 0])
-    return best_KR[:, None] * _factors(len(unit_R), limited)
+    return np.where(cases.limit_KR >= BOUNDLESS, 0.0, price_KER[:, 0])
 
 
 def _best_prices(graph: Graph, cases: Cases) -> Float | None:
@@ -155,7 +171,7 @@ def _best_prices(graph: Graph, cases: Cases) -> Float | None:
     from scipy.sparse import csr_array, hstack, kron, vstack
 
     layers, streams, candidates = graph.layers, len(graph.follows_SS), len(graph.stream_C)
-    limited = np.flatnonzero(cases.limit_KR[0] < BOUNDLESS)
+    limited = cases.limited
     in_stream_SC = csr_array((graph.stream_C == np.arange(streams)[:, None]).astype(np.float64))
     each_S, each_L = np.ones((1, streams)), csr_array(np.eye(layers))
     before_LF = csr_array(np.eye(layers, layers + 1))
@@ -186,6 +202,29 @@ def _best_prices(graph: Graph, cases: Cases) -> Float | None:
     price_R = np.zeros(len(graph.use_RLC))
     price_R[limited] = np.maximum(-found.ineqlin.marginals, 0) * scale / scale_R
     return price_R
+
+
+def _scarce_prices(graph: Graph, cases: Cases) -> Float:
+    """Return high prices at which the cheapest layout costs most, of all at which the limits cost the same: (K, R).
+
+    Found by multiplicative weights (source: Plotkin, Shmoys and Tardos, "Fast Approximation Algorithms for Fractional
+    Packing and Covering Problems", Mathematics of Operations Research 20, 1995), steps and peaks left out; shared
+    evenly where some layout leaves enough of everything. The search ends where they show that nothing fits.
+    """
+    limited_KR, limit_KR = cases.limit_KR < BOUNDLESS, np.maximum(cases.limit_KR, 1)
+    share_KR = limited_KR / np.maximum(limited_KR.sum(axis=1, keepdims=True), 1)
+    sum_KR, spent_KR = share_KR, np.zeros(share_KR.shape)
+    for n in range(1, _WEIGHINGS + 1):
+        used_KR = cheapest_use(graph, cases, share_KR / limit_KR).sum(axis=2) / limit_KR
+        nothing_fits_K = (share_KR * used_KR).sum(axis=1) > 1
+        if (nothing_fits_K | (used_KR <= _ENOUGH).all(axis=1)).all():
+            break
+        spent_KR += used_KR * (_PACE / math.sqrt(n))
+        share_KR = np.where(limited_KR, np.exp(spent_KR - spent_KR.max(axis=1, keepdims=True)), 0)
+        share_KR /= np.maximum(share_KR.sum(axis=1, keepdims=True), 1)
+        sum_KR = sum_KR + n * share_KR
+    share_KR = sum_KR / np.maximum(sum_KR.sum(axis=1, keepdims=True), 1)
+    return np.asarray(share_KR / limit_KR * (_DEAR * _spread(graph)))
 
 
 def _best_of_grid(graph: Graph, cases: Cases, unit_R: Float, limited: NDArray[np.intp]) -> tuple[Float, Float]:
@@ -291,6 +330,11 @@ def _left(cases: Cases, price_KPR: Float) -> Float:
     return left_KP
 
 
+def _spread(graph: Graph) -> float:
+    """Return by how much one layout may score more than another, at least 1."""
+    return max(float(np.ptp(graph.score_LC, axis=1).sum() + _step_spread(graph.step_score_FSS)), 1.0)
+
+
 def _step_spread(step_FSS: NDArray[np.int64]) -> float:
     """Return by how much one choice of steps may differ from another."""
     return float(np.ptp(step_FSS.reshape(len(step_FSS), -1), axis=1).sum())
@@ -299,8 +343,7 @@ def _step_spread(step_FSS: NDArray[np.int64]) -> float:
 def _units(graph: Graph, limited: NDArray[np.intp]) -> Float:
     """Return per resource the price at which the whole range of scores buys the whole range of use."""
     unit_R = np.zeros(len(graph.use_RLC))
-    spread = max(float(np.ptp(graph.score_LC, axis=1).sum() + _step_spread(graph.step_score_FSS)), 1.0)
     for r in limited:
         used = float(np.ptp(graph.use_RLC[r], axis=1).sum() + _step_spread(graph.step_RFSS[r]))
-        unit_R[r] = spread / max(used, 1.0)
+        unit_R[r] = _spread(graph) / max(used, 1.0)
     return unit_R

@@ -251,6 +251,11 @@ class Cases:
         return len(self.mask_K)
 
     @cached_property
+    def limited(self) -> NDArray[np.intp]:
+        """The resources that some case limits."""
+        return np.flatnonzero((self.limit_KR < BOUNDLESS).any(axis=0))
+
+    @cached_property
     def backwards(self) -> Cases:
         """The same cases of the graph walked from its head."""
         return dataclasses.replace(self, allowed_MLC=self.allowed_MLC[:, ::-1])

@@ -92,7 +92,7 @@ def _window(
     last_N = np.searchsorted(tail_M, left_N, side="right")
     if price <= 0:
         return np.zeros_like(last_N), last_N
-    least_N = left_N - np.minimum(spare_N / price, 2.0**61).astype(np.int64) - 1
+    least_N = left_N - np.clip(spare_N / price, -(2.0**61), 2.0**61).astype(np.int64) - 1
     return np.searchsorted(tail_M, least_N, side="left"), last_N
 
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.solver.exact.dual import Dual, Float
+from s2search.solver.exact.dual import Dual, Float, cheapest_use
 from s2search.solver.exact.graph import Cases, Graph, least_to_go
 from s2search.solver.problem import Int
 
@@ -152,14 +153,26 @@ class Walk:
         np.maximum.at(self.cut_K, case_N[cut], bound_N[cut])
         return np.sort(order[place_N < width])
 
+    @cached_property
+    def _even_KRL(self) -> Float:
+        """What is used behind each layer on the even way to all limits: as far at every layer from the thriftiest way.
+
+        With one limit the thriftiest way uses least of it, which is taken off: nothing.
+        """
+        least_KRL = np.zeros((len(self.cases), *self._most_RL.shape), np.int64)
+        if len(self.cases.limited) > 1:
+            least_KRL = np.cumsum(cheapest_use(self.graph, self.cases, self.dual.price_KPR[:, -1]), axis=2)
+        more_KRL = self._most_RL - least_KRL
+        left_KR = self.cases.limit_KR - least_KRL[:, :, -1]
+        return np.asarray(least_KRL + more_KRL * (left_KR / np.maximum(more_KRL[:, :, -1], 1))[:, :, None])
+
     def _strayed(self, labels: Labels) -> Float:
         """Return by how many layers' worth labels are off the even way to all limits, and a little chance.
 
         Having used less of a resource is to be off only where that costs score.
         """
-        total_R1 = np.maximum(self._most_RL[:, -1:], 1)
-        even_RN = self.cases.limit_KR[labels.case_N].T * (self._most_RL[:, self.walked, None] / total_R1)
-        off_RN = (labels.used_RN - even_RN) * (self.graph.layers / total_R1)
+        even_RN = self._even_KRL[labels.case_N, :, self.walked].T
+        off_RN = (labels.used_RN - even_RN) * (self.graph.layers / np.maximum(self._most_RL[:, -1:], 1))
         priced_RN = self.dual.price_KPR[labels.case_N, 0].T > 0
         off_N = np.where(priced_RN, np.abs(off_RN), np.maximum(off_RN, 0)).sum(axis=0)
         return np.asarray(off_N + _CHANCE * self._rng.random(len(labels)))
