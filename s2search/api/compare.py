@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def train_compare(comparison: PathText | Mapping[str, Any], out: PathText = "com
     settings = ComparisonSettings.of(stated)
     request, layouts = _made(settings)
     contenders = contenders_of(settings, layouts)
-    contest = Contest(settings=settings, contenders=contenders, costs=_costs(request, contenders))
+    contest = Contest(settings=settings, contenders=contenders, price=_price(request, contenders))
     with processes(settings.run_settings({}).engine) as where:
         if not where.first:
             return compare(contest, Path(out), where, Watch(finished=draw_page))
@@ -114,23 +115,20 @@ def _request(asked: LayoutSettings, depth: int) -> Request:
     )
 
 
-def _costs(request: Request | None, contenders: tuple[Contender, ...]) -> dict[str, LayoutCost]:
-    """Return what contenders cost, by name: those whose blocks the table has.
+def _price(request: Request | None, contenders: tuple[Contender, ...]) -> Callable[[Sequence[str]], LayoutCost | None]:
+    """Return what prices layouts by the table; nothing has a price without one.
 
     Raises:
-        InputError: The plan of one of them was made from other rows.
+        InputError: The plan of a contender was made from other rows.
     """
     from s2search.planner.contenders import layout_cost
 
     if request is None:
-        return {}
-    found = {}
+        return lambda layout: None
     for one in contenders:
         if one.prepared.plan is not None:
             _check_made_alike(one.name, one.prepared.plan, request)
-        if (cost := layout_cost(request, one.layout)) is not None:
-            found[one.name] = cost
-    return found
+    return partial(layout_cost, request)
 
 
 def _check_made_alike(name: str, plan: Plan, request: Request) -> None:

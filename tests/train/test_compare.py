@@ -626,6 +626,24 @@ def test_equal_layouts_are_trained_apart_where_something_else_differs(made: Path
     assert len({one.loss for one in found.contenders}) == 3
 
 
+def test_a_contender_that_searches_its_layout_has_the_ones_that_it_found(made: Path, tmp_path: Path) -> None:
+    s2search.plan(TABLE, depth=4, budget="45ms").save(tmp_path / "plan.json")
+    searched = {"trainer": "layout_search[draws=1]", "model.plan": str(tmp_path / "plan.json")}
+    layouts = {"table": TABLE, "budget": "45ms", "random": 0}
+    s2search.plan(TABLE, depth=4, budget="45.1ms").save(tmp_path / "other.json")
+    other = searched | {"model.plan": str(tmp_path / "other.json")}
+    plans = {"planned": {"model.plan": searched["model.plan"]}, "other plan": {"model.plan": other["model.plan"]}}
+    given = asked(made, layouts=layouts, contenders={"searched": searched, "other": other, **plans})
+    found = s2search.train_compare(given, tmp_path / "out")
+    (one,) = (one for one in found.contenders if one.name == "searched")
+    left = [json.loads((tmp_path / f"out/searched/{seed}/model/config.json").read_text())["layout"] for seed in (0, 1)]
+    assert [list(layout) for layout in one.layouts] == list(map(list, dict.fromkeys(map(tuple, left))))
+    assert one.fits
+    trained_as = {one.name: one.trained_as for one in found.contenders}
+    assert (trained_as["searched"], trained_as["other"]) == ("searched", "other")
+    assert (trained_as["planned"], trained_as["other plan"]) == ("published", "published")
+
+
 def test_a_plan_of_another_table_is_refused(made: Path, tmp_path: Path) -> None:
     s2search.plan("h100", depth=4, video="512x288").save(tmp_path / "plan.json")
     contenders = {"a": {}, "b": {"model.plan": str(tmp_path / "plan.json")}}

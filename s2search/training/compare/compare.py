@@ -28,7 +28,7 @@ from s2search.training.captions import Captions
 from s2search.training.compare.contenders import Contender, layout_written, named
 from s2search.training.compare.result import ComparisonQuestion, ContenderResult, RunComparison, RunLosses
 from s2search.training.compare.settings import ComparisonSettings
-from s2search.training.compare.statistics import Float, behind_the_best
+from s2search.training.compare.statistics import behind_the_best
 from s2search.training.data.clips import Clips
 from s2search.training.divided import divided
 from s2search.training.engine import Engine, Outcome, Progress
@@ -65,12 +65,12 @@ class Contest:
     Attributes:
         settings: As they were asked.
         contenders: In their order.
-        costs: What the layouts of some of them cost, by name.
+        price: Returns what a layout costs; None where it is not known.
     """
 
     settings: ComparisonSettings
     contenders: tuple[Contender, ...]
-    costs: Mapping[str, LayoutCost]
+    price: Callable[[Sequence[str]], LayoutCost | None] = lambda layout: None
 
     @property
     def trained(self) -> list[Contender]:
@@ -125,11 +125,9 @@ def compare(contest: Contest, folder: Path, where: Processes, watch: Watch) -> R
         for number, (contender, seed) in enumerate(left):
             with named(f"{contender.name}, seed {seed}"):
                 part = _part_of(watch, contender, seed, number, left)
-                loss_N = _trained(contest, contender, seed, folder, where, part)
-            work.append(RunLosses(contender=contender.name, seed=seed, loss_N=loss_N))
-        lines = {(one.contender, one.seed): one.loss_N for one in work.whole()}
-    loss_CRN = np.array([[lines[one.name, seed] for seed in asked.seeds] for one in contest.trained])
-    found = _result(contest, loss_CRN)
+                work.append(_trained(contest, contender, seed, folder, where, part))
+        lines = {(one.contender, one.seed): one for one in work.whole()}
+    found = _result(contest, [[lines[one.name, seed] for seed in asked.seeds] for one in contest.trained])
     if where.first:
         found.save(folder / RESULT)
     return found
@@ -165,7 +163,7 @@ def _part_of(
 
 def _trained(
     contest: Contest, contender: Contender, seed: int, folder: Path, where: Processes, watch: Watch
-) -> tuple[float, ...]:
+) -> RunLosses:
     """Train one contender under one seed, and return what it loses at each sample."""
     prepared = PreparedRun.of(contender.settings(seed))
     own = folder / contender.folder / str(seed)
@@ -176,13 +174,14 @@ def _trained(
         if outcome.interrupted:
             raise KeyboardInterrupt
         watch.finished(prepared, outcome)
-    return _losses(contest, prepared, own / MODEL, where.device)
+    network: S2DiT = S2DiT.from_pretrained(own / MODEL).to(where.device).eval()
+    loss_N = _losses(contest, prepared, network, where.device)
+    return RunLosses(contender=contender.name, seed=seed, layout=network.config.layout, loss_N=loss_N)
 
 
 @torch.no_grad()
-def _losses(contest: Contest, prepared: PreparedRun, model: Path, device: torch.device) -> tuple[float, ...]:
-    """Return a saved model's loss at each held-out sample, computed in float32."""
-    network: S2DiT = S2DiT.from_pretrained(model).to(device).eval()
+def _losses(contest: Contest, prepared: PreparedRun, network: S2DiT, device: torch.device) -> tuple[float, ...]:
+    """Return a model's loss at each held-out sample, computed in float32."""
     captions = Captions(prepared.encoder, device, torch.float32)
     found: list[float] = []
     for numbers in _batches(contest):
@@ -222,30 +221,34 @@ def _as_toml(contender: Contender, seed: int) -> str:
     return f"# the contender {contender.name!r} of a comparison\n" + "".join(lines(plain(contender.settings(seed)), ""))
 
 
-def _result(contest: Contest, loss_CRN: Float) -> RunComparison:
+def _result(contest: Contest, runs_CR: Sequence[Sequence[RunLosses]]) -> RunComparison:
     asked, trained = contest.settings, contest.trained
+    loss_CRN = np.array([[run.loss_N for run in runs_R] for runs_R in runs_CR])
     clips, optimizer = trained[0].prepared.clips, trained[0].prepared.settings.optimizer
     recording_N = contest.recording_N
     found, blind = behind_the_best(loss_CRN, recording_N), _blind_loss(contest, clips)
     places = {one.name: place for place, one in enumerate(trained)}
 
     def compared(one: Contender) -> ContenderResult:
-        c, cost = places[one.trained_as], contest.costs.get(one.name)
+        c = places[one.trained_as]
+        layouts = tuple(dict.fromkeys(run.layout for run in runs_CR[c]))
+        costs = [cost for cost in map(contest.price, layouts) if cost is not None]
+        priced = len(costs) == len(layouts)
         return ContenderResult(
             name=one.name,
             rank=1 + int((found.loss_C < found.loss_C[c]).sum()),
             trained_as=one.trained_as,
-            layout=one.layout,
-            written=layout_written(one.layout),
+            layouts=layouts,
+            written=" | ".join(map(layout_written, layouts)),
             loss=float(found.loss_C[c]),
             loss_by_seed=tuple(loss_CRN[c].mean(axis=1).tolist()),
             ratio=float(found.loss_C[c]) / blind,
             behind=float(found.behind_C[c]),
             behind_error=float(found.error_C[c]),
             worse=bool(found.worse_C[c]),
-            latency_ms=None if cost is None else cost.latency_us / 1000,
-            memory_bytes=None if cost is None else cost.memory_bytes,
-            fits=None if cost is None else cost.fits,
+            latency_ms=max(cost.latency_us for cost in costs) / 1000 if priced else None,
+            memory_bytes=max(cost.memory_bytes for cost in costs) if priced else None,
+            fits=all(cost.fits for cost in costs) if priced else None,
         )
 
     return RunComparison(

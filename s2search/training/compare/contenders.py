@@ -13,6 +13,7 @@ import msgspec
 from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.preset import Preset
 from s2search.space import Space, parse_blocks
+from s2search.training.base import Trainer
 from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.prepare import PreparedRun
 from s2search.training.settings import RunSettings
@@ -38,11 +39,6 @@ class Contender:
     def folder(self) -> str:
         """The name of the folder with its runs."""
         return folder_name(self.name)
-
-    @property
-    def layout(self) -> tuple[str, ...]:
-        """The block of every layer."""
-        return self.prepared.config.layout
 
     @property
     def shares(self) -> bool:
@@ -143,7 +139,12 @@ def named(what: str) -> Iterator[None]:
 
 
 def _what_is_trained(prepared: PreparedRun) -> bytes:
-    """Return all that decides what is left of a run, but for its seed: two with the same need one."""
+    """Return all that decides what is left of a run, but for its seed: two with the same need one.
+
+    A plan is its layout, but for a trainer that leaves more than a model: that may read the rest of it.
+    """
     model = msgspec.structs.replace(prepared.settings.model, layout="", plan="")
     same = msgspec.structs.replace(prepared.settings, model=model, seed=0)
-    return msgspec.json.encode((same, prepared.config.layout))
+    more = type(prepared.trainer).artefact is not Trainer.artefact
+    plan = prepared.plan.digest if more and prepared.plan is not None else ""
+    return msgspec.json.encode((same, prepared.config.layout, plan))

@@ -42,10 +42,18 @@ class ComparisonQuestion(msgspec.Struct, frozen=True, kw_only=True, tag="compari
 
 
 class RunLosses(msgspec.Struct, frozen=True, kw_only=True, tag="losses"):
-    """What a trained model loses at each held-out sample: a line of losses.jsonl."""
+    """What a trained model loses at each held-out sample: a line of losses.jsonl.
+
+    Attributes:
+        contender: Its name.
+        seed: Of its run.
+        layout: Of the model; a trainer may have changed it.
+        loss_N: At every sample.
+    """
 
     contender: str
     seed: int
+    layout: tuple[str, ...]
     loss_N: tuple[float, ...]
 
 
@@ -56,23 +64,23 @@ class ContenderResult(msgspec.Struct, frozen=True, kw_only=True):
         name: As people call it.
         rank: From 1, by loss; equal layouts have the same.
         trained_as: The contender whose runs these are; its own name where it was trained itself.
-        layout: The block of every layer.
-        written: The same in short.
+        layouts: The block of every layer; several where a trainer finds another one under another seed.
+        written: The same in short, with | between several.
         loss: Mean over seeds and samples.
         loss_by_seed: Means over samples.
         ratio: Of the loss to the blind baseline's.
         behind: How much more it loses than the best one.
         behind_error: Standard error of that; 0 for the best one.
         worse: Whether it is called worse; else it may be as good as the best.
-        latency_ms: By the table of `[layouts]`; null where that does not price it.
+        latency_ms: By the table of `[layouts]`, the most of several layouts; null where that does not price them.
         memory_bytes: Likewise.
-        fits: Whether it is within the budgets; null where it has no price.
+        fits: Whether all are within the budgets; null where they have no price.
     """
 
     name: str
     rank: int
     trained_as: str
-    layout: tuple[str, ...]
+    layouts: tuple[tuple[str, ...], ...]
     written: str
     loss: float
     loss_by_seed: tuple[float, ...]
