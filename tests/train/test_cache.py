@@ -49,6 +49,7 @@ from s2search.training.data.clips import Clips
 from s2search.training.teachers.base import Expert, Teacher, Velocity, check_experts
 from s2search.training.teachers.local import Local
 from tests.command import run_here
+from tests.train.ranks import free_port
 
 PACKAGE = Path(__file__).parents[1] / "plugin_package"
 SIZES = Preset(name="nano", depth=2, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
@@ -323,8 +324,7 @@ def writers(
 
     Returns whether all of them came to their end.
     """
-    port = str(20_000 + random.Random(os.getpid() + time.monotonic_ns()).randrange(20_000))
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(count)}
     fork = multiprocessing.get_context("fork")
     started = [
         fork.Process(target=writer, args=(teacher, clips, out, {**environment, "RANK": rank, "LOCAL_RANK": rank}))

@@ -39,6 +39,7 @@ from s2search.training.noisy import judged_by
 from s2search.training.run_folder import Record
 from s2search.training.settings import RunSettings
 from tests.command import run_here
+from tests.train.ranks import free_port
 
 NANO = """
 name = "nano"
@@ -275,7 +276,7 @@ def test_train_still_takes_a_run_and_a_file_called_compare_is_written_with_a_dot
 def test_two_processes_divide_the_runs_and_leave_what_one_does(made: Path, whole: Path, tmp_path: Path) -> None:
     toml(made, tmp_path / "compare.toml")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
-    environment["MASTER_PORT"] = str(20_000 + os.getpid() % 20_000)
+    environment["MASTER_PORT"] = free_port()
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "s2search", "train", "compare", "compare.toml", "--out", "out"],

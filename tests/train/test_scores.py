@@ -45,6 +45,7 @@ from s2search.training.data.clips import Clips
 from s2search.training.noisy import judged_by
 from s2search.training.score_check import assembled
 from s2search.training.scores import FrozenModel
+from tests.train.ranks import free_port
 
 SIZES = Preset(name="nano", depth=3, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=6)
 ASKED: dict[str, Any] = {
@@ -619,7 +620,7 @@ def test_two_processes_measure_and_check_what_one_does(
 ) -> None:
     def both(*words: str) -> list[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
-        environment["MASTER_PORT"] = str(20_000 + os.getpid() % 20_000)
+        environment["MASTER_PORT"] = free_port()
         started = [
             subprocess.Popen(
                 [sys.executable, "-m", "s2search", "score", *words],
