@@ -62,7 +62,7 @@ def cache_make(
     asked, clips = _teacher(teacher), _clips(data)
     heading = _heading(asked, clips, levels, shift, seed, dtype, store, batch)
     with joined(device, "asking") as (where, progress):
-        make(asked, clips, heading, Path(out), batch=batch, where=where, progress=progress)
+        make(asked, clips, heading, Path(out), where=where, progress=progress)
     return TeacherCache.load(Path(out), clips)
 
 
@@ -91,7 +91,7 @@ def cache_dry(
     asked, clips = _teacher(teacher), _clips(data)
     heading = _heading(asked, clips, levels, shift, seed, dtype, store, batch)
     with joined(device, "asking") as (where, _), tempfile.TemporaryDirectory() as folder:
-        return tried(asked, clips, heading, Path(folder), batch=batch, steps=_TRIED, where=where)
+        return tried(asked, clips, heading, Path(folder), steps=_TRIED, where=where)
 
 
 def cache_inspect(folder: PathText) -> CacheInspection:
@@ -117,7 +117,7 @@ def cache_verify(
     Args:
         folder: What `cache make` wrote.
         data: The data set that it was made of.
-        recompute: Records that the teacher is asked about again, evenly spread.
+        recompute: Records that the teacher is asked about again, of all levels.
         teacher: Who answered; needed to ask again.
         device: Where it is computed: cpu or cuda.
 
@@ -165,9 +165,7 @@ def _heading(
     for name, value, allowed in (("dtype", dtype, get_args(Computed)), ("store", store, get_args(Stored))):
         if value not in allowed:
             raise InputError(f"{name} is {value!r}", allowed=", ".join(allowed), remedy="choose one of them")
-    if batch < 1:
-        raise InputError(f"batch is {batch}", allowed="1 or more", remedy="correct it")
-    return heading_of(teacher, clips, levels=levels, shift=shift, seed=seed, computed=dtype, stored=store)
+    return heading_of(teacher, clips, levels=levels, shift=shift, seed=seed, computed=dtype, stored=store, batch=batch)
 
 
 def _teacher(given: str | Teacher) -> Teacher:

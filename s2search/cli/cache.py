@@ -28,14 +28,14 @@ def cache_make(
     teacher: Annotated[str, typer.Argument(help="local[folder=run/model], wan22[folder=DIR].")],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="The folder. An unfinished cache is finished.")] = Path("cache"),
-    levels: Annotated[int, typer.Option(min=1, help="Noise levels of each clip; each expert gets one.")] = 4,
+    levels: Annotated[int, typer.Option(min=1, max=4096, help="Noise levels of each clip; each expert gets one.")] = 4,
     shift: Annotated[
         float | None, typer.Option(help="How far they are pushed towards 1.", show_default="the teacher's own")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of levels and noise.")] = 0,
     dtype: Annotated[str, typer.Option(help="The teacher computes in float32 or bfloat16.")] = "float32",
     store: Annotated[str, typer.Option(help="Answers are kept in float32, bfloat16 or float8.")] = "bfloat16",
-    batch: Annotated[int, typer.Option(min=1, help="Records that are asked about at once.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, max=65536, help="Records that are asked about at once.")] = 8,
     device: DeviceOption = "cpu",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print bytes, memory and hours from 20 batches; keep nothing.")

@@ -53,7 +53,8 @@ def write_tensors(
         header[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:  # what a link there leads to is not written to
         file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in tensors:
             file.seek(8 + len(text) + places.pop(name))
@@ -72,6 +73,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     except (OSError, SafetensorError) as error:
         path.unlink(missing_ok=True)
         raise InputError(f"{str(path)!r} cannot be written: {error}", remedy="make room, or choose another") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files that only their owner reads
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

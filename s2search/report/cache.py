@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from s2search.training.cache.make import CacheEstimate
     from s2search.training.cache.records import CacheHeading, TeacherCache
 
-_LISTED = 8  # missing shards by number
-
 
 def made_text(cache: TeacherCache) -> RenderableType:
     """Return how many answers there are, of whom, and how large they are."""
@@ -57,8 +55,10 @@ def inspection_text(found: CacheInspection) -> RenderableType:
         f"{found.prompts} prompts, {format_bytes(found.prompt_bytes)}"
     ]
     if found.missing:
-        listed = ", ".join(map(str, found.missing[:_LISTED])) + (", ..." if len(found.missing) > _LISTED else "")
-        lines.append(f"not whole: {len(found.missing)} of {heading.shards} shards are missing ({listed})")
+        listed = ", ".join(map(str, found.missing_first)) + (
+            ", ..." if found.missing > len(found.missing_first) else ""
+        )
+        lines.append(f"not whole: {found.missing} of {heading.shards} shards are missing ({listed})")
     table = Table("records at noise levels from", box=None, pad_edge=False, header_style="")
     for low in next(iter(found.bands.values())):
         table.add_column(low, justify="right")

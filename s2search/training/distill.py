@@ -105,9 +105,8 @@ class Distill(Trainer):
 
         blind, cache, size = Blind.fitted(run.clips), self._records(run.clips), run.settings.optimizer.batch
         for split in ("train", "held-out"):
-            records = cache.of(split)
-            asked = min(of, len(records))  # each record once, where there are fewer
-            chosen = [records[number * len(records) // asked] for number in share if number < asked]
+            records = cache.sample(split, of)  # each record once, where there are fewer
+            chosen = [records[number] for number in share if number < len(records)]
             table_NK = torch.full((len(share), 3 + len(self.also)), torch.nan, dtype=torch.float64)
             for start in range(0, len(chosen), size):
                 batch = cache.batch(chosen[start : start + size])

@@ -118,7 +118,7 @@ def test_writing_takes_little_beside_the_teacher(made: Path, tmp_path: Path) -> 
         texts = [read(batch.captions) for batch in batches]
 
     def written() -> None:
-        make(teacher, clips, heading, tmp_path / str(next(number)), batch=8)
+        make(teacher, clips, heading, tmp_path / str(next(number)))
 
     def asked() -> None:
         with teacher.answering(teacher.experts[0], torch.device("cpu"), torch.float32) as velocity:

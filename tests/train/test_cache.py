@@ -94,7 +94,7 @@ def gaussian(**options: Any) -> Teacher:
 
 
 def asked(teacher: Teacher, clips: Clips, **changes: Any) -> CacheHeading:
-    given = {"levels": 4, "shift": None, "seed": 0, "computed": "float32", "stored": "float32"}
+    given = {"levels": 4, "shift": None, "seed": 0, "computed": "float32", "stored": "float32", "batch": 4}
     return replace(heading_of(teacher, clips, **{**given, **changes}), per_shard=8)
 
 
@@ -102,7 +102,7 @@ def asked(teacher: Teacher, clips: Clips, **changes: Any) -> CacheHeading:
 def whole(made: Path, clips: Clips) -> Path:
     """A cache of two experts, in shards of eight."""
     one = gaussian()
-    make(one, clips, asked(one, clips), made / "whole", batch=3)
+    make(one, clips, asked(one, clips), made / "whole")
     return made / "whole"
 
 
@@ -225,7 +225,7 @@ def test_the_local_teacher_keeps_its_contract_and_answers_as_its_model(
     made: Path, clips: Clips, teacher: Local, tmp_path: Path
 ) -> None:
     check_teacher(teacher)
-    make(teacher, clips, asked(teacher, clips), tmp_path / "cache", batch=1)
+    make(teacher, clips, asked(teacher, clips, batch=1), tmp_path / "cache")
     cache = TeacherCache.load(tmp_path / "cache", clips)
     model, text = S2DiT.from_pretrained(made / "model"), registry.create("texts", teacher.encoder)
     tokens = text.load(torch.device("cpu"), torch.float32)
@@ -245,7 +245,7 @@ def test_shorter_numbers_keep_answers_to_so_many_decibels(
     clips: Clips, whole: Path, tmp_path: Path, stored: Any, least: float
 ) -> None:
     one = gaussian()
-    make(one, clips, asked(one, clips, stored=stored), tmp_path / "cache", batch=8)
+    make(one, clips, asked(one, clips, stored=stored), tmp_path / "cache")
     short, exact = TeacherCache.load(tmp_path / "cache", clips), TeacherCache.load(whole, clips)
     lowest = min(parity_db(exact.answer(record).numpy(), short.answer(record).numpy()) for record in exact.of("train"))
     assert least < lowest < 100
@@ -314,7 +314,7 @@ def writer(teacher: Teacher, clips: Clips, out: Path, environment: dict[str, str
     from s2search.training.settings import EngineSettings
 
     with processes(EngineSettings()) as where:
-        make(teacher, clips, asked(teacher, clips), out, batch=4, where=where)
+        make(teacher, clips, asked(teacher, clips), out, where=where)
 
 
 def writers(
@@ -366,7 +366,7 @@ def files_of_partial(out: Path) -> dict[str, Any]:
 def assert_like_one_writers(made: Path, clips: Clips, out: Path) -> None:
     teacher = Slow(folder=str(made / "model"))
     one = out.with_name("one")
-    make(teacher, clips, asked(teacher, clips), one, batch=4)
+    make(teacher, clips, asked(teacher, clips), one)
     assert files_of(out) == files_of(one)
     assert TeacherCache.load(out, clips).digest == TeacherCache.load(one, clips).digest
     assert not s2search.cache_verify(out, made / "clips")
@@ -397,11 +397,11 @@ def test_a_cache_goes_on_and_asks_again_about_nothing(made: Path, clips: Clips, 
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        make(teacher, clips, heading, out, batch=8, progress=stop)
+        make(teacher, clips, heading, out, progress=stop)
     before = {path.name: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}
-    with pytest.raises(InputError, match=r"has 5 of \d+ shards, \d+ are missing; repeat the command that began it"):
+    with pytest.raises(InputError, match=r"lacks \d+ of \d+ shards, number 5 first; repeat the command that began it"):
         TeacherCache.load(out, clips)
-    make(teacher, clips, heading, out, batch=8)
+    make(teacher, clips, heading, out)
     assert {name: (out / "shards" / name).stat().st_mtime_ns for name in before} == before
     TeacherCache.load(out, clips)
 
@@ -418,7 +418,7 @@ def test_a_cache_goes_on_and_asks_again_about_nothing(made: Path, clips: Clips, 
 def test_another_question_does_not_go_on(copy: Path, clips: Clips, changes: dict[str, Any], problem: str) -> None:
     one = gaussian(**changes)
     with pytest.raises(InputError, match=f"belongs to another cache of a teacher: .*{problem}"):
-        make(one, clips, asked(one, clips), copy, batch=8)
+        make(one, clips, asked(one, clips), copy)
 
 
 def test_a_writer_whose_rank_is_at_work_is_refused(copy: Path, clips: Clips) -> None:
@@ -428,39 +428,39 @@ def test_a_writer_whose_rank_is_at_work_is_refused(copy: Path, clips: Clips) -> 
     with FileIO(copy / "cache.jsonl", "a+") as file:
         lock(file, copy / "cache.jsonl")
         with pytest.raises(InputError, match="another process is writing to"):
-            make(one, clips, asked(one, clips), copy, batch=8)
+            make(one, clips, asked(one, clips), copy)
 
 
 def test_a_full_disk_is_one_line_and_what_was_written_stays(clips: Clips, tmp_path: Path) -> None:
     one, out = gaussian(), tmp_path / "cache"
     heading = replace(asked(one, clips), per_shard=4)
-    make(one, clips, heading, tmp_path / "other", batch=4)
+    make(one, clips, heading, tmp_path / "other")
     sizes = [path.stat().st_size for path in (tmp_path / "other/shards").iterdir()]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 40, limits[1]))
     try:
         with pytest.raises(InputError, match=r"cannot be written: .*make room"):
-            make(one, clips, heading, out, batch=4)
+            make(one, clips, heading, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert not list((out / "shards").glob(".*"))
-    make(one, clips, heading, out, batch=4)
+    make(one, clips, heading, out)
     assert files_of(out) == files_of(tmp_path / "other")
 
 
 def test_an_answer_that_is_not_finite_is_named(clips: Clips, tmp_path: Path) -> None:
     one = gaussian(less="inf")
     with pytest.raises(CheckError, match=r"answer to record \d+ \(clip \d+, noise level 0\.\d+\) is not finite"):
-        make(one, clips, asked(one, clips), tmp_path / "cache", batch=8)
+        make(one, clips, asked(one, clips), tmp_path / "cache")
 
 
 def test_a_folder_of_something_else_is_left_alone(clips: Clips, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     one = gaussian()
     with pytest.raises(InputError, match=r"holds 'letter\.txt', which is of no cache"):
-        make(one, clips, asked(one, clips), tmp_path, batch=8)
+        make(one, clips, asked(one, clips), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
@@ -486,12 +486,107 @@ def test_a_changed_shard_is_found(copy: Path, made: Path) -> None:
     path.write_bytes(content)
     (copy / "shards/000004.safetensors").unlink()
     assert s2search.cache_verify(copy, made / "clips") == (
-        "000003.safetensors was changed since it was written",
-        "000004.safetensors cannot be read: No such file or directory",
+        "000003.safetensors was changed since it was written; delete it, and the command that made it makes it again",
+        "000004.safetensors cannot be read: No such file or directory; the command that made the cache makes it again",
     )
 
 
 FIELDS = ("id", "clip", "prompt", "seed", "crc", "s", "expert")
+
+
+def test_a_file_that_is_gone_is_made_again_to_the_same_bytes(copy: Path, whole: Path, clips: Clips) -> None:
+    one = gaussian()
+    for name in ("000000.safetensors", "000004.safetensors"):
+        (copy / "shards" / name).unlink()
+    with pytest.raises(InputError, match=r"lacks 2 of \d+ shards, number 0 first; repeat the command"):
+        TeacherCache.load(copy, clips)
+    make(one, clips, asked(one, clips), copy)
+    assert files_of(copy) == files_of(whole)
+    for path in (whole / "shards").iterdir():
+        assert path.read_bytes() == (copy / "shards" / path.name).read_bytes()
+
+
+def test_a_writer_that_died_before_its_first_line_blocks_nobody(copy: Path, clips: Clips, made: Path) -> None:
+    heading = (copy / "cache.jsonl").read_bytes().splitlines()[0]
+    (copy / "cache.1.jsonl").touch()
+    (copy / "cache.2.jsonl").write_bytes(heading[:40])
+    TeacherCache.load(copy, clips)
+    assert s2search.cache_verify(copy, made / "clips") == ()
+
+
+def test_a_sample_of_records_is_of_all_levels(whole: Path, clips: Clips) -> None:
+    cache = TeacherCache.load(whole, clips)
+    records = cache.of("train")
+    places = Counter(record.id % 4 for record in cache.sample("train", len(records) // 4))
+    assert places.keys() == {0, 1, 2, 3}
+    assert cache.sample("train", 8) == cache.sample("train", 20)[:8]
+    assert sorted(record.id for record in cache.sample("train", 10**6)) == [record.id for record in records]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"levels": 5000}, "levels"),
+        ({"levels": 2.5}, "levels"),
+        ({"levels": "4"}, "levels"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"seed": None}, "seed"),
+        ({"batch": 0}, "batch"),
+        ({"batch": 2.0}, "batch"),
+        ({"shift": "3"}, "shift"),
+        ({"shift": float("nan")}, "shift"),
+    ],
+    ids=str,
+)
+def test_what_could_not_be_read_again_is_not_begun(
+    made: Path, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        s2search.cache_make(gaussian(), made / "clips", tmp_path / "cache", **changes)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda heading: heading["teacher"]["experts"][0].update(high=1e5),
+        lambda heading: heading["teacher"]["experts"][0].update(low=0.5, high=0.5),
+        lambda heading: heading["teacher"].update(experts=[]),
+        lambda heading: heading.update(shift=0.0),
+        lambda heading: heading.update(noise="nothing"),
+        lambda heading: heading.update(clips=[9 * 10**14, 4]),
+        lambda heading: heading.update(levels=1),
+        lambda heading: heading.update(per_shard=0),
+    ],
+    ids=["beyond 1", "no band", "no expert", "no shift", "other noise", "many clips", "few levels", "no records"],
+)
+def test_a_heading_that_cannot_be_is_refused(copy: Path, clips: Clips, edit: Any) -> None:
+    lines = lines_of(copy)
+    edit(lines[0])
+    write(copy, lines)
+    for read in (lambda: TeacherCache.load(copy, clips), lambda: s2search.cache_inspect(copy)):
+        with pytest.raises(InputError) as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+def test_a_shard_of_another_number_type_is_found(copy: Path, made: Path) -> None:
+    import hashlib
+
+    path = copy / "shards/000002.safetensors"
+    save_file({name: tensor.double() for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    lines = lines_of(copy)
+    lines[3]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write(copy, lines)
+    problems = s2search.cache_verify(copy, made / "clips")
+    assert len(problems) == 8
+    assert "in 000002.safetensors of the cache is float64 of the size" in problems[0]
+
+
+def test_others_may_read_what_was_written(whole: Path) -> None:
+    mode = whole.stat().st_mode & 0o666
+    assert {path.stat().st_mode & 0o777 for path in whole.rglob("*.safetensors")} == {mode}
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -541,7 +636,8 @@ def test_a_missing_shard_is_told(copy: Path, made: Path) -> None:
     lines = lines_of(copy)
     write(copy, [*lines[:3], *lines[4:]])
     assert s2search.cache_verify(copy, made / "clips") == ("shard 2 is missing",)
-    assert s2search.cache_inspect(copy).missing == (2,)
+    found = s2search.cache_inspect(copy)
+    assert (found.missing, found.missing_first) == (1, (2,))
 
 
 def test_a_file_name_that_leads_out_is_refused(copy: Path, clips: Clips) -> None:
@@ -554,7 +650,7 @@ def test_a_file_name_that_leads_out_is_refused(copy: Path, clips: Clips) -> None
 
 def test_another_shift_does_not_go_on_either(copy: Path, clips: Clips) -> None:
     with pytest.raises(InputError, match=r"another cache of a teacher: shift is 12\.0 there and 5\.0 here"):
-        make(gaussian(), clips, asked(gaussian(), clips, shift=5.0), copy, batch=8)
+        make(gaussian(), clips, asked(gaussian(), clips, shift=5.0), copy)
 
 
 def test_another_convention_of_guidance_is_refused(copy: Path, clips: Clips) -> None:

@@ -153,8 +153,7 @@ def test_what_is_judged_is_a_naive_computation(made: Path, tmp_path: Path) -> No
     found = engine.train().judgement
     assert found is not None
     model, cache = S2DiT.from_pretrained(tmp_path / "run/model"), trainer._records(engine.run.clips)
-    records = cache.of("held-out")
-    chosen = [records[number * len(records) // 12] for number in range(12)]
+    chosen = cache.sample("held-out", 12)
     losses, teachers, off = [], [], []
     for record in chosen:
         batch = cache.batch([record])

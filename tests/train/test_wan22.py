@@ -371,7 +371,7 @@ def test_a_cache_of_its_answers_and_the_answers_again(teacher: Wan22, folder: Pa
     )  # fmt: skip
     heading = heading_of(teacher, clips, levels=4, shift=None, seed=0, computed="float32", stored="float32")
     assert heading.shift == 12.0
-    make(teacher, clips, heading, tmp_path / "cache", batch=2)
+    make(teacher, clips, heading, tmp_path / "cache")
     assert not list(check_cache(tmp_path / "cache", clips))
     cache = TeacherCache.load(tmp_path / "cache", clips)
     records = [*cache.of("train"), *cache.of("held-out")]

@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -30,6 +30,7 @@ from s2search.training.cache.records import (
     TeacherEntry,
     check_data,
     check_shard,
+    drawn_from,
     noise_of,
     pieces,
     read_cache,
@@ -42,6 +43,7 @@ from s2search.training.teachers.base import Teacher
 
 #: Decibels that an answer must keep when it is asked for again: what numbers of so many bits keep, with a margin.
 _LEAST_DB: dict[Stored, float] = {"float32": 80.0, "bfloat16": 40.0, "float8": 24.0}
+_LISTED = 8  # missing shards, by their numbers
 _LEAST_COMPUTED_DB = {"float32": 80.0, "bfloat16": 30.0}
 
 
@@ -52,7 +54,8 @@ class CacheInspection:
     Attributes:
         heading: What all records have in common.
         shards: That are there.
-        missing: Those that are not, by their numbers; not told while nobody knows how many there are to be.
+        missing: How many are not.
+        missing_first: The first of those, by their numbers.
         records: That are there.
         bands: Records of each expert in each band of noise levels, by its lower end.
         record_bytes: Of a velocity.
@@ -63,7 +66,8 @@ class CacheInspection:
     schema: Literal["s2search.cache_inspection/1"] = "s2search.cache_inspection/1"
     heading: CacheHeading
     shards: int
-    missing: tuple[int, ...]
+    missing: int
+    missing_first: tuple[int, ...]
     records: int
     bands: dict[str, dict[str, int]]
     record_bytes: int
@@ -84,12 +88,13 @@ def inspect(folder: Path) -> CacheInspection:
         (record.expert, max(low for low in lows if low <= record.s)) for shard in shards for record in shard.records
     ).items():
         bands.setdefault(expert, {})[f"{low:.1f}"] = count
-    records = sum(len(shard.records) for shard in shards)
+    records, there = sum(len(shard.records) for shard in shards), {shard.number for shard in shards}
     texts = [path.stat().st_size for path in (folder / TEXTS).glob("*/*.safetensors")]
     return CacheInspection(
         heading=heading,
         shards=len(shards),
-        missing=tuple(sorted(set(range(heading.shards)) - {shard.number for shard in shards})),
+        missing=heading.shards - len(there),
+        missing_first=tuple(islice((number for number in range(heading.shards) if number not in there), _LISTED)),
         records=records,
         bands=bands,
         record_bytes=heading.record_bytes,
@@ -128,10 +133,10 @@ def _problems(
         yield error.problem
         return
     except OSError as error:
-        yield f"{path.name} cannot be read: {error.strerror}"
+        yield f"{path.name} cannot be read: {error.strerror}; the command that made the cache makes it again"
         return
     if digest != shard.sha256:
-        yield f"{path.name} was changed since it was written"
+        yield f"{path.name} was changed since it was written; delete it, and the command that made it makes it again"
         return
     cache = TeacherCache(folder=folder, heading=heading, shards=(shard,), clips=clips)
     for record in shard.records:
@@ -160,7 +165,7 @@ def check_teacher(folder: Path, heading: CacheHeading, teacher: Teacher) -> None
 def asked_again(
     folder: Path, clips: Clips, teacher: Teacher, count: int, where: Processes
 ) -> Iterator[tuple[int, float]]:
-    """Ask the teacher again about some records, evenly spread, and yield each one's number and its decibels.
+    """Ask the teacher again about some records of all levels, and yield each one's number and its decibels.
 
     Raises:
         InputError: The cache is not whole, of other data, or of another teacher.
@@ -168,7 +173,7 @@ def asked_again(
     cache = TeacherCache.load(folder, clips)
     check_teacher(folder, cache.heading, teacher)
     every = [planned for piece in pieces(cache.heading, clips) for planned in piece]
-    chosen = [every[place * len(every) // count] for place in range(min(count, len(every)))]
+    chosen = drawn_from(every, count)
     records = {record.id: record for shard in cache.shards for record in shard.records}
     with TemporaryDirectory() as temporary:
         texts = PromptTable(teacher, Path(temporary), where)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -32,6 +32,7 @@ from s2search.network.weight_file import save_tensors
 from s2search.training.cache.records import (
     JOURNAL,
     OF,
+    OWN,
     SHARDS,
     TEXTS,
     CacheHeading,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from s2search.training.data.clips import Clips
 
 _PROMPTS = 64  # that are read at once
-_OWN = re.compile(rf"cache(\.\d+)?\.jsonl|{SHARDS}|{TEXTS}")
 
 #: Called with (records done, records in all, what comes next).
 Progress = Callable[[int, int, str], None]
@@ -73,6 +73,7 @@ def heading_of(
     seed: int,
     computed: Computed,
     stored: Stored,
+    batch: int = 8,
 ) -> CacheHeading:
     """Return the heading of a cache: all that its records depend on.
 
@@ -80,10 +81,6 @@ def heading_of(
         InputError: Teacher and data do not go together, or the levels are too few.
     """
     check_experts(teacher.experts)
-    a = teacher.shift if shift is None else shift
-    if not 0 < a < float("inf"):
-        raise InputError(f"the shift is {a:g}", allowed="finite and above 0", remedy="correct it")
-    levels_of(teacher.experts, levels, a)
     clips.check_channels(teacher.latent_channels)
     if teacher.codec_digest and teacher.codec_digest != clips.heading.codec_digest:
         raise InputError(
@@ -96,7 +93,7 @@ def heading_of(
             "the data set holds no recording out, and nothing would say how good a student is",
             remedy="make it with --held-out above 0",
         )
-    return CacheHeading(
+    heading = CacheHeading(
         teacher=TeacherEntry.of(teacher),
         data=clips.digest,
         codec=clips.heading.codec,
@@ -105,10 +102,19 @@ def heading_of(
         computed=computed,
         stored=stored,
         levels=levels,
-        shift=a,
+        shift=teacher.shift if shift is None else shift,
         seed=seed,
         clips=(len(clips.of("train")), len(clips.of("held-out"))),
+        batch=batch,
     )
+    try:  # what is written is read again
+        heading = msgspec.convert(msgspec.to_builtins(heading), CacheHeading)
+    except (msgspec.ValidationError, TypeError, OverflowError) as error:
+        raise InputError(f"such a cache cannot be: {error}", remedy="correct the option") from error
+    if not 0 < heading.shift < float("inf"):
+        raise InputError(f"the shift is {heading.shift:g}", allowed="finite and above 0", remedy="correct it")
+    levels_of(heading.teacher.experts, heading.levels, heading.shift)
+    return heading
 
 
 def make(
@@ -117,7 +123,6 @@ def make(
     heading: CacheHeading,
     out: Path,
     *,
-    batch: int,
     where: Processes = ALONE,
     progress: Progress = lambda done, total, label: None,
 ) -> None:
@@ -128,7 +133,6 @@ def make(
         clips: The data set that it names.
         heading: What is asked.
         out: The folder.
-        batch: Records that are asked about at once.
         where: The processes that divide the shards.
         progress: Told before every batch of this process.
 
@@ -136,14 +140,15 @@ def make(
         InputError: The folder holds something else or is in use, or the disk is full.
         CheckError: An answer is not finite.
     """
-    if strange := [path.name for path in out.glob("*") if not _OWN.fullmatch(path.name)]:
+    if strange := [path.name for path in out.glob("*") if not OWN.fullmatch(path.name)]:
         raise InputError(f"{str(out)!r} holds {min(strange)!r}, which is of no cache", remedy="choose another folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     wanted = pieces(heading, clips)
     records = sum(map(len, wanted))
     with divided(out / JOURNAL, heading, CacheShard, where, of=OF) as work, ExitStack() as held:
-        there = {shard.number for shard in work.lines}
-        done = sum(len(shard.records) for shard in work.lines)
+        # A file that is gone is made anew, to the same bytes.
+        there = {shard.number for shard in work.lines if (out / SHARDS / shard_file(shard.number)).exists()}
+        done = sum(len(wanted[number]) for number in there if number < len(wanted))
         mine = work.mine([number for number in range(len(wanted)) if number not in there])
         texts = PromptTable(teacher, out, where)
         if there != set(range(len(wanted))):
@@ -158,9 +163,9 @@ def make(
                 velocity = held.enter_context(teacher.answering(expert, where.device, DTYPES[heading.computed]))
             writer = Writer(heading=heading, clips=clips, texts=texts, out=out)
             answers: list[Tensor] = []
-            for start in range(0, len(piece), batch):
+            for start in range(0, len(piece), heading.batch):
                 progress(min(done + (len(answers) * where.count), records), records, expert.name)
-                answers += writer.answers(velocity, piece[start : start + batch], teacher.negative)
+                answers += writer.answers(velocity, piece[start : start + heading.batch], teacher.negative)
             work.append(writer.shard(number, piece, answers))
             done += len(piece) * where.count
         work.whole()
@@ -206,7 +211,7 @@ class CacheEstimate(Document):
 
 
 def tried(
-    teacher: Teacher, clips: Clips, heading: CacheHeading, folder: Path, *, batch: int, steps: int, where: Processes
+    teacher: Teacher, clips: Clips, heading: CacheHeading, folder: Path, *, steps: int, where: Processes
 ) -> CacheEstimate:
     """Ask about some records, and say what all would cost; what is written lies in a folder that may go.
 
@@ -215,11 +220,10 @@ def tried(
         clips: The data set.
         heading: What would be asked.
         folder: For the tokens of prompts.
-        batch: Records that are asked about at once.
         steps: Batches that are timed, of each expert, after one that is not.
         where: One process.
     """
-    wanted = pieces(heading, clips)
+    wanted, batch = pieces(heading, clips), heading.batch
     per_expert: dict[str, int] = {expert.name: 0 for expert in heading.teacher.experts}
     for piece in wanted:
         per_expert[piece[0].expert.name] += len(piece)
@@ -234,7 +238,7 @@ def tried(
     text_bytes = sum(texts.tokens(caption).nbytes for caption in looked_at) * len(captions) // max(1, len(looked_at))
     writer = Writer(heading=heading, clips=clips, texts=texts, out=folder)
     size = {dtype: torch.empty((), dtype=DTYPES[dtype]).element_size() for dtype in DTYPES}[heading.computed]
-    seconds = {}
+    seconds, batches_timed = {}, steps
     on_cuda = where.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(where.device)
@@ -243,6 +247,7 @@ def tried(
         with teacher.answering(expert, where.device, DTYPES[heading.computed]) as velocity:
             writer.answers(velocity, batches[0], teacher.negative)
             timed = batches[1:] or batches
+            batches_timed = min(batches_timed, len(timed))
             begun_s = time.perf_counter()
             for records in timed:
                 writer.answers(velocity, records, teacher.negative)
@@ -256,7 +261,7 @@ def tried(
         weights_bytes={name: count * size for name, count in teacher.sizes().items()},
         peak_bytes=torch.cuda.max_memory_allocated(where.device) if on_cuda else None,
         seconds=seconds,
-        timed=steps,
+        timed=batches_timed,
     )
 
 
@@ -338,11 +343,17 @@ class PromptTable:
         path = self._file(prompt)
         try:
             check_regular(path)
-            return load_file(path)["tokens"]
+            text_SE = load_file(path)["tokens"]
         except (OSError, SafetensorError, KeyError) as error:
             raise InputError(
                 f"the tokens {str(path)!r} cannot be read: {error}", remedy="delete that file and repeat the command"
             ) from error
+        if text_SE.ndim != 2 or not text_SE.is_floating_point() or not text_SE.isfinite().all():
+            raise InputError(
+                f"the tokens {str(path)!r} are {text_SE.dtype} of the size {tuple(text_SE.shape)}, or not finite",
+                remedy="delete that file and repeat the command",
+            )
+        return text_SE
 
     def _file(self, prompt: str) -> Path:
         return self._folder / f"{prompt_digest(prompt)}.safetensors"

@@ -16,38 +16,46 @@ Axes: B records  C channels  T latent frames  Y X latent rows and columns
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 import torch
 from torch import Tensor
 
-from s2search.border.regular_file import check_regular
+from s2search.border.regular_file import check_regular, read_regular
 from s2search.errors import InputError
 from s2search.journal import first_difference, plain, read_journal
 from s2search.network.flow import renoise, shift, velocity
 from s2search.training.data.base import digest_of
 from s2search.training.data.clips import Clip, Clips, Split
 from s2search.training.share import generator
-from s2search.training.teachers.base import CONVENTION, Convention, Expert
+from s2search.training.teachers.base import CONVENTION, Convention, Expert, check_experts
 
 if TYPE_CHECKING:
     from s2search.training.teachers.base import Teacher
 
 JOURNAL, SHARDS, TEXTS = "cache.jsonl", "shards", "texts"
+#: The names of what a cache holds.
+OWN = re.compile(rf"cache(\.\d+)?\.jsonl|{SHARDS}|{TEXTS}")
 OF = "cache of a teacher"
-#: How noise is made of a record's seed; another one is another cache.
-NOISE = "torch.randn on the processor, float32"
-
 Computed = Literal["float32", "bfloat16"]
 Stored = Literal["float32", "bfloat16", "float8"]
 _BYTES: Mapping[Stored, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
 _LARGEST_FLOAT8 = 448.0  # of float8_e4m3fn
+_DTYPES: Mapping[Stored, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float8": torch.float8_e4m3fn,
+}
+
+#: How many there are of something.
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
 class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +110,7 @@ class CacheHeading(msgspec.Struct, frozen=True, kw_only=True, tag="cache"):
         seed: Of levels and noise.
         noise: How noise is made of a seed.
         clips: To train on, and held out.
+        batch: Records that the teacher was asked about at once: a sum is rounded otherwise beside other samples.
         per_shard: Records of a shard, at most.
     """
 
@@ -111,14 +120,15 @@ class CacheHeading(msgspec.Struct, frozen=True, kw_only=True, tag="cache"):
     data: str
     codec: str
     codec_digest: str
-    latent_size: tuple[int, int, int, int]
+    latent_size: tuple[Count, Count, Count, Count]
     computed: Computed
     stored: Stored
     levels: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     shift: float
-    seed: int
-    noise: str = NOISE
-    clips: tuple[int, int]
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    noise: Literal["torch.randn on the processor, float32"] = "torch.randn on the processor, float32"
+    clips: tuple[Count, Count]
+    batch: Annotated[int, msgspec.Meta(ge=1, le=65536)]
     per_shard: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 64
 
     @property
@@ -153,7 +163,7 @@ class CacheRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     prompt: str
     seed: int
     crc: int
-    s: float
+    s: Annotated[float, msgspec.Meta(ge=0, le=1)]
     expert: str
 
 
@@ -164,6 +174,9 @@ class CacheShard(msgspec.Struct, frozen=True, kw_only=True, tag="shard"):
     file: str
     sha256: str
     records: tuple[CacheRecord, ...]
+
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,11 +240,11 @@ class TeacherCache:
         """
         heading, shards = read_cache(folder)
         check_data(folder, heading, clips)
-        found = {shard.number: shard for shard in shards}
+        found = {shard.number: shard for shard in shards if (folder / SHARDS / shard_file(shard.number)).exists()}
         wanted = pieces(heading, clips)
-        if missing := len(wanted) - len(found):
+        if missing := set(range(len(wanted))) - found.keys():
             raise InputError(
-                f"the cache {str(folder)!r} has {len(found)} of {len(wanted)} shards, {missing} are missing",
+                f"the cache {str(folder)!r} lacks {len(missing)} of {len(wanted)} shards, number {min(missing)} first",
                 remedy="repeat the command that began it",
             )
         for number, piece in enumerate(wanted):
@@ -248,6 +261,10 @@ class TeacherCache:
     def of(self, split: Split) -> tuple[CacheRecord, ...]:
         """Return the records of a part of the data, by their numbers."""
         return self._of[split]
+
+    def sample(self, split: Split, count: int) -> tuple[CacheRecord, ...]:
+        """Return so many records of a part, or all, the same whenever they are asked for, of all levels alike."""
+        return drawn_from(self.of(split), count)
 
     def batch(self, records: Sequence[CacheRecord]) -> Answered:
         """Return records side by side.
@@ -281,14 +298,23 @@ class TeacherCache:
                 check_regular(path)
                 self._open[path.name] = safe_open(path, framework="pt")
             file = self._open[path.name]
-            answer: Tensor = file.get_tensor(str(record.id)).float()
-            if self.heading.stored == "float8":
-                answer = answer * file.get_tensor(f"{record.id}.scale")[:, None, None, None]
+            answer: Tensor = file.get_tensor(str(record.id))
+            scale = file.get_tensor(f"{record.id}.scale") if self.heading.stored == "float8" else None
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path.name} of the cache cannot be read: {error}", remedy="make it anew") from error
-        if answer.shape != self.heading.latent_size:
-            raise InputError(f"record {record.id} of the cache has the size {tuple(answer.shape)}", remedy="restore it")
-        return answer
+            raise InputError(
+                f"{path.name} of the cache cannot be read: {error}",
+                remedy="delete it, then repeat the command that made the cache",
+            ) from error
+        channels, dtype = self.heading.latent_size[0], _DTYPES[self.heading.stored]
+        if answer.shape != self.heading.latent_size or answer.dtype != dtype:
+            said = f"{str(answer.dtype).removeprefix('torch.')} of the size {tuple(answer.shape)}"
+            raise InputError(f"record {record.id} in {path.name} of the cache is {said}", remedy="restore it")
+        if scale is None:
+            return answer.float()
+        if scale.shape != (channels,) or scale.dtype != torch.float32:
+            raise InputError(f"record {record.id} in {path.name} has no scale for each channel", remedy="restore it")
+        scaled: Tensor = answer.float() * scale[:, None, None, None]
+        return scaled
 
     @cached_property
     def _of(self) -> dict[Split, tuple[CacheRecord, ...]]:
@@ -317,10 +343,13 @@ def read_cache(folder: Path) -> tuple[CacheHeading, list[CacheShard]]:
     """
     heading: CacheHeading | None = None
     shards: dict[int, CacheShard] = {}
-    for path in (folder / JOURNAL, *sorted(folder.glob("cache.*.jsonl"))):
+    others = [path for path in sorted(folder.glob("cache.*.jsonl")) if OWN.fullmatch(path.name)]
+    # A further writer's journal without a whole line is one that ended before its work began.
+    for path in (folder / JOURNAL, *(path for path in others if b"\n" in read_regular(path))):
         own, journal = read_journal(
             path, CacheHeading, CacheShard, of=OF, remedy="name a folder that `s2search cache make` wrote"
         )
+        check_heading(path, own)
         heading = heading or own
         if difference := first_difference(plain(heading), plain(own)):
             raise InputError(f"{str(path)!r} belongs to another {OF}: {difference}", remedy="restore it")
@@ -329,6 +358,21 @@ def read_cache(folder: Path) -> tuple[CacheHeading, list[CacheShard]]:
                 raise InputError(f"shard {shard.number} of {str(folder)!r} stands twice", remedy="restore the journals")
     assert heading is not None
     return heading, list(shards.values())
+
+
+def check_heading(path: Path, heading: CacheHeading) -> None:
+    """Raise unless the numbers of a heading can be.
+
+    Raises:
+        InputError: Levels have no expert or two, there are fewer than experts, or the shift is none.
+    """
+    try:
+        if not 0 < heading.shift < float("inf"):
+            raise InputError(f"the shift is {heading.shift:g}", allowed="finite and above 0")
+        check_experts(heading.teacher.experts)
+        levels_of(heading.teacher.experts, heading.levels, heading.shift)
+    except InputError as error:
+        raise InputError(f"the heading of {str(path)!r} cannot be: {error.problem}", remedy="restore it") from error
 
 
 def check_data(folder: Path, heading: CacheHeading, clips: Clips) -> None:
@@ -430,6 +474,15 @@ def levels_of(experts: Sequence[Expert], levels: int, a: float) -> tuple[int, ..
     while sum(counts) > levels:
         counts[max((n for n in range(len(counts)) if counts[n] > 1), key=lambda n: counts[n] - shares[n])] -= 1
     return tuple(counts)
+
+
+def drawn_from(records: Sequence[_Item], count: int) -> tuple[_Item, ...]:
+    """Return so many of them, or all, in an order that only their number decides.
+
+    Every n-th record would be of one noise level wherever n is a multiple of a clip's levels.
+    """
+    order = torch.randperm(len(records), generator=generator("sample", len(records))).tolist()
+    return tuple(records[place] for place in order[:count])
 
 
 def noise_of(record: CacheRecord, size: Sequence[int]) -> Tensor:
