@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -265,7 +265,7 @@ class Plan(Document):
     written: str
     counts: dict[str, int]
     blocks: dict[str, BlockAnswer]
-    group_size: int
+    group_size: Annotated[int, msgspec.Meta(ge=1)]
     scenario: str
     video: str
     frames: int

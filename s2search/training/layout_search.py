@@ -49,6 +49,7 @@ PLAN, MASK = "plan.json", "mask.json"
 _SUPERNET = "supernet"  # the folder with its first weights
 _LOGITS = "leaning_M"  # of the weights
 _MOST_DRAWS = 64
+_FASTEST = 1e9  # times the learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +231,15 @@ class LayoutSearch(Flow):
         """Return how many times as fast as any weight a logit moves."""
         optimizer = run.settings.optimizer
         mean = 1.0 if optimizer.schedule == "constant" else 0.5  # of the learning rate, over all steps
-        return self.reach / (mean * optimizer.lr * optimizer.steps)
+        rate = self.reach / (mean * optimizer.lr * optimizer.steps)
+        if not rate < _FASTEST:
+            raise InputError(
+                f"logits would move {rate:.3g} times as fast as weights: reach={self.reach:g}, optimizer.lr is "
+                f"{optimizer.lr:g}",
+                allowed=f"up to {_FASTEST:g} times",
+                remedy="lower the trainer's reach",
+            )
+        return rate
 
     def _supernet(self, run: TrainingRun) -> Supernet:
         """Return the supernet, on the meta device."""

@@ -13,14 +13,14 @@ from s2search.border.regular_file import read_regular_text
 from s2search.border.toml import parsed_toml
 from s2search.errors import InputError, UnknownNameError
 
-_MOST = 1_000_000_000
+MOST = 1_000_000_000  # of a whole number
 
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 
 def _check_range(name: str, value: int, least: int) -> None:
-    if not least <= value <= _MOST:
-        raise InputError(f"{name} is {value}", allowed=f"{least} to {_MOST:,}", remedy="correct it")
+    if not least <= value <= MOST:
+        raise InputError(f"{name} is {value}", allowed=f"{least} to {MOST:,}", remedy="correct it")
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -514,7 +514,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no seed": ({"seeds": []}, "the seeds are []; one or more different ones"),
     "a seed twice": ({"seeds": [1, 1]}, "the seeds are [1, 1]"),
-    "one sample": ({"samples": 1}, "samples is 1; 2 or more"),
+    "one sample": ({"samples": 1}, "samples is 1; 2 to 1,000,000"),
+    "too many samples": ({"samples": 10**12}, "samples is 1000000000000; 2 to 1,000,000"),
+    "a seed that no run has": ({"seeds": [0, 2**63 - 1]}, "the seeds are [0, 9223372036854775807]"),
+    "a name of the answer": ({"contenders": {"even": {}, "compare.json": {}}}, "a contender is called 'compare.json'"),
+    "a long name": ({"contenders": {"even": {}, "a" * 300: {}}}, "100 bytes at most"),
+    "names that differ in capitals": ({"contenders": {"a": {}, "A": {}}}, "would have the folder 'a'"),
     "no shift": ({"shift": 0}, "shift is 0.0; above 0"),
     "unknown key": ({"sample": 4}, "no setting of a comparison is called 'sample' (did you mean 'samples'?)"),
     "unknown key of layouts": (
@@ -561,6 +566,49 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a budget of nothing": ({"layouts": {"table": TABLE, "budget": "1ms"}}, "no layout fits"),
     "an unknown table": ({"layouts": {"table": "nope"}}, "nope"),
 }
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda line: line.update(loss_N=line["loss_N"][:-1]),
+        lambda line: line.update(loss_N=[]),
+        lambda line: line["loss_N"].__setitem__(0, 1e308),
+        lambda line: line["loss_N"].__setitem__(0, -1.0),
+        lambda line: line.update(contender="nobody"),
+        lambda line: line.update(seed=9),
+        lambda line: line.update(layout=["ssa"] * 9),
+    ],
+    ids=["short", "empty", "huge", "negative", "nobody", "no seed", "deep"],
+)
+def test_a_line_of_losses_that_cannot_be_is_refused(made: Path, whole: Path, tmp_path: Path, edit: Any) -> None:
+    place = Path(shutil.copytree(whole, tmp_path / "copy"))
+    heading, *lines = map(json.loads, (place / "losses.jsonl").read_text().splitlines())
+    edit(lines[1])
+    (place / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (heading, *lines)))
+    with pytest.raises(InputError, match=r"a line of losses\.jsonl in .* is of another comparison, or was changed"):
+        s2search.train_compare(asked(made), place)
+
+
+def test_a_run_that_stands_twice_with_other_losses_is_refused(made: Path, whole: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(whole, tmp_path / "copy"))
+    text = (place / "losses.jsonl").read_text()
+    line = json.loads(text.splitlines()[1])
+    (place / "losses.jsonl").write_text(text + json.dumps(line) + "\n")
+    s2search.train_compare(asked(made), place)  # the same again says nothing else
+    line["loss_N"][0] += 1e-3
+    (place / "losses.jsonl").write_text(text + json.dumps(line) + "\n")
+    with pytest.raises(InputError, match="is of another comparison, or was changed"):
+        s2search.train_compare(asked(made), place)
+
+
+def test_what_all_runs_share_may_be_written_with_dots(made: Path, whole: Path) -> None:
+    given = asked(made)
+    flat = {"data": given["run"]["data"]}
+    flat |= {
+        f"{table}.{key}": v for table, inner in given["run"].items() if table != "data" for key, v in inner.items()
+    }
+    assert s2search.train_compare(given | {"run": flat}, whole).contenders == read(whole).contenders
 
 
 @pytest.mark.parametrize(("changes", "problem"), BAD.values(), ids=BAD)

@@ -173,6 +173,12 @@ def asked_again(
     cache = TeacherCache.load(folder, clips)
     check_teacher(folder, cache.heading, teacher)
     every = [planned for piece in pieces(cache.heading, clips) for planned in piece]
+    if count > len(every):
+        raise InputError(
+            f"{count} records to ask about again, and the cache has {len(every)}",
+            allowed=f"0 to {len(every)}",
+            remedy="correct it",
+        )
     chosen = drawn_from(every, count)
     records = {record.id: record for shard in cache.shards for record in shard.records}
     with TemporaryDirectory() as temporary:

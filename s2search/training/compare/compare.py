@@ -41,6 +41,7 @@ from s2search.training.run_folder import MODEL, opened
 LOSSES, RESULT = "losses.jsonl", "compare.json"
 OF = "comparison"
 _FEW_SEEDS = 3
+_MOST_LOSS = 1e100  # of a sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,22 +115,43 @@ def compare(contest: Contest, folder: Path, where: Processes, watch: Watch) -> R
     """
     _check(contest, folder, where)
     asked = contest.settings
-    if where.first and len(asked.seeds) < _FEW_SEEDS:
-        beside = ", nothing of what training varies by" if len(asked.seeds) == 1 else ""
-        told = "1 seed" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds"
-        watch.tell(f"{told}: that says little of how sure a difference is{beside}; take {_FEW_SEEDS} or more")
     runs = [(contender, seed) for seed in asked.seeds for contender in contest.trained]
     with divided(folder / LOSSES, contest.question, RunLosses, where, of=OF) as work:
-        known = {(one.contender, one.seed) for one in work.lines}
+        known = _known(contest, folder, work.lines)
+        if where.first and len(asked.seeds) < _FEW_SEEDS:
+            beside = ", nothing of what training varies by" if len(asked.seeds) == 1 else ""
+            told = "1 seed" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds"
+            watch.tell(f"{told}: that says little of how sure a difference is{beside}; take {_FEW_SEEDS} or more")
         left = work.mine([run for run in runs if (run[0].name, run[1]) not in known])
         for number, (contender, seed) in enumerate(left):
             with named(f"{contender.name}, seed {seed}"):
                 part = _part_of(watch, contender, seed, number, left)
                 work.append(_trained(contest, contender, seed, folder, where, part))
-        lines = {(one.contender, one.seed): one for one in work.whole()}
+        lines = _known(contest, folder, work.whole())
     found = _result(contest, [[lines[one.name, seed] for seed in asked.seeds] for one in contest.trained])
     if where.first:
         found.save(folder / RESULT)
+    return found
+
+
+def _known(contest: Contest, folder: Path, lines: Sequence[RunLosses]) -> dict[tuple[str, int], RunLosses]:
+    """Return what is known of each run.
+
+    Raises:
+        InputError: A line is of no run of this comparison, or of one twice, or its numbers cannot be.
+    """
+    found: dict[tuple[str, int], RunLosses] = {}
+    depths = {one.name: len(one.prepared.config.layout) for one in contest.trained}
+    for one in lines:
+        key = one.contender, one.seed
+        right = one.seed in contest.settings.seeds and depths.get(one.contender) == len(one.layout)
+        numbers = len(one.loss_N) == contest.settings.samples and all(0 <= loss < _MOST_LOSS for loss in one.loss_N)
+        if not right or not numbers or found.setdefault(key, one) != one:
+            raise InputError(
+                f"a line of {LOSSES} in {str(folder)!r}, of {one.contender[:60]!r} under seed {one.seed}, is of "
+                "another comparison, or was changed",
+                remedy="restore the file, or choose another folder",
+            )
     return found
 
 

@@ -18,6 +18,8 @@ from s2search.training.compare.settings import ComparisonSettings
 from s2search.training.prepare import PreparedRun
 from s2search.training.settings import RunSettings
 
+_LONGEST = 100  # bytes of a contender's name, which names its folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
@@ -95,10 +97,16 @@ def contenders_of(settings: ComparisonSettings, layouts: Mapping[str, Sequence[s
     if double := sorted(made.keys() & settings.contenders.keys()):
         raise InputError(f"[layouts] makes a contender {double[0]!r} too", remedy="rename yours")
     changes: dict[str, Mapping[str, object]] = {**made, **settings.contenders}
-    folders = [folder_name(name) for name in changes]
+    folders = [folder_name(name).lower() for name in changes]  # some disks know no capitals
     for name, folder in zip(changes, folders, strict=True):
         if folders.count(folder) > 1 or folder in (".", ".."):
             raise InputError(f"two contenders would have the folder {folder!r}, one is {name!r}", remedy="rename it")
+        if folder.endswith((".json", ".jsonl")) or len(name.encode()) > _LONGEST:
+            raise InputError(
+                f"a contender is called {name[:60]!r}",
+                allowed=f"{_LONGEST} bytes at most, no ending .json or .jsonl",
+                remedy="rename it",
+            )
     found: list[Contender] = []
     first_of: dict[bytes, str] = {}
     depth = Preset.named(settings.run_settings({}).model.preset).depth

@@ -13,9 +13,10 @@ from s2search.block import Scenario
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError
 from s2search.space import DEFAULT_CANDIDATES
-from s2search.training.settings import RunSettings, overridden, settings_of, stated_in
+from s2search.training.settings import MOST, RunSettings, settings_of, stated_in
 
 _OF = "a comparison"
+_MOST_SAMPLES = 1_000_000
 _NAME = re.compile(r"\w[\w .,+-]*")
 _MODELS = ("model.layout", "model.plan", "model.weights")  # each says which layer has which block
 #: What contenders share, or their losses would be no pairs.
@@ -85,12 +86,18 @@ class ComparisonSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     contenders: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
-        if not self.seeds or len({*self.seeds}) < len(self.seeds) or min(self.seeds) < 0:
+        if (
+            not self.seeds
+            or len({*self.seeds}) < len(self.seeds)
+            or not 0 <= min(self.seeds) <= max(self.seeds) <= MOST
+        ):
             raise InputError(
-                f"the seeds are {[*self.seeds]}", allowed="one or more different ones, from 0", remedy="correct them"
+                f"the seeds are {[*self.seeds]}",
+                allowed=f"one or more different ones, 0 to {MOST:,}",
+                remedy="correct them",
             )
-        if self.samples < 2:
-            raise InputError(f"samples is {self.samples}", allowed="2 or more", remedy="correct it")
+        if not 2 <= self.samples <= _MOST_SAMPLES:
+            raise InputError(f"samples is {self.samples}", allowed=f"2 to {_MOST_SAMPLES:,}", remedy="correct it")
         if not 0 < self.shift < float("inf"):
             raise InputError(f"shift is {self.shift}", allowed="above 0", remedy="correct it")
 
@@ -126,18 +133,24 @@ class ComparisonSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         Raises:
             InputError: A key is unknown, or a value of the wrong type or out of range.
         """
-        stated = overridden(self.run, ())
+        stated: dict[str, Any] = {}
+        for key, value in _flat(self.run):  # written with dots or as tables
+            _put(stated, key, value)
         if any(key in changes for key in _MODELS) and isinstance(stated.get("model"), dict):
             stated["model"] = {k: value for k, value in stated["model"].items() if f"model.{k}" not in _MODELS}
         for key, value in changes.items():
-            *tables, name = key.split(".")
-            inner = stated
-            for table in tables:
-                inner = inner.setdefault(table, {})
-                if not isinstance(inner, dict):
-                    raise InputError(f"run.{table} is {inner!r}", allowed="a table", remedy=f"write [run.{table}]")
-            inner[name] = value
+            _put(stated, key, value)
         return RunSettings.of(stated)
+
+
+def _put(stated: dict[str, Any], key: str, value: object) -> None:
+    """Set a value by a key such as `model.layout`."""
+    *tables, name = key.split(".")
+    for table in tables:
+        stated = stated.setdefault(table, {})
+        if not isinstance(stated, dict):
+            raise InputError(f"run.{table} is {stated!r}", allowed="a table", remedy=f"write [run.{table}]")
+    stated[name] = value
 
 
 def _flat(stated: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
