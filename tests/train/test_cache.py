@@ -411,7 +411,7 @@ def test_a_cache_goes_on_and_asks_again_about_nothing(made: Path, clips: Clips, 
     [
         ({"guidance": 3}, r"guidance"),
         ({"boundary": 0.9}, r"boundary=0\.9"),
-        ({"shift": 5}, r"shift=5\.0"),
+        ({"shift": 5}, r"shift=5"),
         ({"negative": "ugly"}, r"negative"),
     ],
 )
@@ -419,6 +419,12 @@ def test_another_question_does_not_go_on(copy: Path, clips: Clips, changes: dict
     one = gaussian(**changes)
     with pytest.raises(InputError, match=f"belongs to another cache of a teacher: .*{problem}"):
         make(one, clips, asked(one, clips), copy)
+
+
+def test_a_whole_number_is_one_however_it_is_given(copy: Path, clips: Clips) -> None:
+    one = type(gaussian())(channels=4, shift=12, guidance=2)
+    (copy / ".DS_Store").touch()
+    make(one, clips, asked(one, clips), copy)
 
 
 def test_a_writer_whose_rank_is_at_work_is_refused(copy: Path, clips: Clips) -> None:

@@ -140,7 +140,7 @@ def make(
         InputError: The folder holds something else or is in use, or the disk is full.
         CheckError: An answer is not finite.
     """
-    if strange := [path.name for path in out.glob("*") if not OWN.fullmatch(path.name)]:
+    if strange := [path.name for path in out.glob("*") if not OWN.fullmatch(path.name) and path.name[0] != "."]:
         raise InputError(f"{str(out)!r} holds {min(strange)!r}, which is of no cache", remedy="choose another folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     wanted = pieces(heading, clips)

@@ -82,7 +82,7 @@ class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, teacher: Teacher) -> Self:
         """Return what a teacher says of itself."""
-        options = ",".join(f"{name}={value}" for name, value in teacher.options.items() if name != "folder")
+        options = ",".join(f"{name}={_plain(value)}" for name, value in teacher.options.items() if name != "folder")
         return cls(
             teacher=f"{teacher.name}[{options}]" if options else teacher.name,
             revision=teacher.revision,
@@ -541,6 +541,11 @@ def shard_file(number: int) -> str:
     '000007.safetensors'
     """
     return f"{number:06}.safetensors"
+
+
+def _plain(value: object) -> object:
+    """Return a whole number as one, however it was given."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _part(expert: Expert, a: float) -> float:
