@@ -566,3 +566,36 @@ def test_naming_it_imports_neither_torch_nor_diffusers(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_blocks_that_come_and_go_answer_the_same_and_one_is_there_at_a_time(
+    folder: Path, teacher: Wan22, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s2search.training.teachers import wan_folder
+
+    guests: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def brought(tensor: Tensor, device: torch.device) -> Tensor:
+        nonlocal most
+        guest = tensor.clone()
+        guests.append(weakref.ref(guest))
+        most = max(most, sum(one() is not None for one in guests))
+        return guest
+
+    monkeypatch.setattr(wan_folder, "brought", brought)
+    offloaded: Wan22 = registry.create("teachers", f"wan22[folder={folder},offload=true]")
+    assert "offload" not in offloaded.options  # a cache goes on with it or without
+    x, s, texts = torch.randn(2, 16, 3, 4, 4), torch.tensor([0.9, 0.95]), [torch.randn(3, 32), torch.randn(7, 32)]
+    cpu, expert = torch.device("cpu"), teacher.experts[-1]
+    with teacher.answering(expert, cpu, torch.float32) as velocity:
+        wanted = velocity(x, s, texts)
+    with offloaded.answering(expert, cpu, torch.float32) as velocity:
+        for _ in range(2):
+            assert torch.equal(velocity(x, s, texts), wanted)
+        gc.collect()
+        assert not any(one() is not None for one in guests)
+    blocks = transformer(0).blocks
+    weights = len(list(blocks[0].parameters()))
+    assert len(guests) == 2 * len(blocks) * weights
+    assert most <= weights

@@ -16,7 +16,7 @@ import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, ClassVar
@@ -55,6 +55,8 @@ class Wan22(Teacher):
         guidance_2: The same where `transformer_2` answers.
         shift: Of noise levels as it samples.
         negative: What guidance leads away from; Wan's own words by default.
+        offload: Keep an expert's blocks in the host's memory, and bring each to the device while it computes: for a GPU
+            that is smaller than an expert. Weights then pass once per batch, which a large one is worth.
     """
 
     statement: ClassVar[str] = "Wan 2.2's two text-to-video experts (or Wan 2.1's one), from a folder, by diffusers"
@@ -64,6 +66,7 @@ class Wan22(Teacher):
     guidance_2: float = 3.0
     shift: float = 12.0
     negative: str = NEGATIVE
+    offload: bool = field(default=False, repr=False)  # answers are the same
 
     def __post_init__(self) -> None:
         check_experts(self.experts)
@@ -151,7 +154,7 @@ class Wan22(Teacher):
 
         from s2search.network.flow import network_time
 
-        held = [self._opened.transformer(part, device, dtype)]
+        held = [self._opened.transformer(part, device, dtype, offload=self.offload)]
         patch = self._opened.config(part).patch_size
 
         @torch.no_grad()

@@ -33,7 +33,7 @@ from s2search.training.teachers.base import hashed_files
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 INDEX, CONFIG = "model_index.json", "config.json"
 HIGH, LOW = "transformer", "transformer_2"
@@ -71,6 +71,27 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     added_kv_proj_dim: None = None
     rope_max_seq_len: _Count = 1024
     pos_embed_seq_len: None = None
+
+
+def comes_and_goes(block: nn.Module, device: torch.device) -> None:
+    """Bring a block's weights to a device before it computes, and let them go behind it; the host keeps its own."""
+    host = {name: weight.data for name, weight in block.named_parameters()}
+
+    def come(module: nn.Module, given: Any) -> None:
+        for name, weight in module.named_parameters():
+            weight.data = brought(host[name], device)
+
+    def go(module: nn.Module, given: Any, answer: Any) -> None:
+        for name, weight in module.named_parameters():
+            weight.data = host[name]
+
+    block.register_forward_pre_hook(come)
+    block.register_forward_hook(go)
+
+
+def brought(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device."""
+    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +202,14 @@ class WanFolder:
                 remedy="take the config that came with the weights",
             ) from error
 
-    def transformer(self, part: str, device: torch.device, dtype: torch.dtype) -> Any:
+    def transformer(self, part: str, device: torch.device, dtype: torch.dtype, *, offload: bool = False) -> Any:
         """Return a transformer on a device. What diffusers keeps in float32, such as its norms, is float32.
+
+        Args:
+            part: Which.
+            device: Where it computes.
+            dtype: In which numbers.
+            offload: Keep its blocks in the host's memory; each comes to the device while it computes.
 
         Raises:
             MissingExtraError: diffusers is not installed.
@@ -202,12 +229,21 @@ class WanFolder:
         exact = set(model._keep_in_fp32_modules)
         filled: dict[str, Tensor] = {}
         for path in self.weights(part):
-            with _opened(path, str(device)) as file:
+            with _opened(path, "cpu" if offload else str(device)) as file:
                 for name in wanted.keys() & set(file.keys()):
                     own = torch.float32 if exact & set(name.split(".")) else dtype
                     filled[name] = file.get_tensor(name).to(own, copy=True)  # out of the mapped file: aligned
         model.load_state_dict(filled, assign=True)
-        return model.eval().requires_grad_(False).to(device)
+        model.eval().requires_grad_(False)
+        if not offload:
+            return model.to(device)
+        for block in model.blocks:
+            comes_and_goes(block, device)
+        for name, module in model.named_children():
+            if name != "blocks":
+                module.to(device)
+        model.scale_shift_table.data = model.scale_shift_table.data.to(device)
+        return model
 
     def _check_part(self, part: str, index: Mapping[str, Any]) -> None:
         if index.get(part) != _CLASSES[part]:
