@@ -56,7 +56,12 @@ def train_compare(comparison: PathText | Mapping[str, Any], out: PathText = "com
     settings = ComparisonSettings.of(stated)
     request, layouts = _made(settings)
     contenders = contenders_of(settings, layouts)
-    contest = Contest(settings=settings, contenders=contenders, price=_price(request, contenders))
+    contest = Contest(
+        settings=settings,
+        contenders=contenders,
+        price=_price(request, contenders),
+        table="" if request is None else request.table.digest,
+    )
     with processes(settings.run_settings({}).engine) as where:
         if not where.first:
             return compare(contest, Path(out), where, Watch(finished=draw_page))

@@ -105,7 +105,10 @@ def test_a_step_from_the_cache_takes_far_less_than_asking_the_teacher(made: Path
 
 
 def test_writing_takes_little_beside_the_teacher(made: Path, tmp_path: Path) -> None:
-    teacher, clips = Local(folder=str(made / "teacher")), Clips.load(made / "clips")
+    """A teacher of four times the student's width, which is little beside what is distilled from in earnest."""
+    sizes = replace(STUDENT, channels=4 * STUDENT.channels, feed_forward=4 * STUDENT.feed_forward)
+    S2DiT.from_preset(sizes, "L2S4L2").save_pretrained(tmp_path / "teacher")
+    teacher, clips = Local(folder=str(tmp_path / "teacher")), Clips.load(made / "clips")
     heading = heading_of(teacher, clips, levels=4, shift=None, seed=0, computed="float32", stored="bfloat16")
     cache, number = TeacherCache.load(made / "cache", clips), itertools.count()
     every = {record.id: record for split in ("train", "held-out") for record in cache.of(split)}

@@ -602,6 +602,18 @@ def test_a_run_that_stands_twice_with_other_losses_is_refused(made: Path, whole:
         s2search.train_compare(asked(made), place)
 
 
+def test_a_comparison_says_by_which_table_it_prices(made: Path, tmp_path: Path) -> None:
+    from s2search.tables.table import open_table
+
+    given = asked(made, layouts={"table": "iphone-16-pro-max", "budget": "45ms", "random": 0}, seeds=[0])
+    given["run"]["optimizer"]["steps"] = 1
+    found = s2search.train_compare(given, tmp_path / "out")
+    assert found.table == open_table("iphone-16-pro-max").digest
+    assert found.layouts.budget == "45ms"
+    heading = json.loads((tmp_path / "out/losses.jsonl").read_text().splitlines()[0])
+    assert heading["table"] == found.table
+
+
 def test_what_all_runs_share_may_be_written_with_dots(made: Path, whole: Path) -> None:
     given = asked(made)
     flat = {"data": given["run"]["data"]}

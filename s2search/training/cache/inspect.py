@@ -191,7 +191,7 @@ def asked_again(
                 continue
             with teacher.answering(expert, where.device, DTYPES[cache.heading.computed]) as velocity:
                 for planned in own:
-                    (answer,) = writer.answers(velocity, [planned], teacher.negative)
+                    ((answer, _),) = writer.answers(velocity, [planned], teacher.negative)
                     yield planned.id, parity_db(answer.numpy(), cache.answer(records[planned.id]).numpy())
 
 

@@ -162,7 +162,7 @@ def make(
                 expert = piece[0].expert
                 velocity = held.enter_context(teacher.answering(expert, where.device, DTYPES[heading.computed]))
             writer = Writer(heading=heading, clips=clips, texts=texts, out=out)
-            answers: list[Tensor] = []
+            answers: list[tuple[Tensor, int]] = []
             for start in range(0, len(piece), heading.batch):
                 progress(min(done + (len(answers) * where.count), records), records, expert.name)
                 answers += writer.answers(velocity, piece[start : start + heading.batch], teacher.negative)
@@ -274,8 +274,8 @@ class Writer:
     texts: PromptTable
     out: Path
 
-    def answers(self, velocity: Velocity, records: Sequence[Planned], negative: str) -> list[Tensor]:
-        """Return what the teacher says of records, each v_CTYX on the processor."""
+    def answers(self, velocity: Velocity, records: Sequence[Planned], negative: str) -> list[tuple[Tensor, int]]:
+        """Return what the teacher says of records, each v_CTYX on the processor, with the CRC of its noise."""
         size = self.heading.latent_size
         z_BCTYX = self.clips.latents([record.clip.id for record in records])
         eps_BCTYX = torch.stack([drawn(record.seed(self.heading.seed), size) for record in records])
@@ -284,32 +284,34 @@ class Writer:
         tokens = [self.texts.tokens(record.clip.caption) for record in records]
         without, w = self.texts.tokens(negative), records[0].expert.guidance
         answer_BCTYX = asked(velocity, x_BCTYX, s_B, tokens, without, w).cpu()
-        for record, answer_CTYX in zip(records, answer_BCTYX, strict=True):
-            if not answer_CTYX.isfinite().all():
+        finite_B = answer_BCTYX.isfinite().flatten(1).all(1).tolist()
+        for record, finite in zip(records, finite_B, strict=True):
+            if not finite:
                 raise CheckError(
                     f"the teacher's answer to record {record.id} (clip {record.clip.id}, noise level {record.s:.4f}) "
                     "is not finite",
                     remedy="look at that clip, or compute in float32",
                 )
-        return list(answer_BCTYX.unbind(0))
+        return list(zip(answer_BCTYX.unbind(0), map(crc_of, eps_BCTYX.unbind(0)), strict=True))
 
-    def shard(self, number: int, piece: Sequence[Planned], answers: Sequence[Tensor]) -> CacheShard:
+    def shard(self, number: int, piece: Sequence[Planned], answers: Sequence[tuple[Tensor, int]]) -> CacheShard:
         """Write a shard, and return its line."""
         tensors: dict[str, Tensor] = {}
-        for record, answer in zip(piece, answers, strict=True):
-            tensors |= stored_as(answer, self.heading.stored, record.id)
+        records: list[CacheRecord] = []
+        for planned, (answer, crc) in zip(piece, answers, strict=True):
+            tensors |= stored_as(answer, self.heading.stored, planned.id)
+            records.append(self._record(planned, crc))
         path = self.out / SHARDS / shard_file(number)
         digest = _written(path, tensors)
-        return CacheShard(number=number, file=path.name, sha256=digest, records=tuple(map(self._record, piece)))
+        return CacheShard(number=number, file=path.name, sha256=digest, records=tuple(records))
 
-    def _record(self, planned: Planned) -> CacheRecord:
-        seed = planned.seed(self.heading.seed)
+    def _record(self, planned: Planned, crc: int) -> CacheRecord:
         return CacheRecord(
             id=planned.id,
             clip=planned.clip.id,
             prompt=prompt_digest(planned.clip.caption),
-            seed=seed,
-            crc=crc_of(drawn(seed, self.heading.latent_size)),
+            seed=planned.seed(self.heading.seed),
+            crc=crc,
             s=planned.s,
             expert=planned.expert.name,
         )

@@ -67,11 +67,13 @@ class Contest:
         settings: As they were asked.
         contenders: In their order.
         price: Returns what a layout costs; None where it is not known.
+        table: The digest of the table that says so.
     """
 
     settings: ComparisonSettings
     contenders: tuple[Contender, ...]
     price: Callable[[Sequence[str]], LayoutCost | None] = lambda layout: None
+    table: str = ""
 
     @property
     def trained(self) -> list[Contender]:
@@ -96,6 +98,7 @@ class Contest:
             layouts=asked.layouts,
             contenders={one.name: dict(one.changes) for one in self.contenders},
             inputs={one.name: one.prepared.record().digests for one in self.contenders},
+            table=self.table,
         )
 
 
@@ -285,4 +288,6 @@ def _result(contest: Contest, runs_CR: Sequence[Sequence[RunLosses]]) -> RunComp
         errors_to_differ=found.errors,
         contenders=tuple(sorted(map(compared, contest.contenders), key=lambda one: one.rank)),
         s2search=registry.own_version(),
+        layouts=asked.layouts,
+        table=contest.table,
     )

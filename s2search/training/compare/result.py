@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -29,6 +29,7 @@ class ComparisonQuestion(msgspec.Struct, frozen=True, kw_only=True, tag="compari
         layouts: What contenders were made from.
         contenders: Each with its changes of the run's settings.
         inputs: Digests of what each contender reads: its model's config, the data, and so on.
+        table: The digest of the table of `layouts`, by which contenders are priced; empty without one.
     """
 
     schema: Literal["s2search.run_losses/1"] = "s2search.run_losses/1"
@@ -39,6 +40,7 @@ class ComparisonQuestion(msgspec.Struct, frozen=True, kw_only=True, tag="compari
     layouts: LayoutSettings
     contenders: dict[str, dict[str, Any]]
     inputs: dict[str, dict[str, str]]
+    table: str = ""
 
 
 class RunLosses(msgspec.Struct, frozen=True, kw_only=True, tag="losses"):
@@ -110,6 +112,8 @@ class RunComparison(Document):
         errors_to_differ: By how many of them a contender is behind the best that is called worse.
         contenders: By rank.
         s2search: The version that compared them.
+        layouts: What contenders were made from, with the table and the budgets.
+        table: The digest of that table; empty without one.
     """
 
     schema: Literal["s2search.run_comparison/1"] = "s2search.run_comparison/1"
@@ -125,6 +129,8 @@ class RunComparison(Document):
     errors_to_differ: float
     contenders: tuple[ContenderResult, ...]
     s2search: str
+    layouts: LayoutSettings = field(default_factory=LayoutSettings)
+    table: str = ""
 
     @property
     def best(self) -> ContenderResult:
