@@ -169,7 +169,11 @@ def _heading(
 
 
 def _teacher(given: str | Teacher) -> Teacher:
-    found: Teacher = plugin_of("teachers", given)
+    from s2search.training.teachers.base import Teacher
+
+    found = plugin_of("teachers", given)
+    if not isinstance(found, Teacher):
+        raise InputError(f"the teacher is {found!r}", allowed="its name with its options, or the teacher itself")
     return found
 
 

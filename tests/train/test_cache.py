@@ -553,6 +553,11 @@ def test_what_could_not_be_read_again_is_not_begun(
     assert not (tmp_path / "cache").exists()
 
 
+def test_what_is_no_teacher_is_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the teacher is None; its name with its options, or the teacher itself"):
+        s2search.cache_make(None, made / "clips", tmp_path / "cache")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "edit",
     [
