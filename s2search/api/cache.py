@@ -12,9 +12,10 @@ from s2search.document import check_folder
 from s2search.errors import InputError, require
 
 if TYPE_CHECKING:
+    from s2search.training.cache.documents import CacheHeading, Computed, Stored
     from s2search.training.cache.inspect import CacheInspection
     from s2search.training.cache.make import CacheEstimate
-    from s2search.training.cache.records import CacheHeading, Computed, Stored, TeacherCache
+    from s2search.training.cache.records import TeacherCache
     from s2search.training.data.clips import Clips
     from s2search.training.teachers.base import Teacher
 
@@ -159,8 +160,8 @@ def _heading(
     store: Stored,
     batch: int,
 ) -> CacheHeading:
+    from s2search.training.cache.documents import Computed, Stored
     from s2search.training.cache.make import heading_of
-    from s2search.training.cache.records import Computed, Stored
 
     for name, value, allowed in (("dtype", dtype, get_args(Computed)), ("store", store, get_args(Stored))):
         if value not in allowed:

@@ -40,7 +40,7 @@ DOCUMENTS = {
     "part": ("exporters.component.package:ComponentManifest", "a package of a text encoder or a decoder"),
     "clips": ("training.data.clips:Heading|Shard|Whole", "clips to train on, a shard a line"),
     "data_inspection": ("training.data.inspect:Inspection", "what a data set holds"),
-    "cache": ("training.cache.records:CacheHeading|CacheShard", "a teacher's answers, a shard a line"),
+    "cache": ("training.cache.documents:CacheHeading|CacheShard", "a teacher's answers, a shard a line"),
     "cache_inspection": ("training.cache.inspect:CacheInspection", "what a cache holds"),
     "cache_estimate": ("training.cache.make:CacheEstimate", "what a cache would cost"),
     "run": ("training.run_folder:Record", "a training run: what it was asked"),

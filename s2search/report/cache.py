@@ -13,9 +13,10 @@ from s2search.cost import format_bytes
 from s2search.report.durations import duration
 
 if TYPE_CHECKING:
+    from s2search.training.cache.documents import CacheHeading
     from s2search.training.cache.inspect import CacheInspection
     from s2search.training.cache.make import CacheEstimate
-    from s2search.training.cache.records import CacheHeading, TeacherCache
+    from s2search.training.cache.records import TeacherCache
 
 
 def made_text(cache: TeacherCache) -> RenderableType:

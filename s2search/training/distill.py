@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from s2search.network.config import ModelConfig
     from s2search.planner.plan import Plan
-    from s2search.training.cache.records import Answered, CacheRecord, TeacherCache
+    from s2search.training.cache.documents import CacheRecord
+    from s2search.training.cache.records import Answered, TeacherCache
     from s2search.training.data.clips import Clips
 
 _CLEARLY = 0.05  # by how much a teacher should lose less than its student

@@ -19,7 +19,8 @@ from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.training.base import TrainingRun
 from s2search.training.cache.make import heading_of, make
-from s2search.training.cache.records import Answered, TeacherCache, pieces
+from s2search.training.cache.planned import pieces
+from s2search.training.cache.records import Answered, TeacherCache
 from s2search.training.data.clips import Clips
 from s2search.training.distill import Distill
 from s2search.training.engine import Engine

@@ -36,15 +36,11 @@ from s2search.network.flow import guided, renoise, shift, unit_gaussian_gain, ve
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.testing.teachers import check_teacher
+from s2search.training.cache.documents import CacheHeading
+from s2search.training.cache.levels import levels_of
 from s2search.training.cache.make import heading_of, make
-from s2search.training.cache.records import (
-    CacheHeading,
-    TeacherCache,
-    levels_of,
-    pieces,
-    read_cache,
-    stored_as,
-)
+from s2search.training.cache.planned import pieces
+from s2search.training.cache.records import TeacherCache, read_cache, stored_as
 from s2search.training.data.clips import Clips
 from s2search.training.teachers.base import Expert, Teacher, Velocity, check_experts
 from s2search.training.teachers.local import Local

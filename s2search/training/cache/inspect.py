@@ -18,24 +18,10 @@ from s2search.border.regular_file import open_regular
 from s2search.decibels import parity_db
 from s2search.errors import InputError
 from s2search.journal import plain
+from s2search.training.cache.documents import SHARDS, TEXTS, CacheHeading, CacheShard, Stored, TeacherEntry, shard_file
 from s2search.training.cache.make import PromptTable, Writer
-from s2search.training.cache.records import (
-    SHARDS,
-    TEXTS,
-    CacheHeading,
-    CacheShard,
-    Planned,
-    Stored,
-    TeacherCache,
-    TeacherEntry,
-    check_data,
-    check_shard,
-    drawn_from,
-    noise_of,
-    pieces,
-    read_cache,
-    shard_file,
-)
+from s2search.training.cache.planned import Planned, pieces
+from s2search.training.cache.records import TeacherCache, check_data, check_shard, drawn_from, noise_of, read_cache
 from s2search.training.data.clips import Clips
 from s2search.training.judge import BANDS
 from s2search.training.parallel import DTYPES, Processes

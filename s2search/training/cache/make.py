@@ -29,7 +29,7 @@ from s2search.document import Document
 from s2search.errors import CheckError, InputError
 from s2search.network.flow import renoise
 from s2search.network.weight_file import save_tensors
-from s2search.training.cache.records import (
+from s2search.training.cache.documents import (
     JOURNAL,
     OF,
     OWN,
@@ -39,17 +39,14 @@ from s2search.training.cache.records import (
     CacheRecord,
     CacheShard,
     Computed,
-    Planned,
     Stored,
     TeacherEntry,
-    crc_of,
-    drawn,
-    levels_of,
-    pieces,
     prompt_digest,
     shard_file,
-    stored_as,
 )
+from s2search.training.cache.levels import levels_of
+from s2search.training.cache.planned import Planned, crc_of, drawn, pieces
+from s2search.training.cache.records import stored_as
 from s2search.training.data.base import digest_of
 from s2search.training.divided import divided
 from s2search.training.parallel import ALONE, DTYPES, Processes

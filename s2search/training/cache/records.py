@@ -16,13 +16,11 @@ Axes: B records  C channels  T latent frames  Y X latent rows and columns
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import torch
@@ -31,22 +29,26 @@ from torch import Tensor
 from s2search.border.regular_file import check_regular, read_regular
 from s2search.errors import InputError
 from s2search.journal import first_difference, plain, read_journal
-from s2search.network.flow import renoise, shift, velocity
+from s2search.network.flow import renoise, velocity
+from s2search.training.cache.documents import (
+    JOURNAL,
+    OF,
+    OWN,
+    SHARDS,
+    CacheHeading,
+    CacheRecord,
+    CacheShard,
+    Stored,
+    prompt_digest,
+    shard_file,
+)
+from s2search.training.cache.levels import levels_of, part_of
+from s2search.training.cache.planned import Planned, crc_of, drawn, pieces
 from s2search.training.data.base import digest_of
-from s2search.training.data.clips import Clip, Clips, Split
+from s2search.training.data.clips import Clips, Split
 from s2search.training.share import generator
-from s2search.training.teachers.base import CONVENTION, Convention, Expert, check_experts
+from s2search.training.teachers.base import check_experts
 
-if TYPE_CHECKING:
-    from s2search.training.teachers.base import Teacher
-
-JOURNAL, SHARDS, TEXTS = "cache.jsonl", "shards", "texts"
-#: The names of what a cache holds.
-OWN = re.compile(rf"cache(\.\d+)?\.jsonl|{SHARDS}|{TEXTS}")
-OF = "cache of a teacher"
-Computed = Literal["float32", "bfloat16"]
-Stored = Literal["float32", "bfloat16", "float8"]
-_BYTES: Mapping[Stored, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
 _LARGEST_FLOAT8 = 448.0  # of float8_e4m3fn
 _DTYPES: Mapping[Stored, torch.dtype] = {
     "float32": torch.float32,
@@ -54,143 +56,7 @@ _DTYPES: Mapping[Stored, torch.dtype] = {
     "float8": torch.float8_e4m3fn,
 }
 
-#: How many there are of something.
-Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
-
-
-class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answered.
-
-    Attributes:
-        teacher: As people write it, without its folder.
-        revision: What its folder says of its version.
-        files: A hash of each file that its answers depend on.
-        experts: With their noise levels and guidance.
-        encoder: Of prompts.
-        negative: A hash of the negative prompt.
-        convention: Of guidance.
-    """
-
-    teacher: str
-    revision: str
-    files: dict[str, str]
-    experts: tuple[Expert, ...]
-    encoder: str
-    negative: str
-    convention: Convention = CONVENTION
-
-    @classmethod
-    def of(cls, teacher: Teacher) -> Self:
-        """Return what a teacher says of itself."""
-        options = ",".join(f"{name}={_plain(value)}" for name, value in teacher.options.items() if name != "folder")
-        return cls(
-            teacher=f"{teacher.name}[{options}]" if options else teacher.name,
-            revision=teacher.revision,
-            files=dict(teacher.files),
-            experts=teacher.experts,
-            encoder=teacher.encoder,
-            negative=prompt_digest(teacher.negative),
-        )
-
-
-class CacheHeading(msgspec.Struct, frozen=True, kw_only=True, tag="cache"):
-    """What all records have in common: the first line of every journal.
-
-    Attributes:
-        kind: What is kept.
-        teacher: Who answered.
-        data: The digest of the data set.
-        codec: That made its latents.
-        codec_digest: A hash of that one's constants or weights, and so of its statistics.
-        latent_size: Channels, frames, rows and columns.
-        computed: In which numbers the teacher computed.
-        stored: In which numbers velocities are kept.
-        levels: Noise levels of each clip.
-        shift: How far they are pushed towards 1.
-        seed: Of levels and noise.
-        noise: How noise is made of a seed.
-        clips: To train on, and held out.
-        batch: Records that the teacher was asked about at once: a sum is rounded otherwise beside other samples.
-        per_shard: Records of a shard, at most.
-    """
-
-    schema: Literal["s2search.cache/1"] = "s2search.cache/1"
-    kind: Literal["velocity"] = "velocity"
-    teacher: TeacherEntry
-    data: str
-    codec: str
-    codec_digest: str
-    latent_size: tuple[Count, Count, Count, Count]
-    computed: Computed
-    stored: Stored
-    levels: Annotated[int, msgspec.Meta(ge=1, le=4096)]
-    shift: float
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-    noise: Literal["torch.randn on the processor, float32"] = "torch.randn on the processor, float32"
-    clips: tuple[Count, Count]
-    batch: Annotated[int, msgspec.Meta(ge=1, le=65536)]
-    per_shard: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 64
-
-    @property
-    def record_bytes(self) -> int:
-        """Bytes of a record's velocity, with its scales."""
-        channels, frames, rows, columns = self.latent_size
-        scales = 4 * channels if self.stored == "float8" else 0
-        return channels * frames * rows * columns * _BYTES[self.stored] + scales
-
-    @property
-    def shards(self) -> int:
-        """How many there are when it is whole."""
-        counts = levels_of(self.teacher.experts, self.levels, self.shift)
-        return sum(-(-sum(self.clips) * count // self.per_shard) for count in counts)
-
-
-class CacheRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One answer.
-
-    Attributes:
-        id: Its number, and the name of its velocity.
-        clip: The clip's number in the data set.
-        prompt: A hash of the caption.
-        seed: Of the noise.
-        crc: Of the noise's bytes, which another version of the generator would change.
-        s: Noise level, exact in float32.
-        expert: That answered.
-    """
-
-    id: int
-    clip: int
-    prompt: str
-    seed: int
-    crc: int
-    s: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    expert: str
-
-
-class CacheShard(msgspec.Struct, frozen=True, kw_only=True, tag="shard"):
-    """A file that is whole, with its records."""
-
-    number: int
-    file: str
-    sha256: str
-    records: tuple[CacheRecord, ...]
-
-
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A record before it was asked for: which clip, at which level, and the expert that answers there."""
-
-    id: int
-    clip: Clip
-    s: float
-    expert: Expert
-
-    def seed(self, of: int) -> int:
-        """Return the seed of its noise, in a cache of this seed."""
-        return int(digest_of("cache", of, self.id, "noise").removeprefix("sha256:")[:15], 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +198,7 @@ class TeacherCache:
     def _weights(self) -> dict[str, float]:
         experts, levels, a = self.heading.teacher.experts, self.heading.levels, self.heading.shift
         counts = levels_of(experts, levels, a)
-        return {one.name: _part(one, a) * levels / count for one, count in zip(experts, counts, strict=True)}
+        return {one.name: part_of(one, a) * levels / count for one, count in zip(experts, counts, strict=True)}
 
 
 def read_cache(folder: Path) -> tuple[CacheHeading, list[CacheShard]]:
@@ -421,61 +287,6 @@ def check_shard(folder: Path, shard: CacheShard, number: int, piece: Sequence[Pl
         )
 
 
-def pieces(heading: CacheHeading, clips: Clips) -> list[list[Planned]]:
-    """Return the records of every shard, in the order in which they are written: one expert after another.
-
-    The highest noise levels come first, as in sampling; a shard is of one expert.
-    """
-    records = list(_planned(heading, clips))
-    found = []
-    for expert in reversed(heading.teacher.experts):
-        own = [record for record in records if record.expert is expert]
-        found += [own[start : start + heading.per_shard] for start in range(0, len(own), heading.per_shard)]
-    return found
-
-
-def _planned(heading: CacheHeading, clips: Clips) -> Iterator[Planned]:
-    """Yield all records: a clip's levels divide what each expert answers for into equal parts, one in each."""
-    experts, a = heading.teacher.experts, heading.shift
-    counts = levels_of(experts, heading.levels, a)
-    for clip in clips.clips:
-        drawn_K = torch.rand(
-            heading.levels, generator=generator("cache", heading.seed, clip.id, "s"), dtype=torch.float64
-        ).tolist()
-        number = 0
-        for expert, count in zip(experts, counts, strict=True):
-            low, high = _unshifted(expert.low, a), _unshifted(expert.high, a)
-            for place in range(count):
-                u = low + (high - low) * (place + drawn_K[number]) / count
-                yield Planned(id=clip.id * heading.levels + number, clip=clip, s=_level(u, a, expert), expert=expert)
-                number += 1
-
-
-def levels_of(experts: Sequence[Expert], levels: int, a: float) -> tuple[int, ...]:
-    """Return how many of a clip's noise levels each expert gets: its share of them, and one at least.
-
-    Raises:
-        InputError: There are fewer levels than experts.
-
-    >>> two = (Expert(name="low", high=0.875), Expert(name="high", low=0.875))
-    >>> [levels_of(two, levels, 12.0) for levels in (2, 4, 8)]
-    [(1, 1), (1, 3), (3, 5)]
-    """
-    if levels < len(experts):
-        raise InputError(
-            f"{levels} noise levels of each clip, and the teacher has {len(experts)} experts",
-            allowed=f"{len(experts)} or more: one for each",
-            remedy="give a larger --levels",
-        )
-    shares = [_part(expert, a) * levels for expert in experts]
-    counts = [max(1, int(share)) for share in shares]
-    while sum(counts) < levels:
-        counts[max(range(len(counts)), key=lambda n: shares[n] - counts[n])] += 1
-    while sum(counts) > levels:
-        counts[max((n for n in range(len(counts)) if counts[n] > 1), key=lambda n: counts[n] - shares[n])] -= 1
-    return tuple(counts)
-
-
 def drawn_from(records: Sequence[_Item], count: int) -> tuple[_Item, ...]:
     """Return so many of them, or all, in an order that only their number decides.
 
@@ -500,16 +311,6 @@ def noise_of(record: CacheRecord, size: Sequence[int]) -> Tensor:
     return eps_CTYX
 
 
-def drawn(seed: int, size: Sequence[int]) -> Tensor:
-    """Draw noise on the processor: devices draw other numbers of one seed."""
-    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
-
-
-def crc_of(tensor: Tensor) -> int:
-    """Return the CRC-32 of a tensor's bytes."""
-    return zlib.crc32(tensor.contiguous().numpy().data)
-
-
 def stored_as(answer: Tensor, stored: Stored, id: int) -> dict[str, Tensor]:
     """Return a velocity, v_CTYX, as its shard keeps it.
 
@@ -523,47 +324,6 @@ def stored_as(answer: Tensor, stored: Stored, id: int) -> dict[str, Tensor]:
     scale_C = torch.exp2(torch.ceil(torch.log2(largest_C / _LARGEST_FLOAT8)))
     small = (answer.float() / scale_C[:, None, None, None]).to(torch.float8_e4m3fn)
     return {str(id): small.contiguous(), f"{id}.scale": scale_C}
-
-
-def prompt_digest(prompt: str) -> str:
-    """Return the hash by which a prompt's tokens are found.
-
-    >>> prompt_digest("a cat")
-    '51e4674156077982'
-    """
-    return digest_of(prompt).removeprefix("sha256:")[:16]
-
-
-def shard_file(number: int) -> str:
-    """Return the name of a shard's file.
-
-    >>> shard_file(7)
-    '000007.safetensors'
-    """
-    return f"{number:06}.safetensors"
-
-
-def _plain(value: object) -> object:
-    """Return a whole number as one, however it was given."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _part(expert: Expert, a: float) -> float:
-    """Return the part of all noise levels, drawn evenly and then shifted, that an expert answers."""
-    return _unshifted(expert.high, a) - _unshifted(expert.low, a)
-
-
-def _unshifted(s: float, a: float) -> float:
-    return shift(s, 1 / a)
-
-
-def _level(u: float, a: float, expert: Expert) -> float:
-    """Return a shifted level in float32, on the expert's side of its ends whatever is rounded."""
-    s = float(torch.tensor(shift(u, a), dtype=torch.float64).float())
-    while not expert.answers(s):
-        towards = 0.0 if s >= expert.high else 1.0
-        s = float(torch.nextafter(torch.tensor(s, dtype=torch.float32), torch.tensor(towards)))
-    return s
 
 
 def _short(value: object) -> str:
