@@ -134,7 +134,9 @@ def _bands(part: JudgedPart) -> str:
 
 
 def _curve(metrics: Sequence[Row], blind: float | None) -> str:
-    points = [(step, value) for step, name, value in metrics if name == "loss" and value > 0]
+    # What a trainer minimises beside the flow loss is no loss of the baseline's kind.
+    name = "flow" if any(name == "flow" for _, name, _ in metrics) else "loss"
+    points = [(step, value) for step, own, value in metrics if own == name and value > 0]
     if not points:
         return "<p>No step was reported.</p>"
     values = [value for _, value in points] + ([blind] if blind else [])

@@ -65,6 +65,15 @@ def test_one_part_is_in_memory_at_a_time():
     assert max(parts.values()) <= peak < 0.5 * whole
 
 
+def test_what_a_link_leads_to_is_not_written_to(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    path = tmp_path / "x.safetensors"
+    path.symlink_to(tmp_path / "letter.txt")
+    write_tensors(path, {"a": torch.empty(2, device="meta")}, [("a", torch.ones(2))], {})
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+    assert torch.equal(load_file(path)["a"], torch.ones(2))
+
+
 def test_a_written_file_is_one_that_safetensors_reads_with_its_data_aligned(tmp_path):
     tensors = {"odd": torch.randn(3), "b": torch.randn(16, 2), "a": torch.randn(5, 5).half(), "c": torch.randn(64)}
     shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}

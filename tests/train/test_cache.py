@@ -314,9 +314,15 @@ def writer(teacher: Teacher, clips: Clips, out: Path, environment: dict[str, str
 
 
 def writers(
-    teacher: Teacher, clips: Clips, out: Path, count: int, kill_at: int | None = None, last: bool = False
+    teacher: Teacher,
+    clips: Clips,
+    out: Path,
+    count: int,
+    kill_at: int | None = None,
+    late_s: float = 0.0,
+    last: bool = False,
 ) -> bool:
-    """Let so many processes write; kill all, or the last alone, when so many shards are there.
+    """Let so many processes write; kill all, or the last alone, so long after so many shards are there.
 
     Returns whether all of them came to their end.
     """
@@ -333,6 +339,7 @@ def writers(
     if kill_at is not None:
         while len(list((out / "shards").glob("[0-9]*"))) < kill_at and any(process.is_alive() for process in started):
             time.sleep(0.003)
+        time.sleep(late_s)
         for process in started[-1:] if last else started:
             process.kill()
     for process in started:
@@ -346,8 +353,8 @@ def killed_often(made: Path, clips: Clips, out: Path, kills: int, rng: random.Ra
     """Kill two writers so often, wherever they are, and then let them end."""
     teacher = Slow(folder=str(made / "model"))
     shards = len(pieces(asked(teacher, clips), clips))
-    for place in sorted(rng.sample(range(1, shards - 1), kills)):
-        assert not writers(teacher, clips, out, 2, place, rng.random() < 0.3)
+    for place in sorted(rng.sample(range(1, shards - 5), kills)):
+        assert not writers(teacher, clips, out, 2, place, rng.uniform(0, 0.04), rng.random() < 0.3)
         assert files_of_partial(out).keys() <= {path.name for path in (out / "shards").glob("*")}
     assert writers(teacher, clips, out, 2)
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import s2search
+from s2search.document import read_json
 from s2search.errors import InputError
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
@@ -230,6 +231,13 @@ def test_a_run_prints_its_bands_and_its_page_has_them(made: Path, tmp_path: Path
     assert max(map(len, done.out.splitlines())) <= 80
     page = (tmp_path / "run/report.html").read_text()
     assert "<th>blind 1-cos</th>" in page
+    from s2search.report.training import training_html
+    from s2search.training.run_folder import Record
+
+    record = read_json(tmp_path / "run/run.json", Record, what="run")
+    rows = [(1, "loss", 0.1), (1, "flow", 0.4), (2, "loss", 0.2), (2, "flow", 0.5)]
+    drawn = [training_html(record, some, None, {}) for some in (rows, [row for row in rows if row[1] == "flow"])]
+    assert drawn[0] == drawn[1]  # beside the baseline stands what is of its kind
 
 
 def test_the_warning_counts_no_sample_that_is_not_there(made: Path, tmp_path: Path) -> None:
