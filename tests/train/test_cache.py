@@ -353,8 +353,8 @@ def killed_often(made: Path, clips: Clips, out: Path, kills: int, rng: random.Ra
     """Kill two writers so often, wherever they are, and then let them end."""
     teacher = Slow(folder=str(made / "model"))
     shards = len(pieces(asked(teacher, clips), clips))
-    for place in sorted(rng.sample(range(1, shards - 5), kills)):
-        assert not writers(teacher, clips, out, 2, place, rng.uniform(0, 0.04), rng.random() < 0.3)
+    for place in sorted(rng.sample(range(1, shards - 9), kills)):
+        assert not writers(teacher, clips, out, 2, place, rng.uniform(0, 0.12), rng.random() < 0.3)
         assert files_of_partial(out).keys() <= {path.name for path in (out / "shards").glob("*")}
     assert writers(teacher, clips, out, 2)
 
