@@ -47,6 +47,7 @@ class Header:
         codec: What decodes the latents, as people write it; null where nobody said.
         text: What encodes the prompts; likewise.
         frames: Latent frames committed.
+        first: Number of the first stream, which its noise depends on: so a batch may be divided.
         digest: Of everything else in the file; known once the state is saved.
     """
 
@@ -64,6 +65,7 @@ class Header:
     codec: str | None = None
     text: str | None = None
     frames: int | None = None
+    first: int = 0
     digest: str | None = None
 
     @classmethod

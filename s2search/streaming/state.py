@@ -58,6 +58,7 @@ class StreamState:
         *,
         seed: int = 0,
         batch: int = 1,
+        first: int = 0,
         window: Window | None = None,
         dtype: torch.dtype | None = None,
         codec: str | None = None,
@@ -70,6 +71,7 @@ class StreamState:
             grid: Token rows and columns.
             seed: Of all noise.
             batch: Streams side by side.
+            first: Number of the first one, of streams that are run in several batches.
             window: By default the preset's.
             dtype: Of keys, values and tails, by default the weights'.
             codec: What decodes the latents, as people write it: kept for whoever goes on.
@@ -83,6 +85,7 @@ class StreamState:
             grid=grid,
             window=window,
             seed=seed,
+            first=first,
             frames=0,
             dtype=format_name(dtype or weight.dtype),
             codec=codec,
@@ -120,7 +123,8 @@ class StreamState:
 
         A stream's noise does not depend on how many run beside it: the first one's is that of a stream alone.
         """
-        return tuple(self._generator(device, number) for number in range(self.header.batch))
+        first = self.header.first
+        return tuple(self._generator(device, number) for number in range(first, first + self.header.batch))
 
     def _generator(self, device: torch.device, number: int) -> torch.Generator:
         words = f"{self.header.seed} {self.header.chunks}" + (f" {number}" if number else "")
@@ -187,8 +191,10 @@ class StreamState:
 
 def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
     """Return the digest of a whole state: of its header, and of every tensor's name, format, shape and bytes."""
-    content = msgspec.json.encode(dataclasses.replace(header, digest=weights_digest(tensors.items())))
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    content = msgspec.to_builtins(dataclasses.replace(header, digest=weights_digest(tensors.items())))
+    if not header.first:  # without it, states of before keep their digest
+        content.pop("first")
+    return f"sha256:{hashlib.sha256(msgspec.json.encode(content)).hexdigest()}"
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], empty: Mapping[str, Tensor], name: str) -> None:

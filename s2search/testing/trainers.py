@@ -88,7 +88,11 @@ def _check_step(engine: Engine, trained: list[str]) -> None:
     def losses(share: Share, seed: int = 0) -> Mapping[str, Tensor]:
         with torch.random.fork_rng(devices=[]):  # from which nothing may be drawn
             torch.manual_seed(seed)
-            return engine.trainer.step(engine.run, networks, share)
+            given = engine.trainer.step(engine.run, networks, share)
+            return {
+                name: loss if isinstance(loss, Tensor) else torch.stack(list(loss)).sum()
+                for name, loss in given.items()
+            }
 
     first = losses(whole)
     assert not first.keys().isdisjoint(trained), f"the step has no loss of {' or '.join(trained)}"

@@ -70,11 +70,16 @@ class Network:
         module: On the meta device; `module.layers`, where it has them, are its layers. Its buffers are in its state.
         weights: A folder with safetensors files of all of them.
         trained: Whether it moves, or only answers.
+        average_of: The name of a trained network whose averaged weights it has, after every step; empty where it has
+            its own.
+        rate: Its learning rate, as a multiple of the run's.
     """
 
     module: nn.Module
     weights: Path
     trained: bool = True
+    average_of: str = ""
+    rate: float = 1.0
 
 
 class Trainer(Plugin, abc.ABC):
@@ -102,6 +107,18 @@ class Trainer(Plugin, abc.ABC):
         """
         return {}
 
+    def leaves(self, config: ModelConfig, clips: Clips) -> ModelConfig:
+        """Return what the model is when it is trained: the same by default. Its weights keep their names and shapes.
+
+        Args:
+            config: Of the weights that the run begins with.
+            clips: To train on.
+
+        Raises:
+            InputError: From such weights, or with such clips, this is not trained.
+        """
+        return config
+
     def start(self, run: TrainingRun) -> None:
         """Write into the run's folder what networks begin with beside `run.start`, unless it is there already.
 
@@ -118,10 +135,14 @@ class Trainer(Plugin, abc.ABC):
         """
 
     @abc.abstractmethod
-    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
+    def step(
+        self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share
+    ) -> Mapping[str, Tensor | Iterator[Tensor]]:
         """Return losses, means over the samples; the one that has a trained network's name moves that network.
 
-        A network without a loss stays as it is in this step. All others are reported.
+        A loss may come in parts, whose sum it is: the gradient of each is taken before the next one is asked for, so
+        that the graph of one is in memory at a time. A network without a loss stays as it is in this step. All others
+        are reported.
         """
 
     def progress(self, run: TrainingRun, networks: Mapping[str, nn.Module]) -> str:

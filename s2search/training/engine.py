@@ -135,7 +135,12 @@ class Engine:
         given = self.trainer.networks(self.run)
         networks = {name: started(one, self.where, self.run.settings.engine) for name, one in given.items()}
         moved = {
-            name: TrainedNetwork(networks[name].train(), self.run.settings.optimizer)
+            name: TrainedNetwork(
+                networks[name].train(),
+                self.run.settings.optimizer,
+                rate=one.rate,
+                average=next((networks[key] for key, other in given.items() if other.average_of == name), None),
+            )
             for name, one in given.items()
             if one.trained
         }
@@ -158,11 +163,11 @@ class Engine:
         share = Share(seed=run.settings.seed, step=number, batch=settings.batch, numbers=mine)
         sums: dict[str, Tensor] = {}
         for part in shares(share, settings.accumulate):
-            losses = self.trainer.step(run, networks, part)
-            total = torch.stack([loss for name, loss in losses.items() if name in moved]).sum()
-            torch.autograd.backward(total / settings.accumulate)
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + loss.detach() / settings.accumulate
+            for name, loss in self.trainer.step(run, networks, part).items():
+                for piece in (loss,) if isinstance(loss, Tensor) else loss:
+                    if name in moved:
+                        torch.autograd.backward(piece / settings.accumulate)
+                    sums[name] = sums.get(name, 0.0) + piece.detach() / settings.accumulate
         names = sorted(sums)
         means = self.where.mean(torch.stack([sums[name].float() for name in names])).tolist()
         values = dict(zip(names, means, strict=True))

@@ -39,7 +39,8 @@ class PreparedRun:
     Attributes:
         trainer: As it was named.
         settings: As they were asked.
-        config: Of the model.
+        begun: Config of the weights that it begins with.
+        config: Of the model that it leaves.
         plan: Behind it.
         clips: The data.
         beside: Further data sets.
@@ -50,6 +51,7 @@ class PreparedRun:
 
     trainer: Trainer
     settings: RunSettings
+    begun: ModelConfig
     config: ModelConfig
     plan: Plan | None
     clips: Clips
@@ -76,11 +78,13 @@ class PreparedRun:
                 remedy="make it with --held-out above 0",
             )
         beside = tuple(_beside(Path(folder), clips, decoder) for folder in settings.judge.beside)
-        config, plan = _config(settings.model, clips.heading.latent_channels)
-        clips.check_channels(config.latent_channels)
+        begun, plan = _config(settings.model, clips.heading.latent_channels)
+        clips.check_channels(begun.latent_channels)
+        config = trainer.leaves(begun, clips)
         return cls(
             trainer=trainer,
             settings=settings,
+            begun=begun,
             config=config,
             plan=plan,
             clips=clips,
@@ -111,14 +115,14 @@ class PreparedRun:
         weights = self.settings.model.weights
         start = Path(weights) if weights else folder / START
         if where.first and not (start / CONFIG).exists():
-            silent = self.config.velocity == "residual"
-            RandomS2DiT(self.config, plan=self.plan, seed=self.settings.seed, silent=silent).save_pretrained(start)
+            silent = self.begun.velocity == "residual"
+            RandomS2DiT(self.begun, plan=self.plan, seed=self.settings.seed, silent=silent).save_pretrained(start)
         where.wait()
         there = S2DiT.from_pretrained(start, mapped=True)  # every weight is there, and of its shape
-        if there.config.digest != self.config.digest:
+        if there.config.digest != self.begun.digest:
             raise InputError(
                 f"the weights in {str(start)!r} are of another model: {there.config.digest[:19]}, not "
-                f"{self.config.digest[:19]}",
+                f"{self.begun.digest[:19]}",
                 remedy="restore them, or choose another folder",
             )
         dtype = DTYPES[self.settings.engine.dtype]

@@ -22,16 +22,22 @@ class TrainedNetwork:
     Args:
         network: Its parameters are those that move.
         settings: Of the optimizer.
+        rate: Its learning rate, as a multiple of theirs.
+        average: A network whose weights are the average; it begins as `network` does.
 
     Attributes:
         network: Of the weights as they are.
         updates: How often they moved.
     """
 
-    def __init__(self, network: nn.Module, settings: OptimizerSettings) -> None:
-        self.network, self.settings, self.updates = network, settings, 0
+    def __init__(
+        self, network: nn.Module, settings: OptimizerSettings, *, rate: float = 1.0, average: nn.Module | None = None
+    ) -> None:
+        self.network, self.settings, self.updates, self._rate = network, settings, 0, rate
         self._weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self._average = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        if average is not None:
+            self._average = {name: weight.detach() for name, weight in average.named_parameters()}
         self._optimizer = torch.optim.AdamW(
             self._weights.values(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
@@ -48,7 +54,7 @@ class TrainedNetwork:
     def update(self, step: int) -> None:
         """Move the weights along their gradient, forget it, and go on with the average."""
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, step)
+            group["lr"] = self._rate * learning_rate(self.settings, step)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.updates += 1
