@@ -6,7 +6,6 @@ check_trainer(MyTrainer(), tmp_path)
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,7 @@ def _engine(trainer: Trainer, folder: Path, name: str, given: Mapping[str, Any])
         "judge": {"samples": 4, "strips": 0},
         **given,
     }
-    prepared = dataclasses.replace(PreparedRun.of(RunSettings.of(asked)), trainer=trainer)
+    prepared = PreparedRun.of(RunSettings.of(asked), trainer)
     place = folder / name
     place.mkdir(exist_ok=True)
     with processes(prepared.settings.engine) as where:

@@ -6,11 +6,12 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns  S tex
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from s2search.preset import PATCH
 from s2search.streaming.full_steps import FullStepSampler
 from s2search.training.share import generator
 
@@ -28,8 +29,7 @@ def drawn(run: TrainingRun, network: nn.Module, shift: float) -> dict[str, Tenso
         network: Takes noisy latents, noise levels and tokens.
         shift: Of the noise levels.
     """
-    apart = run.clips.of("held-out") or run.clips.of("train")
-    wanted = [caption for caption, _ in Counter(clip.caption for clip in apart).most_common(run.settings.judge.strips)]
+    wanted = _wanted(run)
     if not wanted:
         return {}
     size = run.clips.heading.latent_size
@@ -42,3 +42,33 @@ def drawn(run: TrainingRun, network: nn.Module, shift: float) -> dict[str, Tenso
     sampler = FullStepSampler(steps=_STEPS, solver="euler", shift=shift, guidance=1.0)
     z_BCTYX = sampler.sample(asked, noise.to(run.device, run.dtype), run.captions.tokens(wanted))
     return dict(zip(wanted, z_BCTYX.float().cpu(), strict=True))
+
+
+def streamed(run: TrainingRun, network: Any) -> dict[str, Tensor]:
+    """Return `latents_CTYX` of streams as long as a clip, by the same captions; none of a model that follows the flow.
+
+    Args:
+        run: Says how many.
+        network: Its config says how it streams.
+    """
+    from s2search.streaming.sampler import FewStepSampler
+    from s2search.streaming.state import StreamState
+    from s2search.training.rollout import InFormat
+    from s2search.training.scan import chunk_count
+
+    form, wanted = run.config.causal, _wanted(run)
+    if not wanted or form is None or form.schedule is None:
+        return {}
+    model, sampler = InFormat(network, run.dtype), FewStepSampler(schedule=form.schedule, commit=form.commit)
+    _, _, rows, columns = run.clips.heading.latent_size
+    state = StreamState.start(model, (rows // PATCH[1], columns // PATCH[2]), batch=len(wanted))
+    chunks = []
+    for _ in range(chunk_count(run.config, run.clips)):
+        z_BCTYX, state = sampler.next_chunk(model, run.captions.tokens(wanted), state)
+        chunks.append(z_BCTYX)
+    return dict(zip(wanted, torch.cat(chunks, dim=2).float().cpu(), strict=True))
+
+
+def _wanted(run: TrainingRun) -> list[str]:
+    apart = run.clips.of("held-out") or run.clips.of("train")
+    return [caption for caption, _ in Counter(clip.caption for clip in apart).most_common(run.settings.judge.strips)]

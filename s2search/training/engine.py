@@ -120,7 +120,8 @@ class Engine:
                         for name, value in values.items():
                             board.add_scalar(name, value, done)
                 where = self.trainer.progress(self.run, networks)
-                progress(done, settings.steps, f"loss {values['loss']:.4f}" + (f", {where}" if where else ""))
+                loss = " ".join(f"{name} {values[name]:.4f}" for name in ("loss", *moved) if name in values)
+                progress(done, settings.steps, loss + (f", {where}" if where else ""))
                 if done % engine.save_every == 0 or done == settings.steps:
                     self._save(done, moved)
                     kept = done
@@ -183,8 +184,9 @@ class Engine:
             )
         for name in lengths:
             moved[name].update(number)
-        one_of_trained = next(iter(lengths))
-        return {"loss": values.pop(one_of_trained), **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
+        model = next(iter(moved))
+        own = {"loss": values.pop(model)} if model in values else {}
+        return {**own, **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
 
     def _save(self, done: int, moved: Mapping[str, TrainedNetwork]) -> None:
         keep = self.run.settings.engine.keep

@@ -56,17 +56,29 @@ class Flow(Trainer):
             return {"model": Network(module=S2DiT(run.config, plan=run.plan), weights=run.start)}
 
     @override
-    def step(self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share) -> Mapping[str, Tensor]:
-        return {"model": error_of(run, networks["model"], self.learned(run, share)).mean()}
+    def step(
+        self, run: TrainingRun, networks: Mapping[str, nn.Module], share: Share
+    ) -> Mapping[str, Tensor | Iterator[Tensor]]:
+        return {"model": self.error_of(run, networks["model"], self.learned(run, share)).mean()}
+
+    def error_of(self, run: TrainingRun, network: Any, batch: NoisyBatch) -> Tensor:
+        """Return the mean square error of each sample's velocity, in float32; noise levels stay in float32."""
+        x, s = batch.x_BCTYX.to(run.device, run.dtype), batch.s_B[:, None].to(run.device)
+        off = network(x, s, run.captions.tokens(batch.captions)).float() - batch.v_BCTYX.to(run.device)
+        error_B: Tensor = off.square().flatten(1).mean(1)
+        return error_B
 
     def learned(self, run: TrainingRun, share: Share) -> NoisyBatch:
         """Return the samples of a step, some without their captions."""
         from s2search.training.noisy import learned_from
 
         batch = learned_from(run.clips, share, self.shift)
+        return replace(batch, captions=self.captions(batch.captions, share))
+
+    def captions(self, captions: Sequence[str], share: Share) -> tuple[str, ...]:
+        """Return the captions of a step's samples, some left out."""
         dropped = (share.uniform("caption") < self.caption_drop).tolist()
-        captions = ("" if drop else caption for drop, caption in zip(dropped, batch.captions, strict=True))
-        return replace(batch, captions=tuple(captions))
+        return tuple("" if drop else caption for drop, caption in zip(dropped, captions, strict=True))
 
     @override
     def told(self, run: TrainingRun, share: Share) -> str:
@@ -96,7 +108,7 @@ class Flow(Trainer):
             rows = []
             for start in range(0, len(share), size):
                 sample: NoisyBatch = judged_by(clips, split, share[start : start + size], of, self.shift)  # type: ignore[arg-type]
-                loss_B = error_of(run, network, sample)
+                loss_B = self.error_of(run, network, sample)
                 off = blind.velocity(sample.x_BCTYX, sample.s_B) - sample.v_BCTYX
                 rows.append(
                     torch.stack((sample.s_B.double(), loss_B.double().cpu(), off.square().flatten(1).mean(1)), 1)
@@ -108,11 +120,3 @@ class Flow(Trainer):
         from s2search.training.draw import drawn
 
         return drawn(run, network, self.shift)
-
-
-def error_of(run: TrainingRun, network: Any, batch: NoisyBatch) -> Tensor:
-    """Return the mean square error of each sample's velocity, in float32; noise levels stay in float32."""
-    x, s = batch.x_BCTYX.to(run.device, run.dtype), batch.s_B[:, None].to(run.device)
-    off = network(x, s, run.captions.tokens(batch.captions)).float() - batch.v_BCTYX.to(run.device)
-    error_B: Tensor = off.square().flatten(1).mean(1)
-    return error_B

@@ -34,7 +34,7 @@ from s2search.solver.dynamic import Dynamic
 from s2search.space import Space
 from s2search.tables.table import open_table
 from s2search.training.base import Average, Network, TrainingRun
-from s2search.training.flow import Flow, error_of
+from s2search.training.flow import Flow
 from s2search.training.share import Share
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class LayoutSearch(Flow):
             generator=share.common("mask"),
         )
         under = partial(networks["model"], mask=mask)
-        losses = [error_of(run, under, batch).mean() for _ in range(self.draws)]
+        losses = [self.error_of(run, under, batch).mean() for _ in range(self.draws)]
         return {"model": torch.stack(losses).mean(), "undecided": open_still}
 
     def temperature_at(self, step: int, steps: int) -> float:

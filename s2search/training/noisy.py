@@ -45,16 +45,21 @@ class NoisyBatch:
 
 def learned_from(clips: Clips, share: Share, a: float) -> NoisyBatch:
     """Return the samples of a step, at noise levels drawn evenly and then shifted by `a`."""
-    part = clips.of("train")
-    chosen = [part[place] for place in share.clips(len(part))]
-    z_BCTYX = clips.latents([clip.id for clip in chosen])
+    z_BCTYX, captions = drawn_clips(clips, share)
     eps_BCTYX, s_B = share.normal("noise", z_BCTYX.shape[1:]), levels(share, a)
     return NoisyBatch(
-        captions=tuple(clip.caption for clip in chosen),
+        captions=captions,
         s_B=s_B,
         x_BCTYX=renoise(z_BCTYX, s_B[:, None, None, None, None], eps_BCTYX),
         v_BCTYX=velocity(z_BCTYX, eps_BCTYX),
     )
+
+
+def drawn_clips(clips: Clips, share: Share) -> tuple[Tensor, tuple[str, ...]]:
+    """Return the latents z_BCTYX and the captions of a step's samples."""
+    part = clips.of("train")
+    chosen = [part[place] for place in share.clips(len(part))]
+    return clips.latents([clip.id for clip in chosen]), tuple(clip.caption for clip in chosen)
 
 
 def levels(share: Share, a: float) -> Tensor:

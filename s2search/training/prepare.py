@@ -61,13 +61,17 @@ class PreparedRun:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: RunSettings) -> PreparedRun:
+    def of(cls, settings: RunSettings, trainer: Trainer | None = None) -> PreparedRun:
         """Read what settings name.
+
+        Args:
+            settings: As they were asked.
+            trainer: Instead of the one that they name.
 
         Raises:
             InputError: It cannot be read, or does not go together.
         """
-        trainer: Trainer = registry.create("trainers", settings.trainer)
+        trainer = trainer or registry.create("trainers", settings.trainer)
         if not settings.data:
             raise InputError("there is no data to train on", remedy="name a folder that `s2search data make` wrote")
         decoder: Codec | None = registry.create("codecs", settings.judge.codec) if settings.judge.codec else None
