@@ -172,7 +172,7 @@ def test_a_gaussian_is_matched_in_mean_and_covariance() -> None:
         return torch.nn.Sequential(*layers[:-1])
 
     generator, critic = mlp(2), mlp(3)
-    moves = [torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0, 0.999)) for net in (generator, critic)]
+    moves = [torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.0, 0.999)) for net in (generator, critic)]
 
     def teacher(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         keep = 1 - s
