@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s2search.api.precision import plan_precision, sensitivity
     from s2search.api.project import project
     from s2search.api.recalibrate import recalibrate
+    from s2search.api.run import run, run_dry
     from s2search.api.schema import schema
     from s2search.api.score import score_check, score_judge, score_measure
     from s2search.api.stream import stream
@@ -70,6 +71,7 @@ _HOMES = {
     "api.precision": ("plan_precision", "sensitivity"),
     "api.project": ("project",),
     "api.recalibrate": ("recalibrate",),
+    "api.run": ("run", "run_dry"),
     "api.schema": ("schema",),
     "api.score": ("score_check", "score_judge", "score_measure"),
     "api.stream": ("stream",),
@@ -121,6 +123,8 @@ __all__ = [
     "price",
     "project",
     "recalibrate",
+    "run",
+    "run_dry",
     "schema",
     "score_check",
     "score_judge",

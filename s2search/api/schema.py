@@ -52,6 +52,10 @@ DOCUMENTS = {
         "what compared models lose at each sample, a model a line",
     ),
     "training_estimate": ("training.estimate:RunEstimate", "what a training run would cost"),
+    "pipeline": ("pipeline.record:PipelineRecord", "the stages of a run, with hashes of their files"),
+    "pipeline_result": ("pipeline.result:PipelineResult", "what a run from a budget to a video came to"),
+    "plan_check": ("pipeline.result:PlanCheck", "a package held against its plan"),
+    "rival": ("pipeline.rival:RivalResult", "what a score promised of a plan, and what training measured"),
     "verification": ("verification.result:Verification", "what was checked"),
     "recalibration": ("recalibration.result:Recalibration", "a table held against whole models"),
 }

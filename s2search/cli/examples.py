@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "verify": ("verify package", "verify package --threshold stream=50 --json"),
     "recalibrate": ("recalibrate mine --out mine-corrected --preset s2dit-tiny",),
+    "run": ("run --preset nano --out pipeline", "run --preset mine.toml --out mine --dry-run"),
     "plugins": ("plugins",),
     "schema": ("schema", "schema plan"),
     "table list": ("table list", "table list --json"),

@@ -11,6 +11,7 @@ _KEPT = {
     "recalibrate": f"the packages and samples so far {_GOES_ON}",
     "cache make": f"the shards so far {_GOES_ON}",
     "data make": f"the shards so far {_GOES_ON}",
+    "run": "the stages so far, and what the last one had done, are kept: the same command goes on where it stopped",
     "train": "the steps so far are kept: the same command goes on where it stopped",
     "train compare": f"the runs and steps so far {_GOES_ON}",
     "score check": f"the layouts so far {_GOES_ON}",

@@ -27,6 +27,7 @@ from s2search.cli.options import say
 from s2search.cli.plan import plan_app
 from s2search.cli.precision import plan_precision, sensitivity
 from s2search.cli.recalibrate import recalibrate
+from s2search.cli.run import run
 from s2search.cli.schema import schema
 from s2search.cli.score import score_app
 from s2search.cli.stream import stream
@@ -47,7 +48,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(score_app, name="score")
 app.add_typer(train_app, name="train")
-for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
+for command in (run, frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 

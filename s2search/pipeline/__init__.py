@@ -1,0 +1,1 @@
+"""The whole way from a budget to a video, stage after stage, each made anew only where something before it changed."""
