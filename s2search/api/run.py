@@ -146,9 +146,9 @@ def _check_plugins(whole: Stages) -> None:
     registry.create("exporters", asked.export.exporter)
     registry.create("codecs", asked.data.codec)
     latent_frames, _, _ = Geometry(video=asked.data.video, frames=asked.data.frames).latent_size
-    if latent_frames % asked.model.chunk_frames:
+    if latent_frames % (chunk := asked.model.chunk_frames):
         raise InputError(
-            f"clips of {asked.data.frames} frames have {latent_frames} latent frames, and chunks {asked.model.chunk_frames}",
+            f"clips of {asked.data.frames} frames have {latent_frames} latent frames, and chunks {chunk}",
             allowed="a whole number of chunks",
             remedy="change data.frames or model.chunk_frames",
         )

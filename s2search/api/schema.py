@@ -56,6 +56,7 @@ DOCUMENTS = {
     "pipeline_result": ("pipeline.result:PipelineResult", "what a run from a budget to a video came to"),
     "plan_check": ("pipeline.result:PlanCheck", "a package held against its plan"),
     "rival": ("pipeline.rival:RivalResult", "what a score promised of a plan, and what training measured"),
+    "score_recalibration": ("pipeline.rival:ScoreRecalibration", "a score that was corrected by what was trained"),
     "verification": ("verification.result:Verification", "what was checked"),
     "recalibration": ("recalibration.result:Recalibration", "a table held against whole models"),
 }

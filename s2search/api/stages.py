@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from s2search.document import as_json, read_json, write_text
-from s2search.pipeline.settings import PipelineSettings, TrainedStage
+from s2search.pipeline.settings import PipelineSettings
 
 if TYPE_CHECKING:
     from s2search.codec.video import Frames
@@ -72,12 +72,12 @@ class Stages:
         trainer, own, _ = TRAINED[name]
         if name == "causal":
             own = f"commit={self.settings.plan.commit}"
-        options = ",".join(filter(None, (own, getattr(self.settings, name).options)))
+        options = ",".join(filter(None, (own, self.settings.trained[name].options)))
         return f"{trainer}[{options}]" if options else trainer
 
     def run_settings(self, name: str, model: Mapping[str, str]) -> dict[str, Any]:
         """Return what a stage that trains asks of `train`."""
-        stage: TrainedStage = getattr(self.settings, name)
+        stage = self.settings.trained[name]
         engine = msgspec.structs.replace(stage.engine, device=self.settings.device)
         tables = {"optimizer": stage.optimizer, "engine": engine, "judge": stage.judge}
         return {
@@ -287,11 +287,11 @@ class Stages:
                 codec=asked.data.codec,
                 device=asked.device,
             ),
-            f"causal, {count} steps": lambda: self._streamed(folder / "causal.mp4", "causal/model", prompt, steps=count),
-            f"few steps: {few}": lambda: self._streamed(folder / "few.mp4", "self_forcing/model", prompt),
+            f"causal, {count} steps": lambda: self._streamed(folder / "causal.mp4", "causal/model", prompt, count),
+            f"few steps: {few}": lambda: self._streamed(folder / "few.mp4", "self_forcing/model", prompt, few),
         }
 
-    def _streamed(self, out: Path, weights: str, prompt: str, **steps: int) -> Frames:
+    def _streamed(self, out: Path, weights: str, prompt: str, steps: int) -> Frames:
         from s2search.api.stream import stream
         from s2search.codec.video import read_video
         from s2search.training.data.clips import Clips
@@ -309,7 +309,7 @@ class Stages:
             codec=asked.data.codec,
             device=asked.device,
             threads=1,  # a trial of several would leave other bits
-            **steps,
+            steps=steps,
         )
         if report.interrupted:
             raise KeyboardInterrupt

@@ -21,7 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "export --exporter coreml --part dct --out decoder",
     ),
     "verify": ("verify package", "verify package --threshold stream=50 --json"),
-    "recalibrate": ("recalibrate mine --out mine-corrected --preset s2dit-tiny",),
+    "recalibrate": (
+        "recalibrate mine --out mine-corrected --preset s2dit-tiny",
+        "recalibrate --score pipeline --out corrected",
+    ),
     "run": ("run --preset nano --out pipeline", "run --preset mine.toml --out mine --dry-run"),
     "plugins": ("plugins",),
     "schema": ("schema", "schema plan"),

@@ -1,4 +1,4 @@
-"""`s2search recalibrate`: a table corrected by whole packages, timed on this machine."""
+"""`s2search recalibrate`: a table corrected by whole packages, timed here; a score, by what was trained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from s2search.cli.options import say, say_json, say_misleading
 
 
 def recalibrate(
-    table: Annotated[str, typer.Argument(help="A table that was measured here: its folder, or an installed one.")],
-    out: Annotated[Path, typer.Option(help="The new table's folder. An unfinished recalibration is finished.")],
+    table: Annotated[
+        str | None, typer.Argument(help="A table that was measured here: its folder, or an installed one.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The new table's or score's folder. An unfinished recalibration is finished.")
+    ] = Path("recalibrated"),
+    score: Annotated[
+        Path | None, typer.Option(help="Instead of a table: a folder of `run`, whose rival corrects its score.")
+    ] = None,
     layouts: Annotated[int, typer.Option(help="Random layouts to time, at least 15; two in three are held out.")] = 30,
     runtime: Annotated[str | None, typer.Option(help="onnxruntime or executorch; by default the table's own.")] = None,
     preset: Annotated[
@@ -27,20 +34,24 @@ def recalibrate(
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often everything is timed.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed that draws layouts, weights and orders.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.recalibration/1).")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (recalibration/1, score_recalibration/1).")
+    ] = False,
 ) -> int:
     """Time whole layouts against a table, and write a corrected version of it.
 
     A third of the layouts gives the correction, the others tell what it gains. Where they do not support it, nothing is
-    written and the exit code is 1.
+    written and the exit code is 1. With --score a run's score is multiplied by what its rival measured.
     """
     from s2search.api.recalibrate import recalibrate as run
+    from s2search.pipeline.rival import ScoreRecalibration
     from s2search.recalibration.version import correction_text
-    from s2search.report.recalibration import recalibration_text
+    from s2search.report.recalibration import recalibration_text, score_recalibration_text
 
     found = run(
         table,
         out,
+        score=score,
         layouts=layouts,
         runtime=runtime,
         preset=preset,
@@ -50,6 +61,10 @@ def recalibrate(
         rounds=rounds,
         seed=seed,
     )
+    if isinstance(found, ScoreRecalibration):
+        say_json(found.to_json()) if as_json else say(score_recalibration_text(found))
+        return 0
+    assert table is not None
     say_misleading([table])
     if as_json:
         say_json(found.to_json())

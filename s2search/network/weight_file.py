@@ -70,10 +70,23 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """
     try:
         save_file(tensors, path, metadata=metadata)
+        _sort_metadata(path)
     except (OSError, SafetensorError) as error:
         path.unlink(missing_ok=True)
         raise InputError(f"{str(path)!r} cannot be written: {error}", remedy="make room, or choose another") from error
     path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files that only their owner reads
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the words of a header in order: safetensors has another one in every process, and files would differ."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        words = header.pop("__metadata__", {})
+        text = json.dumps({"__metadata__": dict(sorted(words.items())), **header}, separators=(",", ":"))
+        if len(text) <= size:  # words in other letters are written shorter there, and stay as they are
+            file.seek(8)
+            file.write(text.encode().ljust(size))
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

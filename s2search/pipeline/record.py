@@ -1,8 +1,8 @@
 """The record of a folder of stages: what each was made from, and the hashes of its files, in stages.json.
 
 A stage is a function of its parents' files and of its own settings. One whose record says the same as what is asked is
-kept. The record is written before a folder is emptied, when its stage begins, and when it is done: whenever a process is
-killed, the record says which folders can be trusted.
+kept. The record is written before a folder is emptied, when its stage begins, and when it is done: whenever a process
+is killed, the record says which folders can be trusted.
 
 What says when something was, or is no result, is not hashed: figures of single steps with their seconds, checkpoints
 that a finished run leaves, pages for people.

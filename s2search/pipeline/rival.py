@@ -75,6 +75,28 @@ class RivalResult(Document):
         return self.promised_error**2 + self.measured_error**2
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreRecalibration(Document):
+    """A score that was multiplied by what training measured.
+
+    Attributes:
+        score: The new file.
+        digest: Its own.
+        old_digest: That of the score it was made from.
+        factor: By which values and errors were multiplied.
+        factor_error: Its standard deviation, in which all values are off together; the errors of values do not hold it.
+        rival: What says so.
+    """
+
+    schema: Literal["s2search.score_recalibration/1"] = "s2search.score_recalibration/1"
+    score: str
+    digest: str
+    old_digest: str
+    factor: float
+    factor_error: float
+    rival: RivalResult
+
+
 def promised(score: MeasuredScore, planned: Sequence[str], rival: Sequence[str]) -> tuple[float, float]:
     """Return by how much less a layout loses than another one by a score of their depth, and the standard error."""
     differ = [layer for layer, (one, other) in enumerate(zip(planned, rival, strict=True)) if one != other]
@@ -84,7 +106,7 @@ def promised(score: MeasuredScore, planned: Sequence[str], rival: Sequence[str])
 
 
 def most_different(score: MeasuredScore, layout: Sequence[str]) -> tuple[str, ...]:
-    """Return the order of a layout's blocks in which most layers have another one; of several, the one that scores least.
+    """Return the order of a layout's blocks that differs in most layers; of several, the one that scores least.
 
     Raises:
         InputError: All layers have the same block.
@@ -99,7 +121,7 @@ def most_different(score: MeasuredScore, layout: Sequence[str]) -> tuple[str, ..
     # One layer more that differs outweighs all that values can say.
     weight = 2 * len(layout) * (np.ptp(value_LK) + 1e-9)
     _, taken_L = linear_sum_assignment(weight * same_LK + value_LK)
-    return tuple(layout[k] for k in taken_L)
+    return tuple(layout[int(k)] for k in taken_L)
 
 
 def corrected(score: MeasuredScore, result: RivalResult) -> MeasuredScore:

@@ -255,9 +255,22 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         plan = msgspec.structs.replace(found.plan, table=_placed(found.plan.table))
         return msgspec.structs.replace(found, data=data, plan=plan, text=_placed(found.text))
 
+    @property
+    def trained(self) -> dict[str, TrainedStage]:
+        """The stages that train, by name, in their order."""
+        return {
+            "teacher": self.teacher,
+            "flow": self.flow,
+            "distill": self.distill,
+            "causal": self.causal,
+            "consistency": self.consistency,
+            "self_forcing": self.self_forcing,
+        }
+
     def sizes_toml(self) -> str:
         """Return the model's sizes as the file that `train` reads as a preset."""
-        return "".join(f"{key} = {as_json(value).strip()}\n" for key, value in msgspec.structs.asdict(self.model).items())
+        sizes = msgspec.structs.asdict(self.model).items()
+        return "".join(f"{key} = {as_json(value).strip()}\n" for key, value in sizes)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -289,4 +302,9 @@ def _placed(text: str) -> str:
     """
     if text and Path(text).exists():
         return str(Path(text).resolve())
-    return _PATH.sub(lambda found: str(Path(found[0]).resolve()) if "/" in found[0] or Path(found[0]).exists() else found[0], text)
+    return _PATH.sub(_resolved, text)
+
+
+def _resolved(found: re.Match[str]) -> str:
+    path = found[0]
+    return str(Path(path).resolve()) if "/" in path or Path(path).exists() else path

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from s2search.pipeline.rival import ScoreRecalibration
     from s2search.recalibration.result import Recalibration
 
 _MOST_WIDE = 34
@@ -60,6 +61,14 @@ def recalibration_text(found: Recalibration, correction: str) -> RenderableType:
     for mark in found.marked:
         said.add_row(Text("marked", style="bold yellow"), mark)
     return Group(Text(), layouts, Text(), said)
+
+
+def score_recalibration_text(found: ScoreRecalibration) -> RenderableType:
+    """Return what was promised and measured, and what became of the score."""
+    from s2search.report.run import rival_lines
+
+    made = f"{found.score} ({found.digest:.19}, from {found.old_digest:.19}, which is left as it is)"
+    return Group(*map(Text, rival_lines(found.rival)), Text(made))
 
 
 def _held(count: int) -> str:

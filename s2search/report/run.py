@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from s2search.pipeline.rival import RivalResult
 
 _HOW = (
-    "More steps are an hour over the median time of a step of this run, for one stage alone. The loss is that of single "
-    "steps: a line in the logarithm of the step, fitted to the last half and drawn on. The learning rate of a longer "
-    "run would fall later: an extrapolation, no promise."
+    "More steps are an hour over the median time of a step of this run, for one stage alone. The loss is that of "
+    "single steps: a line in the logarithm of the step, fitted to the last half and drawn on, to four times the steps "
+    "at most. The learning rate of a longer run would fall later: an extrapolation, no promise."
 )
 
 
@@ -68,8 +68,8 @@ def outcome_text(outcome: PipelineOutcome) -> RenderableType:
     head = f"{outcome.folder}: {len(outcome.stages)} stages, {kept} of them kept"
     if outcome.result is None:
         return Text(head)
-    found, lines = outcome.result, []
-    lines += [Text(head), Text(), *map(Text, _facts(found)), Text(), _judged_table(found)]
+    found = outcome.result
+    lines: list[RenderableType] = [Text(head), Text(), *map(Text, _facts(found)), Text(), _judged_table(found)]
     if found.more:
         lines += [Text(), _more_table(found.more), Text(_HOW)]
     lines += [Text(), Text(f"{outcome.folder}/clip.mp4, {outcome.folder}/report.html")]
@@ -120,7 +120,7 @@ def run_html(found: PipelineResult, strip: bytes) -> str:
     return page.replace("{{content}}", "\n".join(content))
 
 
-_MORE = ("stage", "a step, s", "steps", "in an hour more", "loss", "then", "change")
+_MORE = ("stage", "step, s", "steps", "in an hour", "loss", "at steps", "change")
 
 
 def _line(found: Found) -> str:
@@ -166,8 +166,8 @@ def _more_row(one: OneHourMore) -> tuple[str, ...]:
     if one.loss is None or one.loss_then is None:
         return one.stage, f"{one.step_s:.3g}", str(one.steps), f"{one.more_steps:,}", "", "", ""
     change = f"{one.loss_then - one.loss:+.4f} +- {one.error:.4f}" if one.clear else "no clear trend"
-    then = f"{one.loss_then:.4f}" if one.clear else ""
-    return one.stage, f"{one.step_s:.3g}", str(one.steps), f"{one.more_steps:,}", f"{one.loss:.4f}", then, change
+    numbers = f"{one.step_s:.3g}", str(one.steps), f"{one.more_steps:,}", f"{one.loss:.4f}", f"{one.drawn_to:,}"
+    return one.stage, *numbers, change
 
 
 def _more_table(more: Sequence[OneHourMore]) -> Table:
