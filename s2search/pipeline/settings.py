@@ -55,6 +55,15 @@ class DataStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stride: tuple[int, ...] = (1,)
     held_out: float = 0.2
 
+    def __post_init__(self) -> None:
+        _check_least("data", {"clips": self.clips}, 1)
+        if not 0 < self.held_out < 1:
+            raise InputError(
+                f"data.held_out is {self.held_out}",
+                allowed="above 0 and below 1: models are judged",
+                remedy="correct it",
+            )
+
     @property
     def sources(self) -> tuple[str, ...]:
         """One source, or several, as a tuple."""

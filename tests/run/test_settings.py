@@ -1,0 +1,101 @@
+"""Whatever is wrong with a run is said in one line, before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s2search.errors import InputError
+from s2search.pipeline.settings import PipelineSettings, preset_names, stated_by
+from s2search.pipeline.stages import PARENTS, stages_of
+from tests.command import Outcome
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_shipped_preset_is_a_question_that_can_be_asked(preset: str, s2search: Callable[..., Outcome]) -> None:
+    outcome = s2search("run", "--preset", preset, "--dry-run")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [line.split()[0] for line in outcome.out.splitlines()] == list(PARENTS)
+    assert outcome.out.count("was not made yet") == len(PARENTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        ("--preset huge", "no preset of a pipeline is called 'huge'; shipped, or a .toml file: nano, small, tiny", 2),
+        ("--preset no.toml", "the pipeline 'no.toml' cannot be read", 2),
+        ("--until verfy", "no stage is called 'verfy' (did you mean 'verify'?); stages: data, teacher", 2),
+        ("--set flow.steps=3", "no setting of a pipeline is called 'flow.steps' (did you mean", 2),
+        ("--set flow.optimizer.steps=many", "the setting flow.optimizer.steps", 2),
+        ("--set flow.options=shfit=3", "no option of trainer 'flow' is called 'shfit'", 2),
+        ("--set distill.options=cache=mine", "gives the option 'cache' twice", 2),
+        ("--set export.exporter=onxx", "no exporter is called 'onxx'", 2),
+        ("--set data.frames=13 --set model.chunk_frames=3", "have 4 latent frames, and chunks 3", 2),
+        ("--set plan.budget=1ms", "no layout fits 1 ms: the fastest of 16", 3),
+        ("--set plan.budget=fast", "'fast'", 2),
+        ("--set model.heads=5", "heads", 2),
+        ("--set data.held_out=2", "data.held_out is 2.0; above 0 and below 1: models are judged", 2),
+        ("--set stream.scale=0", "stream.scale is 0; 1 or more", 2),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_and_nothing_is_made(
+    words: str, said: str, code: int, tmp_path: Path, s2search: Callable[..., Outcome]
+) -> None:
+    outcome = s2search("run", "--out", "out", *words.split())
+    assert outcome.code == code
+    assert said in outcome.err, outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, s2search: Callable[..., Outcome]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine")
+    outcome = s2search("run", "--out", "out")
+    assert outcome.code == 2
+    assert "not the folder of a run: it has 'thesis.txt'" in outcome.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_every_setting_is_of_some_stage_so_that_a_change_is_never_lost(tmp_path: Path) -> None:
+    stated = stated_by("nano")
+    before = {stage.name: stage.settings for stage in stages_of(PipelineSettings.of(stated), "sha256:t")}
+    told = {
+        *(f"{name}.{key}" for name, stage in before.items() for key in stage),
+        *(key for stage in before.values() for key in stage),
+    }
+
+    def keys(found: object, of: str = "") -> list[str]:
+        if not isinstance(found, dict):
+            return [of.rstrip(".")]
+        return [key for name, inner in found.items() for key in keys(inner, f"{of}{name}.")]
+
+    for key in keys(msgspec.to_builtins(PipelineSettings.of(stated))):
+        assert key in told, key
+
+
+def test_paths_mean_the_same_from_the_folder_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "videos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given in ("videos", "files[path=videos]"):
+        (source,) = PipelineSettings.of({"data": {"source": given}}).data.sources
+        assert source == given.replace("videos", str(tmp_path / "videos"))
+    assert PipelineSettings.of({"data": {"source": "shapes[count=3]"}}).data.sources == ("shapes[count=3]",)
+
+
+def test_a_score_is_recalibrated_by_a_run_that_has_a_rival(tmp_path: Path, s2search: Callable[..., Outcome]) -> None:
+    (tmp_path / "empty").mkdir()
+    for words, said in {
+        "": "neither a table nor --score is given",
+        "h100 --score empty": "a table and --score is given",
+        "--score empty": "'empty' has no rival's result; s2search run --out empty --until rival",
+    }.items():
+        outcome = s2search("recalibrate", *words.split())
+        assert outcome.code == 2
+        assert said in outcome.err
+    with pytest.raises(InputError):
+        PipelineSettings.of({"rival": {"seed": 1}})
