@@ -61,7 +61,7 @@ def streamed(run: TrainingRun, network: Any) -> dict[str, Tensor]:
         return {}
     model, sampler = InFormat(network, run.dtype), FewStepSampler(schedule=form.schedule, commit=form.commit)
     _, _, rows, columns = run.clips.heading.latent_size
-    state = StreamState.start(model, (rows // PATCH[1], columns // PATCH[2]), batch=len(wanted))
+    state = StreamState.start(model, (rows // PATCH[1], columns // PATCH[2]), batch=len(wanted), dtype=run.dtype)
     chunks = []
     for _ in range(chunk_count(run.config, run.clips)):
         z_BCTYX, state = sampler.next_chunk(model, run.captions.tokens(wanted), state)
