@@ -51,7 +51,8 @@ def learned(
 ) -> FeatureNetworks:
     """Return both networks of a data set: one random, one trained on its training split.
 
-    The same data, options and seed give the same weights on one machine. It takes two minutes or less and is not resumed.
+    The same data, options and seed give the same weights on one machine. It takes two
+    minutes or less and is not resumed.
 
     Args:
         clips: The data set.

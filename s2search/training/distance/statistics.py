@@ -196,7 +196,7 @@ def _without(kernel_UU: Float) -> Float:
 def _second_order(a_GG: Float, b_HH: Float, c_GH: Float) -> float:
     """Return the variance of second order: what doubly centred kernels leave."""
     count, other = c_GH.shape
-    found = 0.0
+    found: float = 0.0
     for own_UU in (a_GG, b_HH):
         units = len(own_UU)
         row_U = own_UU.sum(axis=1) / (units - 1)
@@ -204,7 +204,7 @@ def _second_order(a_GG: Float, b_HH: Float, c_GH: Float) -> float:
         np.fill_diagonal(left_UU, 0.0)
         found += 2 * float((left_UU**2).sum()) / (units * (units - 1)) ** 2
     left_GH = c_GH - c_GH.mean(axis=1, keepdims=True) - c_GH.mean(axis=0) + c_GH.mean()
-    return found + 4 * float((left_GH**2).mean()) / (count * other)
+    return float(found + 4 * (left_GH**2).mean() / (count * other))
 
 
 def _normal(features_NF: Float) -> tuple[Float, Float]:
