@@ -111,4 +111,7 @@ def _claim(one: Claim) -> str:
     errors = " and ".join(f"{number:.1f}" for number in one.errors.values())
     if one.holds:
         return f"{one.nearer} is nearer than {one.than}: by {errors} standard errors"
-    return f"{one.nearer} or {one.than}: which is nearer cannot be told ({errors} errors; {ERRORS_TO_CLAIM:g} of each)"
+    return (
+        f"{one.nearer} or {one.than}: which is nearer cannot be told "
+        f"({errors} standard errors by the networks; {ERRORS_TO_CLAIM:g} or more by each are asked)"
+    )
