@@ -43,15 +43,6 @@ def sampler_of(
     return FewStepSampler(schedule=asked, commit=form.commit)
 
 
-def briefly(config: ModelConfig) -> ChunkSampler:
-    """Return a model's own sampler, but for one that follows the flow only four steps along it: for checks and ranges.
-
-    What they look at is how near two networks answer to the same questions, and not where the flow leads.
-    """
-    flows = config.causal is not None and config.causal.schedule is None
-    return sampler_of(config, steps=_STEPS if flows else None)
-
-
 def told(form: CausalForm) -> str:
     """Return in words how weights were trained to stream.
 
