@@ -23,6 +23,7 @@ from s2search.errors import InputError
 from s2search.preset import video_size
 
 _MOST_TOKENS = 2**31  # a frame: far beyond all video, and far below what counts of bytes hold
+_MOST_WRITTEN = 8  # noise levels in a line
 _SCHEMA: Literal["s2search.stream_state/1"] = "s2search.stream_state/1"
 
 
@@ -47,6 +48,7 @@ class Header:
         codec: What decodes the latents, as people write it; null where nobody said.
         text: What encodes the prompts; likewise.
         frames: Latent frames committed.
+        flow_level: Noise level of what is committed, where chunks follow the flow; null where they come in few steps.
         first: Number of the first stream, which its noise depends on: so a batch may be divided.
         digest: Of everything else in the file; known once the state is saved.
     """
@@ -66,6 +68,7 @@ class Header:
     text: str | None = None
     frames: int | None = None
     first: int = 0
+    flow_level: float | None = None
     digest: str | None = None
 
     @classmethod
@@ -119,12 +122,13 @@ class Header:
         dtype: str | None = None,
         schedule: tuple[float, ...] | None = None,
         commit: CommitPolicy | None = None,
+        flow_level: float | None = None,
         codec: str | None = None,
         text: str | None = None,
     ) -> None:
         """Raise unless a stream with these may go on from here; what either side leaves open is not compared.
 
-        Plugins are compared without their folders: files may lie elsewhere.
+        Plugins are compared without their folders: files may lie elsewhere. `flow_level` belongs to the schedule.
 
         Raises:
             InputError: It names what differs, and what the stream was.
@@ -136,6 +140,8 @@ class Header:
             self._refuse(name, f"{self.dtype}", f"{dtype}", f"--dtype {self.dtype}")
         if None not in (schedule, self.schedule) and schedule != self.schedule:
             self._refuse(name, _written(self.schedule), _written(schedule), "the same --steps and --shift")
+        if None not in (schedule, self.schedule) and flow_level != self.flow_level:
+            self._refuse(name, _sampled(self.flow_level), _sampled(flow_level), "the weights' own sampler")
         if None not in (commit, self.commit) and commit != self.commit:
             self._refuse(name, f"committed by {self.commit}", f"by {commit}", f"--commit {self.commit}")
         for option, own, asked in (("--codec", self.codec, codec), ("--text", self.text, text)):
@@ -179,7 +185,15 @@ def _number_format(file: Any) -> str | None:
 
 def _written(schedule: tuple[float, ...] | None) -> str:
     levels = schedule or ()
+    if len(levels) > _MOST_WRITTEN:
+        return f"of {len(levels)} steps, the second at the noise level {levels[1]:.4g}"
     return f"of {len(levels)} steps ({', '.join(f'{level:.4g}' for level in levels)})"
+
+
+def _sampled(flow_level: float | None) -> str:
+    if flow_level is None:
+        return "sampled in few steps"
+    return f"sampled along the flow and committed at the noise level {flow_level:.4g}"
 
 
 def _without_folder(plugin: str) -> tuple[str, dict[str, str]]:

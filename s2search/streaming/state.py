@@ -30,6 +30,7 @@ from s2search.errors import InputError
 from s2search.network.network import LayerStates
 from s2search.network.random_weights import RandomS2DiT
 from s2search.network.weight_file import save_tensors, weights_digest
+from s2search.streaming.as_trained import check_shape
 from s2search.streaming.base import StreamingModel
 from s2search.streaming.header import Header, codec_of, format_name
 
@@ -76,7 +77,11 @@ class StreamState:
             dtype: Of keys, values and tails, by default the weights'.
             codec: What decodes the latents, as people write it: kept for whoever goes on.
             text: What encodes the prompts; likewise.
+
+        Raises:
+            InputError: The weights were trained to stream with another window.
         """
+        check_shape(model.config, window=window)
         window = window or model.config.preset.window
         weight = next(model.parameters())
         header = Header(
@@ -107,6 +112,7 @@ class StreamState:
         *,
         schedule: tuple[float, ...] | None = None,
         commit: CommitPolicy | None = None,
+        flow_level: float | None = None,
     ) -> Self:
         """Return the state with one chunk more, of so many latent frames, and how it was sampled and committed."""
         header = dataclasses.replace(
@@ -115,6 +121,7 @@ class StreamState:
             frames=None if self.header.frames is None else self.header.frames + frames,
             schedule=schedule or self.header.schedule,
             commit=commit or self.header.commit,
+            flow_level=self.header.flow_level if schedule is None else flow_level,
         )
         return dataclasses.replace(self, layers=layers, header=header)
 
@@ -170,6 +177,7 @@ class StreamState:
                 f"{name} belongs to the model {header.model[:19]}, not to {model.config.digest[:19]}",
                 remedy="load the weights that it was made with",
             )
+        check_shape(model.config, window=header.window)
         _check_weights(header, model, name)
         with safe_open(path, framework="pt", device=str(weight.device)) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -192,8 +200,9 @@ class StreamState:
 def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
     """Return the digest of a whole state: of its header, and of every tensor's name, format, shape and bytes."""
     content = msgspec.to_builtins(dataclasses.replace(header, digest=weights_digest(tensors.items())))
-    if not header.first:  # without it, states of before keep their digest
-        content.pop("first")
+    for later in ("first", "flow_level"):  # without them, states of before keep their digest
+        if getattr(header, later) == header.__dataclass_fields__[later].default:
+            content.pop(later)
     return f"sha256:{hashlib.sha256(msgspec.json.encode(content)).hexdigest()}"
 
 
