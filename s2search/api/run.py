@@ -190,12 +190,13 @@ def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResul
     """Return all figures, from what the stages left."""
     import msgspec
 
-    from s2search.api.stages import CHECK, PLAN, RIVAL, STREAMED, TIMES, TRAINED
+    from s2search.api.stages import CHECK, DISTANCES, PLAN, REFUSED, RIVAL, STREAMED, TIMES, TRAINED
     from s2search.pipeline.more_time import one_hour_more
     from s2search.pipeline.result import PipelineResult, PlanCheck, StageTime, StreamedClip
     from s2search.pipeline.rival import RivalResult
     from s2search.planner.plan import Plan
     from s2search.training.data.clips import Clips
+    from s2search.training.distance.documents import Distances
     from s2search.training.run_folder import read_metrics
 
     clips, streamed, rates = Clips.load(Path("data")), read_object(STREAMED), read_object(TIMES)
@@ -211,6 +212,8 @@ def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResul
         plan=_plan_figures(Plan.load(PLAN), settings),
         rival=read_json(RIVAL, RivalResult, what="rival's result") if RIVAL.exists() else None,
         judged=tuple(filter(None, map(_judged, TRAINED))),
+        distances=read_json(DISTANCES, Distances, what="measurement of distances") if DISTANCES.exists() else None,
+        no_distances=REFUSED.read_text(encoding="utf-8").strip() if REFUSED.exists() else "",
         streamed=tuple(
             StreamedClip(name=name, frames=count, frames_per_second=rates[name])
             for name, count in streamed["frames"].items()

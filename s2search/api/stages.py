@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from s2search.document import as_json, read_json, write_text
+from s2search.errors import InputError
 from s2search.pipeline.settings import PipelineSettings
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ PLAN, RIVAL_PLAN, SCORE = Path("plan/plan.json"), Path("plan/rival.json"), Path(
 RIVAL, CHECK, CLIP, STRIP = Path("rival/rival.json"), Path("check/check.json"), Path("stream/clip.mp4"), "strip.png"
 STREAMED, PACKAGE, VERIFIED = Path("stream/clips.json"), Path("export/package"), Path("verify/report.json")
 TIMES = Path("stream/times.json")
+DISTANCES, REFUSED = Path("distance/distance.json"), Path("distance/refused.txt")
 #: Of the stages that train: the trainer, its options beside the stage's own, and whose weights it begins with.
 TRAINED = {
     "teacher": ("flow", "", ""),
@@ -61,6 +64,7 @@ class Stages:
             "realize": self._realize,
             "rival": self._rival,
             "cache": self._cache,
+            "distance": self._distance,
             "stream": self._stream,
             "export": self._export,
             "verify": self._verify,
@@ -246,6 +250,26 @@ class Stages:
             batch=asked.batch,
             device=self.settings.device,
         )
+
+    def _distance(self, folder: Path) -> None:
+        from s2search.api.distance import distance_measure, distance_train
+
+        asked, networks = self.settings.distance, folder / "networks.safetensors"
+        if not asked.samples:
+            write_text(REFUSED, "not asked for: distance.samples is 0\n")
+            return
+        if not networks.exists():
+            distance_train("data", networks, features=asked.features, steps=asked.learning, seed=self.settings.seed)
+        measured = partial(
+            distance_measure, data="data", network=networks, samples=asked.samples, seed=self.settings.seed
+        )
+        try:
+            measured(out=folder / "blank")  # without a model: whether the measure sees what it must
+        except InputError as error:
+            write_text(REFUSED, f"{error}\n")
+            return
+        models = ("teacher/model", "causal/model", "self_forcing/model")
+        measured(models, out=folder, batch=asked.batch, text=self.settings.text or None, device=self.settings.device)
 
     def _stream(self, folder: Path) -> None:
         from s2search.codec.video import VideoWriter, png

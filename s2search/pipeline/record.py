@@ -4,8 +4,8 @@ A stage is a function of its parents' files and of its own settings. One whose r
 kept. The record is written before a folder is emptied, when its stage begins, and when it is done: whenever a process
 is killed, the record says which folders can be trusted.
 
-What says when something was, or is no result, is not hashed: figures of single steps with their seconds, checkpoints
-that a finished run leaves, pages for people.
+What tells times, or is no result, is not hashed: figures of single steps with their seconds, how far samples are from
+real clips beside how fast they were made (the samples are hashed), checkpoints of a finished run, pages for people.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from s2search.journal import plain
 from s2search.pipeline.stages import Stage
 
 RECORD, LOCK = "stages.json", ".lock"
-_UNHASHED = (LOCK, "metrics.csv", "report.html", "times.json")
+_UNHASHED = (LOCK, "metrics.csv", "report.html", "times.json", "distance.json")
 _UNHASHED_FOLDERS = ("checkpoints", "tensorboard")
 _SIZE = 1 << 20
 

@@ -10,6 +10,7 @@ import msgspec
 from s2search.document import Document
 from s2search.pipeline.more_time import OneHourMore
 from s2search.pipeline.rival import RivalResult
+from s2search.training.distance.documents import Distances
 
 
 class StageTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +103,8 @@ class PipelineResult(Document):
         plan: The layout.
         rival: What the plan's lead over another layout was to be, and was; null where none was trained.
         judged: Trained stages that are judged on held-out clips.
+        distances: How far teacher, causal and few-step model are from real clips; null where that was not measured.
+        no_distances: Why not; empty where it was.
         streamed: The clips of the end.
         prompt: Of these.
         package: For the phone.
@@ -117,6 +120,8 @@ class PipelineResult(Document):
     plan: PlanFigures
     rival: RivalResult | None
     judged: tuple[Judged, ...]
+    distances: Distances | None
+    no_distances: str
     streamed: tuple[StreamedClip, ...]
     prompt: str
     package: PackageFigures

@@ -172,6 +172,32 @@ class CacheStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     batch: int = 8
 
 
+class DistanceStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far teacher, causal and few-step model are from real clips, as `s2search distance` is asked.
+
+    Attributes:
+        samples: Of each; twice as many clips are held out. 0: nothing is measured.
+        features: Of each of the two networks; 4 samples or more for one of them.
+        learning: Steps of the network that is trained.
+        batch: Samples that are made side by side.
+    """
+
+    samples: int = 0
+    features: int = 64
+    learning: int = 2500
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        _check_least("distance", {"samples": self.samples}, 0)
+        _check_least("distance", {"learning": self.learning, "batch": self.batch}, 1)
+        if self.samples and self.samples < 4 * self.features:
+            raise InputError(
+                f"distance.samples is {self.samples} for {self.features} features",
+                allowed=f"{4 * self.features} or more, or 0",
+                remedy="correct it, or distance.features",
+            )
+
+
 class StreamStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The clip at the end: the teacher, the causal model and the few-step model, side by side.
 
@@ -225,6 +251,7 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         causal: It learns to stream.
         consistency: In few steps.
         self_forcing: On its own rollouts.
+        distance: How far what is made is from real clips.
         stream: The clip at the end.
         export: The package.
         verify: Its check.
@@ -245,6 +272,7 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     causal: TrainedStage = TrainedStage()
     consistency: TrainedStage = TrainedStage()
     self_forcing: TrainedStage = TrainedStage()
+    distance: DistanceStage = DistanceStage()
     stream: StreamStage = StreamStage()
     export: ExportStage = ExportStage()
     verify: VerifyStage = VerifyStage()

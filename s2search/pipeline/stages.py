@@ -46,20 +46,47 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "causal": ("data", "distill"),
     "consistency": ("data", "causal"),
     "self_forcing": ("data", "teacher", "distill", "consistency"),
+    "distance": ("data", "teacher", "causal", "self_forcing"),
     "stream": ("data", "teacher", "causal", "self_forcing"),
     "export": ("self_forcing",),
     "verify": ("export",),
     "check": ("plan", "export"),
     "report": (
         *("data", "teacher", "score", "plan", "flow", "rival", "distill", "causal", "consistency", "self_forcing"),
-        *("stream", "export", "verify", "check"),
+        *("distance", "stream", "export", "verify", "check"),
     ),
 }
-_RESUMED = ("data", "teacher", "score", "flow", "rival", "cache", "distill", "causal", "consistency", "self_forcing")
+_RESUMED = (
+    *("data", "teacher", "score", "flow", "rival", "cache", "distill", "causal", "consistency", "self_forcing"),
+    "distance",
+)
+    "data",
+    "teacher",
+    "score",
+    "flow",
+    "rival",
+    "cache",
+    "distill",
+    "causal",
+    "consistency",
+    "self_forcing",
+    "distance",
+)
 _SIZED = ("teacher", "realize", "flow", "rival")  # with the model's sizes; other stages have them from their parents
 _DRAWN = ("data", *_RESUMED[1:], "realize", "stream", "export", "verify")  # with the seed
 _COMPUTED = (*_RESUMED, "stream")  # on the device
-_READ = ("teacher", "score", "flow", "rival", "distill", "causal", "consistency", "self_forcing", "stream")  # captions
+_READ = (
+    "teacher",
+    "score",
+    "flow",
+    "rival",
+    "distill",
+    "causal",
+    "consistency",
+    "self_forcing",
+    "distance",
+    "stream",
+)  # captions
 _TABLED = ("plan", "check")
 
 

@@ -39,7 +39,9 @@ def distances_text(found: Distances) -> RenderableType:
         f"{found.samples} clips of each row against {found.samples} real ones of {found.recordings} recordings\n"
         f"networks: {names}\n"
     )
-    return Group(Text(head), _mmd_table(found), Text(), _frechet_table(found), Text("\n" + "\n".join(_lines(found))))
+    return Group(
+        Text(head), _mmd_table(found), Text(), _frechet_table(found), Text("\n" + "\n".join(distance_lines(found)))
+    )
 
 
 def distances_csv(found: Distances) -> str:
@@ -96,7 +98,8 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.{digits}f} +- {error:.{digits}f}"
 
 
-def _lines(found: Distances) -> list[str]:
+def distance_lines(found: Distances) -> list[str]:
+    """Return what the figures are, and who is nearer, a line each."""
     lines = [
         "s.d., motion: standard deviation and mean difference of frames, to those of real clips",
         f"real: other held-out clips. By one network at least frozen, shuffled and blurred are more than "

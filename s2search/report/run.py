@@ -15,6 +15,7 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.document import as_json
+from s2search.report.distance import distance_lines, distances_text
 from s2search.report.durations import duration
 from s2search.report.progress import notice
 
@@ -70,6 +71,7 @@ def outcome_text(outcome: PipelineOutcome) -> RenderableType:
         return Text(head)
     found = outcome.result
     lines: list[RenderableType] = [Text(head), Text(), *map(Text, _facts(found)), Text(), _judged_table(found)]
+    lines += [Text(), *_distances(found)]
     if found.more:
         lines += [Text(), _more_table(found.more), Text(_HOW)]
     lines += [Text(), Text(f"{outcome.folder}/clip.mp4, {outcome.folder}/report.html")]
@@ -107,6 +109,8 @@ def run_html(found: PipelineResult, strip: bytes) -> str:
         f'<img alt="frames of the clips, side by side" src="data:image/png;base64,{picture}"></figure>',
         "<h2>How good each stage's model is</h2>",
         _html_table(("stage", "steps", "samples", "loss", "times blind", "+-"), _judged_rows(found)),
+        "<h2>How far what is made is from real clips</h2>",
+        *_distances_html(found),
         "<h2>What one hour more would buy</h2>",
         _html_table(_MORE, [_more_row(one) for one in found.more]),
         f"<p>{escape(_HOW)}</p>",
@@ -160,6 +164,31 @@ def _judged_table(found: PipelineResult) -> Table:
     for row in _judged_rows(found):
         table.add_row(*row)
     return table
+
+
+def _distances(found: PipelineResult) -> list[RenderableType]:
+    if found.distances is None:
+        return [Text(f"distances: {found.no_distances}")]
+    return [distances_text(found.distances)]
+
+
+def _distances_html(found: PipelineResult) -> list[str]:
+    if found.distances is None:
+        return [f"<p>{escape(found.no_distances)}</p>"]
+    names = tuple(found.distances.networks)
+    rows = [
+        (
+            row.title,
+            *(f"{row.distances[name].mmd:.3f} +- {row.distances[name].mmd_error:.3f}" for name in names),
+            *(f"{row.distances[name].frechet:.1f} +- {row.distances[name].frechet_error:.1f}" for name in names),
+            f"{row.std_ratio:.2f}",
+            f"{row.motion_ratio:.2f}",
+        )
+        for row in found.distances.rows
+    ]
+    heads = *(f"MMD^2, {name}" for name in names), *(f"Fréchet, {name}" for name in names)
+    table = _html_table(("clips", *heads, "s.d.", "motion"), rows)
+    return [table, *(f"<p>{escape(line)}</p>" for line in distance_lines(found.distances))]
 
 
 def _more_row(one: OneHourMore) -> tuple[str, ...]:

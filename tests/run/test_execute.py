@@ -1,4 +1,4 @@
-"""Stages are made from their parents' files and their settings, kept where both are the same, and never trusted half."""
+"""Stages are made from their parents' files and their settings, kept where these are the same, never trusted half."""
 
 from __future__ import annotations
 
