@@ -133,9 +133,7 @@ class ChunkSampler(abc.ABC):
 
     def after(self, state: StreamState, layers: LayerStates, frames: int) -> StreamState:
         """Return the state with a chunk more, and how that was made."""
-        return state.after(
-            layers, frames, schedule=self.schedule, commit=self.commit, flow_level=self.flow_level
-        )
+        return state.after(layers, frames, schedule=self.schedule, commit=self.commit, flow_level=self.flow_level)
 
 
 def noise_of(model: StreamingModel, state: StreamState, *, frames: int | None = None) -> Noise:

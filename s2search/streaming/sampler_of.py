@@ -14,7 +14,11 @@ _STEPS, _SHIFT = 4, 5.0  # the paper's
 
 
 def sampler_of(
-    config: ModelConfig, *, steps: int | None = None, shift: float | None = None, commit: CommitPolicy | None = None
+    config: ModelConfig | None,
+    *,
+    steps: int | None = None,
+    shift: float | None = None,
+    commit: CommitPolicy | None = None,
 ) -> ChunkSampler:
     """Return the sampler of a model's chunks, as it was trained; what is asked for otherwise is refused.
 
@@ -22,7 +26,7 @@ def sampler_of(
     takes what is asked for, and by default what the paper has: four steps, shift 5, `reuse_last`.
 
     Args:
-        config: Of the weights.
+        config: Of the weights; None is of random ones.
         steps: Denoising passes of a chunk; None is what the weights were trained for.
         shift: How far noise levels are pushed towards 1, likewise.
         commit: Commit policy, likewise.
@@ -30,8 +34,8 @@ def sampler_of(
     Raises:
         InputError: The weights were trained for something else, or there is no such schedule.
     """
-    form = config.causal
-    if form is None:
+    form = None if config is None else config.causal
+    if config is None or form is None:
         schedule = few_step_schedule(_STEPS if steps is None else steps, _SHIFT if shift is None else shift)
         return FewStepSampler(schedule=schedule, commit=commit or "reuse_last")
     check_commit(config, commit or form.commit)

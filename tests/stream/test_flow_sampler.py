@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_a_clip_that_is_one_chunk_is_what_a_naive_loop_over_the_bidirectional_mo
     noise = [torch.randn((16, 7, 6, 10), generator=g, dtype=torch.float32) for g in state.noise(torch.device("cpu"))]
     x = torch.stack(noise).double()
     levels = [5 * u / (1 + 4 * u) for u in (1 - k / 10 for k in range(11))]
-    for s, after in zip(levels, levels[1:], strict=False):
+    for s, after in pairwise(levels):
         x = x + (after - s) * model(x, torch.full((1, 1), s, dtype=torch.float64), text)
     found, _ = FlowSampler(schedule=few_step_schedule(10)).next_chunk(model, text, state, frames=7)
     torch.testing.assert_close(found, x, rtol=0, atol=1e-11)
@@ -96,7 +97,9 @@ def test_committed_noisy_is_the_clean_chunk_under_noise_that_no_step_has_seen(ma
     first = next(NOISY.steps(model, text, start)).x_BCTYX
     assert seen[0].std().item() == pytest.approx(1, abs=0.05)
     assert abs(torch.corrcoef(torch.stack([seen[0].flatten(), first.flatten()]))[0, 1]) < 0.05
-    expected = model.commit(renoise(z, 0.625, seen[0]), torch.full((1, 1), 0.625, dtype=torch.float64), text, start.layers)
+    expected = model.commit(
+        renoise(z, 0.625, seen[0]), torch.full((1, 1), 0.625, dtype=torch.float64), text, start.layers
+    )
     for a, b in zip(leaves(after.layers), leaves(expected), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
