@@ -121,7 +121,7 @@ class ClipFolder:
                 for chunk in pipeline.chunks(partial(_always, clip.prompt), chunks, start(clip.seed)):
                     writer.append(chunk.frames_THWC)
                     on_chunk(chunk)
-                    if stopped():
+                    if stopped() and not _is_last(chunk, chunks):
                         writer.discard()
                         return
             line = StreamClip(
@@ -134,6 +134,10 @@ class ClipFolder:
             )
             self.journal.append(line)
             yield line
+
+
+def _is_last(chunk: Chunk, chunks: int) -> bool:
+    return chunk.number + 1 == chunks
 
 
 def _always(prompt: str, _: int) -> str:
