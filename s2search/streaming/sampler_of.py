@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from s2search.cost import CommitPolicy
+from typing import Literal
+
+from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.network.config import CausalForm, ModelConfig
 from s2search.network.flow import few_step_schedule
 from s2search.streaming.as_trained import check_commit, check_sampling
@@ -54,6 +56,18 @@ def briefly(config: ModelConfig) -> ChunkSampler:
     """
     flows = config.causal is not None and config.causal.schedule is None
     return sampler_of(config, steps=_STEPS if flows else None)
+
+
+def samplers_to_check(config: ModelConfig) -> tuple[ChunkSampler, ...]:
+    """Return what a model may be streamed with: its own sampler, `briefly`; one of each policy where it has none."""
+    if config.causal is not None:
+        return (briefly(config),)
+    return tuple(FewStepSampler(commit=policy) for policy in COMMIT_POLICIES)
+
+
+def needs(sampler: ChunkSampler) -> Literal["advance", "commit"]:
+    """Return what a sampler asks of a model beside reading: to commit in a read's pass, or in one of its own."""
+    return "advance" if sampler.commit == "reuse_last" and sampler.flow_level is None else "commit"
 
 
 def told(form: CausalForm) -> str:

@@ -95,9 +95,6 @@ def test_what_a_stream_takes_over_from_its_state_is_said(s2search: Run, tmp_path
     untrained = "the weights do not say that they were trained to stream: "
     untrained += "steps, shift and commit policy are the paper's"
     assert json.loads(done.out)["notes"] == [untrained, "the noise goes on with the state's seed 3, not 0"]
-        f"{untrained}the paper's",
-        "the noise goes on with the state's seed 3, not 0",
-    ]
     done = s2search(*command, "--out", "two.mp4", "--state-in", "one.safetensors")
     assert done.out.endswith("\nthe noise goes on with the state's seed 3, not 0\n")
 
