@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s2search.api.cache import cache_dry, cache_inspect, cache_make, cache_verify
     from s2search.api.compare import train_compare
     from s2search.api.data import data_inspect, data_make, data_verify
+    from s2search.api.distance import distance_measure, distance_train
     from s2search.api.export import export
     from s2search.api.frontier import frontier
     from s2search.api.kit import kit_build, kit_ingest
@@ -62,6 +63,7 @@ _HOMES = {
     "api.cache": ("cache_dry", "cache_inspect", "cache_make", "cache_verify"),
     "api.compare": ("train_compare",),
     "api.data": ("data_inspect", "data_make", "data_verify"),
+    "api.distance": ("distance_measure", "distance_train"),
     "api.export": ("export",),
     "api.frontier": ("frontier",),
     "api.kit": ("kit_build", "kit_ingest"),
@@ -110,6 +112,8 @@ __all__ = [
     "data_inspect",
     "data_make",
     "data_verify",
+    "distance_measure",
+    "distance_train",
     "export",
     "frontier",
     "kit_build",

@@ -45,6 +45,7 @@ refused = {  # asked for what cannot be, since doing it takes minutes; the comma
     "cache_dry": ("local[folder=no]", folder / "no"), "cache_inspect": (folder / "no",),
     "cache_make": ("local[folder=no]", folder / "no", folder / "out"), "cache_verify": (folder / "no", folder / "no"),
     "data_inspect": (folder / "no",), "data_make": (folder / "no", folder / "out"), "data_verify": (folder / "no",),
+    "distance_measure": (), "distance_train": (folder / "no",),
     "score_check": (folder / "no", folder / "no", folder / "no"),
     "score_judge": (folder / "no.json", folder / "no.json"),
     "score_measure": (folder / "no", folder / "no", folder / "out"),
@@ -56,7 +57,10 @@ refused = {  # asked for what cannot be, since doing it takes minutes; the comma
     "table_import": ("hat", folder / "no.csv", folder / "out"), "table_retabulate": (folder / "no",),
     "table_transfer": ([folder / "layouts.csv"], folder / "layouts.csv"), "verify": (folder / "no",),
 }
-options = {"kit_build": {"preset": "nope"}, "measure": {"preset": "nope"}, "table_merge": {}}
+options = {
+    "distance_measure": {"data": folder / "no", "network": folder / "no"},
+    "kit_build": {"preset": "nope"}, "measure": {"preset": "nope"}, "table_merge": {},
+}
 answered = {
     "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_diff": ((plan, plan), {}),
     "price": (("L4",), {"depth": 4}), "table": (("h100",), {}), "table_compare": (("h100", "h100"), {}),
@@ -132,6 +136,7 @@ OUTPUTS = {  # what a command does with the answer; a function returns it
     ("cache make", "dry_run"),
     ("score judge", "out"),
     ("train compare", "csv"),
+    ("distance measure", "csv"),
 }
 SPELLED = {"compiled": "compile"}
 
@@ -186,7 +191,7 @@ def test_every_help_ends_with_examples_that_can_be_read_and_parsed() -> None:
 
     every = dict(commands())
     for path, lines in EXAMPLES.items():
-        assert path in ("", "table", "kit", "data", "score", "cache") or path in every
+        assert path in ("", "table", "kit", "data", "score", "cache", "distance") or path in every
         assert 1 <= len(lines) <= 2
         assert max(map(len, lines)) <= 68  # "  s2search " before it, 80 columns in all
     for path, command in every.items():

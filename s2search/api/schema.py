@@ -45,6 +45,15 @@ DOCUMENTS = {
     "cache": ("training.cache.documents:CacheHeading|CacheShard", "a teacher's answers, a shard a line"),
     "cache_inspection": ("training.cache.inspect:CacheInspection", "what a cache holds"),
     "cache_estimate": ("training.cache.make:CacheEstimate", "what a cache would cost"),
+    "distance": ("training.distance.documents:Distances", "how far models' clips are from real ones"),
+    "distance_networks": (
+        "training.distance.networks:NetworksHeading",
+        "networks that look at clips, before their tensors",
+    ),
+    "generated": (
+        "training.distance.documents:GeneratedHeading|GeneratedShard",
+        "what a model made of captions, a file a line",
+    ),
     "run": ("training.run_folder:Record", "a training run: what it was asked"),
     "checkpoint": ("training.checkpoint:State", "a checkpoint of a training run, beside its tensors"),
     "judgement": ("training.judge:ModelJudgement", "how good a trained model is"),

@@ -51,6 +51,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "cache inspect": ("cache inspect cache", "cache inspect cache --json"),
     "cache verify": ("cache verify cache --data clips",),
+    "distance": (
+        "distance train clips",
+        "distance measure run/model --data clips --network net.safetensors",
+    ),
+    "distance train": ("distance train clips --out distance.safetensors",),
+    "distance measure": (
+        "distance measure run/model --data clips --network net.safetensors",
+        "distance measure a b --data clips --network n --steps 1,2,4 --json",
+    ),
     "kit": ("kit build --out kit", "kit ingest kit/results.jsonl"),
     "score": ("score measure run/model --data clips --out scores",),
     "score measure": (

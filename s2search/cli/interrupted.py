@@ -10,6 +10,7 @@ _KEPT = {
     "sensitivity": f"the figures so far {_GOES_ON}",
     "recalibrate": f"the packages and samples so far {_GOES_ON}",
     "cache make": f"the shards so far {_GOES_ON}",
+    "distance measure": f"the samples so far {_GOES_ON}",
     "data make": f"the shards so far {_GOES_ON}",
     "train": "the steps so far are kept: the same command goes on where it stopped",
     "train compare": f"the runs and steps so far {_GOES_ON}",

@@ -17,6 +17,7 @@ import typer
 from s2search.border.printable import printable
 from s2search.cli.cache import cache_app
 from s2search.cli.data import data_app
+from s2search.cli.distance import distance_app
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
 from s2search.cli.frontier import frontier
@@ -45,6 +46,7 @@ app.add_typer(table_app, name="table")
 app.add_typer(kit_app, name="kit")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(distance_app, name="distance")
 app.add_typer(score_app, name="score")
 app.add_typer(train_app, name="train")
 for command in (frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):

@@ -45,23 +45,23 @@ def drawn(run: TrainingRun, network: nn.Module, shift: float) -> dict[str, Tenso
 
 
 def streamed(run: TrainingRun, network: Any) -> dict[str, Tensor]:
-    """Return `latents_CTYX` of streams as long as a clip, by the same captions; none of a model that follows the flow.
+    """Return `latents_CTYX` of streams as long as a clip, by the same captions.
 
     Args:
         run: Says how many.
         network: Its config says how it streams.
     """
-    from s2search.streaming.sampler import FewStepSampler
+    from s2search.streaming.sampler_of import sampler_of
     from s2search.streaming.state import StreamState
     from s2search.training.rollout import InFormat
     from s2search.training.scan import chunk_count
 
-    form, wanted = run.config.causal, _wanted(run)
-    if not wanted or form is None or form.schedule is None:
+    wanted = _wanted(run)
+    if not wanted:
         return {}
-    model, sampler = InFormat(network, run.dtype), FewStepSampler(schedule=form.schedule, commit=form.commit)
+    model, sampler = InFormat(network, run.dtype), sampler_of(run.config)
     _, _, rows, columns = run.clips.heading.latent_size
-    state = StreamState.start(model, (rows // PATCH[1], columns // PATCH[2]), batch=len(wanted))
+    state = StreamState.start(model, (rows // PATCH[1], columns // PATCH[2]), batch=len(wanted), dtype=run.dtype)
     chunks = []
     for _ in range(chunk_count(run.config, run.clips)):
         z_BCTYX, state = sampler.next_chunk(model, run.captions.tokens(wanted), state)

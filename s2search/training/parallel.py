@@ -4,7 +4,8 @@ PyTorch's own distributed engine carries it: `fully_shard` per layer and around 
 on GPUs. A run in float32 on one process is not wrapped at all.
 
 What `fully_shard` by itself leaves out, and is done here: methods beside `forward` that run weights (`commit`,
-`advance`, `read_text`) gather them too; noise levels are not cast to bfloat16, which keeps .9375 of .9371.
+`advance`, `read_text`) gather them too; noise levels are not cast to bfloat16, which keeps .9375 of .9371; what was
+gathered for an answer without a gradient is given back, so that the next one is by the weights as they are then.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ def started(network: Network, where: Processes, settings: EngineSettings) -> nn.
             param_dtype=DTYPES[settings.dtype], reduce_dtype=torch.float32, cast_forward_inputs=False
         )
         for part in (*layers, module):
-            fully_shard(part, mp_policy=policy)
+            # By default the whole would keep what it gathered, and answer with that after its weights have moved.
+            fully_shard(part, mp_policy=policy, reshard_after_forward=True)
             for name in _METHODS:
                 if hasattr(part, name):
                     register_fsdp_forward_method(part, name)

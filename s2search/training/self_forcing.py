@@ -40,7 +40,7 @@ _LOWEST, _HIGHEST = 0.02, 0.98  # noise levels at which critic and teacher are c
 
 @dataclass(frozen=True, kw_only=True)
 class SelfForcing(Trainer):
-    """DMD on rollouts: the model moves against (z_F - z_R) / mean |z - z_R|, the critic learns the flow of what it made.
+    """DMD on rollouts: the model moves against (z_F - z_R) / mean |z - z_R|, the critic follows what the model makes.
 
     Attributes:
         critic: A folder of bidirectional weights that the critic begins with, such as the distilled student's.
@@ -198,6 +198,7 @@ class SelfForcing(Trainer):
             seed=share.common(f"{purpose} rollout").initial_seed(),
             batch=len(share.numbers),
             first=share.numbers.start,
+            dtype=run.dtype,
         )
         sampler = FewStepSampler(schedule=form.schedule, commit=form.commit)
         chunks = rolled_out(streamed, sampler, text_BSE, first + window, exit_step, state)

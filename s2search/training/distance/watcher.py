@@ -1,0 +1,127 @@
+"""How far what a model makes is from held-out clips, asked again and again while it is trained.
+
+Axes: N samples  C channels  T latent frames  Y X latent rows and columns
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from s2search.errors import InputError
+from s2search.training.distance.measure import Seen, see
+from s2search.training.distance.networks import batched, check_frames
+from s2search.training.distance.statistics import mmd
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s2search.training.data.clips import Clip, Clips
+    from s2search.training.distance.networks import FeatureNetwork
+
+#: Standard deviation, to that of real latents, above which samples are called saturated.
+SATURATED_ABOVE = 1.3
+#: Mean absolute difference of frames, to that of real clips, below which samples are called frozen.
+FROZEN_BELOW = 0.5
+_LEAST = 8
+_BATCH = 32
+
+
+class WatchedDistance(msgspec.Struct, frozen=True, kw_only=True):
+    """What samples are like.
+
+    Attributes:
+        mmd: MMD^2 to held-out clips, unbiased, by the name of each network.
+        mmd_error: Standard errors.
+        std_ratio: Standard deviation, to that of the clips.
+        motion_ratio: Mean absolute difference of frames, to that of the clips.
+    """
+
+    mmd: dict[str, float]
+    mmd_error: dict[str, float]
+    std_ratio: float
+    motion_ratio: float
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the standard deviation is above 1.3 times that of real clips."""
+        return self.std_ratio > SATURATED_ABOVE
+
+    @property
+    def frozen(self) -> bool:
+        """Whether frames differ by less than half of what those of real clips do."""
+        return self.motion_ratio < FROZEN_BELOW
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutDistance:
+    """Held-out clips as networks see them; made once, and asked by calling it.
+
+    It gives MMD^2 alone, whose mean does not depend on how many samples there are: some dozens will do to see a model
+    get nearer, where a table of models takes `Yardstick`.
+
+    Attributes:
+        networks: That look.
+        clips: Held-out clips, spread over all. `asked` are their captions.
+        real: What the networks see of them.
+    """
+
+    networks: tuple[FeatureNetwork, ...]
+    clips: tuple[Clip, ...]
+    real: Seen
+
+    @classmethod
+    def of(cls, clips: Clips, networks: Sequence[FeatureNetwork], samples: int) -> Self:
+        """Look at so many held-out clips, or at all where there are fewer.
+
+        Args:
+            clips: The data set.
+            networks: Those of a file (`FeatureNetworks.load(FILE).both`), or `random_network(clips)` alone.
+            samples: How many at most.
+
+        Raises:
+            InputError: There are fewer than 8, or their frames are too few.
+        """
+        check_frames(clips)
+        part = clips.of("held-out")
+        count = min(samples, len(part))
+        if count < _LEAST:
+            raise InputError(
+                f"a distance to {count} held-out clips", allowed=f"{_LEAST} or more", remedy="hold more recordings out"
+            )
+        chosen = tuple(part[place * len(part) // count] for place in range(count))
+        batches = (
+            clips.latents([clip.id for clip in chosen[at : at + _BATCH]]) for at in range(0, len(chosen), _BATCH)
+        )
+        real = see(networks, batches, [clip.digest for clip in chosen])
+        return cls(networks=tuple(networks), clips=chosen, real=real)
+
+    def captions(self, samples: int) -> list[str]:
+        """Return captions to ask a model for: those of the clips, spread over all, again from the first where few."""
+        count = len(self.clips)
+        return [
+            self.clips[number * count // samples if samples <= count else number % count].caption
+            for number in range(samples)
+        ]
+
+    def __call__(self, latents_NCTYX: Tensor) -> WatchedDistance:
+        """Return what samples are like; equal samples are always alike.
+
+        Raises:
+            InputError: There are fewer than 8, of another size, or they are not finite.
+        """
+        if len(latents_NCTYX) < _LEAST:
+            raise InputError(
+                f"a distance of {len(latents_NCTYX)} samples", allowed=f"{_LEAST} or more", remedy="make more of them"
+            )
+        seen = see(self.networks, batched(latents_NCTYX))
+        found = {name: mmd(self.real.samples[name], sample) for name, sample in seen.samples.items()}
+        return WatchedDistance(
+            mmd={name: one.value for name, one in found.items()},
+            mmd_error={name: one.error for name, one in found.items()},
+            std_ratio=seen.std / self.real.std,
+            motion_ratio=seen.motion / self.real.motion,
+        )
