@@ -34,6 +34,8 @@ DOCUMENTS = {
     "model": ("network.config:ModelConfig", "sizes of a model, beside its weights"),
     "stream_state": ("streaming.header:Header", "where a stream stopped"),
     "stream_report": ("report.stream:StreamFigures", "the times of a stream"),
+    "stream_clips": ("streaming.clips:StreamClips|StreamClip", "clips of many prompts, one a line"),
+    "stream_clips_report": ("report.clips:ClipsFigures", "how many clips of prompts there are"),
     "kit": ("kit.manifest:KitManifest", "a kit's manifest"),
     "kit_results": ("kit.results:AnyLine", "what a phone measured, one line each"),
     "package": ("exporters.package:Manifest", "a package of a streaming step"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from s2search.api.values import PathText, Texts, loaded, model_of, plugin_of, texts_of
+from s2search.api.stream_setup import NumberFormat, Setup, device_of, interruption, sampler_and_notes
+from s2search.api.values import PathText, Texts, model_of, plugin_of, texts_of
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
 from s2search.errors import InputError, keeping
@@ -18,18 +16,14 @@ from s2search.planner.plan import Plan
 from s2search.preset import Preset, token_grid
 
 if TYPE_CHECKING:
-    import torch
-
     from s2search.block import Window
     from s2search.codec.base import Codec
     from s2search.network.network import S2DiT
+    from s2search.report.clips import ClipsReport
     from s2search.report.stream import StreamReport
-    from s2search.streaming.base import StreamingModel
     from s2search.streaming.header import Header
     from s2search.streaming.pipeline import Prompts
     from s2search.text.base import TextEncoder
-
-NumberFormat = Literal["float32", "bfloat16", "float16"]
 
 
 def stream(
@@ -42,12 +36,14 @@ def stream(
     layout: str | None = None,
     prompt: str = "",
     prompt_at: Texts | Mapping[int, str] = (),
+    prompts: PathText | None = None,
+    samples: int = 1,
     chunks: int = 8,
     video: str = "256x144",
     fps: float = 16.0,
-    steps: int = 4,
-    shift: float = 5.0,
-    commit: CommitPolicy = "reuse_last",
+    steps: int | None = None,
+    shift: float | None = None,
+    commit: CommitPolicy | None = None,
     seed: int = 0,
     text: str | TextEncoder | None = None,
     codec: str | Codec = "dct",
@@ -58,11 +54,11 @@ def stream(
     threads: int | None = None,
     state_in: PathText | None = None,
     state_out: PathText | None = None,
-) -> StreamReport:
-    """Stream video from a prompt into a file, and say where the time goes.
+) -> StreamReport | ClipsReport:
+    """Stream video from a prompt into a file, or of many prompts into a folder, and say where the time goes.
 
     Args:
-        out: The video file: .mp4.
+        out: The video file: .mp4. With `prompts` the folder of the clips; finished ones are kept.
         weights: A folder that save_pretrained wrote, or a model.
         preset: Model size, a TOML file of sizes, or the sizes; without weights.
         random_weights: Untrained weights: to time a model before it is trained.
@@ -70,12 +66,14 @@ def stream(
         layout: Realize this layout: `L4S4`.
         prompt: What to show.
         prompt_at: From a chunk on, another prompt: `4:a dog`, or `{4: "a dog"}`.
-        chunks: Chunks of 3 latent frames: 9 pixel frames, then 12 each.
+        prompts: A text file of one prompt a line: clips `<prompt>-<index>.mp4`, as VBench reads them.
+        samples: Clips of each of them, with other noise.
+        chunks: Of 3 latent frames, where the model has no others: 9 pixel frames, then 12 each.
         video: Video size.
         fps: Frames per second of the file.
-        steps: Denoising passes per chunk.
-        shift: How far noise levels are pushed towards 1.
-        commit: As the model was trained.
+        steps: Denoising passes per chunk; by default what the weights were trained for (4 where they do not say).
+        shift: How far noise levels are pushed towards 1, likewise (5).
+        commit: Who writes the state, likewise (`reuse_last`).
         seed: Of the noise, and of random weights. A stream that goes on keeps its noise's own.
         text: Text encoder; `hashing`, as wide as the model, by default.
         codec: What decodes latents.
@@ -88,76 +86,118 @@ def stream(
         state_out: Write the state after the last chunk.
 
     Raises:
-        InputError: The options contradict each other, or a file or a device cannot be used.
+        InputError: The options contradict each other or what the weights were trained for, or a file or a device cannot
+            be used.
     """
     if state_out is not None:
         check_writable(Path(state_out))
         if Path(state_out).resolve() == Path(out).resolve():
             raise InputError(f"video and state are both {str(out)!r}", remedy="name two files")
-    check_writable(Path(out))
-    grid, source = (
-        token_grid(video),
-        model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed),
-    )
+    alone = {"--prompt": prompt, "--prompt-at": prompt_at, "--state-in": state_in, "--state-out": state_out}
+    if prompts is None:
+        check_writable(Path(out))
+    else:
+        _check_many(Path(out), alone)
+    if prompts is None and samples != 1:
+        raise InputError(f"--samples {samples} is for the prompts of a file", remedy="name it with --prompts")
+    grid = token_grid(video)
+    source = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
     read_prompts(prompt, prompt_at)
+    sampler, notes = sampler_and_notes(source, steps, shift, commit)
+    setup = Setup(
+        source=source,
+        grid=grid,
+        sampler=sampler,
+        where=device_of(device),
+        decoder=plugin_of("codecs", codec),
+        encoder=None if text is None else plugin_of("texts", text),
+        overlap=overlap,
+        compile=compile,
+        dtype=dtype,
+        threads=threads,
+        notes=notes,
+    )
+    if prompts is not None:
+        from s2search.api.stream_clips import stream_clips
+
+        return stream_clips(
+            setup, Path(out), Path(prompts), samples, chunks=chunks, video=video, fps=fps, seed=seed, device=device
+        )
+    before = _before(setup, state_in)
+    said = read_prompts(prompt, prompt_at, end=chunks + (before.chunks if before else 0))
+    return _stream_one(setup, Path(out), said, chunks, video, fps, seed, device, state_in, state_out)
+
+
+def _check_many(out: Path, alone: Mapping[str, object]) -> None:
+    """Refuse what is for a clip alone, and would be lost in silence."""
+    for option, value in alone.items():
+        if value:
+            raise InputError(f"{option} is given beside --prompts", remedy="leave out one of them")
+    if out.suffix.lower() == ".mp4":
+        raise InputError(f"{str(out)!r} is the name of one clip, and --prompts makes many", remedy="name a folder")
+
+
+def _before(setup: Setup, state_in: PathText | None) -> Header | None:
+    """Return the header of the state to go on from: all that can be known before the weights are read is checked."""
+    from s2search.streaming.header import Header
+
+    if state_in is None:
+        return None
+    before = Header.read(state_in)
+    before.check(
+        name=f"the state {str(state_in)!r}",
+        grid=setup.grid,
+        dtype=setup.dtype,
+        schedule=setup.sampler.schedule,
+        commit=setup.sampler.commit,
+        flow_level=setup.sampler.flow_level,
+        codec=setup.decoder.label,
+        text=None if setup.encoder is None else setup.encoder.label,
+    )
+    return before
+
+
+def _stream_one(
+    setup: Setup,
+    out: Path,
+    prompts: Prompts,
+    chunks: int,
+    video: str,
+    fps: float,
+    seed: int,
+    device: str,
+    state_in: PathText | None,
+    state_out: PathText | None,
+) -> StreamReport:
     import torch
 
     from s2search.codec.video import VideoWriter
-    from s2search.network.flow import few_step_schedule
     from s2search.report.progress import progress_bar
     from s2search.report.stream import StreamReport
-    from s2search.streaming.header import Header
-    from s2search.streaming.pipeline import StreamPipeline
-    from s2search.streaming.sampler import FewStepSampler
     from s2search.streaming.state import StreamState
 
-    sampler = FewStepSampler(schedule=few_step_schedule(steps, shift), commit=commit)
-    where, decoder = _device(device), plugin_of("codecs", codec)
-    encoder: TextEncoder | None = None if text is None else plugin_of("texts", text)
-    before = None if state_in is None else Header.read(state_in)
-    if before is not None:  # all that can be known before the weights are read
-        said = None if encoder is None else encoder.label
-        before.check(
-            name=f"the state {str(state_in)!r}",
-            grid=grid,
-            dtype=dtype,
-            schedule=sampler.schedule,
-            commit=commit,
-            codec=decoder.label,
-            text=said,
-        )
-    prompts = read_prompts(prompt, prompt_at, end=chunks + (before.chunks if before else 0))
-    writer = VideoWriter(Path(out), fps=fps)
-    with _threads(threads):
-        model = loaded(source).to(where, _dtype(dtype))
-        sizes = model.config.preset
-        notes = _settled_threads(model, grid) if threads is None and where.type == "cpu" else ()
-        encoder = encoder or plugin_of("texts", f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]")
-        pipeline = StreamPipeline(
-            model=_compiled(model) if compile else model,
-            text=encoder.load(where, _dtype(dtype)),
-            codec=decoder.load(where),
-            sampler=sampler,
-            overlap=overlap,
-        )
+    writer = VideoWriter(out, fps=fps)
+    with setup.opened() as opened:
+        notes, model = opened.notes, opened.pipeline.model
         if state_in is None:
-            state = StreamState.start(pipeline.model, grid, seed=seed, codec=decoder.label, text=encoder.label)
+            state = opened.start(seed)
         else:
-            state = StreamState.load(state_in, pipeline.model)
-            state.header.check(name=f"the state {str(state_in)!r}", text=encoder.label)
-            notes += _taken_over(state.header, seed, sizes.window, {"--codec": decoder.label, "--text": encoder.label})
+            state = StreamState.load(state_in, model)
+            state.header.check(name=f"the state {str(state_in)!r}", text=opened.text)
+            plugins = {"--codec": opened.codec, "--text": opened.text}
+            notes += _taken_over(state.header, seed, model.config.preset.window, plugins)
         report = StreamReport(
-            passes=sampler.passes,
+            passes=setup.sampler.passes,
             video=video,
             device=device,
-            dtype=dtype,
+            dtype=setup.dtype,
             threads=torch.get_num_threads(),
-            out=Path(out),
+            out=out,
             caveat=writer.caveat,
             notes=notes,
         )
-        with writer, _interruption() as interrupted, progress_bar("streaming") as progress:
-            for chunk in pipeline.chunks(prompts, chunks, state):
+        with writer, interruption() as interrupted, progress_bar("streaming") as progress:
+            for chunk in opened.pipeline.chunks(prompts, chunks, state):
                 writer.append(chunk.frames_THWC)
                 report.add(chunk)
                 state = chunk.state
@@ -219,76 +259,3 @@ def _taken_over(header: Header, seed: int, window: Window, plugins: Mapping[str,
     if header.schedule is None and header.chunks:
         notes.append("the state does not say its steps and commit policy, which were taken to be these")
     return tuple(notes)
-
-
-def _compiled(model: S2DiT) -> StreamingModel:
-    from s2search.streaming.compiled import Compiled
-
-    return Compiled(model)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads, and afterwards as many as before."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _settled_threads(model: S2DiT, grid: tuple[int, int]) -> tuple[str, ...]:
-    """Let torch use as many threads as are fastest, and say so in words."""
-    import torch
-
-    from s2search.streaming.threads import fastest_threads, is_small, one_pass
-
-    if (most := torch.get_num_threads()) == 1:
-        return ()
-    if not is_small(model, grid):
-        return (f"{most} threads, as torch chose; on a busy machine fewer may be faster: --threads",)
-    (best, ms), *others = fastest_threads(one_pass(model, grid), most).items()
-    torch.set_num_threads(best)
-    rest = ", ".join(f"{other_ms:.0f} ms with {count}" for count, other_ms in others)
-    return (f"--threads {best} by a short trial: a pass took {ms:.0f} ms with it, {rest}",)
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """Let a first Ctrl-C wait for the chunk at hand, so that file and state stay whole; a second one stops at once."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread may handle signals
-        return
-
-    def ask(number: int, _: object) -> None:
-        asked.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _device(text: str) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(text)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise InputError(f"the device {text!r} cannot be used: {problem}", remedy="use --device cpu") from error
-    return device
-
-
-def _dtype(number_format: NumberFormat) -> torch.dtype:
-    import torch
-
-    dtype: torch.dtype = getattr(torch, number_format)
-    return dtype

@@ -24,6 +24,7 @@ _KEPT = {
     "verify": "nothing was written: repeat the command",
     "stream": "nothing is left of the video: the first Ctrl-C lets a chunk that has begun end, and keeps what is there",
 }
+_CLIPS = f"the clips so far {_GOES_ON}"
 _WHOLE = "files are written whole or not at all: repeat the command"
 
 
@@ -35,4 +36,6 @@ def kept(arguments: Sequence[str]) -> str:
     >>> kept(["plan", "--budget", "10fps"])
     'files are written whole or not at all: repeat the command'
     """
+    if arguments[:1] in (["stream"], ("stream",)) and any(word.split("=")[0] == "--prompts" for word in arguments):
+        return _CLIPS
     return next((_KEPT[words] for words in (" ".join(arguments[:2]), *arguments[:1]) if words in _KEPT), _WHOLE)

@@ -20,13 +20,14 @@ from s2search.cli.options import (
 from s2search.cost import CommitPolicy
 
 if TYPE_CHECKING:
+    from s2search.report.clips import ClipsReport
     from s2search.report.stream import StreamReport
 
 _INTERRUPTED = 130
 
 
 def stream(
-    out: Annotated[Path, typer.Option(help="The video file: .mp4.")],
+    out: Annotated[Path, typer.Option(help="The video file: .mp4; with --prompts a folder.")],
     weights: WeightsArgument = None,
     preset: PresetOption = None,
     random_weights: Annotated[
@@ -38,14 +39,23 @@ def stream(
     prompt_at: Annotated[
         list[str] | None, typer.Option(help="From a chunk on, another prompt: '4:a dog'. Repeatable.")
     ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Many clips: a text file of one prompt a line; --out is a folder.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Clips of each prompt of --prompts; VBench reads 5.")] = 1,
     chunks: Annotated[int, typer.Option(min=1, help="Chunks of 3 latent frames: 9 pixel frames, then 12 each.")] = 8,
     video: VideoOption = "256x144",
     fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 16.0,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising passes per chunk.")] = 4,
-    shift: Annotated[float, typer.Option(help="How far noise levels are pushed towards 1.")] = 5.0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising passes per chunk.", show_default="as trained; else 4")
+    ] = None,
+    shift: Annotated[
+        float | None,
+        typer.Option(help="How far noise levels are pushed towards 1.", show_default="as trained; else 5"),
+    ] = None,
     commit: Annotated[
-        CommitPolicy, typer.Option(help="Who writes the state; choose as the model was trained.")
-    ] = "reuse_last",
+        CommitPolicy | None, typer.Option(help="Who writes the state.", show_default="as trained; else reuse_last")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise and of random weights.")] = 0,
     text: Annotated[
         str | None,
@@ -67,10 +77,10 @@ def stream(
     state_out: Annotated[Path | None, typer.Option(help="Write the state after the last chunk.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the times as JSON.")] = False,
 ) -> int:
-    """Stream video from a prompt, and print where the time goes."""
+    """Stream video from a prompt, or many clips from a file of prompts, and print where the time goes."""
     from s2search.api.stream import stream as run
 
-    def show(report: StreamReport) -> None:
+    def show(report: StreamReport | ClipsReport) -> None:
         if as_json:
             say_json(report.to_json())
         else:
@@ -86,6 +96,8 @@ def stream(
             layout=layout,
             prompt=prompt,
             prompt_at=prompt_at or (),
+            prompts=prompts,
+            samples=samples,
             chunks=chunks,
             video=video,
             fps=fps,

@@ -125,11 +125,13 @@ class Exporter(registry.Plugin, abc.ABC):
             functions: Those that are needed; by default all, as streaming does.
 
         Raises:
-            InputError: This machine cannot export so, or the folder exists.
+            InputError: This machine cannot export so, the weights were trained to stream with another chunk or window,
+                or the folder exists.
         """
         from s2search.exporters.step import StepShape
         from s2search.network.network import S2DiT
         from s2search.network.random_weights import RandomS2DiT
+        from s2search.streaming.as_trained import check_shape
 
         if problem := self.why_not():
             raise InputError(problem)
@@ -140,6 +142,7 @@ class Exporter(registry.Plugin, abc.ABC):
                 f"the model is {str(weight.dtype).removeprefix('torch.')} on {weight.device}",
                 allowed="float32 on the processor: exporters convert by themselves",
             )
+        check_shape(model.config, window=window, frames=frames)
         preset = model.config.preset
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
         with new_folder(out) as folder:

@@ -22,9 +22,10 @@ from s2search.errors import InputError
 from s2search.exporters.step import StepShape
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.network.network import LayerStates, S2DiT
+from s2search.network.walk import Pass
 from s2search.precision.documents import Palette
 from s2search.precision.part import LEAST_NUMBERS, PartPrecision, blob_bytes, part_of
-from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.sampler_of import briefly
 from s2search.streaming.state import StreamState
 
 _LOWEST, _HIGHEST = -128, 127
@@ -130,12 +131,12 @@ def _rounding(span: InputRange) -> Any:
 class Recording:
     """A stream that a model made: what it was asked in every pass, and its answers.
 
-    `passes` holds (latents, s, whether it commits) in their order, and `velocities` the answers.
+    `passes` holds (latents, s, what was asked) in their order, and `velocities` the answers of those that read.
     """
 
     text_BSE: Tensor
     shape: StepShape
-    passes: tuple[tuple[Tensor, Tensor, bool], ...]
+    passes: tuple[tuple[Tensor, Tensor, Pass], ...]
     velocities: tuple[Tensor, ...]
 
     @torch.no_grad()
@@ -157,50 +158,56 @@ class Recording:
 
     def _answers(self, model: S2DiT) -> Iterator[Tensor]:
         state: LayerStates = model.initial_state(1, self.shape.grid, window=self.shape.window)
-        for latents_BCTYX, s_BT, commits in self.passes:
-            if commits:
+        for latents_BCTYX, s_BT, what in self.passes:
+            if what == "advance":
                 velocity_BCTYX, state = model.advance(latents_BCTYX, s_BT, self.text_BSE, state)
                 yield velocity_BCTYX
+            elif what == "commit":
+                state = model.commit(latents_BCTYX, s_BT, self.text_BSE, state)
             else:
                 yield model(latents_BCTYX, s_BT, self.text_BSE, state)
 
 
 class _Recorder:
-    """A model that notes what it is asked and what it answers, for `FewStepSampler`."""
+    """A model that notes what it is asked and what it answers, for a sampler."""
 
     def __init__(self, model: S2DiT) -> None:
         self._model, self.config = model, model.config
         self.parameters, self.weights_digest = model.parameters, model.weights_digest
-        self.initial_state, self.commit = model.initial_state, model.commit
-        self.passes: list[tuple[Tensor, Tensor, bool]] = []
+        self.initial_state = model.initial_state
+        self.passes: list[tuple[Tensor, Tensor, Pass]] = []
         self.velocities: list[Tensor] = []
 
     def __call__(
         self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None = None
     ) -> Tensor:
         velocity_BCTYX: Tensor = self._model(latents_BCTYX, s_BT, text_BSE, state)
-        self.passes.append((latents_BCTYX, s_BT, False))
+        self.passes.append((latents_BCTYX, s_BT, "read"))
         self.velocities.append(velocity_BCTYX)
         return velocity_BCTYX
+
+    def commit(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> LayerStates:
+        self.passes.append((latents_BCTYX, s_BT, "commit"))
+        return self._model.commit(latents_BCTYX, s_BT, text_BSE, state)
 
     def advance(
         self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
     ) -> tuple[Tensor, LayerStates]:
         velocity_BCTYX, new = self._model.advance(latents_BCTYX, s_BT, text_BSE, state)
-        self.passes.append((latents_BCTYX, s_BT, True))
+        self.passes.append((latents_BCTYX, s_BT, "advance"))
         self.velocities.append(velocity_BCTYX)
         return velocity_BCTYX, new
 
 
 @torch.no_grad()
 def record(model: S2DiT, shape: StepShape, *, chunks: int, seed: int) -> Recording:
-    """Let a model stream from noise and text that depend on the seed alone, and note every pass."""
-    preset, recorder = model.config.preset, _Recorder(model)
+    """Let a model stream as it was trained, from noise and text that depend on the seed alone; note every pass."""
+    preset, recorder, sampler = model.config.preset, _Recorder(model), briefly(model.config)
     generator = torch.Generator().manual_seed(seed)
     text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
     state = StreamState.start(recorder, shape.grid, seed=seed, window=shape.window)
     for _ in range(chunks):
-        _, state = FewStepSampler().next_chunk(recorder, text_BSE, state, frames=shape.frames)
+        _, state = sampler.next_chunk(recorder, text_BSE, state, frames=shape.frames)
     return Recording(
         text_BSE=text_BSE, shape=shape, passes=tuple(recorder.passes), velocities=tuple(recorder.velocities)
     )

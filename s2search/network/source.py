@@ -69,6 +69,13 @@ class ModelSource:
         if self.plan is not None and self.layout is not None:
             raise InputError("--plan and --layout are both given", remedy="leave out one")
 
+    @property
+    def config(self) -> ModelConfig | None:
+        """The config of the weights, without reading them; None where they are random."""
+        if self.weights is None:
+            return None
+        return read_json(self.weights / CONFIG, ModelConfig, what="model config")
+
 
 def load_model(source: ModelSource) -> S2DiT:
     """Load the weights, or realize a plan, a layout or a preset with random ones; in evaluation mode.

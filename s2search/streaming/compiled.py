@@ -27,7 +27,7 @@ _MOST_GRAPHS = 1000
 
 
 class Compiled:
-    """Stands for an `S2DiT` in a `FewStepSampler`. It shares the model's weights but queries', keys' and values'.
+    """Stands for an `S2DiT` in any sampler. It shares the model's weights but queries', keys' and values'.
 
     States are the model's own and never change in place: either may go on where the other stopped.
 

@@ -23,7 +23,7 @@ from s2search.codec.pixels import frames_from_video
 from s2search.errors import InputError
 from s2search.preset import LATENT_CHANNELS
 from s2search.streaming.base import StreamingModel
-from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.chunk_sampler import ChunkSampler
 from s2search.streaming.state import StreamState
 from s2search.text.base import LoadedText
 
@@ -33,7 +33,7 @@ Prompts = Callable[[int], str]
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkTimes:
-    """Seconds of one chunk's stages. `text_s` is 0 where the prompt has not changed, `commit_s` under `reuse_last`."""
+    """Seconds of one chunk's stages; `text_s` is 0 where the prompt stays, `commit_s` where a step commits."""
 
     text_s: float
     denoise_s: float
@@ -73,14 +73,14 @@ class StreamPipeline:
         model: Denoises.
         text: Encodes prompts; its tokens are as wide as the model reads them.
         codec: Decodes latents.
-        sampler: Steps and commit policy.
+        sampler: Steps and commit policy: `sampler_of(model.config)` where nothing else is wanted.
         overlap: Decode while the next chunk is denoised.
     """
 
     model: StreamingModel
     text: LoadedText
     codec: LoadedCodec
-    sampler: FewStepSampler
+    sampler: ChunkSampler
     overlap: bool = False
 
     def chunks(self, prompts: Prompts, count: int, state: StreamState) -> Iterator[Chunk]:

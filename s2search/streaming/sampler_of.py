@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from s2search.cost import CommitPolicy
+from typing import Literal
+
+from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.network.config import CausalForm, ModelConfig
 from s2search.network.flow import few_step_schedule
 from s2search.streaming.as_trained import check_commit, check_sampling
@@ -14,7 +16,11 @@ _STEPS, _SHIFT = 4, 5.0  # the paper's
 
 
 def sampler_of(
-    config: ModelConfig, *, steps: int | None = None, shift: float | None = None, commit: CommitPolicy | None = None
+    config: ModelConfig | None,
+    *,
+    steps: int | None = None,
+    shift: float | None = None,
+    commit: CommitPolicy | None = None,
 ) -> ChunkSampler:
     """Return the sampler of a model's chunks, as it was trained; what is asked for otherwise is refused.
 
@@ -22,7 +28,7 @@ def sampler_of(
     takes what is asked for, and by default what the paper has: four steps, shift 5, `reuse_last`.
 
     Args:
-        config: Of the weights.
+        config: Of the weights; None is of random ones.
         steps: Denoising passes of a chunk; None is what the weights were trained for.
         shift: How far noise levels are pushed towards 1, likewise.
         commit: Commit policy, likewise.
@@ -30,8 +36,8 @@ def sampler_of(
     Raises:
         InputError: The weights were trained for something else, or there is no such schedule.
     """
-    form = config.causal
-    if form is None:
+    form = None if config is None else config.causal
+    if config is None or form is None:
         schedule = few_step_schedule(_STEPS if steps is None else steps, _SHIFT if shift is None else shift)
         return FewStepSampler(schedule=schedule, commit=commit or "reuse_last")
     check_commit(config, commit or form.commit)
@@ -41,6 +47,27 @@ def sampler_of(
     asked = _asked(form.schedule, steps, shift)
     check_sampling(config, asked, form.commit, form.level)
     return FewStepSampler(schedule=asked, commit=form.commit)
+
+
+def briefly(config: ModelConfig) -> ChunkSampler:
+    """Return a model's own sampler, but for one that follows the flow only four steps along it: for checks and ranges.
+
+    What they look at is how near two networks answer to the same questions, and not where the flow leads.
+    """
+    flows = config.causal is not None and config.causal.schedule is None
+    return sampler_of(config, steps=_STEPS if flows else None)
+
+
+def samplers_to_check(config: ModelConfig) -> tuple[ChunkSampler, ...]:
+    """Return what a model may be streamed with: its own sampler, `briefly`; one of each policy where it has none."""
+    if config.causal is not None:
+        return (briefly(config),)
+    return tuple(FewStepSampler(commit=policy) for policy in COMMIT_POLICIES)
+
+
+def needs(sampler: ChunkSampler) -> Literal["advance", "commit"]:
+    """Return what a sampler asks of a model beside reading: to commit in a read's pass, or in one of its own."""
+    return "advance" if sampler.commit == "reuse_last" and sampler.flow_level is None else "commit"
 
 
 def told(form: CausalForm) -> str:

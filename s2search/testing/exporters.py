@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2search.cost import COMMIT_POLICIES, CommitPolicy
+from s2search.cost import CommitPolicy
 from s2search.decibels import snr_db
 from s2search.errors import CheckError, InputError
 from s2search.exporters.base import Exporter, Runtime, exporter_of, open_runtime
@@ -26,7 +26,7 @@ from s2search.exporters.step import FUNCTIONS, MASKED, PAST_BIAS
 from s2search.exporters.streamed import StreamedPackage
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.sampler_of import samplers_to_check
 from s2search.streaming.state import StreamState
 
 GRID = (3, 4)
@@ -73,7 +73,7 @@ def check_exporter(
     runtime = open_runtime(package)
     _check_functions(package, runtime)
     found = {}
-    for commit in COMMIT_POLICIES:
+    for commit in (sampler.commit for sampler in samplers_to_check(model.config)):
         found[commit] = min(stream_snr_db(model, StreamedPackage(package, runtime), commit=commit, chunks=chunks))
         assert found[commit] >= least_snr_db, f"{commit}: a chunk comes within {found[commit]:.1f} dB only"
     _check_files(package)
@@ -85,7 +85,7 @@ def stream_snr_db(model: S2DiT, streamed: StreamedPackage, *, commit: CommitPoli
     preset, manifest = model.config.preset, streamed.package.manifest
     size = (1, preset.text_tokens, preset.text_channels)
     text_BSE = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    sampler = FewStepSampler(commit=commit)
+    sampler = next(one for one in samplers_to_check(model.config) if one.commit == commit)
     streams: list[Any] = [model, streamed]
     states = [StreamState.start(one, manifest.grid, window=manifest.window) for one in streams]
     for _ in range(chunks):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,9 @@ def test_what_a_stream_takes_over_from_its_state_is_said(s2search: Run, tmp_path
     command = ("stream", "weights", *TINY[4:], "--chunks", "1")
     s2search(*command, "--out", "one.mp4", "--seed", "3", "--state-out", "one.safetensors")
     done = s2search(*command, "--out", "two.mp4", "--state-in", "one.safetensors", "--json")
-    assert json.loads(done.out)["notes"] == ["the noise goes on with the state's seed 3, not 0"]
+    untrained = "the weights do not say that they were trained to stream: "
+    untrained += "steps, shift and commit policy are the paper's"
+    assert json.loads(done.out)["notes"] == [untrained, "the noise goes on with the state's seed 3, not 0"]
     done = s2search(*command, "--out", "two.mp4", "--state-in", "one.safetensors")
     assert done.out.endswith("\nthe noise goes on with the state's seed 3, not 0\n")
 
@@ -107,6 +110,59 @@ def test_the_times_are_printed_though_the_state_cannot_be_written(
     assert (done.code, json.loads(done.out)["frames"], len(done.err.splitlines())) == (2, 9, 1)
     assert "No space left on device" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+
+
+def saved(folder: Path, **form: Any) -> None:
+    """Save tiny weights that say that they were trained to stream so."""
+    import torch
+
+    from s2search.network.config import CausalForm, ModelConfig
+    from s2search.network.network import S2DiT
+    from s2search.preset import Preset
+
+    preset = Preset.named("s2dit-tiny")
+    torch.manual_seed(0)
+    layout = S2DiT.from_preset(preset).config.layout
+    S2DiT(ModelConfig.new(preset, layout, causal=CausalForm(**form))).save_pretrained(folder)
+
+
+def test_trained_weights_stream_as_they_were_trained_and_in_no_other_way(
+    s2search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "weights", commit="clean_pass", level=0.0, schedule=(1.0, 0.75))
+    command = ("stream", "weights", *TINY[4:], "--chunks", "2", "--out", "x.mp4")
+    report = json.loads(s2search(*command, "--json").out)
+    assert (report["passes_per_chunk"], report["notes"]) == (3, [])
+    assert s2search(*command, "--steps", "2", "--shift", "3", "--commit", "clean_pass").code == 0
+    (tmp_path / "x.mp4").unlink()
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("weights were read before the options")
+
+    monkeypatch.setattr("s2search.network.network.S2DiT.from_pretrained", read)
+    for words, line in {
+        "--steps 4": "trained for 2 steps (1, 0.75), and 4 steps (1, 0.9375, 0.8333, 0.625) are asked for",
+        "--shift 5": "trained for 2 steps (1, 0.75), and 2 steps (1, 0.8333) are asked for",
+        "--commit reuse_last": "trained with --commit clean_pass, and reuse_last is asked for",
+    }.items():
+        done = s2search(*command, *words.split())
+        assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), words
+        assert line in done.err, words
+        assert [path.name for path in tmp_path.iterdir()] == ["weights"], words
+
+
+def test_weights_that_follow_the_flow_take_any_steps_along_it_and_go_on_with_these(
+    s2search: Run, tmp_path: Path
+) -> None:
+    saved(tmp_path / "weights", commit="reuse_last", level=0.625)
+    command = ("stream", "weights", *TINY[4:], "--chunks", "1", "--out", "x.mp4", "--json")
+    assert json.loads(s2search(*command).out)["passes_per_chunk"] == 51
+    done = s2search(*command, "--steps", "4", "--state-out", "four.safetensors")
+    assert json.loads(done.out)["passes_per_chunk"] == 5
+    assert s2search(*command, "--steps", "4", "--state-in", "four.safetensors").code == 0
+    done = s2search(*command, "--state-in", "four.safetensors")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "is of 4 steps (1, 0.9375, 0.8333, 0.625), not of 50 steps" in done.err
 
 
 @pytest.mark.slow

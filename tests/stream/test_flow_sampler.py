@@ -12,7 +12,7 @@ from s2search.network.config import CausalForm
 from s2search.network.flow import few_step_schedule, renoise
 from s2search.streaming.flow_sampler import FlowSampler
 from s2search.streaming.sampler import FewStepSampler
-from s2search.streaming.sampler_of import sampler_of
+from s2search.streaming.sampler_of import briefly, sampler_of
 from s2search.streaming.state import StreamState
 from tests.stream.test_invariants import chunks_of, leaves
 from tests.stream.test_sampler import Recorder
@@ -190,10 +190,11 @@ def test_trained_weights_have_a_sampler_of_their_own(make):
     two = few_step_schedule(2, 3.0)
     few = trained(make.model(), commit="reuse_last", level=two[-1], schedule=two).config
     flow = trained(make.model(), commit="reuse_last", level=0.625).config
-    assert sampler_of(few) == sampler_of(few, steps=2) == sampler_of(few, shift=3.0)
+    assert sampler_of(few) == sampler_of(few, steps=2) == sampler_of(few, shift=3.0) == briefly(few)
     assert sampler_of(few) == FewStepSampler(schedule=two)
     assert sampler_of(flow) == FlowSampler(schedule=few_step_schedule(50), commit="reuse_last", level=0.625)
     assert sampler_of(flow, steps=1, shift=1.0) == FlowSampler(schedule=(1.0,), commit="reuse_last", level=0.625)
+    assert briefly(flow) == dataclasses.replace(sampler_of(flow), schedule=FOUR)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,23 @@ def test_streaming_equals_the_teacher_forced_forward_in_float32_too(make):
     assert (streamed.double() - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("sink", [0, 1])
+@pytest.mark.parametrize("window", [1, 2, 3, None])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@torch.no_grad()
+def test_frame_by_frame_too_with_any_window_and_under_either_commit(make, layout, window, sink):
+    model, text = make.model(layout, depth=6, chunk_frames=1), make.text()
+    noisy, committed = (make.latents(CHUNKS, seed=seed) for seed in (1, 2))
+    frames, s_T = Window(frames=window, sink_frames=sink), levels(1)
+    for level in (0.0, 0.625):
+        s_committed_T = torch.full((CHUNKS,), level, dtype=torch.float64)
+        expected = teacher_forced(
+            model, committed, s_committed_T, noisy, s_T, text, chunk_frames=1, window=window, sink=sink
+        )
+        streamed = stream(model, noisy, committed, s_T, s_committed_T, text, 1, frames)
+        torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("chunk_frames", [1, 3])
 @torch.no_grad()
 def test_streaming_equals_it_for_any_chunk_length_and_for_what_reuse_last_commits(make, chunk_frames):

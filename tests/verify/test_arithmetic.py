@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from s2search.cost import Budget
+from s2search.cost import Budget, ToldPipeline
 from s2search.latency.lookup import Lookup
+from s2search.network.config import CausalForm
 from s2search.planner.find import find
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request
@@ -36,8 +37,12 @@ def planned(budget: str = "10fps", **choices: object) -> Plan:
     return find(request, Dynamic())
 
 
-def arithmetic(plan: Plan | None, table: str | None = None, **thresholds: float) -> tuple:
-    opened = SimpleNamespace(source=SimpleNamespace(plan=plan), options=Options(thresholds=thresholds, table=table))
+def arithmetic(
+    plan: Plan | None, table: str | None = None, form: CausalForm | None = None, **thresholds: float
+) -> tuple:
+    config = SimpleNamespace(causal=form)
+    source = SimpleNamespace(plan=plan, config=config)
+    opened = SimpleNamespace(source=source, options=Options(thresholds=thresholds, table=table))
     return results(ArithmeticCheck(), opened)  # type: ignore[arg-type]
 
 
@@ -92,3 +97,30 @@ def test_a_table_that_is_not_installed_is_named(tmp_path):
 def test_without_a_plan_there_is_nothing_to_price():
     (found,) = arithmetic(None)
     assert found.status == "not_run"
+
+
+@pytest.mark.parametrize(
+    ("form", "passes", "said"),
+    [
+        (CausalForm(commit="reuse_last", level=0.8, schedule=(1.0, 0.8)), 2, "trained for 2 steps, reuse_last"),
+        (CausalForm(commit="clean_pass", level=0.0, schedule=(1.0,)), 2, "trained for 1 step, clean_pass"),
+        (CausalForm(commit="reuse_last", level=0.625), 51, "trained to follow the flow, reuse_last"),
+        (CausalForm(commit="clean_pass", level=0.0), 51, "trained to follow the flow, clean_pass"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_trained_weights_are_priced_as_they_stream_and_held_to_the_rate(form, passes, said):
+    plan = planned()
+    (found,) = arithmetic(plan, form=form)
+    assert found.name == f"arithmetic.{form.commit}"
+    assert found.value == pytest.approx(12_000 / (passes * plan.latency_ms.predicted + 4 + 80))
+    assert found.threshold == 10.0
+    assert found.status == ("passed" if found.value >= 10 else "failed")
+    assert f"{said}, and the plan counts 4 steps, reuse_last" in found.why
+
+
+def test_what_was_told_with_the_plan_is_no_contradiction_where_the_weights_say_the_same():
+    plan = planned(told=ToldPipeline(steps=2))
+    (found,) = arithmetic(plan, form=CausalForm(commit="reuse_last", level=0.8, schedule=(1.0, 0.8)))
+    assert "trained for 2 steps, reuse_last" in found.why
+    assert "the plan counts" not in found.why

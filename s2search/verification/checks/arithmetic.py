@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from typing_extensions import override
 
 from s2search.cost import COMMIT_POLICIES, NOTHING_TOLD, CommitPolicy, Pipeline
 from s2search.errors import S2SearchError
+from s2search.network.config import ModelConfig
 from s2search.planner.plan import Plan
 from s2search.preset import PIXEL_FRAMES
+from s2search.streaming.sampler_of import sampler_of
+from s2search.streaming.sampler_of import told as trained
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.table import LatencyTable, open_table
 from s2search.verification.check import Check
@@ -25,7 +28,8 @@ _WEAKER: tuple[ProvenanceKind, ...] = ("measured", "published", "derived", "esti
 class ArithmeticCheck(Check):
     """Pixel frames per second of the plan's own numbers, held against the rate that it was asked for.
 
-    Nothing is timed here. A sum of numbers is as weak as its weakest.
+    Where the weights were trained to stream, their steps and policy count, whatever the plan says. Nothing is timed
+    here. A sum of numbers is as weak as its weakest.
     """
 
     name: ClassVar[str] = "arithmetic"
@@ -39,12 +43,14 @@ class ArithmeticCheck(Check):
         table = table_of(plan, opened.options.table)
         if _pipeline(plan, table) is None:
             raise CannotRunError(f"the table {plan.provenance.table} does not say what text and codec take")
-        for policy in COMMIT_POLICIES:
+        form = opened.source.config.causal
+        for policy in COMMIT_POLICIES if form is None else (form.commit,):
             yield self._of(opened, plan, table, policy)
 
     def _of(self, opened: Opened, plan: Plan, table: LatencyTable, policy: CommitPolicy) -> CheckResult:
-        pipeline = _pipeline(plan, table)
-        assert pipeline is not None
+        planned, config = _pipeline(plan, table), opened.source.config
+        assert planned is not None
+        pipeline = _as_trained(planned, config)
         forward_ms, commit_ms = plan.latency_ms.predicted, plan.latency_ms.commit
         passes, kind = pipeline.forwards(policy), weakest(list(plan.every_device[0].latency_kinds(plan.counts)))
         codec, rest = _kind_of_codec(table), table.card.provenance.kind
@@ -58,6 +64,10 @@ class ArithmeticCheck(Check):
             f"frames ({weakest([kind, codec, rest])})"
         )
         why += said
+        if config.causal is not None:
+            why += f"; {trained(config.causal)}"
+            if (plan.commit, planned.steps) != (policy, pipeline.steps):
+                why += f", and the plan counts {planned.steps} steps, {plan.commit}"
         if commit_ms is None:
             why += "; what committing takes is not in the table"
         if policy == "clean_pass":
@@ -65,12 +75,21 @@ class ArithmeticCheck(Check):
         if plan.provenance.table_marks:
             why += "; the table's run was marked"
         fps = 1e6 * pipeline.chunk_frames / chunk_us
-        asked = plan.rate.budget if plan.rate and policy == plan.commit else None
+        held = config.causal is not None or policy == plan.commit
+        asked = plan.rate.budget if plan.rate and held else None
         if asked is None:
             return CheckResult(
                 name=f"{self.name}.{policy}", status="passed", required=False, value=fps, unit=self.unit, why=why
             )
         return self.judge(opened, fps, asked, of=policy, why=why)
+
+
+def _as_trained(pipeline: Pipeline, config: ModelConfig) -> Pipeline:
+    """Return the pipeline with as many passes as the weights were trained for."""
+    if config.causal is None:
+        return pipeline
+    sampler = sampler_of(config)
+    return replace(pipeline, steps=sampler.passes - (sampler.commit == "clean_pass"))
 
 
 def _pipeline(plan: Plan, table: LatencyTable) -> Pipeline | None:

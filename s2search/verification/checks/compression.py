@@ -13,9 +13,8 @@ from typing import ClassVar
 from typing_extensions import override
 
 from s2search.decibels import parity_db
-from s2search.network.flow import few_step_schedule
 from s2search.verification.check import Check
-from s2search.verification.checks.streaming import Pair, StoredSource, streamed
+from s2search.verification.checks.streaming import Pair, StoredSource, one_pass_of, samplers_of, streamed
 from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult, not_run
 
@@ -37,9 +36,9 @@ class CompressionCheck(Check):
             yield not_run(self.name, "weights are stored as plain numbers", required=False)
             return
         yield self._of_functions(opened)
-        if {"denoise", "advance"} <= set(opened.functions()):
+        for sampler in samplers_of(opened)[:1]:
             pair = Pair(opened.source, StoredSource(opened))
-            list(streamed(opened, pair, "reuse_last", "compression, stream", few_step_schedule()[-1:]))
+            list(streamed(opened, pair, one_pass_of(sampler), "compression, stream"))
             parts = {f"chunk {chunk}": value for chunk, value in enumerate(pair.chunks_db(1))}
             why = f"{len(parts)} chunks of one pass each, the same latents to both"
             yield self.judge_worst(opened, parts, LEAST_STREAM_DB, of="stream", why=why)

@@ -10,27 +10,25 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from s2search.cost import COMMIT_POLICIES, CommitPolicy
 from s2search.decibels import parity_db
 from s2search.errors import CheckError, S2SearchError
 from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.evaluator import Mode
-from s2search.network.flow import few_step_schedule
 from s2search.network.network import LayerStates, S2DiT
-from s2search.streaming.sampler import FewStepSampler
+from s2search.streaming.chunk_sampler import ChunkSampler
+from s2search.streaming.sampler_of import needs, samplers_to_check, told
 from s2search.streaming.state import StreamState
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult
 
-_NEEDS: dict[CommitPolicy, str] = {"reuse_last": "advance", "clean_pass": "commit"}
 #: After the last chunk and at every chunk before it.
 LEAST_DB = {"float32": 40.0, "float16": 40.0, "rounded inputs": 25.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamingCheck(Check):
-    """Velocities of every chunk are near the source's, for both commit policies.
+    """Velocities of every chunk are near the source's, as it was trained to stream; else for both commit policies.
 
     Teacher forcing: source and package read and commit the same latents, which the source made, each into its own
     state. What is left is the error of the package and of its state, and no divergence of two streams. How far two free
@@ -48,23 +46,25 @@ class StreamingCheck(Check):
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         package, mode = StreamedPackage(opened.package, opened.runtime), opened.mode
-        for policy in COMMIT_POLICIES:
-            if {"denoise", _NEEDS[policy]} <= set(opened.functions()):
-                pair = Pair(teacher_of(opened), package)
-                list(streamed(opened, pair, policy, f"stream, {policy}"))
-                yield self._result(opened, policy, pair.chunks_db(len(few_step_schedule())), mode, required=True)
-        if {"denoise", "advance"} <= set(opened.functions()):
+        samplers = samplers_of(opened)
+        for sampler in samplers:
+            pair, policy = Pair(teacher_of(opened), package), sampler.commit
+            list(streamed(opened, pair, sampler, f"stream, {policy}"))
+            yield self._result(opened, policy, pair.chunks_db(len(sampler.schedule)), mode, required=True)
+        if samplers:
             for other in opened.emulation.others if opened.emulation else ():
                 yield self._result(opened, other, one_pass_db(opened, other), other, required=False)
-            free = streamed(opened, package, "reuse_last", "free stream")
-            wanted = streamed(opened, teacher_of(opened), "reuse_last", "free stream")
+            free = streamed(opened, package, samplers[0], "free stream")
+            wanted = streamed(opened, teacher_of(opened), samplers[0], "free stream")
             parts = [parity_db(a.numpy(), b.numpy()) for a, b in zip(wanted, free, strict=True)]
             yield self._result(opened, "free_running", parts, mode, required=False)
 
     def _result(self, opened: Opened, of: str, chunks_db: list[float], mode: str, *, required: bool) -> CheckResult:
         parts = {f"chunk {chunk}": value for chunk, value in enumerate(chunks_db)}
         how = "each with its own latents, from the same noise" if of == "free_running" else "the same latents to both"
-        why = f"{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
+        form = opened.package.manifest.model.causal
+        trained = "" if form is None else f"{told(form)}; "
+        why = f"{trained}{len(parts)} chunks, {how}; {chunks_db[-1]:.1f} dB in the last"
         result = self.judge_worst(opened, parts, opened.least_db(LEAST_DB), of=of, why=why)
         if result.status == "failed" and result.threshold is not None:
             first = next(chunk for chunk, value in parts.items() if not value >= result.threshold)
@@ -72,10 +72,22 @@ class StreamingCheck(Check):
         return replace(result, required=required, mode=mode)
 
 
+def samplers_of(opened: Opened) -> tuple[ChunkSampler, ...]:
+    """Return what the model may be streamed with, and the package has the functions for."""
+    functions = set(opened.functions())
+    every = samplers_to_check(opened.package.manifest.model)
+    return tuple(one for one in every if {"denoise", needs(one)} <= functions)
+
+
+def one_pass_of(sampler: ChunkSampler) -> ChunkSampler:
+    """Return a sampler of the last step alone, with the same commit."""
+    return replace(sampler, schedule=sampler.schedule[-1:])
+
+
 def one_pass_db(opened: Opened, mode: Mode) -> list[float]:
     """Return the parity of every chunk of a stream of one pass a chunk, in an arithmetic of what runs it here."""
     pair = Pair(teacher_of(opened), StreamedPackage(opened.package, opened.inspector.in_mode(opened, mode)))
-    list(streamed(opened, pair, "reuse_last", f"{mode} stream", few_step_schedule()[-1:]))
+    list(streamed(opened, pair, one_pass_of(samplers_of(opened)[0]), f"{mode} stream"))
     return pair.chunks_db(1)
 
 
@@ -103,13 +115,13 @@ def teacher_of(opened: Opened) -> S2DiT | StoredSource:
 
 
 class Pair:
-    """Two models as one, for `FewStepSampler`: both are asked the same, and the teacher's answer goes on.
+    """Two models as one, for a sampler: both are asked the same, and the teacher's answer goes on.
 
-    A state is the pair of their states.
+    A state is the pair of their states. It was not trained, so that a sampler may take one step of it alone.
     """
 
     def __init__(self, teacher: S2DiT | StoredSource, pupil: StreamedPackage) -> None:
-        self.config, self._teacher, self._pupil = teacher.config, teacher, pupil
+        self.config, self._teacher, self._pupil = replace(teacher.config, causal=None), teacher, pupil
         self._velocities: list[tuple[Tensor, Tensor]] = []
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -151,12 +163,10 @@ class Pair:
         return [parity_db(wanted, got) for wanted, got in sides]
 
 
-def streamed(
-    opened: Opened, model: Any, policy: CommitPolicy, label: str, schedule: tuple[float, ...] = few_step_schedule()
-) -> Iterator[Tensor]:
+def streamed(opened: Opened, model: Any, sampler: ChunkSampler, label: str) -> Iterator[Tensor]:
     """Yield clean latents of chunk after chunk, from noise and text that depend on the seed alone."""
     manifest, options = opened.package.manifest, opened.options
-    sampler, preset = FewStepSampler(commit=policy, schedule=schedule), manifest.model.preset
+    preset = manifest.model.preset
     generator = torch.Generator().manual_seed(options.seed)
     text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
     state = StreamState.start(model, manifest.grid, seed=options.seed, window=manifest.window)
