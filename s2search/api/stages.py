@@ -318,6 +318,7 @@ class Stages:
     def _streamed(self, out: Path, weights: str, prompt: str, steps: int) -> Frames:
         from s2search.api.stream import stream
         from s2search.codec.video import read_video
+        from s2search.report.stream import StreamReport
         from s2search.training.data.clips import Clips
 
         asked, latent_frames = self.settings, Clips.load(Path("data")).heading.latent_size[1]
@@ -335,6 +336,7 @@ class Stages:
             threads=1,  # a trial of several would leave other bits
             steps=steps,
         )
+        assert isinstance(report, StreamReport)  # of one clip
         if report.interrupted:
             raise KeyboardInterrupt
         return read_video(out)

@@ -60,18 +60,6 @@ _RESUMED = (
     *("data", "teacher", "score", "flow", "rival", "cache", "distill", "causal", "consistency", "self_forcing"),
     "distance",
 )
-    "data",
-    "teacher",
-    "score",
-    "flow",
-    "rival",
-    "cache",
-    "distill",
-    "causal",
-    "consistency",
-    "self_forcing",
-    "distance",
-)
 _SIZED = ("teacher", "realize", "flow", "rival")  # with the model's sizes; other stages have them from their parents
 _DRAWN = ("data", *_RESUMED[1:], "realize", "stream", "export", "verify")  # with the seed
 _COMPUTED = (*_RESUMED, "stream")  # on the device
