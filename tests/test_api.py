@@ -46,6 +46,7 @@ refused = {  # asked for what cannot be, since doing it takes minutes; the comma
     "cache_make": ("local[folder=no]", folder / "no", folder / "out"), "cache_verify": (folder / "no", folder / "no"),
     "data_inspect": (folder / "no",), "data_make": (folder / "no", folder / "out"), "data_verify": (folder / "no",),
     "distance_measure": (), "distance_train": (folder / "no",),
+    "run": ("no", folder / "out"), "run_dry": ("no", folder / "out"),
     "score_check": (folder / "no", folder / "no", folder / "no"),
     "score_judge": (folder / "no.json", folder / "no.json"),
     "score_measure": (folder / "no", folder / "no", folder / "out"),
@@ -133,6 +134,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html"),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
+    ("run", "dry_run"),
     ("cache make", "dry_run"),
     ("score judge", "out"),
     ("train compare", "csv"),

@@ -32,6 +32,8 @@ from s2search.pipeline.record import (
 from s2search.pipeline.stages import Stage
 from s2search.registry import own_version
 
+_NAMED = 3  # parents, in a reason
+
 #: Makes a stage in its folder, which is there.
 Body = Callable[[Path], None]
 
@@ -59,7 +61,7 @@ def foreseen(folder: Path, stages: Sequence[Stage]) -> Iterator[Found]:
     record, made = PipelineRecord.load(folder), set()
     for stage in stages:
         if again := [name for name in stage.parents if name in made]:
-            found = Found(stage=stage.name, fate="made", why=f"after {', '.join(again)}")
+            found = Found(stage=stage.name, fate="made", why=f"after {_some(again)}")
             if stage.name not in record.stages:
                 found = Found(stage=stage.name, fate="made", why="was not made yet")
         else:
@@ -144,6 +146,16 @@ def _found(folder: Path, stage: Stage, record: PipelineRecord, asked: Asked) -> 
     if before.state == "begun" and stage.resumes:
         return Found(stage=name, fate="goes on", why="was stopped")
     return Found(stage=name, fate="made", why="was stopped before it was done")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many there are beyond them.
+
+    >>> _some(["score", "plan"]), _some(["score", "plan", "flow", "rival", "causal"])
+    ('score, plan', 'score, plan, flow and 2 others')
+    """
+    beyond = len(names) - _NAMED
+    return ", ".join(names) if beyond <= 0 else f"{', '.join(names[:_NAMED])} and {beyond} others"
 
 
 def _check_free(place: Path) -> None:
