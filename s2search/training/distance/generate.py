@@ -169,7 +169,8 @@ def next_chunk(model: S2DiT, causal: CausalForm, steps: int) -> NextChunk:
     Raises:
         InputError: It commits what its last step saw, and one step sees nothing but noise.
     """
-    levels = few_step_schedule(steps, SHIFT)
+    own = causal.schedule
+    levels = own if own is not None and len(own) == steps else few_step_schedule(steps, SHIFT)
     if causal.schedule is None:
         return lambda text_BSE, state: _along_the_flow(model, causal, levels, text_BSE, state)
     if causal.commit == "reuse_last" and steps == 1:
