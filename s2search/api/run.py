@@ -15,7 +15,7 @@ from s2search.errors import InputError, require
 
 if TYPE_CHECKING:
     from s2search.api.stages import Stages
-    from s2search.pipeline.execute import Found
+    from s2search.pipeline.execute import StageFate
     from s2search.pipeline.record import PipelineRecord
     from s2search.pipeline.result import Judged, PipelineResult
     from s2search.pipeline.settings import PipelineSettings
@@ -40,7 +40,7 @@ class PipelineOutcome:
     """
 
     folder: Path
-    stages: tuple[Found, ...]
+    stages: tuple[StageFate, ...]
     result: PipelineResult | None
 
 
@@ -94,7 +94,7 @@ def run_dry(
     *,
     settings: Sequence[str] | Mapping[str, Any] = (),
     until: str | None = None,
-) -> tuple[Found, ...]:
+) -> tuple[StageFate, ...]:
     """Return what `run` would do with each stage, and why; nothing is changed.
 
     See `run` for the arguments.

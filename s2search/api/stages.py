@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import InputError
@@ -40,7 +41,7 @@ TRAINED = {
         "consistency/model",
     ),
 }
-_STRIP_FRAMES = 8
+_STRIP_FRAMES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class Stages:
         from s2search.api.data import data_make
 
         asked = self.settings.data
-        data_make(
+        made = data_make(
             asked.sources,
             folder,
             video=asked.video,
@@ -130,6 +131,10 @@ class Stages:
             seed=self.settings.seed,
             device=self.settings.device,
         )
+        if samples := self.settings.distance.samples:
+            from s2search.training.distance.measure import halves
+
+            halves(made, samples)  # too few clips are said before hours of training
 
     def _trains(self, name: str) -> Callable[[Path], None]:
         def train_it(folder: Path) -> None:
@@ -263,9 +268,12 @@ class Stages:
         measured = partial(
             distance_measure, data="data", network=networks, samples=asked.samples, seed=self.settings.seed
         )
+        (folder / "blank").mkdir(exist_ok=True)
         try:
             measured(out=folder / "blank")  # without a model: whether the measure sees what it must
         except InputError as error:
+            if "blind" not in error.fields:
+                raise
             write_text(REFUSED, f"{error}\n")
             return
         models = ("teacher/model", "causal/model", "self_forcing/model")
@@ -288,7 +296,7 @@ class Stages:
         frames_THWC = side_by_side(made, asked.scale)
         with VideoWriter(CLIP, fps=asked.fps) as writer:
             writer.append(frames_THWC)
-        chosen = frames_THWC[:: max(1, len(frames_THWC) // _STRIP_FRAMES)][:_STRIP_FRAMES]
+        chosen = frames_THWC[np.linspace(0, len(frames_THWC) - 1, _STRIP_FRAMES).round().astype(int)]
         (folder / STRIP).write_bytes(png(chosen.reshape(-1, *chosen.shape[2:])))
         write_text(TIMES, as_json(times))
         write_text(STREAMED, as_json({"prompt": prompt, "frames": {name: len(one) for name, one in made.items()}}))
@@ -312,7 +320,7 @@ class Stages:
                 device=asked.device,
             ),
             f"causal, {count} steps": lambda: self._streamed(folder / "causal.mp4", "causal/model", prompt, count),
-            f"few steps: {few}": lambda: self._streamed(folder / "few.mp4", "self_forcing/model", prompt, few),
+            f"{few} steps": lambda: self._streamed(folder / "few.mp4", "self_forcing/model", prompt, few),
         }
 
     def _streamed(self, out: Path, weights: str, prompt: str, steps: int) -> Frames:

@@ -38,7 +38,7 @@ _NAMED = 3  # parents, in a reason
 Body = Callable[[Path], None]
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class StageFate(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a stage.
 
     Attributes:
@@ -52,7 +52,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-def foreseen(folder: Path, stages: Sequence[Stage]) -> Iterator[Found]:
+def foreseen(folder: Path, stages: Sequence[Stage]) -> Iterator[StageFate]:
     """Yield what would become of stages; nothing is changed.
 
     Raises:
@@ -61,9 +61,9 @@ def foreseen(folder: Path, stages: Sequence[Stage]) -> Iterator[Found]:
     record, made = PipelineRecord.load(folder), set()
     for stage in stages:
         if again := [name for name in stage.parents if name in made]:
-            found = Found(stage=stage.name, fate="made", why=f"after {_some(again)}")
+            found = StageFate(stage=stage.name, fate="made", why=f"after {_some(again)}")
             if stage.name not in record.stages:
-                found = Found(stage=stage.name, fate="made", why="was not made yet")
+                found = StageFate(stage=stage.name, fate="made", why="was not made yet")
         else:
             found = _found(folder, stage, record, asked_of(stage, record))
         if found.fate != "kept":
@@ -75,7 +75,7 @@ def execute(
     folder: Path,
     stages: Sequence[Stage],
     bodies: Mapping[str, Body],
-    tell: Callable[[Found, float | None], None] = lambda found, seconds: None,
+    tell: Callable[[StageFate, float | None], None] = lambda found, seconds: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> PipelineRecord:
     """Make stages, or keep what is there.
@@ -131,21 +131,21 @@ def opened(folder: Path) -> Iterator[None]:
         yield
 
 
-def _found(folder: Path, stage: Stage, record: PipelineRecord, asked: Asked) -> Found:
+def _found(folder: Path, stage: Stage, record: PipelineRecord, asked: Asked) -> StageFate:
     before, name = record.stages.get(stage.name), stage.name
     if before is None:
         _check_free(folder / name)
-        return Found(stage=name, fate="made", why="was not made yet")
+        return StageFate(stage=name, fate="made", why="was not made yet")
     if not (folder / name).is_dir():
-        return Found(stage=name, fate="made", why="its folder is gone")
+        return StageFate(stage=name, fate="made", why="its folder is gone")
     if different := list(changes(before.asked, asked)):
-        return Found(stage=name, fate="made", why="; ".join(different))
+        return StageFate(stage=name, fate="made", why="; ".join(different))
     if before.state == "done":
         check_unchanged(folder, name, before.files)
-        return Found(stage=name, fate="kept")
+        return StageFate(stage=name, fate="kept")
     if before.state == "begun" and stage.resumes:
-        return Found(stage=name, fate="goes on", why="was stopped")
-    return Found(stage=name, fate="made", why="was stopped before it was done")
+        return StageFate(stage=name, fate="goes on", why="was stopped")
+    return StageFate(stage=name, fate="made", why="was stopped before it was done")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from s2search.report.progress import notice
 
 if TYPE_CHECKING:
     from s2search.api.run import PipelineOutcome
-    from s2search.pipeline.execute import Found
+    from s2search.pipeline.execute import StageFate
     from s2search.pipeline.more_time import OneHourMore
     from s2search.pipeline.result import PipelineResult
     from s2search.pipeline.rival import RivalResult
@@ -43,16 +43,16 @@ class Teller:
     """
 
     total: int
-    found: list[Found] = field(default_factory=list)
+    found: list[StageFate] = field(default_factory=list)
 
-    def tell(self, found: Found, seconds: float | None) -> None:
+    def tell(self, found: StageFate, seconds: float | None) -> None:
         """Print a line of a stage that is about to be made, or kept."""
         self.found.append(found)
         last = f" ({duration(seconds)} the last time)" if seconds and found.fate != "kept" else ""
         notice(f"stage {len(self.found)} of {self.total}, {_line(found)}{last}")
 
 
-def foreseen_text(stages: Iterable[Found]) -> RenderableType:
+def foreseen_text(stages: Iterable[StageFate]) -> RenderableType:
     """Return what would become of each stage."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -127,7 +127,7 @@ def run_html(found: PipelineResult, strip: bytes) -> str:
 _MORE = ("stage", "step, s", "steps", "in an hour", "loss", "at steps", "change")
 
 
-def _line(found: Found) -> str:
+def _line(found: StageFate) -> str:
     if found.fate == "kept":
         return f"{found.stage}: kept"
     return f"{found.stage}: {found.fate} ({found.why})"
@@ -139,7 +139,7 @@ def _facts(found: PipelineResult) -> list[str]:
     budget = ", ".join(plan.budget) or "none"
     failed = f": {', '.join(package.failed)}" if package.failed else ""
     verified = "verified" if package.verified else f"NOT verified{failed}"
-    rates = ", ".join(f"{one.name} {one.frames_per_second:.1f}" for one in found.streamed)
+    rates = "; ".join(f"{one.name}: {one.frames_per_second:.1f}" for one in found.streamed)
     return [
         f"plan: {plan.layout}, {plan.latency_ms:.1f} ms and {format_bytes(plan.memory_bytes)} on {plan.table} (budget "
         f"{budget}), score {plan.score:.4f}{error}",
@@ -148,7 +148,7 @@ def _facts(found: PipelineResult) -> list[str]:
         f"package: {package.exporter}, {format_bytes(package.file_bytes)}, {verified}",
         f"check: the package is {'what was planned' if check.holds else 'NOT what was planned'}: {check.layout}, "
         f"{check.latency_ms:.1f} ms by the table",
-        f"frames per second here: {rates}",
+        f"frames per second here, with all that is read for a clip: {rates}",
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from s2search.document import write_text
 from s2search.errors import InputError
 from s2search.pipeline import record as record_module
-from s2search.pipeline.execute import Body, Found, execute, foreseen, opened
+from s2search.pipeline.execute import Body, StageFate, execute, foreseen, opened
 from s2search.pipeline.record import RECORD, PipelineRecord
 from s2search.pipeline.stages import Stage
 
@@ -55,8 +55,8 @@ def bodies(
     return {stage.name: body(stage) for stage in asked}
 
 
-def run(folder: Path, asked: tuple[Stage, ...], **rest: Any) -> list[Found]:
-    told: list[Found] = []
+def run(folder: Path, asked: tuple[Stage, ...], **rest: Any) -> list[StageFate]:
+    told: list[StageFate] = []
     with opened(folder):
         execute(folder, asked, bodies(folder, asked, **rest), lambda found, _: told.append(found), clock=lambda: 0.0)
     return told
@@ -66,7 +66,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def fates(told: list[Found]) -> dict[str, str]:
+def fates(told: list[StageFate]) -> dict[str, str]:
     return {found.stage: found.fate for found in told}
 
 

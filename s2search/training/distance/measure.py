@@ -153,6 +153,7 @@ class Yardstick:
                 f"real ones, of {len(self.second)} samples",
                 allowed=f"above {ERRORS_TO_SEE:g} by one network at least",
                 remedy="train the networks longer or on more clips, or take more samples",
+                blind=blind,
             )
         return [self.floor, *spoilt]
 
