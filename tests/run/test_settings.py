@@ -99,3 +99,13 @@ def test_a_score_is_recalibrated_by_a_run_that_has_a_rival(tmp_path: Path, s2sea
         assert said in outcome.err
     with pytest.raises(InputError):
         PipelineSettings.of({"rival": {"seed": 1}})
+
+
+def test_too_few_clips_for_distances_are_told_before_anything_is_trained(
+    tmp_path: Path, s2search: Callable[..., Outcome]
+) -> None:
+    sets = ("data.source=shapes[count=8]", "distance.samples=32", "distance.features=8")
+    outcome = s2search("run", "--out", "out", *(word for one in sets for word in ("--set", one)))
+    assert outcome.code == 2
+    assert "32 samples need 64 held-out clips" in outcome.err
+    assert not (tmp_path / "out/teacher").exists()

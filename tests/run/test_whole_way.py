@@ -71,8 +71,8 @@ def write_preset(folder: Path, steps: int = 4) -> None:
     (folder / "smallest.toml").write_text(SMALLEST + "".join(tables))
 
 
-def killed_when(there: Path, folder: Path) -> None:
-    """Start a run, and kill it as soon as a file is there."""
+def stopped_when(there: Path, folder: Path, by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
+    """Start a run, stop it as soon as a file is there, and return its exit code and its last line."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "s2search", *RUN], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
@@ -82,8 +82,9 @@ def killed_when(there: Path, folder: Path) -> None:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.002)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.send_signal(by)
+        said = process.communicate()[1]
+    return process.returncode, said.splitlines()[-1] if said else ""
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -101,14 +102,26 @@ def test_killed_inside_stages_the_way_to_the_plan_ends_with_the_same_files(
     assert whole.code == 0, whole.err
     expected = results(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "whole")
-    killed_when(tmp_path / "run/teacher/checkpoints/00000004/state.json", tmp_path)
-    killed_when(tmp_path / "run/score/layers.jsonl", tmp_path)
-    killed_when(tmp_path / "run/flow/checkpoints/00000006/state.json", tmp_path)
+    stopped_when(tmp_path / "run/teacher/checkpoints/00000004/state.json", tmp_path)
+    stopped_when(tmp_path / "run/score/layers.jsonl", tmp_path)
+    stopped_when(tmp_path / "run/flow/checkpoints/00000006/state.json", tmp_path)
     again = s2search(*RUN, "--until", "flow")
     assert again.code == 0, again.err
     assert "flow: goes on (was stopped)" in again.err
     assert "teacher: kept" in again.err
     assert results(tmp_path / "run") == expected
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
+    tmp_path: Path, one_thread: None, s2search: Callable[..., Outcome]
+) -> None:
+    write_preset(tmp_path, steps=60)
+    code, line = stopped_when(tmp_path / "run/teacher/checkpoints/00000002/state.json", tmp_path, signal.SIGINT)
+    assert code == 130
+    assert line.startswith("s2search: interrupted; the stages so far, and what the last one had done, are kept")
+    again = s2search(*RUN, "--until", "teacher")
+    assert again.code == 0
+    assert "teacher: goes on (was stopped)" in again.err
 
 
 def test_a_changed_setting_of_the_score_leaves_the_teacher_as_it_is(
@@ -166,7 +179,7 @@ def test_from_a_budget_to_a_video_in_one_command(
         "export": "package/manifest.json",
         "verify": "",
     }.items():
-        killed_when(run / stage / file, tmp_path)
+        stopped_when(run / stage / file, tmp_path)
     assert s2search(*RUN).code == 0
     assert results(run) == expected
 
@@ -187,6 +200,6 @@ def test_killed_at_every_stage_boundary_it_ends_with_the_same_files(
     expected = results(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "whole")
     for name in PARENTS:
-        killed_when(tmp_path / "run" / name, tmp_path)
+        stopped_when(tmp_path / "run" / name, tmp_path)
     assert s2search(*RUN).code == 0
     assert results(tmp_path / "run") == expected
