@@ -148,7 +148,7 @@ def _facts(found: PipelineResult) -> list[str]:
         f"package: {package.exporter}, {format_bytes(package.file_bytes)}, {verified}",
         f"check: the package is {'what was planned' if check.holds else 'NOT what was planned'}: {check.layout}, "
         f"{check.latency_ms:.1f} ms by the table",
-        f"frames per second here, with all that is read for a clip: {rates}",
+        f"frames per second here, weights read and clips decoded: {rates}",
     ]
 
 
