@@ -119,7 +119,8 @@ def _source(given: PathText | ClipSource) -> ClipSource:
         return given
     if Path(given).exists():
         return Files(path=str(given))
-    if "/" in str(given) or "." in str(given).partition("[")[0]:
+    name = str(given).partition("[")[0]  # a plugin's options may be paths
+    if "/" in name or "." in name:
         raise InputError(f"there is no {str(given)!r}", remedy="name a video, a folder, a tar archive, or a source")
     source: ClipSource = plugin_of("sources", str(given))
     return source

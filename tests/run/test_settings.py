@@ -109,3 +109,11 @@ def test_too_few_clips_for_distances_are_told_before_anything_is_trained(
     assert outcome.code == 2
     assert "32 samples need 64 held-out clips" in outcome.err
     assert not (tmp_path / "out/teacher").exists()
+
+
+def test_a_source_may_name_a_path_among_its_options(tmp_path: Path, s2search: Callable[..., Outcome]) -> None:
+    (tmp_path / "all/videos").mkdir(parents=True)
+    outcome = s2search("data", "make", "files[path=all/videos]", "--out", "out")
+    assert outcome.code == 2
+    assert "there is no 'files[" not in outcome.err
+    assert "all/videos" in outcome.err
