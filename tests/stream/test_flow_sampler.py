@@ -236,6 +236,8 @@ def test_trained_weights_refuse_another_sampler_window_or_chunk_wherever_they_ar
             sampler.next_chunk(model, text, start)
     with pytest.raises(InputError, match="chunks of 2 latent frames, and 3 are asked for"):
         FewStepSampler().next_chunk(model, text, start, frames=3)
+    measured = FewStepSampler(schedule=(1.0, 0.625), as_trained=False)
+    measured.next_chunk(model, text, start, frames=2)
     other = dataclasses.replace(model.config.preset.window, frames=6)
     with pytest.raises(InputError, match="a window of 4 frames, and a window of 6 frames is asked for"):
         StreamState.start(model, (3, 5), window=other)

@@ -450,7 +450,8 @@ def test_few_steps_are_the_streams_own_sampler(made: Path, clips: Clips) -> None
         one = maker(made, clips, form)
         text_BSE = one.captions.tokens(["a", "b"])
         state = StreamState.start(one.model, (2, 2), seed=1, batch=2, first=5)
-        sampler, chunks = FewStepSampler(schedule=few_step_schedule(2, 5.0), commit=form.commit), []
+        schedule, chunks = few_step_schedule(2, 5.0), []
+        sampler = FewStepSampler(schedule=schedule, commit=form.commit, as_trained=False)
         for _ in range(3):
             z_BCTYX, state = sampler.next_chunk(one.model, text_BSE, state)
             chunks.append(z_BCTYX)
