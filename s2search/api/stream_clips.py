@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.stream_setup import Opened, Setup, interruption
+from s2search.api.stream_setup import OpenedStream, Setup, interruption
 from s2search.document import check_folder
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def stream_clips(
     return report
 
 
-def _heading(setup: Setup, opened: Opened, chunks: int, video: str, fps: float, seed: int) -> StreamClips:
+def _heading(setup: Setup, opened: OpenedStream, chunks: int, video: str, fps: float, seed: int) -> StreamClips:
     from s2search.streaming.clips import StreamClips
 
     model, sampler = opened.pipeline.model, setup.sampler

@@ -30,7 +30,7 @@ _UNTRAINED = "the weights do not say that they were trained to stream: steps, sh
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Opened:
+class OpenedStream:
     """A pipeline with its weights, and what is to be said of it.
 
     Attributes:
@@ -85,7 +85,7 @@ class Setup:
     notes: tuple[str, ...]
 
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
+    def opened(self) -> Iterator[OpenedStream]:
         """Yield the pipeline; torch has its threads while it is used."""
         from s2search.streaming.pipeline import StreamPipeline
 
@@ -103,7 +103,9 @@ class Setup:
                 sampler=self.sampler,
                 overlap=self.overlap,
             )
-            yield Opened(pipeline=pipeline, codec=self.decoder.label, text=encoder.label, grid=self.grid, notes=notes)
+            yield OpenedStream(
+                pipeline=pipeline, codec=self.decoder.label, text=encoder.label, grid=self.grid, notes=notes
+            )
 
 
 def sampler_and_notes(

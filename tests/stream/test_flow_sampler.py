@@ -1,15 +1,20 @@
 """The sampler of models that follow the flow, and what both samplers promise."""
 
 import dataclasses
+import hashlib
+import json
 import re
 from itertools import pairwise
 
+import msgspec
 import pytest
 import torch
+from safetensors import safe_open
 
 from s2search.errors import InputError
 from s2search.network.config import CausalForm
 from s2search.network.flow import few_step_schedule, renoise
+from s2search.network.weight_file import weights_digest
 from s2search.streaming.flow_sampler import FlowSampler
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.sampler_of import briefly, sampler_of
@@ -160,6 +165,21 @@ def test_few_steps_and_the_flow_with_the_same_levels_and_policy_are_two_samplers
             _, state = one.next_chunk(model, text, StreamState.start(model, (3, 5)))
             with pytest.raises(InputError, match="sampled along the flow and committed at the noise level"):
                 other.next_chunk(model, text, state)
+
+
+def test_a_state_of_few_steps_has_the_digest_that_it_had_before_there_was_a_flow(make, tmp_path):
+    model, text = make.model(dtype=torch.float32), make.text(dtype=torch.float32)
+    digests = {}
+    for name, sampler in {"few": FewStepSampler(), "flow": FlowSampler(schedule=FOUR)}.items():
+        sampler.next_chunk(model, text, StreamState.start(model, (3, 5)))[1].save(tmp_path / name)
+        with safe_open(tmp_path / name, framework="pt") as file:
+            header = json.loads(file.metadata()["header"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        digests[name] = header.pop("digest")
+        before = {key: value for key, value in header.items() if key not in ("first", "flow_level")}
+        before |= {"digest": weights_digest(tensors.items())}
+        found = f"sha256:{hashlib.sha256(msgspec.json.encode(before)).hexdigest()}"
+        assert (found == digests[name]) == (name == "few")
 
 
 @pytest.mark.parametrize(("commit", "level"), [("reuse_last", 0.0), ("clean_pass", 0.5), ("reuse_last", 1.0)])
