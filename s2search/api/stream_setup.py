@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from s2search.api.values import loaded, plugin_of
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError
+from s2search.preset import token_grid
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,9 @@ class Setup:
 
     Attributes:
         source: Where the model comes from, or the model.
-        grid: Token rows and columns.
+        video: Size of the frames.
+        fps: Frames per second of a file.
+        seed: Of the noise.
         sampler: Of its chunks.
         decoder: Decodes latents.
         encoder: Of prompts; None is `hashing`, as wide as the model.
@@ -73,7 +76,9 @@ class Setup:
     """
 
     source: ModelSource | S2DiT
-    grid: tuple[int, int]
+    video: str
+    fps: float
+    seed: int
     sampler: ChunkSampler
     decoder: Codec
     encoder: TextEncoder | None
@@ -83,6 +88,11 @@ class Setup:
     dtype: NumberFormat
     threads: int | None
     notes: tuple[str, ...]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Token rows and columns."""
+        return token_grid(self.video)
 
     @contextmanager
     def opened(self) -> Iterator[OpenedStream]:
