@@ -223,6 +223,7 @@ def test_trained_weights_have_a_sampler_of_their_own(make):
         ({"steps": 2}, "the weights were trained for 4 steps (1, 0.9375, 0.8333, 0.625), and 2 steps (1, 0.8333) are"),
         ({"shift": 3.0}, "(1, 0.9375, 0.8333, 0.625), and 4 steps (1, 0.9, 0.75, 0.5) are asked for"),
         ({"commit": "clean_pass"}, "were trained with --commit reuse_last, and clean_pass is asked for"),
+        ({"steps": 1}, "0.625), and 1 step (1) is asked for"),
         ({"steps": 0}, "a schedule of 0 steps"),
     ],
     ids=str,
