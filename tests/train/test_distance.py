@@ -20,7 +20,6 @@ from scipy.linalg import sqrtm
 import s2search
 from s2search.errors import CheckError, InputError
 from s2search.network.config import CausalForm
-from s2search.network.flow import few_step_schedule
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
 from s2search.streaming.sampler import FewStepSampler
@@ -33,7 +32,7 @@ from s2search.training.distance.learn import learned
 from s2search.training.distance.measure import Yardstick, halves, nearer, see
 from s2search.training.distance.models import model_row
 from s2search.training.distance.networks import FeatureNetworks, random_network
-from s2search.training.distance.statistics import Sample, farther, frechet, jackknife, mmd
+from s2search.training.distance.statistics import FeatureSample, farther, frechet, jackknife, mmd
 from s2search.training.distance.watcher import HeldOutDistance
 from tests.command import run_here
 
@@ -111,7 +110,7 @@ def naive_mmd(x_ND: NDArray[np.float64], y_MD: NDArray[np.float64]) -> float:
 
 def test_mmd_is_its_definition_and_so_is_what_it_is_without_each_sample() -> None:
     x_ND, y_MD = normal(0, 7), normal(1, 9, moved=0.5)
-    found = mmd(Sample.of(x_ND), Sample.of(y_MD))
+    found = mmd(FeatureSample.of(x_ND), FeatureSample.of(y_MD))
     assert found.value == pytest.approx(naive_mmd(x_ND, y_MD), rel=1e-12)
     for place in range(7):
         assert found.first_G[place] == pytest.approx(naive_mmd(np.delete(x_ND, place, 0), y_MD), rel=1e-12)
@@ -121,7 +120,9 @@ def test_mmd_is_its_definition_and_so_is_what_it_is_without_each_sample() -> Non
 
 def test_mmd_of_equal_distributions_is_zero_on_average_however_few_the_samples() -> None:
     for count in (5, 40):
-        values = [mmd(Sample.of(normal(s, count)), Sample.of(normal(10_000 + s, 30))).value for s in range(400)]
+        values = [
+            mmd(FeatureSample.of(normal(s, count)), FeatureSample.of(normal(10_000 + s, 30))).value for s in range(400)
+        ]
         assert abs(np.mean(values)) < 3 * np.std(values) / 400**0.5
 
 
@@ -134,7 +135,7 @@ def test_clips_of_one_recording_make_no_distance_though_they_are_alike() -> None
     def drawn(told: bool) -> list[float]:
         pairs = [(sample(s), sample(10_000 + s)) for s in range(200)]
         return [
-            mmd(*(Sample.of(features, recordings if told else None) for features, recordings in pair)).value
+            mmd(*(FeatureSample.of(features, recordings if told else None) for features, recordings in pair)).value
             for pair in pairs
         ]
 
@@ -145,16 +146,23 @@ def test_clips_of_one_recording_make_no_distance_though_they_are_alike() -> None
 
 @pytest.mark.parametrize("moved", [0.0, 0.15, 0.8])
 def test_the_error_of_mmd_is_how_much_it_varies(moved: float) -> None:
-    found = [mmd(Sample.of(normal(s, 60)), Sample.of(normal(10_000 + s, 80, moved=moved))) for s in range(300)]
+    found = [
+        mmd(FeatureSample.of(normal(s, 60)), FeatureSample.of(normal(10_000 + s, 80, moved=moved))) for s in range(300)
+    ]
     stated = np.mean([one.error**2 for one in found]) ** 0.5
     assert stated == pytest.approx(np.std([one.value for one in found]), rel=0.15)
 
 
 def test_nine_of_ten_intervals_of_two_errors_hold_the_true_distance() -> None:
     true = np.mean(
-        [mmd(Sample.of(normal(s, 400)), Sample.of(normal(900 + s, 400, moved=0.5))).value for s in range(40)]
+        [
+            mmd(FeatureSample.of(normal(s, 400)), FeatureSample.of(normal(900 + s, 400, moved=0.5))).value
+            for s in range(40)
+        ]
     )
-    found = [mmd(Sample.of(normal(s, 60)), Sample.of(normal(10_000 + s, 60, moved=0.5))) for s in range(300)]
+    found = [
+        mmd(FeatureSample.of(normal(s, 60)), FeatureSample.of(normal(10_000 + s, 60, moved=0.5))) for s in range(300)
+    ]
     held = np.mean([abs(one.value - true) < 2 * one.error for one in found])
     assert 0.9 < held < 0.99
 
@@ -163,9 +171,9 @@ def test_nine_of_ten_intervals_of_two_errors_hold_the_true_distance() -> None:
 def test_the_error_of_a_difference_is_how_much_it_varies(paired: bool) -> None:
     differences, errors = [], []
     for seed in range(300):
-        real, one = Sample.of(normal(seed, 60)), normal(10_000 + seed, 60)
+        real, one = FeatureSample.of(normal(seed, 60)), normal(10_000 + seed, 60)
         other = one if paired else normal(20_000 + seed, 60)
-        near, far = mmd(real, Sample.of(one + 0.4)), mmd(real, Sample.of(other + 0.6))
+        near, far = mmd(real, FeatureSample.of(one + 0.4)), mmd(real, FeatureSample.of(other + 0.6))
         difference, error = farther(far, near, paired=paired)
         differences.append(difference)
         errors.append(error)
@@ -178,15 +186,23 @@ def test_frechet_of_many_normal_samples_is_the_closed_form() -> None:
     x_NF, y_NF = rng.normal(size=(40_000, 4)) @ a_FF, rng.normal(size=(40_000, 4)) @ b_FF + moved_F
     c_FF, d_FF = a_FF.T @ a_FF, b_FF.T @ b_FF
     true = moved_F @ moved_F + np.trace(c_FF + d_FF - 2 * sqrtm(c_FF @ d_FF).real)
-    found = frechet(Sample.of(x_NF), Sample.of(y_NF))
+    found = frechet(FeatureSample.of(x_NF), FeatureSample.of(y_NF))
     assert abs(found.value - true) < 4 * found.error < 0.1 * true
 
 
 def test_the_error_of_frechet_is_how_much_it_varies_and_its_bias_shows() -> None:
-    found = [frechet(Sample.of(normal(s, 120)), Sample.of(normal(10_000 + s, 120, moved=0.5))) for s in range(150)]
+    found = [
+        frechet(FeatureSample.of(normal(s, 120)), FeatureSample.of(normal(10_000 + s, 120, moved=0.5)))
+        for s in range(150)
+    ]
     assert np.mean([one.error for one in found]) == pytest.approx(np.std([one.value for one in found]), rel=0.25)
     floors = [
-        np.mean([frechet(Sample.of(normal(s, count)), Sample.of(normal(5000 + s, count))).value for s in range(20)])
+        np.mean(
+            [
+                frechet(FeatureSample.of(normal(s, count)), FeatureSample.of(normal(5000 + s, count))).value
+                for s in range(20)
+            ]
+        )
         for count in (40, 160, 640)
     ]
     assert floors[0] > 3 * floors[1] > 9 * floors[2] > 0
@@ -197,17 +213,19 @@ def test_distances_do_not_depend_on_order_or_on_a_turn_of_the_features() -> None
     turn_FF = np.linalg.qr(normal(2, 6))[0]
     order = np.random.default_rng(3).permutation(50)
     for of in (mmd, frechet):
-        plain = of(Sample.of(x_NF), Sample.of(y_NF)).value
-        assert of(Sample.of(y_NF), Sample.of(x_NF)).value == pytest.approx(plain, rel=1e-9)
-        assert of(Sample.of(x_NF @ turn_FF), Sample.of(y_NF[order] @ turn_FF)).value == pytest.approx(plain, rel=1e-9)
-    assert frechet(Sample.of(x_NF), Sample.of(x_NF)).value == pytest.approx(0, abs=1e-9)
+        plain = of(FeatureSample.of(x_NF), FeatureSample.of(y_NF)).value
+        assert of(FeatureSample.of(y_NF), FeatureSample.of(x_NF)).value == pytest.approx(plain, rel=1e-9)
+        assert of(FeatureSample.of(x_NF @ turn_FF), FeatureSample.of(y_NF[order] @ turn_FF)).value == pytest.approx(
+            plain, rel=1e-9
+        )
+    assert frechet(FeatureSample.of(x_NF), FeatureSample.of(x_NF)).value == pytest.approx(0, abs=1e-9)
 
 
 def test_fewer_than_four_samples_per_feature_are_refused() -> None:
     with pytest.raises(InputError, match=r"23 samples for 6 features; 24 or more, 4 per feature; take more samples"):
-        frechet(Sample.of(normal(0, 23)), Sample.of(normal(1, 40)))
+        frechet(FeatureSample.of(normal(0, 23)), FeatureSample.of(normal(1, 40)))
     with pytest.raises(InputError, match="clips of 2 and 40 recordings"):
-        mmd(Sample.of(normal(0, 2)), Sample.of(normal(1, 40)))
+        mmd(FeatureSample.of(normal(0, 2)), FeatureSample.of(normal(1, 40)))
 
 
 def test_the_jackknife_of_a_mean_is_its_variance() -> None:
@@ -450,8 +468,7 @@ def test_few_steps_are_the_streams_own_sampler(made: Path, clips: Clips) -> None
         one = maker(made, clips, form)
         text_BSE = one.captions.tokens(["a", "b"])
         state = StreamState.start(one.model, (2, 2), seed=1, batch=2, first=5)
-        schedule, chunks = few_step_schedule(2, 5.0), []
-        sampler = FewStepSampler(schedule=schedule, commit=form.commit, as_trained=False)
+        sampler, chunks = FewStepSampler(schedule=form.schedule, commit=form.commit), []
         for _ in range(3):
             z_BCTYX, state = sampler.next_chunk(one.model, text_BSE, state)
             chunks.append(z_BCTYX)

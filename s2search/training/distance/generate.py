@@ -170,7 +170,8 @@ def next_chunk(model: S2DiT, causal: CausalForm, steps: int) -> NextChunk:
     Raises:
         InputError: It commits what its last step saw, and one step sees nothing but noise.
     """
-    levels = few_step_schedule(steps, SHIFT)
+    own = causal.schedule
+    levels = own if own is not None and len(own) == steps else few_step_schedule(steps, SHIFT)
     if causal.schedule is None:
         flow = FlowSampler(schedule=levels, commit=causal.commit, level=causal.level)
         return lambda text_BSE, state: flow.next_chunk(model, text_BSE, state)

@@ -32,7 +32,7 @@ from s2search.training.distance.documents import (
     NetworkEntry,
     Speed,
 )
-from s2search.training.distance.statistics import Mmd, Sample, check_samples, farther, frechet, mmd
+from s2search.training.distance.statistics import FeatureSample, Mmd, check_samples, farther, frechet, mmd
 from s2search.training.share import generator
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Seen:
         motion: Mean absolute difference of their frames, each to the one before.
     """
 
-    samples: dict[str, Sample]
+    samples: dict[str, FeatureSample]
     std: float
     motion: float
 
@@ -87,7 +87,7 @@ def see(networks: Sequence[FeatureNetwork], batches: Iterable[Tensor], recording
         motion, moved = motion + float(moves_BCTYX.sum()), moved + moves_BCTYX.numel()
     variance_C = squares_C / count - (total_C / count).square()
     return Seen(
-        samples={name: Sample.of(np.concatenate(parts), recordings) for name, parts in features.items()},
+        samples={name: FeatureSample.of(np.concatenate(parts), recordings) for name, parts in features.items()},
         std=float(variance_C.clamp_min(0).mean().sqrt()),
         motion=motion / moved,
     )

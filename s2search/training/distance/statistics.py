@@ -38,7 +38,7 @@ SAMPLES_PER_FEATURE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class FeatureSample:
     """Features of one sample.
 
     Attributes:
@@ -50,7 +50,7 @@ class Sample:
     unit_N: NDArray[np.intp]
 
     @classmethod
-    def of(cls, features_NF: Float, recordings: Sequence[str] | None = None) -> Sample:
+    def of(cls, features_NF: Float, recordings: Sequence[str] | None = None) -> FeatureSample:
         """Return features with their recordings; each its own where none is given."""
         count = len(features_NF)
         unit_N = np.unique(np.array(recordings), return_inverse=True)[1] if recordings else np.arange(count)
@@ -94,7 +94,7 @@ class Frechet:
     error: float
 
 
-def mmd(first: Sample, second: Sample) -> Mmd:
+def mmd(first: FeatureSample, second: FeatureSample) -> Mmd:
     """Return MMD^2 with the cubic kernel.
 
     Raises:
@@ -147,7 +147,7 @@ def jackknife(without_U: Float) -> float:
     return float((count - 1) / count * ((without_U - without_U.mean()) ** 2).sum())
 
 
-def frechet(first: Sample, second: Sample) -> Frechet:
+def frechet(first: FeatureSample, second: FeatureSample) -> Frechet:
     """Return |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), the trace of the root from symmetric matrices in float64.
 
     Raises:
@@ -175,7 +175,7 @@ def check_samples(samples: int, features: int) -> None:
         )
 
 
-def _kernel(first: Sample, second: Sample) -> Float:
+def _kernel(first: FeatureSample, second: FeatureSample) -> Float:
     found: Float = (first.features_NF @ second.features_NF.T / first.features_NF.shape[1] + 1) ** 3
     return found
 
@@ -221,7 +221,7 @@ def _between(own: tuple[Float, Float], other: tuple[Float, Float]) -> float:
     return max(0.0, apart + float(np.trace(covariance_FF) + np.trace(other_FF)) - 2 * float(root))
 
 
-def _left_out(sample: Sample) -> list[Float]:
+def _left_out(sample: FeatureSample) -> list[Float]:
     """Return the features without each block of recordings."""
     blocks = min(_BLOCKS, sample.units)
     return [sample.features_NF[sample.unit_N % blocks != block] for block in range(blocks)]
