@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.stream_setup import NumberFormat, Setup, device_of, interruption, sampler_and_notes
+from s2search.api.stream_setup import NumberFormat, OpenedStream, Setup, device_of, interruption, sampler_and_notes
 from s2search.api.values import PathText, Texts, model_of, plugin_of, texts_of
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from s2search.report.stream import StreamReport
     from s2search.streaming.header import Header
     from s2search.streaming.pipeline import Prompts
+    from s2search.streaming.state import StreamState
     from s2search.text.base import TextEncoder
 
 
@@ -100,13 +101,15 @@ def stream(
         _check_many(Path(out), alone)
     if prompts is None and samples != 1:
         raise InputError(f"--samples {samples} is for the prompts of a file", remedy="name it with --prompts")
-    grid = token_grid(video)
+    token_grid(video)
     source = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
     read_prompts(prompt, prompt_at)
     sampler, notes = sampler_and_notes(source, steps, shift, commit)
     setup = Setup(
         source=source,
-        grid=grid,
+        video=video,
+        fps=fps,
+        seed=seed,
         sampler=sampler,
         where=device_of(device),
         decoder=plugin_of("codecs", codec),
@@ -120,12 +123,10 @@ def stream(
     if prompts is not None:
         from s2search.api.stream_clips import stream_clips
 
-        return stream_clips(
-            setup, Path(out), Path(prompts), samples, chunks=chunks, video=video, fps=fps, seed=seed, device=device
-        )
+        return stream_clips(setup, Path(out), Path(prompts), samples, chunks=chunks)
     before = _before(setup, state_in)
     said = read_prompts(prompt, prompt_at, end=chunks + (before.chunks if before else 0))
-    return _stream_one(setup, Path(out), said, chunks, video, fps, seed, device, state_in, state_out)
+    return _stream_one(setup, Path(out), said, chunks, state_in, state_out)
 
 
 def _check_many(out: Path, alone: Mapping[str, object]) -> None:
@@ -162,10 +163,6 @@ def _stream_one(
     out: Path,
     prompts: Prompts,
     chunks: int,
-    video: str,
-    fps: float,
-    seed: int,
-    device: str,
     state_in: PathText | None,
     state_out: PathText | None,
 ) -> StreamReport:
@@ -174,27 +171,19 @@ def _stream_one(
     from s2search.codec.video import VideoWriter
     from s2search.report.progress import progress_bar
     from s2search.report.stream import StreamReport
-    from s2search.streaming.state import StreamState
 
-    writer = VideoWriter(out, fps=fps)
+    writer = VideoWriter(out, fps=setup.fps)
     with setup.opened() as opened:
-        notes, model = opened.notes, opened.pipeline.model
-        if state_in is None:
-            state = opened.start(seed)
-        else:
-            state = StreamState.load(state_in, model)
-            state.header.check(name=f"the state {str(state_in)!r}", text=opened.text)
-            plugins = {"--codec": opened.codec, "--text": opened.text}
-            notes += _taken_over(state.header, seed, model.config.preset.window, plugins)
+        state, notes = _start(opened, setup.seed, state_in)
         report = StreamReport(
             passes=setup.sampler.passes,
-            video=video,
-            device=device,
+            video=setup.video,
+            device=str(setup.where),
             dtype=setup.dtype,
             threads=torch.get_num_threads(),
             out=out,
             caveat=writer.caveat,
-            notes=notes,
+            notes=opened.notes + notes,
         )
         with writer, interruption() as interrupted, progress_bar("streaming") as progress:
             for chunk in opened.pipeline.chunks(prompts, chunks, state):
@@ -209,6 +198,19 @@ def _stream_one(
         with keeping(report):
             state.save(Path(state_out))
     return report
+
+
+def _start(opened: OpenedStream, seed: int, state_in: PathText | None) -> tuple[StreamState, tuple[str, ...]]:
+    """Return where the stream begins, and in words what it has from a state rather than from its options."""
+    from s2search.streaming.state import StreamState
+
+    if state_in is None:
+        return opened.start(seed), ()
+    model = opened.pipeline.model
+    state = StreamState.load(state_in, model)
+    state.header.check(name=f"the state {str(state_in)!r}", text=opened.text)
+    plugins = {"--codec": opened.codec, "--text": opened.text}
+    return state, _taken_over(state.header, seed, model.config.preset.window, plugins)
 
 
 def read_prompts(first: str, later: Texts | Mapping[int, str] = (), *, end: int | None = None) -> Prompts:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.stream_setup import Opened, Setup, interruption
+from s2search.api.stream_setup import OpenedStream, Setup, interruption
 from s2search.document import check_folder
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ def stream_clips(
     samples: int,
     *,
     chunks: int,
-    video: str,
-    fps: float,
-    seed: int,
-    device: str,
 ) -> ClipsReport:
     """Stream a clip of every prompt and sample that is not there yet.
 
@@ -38,16 +34,16 @@ def stream_clips(
     from s2search.streaming.prompt_list import PromptList
 
     listed = PromptList.read(prompts)
-    asked = listed.clips(samples, seed)
+    asked = listed.clips(samples, setup.seed)
     check_folder(out)
     check_clip_folder(out)
-    caveat = _caveat(fps)
-    with setup.opened() as opened, open_clips(out, asked, _heading(setup, opened, chunks, video, fps, seed)) as folder:
+    caveat = _caveat(setup.fps)
+    with setup.opened() as opened, open_clips(out, asked, _heading(setup, opened, chunks)) as folder:
         report = ClipsReport(
             out=out,
             manifest=list_of(out),
-            video=video,
-            device=device,
+            video=setup.video,
+            device=str(setup.where),
             dtype=setup.dtype,
             passes=setup.sampler.passes,
             prompts=len(listed.prompts),
@@ -75,7 +71,7 @@ def stream_clips(
     return report
 
 
-def _heading(setup: Setup, opened: Opened, chunks: int, video: str, fps: float, seed: int) -> StreamClips:
+def _heading(setup: Setup, opened: OpenedStream, chunks: int) -> StreamClips:
     from s2search.streaming.clips import StreamClips
 
     model, sampler = opened.pipeline.model, setup.sampler
@@ -85,14 +81,14 @@ def _heading(setup: Setup, opened: Opened, chunks: int, video: str, fps: float, 
         schedule=sampler.schedule,
         commit=sampler.commit,
         flow_level=sampler.flow_level,
-        video=video,
+        video=setup.video,
         chunks=chunks,
-        fps=fps,
+        fps=setup.fps,
         codec=opened.codec,
         text=opened.text,
         device=setup.where.type,
         dtype=setup.dtype,
-        seed=seed,
+        seed=setup.seed,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from s2search.api.values import loaded, plugin_of
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError
+from s2search.preset import token_grid
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ _UNTRAINED = "the weights do not say that they were trained to stream: steps, sh
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Opened:
+class OpenedStream:
     """A pipeline with its weights, and what is to be said of it.
 
     Attributes:
@@ -60,7 +61,9 @@ class Setup:
 
     Attributes:
         source: Where the model comes from, or the model.
-        grid: Token rows and columns.
+        video: Size of the frames.
+        fps: Frames per second of a file.
+        seed: Of the noise.
         sampler: Of its chunks.
         decoder: Decodes latents.
         encoder: Of prompts; None is `hashing`, as wide as the model.
@@ -73,7 +76,9 @@ class Setup:
     """
 
     source: ModelSource | S2DiT
-    grid: tuple[int, int]
+    video: str
+    fps: float
+    seed: int
     sampler: ChunkSampler
     decoder: Codec
     encoder: TextEncoder | None
@@ -84,8 +89,13 @@ class Setup:
     threads: int | None
     notes: tuple[str, ...]
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Token rows and columns."""
+        return token_grid(self.video)
+
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
+    def opened(self) -> Iterator[OpenedStream]:
         """Yield the pipeline; torch has its threads while it is used."""
         from s2search.streaming.pipeline import StreamPipeline
 
@@ -103,7 +113,9 @@ class Setup:
                 sampler=self.sampler,
                 overlap=self.overlap,
             )
-            yield Opened(pipeline=pipeline, codec=self.decoder.label, text=encoder.label, grid=self.grid, notes=notes)
+            yield OpenedStream(
+                pipeline=pipeline, codec=self.decoder.label, text=encoder.label, grid=self.grid, notes=notes
+            )
 
 
 def sampler_and_notes(

@@ -30,7 +30,9 @@ ScoreCheckOption = Annotated[
     Path | None, typer.Option(help="Its check.json: pairs of layers count if they predict better there.")
 ]
 CommitOption = Annotated[CommitPolicy, typer.Option(help="Forward passes per chunk: steps, or steps + 1 (clean_pass).")]
-StepsOption = Annotated[int | None, typer.Option(help="Denoising passes of a chunk, 1, 2 or 4, if the table does not say so.")]
+StepsOption = Annotated[
+    int | None, typer.Option(help="Denoising passes of a chunk, such as 1, 2 or 4, over the table's.")
+]
 TextOption = Annotated[float | None, typer.Option(help="Text encoder per chunk in ms, if the table does not say.")]
 DecodeOption = Annotated[float | None, typer.Option(help="Decoder per chunk in ms, if the table does not say.")]
 SizeOption = Annotated[str | None, typer.Option(help="Video size, where the table holds several: 512x288.")]

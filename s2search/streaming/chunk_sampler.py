@@ -55,10 +55,12 @@ class ChunkSampler(abc.ABC):
         schedule: Noise levels at which the network is asked, from 1 down; after the last one comes 0.
         commit: What the next chunks see of this one: what the last step saw or something as noisy (`reuse_last`), or
             the clean chunk (`clean_pass`). A model must be trained with what it runs with.
+        as_trained: Refuse a model that was trained to stream in another way; False is for who measures what that does.
     """
 
     schedule: tuple[float, ...]
     commit: CommitPolicy
+    as_trained: bool = True
 
     def __post_init__(self) -> None:
         levels = (*self.schedule, 0.0)
@@ -127,7 +129,8 @@ class ChunkSampler(abc.ABC):
             InputError: See `steps`.
         """
         state.header.check(schedule=self.schedule, commit=self.commit, flow_level=self.flow_level)
-        check_sampling(model.config, self.schedule, self.commit, self.commit_level)
+        if self.as_trained:
+            check_sampling(model.config, self.schedule, self.commit, self.commit_level)
         check_shape(model.config, window=state.header.window, frames=frames)
         state.header.check_narrow(next(model.parameters()).dtype)
 

@@ -1,15 +1,20 @@
 """The sampler of models that follow the flow, and what both samplers promise."""
 
 import dataclasses
+import hashlib
+import json
 import re
 from itertools import pairwise
 
+import msgspec
 import pytest
 import torch
+from safetensors import safe_open
 
 from s2search.errors import InputError
 from s2search.network.config import CausalForm
 from s2search.network.flow import few_step_schedule, renoise
+from s2search.network.weight_file import weights_digest
 from s2search.streaming.flow_sampler import FlowSampler
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.sampler_of import briefly, sampler_of
@@ -162,6 +167,21 @@ def test_few_steps_and_the_flow_with_the_same_levels_and_policy_are_two_samplers
                 other.next_chunk(model, text, state)
 
 
+def test_a_state_of_few_steps_has_the_digest_that_it_had_before_there_was_a_flow(make, tmp_path):
+    model, text = make.model(dtype=torch.float32), make.text(dtype=torch.float32)
+    digests = {}
+    for name, sampler in {"few": FewStepSampler(), "flow": FlowSampler(schedule=FOUR)}.items():
+        sampler.next_chunk(model, text, StreamState.start(model, (3, 5)))[1].save(tmp_path / name)
+        with safe_open(tmp_path / name, framework="pt") as file:
+            header = json.loads(file.metadata()["header"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        digests[name] = header.pop("digest")
+        before = {key: value for key, value in header.items() if key not in ("first", "flow_level")}
+        before |= {"digest": weights_digest(tensors.items())}
+        found = f"sha256:{hashlib.sha256(msgspec.json.encode(before)).hexdigest()}"
+        assert (found == digests[name]) == (name == "few")
+
+
 @pytest.mark.parametrize(("commit", "level"), [("reuse_last", 0.0), ("clean_pass", 0.5), ("reuse_last", 1.0)])
 def test_a_level_that_contradicts_its_policy_is_refused(commit, level):
     with pytest.raises(InputError, match="past chunks committed by"):
@@ -203,6 +223,7 @@ def test_trained_weights_have_a_sampler_of_their_own(make):
         ({"steps": 2}, "the weights were trained for 4 steps (1, 0.9375, 0.8333, 0.625), and 2 steps (1, 0.8333) are"),
         ({"shift": 3.0}, "(1, 0.9375, 0.8333, 0.625), and 4 steps (1, 0.9, 0.75, 0.5) are asked for"),
         ({"commit": "clean_pass"}, "were trained with --commit reuse_last, and clean_pass is asked for"),
+        ({"steps": 1}, "0.625), and 1 step (1) is asked for"),
         ({"steps": 0}, "a schedule of 0 steps"),
     ],
     ids=str,
@@ -236,6 +257,8 @@ def test_trained_weights_refuse_another_sampler_window_or_chunk_wherever_they_ar
             sampler.next_chunk(model, text, start)
     with pytest.raises(InputError, match="chunks of 2 latent frames, and 3 are asked for"):
         FewStepSampler().next_chunk(model, text, start, frames=3)
+    measured = FewStepSampler(schedule=(1.0, 0.625), as_trained=False)
+    measured.next_chunk(model, text, start, frames=2)
     other = dataclasses.replace(model.config.preset.window, frames=6)
     with pytest.raises(InputError, match="a window of 4 frames, and a window of 6 frames is asked for"):
         StreamState.start(model, (3, 5), window=other)

@@ -26,10 +26,11 @@ from s2search.border.regular_file import check_regular
 from s2search.errors import CheckError, InputError
 from s2search.journal import open_journal
 from s2search.network.config import CausalForm
-from s2search.network.flow import clean, few_step_schedule, renoise
+from s2search.network.flow import few_step_schedule
 from s2search.network.network import S2DiT
 from s2search.network.weight_file import save_tensors
 from s2search.preset import PATCH, PIXEL_FRAMES
+from s2search.streaming.flow_sampler import FlowSampler
 from s2search.streaming.full_steps import FullStepSampler
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
@@ -172,39 +173,16 @@ def next_chunk(model: S2DiT, causal: CausalForm, steps: int) -> NextChunk:
     own = causal.schedule
     levels = own if own is not None and len(own) == steps else few_step_schedule(steps, SHIFT)
     if causal.schedule is None:
-        return lambda text_BSE, state: _along_the_flow(model, causal, levels, text_BSE, state)
+        flow = FlowSampler(schedule=levels, commit=causal.commit, level=causal.level)
+        return lambda text_BSE, state: flow.next_chunk(model, text_BSE, state)
     if causal.commit == "reuse_last" and steps == 1:
         raise InputError(
             "1 step of a model that was trained to commit what its last step saw",
             allowed="2 or more, or one trained with commit=clean_pass",
             remedy="leave 1 out of --steps",
         )
-    sampler = FewStepSampler(schedule=levels, commit=causal.commit)
+    sampler = FewStepSampler(schedule=levels, commit=causal.commit, as_trained=False)
     return lambda text_BSE, state: sampler.next_chunk(model, text_BSE, state)
-
-
-@torch.no_grad()
-def _along_the_flow(
-    model: S2DiT, causal: CausalForm, levels: Sequence[float], text_BSE: Tensor, state: StreamState
-) -> tuple[Tensor, StreamState]:
-    """Take Euler's steps from noise to the chunk, and commit it as the model was trained to see it."""
-    device, (rows, columns) = text_BSE.device, state.header.grid
-    size = (model.config.latent_channels, model.config.preset.chunk_frames, PATCH[1] * rows, PATCH[2] * columns)
-    sources = state.noise(device)
-
-    def noise() -> Tensor:
-        return torch.stack([torch.randn(size, generator=source, device=device) for source in sources])
-
-    def level(s: float) -> Tensor:
-        return torch.full((len(sources), 1), s, device=device)
-
-    x_BCTYX = noise()
-    for s, below in zip(levels, (*levels[1:], 0.0), strict=True):
-        v_BCTYX = model(x_BCTYX, level(s), text_BSE, state.layers)
-        x_BCTYX = clean(x_BCTYX, s - below, v_BCTYX)
-    seen = renoise(x_BCTYX, causal.level, noise()) if causal.level else x_BCTYX
-    layers = model.commit(seen, level(causal.level), text_BSE, state.layers)
-    return x_BCTYX, state.after(layers, size[1])
 
 
 def generate(

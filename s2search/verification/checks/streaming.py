@@ -81,7 +81,7 @@ def samplers_of(opened: Opened) -> tuple[ChunkSampler, ...]:
 
 def one_pass_of(sampler: ChunkSampler) -> ChunkSampler:
     """Return a sampler of the last step alone, with the same commit."""
-    return replace(sampler, schedule=sampler.schedule[-1:])
+    return replace(sampler, schedule=sampler.schedule[-1:], as_trained=False)
 
 
 def one_pass_db(opened: Opened, mode: Mode) -> list[float]:
@@ -117,11 +117,11 @@ def teacher_of(opened: Opened) -> S2DiT | StoredSource:
 class Pair:
     """Two models as one, for a sampler: both are asked the same, and the teacher's answer goes on.
 
-    A state is the pair of their states. It was not trained, so that a sampler may take one step of it alone.
+    A state is the pair of their states.
     """
 
     def __init__(self, teacher: S2DiT | StoredSource, pupil: StreamedPackage) -> None:
-        self.config, self._teacher, self._pupil = replace(teacher.config, causal=None), teacher, pupil
+        self.config, self._teacher, self._pupil = teacher.config, teacher, pupil
         self._velocities: list[tuple[Tensor, Tensor]] = []
 
     def parameters(self) -> Iterator[nn.Parameter]:
