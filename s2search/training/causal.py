@@ -94,12 +94,14 @@ class Causal(Flow):
         import torch
 
         from s2search.network.flow import clean
+        from s2search.training.share import generator
 
         chunks = run.clips.heading.latent_size[1] // run.config.preset.chunk_frames
         s = batch.s_B[:, None, None, None, None]
         z_BCTYX = clean(batch.x_BCTYX, s, batch.v_BCTYX)
-        generators = [torch.Generator().manual_seed(round(1e6 * float(level))) for level in batch.s_B]
-        eps_BCTYX = torch.stack([torch.randn(z_BCTYX.shape[1:], generator=one) for one in generators])
+        # A judged sample is told from others by its noise level.
+        noise = [torch.randn(z_BCTYX.shape[1:], generator=generator("judge commit", s)) for s in batch.s_B.tolist()]
+        eps_BCTYX = torch.stack(noise)
         s_BN = batch.s_B[:, None].expand(-1, chunks)
         parts = self._errors(run, network, batch.x_BCTYX, s_BN, z_BCTYX, eps_BCTYX, batch.v_BCTYX, batch.captions)
         return torch.stack(list(parts)).mean(0)

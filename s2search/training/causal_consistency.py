@@ -59,7 +59,9 @@ class CausalConsistency(Trainer):
 
     @override
     def leaves(self, config: ModelConfig, clips: Clips) -> ModelConfig:
-        return few_step(config, clips, self.steps, self.schedule_shift)
+        from s2search.network.flow import few_step_schedule
+
+        return few_step(config, clips, few_step_schedule(self.steps, self.schedule_shift))
 
     @override
     def networks(self, run: TrainingRun) -> Mapping[str, Network]:
@@ -115,20 +117,19 @@ class CausalConsistency(Trainer):
         return streamed(run, network)
 
 
-def few_step(config: ModelConfig, clips: Clips, steps: int, shift: float) -> ModelConfig:
-    """Return the config of a causal model that is trained for few steps.
+def few_step(config: ModelConfig, clips: Clips, schedule: tuple[float, ...]) -> ModelConfig:
+    """Return the config of a causal model that is trained for the few steps of a schedule.
 
     Raises:
         InputError: The weights were not trained to stream, or commit at another noise level than the last step's.
     """
-    from s2search.network.flow import few_step_schedule
     from s2search.training.scan import chunk_count
 
     if config.causal is None:
         raise InputError(
             "the weights were not trained to stream", remedy="train them first: trainer=causal, from a model of flow"
         )
-    schedule = few_step_schedule(steps, shift)
+    steps = len(schedule)
     if config.causal.commit == "reuse_last" and abs(config.causal.level - schedule[-1]) > 1e-9:
         raise InputError(
             f"the weights see past chunks at the noise level {config.causal.level:g}, and the last of {steps} steps "

@@ -12,7 +12,6 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns  S tex
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +21,7 @@ from typing_extensions import override
 from s2search import registry
 from s2search.document import read_json
 from s2search.errors import InputError
+from s2search.preset import PATCH
 from s2search.training.base import Network, Trainer, TrainingRun
 from s2search.training.causal_consistency import few_step
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from s2search.training.rollout import RolledChunk
     from s2search.training.share import Share
     from s2search.training.teachers.base import Teacher
+    from s2search.training.teachers.held import HeldTeacher
 
 _LOWEST, _HIGHEST = 0.02, 0.98  # noise levels at which critic and teacher are compared
 
@@ -46,7 +47,7 @@ class SelfForcing(Trainer):
         critic: A folder of bidirectional weights that the critic begins with, such as the distilled student's.
         teacher: A teacher plugin: `local[folder=DIR]`.
         steps: Of the schedule; 0: those that the weights were trained for, 4 where they follow the flow.
-        schedule_shift: How far it is pushed towards 1.
+        schedule_shift: How far a schedule is pushed towards 1 that the weights were not trained for.
         rollout: Chunks of a rollout; 0: as many as a clip has.
         window: Chunks of it, side by side, that a step learns from; 0: as many as a clip has.
         ratio: Steps of the critic for one of the model.
@@ -78,10 +79,12 @@ class SelfForcing(Trainer):
 
     @override
     def leaves(self, config: ModelConfig, clips: Clips) -> ModelConfig:
+        from s2search.network.flow import few_step_schedule
+
         trained = None if config.causal is None else config.causal.schedule
-        if trained is not None and self.steps in (0, len(trained)):
-            return few_step(config, clips, len(trained), self.schedule_shift)
-        return few_step(config, clips, self.steps or 4, self.schedule_shift)
+        if trained is None or self.steps not in (0, len(trained)):
+            trained = few_step_schedule(self.steps or 4, self.schedule_shift)
+        return few_step(config, clips, trained)
 
     @override
     def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:
@@ -194,7 +197,7 @@ class SelfForcing(Trainer):
         rows, columns = run.clips.heading.latent_size[2:]
         state = StreamState.start(
             streamed,
-            (rows // 2, columns // 2),
+            (rows // PATCH[1], columns // PATCH[2]),
             seed=share.common(f"{purpose} rollout").initial_seed(),
             batch=len(share.numbers),
             first=share.numbers.start,
@@ -226,44 +229,7 @@ class SelfForcing(Trainer):
     def _held(self, run: TrainingRun) -> HeldTeacher:
         found: HeldTeacher | None = vars(self).get("held")
         if found is None or found.device != run.device:
+            from s2search.training.teachers.held import HeldTeacher
+
             found = vars(self)["held"] = HeldTeacher(self._teacher(), run.device, run.dtype)
         return found
-
-
-class HeldTeacher:
-    """A teacher whose parts stay in memory once they were asked, for as long as this is kept.
-
-    Args:
-        teacher: Its guidance is its experts' own.
-        device: Of its networks.
-        dtype: In which they compute.
-    """
-
-    def __init__(self, teacher: Teacher, device: Any, dtype: Any) -> None:
-        self.teacher, self.device, self._dtype = teacher, device, dtype
-        self._open, self._experts, self._texts = ExitStack(), dict[str, Any](), dict[str, Any]()
-        self._read = self._open.enter_context(teacher.reading(device))
-
-    def velocity(self, x_BCTYX: Tensor, s_B: Tensor, captions: Sequence[str]) -> Tensor:
-        """Return the guided velocity of noisy latents, each by the expert of its noise level, in float32."""
-        import torch
-
-        from s2search.training.teachers.base import asked
-
-        found = torch.empty_like(x_BCTYX, dtype=torch.float32)
-        negative, *texts = self._tokens([self.teacher.negative, *captions])
-        for expert in self.teacher.experts:
-            chosen = [number for number, s in enumerate(s_B.tolist()) if expert.answers(s)]
-            if not chosen:
-                continue
-            if expert.name not in self._experts:
-                held = self.teacher.answering(expert, self.device, self._dtype)
-                self._experts[expert.name] = self._open.enter_context(held)
-            answer, of = self._experts[expert.name], [texts[number] for number in chosen]
-            found[chosen] = asked(answer, x_BCTYX[chosen], s_B[chosen], of, negative, expert.guidance).to(found.device)
-        return found
-
-    def _tokens(self, prompts: Sequence[str]) -> list[Any]:
-        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]:
-            self._texts |= dict(zip(new, self._read(new), strict=True))
-        return [self._texts[prompt] for prompt in prompts]

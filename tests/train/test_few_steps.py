@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,14 +25,20 @@ from s2search.network.random_weights import RandomS2DiT
 from s2search.preset import Preset
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
-from s2search.testing.trainers import check_trainer
+from s2search.testing.trainers import _engine, check_trainer
 from s2search.training.causal import Causal
 from s2search.training.causal_consistency import CausalConsistency
 from s2search.training.dmd import matching_gradient, matching_loss
+from s2search.training.noisy import drawn_clips
 from s2search.training.parallel import recomputed
 from s2search.training.rollout import rolled_out
-from s2search.training.scan import chunks_of, scanned
+from s2search.training.scan import chunks_of, levels_of_chunks, scanned
 from s2search.training.self_forcing import SelfForcing
+from s2search.training.settings import OptimizerSettings
+from s2search.training.share import Share
+from s2search.training.teachers.base import Expert, Reader, Teacher, Velocity
+from s2search.training.teachers.held import HeldTeacher
+from s2search.training.trained_network import TrainedNetwork
 from tests.stream.conftest import Maker
 from tests.stream.naive_network import teacher_forced
 from tests.train.ranks import ranks
@@ -124,9 +136,7 @@ def test_a_rollout_that_is_not_finite_names_chunk_and_step() -> None:
     make = Maker()
     model = make.model("LS")
     with torch.no_grad():
-        model.head.output.weight.mul_(torch.nan) if hasattr(model.head, "output") else next(
-            model.head.parameters()
-        ).mul_(torch.nan)
+        next(model.head.parameters()).mul_(torch.nan)
     state = StreamState.start(model, (3, 5))
     with pytest.raises(CheckError, match="chunk 0 of the rollout is not finite at step 1 of 4"):
         list(rolled_out(model, FewStepSampler(), make.text(), 2, 0, state))
@@ -213,7 +223,59 @@ def test_a_gaussian_is_matched_in_mean_and_covariance() -> None:
     assert torch.linalg.norm(torch.cov(made.T) - covariance) < 0.05 * torch.linalg.norm(covariance)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoExperts(Teacher):
+    """Answers with its expert's number, and with how many tokens of the prompt are not 0, so that all can be told."""
+
+    statement = "two experts"
+    shift = 5.0
+    negative = "ugly"
+    latent_channels = 2
+    files: ClassVar[dict[str, str]] = {}
+    encoder = "letters"
+
+    @property
+    def experts(self) -> tuple[Expert, ...]:
+        return (Expert(name="low", high=0.875, guidance=3.0), Expert(name="high", low=0.875, guidance=4.0))
+
+    def sizes(self) -> dict[str, int]:
+        return {}
+
+    @contextmanager
+    def reading(self, device: torch.device) -> Iterator[Reader]:
+        yield lambda prompts: [torch.full((1,), float(len(prompt))) for prompt in prompts]
+
+    @contextmanager
+    def answering(self, expert: Expert, device: torch.device, dtype: torch.dtype) -> Iterator[Velocity]:
+        number = 100.0 if expert.name == "high" else 10.0
+        yield lambda x, s_B, texts: torch.stack([x_one * 0 + number + t for x_one, t in zip(x, texts, strict=True)])
+
+
+def test_a_held_teacher_asks_the_expert_of_the_level_and_guides_by_its_own_weight() -> None:
+    held = HeldTeacher(TwoExperts(), torch.device("cpu"), torch.float32)
+    s_B = torch.tensor([0.5, 0.9, 0.875])
+    found = held.velocity(torch.zeros(3, 2, 1, 2, 2), s_B, ["abcdef", "abc", "abcdefgh"])
+    # u + w (c - u), with u of four letters.
+    wanted = torch.tensor([14 + 3 * (16 - 14), 104 + 4 * (103 - 104), 104 + 4 * (108 - 104)])
+    assert torch.equal(found[:, 0, 0, 0, 0], wanted.float())
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.25])
+def test_a_network_moves_at_its_own_rate(rate: float) -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    before = float(network.weight.detach())
+    moved = TrainedNetwork(network, OptimizerSettings(lr=0.01, warmup=0, weight_decay=0.0), rate=rate)
+    network(torch.ones(1, 1)).sum().backward()
+    moved.update(0)
+    assert before - float(network.weight.detach()) == pytest.approx(0.01 * rate, rel=1e-3)  # Adam's first step
+
+
 # --- runs
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _alone(one_thread: None) -> None:
+    """Every test here."""
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +306,51 @@ def test_causal_keeps_the_contract(weights: Path, tmp_path: Path, commit: str, d
 @pytest.mark.parametrize("commit", COMMIT_POLICIES)
 def test_consistency_keeps_the_contract(weights: Path, tmp_path: Path, commit: str) -> None:
     check_trainer(CausalConsistency(), tmp_path, settings=_asked(weights, commit))
+
+
+@pytest.mark.parametrize("commit", COMMIT_POLICIES)
+def test_consistency_is_the_masked_networks_answers_one_level_apart(weights: Path, tmp_path: Path, commit: str) -> None:
+    levels = 6
+    form = S2DiT.from_pretrained(weights / commit).config.causal
+    preset = Preset(**_PRESET, text_tokens=6, layout="LS", chunk_frames=1)
+    config = ModelConfig.new(preset, ("lcha", "ssa"), velocity="residual", causal=form)
+    RandomS2DiT(config, seed=1).save_pretrained(tmp_path / "begun")
+    engine = _engine(CausalConsistency(levels=levels), tmp_path, "run", _asked(tmp_path, "begun"))
+    networks, moved = engine.started()
+    with torch.no_grad():  # three that differ
+        for number, name in enumerate(("average", "teacher")):
+            for weight in networks[name].parameters():
+                weight.add_(0.05 * (number + 1) * torch.randn_like(weight))
+    run, share = engine.run, Share(seed=5, step=2, batch=4, numbers=range(4))
+    found = engine.trainer.step(run, networks, share)["model"]
+
+    exact = {name: copy.deepcopy(network).double() for name, network in networks.items()}
+    z, captions = drawn_clips(run.clips, share)
+    ladder = torch.tensor([*few_step_schedule(levels), 0.0])
+    place = (levels_of_chunks(share.generators("s"), 3) * levels).long()
+    past = renoise(z, form.level, share.normal("commit", z.shape[1:])) if form.level else z
+    eps, text, losses = share.normal("noise", z.shape[1:]), run.captions.tokens(captions), []
+    ladder, past, z, eps, text = (one.double() for one in (ladder, past, z, eps, text))
+    for n in range(4):
+        one = slice(n, n + 1)
+        s, below = ladder[place[n]], ladder[place[n] + 1]
+
+        def answer(name: str, x: torch.Tensor, s_T: torch.Tensor, one: slice = one) -> torch.Tensor:
+            level_T = torch.full((3,), form.level, dtype=torch.float64)
+            return teacher_forced(exact[name], past[one], level_T, x, s_T, text[one], chunk_frames=1, window=2, sink=0)
+
+        def at(s_T: torch.Tensor) -> torch.Tensor:
+            return s_T[None, None, :, None, None]
+
+        x = (1 - at(s)) * z[one] + at(s) * eps[one]
+        led = x - (at(s) - at(below)) * answer("teacher", x, s)
+        wanted = led - at(below) * answer("average", led, below)
+        losses.append((x - at(s) * answer("model", x, s) - wanted).square().mean())
+    torch.testing.assert_close(found.double(), torch.stack(losses).mean(), rtol=1e-4, atol=1e-7)
+
+    engine.step(networks, moved, 0)
+    for (name, own), mine in zip(moved["model"].average(), networks["average"].state_dict().values(), strict=True):
+        assert torch.equal(own, mine), name
 
 
 @pytest.mark.parametrize("commit", COMMIT_POLICIES)
@@ -308,8 +415,6 @@ def test_the_critic_moves_five_times_as_often_as_the_model(weights: Path, tmp_pa
         "engine": {"save_every": 10, "log_every": 1},
         "judge": {"samples": 2, "strips": 0},
     }
-    from s2search.testing.trainers import _engine
-
     _engine(trainer, tmp_path, "run", settings).train()
     state = json.loads(next(tmp_path.glob("run/checkpoints/*/state.json")).read_text())
     assert state["updates"] == {"model": 2, "critic": 10}
@@ -319,6 +424,14 @@ def _refused(trainer, weights: Path, tmp_path: Path, name: str) -> str:
     with pytest.raises(InputError) as caught:
         check_trainer(trainer, tmp_path, settings=_asked(weights, name))
     return str(caught.value)
+
+
+_NINE: Any = SimpleNamespace(heading=SimpleNamespace(latent_size=(16, 9, 4, 4)))  # clips of nine latent frames
+
+
+def _few(schedule: tuple[float, ...], commit: str) -> ModelConfig:
+    form = CausalForm(commit=commit, level=0.0 if commit == "clean_pass" else schedule[-1], schedule=schedule)
+    return ModelConfig.new(Preset(**_PRESET, text_tokens=6), ("lcha", "ssa"), causal=form)
 
 
 def test_bad_input_is_one_clear_line(weights: Path, tmp_path: Path) -> None:
@@ -331,6 +444,10 @@ def test_bad_input_is_one_clear_line(weights: Path, tmp_path: Path) -> None:
     assert "do not divide into chunks of 2" in _refused(Causal(chunk=2), weights, tmp_path, "flow")
     line = _refused(SelfForcing(critic=str(weights / "clean_pass"), teacher=local), weights, tmp_path, "clean_pass")
     assert "was trained to stream" in line
+    kept = SelfForcing(critic=flow, teacher=local).leaves(_few((1.0, 0.75), "clean_pass"), _NINE)
+    assert kept.causal.schedule == (1.0, 0.75)  # what weights were trained for is not replaced
+    asked = SelfForcing(critic=flow, teacher=local, steps=1).leaves(_few((1.0, 0.75), "clean_pass"), _NINE)
+    assert asked.causal.schedule == (1.0,)
     with pytest.raises(InputError, match="below 1"):
         Causal(steps=1)
     with pytest.raises(InputError, match="a window of 3 of 2 chunks"):
