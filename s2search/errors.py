@@ -26,7 +26,7 @@ EXTRAS = {
     "onnxruntime": ("onnx", "onnxruntime", "onnxscript"),
     "executorch": ("executorch",),
     "coreai": ("coreai", "coreai_torch"),
-    "video": ("av", "diffusers", "transformers"),
+    "video": ("av", "diffusers", "transformers", "PIL"),
     "doom": ("vizdoom",),
     "train": ("tensorboard",),
 }

@@ -143,6 +143,12 @@ def _check_plugins(whole: Stages) -> None:
     asked = whole.settings
     for name in TRAINED:
         registry.create("trainers", whole.trainer(name))
+    if not asked.export.exporter:
+        raise InputError(
+            "no exporter is named",
+            allowed=", ".join(sorted(registry.installed("exporters"))),
+            remedy="add export.exporter to the preset",
+        )
     registry.create("exporters", asked.export.exporter)
     registry.create("codecs", asked.data.codec)
     latent_frames, _, _ = Geometry(video=asked.data.video, frames=asked.data.frames).latent_size

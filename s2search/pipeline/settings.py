@@ -218,9 +218,9 @@ class StreamStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ExportStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The package, as `s2search export` is asked: `torch_program`, `coreml[bits=4]` ..."""
+    """The package, as `s2search export` is asked; the exporter has to be named."""
 
-    exporter: str = "torch_program"
+    exporter: str = ""
 
 
 class VerifyStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ def test_a_shipped_preset_is_a_question_that_can_be_asked(preset: str, s2search:
         ("--set flow.optimizer.steps=many", "the setting flow.optimizer.steps", 2),
         ("--set flow.options=shfit=3", "no option of trainer 'flow' is called 'shfit'", 2),
         ("--set distill.options=cache=mine", "gives the option 'cache' twice", 2),
+        ('--set export.exporter=""', "no exporter is named; coreai, coreml,", 2),
         ("--set export.exporter=onxx", "no exporter is called 'onxx'", 2),
         ("--set data.frames=13 --set model.chunk_frames=3", "have 4 latent frames, and chunks 3", 2),
         ("--set plan.budget=1ms", "no layout fits 1 ms: the fastest of 16", 3),

@@ -52,6 +52,9 @@ levels = 2
 [stream]
 steps = 3
 
+[export]
+exporter = "torch_program"
+
 [verify]
 chunks = 2
 """
