@@ -276,7 +276,8 @@ class Stages:
                 raise
             write_text(REFUSED, f"{error}\n")
             return
-        models = ("teacher/model", "causal/model", "self_forcing/model")
+        names = ("teacher", "distill", "causal", "consistency", "self_forcing")
+        models = [f"{name}/model" for name in names]
         measured(models, out=folder, batch=asked.batch, text=self.settings.text or None, device=self.settings.device)
 
     def _stream(self, folder: Path) -> None:

@@ -136,5 +136,6 @@ def draw_page(prepared: PreparedRun, outcome: Outcome) -> None:
             frames_THWC = frames_from_video(codec.decode(latents_CTYX[None])[0])
             chosen = np.linspace(0, len(frames_THWC) - 1, _FRAMES).round().astype(int)
             strips[asked] = png(np.concatenate(frames_THWC[chosen], axis=1))
-    page = training_html(prepared.record(), read_metrics(outcome.folder), outcome.judgement, strips, outcome.left)
+    rows = read_metrics(outcome.folder)
+    page = training_html(prepared.record(), rows, outcome.judgement, strips, outcome.left, outcome.watched)
     write_text(outcome.folder / REPORT, page)

@@ -103,7 +103,7 @@ class PipelineResult(Document):
         plan: The layout.
         rival: What the plan's lead over another layout was to be, and was; null where none was trained.
         judged: Trained stages that are judged on held-out clips.
-        distances: How far teacher, causal and few-step model are from real clips; null where that was not measured.
+        distances: How far what the models of each stage make is from real clips; null where that was not measured.
         no_distances: Why not; empty where it was.
         streamed: The clips of the end.
         prompt: Of these.

@@ -173,7 +173,7 @@ class CacheStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class DistanceStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far teacher, causal and few-step model are from real clips, as `s2search distance` is asked.
+    """How far what the models of each stage make is from real clips, as `s2search distance` is asked.
 
     Attributes:
         samples: Of each; twice as many clips are held out. 0: nothing is measured.

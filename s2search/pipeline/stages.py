@@ -46,7 +46,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "causal": ("data", "distill"),
     "consistency": ("data", "causal"),
     "self_forcing": ("data", "teacher", "distill", "consistency"),
-    "distance": ("data", "teacher", "causal", "self_forcing"),
+    "distance": ("data", "teacher", "distill", "causal", "consistency", "self_forcing"),
     "stream": ("data", "teacher", "causal", "self_forcing"),
     "export": ("self_forcing",),
     "verify": ("export",),

@@ -107,14 +107,18 @@ def distance_lines(found: Distances) -> list[str]:
     ]
     clocks = {row.speed.clock for row in found.rows if row.speed is not None}
     lines += [f"fps: of one stream, by {clock} time, without the decoder" for clock in sorted(clocks)]
-    return lines + [_claim(one) for one in found.claims]
+    lines += [
+        f"{one.nearer} is nearer than {one.than}: by {_errors(one)} standard errors"
+        for one in found.claims
+        if one.holds
+    ]
+    open_ones = [one for one in found.claims if not one.holds]
+    if open_ones:
+        asked = f"standard errors by the networks; {ERRORS_TO_CLAIM:g} or more by each are asked"
+        pairs = "; ".join(f"{one.nearer} or {one.than} ({_errors(one)})" for one in open_ones)
+        lines.append(f"which is nearer cannot be told ({asked}): {pairs}")
+    return lines
 
 
-def _claim(one: Claim) -> str:
-    errors = " and ".join(f"{number:.1f}" for number in one.errors.values())
-    if one.holds:
-        return f"{one.nearer} is nearer than {one.than}: by {errors} standard errors"
-    return (
-        f"{one.nearer} or {one.than}: which is nearer cannot be told "
-        f"({errors} standard errors by the networks; {ERRORS_TO_CLAIM:g} or more by each are asked)"
-    )
+def _errors(one: Claim) -> str:
+    return " and ".join(f"{number:.1f}" for number in one.errors.values())

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from s2search.training.estimate import RunEstimate
     from s2search.training.judge import JudgedPart, ModelJudgement
     from s2search.training.run_folder import Record, Row
+    from s2search.training.watch import Look, Watched
 
 _WIDTH, _HEIGHT = 900, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_LOOK = ("step", "deviation / real", "motion / real")
 _SMOOTH = 1 / 20  # of the curve, which a point of the smooth one is the mean of
 
 
@@ -32,9 +34,10 @@ def outcome_text(found: Outcome) -> RenderableType:
     """Return where a run stopped, and how good its model is."""
     resumed = f" (went on at step {found.resumed_at})" if found.resumed_at else ""
     head = [Text(f"{found.folder}: {found.steps} steps{resumed}"), *([Text(found.left)] if found.left else [])]
+    looks = ["", *_looks(found.watched)] if found.watched.looks else []
     if found.judgement is None:
-        return Group(*head)
-    return Group(*head, "", *_judged(found.judgement))
+        return Group(*head, *looks)
+    return Group(*head, *looks, "", *_judged(found.judgement))
 
 
 def estimate_text(found: RunEstimate) -> RenderableType:
@@ -54,6 +57,7 @@ def training_html(
     judgement: ModelJudgement | None,
     strips: Mapping[str, bytes],
     left: str = "",
+    watched: Watched | None = None,
 ) -> str:
     """Return a page that loads nothing from anywhere: loss, judgement per band of noise, and what the model draws.
 
@@ -62,7 +66,8 @@ def training_html(
         metrics: What it reported.
         judgement: How good its model is.
         strips: PNG pictures by what was asked of the model.
-        left: What there is beside the model, in words.
+        left: What there is to say of what it left.
+        watched: What was seen of the model while it was trained.
     """
     settings = record.settings
     content = [
@@ -79,6 +84,8 @@ def training_html(
     if judgement is not None:
         content += ["<h2>Loss by noise level</h2>", *map(_bands, judgement.parts)]
         content.append(f"<p>blind: {escape(judgement.baseline)}</p>")
+    if watched is not None and watched.looks:
+        content += ["<h2>What it made, beside held-out clips</h2>", _look_table(watched)]
     if strips:
         content.append("<h2>What it draws</h2>")
         content.append("<p>From noise alone, without guidance; eight frames from the first to the last.</p>")
@@ -103,6 +110,35 @@ def _judged(judgement: ModelJudgement) -> list[RenderableType]:
     lines = [_verdict(part) for part in judgement.parts if not part.trained]
     of_bands = [one for part in judgement.parts if part.also for one in (_band_table(part), Text())]
     return [table, Text(), *of_bands, *map(Text, [f"blind: {judgement.baseline}", *lines])]
+
+
+def _looks(watched: Watched) -> list[RenderableType]:
+    """Return the first look, the best one and the last."""
+    table = Table(*_LOOK[:1], box=None, pad_edge=False, header_style="")
+    for name in (*(f"MMD^2 {name}" for name in watched.looks[0].seen.mmd), *_LOOK[1:]):
+        table.add_column(name, justify="right")
+    chosen = {look.step: look for look in (watched.looks[0], watched.best, watched.looks[-1]) if look}
+    for step in sorted(chosen):
+        table.add_row(*_look_cells(chosen[step], watched))
+    return [table]
+
+
+def _look_cells(look: Look, watched: Watched) -> list[str]:
+    seen, best = look.seen, watched.best
+    name = f"{look.step}, the best" if best is not None and look.step == best.step else str(look.step)
+    apart = (f"{value:.4f} +- {seen.mmd_error[name]:.4f}" for name, value in seen.mmd.items())
+    return [name, *apart, f"{seen.std_ratio:.2f}", f"{seen.motion_ratio:.2f}"]
+
+
+def _look_table(watched: Watched) -> str:
+    names = (_LOOK[0], *(f"MMD^2 {name}" for name in watched.looks[0].seen.mmd), *_LOOK[1:])
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _look_cells(look, watched)) + "</tr>"
+        for look in watched.looks
+    )
+    said = "of averaged weights; MMD^2 is 0, but for its error, where what is made is as clips are"
+    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div><p>{said}</p>'
 
 
 def _band_table(part: JudgedPart) -> Table:

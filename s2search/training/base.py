@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s2search.training.data.clips import Clips
     from s2search.training.settings import RunSettings
     from s2search.training.share import Share
+    from s2search.training.watch import Watch
 
 #: Gives weights with their names, one after another, whole; all processes must read them to their end, as often as any.
 Average = Callable[[], Iterator[tuple[str, "Tensor"]]]
@@ -188,6 +189,10 @@ class Trainer(Plugin, abc.ABC):
             judged: What `judge` yields of the first weights, of all processes.
         """
         yield from ()
+
+    def watch(self, run: TrainingRun) -> Watch | None:
+        """Return how the run looks at what its model makes while it is trained; it does not, by default."""
+        return None
 
     def draw(self, run: TrainingRun, network: nn.Module) -> Mapping[str, Tensor]:
         """Return `latents_CTYX` that the model makes, by what was asked of it; none by default."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from s2search.border.regular_file import open_regular
 from s2search.document import Document, read_json
 from s2search.errors import InputError
@@ -43,9 +45,16 @@ class State(Document):
 
 
 def save(
-    folder: Path, steps: int, moved: Mapping[str, TrainedNetwork], model: str, where: Processes, *, keep: int
+    folder: Path,
+    steps: int,
+    moved: Mapping[str, TrainedNetwork],
+    model: str,
+    where: Processes,
+    *,
+    keep: int,
+    best: int | None = None,
 ) -> None:
-    """Write a checkpoint, then drop those before the last `keep`.
+    """Write a checkpoint, then drop those before the last `keep`, but for the one of `best` steps.
 
     Raises:
         InputError: The disk does not take it; the ones before are safe.
@@ -75,7 +84,8 @@ def save(
             remedy="make room; the same command then goes on from the one before",
         ) from error
     for old in _found(folder)[:-keep]:
-        shutil.rmtree(old)
+        if int(old.name) != best:
+            shutil.rmtree(old)
 
 
 def resume(folder: Path, moved: Mapping[str, TrainedNetwork], model: str, where: Processes) -> int:
@@ -94,6 +104,26 @@ def resume(folder: Path, moved: Mapping[str, TrainedNetwork], model: str, where:
             f"the checkpoint {str(place)!r} is of another model: {state.model[:19]}, not {model[:19]}",
             remedy="restore it, or choose another folder",
         )
+    _check(place, state, remedy="delete that checkpoint: the same command goes on from the one before")
+    load({key: tensor for name, one in moved.items() for key, tensor in one.tensors(name).items()}, place, where)
+    for name, one in moved.items():
+        one.resumed(state.updates[name])
+    return state.steps
+
+
+def recall(folder: Path, steps: int, tensors: Mapping[str, Tensor], where: Processes) -> None:
+    """Fill tensors, by their names among `TrainedNetwork.tensors`, from the checkpoint of so many steps.
+
+    Raises:
+        InputError: It is gone, or harmed.
+    """
+    place = folder / CHECKPOINTS / f"{steps:08}"
+    state = read_json(place / _STATE, State, what="checkpoint")
+    _check(place, state, remedy="restore it: the best average is in it")
+    load(tensors, place, where)
+
+
+def _check(place: Path, state: State, *, remedy: str) -> None:
     names = {path.name for path in place.iterdir()} - {_STATE}
     harmed = sorted(names ^ state.files.keys()) or [
         name for name, digest in state.files.items() if _sha256(place / name) != digest
@@ -101,12 +131,8 @@ def resume(folder: Path, moved: Mapping[str, TrainedNetwork], model: str, where:
     if harmed:
         raise InputError(
             f"{harmed[0]!r} of the checkpoint {str(place)!r} is not as it was written",
-            remedy="delete that checkpoint: the same command goes on from the one before",
+            remedy=remedy,
         )
-    load({key: tensor for name, one in moved.items() for key, tensor in one.tensors(name).items()}, place, where)
-    for name, one in moved.items():
-        one.resumed(state.updates[name])
-    return state.steps
 
 
 def _found(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ Axes: B samples  C channels  T latent frames  Y X latent rows and columns  S tex
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,22 +52,34 @@ def streamed(run: TrainingRun, network: Any) -> dict[str, Tensor]:
         run: Says how many.
         network: Its config says how it streams.
     """
+    wanted = _wanted(run)
+    return dict(zip(wanted, streams(run, network, wanted, seed=0, first=0), strict=True)) if wanted else {}
+
+
+def streams(run: TrainingRun, network: Any, captions: Sequence[str], *, seed: int, first: int) -> Tensor:
+    """Return latents_BCTYX of streams as long as a clip, in float32 on the processor.
+
+    Args:
+        run: Has the size of clips, and what encodes captions.
+        network: Its config says how it streams.
+        captions: Of each.
+        seed: Of all noise.
+        first: The number of the first stream, from which its noise follows.
+    """
     from s2search.streaming.sampler_of import sampler_of
     from s2search.streaming.state import StreamState
     from s2search.training.rollout import InFormat
     from s2search.training.scan import chunk_count
 
-    wanted = _wanted(run)
-    if not wanted:
-        return {}
-    model, sampler = InFormat(network, run.dtype), sampler_of(run.config)
+    model, sampler, text_BSE = InFormat(network, run.dtype), sampler_of(run.config), run.captions.tokens(captions)
     _, _, rows, columns = run.clips.heading.latent_size
-    state = StreamState.start(model, (rows // PATCH[1], columns // PATCH[2]), batch=len(wanted), dtype=run.dtype)
+    grid = rows // PATCH[1], columns // PATCH[2]
+    state = StreamState.start(model, grid, seed=seed, batch=len(captions), first=first, dtype=run.dtype)
     chunks = []
     for _ in range(chunk_count(run.config, run.clips)):
-        z_BCTYX, state = sampler.next_chunk(model, run.captions.tokens(wanted), state)
+        z_BCTYX, state = sampler.next_chunk(model, text_BSE, state)
         chunks.append(z_BCTYX)
-    return dict(zip(wanted, torch.cat(chunks, dim=2).float().cpu(), strict=True))
+    return torch.cat(chunks, dim=2).float().cpu()
 
 
 def _wanted(run: TrainingRun) -> list[str]:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from s2search.errors import CheckError, InputError
-from s2search.training.checkpoint import resume, save
+from s2search.training.checkpoint import recall, resume, save
 from s2search.training.judge import ModelJudgement, parts
 from s2search.training.parallel import Processes, started
-from s2search.training.run_folder import JUDGEMENT, Metrics
+from s2search.training.run_folder import JUDGEMENT, Metrics, read_metrics
 from s2search.training.share import Share, shares
 from s2search.training.trained_network import TrainedNetwork, learning_rate
+from s2search.training.watch import Look, Watch, Watched
 
 if TYPE_CHECKING:
     from s2search.training.base import Trainer, TrainingRun
@@ -45,7 +46,8 @@ class Outcome:
         interrupted: Whether Ctrl-C or SIGTERM ended it before the last step.
         judgement: How good the model is; None where it was interrupted, or the trainer does not judge.
         drawn: `latents_CTYX` that the model made, by what was asked of it.
-        left: What it left beside the model, in words; empty where there is nothing.
+        left: What it left, in words, beyond that there is a model; empty where there is nothing to say.
+        watched: What was seen of the model while it was trained; nothing, where the trainer does not watch.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Outcome:
     judgement: ModelJudgement | None
     drawn: Mapping[str, Tensor]
     left: str = ""
+    watched: Watched = field(default_factory=Watched)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,36 +103,38 @@ class Engine:
         settings, engine = self.run.settings.optimizer, self.run.settings.engine
         networks, moved = self.started()
         begun = resume(self.folder, moved, self.run.config.digest, self.where)
-        metrics = Metrics(self.folder, begun) if self.where.first else None
-        board = _board(self.folder, begun) if self.where.first else None
+        watch, watched = self.trainer.watch(self.run), Watched.of(read_metrics(self.folder, begun))
+        log = _Log(self.folder, begun) if self.where.first else None
         done = kept = begun
         if not begun and self.trainer.judges_first:
             for line in self.trainer.before(self._judged(next(iter(moved.values())))):
                 tell(line)
         with _stop_asked() as asked, ExitStack() as closing:
-            if board is not None:
-                closing.callback(board.close)
-            while done < settings.steps and not self.where.agreed(asked()):
+            if log is not None:
+                closing.callback(log.close)
+            if watch is not None and not watched.looks:
+                watched = self._looked(watch, watched, done, moved, log)
+            while done < settings.steps and not _ended(watch, watched) and not self.where.agreed(asked()):
                 before_s = time.monotonic()
                 values = self.step(networks, moved, done)
                 done += 1
-                if metrics is not None and (done % engine.log_every == 0 or done == settings.steps):
+                if log is not None and (done % engine.log_every == 0 or done == settings.steps):
                     values |= {"lr": learning_rate(settings, done - 1), "seconds": time.monotonic() - before_s}
-                    metrics.append(done, values)
-                    if board is not None:
-                        for name, value in values.items():
-                            board.add_scalar(name, value, done)
+                    log.add(done, values)
                 where = self.trainer.progress(self.run, networks)
                 loss = " ".join(f"{name} {values[name]:.4f}" for name in ("loss", *moved) if name in values)
                 progress(done, settings.steps, loss + (f", {where}" if where else ""))
-                if done % engine.save_every == 0 or done == settings.steps:
-                    self._save(done, moved)
+                looks = watch is not None and (done % watch.every == 0 or done == settings.steps)
+                if watch is not None and looks:
+                    watched = self._looked(watch, watched, done, moved, log)
+                if looks or done % engine.save_every == 0 or done == settings.steps:
+                    self._save(done, moved, watched)
                     kept = done
             if kept < done:
-                self._save(done, moved)
-        if done < settings.steps:
+                self._save(done, moved, watched)
+        if done < settings.steps and not _ended(watch, watched):
             return Outcome(folder=self.folder, resumed_at=begun, steps=done, interrupted=True, judgement=None, drawn={})
-        return self._finished(begun, moved)
+        return self._finished(begun, done, moved, watch, watched)
 
     def started(self) -> tuple[dict[str, nn.Module], dict[str, TrainedNetwork]]:
         """Return all networks with their first weights, and those that move."""
@@ -188,29 +193,49 @@ class Engine:
         own = {"loss": values.pop(model)} if model in values else {}
         return {**own, **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
 
-    def _save(self, done: int, moved: Mapping[str, TrainedNetwork]) -> None:
-        keep = self.run.settings.engine.keep
-        save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep)
+    def _looked(
+        self, watch: Watch, watched: Watched, done: int, moved: Mapping[str, TrainedNetwork], log: _Log | None
+    ) -> Watched:
+        """Return what was seen until now, and what the model's average makes now."""
+        size = max(1, self.run.settings.optimizer.batch // self.where.count)
+        per = -(-watch.samples // self.where.count)
+        first, after = self.where.rank * per, (self.where.rank + 1) * per
+        with next(iter(moved.values())).averaged() as network:
+            parts = [watch.made(network, range(at, min(at + size, after))) for at in range(first, after, size)]
+        latents_NCTYX = self.where.joined(torch.cat(parts))[: watch.samples]
+        look = Look(step=done, seen=watch.distance(latents_NCTYX))
+        if log is not None:
+            log.add(done, look.values)
+        return watched.and_then(look)
 
-    def _finished(self, begun: int, moved: Mapping[str, TrainedNetwork]) -> Outcome:
+    def _save(self, done: int, moved: Mapping[str, TrainedNetwork], watched: Watched) -> None:
+        keep, best = self.run.settings.engine.keep, watched.best
+        step = None if best is None else best.step
+        save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep, best=step)
+
+    def _finished(
+        self, begun: int, done: int, moved: Mapping[str, TrainedNetwork], watch: Watch | None, watched: Watched
+    ) -> Outcome:
         """Let what was trained be written, judge it and let it draw."""
-        first = next(iter(moved.values()))
+        name, first = next(iter(moved.items()))
+        if watched.best is not None and watched.best.step != done:
+            recall(self.folder, watched.best.step, first.averages(name), self.where)
         left = self.trainer.artefact(self.run, first.average, self.folder if self.where.first else None)
         found = self._judged(first)
         with first.averaged() as network:
             drawn = self.trainer.draw(self.run, network)
-        steps = self.run.settings.optimizer.steps
-        judgement = ModelJudgement(steps=steps, parts=parts(found, self.trainer.also)) if found else None
+        judgement = ModelJudgement(steps=done, parts=parts(found, self.trainer.also)) if found else None
         if judgement is not None and self.where.first:
             judgement.save(self.folder / JUDGEMENT)
         return Outcome(
             folder=self.folder,
             resumed_at=begun,
-            steps=steps,
+            steps=done,
             interrupted=False,
             judgement=judgement,
             drawn=drawn,
-            left=left,
+            left=" ".join(filter(None, (left, watched.said(watch.patience) if watch else ""))),
+            watched=watched,
         )
 
     def _judged(self, one: TrainedNetwork) -> dict[str, Tensor]:
@@ -247,12 +272,36 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _board(folder: Path, steps: int) -> Any:
-    """Return TensorBoard's writer where it is installed."""
-    from importlib.util import find_spec
+def _ended(watch: Watch | None, watched: Watched) -> bool:
+    """Return whether what was seen ends the run."""
+    return watch is not None and bool(watched.fault(watch.patience))
 
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
+class _Log:
+    """Reported figures: metrics.csv, and TensorBoard's own file where it is installed.
+
+    Args:
+        folder: Of the run.
+        steps: Done so far: what a killed process reported of later ones is dropped.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        from importlib.util import find_spec
+
+        self._metrics, self._board = Metrics(folder, steps), None
+        if find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Write what a step gave; `step` counts from 1, and 0 is before the first."""
+        self._metrics.append(step, values)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Let TensorBoard's file be whole."""
+        if self._board is not None:
+            self._board.close()

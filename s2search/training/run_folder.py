@@ -107,11 +107,10 @@ class Metrics:
 
     def __init__(self, folder: Path, steps: int) -> None:
         self._path = folder / METRICS
-        rows = [row for row in read_metrics(folder) if row[0] <= steps] if self._path.exists() else []
-        write_text(self._path, _text([_HEADER, *rows]))
+        write_text(self._path, _text([_HEADER, *read_metrics(folder, steps)]))
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
-        """Write what a step gave; `step` counts from 1."""
+        """Write what a step gave; `step` counts from 1, and 0 is before the first."""
         try:
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_text([(step, name, repr(value)) for name, value in values.items()]))
@@ -122,13 +121,19 @@ class Metrics:
             ) from error
 
 
-def read_metrics(folder: Path) -> list[Row]:
+def read_metrics(folder: Path, steps: int | None = None) -> list[Row]:
     """Return what a run reported, without a last line that a killed process tore.
+
+    Args:
+        folder: Of the run.
+        steps: Without what it reported of later ones, and nothing where it has not begun.
 
     Raises:
         InputError: It cannot be read.
     """
     path = folder / METRICS
+    if steps is not None and not path.exists():
+        return []
     try:
         text = read_regular_text(path)
         whole = text[: text.rfind("\n") + 1]
@@ -137,7 +142,7 @@ def read_metrics(folder: Path) -> list[Row]:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}", remedy="name a training run") from error
     except (ValueError, csv.Error) as error:
         raise InputError(f"{str(path)!r} is no table of metrics: {error}", remedy="restore it") from error
-    return [row for row in found if math.isfinite(row[2])]
+    return [row for row in found if math.isfinite(row[2]) and (steps is None or row[0] <= steps)]
 
 
 def _text(rows: list[tuple[object, ...]]) -> str:

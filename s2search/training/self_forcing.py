@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from s2search.network.config import ModelConfig
     from s2search.planner.plan import Plan
     from s2search.training.data.clips import Clips
+    from s2search.training.distance.networks import FeatureNetwork
     from s2search.training.rollout import RolledChunk
     from s2search.training.share import Share
     from s2search.training.teachers.base import Teacher
     from s2search.training.teachers.held import HeldTeacher
+    from s2search.training.watch import Watch
 
+_LEAST = {"steps": 0, "rollout": 0, "window": 0, "ratio": 1, "watch_every": 0, "watched": 8, "patience": 0}
 _LOWEST, _HIGHEST = 0.02, 0.98  # noise levels at which critic and teacher are compared
 
 
@@ -53,6 +56,10 @@ class SelfForcing(Trainer):
         ratio: Steps of the critic for one of the model.
         critic_rate: The critic's learning rate, as a multiple of the model's. 4e-7 to 2e-6 in S2DiT.
         shift: How far the noise levels of critic and teacher are pushed towards 1.
+        watch_every: Steps between looks at what the averaged weights stream, held against held-out clips; 0: none.
+        watched: Samples of a look.
+        patience: Looks in a row that see streams saturate or freeze before the run is ended; 0: it never is.
+        distance: A file of `distance train` whose networks look; one of random weights does without it.
     """
 
     critic: str
@@ -64,11 +71,15 @@ class SelfForcing(Trainer):
     ratio: int = 5
     critic_rate: float = 0.2
     shift: float = 5.0
+    watch_every: int = 100
+    watched: int = 64
+    patience: int = 2
+    distance: str = ""
 
     statement: ClassVar[str] = "what it streams by itself, moved to where the teacher finds it more likely"
 
     def __post_init__(self) -> None:
-        for name, least in {"steps": 0, "rollout": 0, "window": 0, "ratio": 1}.items():
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)}", allowed=f"{least} or more", remedy="correct it")
         for name in ("critic_rate", "shift", "schedule_shift"):
@@ -110,7 +121,12 @@ class SelfForcing(Trainer):
             why = "was trained to stream" if own == other else f"reads text of {other} channels, and the model of {own}"
             raise InputError(f"the critic {self.critic!r} {why}", remedy="name bidirectional weights of its student")
         files = hashed_files(Path(self.critic), (CONFIG, WEIGHTS))
-        return {"critic": digest_of(*sorted(files.items())), "teacher": digest_of(*sorted(teacher.files.items()))}
+        read = {"critic": digest_of(*sorted(files.items())), "teacher": digest_of(*sorted(teacher.files.items()))}
+        if self.watch_every and self.distance:
+            read["distance"] = digest_of(*(network.digest for network in self._networks(clips)))
+        elif self.watch_every:
+            self._check_watched(clips)
+        return read
 
     @override
     def networks(self, run: TrainingRun) -> Mapping[str, Network]:
@@ -131,9 +147,26 @@ class SelfForcing(Trainer):
     ) -> Mapping[str, Tensor | Iterator[Tensor]]:
         losses: dict[str, Tensor | Iterator[Tensor]] = {}
         if share.step % self.ratio == self.ratio - 1:
-            losses["model"] = self._matched(run, networks, share)
+            losses |= self._matched(run, networks, share)
         losses["critic"] = self._followed(run, networks, share)
         return losses
+
+    @override
+    def watch(self, run: TrainingRun) -> Watch | None:
+        if not self.watch_every:
+            return None
+        from s2search.training.distance.watcher import HeldOutDistance
+        from s2search.training.draw import streams
+        from s2search.training.watch import Watch
+
+        held_out = HeldOutDistance.of(run.clips, self._networks(run.clips), self.watched)
+        captions = held_out.captions(self.watched)
+
+        def made(network: nn.Module, numbers: range) -> Tensor:
+            asked = [captions[number % len(captions)] for number in numbers]
+            return streams(run, network, asked, seed=run.settings.seed, first=numbers.start)
+
+        return Watch(every=self.watch_every, samples=self.watched, patience=self.patience, made=made, distance=held_out)
 
     @override
     def draw(self, run: TrainingRun, network: nn.Module) -> Mapping[str, Tensor]:
@@ -141,8 +174,10 @@ class SelfForcing(Trainer):
 
         return streamed(run, network)
 
-    def _matched(self, run: TrainingRun, networks: Mapping[str, Any], share: Share) -> Iterator[Tensor]:
-        """Yield the model's loss, chunk after chunk of the window."""
+    def _matched(
+        self, run: TrainingRun, networks: Mapping[str, Any], share: Share
+    ) -> Mapping[str, Tensor | Iterator[Tensor]]:
+        """Return the model's loss, chunk after chunk of the window, and the mean of |g|."""
         import torch
 
         from s2search.network.flow import clean, renoise
@@ -158,8 +193,12 @@ class SelfForcing(Trainer):
             fake = clean(x, s, networks["critic"](x.to(run.dtype), s_B[:, None], text_BSE).float())
             real = clean(x, s, self._held(run).velocity(x, s_B, captions).to(run.device))
         gradient = matching_gradient(z, fake, real)
-        for chunk, part in zip(rolled, torch.split(gradient, run.config.preset.chunk_frames, dim=2), strict=True):
-            yield matching_loss(chunk.replayed(networks["model"], text_BSE, run.dtype), part, z.numel())
+        parts = torch.split(gradient, run.config.preset.chunk_frames, dim=2)
+        replayed = (
+            matching_loss(chunk.replayed(networks["model"], text_BSE, run.dtype), part, z.numel())
+            for chunk, part in zip(rolled, parts, strict=True)
+        )
+        return {"model": replayed, "direction": gradient.abs().mean()}
 
     def _followed(self, run: TrainingRun, networks: Mapping[str, Any], share: Share) -> Iterator[Tensor]:
         """Yield the critic's loss on a rollout of its own."""
@@ -216,6 +255,30 @@ class SelfForcing(Trainer):
         part = run.clips.of("train")
         captions = [part[place].caption for place in share.clips(len(part))]
         return captions, run.captions.tokens(captions)
+
+    def _networks(self, clips: Clips) -> tuple[FeatureNetwork, ...]:
+        """Return what looks at samples.
+
+        Raises:
+            InputError: Nothing can be held against held-out clips, or the networks are of other data.
+        """
+        from s2search.training.distance.networks import FeatureNetworks, random_network
+
+        self._check_watched(clips)
+        if not self.distance:
+            return (random_network(clips),)
+        found = FeatureNetworks.load(Path(self.distance))
+        found.check_data(clips)
+        return found.both
+
+    def _check_watched(self, clips: Clips) -> None:
+        from s2search.training.distance.watcher import check_held_out
+
+        try:
+            check_held_out(clips)
+        except InputError as error:
+            remedy = f"{error.remedy}, or watch_every=0"
+            raise InputError(error.problem, allowed=error.allowed, remedy=remedy) from error
 
     def _teacher(self) -> Teacher:
         teacher: Teacher = registry.create("teachers", self.teacher)

@@ -83,12 +83,16 @@ class TrainedNetwork:
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Return all that goes on from step to step, by names that begin with this one."""
         found = {f"weights.{name}.{key}": tensor for key, tensor in self.network.state_dict().items()}
+        found |= self.averages(name)
         for key, weight in self._weights.items():
             state: dict[str, Any] = self._optimizer.state[weight]
-            found[f"average.{name}.{key}"] = self._average[key]
             for moment in _MOMENTS:
                 found[f"{moment}.{name}.{key}"] = state[moment]
         return found
+
+    def averages(self, name: str) -> dict[str, Tensor]:
+        """Return the averaged weights among them."""
+        return {f"average.{name}.{key}": tensor for key, tensor in self._average.items()}
 
     def resumed(self, updates: int) -> None:
         """Count on from so many updates, when the tensors were loaded."""

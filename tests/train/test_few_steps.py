@@ -356,7 +356,7 @@ def test_consistency_is_the_masked_networks_answers_one_level_apart(weights: Pat
 @pytest.mark.parametrize("commit", COMMIT_POLICIES)
 def test_self_forcing_keeps_the_contract(weights: Path, tmp_path: Path, commit: str) -> None:
     flow = str(weights / "flow")
-    trainer = SelfForcing(critic=flow, teacher=f"local[folder={flow}]", ratio=2, rollout=3)
+    trainer = SelfForcing(critic=flow, teacher=f"local[folder={flow}]", ratio=2, rollout=3, watch_every=0)
     check_trainer(trainer, tmp_path, settings=_asked(weights, commit))
 
 
@@ -367,7 +367,7 @@ def test_two_processes_compute_what_one_does(weights: Path, tmp_path: Path, name
     options = {
         "causal": "[chunk=1,detach_commits=true]",
         "causal_consistency": "",
-        "self_forcing": f"[critic={flow},teacher=local[folder={flow}],ratio=2,rollout=2]",
+        "self_forcing": f"[critic={flow},teacher=local[folder={flow}],ratio=2,rollout=2,watch_every=0]",
     }
     s2search.data_make(["shapes[count=8]"], tmp_path / "clips", video="32x32", frames=9, clips=2, held_out=0.25)
     settings = {
@@ -409,7 +409,7 @@ def test_what_causal_leaves_says_how_it_streams(weights: Path, tmp_path: Path) -
 
 def test_the_critic_moves_five_times_as_often_as_the_model(weights: Path, tmp_path: Path) -> None:
     flow = str(weights / "flow")
-    trainer = SelfForcing(critic=flow, teacher=f"local[folder={flow}]")
+    trainer = SelfForcing(critic=flow, teacher=f"local[folder={flow}]", watch_every=0)
     settings = _asked(weights, "clean_pass") | {
         "optimizer": {"steps": 10, "batch": 2, "warmup": 1},
         "engine": {"save_every": 10, "log_every": 1},

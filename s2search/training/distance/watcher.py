@@ -27,6 +27,7 @@ SATURATED_ABOVE = 1.3
 #: Mean absolute difference of frames, to that of real clips, below which samples are called frozen.
 FROZEN_BELOW = 0.5
 _LEAST = 8
+_LEAST_RECORDINGS = 3
 _BATCH = 32
 
 
@@ -56,6 +57,23 @@ class WatchedDistance(msgspec.Struct, frozen=True, kw_only=True):
         return self.motion_ratio < FROZEN_BELOW
 
 
+def check_held_out(clips: Clips) -> None:
+    """Raise unless a data set holds out what samples can be held against.
+
+    Raises:
+        InputError: There are fewer than 8 clips, fewer than 3 recordings, or too few frames.
+    """
+    check_frames(clips)
+    part = clips.of("held-out")
+    recordings = len({clip.digest for clip in part})
+    if len(part) < _LEAST or recordings < _LEAST_RECORDINGS:
+        raise InputError(
+            f"a distance to {len(part)} held-out clips of {recordings} recordings",
+            allowed=f"{_LEAST} or more of {_LEAST_RECORDINGS} or more",
+            remedy="hold more recordings out",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeldOutDistance:
     """Held-out clips as networks see them; made once, and asked by calling it.
@@ -83,15 +101,11 @@ class HeldOutDistance:
             samples: How many at most.
 
         Raises:
-            InputError: There are fewer than 8, or their frames are too few.
+            InputError: As `check_held_out`.
         """
-        check_frames(clips)
+        check_held_out(clips)
         part = clips.of("held-out")
         count = min(samples, len(part))
-        if count < _LEAST:
-            raise InputError(
-                f"a distance to {count} held-out clips", allowed=f"{_LEAST} or more", remedy="hold more recordings out"
-            )
         chosen = tuple(part[place * len(part) // count] for place in range(count))
         batches = (
             clips.latents([clip.id for clip in chosen[at : at + _BATCH]]) for at in range(0, len(chosen), _BATCH)

@@ -1,0 +1,289 @@
+"""Watching: what a model makes is looked at while it is trained, the best average is left, and a fault ends the run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import s2search
+from s2search.errors import InputError
+from s2search.network.config import CausalForm, ModelConfig
+from s2search.network.network import S2DiT
+from s2search.network.random_weights import RandomS2DiT
+from s2search.preset import Preset
+from s2search.testing.trainers import _engine, _Killed, _killed_after
+from s2search.training.checkpoint import save
+from s2search.training.distance.watcher import HeldOutDistance, WatchedDistance
+from s2search.training.draw import streams
+from s2search.training.flow import Flow
+from s2search.training.run_folder import read_metrics
+from s2search.training.self_forcing import SelfForcing
+from s2search.training.watch import Look, Watch, Watched
+from tests.train.ranks import ranks
+
+_PRESET: dict[str, Any] = {"name": "nano", "depth": 2, "channels": 16, "heads": 2, "feed_forward": 32}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _look(step: int, mmd: float, *, std: float = 1.0, motion: float = 1.0, error: float = 1.0) -> Look:
+    seen = WatchedDistance(mmd={"random": mmd}, mmd_error={"random": error}, std_ratio=std, motion_ratio=motion)
+    return Look(step=step, seen=seen)
+
+
+def _watched(*looks: Look) -> Watched:
+    return Watched(looks=looks)
+
+
+def test_the_nearest_sound_look_behind_the_first_step_is_the_best() -> None:
+    assert _watched(_look(0, 0.1)).best is None
+    assert _watched(_look(0, 0.1), _look(5, 3.0), _look(10, 2.0), _look(15, 4.0)).best.step == 10
+    faulty = _watched(_look(0, 9.0), _look(5, 3.0), _look(10, 1.0, std=1.4), _look(15, 1.0, motion=0.4))
+    assert faulty.best.step == 5
+    assert _watched(_look(0, 9.0), _look(5, 3.0, motion=0.2), _look(10, 2.0, motion=0.1)).best.step == 10
+    assert _watched(_look(0, 9.0), _look(5, -0.2), _look(10, 0.1)).best.step == 5  # unbiased: below 0 is nearer
+
+
+def test_networks_weigh_by_what_each_can_tell() -> None:
+    def seen(step: int, one: float, other: float) -> Look:
+        mmd, error = {"random": one, "trained": other}, {"random": 0.01, "trained": 1.0}
+        return Look(step=step, seen=WatchedDistance(mmd=mmd, mmd_error=error, std_ratio=1.0, motion_ratio=1.0))
+
+    watched = _watched(seen(0, 1, 9), seen(1, 0.9, 8.0), seen(2, 0.5, 9.0))
+    assert watched.best.step == 2  # 40 errors nearer by one, one farther by the other
+    assert watched.apart(watched.looks[2]) == pytest.approx((50 + 9) / 2)
+
+
+@pytest.mark.parametrize("word", ["saturated", "frozen"])
+def test_a_fault_that_stays_and_is_worse_than_at_first_ends_a_run(word: str) -> None:
+    def look(step: int, bad: float | None) -> Look:
+        return (
+            _look(step, 1.0) if bad is None else _look(step, 1.0, **{"std" if word == "saturated" else "motion": bad})
+        )
+
+    worse, better = (1.5, 1.35) if word == "saturated" else (0.2, 0.4)
+    assert word in _watched(look(0, None), look(1, worse), look(2, worse)).fault(2)
+    assert not _watched(look(0, None), look(1, worse), look(2, worse)).fault(3)
+    assert not _watched(look(0, None), look(1, worse), look(2, worse)).fault(0)
+    assert not _watched(look(0, None), look(1, worse), look(2, None)).fault(2)
+    assert not _watched(look(0, worse), look(1, better), look(2, better)).fault(2)  # bad, but getting better
+    assert not _watched(look(0, worse), look(1, worse), look(2, worse)).fault(2)
+    assert word in _watched(look(0, better), look(1, worse), look(2, worse)).fault(2)
+
+
+def test_other_faults_one_after_the_other_are_not_one_that_stays() -> None:
+    assert not _watched(_look(0, 1.0), _look(1, 1.0, std=1.5), _look(2, 1.0, motion=0.2)).fault(2)
+
+
+def test_looks_come_back_from_metrics_without_a_torn_one() -> None:
+    looks = (_look(0, 0.123456789), _look(5, -1e-9, std=1.1, motion=0.9))
+    rows = [(look.step, name, value) for look in looks for name, value in look.values.items()]
+    assert Watched.of([(3, "loss", 1.0), *rows]) == Watched(looks=looks)
+    for cut in range(1, len(looks[1].values)):
+        assert Watched.of(rows[:-cut]) == Watched(looks=looks[:1])
+    torn = [*rows[:2], *rows]  # the look before the first step was torn, and taken again
+    assert Watched.of(torn) == Watched(looks=looks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Flow):
+    """Flow, watched by what a script says of each look; what is told apart is the average's own numbers."""
+
+    script: tuple[tuple[float, float], ...] = ()
+    patience: int = 2
+
+    def watch(self, run: Any) -> Watch:
+        count = iter(range(1000))
+        given = {look.step for look in Watched.of(read_metrics(run.folder, 10**9)).looks}
+        for _ in given:
+            next(count)
+
+        def seen(latents_NCTYX: Tensor) -> WatchedDistance:
+            mmd, std = self.script[next(count)]
+            assert latents_NCTYX.shape[0] == 8
+            return WatchedDistance(mmd={"random": mmd}, mmd_error={"random": 1.0}, std_ratio=std, motion_ratio=1.0)
+
+        def made(network: nn.Module, numbers: range) -> Tensor:
+            return torch.tensor([[float(number)] for number in numbers])
+
+        return Watch(every=2, samples=8, patience=self.patience, made=made, distance=seen)  # type: ignore[arg-type]
+
+
+_SETTINGS = {
+    "optimizer": {"steps": 8, "batch": 4, "warmup": 1},
+    "engine": {"save_every": 3, "log_every": 1, "keep": 1},
+    "judge": {"samples": 4, "strips": 0},
+}
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    return S2DiT.from_pretrained(folder / "model").state_dict()
+
+
+def test_the_average_of_the_best_look_is_left(tmp_path: Path) -> None:
+    script = ((5.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 1.0))
+    outcome = _engine(Drawn(script=script), tmp_path, "best", _SETTINGS).train()
+    assert outcome.steps == 8
+    assert outcome.left == "model/ is the average after step 2, the nearest to held-out clips of 4"
+    assert sorted(path.name for path in (tmp_path / "best" / "checkpoints").iterdir()) == ["00000002", "00000008"]
+    for steps, name in ((2, "two"), (8, "eight")):
+        part = _SETTINGS | {"optimizer": {"steps": steps, "batch": 4, "warmup": 1, "schedule": "constant"}}
+        _engine(Flow(), tmp_path, name, part).train()
+    constant = _SETTINGS | {"optimizer": {"steps": 8, "batch": 4, "warmup": 1, "schedule": "constant"}}
+    _engine(Drawn(script=script), tmp_path, "again", constant).train()
+    best, two, eight = (_weights(tmp_path / name) for name in ("again", "two", "eight"))
+    assert all(torch.equal(best[key], two[key]) for key in best)
+    assert any(not torch.equal(best[key], eight[key]) for key in best)
+
+
+def test_a_fault_ends_the_run_and_the_same_command_changes_nothing(tmp_path: Path) -> None:
+    script = ((5.0, 1.0), (2.0, 1.0), (1.0, 1.5), (1.0, 1.6))
+    outcome = _engine(Drawn(script=script), tmp_path, "run", _SETTINGS).train()
+    assert (outcome.steps, outcome.interrupted) == (6, False)
+    assert "ended at step 6: saturated: standard deviation 1.60 times" in outcome.left
+    before = _weights(tmp_path / "run")
+    again = _engine(Drawn(script=script), tmp_path, "run", _SETTINGS).train()
+    assert (again.steps, again.resumed_at, again.left) == (6, 6, outcome.left)
+    assert all(torch.equal(before[key], tensor) for key, tensor in _weights(tmp_path / "run").items())
+    patient = _engine(Drawn(script=(*script, (1.0, 1.0)), patience=0), tmp_path, "patient", _SETTINGS).train()
+    assert patient.steps == 8
+
+
+def test_no_nearer_than_at_first_is_said(tmp_path: Path) -> None:
+    script = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 1.0))
+    outcome = _engine(Drawn(script=script), tmp_path, "run", _SETTINGS).train()
+    assert outcome.left.endswith("it is no nearer than what the run began with")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that follow the flow, and such as were trained to stream."""
+    folder = tmp_path_factory.mktemp("weights")
+    preset = Preset(**_PRESET, text_channels=8, text_tokens=6, layout="LS")
+    RandomS2DiT(ModelConfig.new(preset, ("lcha", "ssa"), velocity="residual"), seed=1).save_pretrained(folder / "flow")
+    form = CausalForm(commit="clean_pass", level=0.0)
+    config = ModelConfig.new(preset, ("lcha", "ssa"), velocity="residual", causal=form)
+    RandomS2DiT(config, seed=1).save_pretrained(folder / "causal")
+    s2search.data_make(["shapes[count=16]"], folder / "clips", video="32x32", frames=9, clips=2, held_out=0.3)
+    return folder
+
+
+def _self_forcing(weights: Path, **options: Any) -> SelfForcing:
+    flow = weights / "flow"
+    asked = {"watch_every": 2, "watched": 8, "ratio": 2, "patience": 0} | options
+    return SelfForcing(critic=str(flow), teacher=f"local[folder={flow}]", **asked)
+
+
+def _asked(weights: Path, **more: Any) -> dict[str, Any]:
+    return {**_SETTINGS, "data": str(weights / "clips"), "model": {"weights": str(weights / "causal")}, **more}
+
+
+def _rows(folder: Path) -> list[list[str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [row for row in csv.reader(file) if row[1] != "seconds"]
+
+
+@pytest.mark.parametrize(("patience", "killed"), [*((0, killed) for killed in (1, 2, 3, 4, 5, 7, 8)), (2, 3), (2, 4)])
+def test_a_watched_run_that_was_killed_ends_with_the_same_files(
+    weights: Path, tmp_path: Path, patience: int, killed: int
+) -> None:
+    trainer = _self_forcing(weights, patience=patience)
+    _engine(trainer, tmp_path, "whole", _asked(weights)).train()
+    with pytest.raises(_Killed):
+        _engine(trainer, tmp_path, "killed", _asked(weights)).train(_killed_after(killed))
+    outcome = _engine(trainer, tmp_path, "killed", _asked(weights)).train()
+    # These weights know nothing, and freeze.
+    assert [look.step for look in outcome.watched.looks] == ([0, 2, 4] if patience else [0, 2, 4, 6, 8])
+    assert _rows(tmp_path / "whole") == _rows(tmp_path / "killed")
+    whole, other = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
+    assert all(torch.equal(whole[key], other[key]) for key in whole)
+
+
+def test_the_last_weights_are_looked_at(weights: Path, tmp_path: Path) -> None:
+    outcome = _engine(_self_forcing(weights, watch_every=3), tmp_path, "run", _asked(weights)).train()
+    assert [look.step for look in outcome.watched.looks] == [0, 3, 6, 8]
+
+
+def test_a_kill_between_a_look_and_its_checkpoint_leaves_no_second_look(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _engine(_self_forcing(weights), tmp_path, "whole", _asked(weights)).train()
+
+    def killed(folder: Path, steps: int, *asked: Any, **more: Any) -> None:
+        if steps == 6:
+            raise _Killed
+        save(folder, steps, *asked, **more)
+
+    monkeypatch.setattr("s2search.training.engine.save", killed)
+    with pytest.raises(_Killed):
+        _engine(_self_forcing(weights), tmp_path, "killed", _asked(weights)).train()
+    assert Watched.of(read_metrics(tmp_path / "killed")).looks[-1].step == 6
+    monkeypatch.undo()
+    outcome = _engine(_self_forcing(weights), tmp_path, "killed", _asked(weights)).train()
+    assert [look.step for look in outcome.watched.looks] == [0, 2, 4, 6, 8]
+    assert _rows(tmp_path / "whole") == _rows(tmp_path / "killed")
+
+
+def test_a_look_is_of_the_averaged_weights_and_moves_nothing(weights: Path, tmp_path: Path) -> None:
+    engine = _engine(_self_forcing(weights), tmp_path, "run", _asked(weights))
+    outcome = engine.train()
+    blind = _engine(_self_forcing(weights, watch_every=0), tmp_path, "blind", _asked(weights))
+    assert not blind.train().watched.looks
+    state, other = (
+        load_file(next((tmp_path / name / "checkpoints" / "00000008").glob("*.safetensors")))
+        for name in ("run", "blind")
+    )
+    assert state.keys() == other.keys()
+    assert all(torch.equal(state[key], other[key]) for key in state)
+    model = S2DiT.from_pretrained(tmp_path / "blind" / "model").requires_grad_(False)
+    held_out = HeldOutDistance.of(engine.run.clips, engine.trainer._networks(engine.run.clips), 8)  # type: ignore[attr-defined]
+    seen = held_out(streams(engine.run, model, held_out.captions(8), seed=0, first=0))
+    last = outcome.watched.looks[-1].seen
+    assert seen.mmd["random"] == pytest.approx(last.mmd["random"], rel=1e-4)
+    assert seen.motion_ratio == pytest.approx(last.motion_ratio, rel=1e-5)
+
+
+def test_two_processes_see_what_one_does(weights: Path, tmp_path: Path) -> None:
+    flow = weights / "flow"
+    settings = {
+        "trainer": f"self_forcing[critic={flow},teacher=local[folder={flow}],watch_every=2,watched=9,patience=0]",
+        "model.weights": str(weights / "causal"),
+        **{"optimizer.steps": 4, "optimizer.batch": 4, "optimizer.warmup": 0, "judge.strips": 0},
+    }
+
+    def train(out: str) -> None:
+        s2search.train(out=tmp_path / out, data=weights / "clips", settings=settings)
+
+    train("one")
+    ranks(2, lambda: train("two"))
+    one, two = (Watched.of(read_metrics(tmp_path / name)) for name in ("one", "two"))
+    assert [look.step for look in one.looks] == [look.step for look in two.looks] == [0, 2, 4]
+    for mine, other in zip(one.looks, two.looks, strict=True):
+        assert mine.values == pytest.approx(other.values, rel=1e-3)
+    page = (tmp_path / "two" / "report.html").read_text()
+    assert "What it made, beside held-out clips" in page
+    assert ", the best" in page
+
+
+def test_what_cannot_be_watched_is_said_before_anything_is_made(weights: Path, tmp_path: Path) -> None:
+    s2search.data_make(["shapes[count=8]"], tmp_path / "few", video="32x32", frames=9, clips=2, held_out=0.25)
+    with pytest.raises(InputError, match=r"held-out clips of 2 recordings.*or watch_every=0"):
+        _engine(_self_forcing(weights), tmp_path, "run", _asked(weights, data=str(tmp_path / "few")))
+    with pytest.raises(InputError, match="watched=7; 8 or more"):
+        _self_forcing(weights, watched=7)
+    with pytest.raises(InputError, match="cannot be read"):
+        _engine(_self_forcing(weights, distance=str(tmp_path / "none")), tmp_path, "run", _asked(weights))
