@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from s2search import registry
 from s2search.document import as_json, read_json, write_text
 from s2search.errors import InputError
 from s2search.pipeline.settings import PipelineSettings
@@ -135,6 +136,7 @@ class Stages:
             from s2search.training.distance.measure import halves
 
             halves(made, samples)  # too few clips are said before hours of training
+        registry.create("trainers", self.trainer("self_forcing")).check_held_out(made)
 
     def _trains(self, name: str) -> Callable[[Path], None]:
         def train_it(folder: Path) -> None:

@@ -52,7 +52,13 @@ class Captions:
     def tokens(self, captions: Sequence[str]) -> Tensor:
         """Return text_BSE."""
         if new := sorted(set(captions) - self._kept.keys()):
-            self._kept.update(zip(new, self._loaded.encode(new), strict=True))
+            text_BSE, said = self._loaded.encode(new), self.encoder.tokens
+            if text_BSE.shape[1] != said:
+                raise InputError(
+                    f"{self.encoder.label} makes {text_BSE.shape[1]} tokens of a prompt, and says that it makes {said}",
+                    remedy="mend the text encoder: every prompt, in every process, has the same number",
+                )
+            self._kept.update(zip(new, text_BSE, strict=True))
         for caption in captions:
             self._kept.move_to_end(caption)
         text_BSE = torch.stack([self._kept[caption] for caption in captions])

@@ -122,11 +122,26 @@ class SelfForcing(Trainer):
             raise InputError(f"the critic {self.critic!r} {why}", remedy="name bidirectional weights of its student")
         files = hashed_files(Path(self.critic), (CONFIG, WEIGHTS))
         read = {"critic": digest_of(*sorted(files.items())), "teacher": digest_of(*sorted(teacher.files.items()))}
+        self.check_held_out(clips)
         if self.watch_every and self.distance:
             read["distance"] = digest_of(*(network.digest for network in self._networks(clips)))
-        elif self.watch_every:
-            self._check_watched(clips)
         return read
+
+    def check_held_out(self, clips: Clips) -> None:
+        """Raise where the run is to watch, and a data set holds out too little to watch by.
+
+        Raises:
+            InputError: It says what is asked for.
+        """
+        if not self.watch_every:
+            return
+        from s2search.training.distance.watcher import check_held_out
+
+        try:
+            check_held_out(clips)
+        except InputError as error:
+            remedy = f"{error.remedy}, or watch_every=0"
+            raise InputError(error.problem, allowed=error.allowed, remedy=remedy) from error
 
     @override
     def networks(self, run: TrainingRun) -> Mapping[str, Network]:
@@ -260,25 +275,15 @@ class SelfForcing(Trainer):
         """Return what looks at samples.
 
         Raises:
-            InputError: Nothing can be held against held-out clips, or the networks are of other data.
+            InputError: The file cannot be read, or is of other data.
         """
         from s2search.training.distance.networks import FeatureNetworks, random_network
 
-        self._check_watched(clips)
         if not self.distance:
             return (random_network(clips),)
         found = FeatureNetworks.load(Path(self.distance))
         found.check_data(clips)
         return found.both
-
-    def _check_watched(self, clips: Clips) -> None:
-        from s2search.training.distance.watcher import check_held_out
-
-        try:
-            check_held_out(clips)
-        except InputError as error:
-            remedy = f"{error.remedy}, or watch_every=0"
-            raise InputError(error.problem, allowed=error.allowed, remedy=remedy) from error
 
     def _teacher(self) -> Teacher:
         teacher: Teacher = registry.create("teachers", self.teacher)

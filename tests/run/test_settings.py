@@ -110,6 +110,11 @@ def test_too_few_clips_for_distances_are_told_before_anything_is_trained(
     assert outcome.code == 2
     assert "32 samples need 64 held-out clips" in outcome.err
     assert not (tmp_path / "out/teacher").exists()
+    few = s2search("run", "--out", "few", "--set", "data.source=shapes[count=10]", "--set", "data.clips=1")
+    assert few.code == 2
+    assert "2 held-out clips of 2 recordings; 8 or more of 3 or more" in few.err
+    assert "watch_every=0" in few.err
+    assert not (tmp_path / "few/teacher").exists()
 
 
 def test_a_source_may_name_a_path_among_its_options(tmp_path: Path, s2search: Callable[..., Outcome]) -> None:

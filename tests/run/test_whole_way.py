@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -192,6 +193,26 @@ def test_from_a_budget_to_a_video_in_one_command(
         new = MeasuredScore.load(tmp_path / "corrected/score.json")
         assert new.provenance["recalibrated_from"] == found["rival"]["score"]
     assert results(run) == expected
+
+
+@pytest.mark.slow
+def test_what_a_run_left_is_trained_for_one_two_and_four_steps(
+    tmp_path: Path, one_thread: None, s2search: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script behind the table of docs/few_steps.md."""
+    from s2search.network.network import S2DiT
+
+    write_preset(tmp_path)
+    assert s2search(*RUN, "--until", "self_forcing").code == 0
+    script = runpy.run_path(str(Path(__file__).parents[2] / "notebooks/few_steps.py"))
+    monkeypatch.chdir(tmp_path / "run")
+    models = script["few_step_models"](Path("../steps"))
+    forms = [
+        (config.preset.chunk_frames, config.causal) for config in (S2DiT.from_pretrained(one).config for one in models)
+    ]
+    assert [(frames, len(causal.schedule), causal.commit) for frames, causal in forms] == [
+        (frames, steps, "clean_pass") for frames in (3, 1) for steps in (4, 2, 1)
+    ]
 
 
 @pytest.mark.slow

@@ -26,6 +26,9 @@ from s2search.preset import Preset
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.testing.trainers import _engine, check_trainer
+from s2search.text.base import LoadedText
+from s2search.text.hashing import Hashing
+from s2search.training.captions import Captions
 from s2search.training.causal import Causal
 from s2search.training.causal_consistency import CausalConsistency
 from s2search.training.dmd import matching_gradient, matching_loss
@@ -452,6 +455,27 @@ def test_bad_input_is_one_clear_line(weights: Path, tmp_path: Path) -> None:
         Causal(steps=1)
     with pytest.raises(InputError, match="a window of 3 of 2 chunks"):
         SelfForcing(critic=flow, teacher=local, rollout=2, window=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ragged(Hashing):
+    """As many tokens as the longest prompt has words: another process may have others."""
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> LoadedText:
+        whole = super().load(device, dtype)
+
+        class Loaded(LoadedText):
+            def encode(self, prompts):
+                return whole.encode(prompts)[:, : max(len(prompt.split()) for prompt in prompts)]
+
+        return Loaded()
+
+
+def test_text_of_another_length_is_refused_in_whichever_process_it_is_read() -> None:
+    captions = Captions(Ragged(channels=8, tokens=6), torch.device("cpu"), torch.float32)
+    assert captions.tokens(["one of exactly as many words"]).shape == (1, 6, 8)
+    with pytest.raises(InputError, match="makes 2 tokens of a prompt, and says that it makes 6"):
+        captions.tokens(["two words"])
 
 
 def test_chunks_are_whole() -> None:

@@ -1,0 +1,62 @@
+"""One, two and four steps, chunk by chunk and frame by frame, after equal training: their distances and their speed.
+
+    s2search run --preset small --out small
+    python notebooks/few_steps.py small small-steps
+
+It begins with the student, the teacher and the networks that the run left, and trains as its stages `causal`,
+`consistency` and `self_forcing` were: two causal models, of three latent frames a chunk and of one, and from each a
+model of one, two and four steps. All commit by a clean pass, since one step sees nothing but noise. After Ctrl-C or
+kill -9 the same command goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from s2search import distance_measure, train
+from s2search.document import read_object
+from s2search.report.console import PrintableConsole
+from s2search.report.distance import distances_text
+
+STEPS = (4, 2, 1)
+FRAMES = {"chunks": 3, "frames": 1}  # latent frames that are made at once
+SEEN = 6  # latent frames of the past that softmax attention sees
+
+
+CRITIC, TEACHER = "distill/model", "local[folder=teacher/model]"
+
+
+def trained(out: Path, like: str, trainer: str, weights: Path | str) -> Path:
+    """Train as a stage of the run was trained, and return the folder of the weights."""
+    settings: dict[str, Any] = read_object(Path(like, "run.json"))["settings"]
+    train(settings | {"trainer": trainer, "model": {"weights": str(weights)}}, out)
+    return out / "model"
+
+
+def few_step_models(out: Path) -> list[Path]:
+    """Train all models in folders of `out`, from a run's folder, and return the folders of their weights."""
+    found = []
+    for way, frames in FRAMES.items():
+        form = f"commit=clean_pass,chunk={frames},window={SEEN // frames}"
+        causal = trained(out / f"{way}-causal", "causal", f"causal[{form}]", "distill/model")
+        for steps in STEPS:
+            begun = out / f"{way}-{steps}-consistency"
+            first = trained(begun, "consistency", f"causal_consistency[steps={steps}]", causal)
+            last = f"self_forcing[critic={CRITIC},teacher={TEACHER},steps={steps}]"
+            found.append(trained(out / f"{way}-{steps}", "self_forcing", last, first))
+    return found
+
+
+if __name__ == "__main__":
+    run = sys.argv[1]
+    out = Path(os.path.relpath(sys.argv[2], run))
+    os.chdir(run)  # paths in its settings are its own
+    (out / "distance").mkdir(parents=True, exist_ok=True)
+    networks = "distance/networks.safetensors"
+    models = few_step_models(out)
+    PrintableConsole().print(
+        distances_text(distance_measure(models, data="data", network=networks, out=out / "distance"))
+    )
