@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from s2search.training.watch import Look, Watched
 
 _WIDTH, _HEIGHT = 900, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 12, 40
 _LOOK = ("step", "deviation / real", "motion / real")
 _SMOOTH = 1 / 20  # of the curve, which a point of the smooth one is the mean of
 
