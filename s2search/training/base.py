@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from s2search.training.data.clips import Clips
     from s2search.training.settings import RunSettings
     from s2search.training.share import Share
-    from s2search.training.watch import Watch
+    from s2search.training.watch import SampleWatch
 
 #: Gives weights with their names, one after another, whole; all processes must read them to their end, as often as any.
 Average = Callable[[], Iterator[tuple[str, "Tensor"]]]
@@ -190,7 +190,7 @@ class Trainer(Plugin, abc.ABC):
         """
         yield from ()
 
-    def watch(self, run: TrainingRun) -> Watch | None:
+    def watch(self, run: TrainingRun) -> SampleWatch | None:
         """Return how the run looks at what its model makes while it is trained; it does not, by default."""
         return None
 

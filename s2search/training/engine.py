@@ -26,7 +26,7 @@ from s2search.training.parallel import Processes, started
 from s2search.training.run_folder import JUDGEMENT, Metrics, read_metrics
 from s2search.training.share import Share, shares
 from s2search.training.trained_network import TrainedNetwork, learning_rate
-from s2search.training.watch import Look, Watch, Watched
+from s2search.training.watch import Look, SampleWatch, Watched
 
 if TYPE_CHECKING:
     from s2search.training.base import Trainer, TrainingRun
@@ -194,7 +194,7 @@ class Engine:
         return {**own, **values, **{f"gradient.{key}": v for key, v in lengths.items()}}
 
     def _looked(
-        self, watch: Watch, watched: Watched, done: int, moved: Mapping[str, TrainedNetwork], log: _Log | None
+        self, watch: SampleWatch, watched: Watched, done: int, moved: Mapping[str, TrainedNetwork], log: _Log | None
     ) -> Watched:
         """Return what was seen until now, and what the model's average makes now."""
         size = max(1, self.run.settings.optimizer.batch // self.where.count)
@@ -214,7 +214,7 @@ class Engine:
         save(self.folder, done, moved, self.run.config.digest, self.where, keep=keep, best=step)
 
     def _finished(
-        self, begun: int, done: int, moved: Mapping[str, TrainedNetwork], watch: Watch | None, watched: Watched
+        self, begun: int, done: int, moved: Mapping[str, TrainedNetwork], watch: SampleWatch | None, watched: Watched
     ) -> Outcome:
         """Let what was trained be written, judge it and let it draw."""
         name, first = next(iter(moved.items()))
@@ -272,7 +272,7 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _ended(watch: Watch | None, watched: Watched) -> bool:
+def _ended(watch: SampleWatch | None, watched: Watched) -> bool:
     """Return whether what was seen ends the run."""
     return watch is not None and bool(watched.fault(watch.patience))
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from s2search.training.share import Share
     from s2search.training.teachers.base import Teacher
     from s2search.training.teachers.held import HeldTeacher
-    from s2search.training.watch import Watch
+    from s2search.training.watch import SampleWatch
 
 _LEAST = {"steps": 0, "rollout": 0, "window": 0, "ratio": 1, "watch_every": 0, "watched": 8, "patience": 0}
 _LOWEST, _HIGHEST = 0.02, 0.98  # noise levels at which critic and teacher are compared
@@ -167,12 +167,12 @@ class SelfForcing(Trainer):
         return losses
 
     @override
-    def watch(self, run: TrainingRun) -> Watch | None:
+    def watch(self, run: TrainingRun) -> SampleWatch | None:
         if not self.watch_every:
             return None
         from s2search.training.distance.watcher import HeldOutDistance
         from s2search.training.draw import streams
-        from s2search.training.watch import Watch
+        from s2search.training.watch import SampleWatch
 
         held_out = HeldOutDistance.of(run.clips, self._networks(run.clips), self.watched)
         captions = held_out.captions(self.watched)
@@ -181,7 +181,9 @@ class SelfForcing(Trainer):
             asked = [captions[number % len(captions)] for number in numbers]
             return streams(run, network, asked, seed=run.settings.seed, first=numbers.start)
 
-        return Watch(every=self.watch_every, samples=self.watched, patience=self.patience, made=made, distance=held_out)
+        return SampleWatch(
+            every=self.watch_every, samples=self.watched, patience=self.patience, made=made, distance=held_out
+        )
 
     @override
     def draw(self, run: TrainingRun, network: nn.Module) -> Mapping[str, Tensor]:

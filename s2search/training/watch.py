@@ -29,7 +29,7 @@ _LEAST_ERROR = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class SampleWatch:
     """How a run watches.
 
     Attributes:

@@ -26,7 +26,7 @@ from s2search.training.draw import streams
 from s2search.training.flow import Flow
 from s2search.training.run_folder import read_metrics
 from s2search.training.self_forcing import SelfForcing
-from s2search.training.watch import Look, Watch, Watched
+from s2search.training.watch import Look, SampleWatch, Watched
 from tests.train.ranks import ranks
 
 _PRESET: dict[str, Any] = {"name": "nano", "depth": 2, "channels": 16, "heads": 2, "feed_forward": 32}
@@ -106,7 +106,7 @@ class Drawn(Flow):
     script: tuple[tuple[float, float], ...] = ()
     patience: int = 2
 
-    def watch(self, run: Any) -> Watch:
+    def watch(self, run: Any) -> SampleWatch:
         count = iter(range(1000))
         given = {look.step for look in Watched.of(read_metrics(run.folder, 10**9)).looks}
         for _ in given:
@@ -120,7 +120,7 @@ class Drawn(Flow):
         def made(network: nn.Module, numbers: range) -> Tensor:
             return torch.tensor([[float(number)] for number in numbers])
 
-        return Watch(every=2, samples=8, patience=self.patience, made=made, distance=seen)  # type: ignore[arg-type]
+        return SampleWatch(every=2, samples=8, patience=self.patience, made=made, distance=seen)  # type: ignore[arg-type]
 
 
 _SETTINGS = {
