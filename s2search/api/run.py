@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s2search.pipeline.result import Judged, PipelineResult
     from s2search.pipeline.settings import PipelineSettings
     from s2search.pipeline.stages import Stage
+    from s2search.report.run import Learning
 
 SETTINGS, REPORT = "settings.json", "report.html"
 FIGURES, PAGE = "report/figures.json", "report/page.html"
@@ -181,15 +182,33 @@ def _show(folder: Path) -> None:
 
 def _reports(settings: PipelineSettings) -> Callable[[Path], None]:
     def report(folder: Path) -> None:
+        from s2search.api.stages import TRAINED
         from s2search.pipeline.record import PipelineRecord
         from s2search.report.run import run_html
 
         found = _result(settings, PipelineRecord.load(Path()))
         found.save(FIGURES)
         strip = Path("stream/strip.png").read_bytes()
-        write_text(Path(PAGE), run_html(found, strip))
+        write_text(Path(PAGE), run_html(found, strip, [*map(_learning, TRAINED)]))
 
     return report
+
+
+def _learning(name: str) -> Learning:
+    from s2search.report.run import Learning
+    from s2search.training.judge import ModelJudgement
+    from s2search.training.run_folder import JUDGEMENT, STRIP, read_metrics
+    from s2search.training.watch import Watched
+
+    judged, strip, metrics = Path(name, JUDGEMENT), Path(name, STRIP), read_metrics(Path(name))
+    blind = read_json(judged, ModelJudgement, what="judgement").parts[0].blind if judged.exists() else None
+    return Learning(
+        stage=name,
+        metrics=metrics,
+        blind=blind,
+        watched=Watched.of(metrics),
+        strip=strip.read_bytes() if strip.exists() else b"",
+    )
 
 
 def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResult:

@@ -125,17 +125,19 @@ def draw_page(prepared: PreparedRun, outcome: Outcome) -> None:
     from s2search.codec.video import png
     from s2search.document import write_text
     from s2search.report.training import training_html
-    from s2search.training.run_folder import REPORT, read_metrics
+    from s2search.training.run_folder import REPORT, STRIP, read_metrics
 
     if outcome.interrupted:
         return
-    strips = {}
+    rows_HWC = {}
     if prepared.codec is not None and outcome.drawn:
         codec = prepared.codec.load()
         for asked, latents_CTYX in outcome.drawn.items():
             frames_THWC = frames_from_video(codec.decode(latents_CTYX[None])[0])
             chosen = np.linspace(0, len(frames_THWC) - 1, _FRAMES).round().astype(int)
-            strips[asked] = png(np.concatenate(frames_THWC[chosen], axis=1))
+            rows_HWC[asked] = np.concatenate(frames_THWC[chosen], axis=1)
+        (outcome.folder / STRIP).write_bytes(png(np.concatenate(list(rows_HWC.values()))))
+    strips = {asked: png(row_HWC) for asked, row_HWC in rows_HWC.items()}
     rows = read_metrics(outcome.folder)
     page = training_html(prepared.record(), rows, outcome.judgement, strips, outcome.left, outcome.watched)
     write_text(outcome.folder / REPORT, page)

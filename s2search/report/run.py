@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
@@ -18,6 +18,7 @@ from s2search.document import as_json
 from s2search.report.distance import distance_lines, distances_text
 from s2search.report.durations import duration
 from s2search.report.progress import notice
+from s2search.report.training import look_table, loss_curve
 
 if TYPE_CHECKING:
     from s2search.api.run import PipelineOutcome
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from s2search.pipeline.more_time import OneHourMore
     from s2search.pipeline.result import PipelineResult
     from s2search.pipeline.rival import RivalResult
+    from s2search.training.run_folder import Row
+    from s2search.training.watch import Watched
 
 _HOW = (
     "More steps are an hour over the median time of a step of this run, for one stage alone. The loss is that of "
@@ -91,26 +94,47 @@ def rival_lines(found: RivalResult) -> list[str]:
     ]
 
 
-def run_html(found: PipelineResult, strip: bytes) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a stage learnt.
+
+    Attributes:
+        stage: Its name.
+        metrics: What it reported.
+        blind: The loss of the blind baseline, for a stage that is judged.
+        watched: What was seen of its model meanwhile.
+        strip: A PNG picture of what its model draws, or nothing.
+    """
+
+    stage: str
+    metrics: Sequence[Row]
+    blind: float | None
+    watched: Watched
+    strip: bytes
+
+
+def run_html(found: PipelineResult, strip: bytes, learnt: Sequence[Learning]) -> str:
     """Return a page that loads nothing from anywhere.
 
     Args:
         found: All figures.
         strip: A PNG picture of frames of the clips, side by side.
+        learnt: The stages that train.
     """
-    picture = base64.b64encode(strip).decode()
     rows = [(one.stage, f"{one.seconds:.1f}", one.digest[7:19]) for one in found.stages]
     rows.append(("all", f"{sum(one.seconds for one in found.stages):.1f}", ""))
     content = [
         "<h1>From a budget to a video</h1>",
         *(f'<p class="verdict">{escape(line)}</p>' for line in _facts(found)),
         "<h2>What it shows</h2>",
-        f"<figure><figcaption>{escape(found.prompt)}</figcaption>"
-        f'<img alt="frames of the clips, side by side" src="data:image/png;base64,{picture}"></figure>',
+        _picture(strip, "frames of the clips, side by side", found.prompt),
         "<h2>How good each stage's model is</h2>",
         _html_table(("stage", "steps", "samples", "loss", "times blind", "+-"), _judged_rows(found)),
         "<h2>How far what is made is from real clips</h2>",
         *_distances_html(found),
+        "<h2>What each stage learnt</h2>",
+        "<p>Loss over steps, and eight frames of what its model draws from noise, a row for each caption.</p>",
+        *(part for one in learnt for part in _learning(one)),
         "<h2>What one hour more would buy</h2>",
         _html_table(_MORE, [_more_row(one) for one in found.more]),
         f"<p>{escape(_HOW)}</p>",
@@ -122,6 +146,21 @@ def run_html(found: PipelineResult, strip: bytes) -> str:
     page = resources.files("s2search.report").joinpath("training.html").read_text(encoding="utf-8")
     page = page.replace("<title>Training run: s2search</title>", "<title>From a budget to a video: s2search</title>")
     return page.replace("{{content}}", "\n".join(content))
+
+
+def _learning(one: Learning) -> Iterator[str]:
+    yield f"<h3>{escape(one.stage)}</h3>"
+    yield loss_curve(one.metrics, one.blind)
+    if one.watched.looks:
+        yield look_table(one.watched)
+    if one.strip:
+        yield _picture(one.strip, f"what the model of {one.stage} draws", "")
+
+
+def _picture(png: bytes, alt: str, caption: str) -> str:
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    data = base64.b64encode(png).decode()
+    return f'<figure>{below}<img alt="{escape(alt)}" src="data:image/png;base64,{data}"></figure>'
 
 
 _MORE = ("stage", "step, s", "steps", "in an hour", "loss", "at steps", "change")

@@ -80,12 +80,12 @@ def training_html(
     if judgement is not None:
         content += [f'<p class="verdict">{escape(line)}</p>' for line in map(_verdict, judgement.parts)]
     blind = None if judgement is None else judgement.parts[0].blind
-    content += ["<h2>Loss on what it is trained on</h2>", _curve(metrics, blind)]
+    content += ["<h2>Loss on what it is trained on</h2>", loss_curve(metrics, blind)]
     if judgement is not None:
         content += ["<h2>Loss by noise level</h2>", *map(_bands, judgement.parts)]
         content.append(f"<p>blind: {escape(judgement.baseline)}</p>")
     if watched is not None and watched.looks:
-        content += ["<h2>What it made, beside held-out clips</h2>", _look_table(watched)]
+        content += ["<h2>What it made, beside held-out clips</h2>", look_table(watched)]
     if strips:
         content.append("<h2>What it draws</h2>")
         content.append("<p>From noise alone, without guidance; eight frames from the first to the last.</p>")
@@ -130,7 +130,8 @@ def _look_cells(look: Look, watched: Watched) -> list[str]:
     return [name, *apart, f"{seen.std_ratio:.2f}", f"{seen.motion_ratio:.2f}"]
 
 
-def _look_table(watched: Watched) -> str:
+def look_table(watched: Watched) -> str:
+    """Return all looks as a table in HTML."""
     names = (_LOOK[0], *(f"MMD^2 {name}" for name in watched.looks[0].seen.mmd), *_LOOK[1:])
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     rows = "".join(
@@ -169,7 +170,13 @@ def _bands(part: JudgedPart) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
 
-def _curve(metrics: Sequence[Row], blind: float | None) -> str:
+def loss_curve(metrics: Sequence[Row], blind: float | None) -> str:
+    """Return a run's loss over its steps as SVG, in the colours of the page that it is put into.
+
+    Args:
+        metrics: What the run reported.
+        blind: The loss of the blind baseline; none is drawn without it.
+    """
     # What a trainer minimises beside the flow loss is no loss of the baseline's kind.
     name = "flow" if any(name == "flow" for _, name, _ in metrics) else "loss"
     points = [(step, value) for step, own, value in metrics if own == name and value > 0]

@@ -7,6 +7,7 @@ checkpoints/    the last ones, by the number of steps done
 metrics.csv     what was reported: a step, a name and a value a line
 model/          averaged weights, as save_pretrained writes them
 judgement.json  how good they are
+strip.png       what the model draws, a row for each caption, where it draws
 report.html     all of it to look at
 """
 
@@ -29,7 +30,7 @@ from s2search.journal import first_difference, lock, plain
 from s2search.training.settings import RunSettings
 
 GIVEN, RECORD, START, METRICS = "run.toml", "run.json", "start", "metrics.csv"
-MODEL, JUDGEMENT, REPORT = "model", "judgement.json", "report.html"
+MODEL, JUDGEMENT, STRIP, REPORT = "model", "judgement.json", "strip.png", "report.html"
 _LOCK = ".lock"
 _HEADER = ("step", "name", "value")
 
