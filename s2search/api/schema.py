@@ -65,7 +65,7 @@ DOCUMENTS = {
     "training_estimate": ("training.estimate:RunEstimate", "what a training run would cost"),
     "pipeline": ("pipeline.record:PipelineRecord", "the stages of a run, with hashes of their files"),
     "pipeline_result": ("pipeline.result:PipelineResult", "what a run from a budget to a video came to"),
-    "plan_check": ("pipeline.result:PlanCheck", "a package held against its plan"),
+    "package_check": ("pipeline.result:PackageCheck", "a package held against its plan"),
     "rival": ("pipeline.rival:RivalResult", "what a score promised of a plan, and what training measured"),
     "score_recalibration": ("pipeline.rival:ScoreRecalibration", "a score that was corrected by what was trained"),
     "verification": ("verification.result:Verification", "what was checked"),
