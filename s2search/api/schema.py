@@ -26,6 +26,7 @@ DOCUMENTS = {
     "score_check": ("score.check:ScoreCheck", "how a measured score orders trained layouts"),
     "plan": ("planner.plan:Plan", "a plan"),
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
+    "plan_check": ("planner.promise:PlanCheck", "whether what a plan promised holds"),
     "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),
     "frontier": ("planner.frontier:Frontier", "the plans of a front"),
     "front": ("solver.frontier:Front", "latency x memory x score"),
