@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -250,8 +251,7 @@ def plan_check(
     """
     made = plan_of(plan)
     assert made is not None
-    one = isinstance(table, str | LatencyTable) or not isinstance(table, Sequence)
-    tables = [table_of(given) for given in ([table] if one else table)]  # type: ignore[list-item]  # one is no sequence
+    tables = [table_of(one) for one in ([table] if isinstance(table, str | os.PathLike | LatencyTable) else table)]
     kept = None if tolerance is None else _part_of(tolerance)
     ranked = _score_behind(made, score, score_check) if changes else None
     with solver_of("dynamic") as solver:

@@ -217,7 +217,7 @@ def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResul
 
     from s2search.api.stages import CHECK, DISTANCES, PLAN, REFUSED, RIVAL, STREAMED, TIMES, TRAINED
     from s2search.pipeline.more_time import one_hour_more
-    from s2search.pipeline.result import PipelineResult, PackageCheck, StageTime, StreamedClip
+    from s2search.pipeline.result import PackageCheck, PipelineResult, StageTime, StreamedClip
     from s2search.pipeline.rival import RivalResult
     from s2search.planner.plan import Plan
     from s2search.training.data.clips import Clips

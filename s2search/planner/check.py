@@ -57,7 +57,7 @@ def check_plan(
     _check_question(plan, changes, tolerance)
     tables = given or [_as_it_is(device) for device in plan.every_device]
     _check_count(plan, tables)
-    targets, model, blocks = targets_on(plan, tables), model_of_plan(plan), candidates_of(plan)
+    targets, model, blocks = _targets(plan, tables), model_of_plan(plan), candidates_of(plan)
     _check_models(plan, targets)
     offered = _offered(plan, targets, model, blocks)
     labels = [block.label for block in offered]
@@ -120,6 +120,17 @@ def _check_count(plan: Plan, tables: Sequence[LatencyTable]) -> None:
             f"the plan is for {len(devices)} tables ({of}), and {len(tables)} are given",
             remedy="give --table for each of them, in this order",
         )
+
+
+def _targets(plan: Plan, tables: Sequence[LatencyTable]) -> tuple[Target, ...]:
+    try:
+        return targets_on(plan, tables)
+    except InputError as error:  # what it would have one do is for who asks anew
+        asked = f"{plan.scenario}, {plan.precision} on {plan.compute_unit}"
+        rate = ", with a pipeline" if plan.rate and plan.rate.budget else ""
+        raise TableError(
+            error.problem, allowed=error.allowed, remedy=f"name a table of what the plan is for: {asked}{rate}"
+        ) from error
 
 
 def _check_models(plan: Plan, targets: Sequence[Target]) -> None:
@@ -186,7 +197,10 @@ def _devices(
         plan.every_device, request.targets, request.evidences, problems, strict=True
     ):
         costs = {label: estimate.cost for label, estimate in zip(labels, evidence.block_C, strict=True)}
-        rows = [*_latency_rows(plan, then, costs, problem, choice_L), *_memory_rows(plan, then, costs, problem, choice_L)]
+        rows = [
+            *_latency_rows(plan, then, costs, problem, choice_L),
+            *_memory_rows(plan, then, costs, problem, choice_L),
+        ]
         _check_sums(then, rows)
         used = _used(request, target, problem, choice_L)
         sure = plan.confidence if used.sure else None
@@ -220,9 +234,7 @@ def _latency_rows(
         parts.append(("switches", plan.switches, _us(then.latency_ms.switches), switches_us))
     parts.append(("stem and head", 1, _us(then.latency_ms.fixed), problem.fixed_us))
     return [
-        CheckedRow(
-            name=name, count=count, kind="latency", then=was / 1000, now=now / 1000, moved=(now - was) / 1000
-        )
+        CheckedRow(name=name, count=count, kind="latency", then=was / 1000, now=now / 1000, moved=(now - was) / 1000)
         for name, count, was, now in parts
     ]
 

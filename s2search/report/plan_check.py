@@ -100,7 +100,7 @@ def _details(found: PlanCheck) -> list[str]:
 
 def _tables(device: CheckedDevice) -> list[str]:
     now, then = f"{device.table} ({device.table_digest[7:19]})", device.table_digest_then[7:19]
-    if device.table_digest == device.table_digest_then:
+    if device.same_table:
         return [f"on {now}, which the plan was made from"]
     before = then if device.table == device.table_then else f"{device.table_then} ({then})"
     return [f"on {now}", f"planned on {before}" + (", as it was then" if device.table == device.table_then else "")]
@@ -155,9 +155,8 @@ def _moved(device: CheckedDevice) -> list[CheckedRow]:
 
 def _budget(budget: CheckedBudget) -> tuple[str, ...]:
     then = "" if budget.then is None else _write(budget.kind, budget.then)
-    kept = "kept" if budget.kept else f"OVER by {_write(budget.kind, -budget.slack)}"
-    if budget.kind == "rate" and not budget.kept:
-        kept = f"UNDER by {_write(budget.kind, -budget.slack)}"
+    side = "UNDER" if budget.kind == "rate" else "OVER"
+    kept = "kept" if budget.kept else f"{side} by {_gap(budget.kind, -budget.slack)}"
     return (budget.kind, _limit(budget), then, _write(budget.kind, budget.now), kept)
 
 
@@ -180,7 +179,7 @@ def _difference(promise: CheckedPromise) -> str:
 
 
 def _signed(moved: CheckedPromise | CheckedRow) -> str:
-    return f"{'-' if moved.moved < 0 else '+'}{_write(moved.kind, abs(moved.moved))}"
+    return f"{'-' if moved.moved < 0 else '+'}{_gap(moved.kind, abs(moved.moved))}"
 
 
 def _failure(device: CheckedDevice, one: CheckedBudget | CheckedPromise, found: PlanCheck) -> str:
@@ -189,13 +188,14 @@ def _failure(device: CheckedDevice, one: CheckedBudget | CheckedPromise, found: 
     if one.kept is not False:
         return ""
     if isinstance(one, CheckedPromise):
-        more = "" if one.moved_relative is None else f" ({one.moved_relative:+.2%})"
-        return (
-            f"{one.kind}{on} is {_signed(one)}{more} from the promised {_write(one.kind, one.then)}, and at most "
-            f"+{100 * (found.tolerance or 0):g} % is kept"
-        )
+        now, then = _write(one.kind, one.now), _write(one.kind, one.then)
+        return f"{one.kind}{on} {now} is {_difference(one)} from the promised {then}, more than {_share(found)} %"
     side = "under" if one.kind == "rate" else "over"
-    return f"{one.kind}{on} {_write(one.kind, one.now)} is {_write(one.kind, -one.slack)} {side} {_limit(one)}"
+    return f"{one.kind}{on} {_write(one.kind, one.now)} is {_gap(one.kind, -one.slack)} {side} {_limit(one)}"
+
+
+def _share(found: PlanCheck) -> str:
+    return f"{100 * (found.tolerance or 0):g}"
 
 
 def _limit(budget: CheckedBudget) -> str:
@@ -206,6 +206,13 @@ def _write(kind: str, value: float) -> str:
     if kind == "latency":
         return format_us(1000 * value)
     return format_bytes(value) if kind == "memory" else f"{value:.3f} fps"
+
+
+def _gap(kind: str, value: float) -> str:
+    """Write a difference, which may be much smaller than what differs."""
+    if kind == "rate":
+        return f"{value:.3g} fps"
+    return f"{value:.0f} B" if kind == "memory" and value < 1000 else _write(kind, value)
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
