@@ -137,7 +137,7 @@ def _check_models(plan: Plan, targets: Sequence[Target]) -> None:
     """Raise where a table is of another model than the plan's, as far as that can be known."""
     for device, target in zip(plan.every_device, targets, strict=True):
         before, frames = _unchanged(device), target.scope.shape.frames
-        stated = [("latent frames", plan.frames, frames)]
+        stated: list[tuple[str, int | str, int | str]] = [("latent frames", plan.frames, frames)]
         if before is not None and before.card.preset != target.table.card.preset:
             stated.append(("preset", before.card.preset, target.table.card.preset))
         for name, asked, found in stated:

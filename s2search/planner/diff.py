@@ -127,6 +127,7 @@ def difference(before: Plan, after: Plan) -> Difference:
 
 
 def changed_layers(before: Sequence[str], after: Sequence[str]) -> tuple[ChangedLayers, ...]:
+    """Return the layers in which two layouts differ, neighbours together."""
     pairs = enumerate(zip_longest(before, after))
     runs = [(blocks, [layer for layer, _ in run]) for blocks, run in groupby(pairs, key=lambda pair: pair[1])]
     return tuple(

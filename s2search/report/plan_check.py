@@ -39,8 +39,10 @@ def plan_check_text(found: PlanCheck) -> RenderableType:
 
 def verdict(found: PlanCheck) -> str:
     """Return in one line whether the promise holds, and what breaks it."""
-    why = [_failure(device, one, found) for device in found.devices for one in (*device.budgets, *device.promises)]
-    broken = [line for line in why if line]
+    broken = [
+        *(line for device in found.devices for one in device.budgets if (line := _failure(device, one, found))),
+        *_missed(found),
+    ]
     return "the promise does NOT hold: " + "; ".join(broken) if broken else "the promise holds"
 
 
@@ -69,12 +71,10 @@ def plan_check_junit(found: PlanCheck) -> str:
             if line := _failure(device, budget, found):
                 ET.SubElement(case, "failure", message=printable(line), type="budget").text = details
     case = ET.SubElement(suite, "testcase", classname=_class(found.devices[0]), name="promise")
-    promises = [(device, promise) for device in found.devices for promise in device.promises]
-    broken = [line for device, promise in promises if (line := _failure(device, promise, found))]
     if found.tolerance is None:
         ET.SubElement(case, "skipped", message="no tolerance was asked for")
-    elif broken:
-        ET.SubElement(case, "failure", message=printable("; ".join(broken)), type="promise").text = details
+    elif missed := _missed(found):
+        ET.SubElement(case, "failure", message=printable("; ".join(missed)), type="promise").text = details
     for element in (suites, suite):
         for name, tag in {"tests": "testcase", "failures": "failure", "skipped": "skipped"}.items():
             element.set(name, str(len(list(suite.iter(tag)))))
@@ -182,6 +182,10 @@ def _signed(moved: CheckedPromise | CheckedRow) -> str:
     return f"{'-' if moved.moved < 0 else '+'}{_gap(moved.kind, abs(moved.moved))}"
 
 
+def _missed(found: PlanCheck) -> list[str]:
+    return [line for device in found.devices for one in device.promises if (line := _failure(device, one, found))]
+
+
 def _failure(device: CheckedDevice, one: CheckedBudget | CheckedPromise, found: PlanCheck) -> str:
     """Return in a few words what of a budget or a promise is not kept; empty where it is."""
     on = f" on {device.table}" if len(found.devices) > 1 else ""
@@ -230,9 +234,9 @@ def _pipes(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Return a text that Markdown shows as it is.
+    r"""Return a text that Markdown shows as it is.
 
     >>> print(_escaped("lcha[gate=false] *2 | <b>"))
-    lcha\\[gate=false\\] \\*2 \\| &lt;b&gt;
+    lcha\[gate=false\] \*2 \| &lt;b&gt;
     """
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text.strip()).replace("<", "&lt;").replace(">", "&gt;")
