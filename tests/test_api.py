@@ -63,7 +63,8 @@ options = {
     "kit_build": {"preset": "nope"}, "measure": {"preset": "nope"}, "table_merge": {},
 }
 answered = {
-    "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_diff": ((plan, plan), {}),
+    "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_check": ((plan,), {}),
+    "plan_diff": ((plan, plan), {}),
     "price": (("L4",), {"depth": 4}), "table": (("h100",), {}), "table_compare": (("h100", "h100"), {}),
     "schema": ((), {}), "table_lint": (("h100",), {}), "table_list": ((), {}), "table_show": (("h100",), {}),
 }

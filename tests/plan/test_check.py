@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shlex
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +31,7 @@ from s2search.solver.dynamic import Dynamic
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, open_table
 from tests.conftest import Outcome
+from tests.pages import blocks
 
 Run = Callable[..., Outcome]
 PHONE, EPYC = "iphone-16-pro-max.coreml.w4a8", "amd-epyc.torch-cpu.float32"
@@ -431,6 +436,29 @@ def test_the_command_exits_with_0_1_and_2(s2search: Run, tmp_path: Path) -> None
         assert said in refused.err
         assert len(refused.err.splitlines()) == 1
     assert s2search("plan", "--budget", "9ms", "check", "plan.json").code == 2
+
+
+def test_the_workflow_on_the_page_runs(s2search: Run, plan: Plan, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs/plan.md"
+    (block,) = (block for block in blocks(page) if block.language == "yaml")
+    steps = yaml.safe_load(block.text)["jobs"]["check"]["steps"]
+    (words,) = (shlex.split(step["run"]) for step in steps if step.get("run", "").startswith("s2search"))
+    plan.save(tmp_path / "plan.json")
+    slower("lcha", 1.5).save(tmp_path / "new-system")
+    assert s2search(*words[1:]).code == 1
+    after = [step for step in steps if "!cancelled()" in str(step.get("if"))]
+    assert [file for file in ("plan.md", "plan.xml") if file in str(after) and (tmp_path / file).exists()] == [
+        "plan.md",
+        "plan.xml",
+    ]
+
+
+def test_planning_and_checking_load_neither_torch_nor_scipy() -> None:
+    program = (
+        "import sys, s2search\nplan = s2search.plan(budget='75ms', depth=8)\nassert s2search.plan_check(plan).holds\n"
+        "heavy = {'torch', 'scipy', 'matplotlib', 'pandas'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 def test_a_check_asks_for_no_solver_where_it_holds(plan: Plan) -> None:
