@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from s2search.block import Block, Stream
-from s2search.cost import Cost
 from s2search.errors import InputError, MissingRowError, TableError
 from s2search.latency.base import LatencyModel
+from s2search.planner.check_rows import check_sums, latency_rows, memory_rows, promise_of
 from s2search.planner.nearby import replan_near
 from s2search.planner.plan import DeviceAnswer, Plan
-from s2search.planner.promise import CheckedBudget, CheckedDevice, CheckedPromise, CheckedRow, PlanCheck
+from s2search.planner.promise import CheckedBudget, CheckedDevice, PlanCheck
 from s2search.planner.replan import asked_on, candidates_of, model_of_plan, targets_on
 from s2search.planner.request import Request, Target
 from s2search.registry import own_version
@@ -27,8 +26,6 @@ from s2search.score.file import ScoreFile
 from s2search.solver.base import Solver
 from s2search.solver.problem import Problem
 from s2search.tables.table import LatencyTable, open_table, table_folder
-
-_Kind = Literal["latency", "memory"]
 
 
 def check_plan(
@@ -198,10 +195,10 @@ def _devices(
     ):
         costs = {label: estimate.cost for label, estimate in zip(labels, evidence.block_C, strict=True)}
         rows = [
-            *_latency_rows(plan, then, costs, problem, choice_L),
-            *_memory_rows(plan, then, costs, problem, choice_L),
+            *latency_rows(plan, then, costs, problem, choice_L),
+            *memory_rows(plan, then, costs, problem, choice_L),
         ]
-        _check_sums(then, rows)
+        check_sums(then, rows)
         used = _used(request, target, problem, choice_L)
         sure = plan.confidence if used.sure else None
         then_ms = then.latency_ms.predicted if sure is None else sure.latency_ms
@@ -213,74 +210,11 @@ def _devices(
                 table_digest=target.table.digest,
                 table_marks=target.table.card.marks,
                 budgets=tuple(_budgets(then, then_ms, target, used)),
-                promises=(_promise("latency", 1000, rows, tolerance), _promise("memory", 1, rows, tolerance)),
+                promises=(promise_of("latency", 1000, rows, tolerance), promise_of("memory", 1, rows, tolerance)),
                 rows=tuple(sorted(rows, key=lambda row: (row.kind, -row.moved))),
             )
         )
     return tuple(found)
-
-
-def _latency_rows(
-    plan: Plan, then: DeviceAnswer, costs: Mapping[str, Cost], problem: Problem, choice_L: Sequence[int]
-) -> list[CheckedRow]:
-    blocks_us = sum(costs[label].latency_us for label in plan.layout)
-    switches_us = problem.price(choice_L).latency_us - blocks_us - problem.fixed_us
-    parts = [
-        (label, count, count * _us(then.blocks[label].latency_ms), count * costs[label].latency_us)
-        for label, count in plan.counts.items()
-        if count
-    ]
-    if plan.switches:
-        parts.append(("switches", plan.switches, _us(then.latency_ms.switches), switches_us))
-    parts.append(("stem and head", 1, _us(then.latency_ms.fixed), problem.fixed_us))
-    return [
-        CheckedRow(name=name, count=count, kind="latency", then=was / 1000, now=now / 1000, moved=(now - was) / 1000)
-        for name, count, was, now in parts
-    ]
-
-
-def _memory_rows(
-    plan: Plan, then: DeviceAnswer, costs: Mapping[str, Cost], problem: Problem, choice_L: Sequence[int]
-) -> list[CheckedRow]:
-    parts = [
-        (label, count, count * then.blocks[label].memory_bytes, count * costs[label].memory_bytes)
-        for label, count in plan.counts.items()
-        if count
-    ]
-    parts.append(("stem, head, switches", 1, then.memory_bytes.fixed, problem.fixed_bytes))
-    parts.append(("activation peak", 1, then.memory_bytes.peak, problem.price(choice_L).peak_bytes))
-    return [
-        CheckedRow(name=name, count=count, kind="memory", then=was, now=now, moved=now - was)
-        for name, count, was, now in parts
-    ]
-
-
-def _us(milliseconds: float) -> int:
-    return round(1000 * milliseconds)
-
-
-def _check_sums(then: DeviceAnswer, rows: Sequence[CheckedRow]) -> None:
-    """Raise unless what a plan says of its parts is what it says of the whole.
-
-    Raises:
-        InputError: Somebody changed the file.
-    """
-    latency, memory = then.latency_ms, then.memory_bytes
-    stated = [
-        ("latency", "us", _us(latency.predicted), sum(_us(row.then) for row in rows if row.kind == "latency")),
-        ("memory", "bytes", memory.predicted, sum(int(row.then) for row in rows if row.kind == "memory")),
-    ]
-    if latency.budget is not None and latency.slack is not None:
-        stated.append(("latency budget", "us", _us(latency.budget), _us(latency.predicted) + _us(latency.slack)))
-    if memory.budget is not None and memory.slack is not None:
-        stated.append(("memory budget", "bytes", memory.budget, memory.predicted + memory.slack))
-    for name, unit, whole, parts in stated:
-        if parts != whole:
-            raise InputError(
-                f"the plan states a {name} of {whole:,} {unit} on {then.table!r}, and its parts come to {parts:,}: "
-                "it was changed by hand",
-                remedy="plan again",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,18 +280,4 @@ def _rate(then: DeviceAnswer, target: Target, used: _Used) -> CheckedBudget:
         kept=used.latency_us <= leaves_us,
         arithmetic_then=None if then.rate is None else then.rate.arithmetic,
         arithmetic=pipeline.arithmetic(rate.amount, target.commit) if leaves_us else None,
-    )
-
-
-def _promise(kind: _Kind, scale: int, rows: Sequence[CheckedRow], tolerance: Fraction | None) -> CheckedPromise:
-    """Return what rows add up to, `scale` of whose whole numbers make a unit."""
-    then = sum(round(scale * row.then) for row in rows if row.kind == kind)
-    now = sum(round(scale * row.now) for row in rows if row.kind == kind)
-    return CheckedPromise(
-        kind=kind,
-        then=then / scale,
-        now=now / scale,
-        moved=(now - then) / scale,
-        moved_relative=now / then - 1 if then else None,
-        kept=None if tolerance is None else now <= then * (1 + tolerance),
     )
