@@ -133,7 +133,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 
 
 OUTPUTS = {  # what a command does with the answer; a function returns it
-    *("as_json", "exit_code", "figure", "html"),
+    *("as_json", "exit_code", "figure", "html", "junit", "markdown"),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
     ("run", "dry_run"),
     ("cache make", "dry_run"),

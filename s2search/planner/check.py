@@ -114,7 +114,7 @@ def _check_count(plan: Plan, tables: Sequence[LatencyTable]) -> None:
     if len(tables) != len(devices):
         of = ", ".join(repr(device.table) for device in devices)
         raise InputError(
-            f"the plan is for {len(devices)} tables ({of}), and {len(tables)} are given",
+            f"the tables that the plan was made from are {len(devices)} ({of}), and those given are {len(tables)}",
             remedy="give --table for each of them, in this order",
         )
 

@@ -299,7 +299,7 @@ def test_a_candidate_that_the_layout_does_not_use_may_be_lacking() -> None:
 
 def test_several_devices_take_a_table_each() -> None:
     plan = s2search.plan([(PHONE, "260ms"), (H100, ["16ms", "4GB"])], video="512x288")
-    with pytest.raises(InputError, match=r"for 2 tables \('iphone.*', 'h100.*'\), and 1 are given"):
+    with pytest.raises(InputError, match=r"made from are 2 \('iphone.*', 'h100.*'\), and those given are 1"):
         s2search.plan_check(plan, PHONE)
     found = s2search.plan_check(plan, [PHONE, slower("ssa", 2, H100)])
     assert [[budget.kept for budget in device.budgets] for device in found.devices] == [[True], [False, True]]
