@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from s2search.api.frontier import frontier
     from s2search.api.kit import kit_build, kit_ingest
     from s2search.api.measure import measure
-    from s2search.api.plan import plan, plan_diff, price
+    from s2search.api.plan import plan, plan_check, plan_diff, price
     from s2search.api.precision import plan_precision, sensitivity
     from s2search.api.project import project
     from s2search.api.recalibrate import recalibrate
@@ -69,7 +69,7 @@ _HOMES = {
     "api.frontier": ("frontier",),
     "api.kit": ("kit_build", "kit_ingest"),
     "api.measure": ("measure",),
-    "api.plan": ("plan", "plan_diff", "price"),
+    "api.plan": ("plan", "plan_check", "plan_diff", "price"),
     "api.precision": ("plan_precision", "sensitivity"),
     "api.project": ("project",),
     "api.recalibrate": ("recalibrate",),
@@ -122,6 +122,7 @@ __all__ = [
     "kit_ingest",
     "measure",
     "plan",
+    "plan_check",
     "plan_diff",
     "plan_precision",
     "price",

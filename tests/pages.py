@@ -3,6 +3,7 @@
 A comment right above a block says what the block is, and shows in no rendering:
 
     <!-- slow -->                          a console block of minutes: run by `make slow`
+    <!-- exits with 1 -->                  a console block whose commands all do
     <!-- mac -->                           the same for a Mac with a phone: run against imitations of both
     <!-- elsewhere: a GPU -->              a block that needs what is not here, and is not run
     <!-- prints -->                        what the block above prints
@@ -103,12 +104,13 @@ class Reader:
     def _run(self, block: Block) -> str:
         if block.language == "python":
             return command.run_program_here(block.text, self.folder)
-        return [self._type(line, mac=block.mark == "mac") for line in block.commands][-1]
+        code = int(block.mark.removeprefix("exits with ")) if block.mark.startswith("exits with ") else 0
+        return [self._type(line, mac=block.mark == "mac", code=code) for line in block.commands][-1]
 
-    def _type(self, line: str, *, mac: bool) -> str:
+    def _type(self, line: str, *, mac: bool, code: int) -> str:
         words = shlex.split(line)
         if words[0] == "s2search":
-            return run_here(words[1:], self.folder)
+            return run_here(words[1:], self.folder, code=code)
         if mac and words[:3] == ["python3", "-m", "runner"]:
             return self._call(
                 [sys.executable, *words[1:], *WAITING[words[3]]], self.folder / "out/kit", _mac(self.folder)
@@ -135,14 +137,14 @@ NOT_RUN = ("make", "pip", "python", "git", "cd")
 WAITING = {"check": [], "run": ["--chip", "A18 Pro", "--wait", "30"]}  # the imitation knows no chip
 
 
-def run_here(words: list[str], folder: Path) -> str:
+def run_here(words: list[str], folder: Path, *, code: int = 0) -> str:
     """Run a command in this process, in a folder, 80 columns wide, and return what it prints.
 
     Raises:
-        AssertionError: Its exit code is not 0.
+        AssertionError: Its exit code is another one.
     """
     done = command.run_here(words, folder)
-    assert done.code == 0, f"s2search {shlex.join(words)}\n{done.err}"
+    assert done.code == code, f"s2search {shlex.join(words)}\n{done.err}"
     return done.out
 
 

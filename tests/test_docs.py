@@ -52,7 +52,7 @@ def test_what_a_page_shows_is_run_or_says_what_it_is(page: Path) -> None:
             assert block.mark.startswith(("prints", "once: ")), f"{name(page)}: {block.text[:60]}"
         elif block.language == "":
             assert block.mark.startswith("once: "), f"{name(page)}: {block.text[:60]}"
-        assert block.language in ("", "console", "python", "toml", "text") or block.language.startswith("{"), (
+        assert block.language in ("", "console", "python", "toml", "text", "yaml") or block.language.startswith("{"), (
             block.language
         )
         before = block

@@ -45,6 +45,7 @@ def test_a_plan_that_does_not_fit_a_difference_and_a_card_keep_to_theirs() -> No
         s2search.plan(depth=4, budget="1ms")
     holds("infeasible", json.loads(error.value.fields["answer"].to_json()))
     plans = [s2search.plan(depth=4, budget=budget) for budget in ("40ms", "60ms")]
+    holds("plan_check", json.loads(s2search.plan_check(plans[1], changes=0).to_json()))
     holds("plan_difference", json.loads(s2search.plan_diff(*plans).to_json()))
     for folder in installed_tables().values():
         holds("table", json.loads((folder / "card.json").read_text()))

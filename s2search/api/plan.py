@@ -1,24 +1,42 @@
-"""The command `plan`: the best layout within budgets, a given one's price, and what changed between two plans."""
+"""The command `plan`: the best layout within budgets, a given one's price, and how plans compare and hold."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from s2search import registry
 from s2search.api.question import GivenTables, Where, request_of
-from s2search.api.values import Blocks, Budgets, PathText, Texts, plan_of, scores_of, solver_of, within_time
+from s2search.api.values import (
+    Blocks,
+    Budgets,
+    PathText,
+    Texts,
+    plan_of,
+    scores_of,
+    solver_of,
+    table_of,
+    within_time,
+)
 from s2search.block import Scenario
 from s2search.cost import CommitPolicy, ToldPipeline
-from s2search.errors import InfeasibleError, InputError
+from s2search.errors import InfeasibleError, InputError, QuantityError, ScoreError
 from s2search.latency.base import LatencyModel
+from s2search.planner.check import check_plan
 from s2search.planner.diff import Difference
 from s2search.planner.find import find
 from s2search.planner.find import price as price_layout
 from s2search.planner.infeasible import infeasible
 from s2search.planner.plan import Plan
+from s2search.planner.promise import PlanCheck
 from s2search.score.base import Score
 from s2search.score.check import ScoreCheck
 from s2search.solver.base import Solver
 from s2search.solver.questions.tie_break import TieRule, check_tie_rule
 from s2search.space import DEFAULT_CANDIDATES
-from s2search.tables.table import DEFAULT_TABLE
+from s2search.tables.table import DEFAULT_TABLE, LatencyTable
 
 
 def plan(
@@ -200,3 +218,75 @@ def plan_diff(before: PathText | Plan, after: PathText | Plan) -> Difference:
     assert old is not None
     assert new is not None
     return old.diff(new)
+
+
+def plan_check(
+    plan: PathText | Plan,
+    table: PathText | LatencyTable | Sequence[PathText | LatencyTable] = (),
+    *,
+    tolerance: str | None = None,
+    changes: int = 3,
+    score: PathText | Score | None = None,
+    score_check: PathText | ScoreCheck | None = None,
+) -> PlanCheck:
+    """Say whether a plan's promise holds on another table, which rows moved, and which layout near it would do.
+
+    Args:
+        plan: A plan, or its JSON file.
+        table: What it is held against: by name, as a folder, or the table itself; for a plan of several devices one
+            for each, in its order. By default the tables that it names, as they are now.
+        tolerance: Also hold it to the latency and the memory that it promised, and so much more: `5%`.
+        changes: How many layers another layout may change that keeps the budgets; 0 to look for none.
+        score: To rank other layouts; by default the plan's own, which is to be installed, and as it was.
+        score_check: As in `plan`.
+
+    Raises:
+        InputError: Something cannot be read or contradicts itself, or nothing of the plan could fail.
+        TableError: A table is not there, or lacks rows that the layout needs.
+
+    >>> import s2search
+    >>> plan = s2search.plan("iphone-16-pro-max", budget="260ms")
+    >>> s2search.plan_check(plan).holds
+    True
+    """
+    made = plan_of(plan)
+    assert made is not None
+    tables = [table_of(one) for one in ([table] if isinstance(table, str | os.PathLike | LatencyTable) else table)]
+    kept = None if tolerance is None else _part_of(tolerance)
+    ranked = _score_behind(made, score, score_check) if changes else None
+    with solver_of("dynamic") as solver:
+        return check_plan(made, tables, solver, score=ranked, changes=changes, tolerance=kept)
+
+
+def _part_of(text: str) -> Fraction:
+    """Read a share such as `5%`.
+
+    >>> _part_of("2.5 %")
+    Fraction(1, 40)
+    """
+    match = re.fullmatch(r"\s*(\d{1,4}(?:\.\d{1,9})?)\s*%\s*", text)
+    if match is None:
+        raise QuantityError(
+            f"the tolerance {text!r} is not a share", allowed="0% to 9999%", remedy="write for example 5%"
+        )
+    return Fraction(match[1]) / 100
+
+
+def _score_behind(plan: Plan, given: PathText | Score | None, check: PathText | ScoreCheck | None) -> Score:
+    """Return the score that a plan was made by, or the one that is named for it.
+
+    Raises:
+        ScoreError: None is named, and the plan's is not here, or has changed.
+    """
+    if given is not None or check is not None:
+        return scores_of(plan.provenance.score if given is None else given, None, check)[0]
+    origin, problem = plan.provenance, "is not installed"
+    if origin.score in registry.installed("scores"):
+        score: Score = registry.create("scores", origin.score_label)
+        if score.digest == origin.score_digest:
+            return score
+        problem = f"is {score.digest[:19]} here"
+    raise ScoreError(
+        f"the plan was made by the score {origin.score_label!r} {origin.score_digest[:19]}, which {problem}",
+        remedy="name one with --score FILE to rank other layouts, or look for none with --changes 0",
+    )

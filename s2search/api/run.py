@@ -217,7 +217,7 @@ def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResul
 
     from s2search.api.stages import CHECK, DISTANCES, PLAN, REFUSED, RIVAL, STREAMED, TIMES, TRAINED
     from s2search.pipeline.more_time import one_hour_more
-    from s2search.pipeline.result import PipelineResult, PlanCheck, StageTime, StreamedClip
+    from s2search.pipeline.result import PackageCheck, PipelineResult, StageTime, StreamedClip
     from s2search.pipeline.rival import RivalResult
     from s2search.planner.plan import Plan
     from s2search.training.data.clips import Clips
@@ -245,7 +245,7 @@ def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResul
         ),
         prompt=streamed["prompt"],
         package=_package_figures(),
-        check=read_json(CHECK, PlanCheck, what="check of the plan"),
+        check=read_json(CHECK, PackageCheck, what="check of the plan"),
         more=tuple(filter(None, more)),
         s2search=registry.own_version(),
     )

@@ -365,12 +365,12 @@ class Stages:
 
     def _check(self, folder: Path) -> None:
         from s2search.exporters.package import Package
-        from s2search.pipeline.result import PlanCheck
+        from s2search.pipeline.result import PackageCheck
         from s2search.planner.plan import Plan
 
         planned, model = Plan.load(PLAN), Package.load(PACKAGE).manifest.model
         priced = self.plan(str(SCORE), ",".join(f"{label}*1" for label in model.layout))
-        PlanCheck(
+        PackageCheck(
             layout=priced.written,
             planned=planned.written,
             same_plan=model.plan_digest == planned.digest,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan": ("plan --budget 10fps --budget 1.5GB", "plan --layout L4S8L4S8L4 --budget 260ms --explain"),
+    "plan check": (
+        "plan check plan.json --table new-table",
+        "plan check plan.json --tolerance 5% --junit plan.xml --json",
+    ),
     "plan diff": ("plan diff before.json after.json", "plan diff before.json after.json --json"),
     "plan precision": ("plan precision sensitivity.json --least-db 30",),
     "frontier": (

@@ -1,4 +1,4 @@
-"""`s2search plan`: the best layout within budgets, and what changed between two plans."""
+"""`s2search plan`: the best layout within budgets, what changed between two plans, and whether one still holds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from s2search.block import Scenario
 from s2search.cli.examples import epilog
 from s2search.cli.options import FigureOption, check_outputs, printed_anyway, say, say_json
 from s2search.cost import CommitPolicy
+from s2search.document import write_text
 from s2search.errors import InfeasibleError, InputError, keeping
 from s2search.solver.questions.tie_break import TieRule
 from s2search.space import DEFAULT_CANDIDATES
@@ -18,6 +19,7 @@ from s2search.tables.table import DEFAULT_TABLE
 
 if TYPE_CHECKING:
     from s2search.planner.plan import Plan
+    from s2search.planner.promise import PlanCheck
 
 plan_app = typer.Typer(epilog=epilog("plan"))
 
@@ -178,6 +180,51 @@ def plan_diff(
     else:
         say(difference_text(old, new, found))
     return int(exit_code and not found.empty)
+
+
+@plan_app.command("check", epilog=epilog("plan check"))
+def plan_check(
+    plan: Annotated[Path, typer.Argument(help="A plan as JSON.")],
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Latency table to hold it against, installed or a folder; one for each device of the plan.",
+            show_default="the plan's, as it is now",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        str | None, typer.Option(help="Also hold it to what it promised, and so much more: 5%.")
+    ] = None,
+    changes: Annotated[int, typer.Option(help="Layers that another layout may change; 0 to look for none.")] = 3,
+    score: Annotated[
+        str | None,
+        typer.Option(help="To rank other layouts: installed, or a JSON file.", show_default="the plan's"),
+    ] = None,
+    score_check: ScoreCheckOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (schema s2search.plan_check/1).")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the budgets as test cases, as JUnit's XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for the page of a CI job.")] = None,
+) -> int:
+    """Say whether a plan's promise holds on another table; exit code 0 only if it does."""
+    from s2search.api.plan import plan_check as run
+    from s2search.report.plan_check import plan_check_junit, plan_check_markdown
+
+    check_outputs(None, others=(junit, markdown))
+    found = run(plan, table or (), tolerance=tolerance, changes=changes, score=score, score_check=score_check)
+
+    def show(found: PlanCheck) -> None:
+        if as_json:
+            say_json(found.to_json())
+        else:
+            say(found)
+
+    with printed_anyway(show), keeping(found):
+        if junit is not None:
+            write_text(junit, plan_check_junit(found))
+        if markdown is not None:
+            write_text(markdown, plan_check_markdown(found))
+    show(found)
+    return 0 if found.holds else 1
 
 
 def _say_json(answer: Plan) -> None:

@@ -66,7 +66,7 @@ class StreamedClip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanCheck(Document):
+class PackageCheck(Document):
     """Whether what was built is what was planned: the content of check/check.json.
 
     Attributes:
@@ -78,7 +78,7 @@ class PlanCheck(Document):
         fits: Whether it is within the budgets.
     """
 
-    schema: Literal["s2search.plan_check/1"] = "s2search.plan_check/1"
+    schema: Literal["s2search.package_check/1"] = "s2search.package_check/1"
     layout: str
     planned: str
     same_plan: bool
@@ -125,7 +125,7 @@ class PipelineResult(Document):
     streamed: tuple[StreamedClip, ...]
     prompt: str
     package: PackageFigures
-    check: PlanCheck
+    check: PackageCheck
     more: tuple[OneHourMore, ...]
     s2search: str
 

@@ -118,7 +118,7 @@ def difference(before: Plan, after: Plan) -> Difference:
     return Difference(
         before=before.digest,
         after=after.digest,
-        layers=_layers(before.layout, after.layout),
+        layers=changed_layers(before.layout, after.layout),
         inputs=_inputs(before, after),
         devices=tuple(_device(before, after, a, b) for a, b in pairs),
         score=_moved("of the layout", "score", before.score, after.score),
@@ -126,7 +126,8 @@ def difference(before: Plan, after: Plan) -> Difference:
     )
 
 
-def _layers(before: Sequence[str], after: Sequence[str]) -> tuple[ChangedLayers, ...]:
+def changed_layers(before: Sequence[str], after: Sequence[str]) -> tuple[ChangedLayers, ...]:
+    """Return the layers in which two layouts differ, neighbours together."""
     pairs = enumerate(zip_longest(before, after))
     runs = [(blocks, [layer for layer, _ in run]) for blocks, run in groupby(pairs, key=lambda pair: pair[1])]
     return tuple(

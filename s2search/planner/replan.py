@@ -1,4 +1,4 @@
-"""Asking again what a plan answers: the same tables, budgets and constraints, by another score."""
+"""Asking again what a plan answers: by another score, or on tables as they are now."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from s2search import registry
+from s2search.block import Block
 from s2search.cost import NOTHING_TOLD, Budget
 from s2search.errors import InputError, TableError
+from s2search.latency.base import LatencyModel
+from s2search.planner.constraints import Constraints
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.planner.request import Request, Target
 from s2search.preset import token_grid
@@ -45,27 +48,54 @@ def asked_again(plan: Plan, tables: Sequence[LatencyTable], score: Score) -> Req
     Raises:
         InputError: The plan's own layout does not fit, or costs something else now.
     """
-    space = Space(
-        candidates=tuple(registry.create("blocks", label) for label in plan.blocks),
-        depth=plan.depth,
-        group_size=plan.group_size,
+    constraints = dataclasses.replace(plan.constraints, counts={label: (n, n) for label, n in plan.counts.items()})
+    request = asked_on(
+        plan, targets_on(plan, tables), candidates_of(plan), constraints, model=model_of_plan(plan), score=score
     )
-    first, *further = map(_target, [plan] * len(tables), plan.every_device, tables)
-    request = Request(
+    _check_costs(plan, request)
+    return request
+
+
+def candidates_of(plan: Plan) -> tuple[Block, ...]:
+    """Return the blocks that a plan chose from."""
+    return tuple(registry.create("blocks", label) for label in plan.blocks)
+
+
+def model_of_plan(plan: Plan) -> LatencyModel:
+    """Return the latency model that a plan read its tables by."""
+    model: LatencyModel = registry.create("latency_models", plan.provenance.latency_model_label)
+    return model
+
+
+def targets_on(plan: Plan, tables: Sequence[LatencyTable]) -> tuple[Target, ...]:
+    """Return a plan's devices, with their budgets, on these tables."""
+    return tuple(map(_target, [plan] * len(tables), plan.every_device, tables))
+
+
+def asked_on(
+    plan: Plan,
+    targets: Sequence[Target],
+    candidates: Sequence[Block],
+    constraints: Constraints,
+    *,
+    model: LatencyModel,
+    score: Score,
+) -> Request:
+    """Return a plan's question on devices, with other candidates and constraints."""
+    first, *further = targets
+    return Request(
         table=first.table,
         scope=first.scope,
-        space=space,
-        latency_model=registry.create("latency_models", plan.provenance.latency_model_label),
+        space=Space(candidates=tuple(candidates), depth=plan.depth, group_size=plan.group_size),
+        latency_model=model,
         score=score,
         budgets=first.budgets,
         commit=first.commit,
         told=first.told,
-        constraints=dataclasses.replace(plan.constraints, counts={label: (n, n) for label, n in plan.counts.items()}),
+        constraints=constraints,
         further=tuple(further),
         confidence=None if plan.confidence is None else plan.confidence.asked,
     )
-    _check_costs(plan, request)
-    return request
 
 
 def _table_of(device: DeviceAnswer, given: Sequence[LatencyTable]) -> LatencyTable:
@@ -87,7 +117,7 @@ def _table_of(device: DeviceAnswer, given: Sequence[LatencyTable]) -> LatencyTab
 
 
 def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
-    latency, memory, rate = device.latency_ms.budget, device.memory_bytes.budget, device.rate and device.rate.budget
+    latency, memory, rate = _asked_ms(device), device.memory_bytes.budget, device.rate and device.rate.budget
     return Target(
         table=table,
         scope=table.scope(
@@ -104,6 +134,14 @@ def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
         commit=plan.commit,
         told=(device.rate and device.rate.told) or NOTHING_TOLD,
     )
+
+
+def _asked_ms(device: DeviceAnswer) -> float | None:
+    """Return the latency budget that was asked for; a rate leaves its own, which another pipeline changes."""
+    budget, rate = device.latency_ms.budget, device.rate
+    if budget is None or rate is None or rate.arithmetic is None:
+        return budget
+    return None if rate.arithmetic.endswith(f" = {budget:g} ms") else budget
 
 
 def _check_costs(plan: Plan, request: Request) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s2search.planner.diff import Difference
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
+    from s2search.planner.promise import PlanCheck
     from s2search.tables.listing import TableList
     from s2search.tables.table import LatencyTable
     from s2search.verification.result import Verification
@@ -120,6 +121,13 @@ def difference_text(found: Difference) -> RenderableType:
     from s2search.report.difference import facts_text
 
     return facts_text(found)
+
+
+def plan_check_text(found: PlanCheck) -> RenderableType:
+    """Return whether a plan's promise holds for the terminal."""
+    from s2search.report import plan_check
+
+    return plan_check.plan_check_text(found)
 
 
 def verification_text(found: Verification) -> RenderableType:
