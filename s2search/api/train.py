@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s2search.training.settings import RunSettings
 
 _FRAMES = 8  # of a strip
+_GAP, _GREY = 2, 128  # pixels between them
 
 #: A run.toml, or what it would say.
 Asked = PathText | Mapping[str, Any] | None
@@ -135,8 +136,10 @@ def draw_page(prepared: PreparedRun, outcome: Outcome) -> None:
         for asked, latents_CTYX in outcome.drawn.items():
             frames_THWC = frames_from_video(codec.decode(latents_CTYX[None])[0])
             chosen = np.linspace(0, len(frames_THWC) - 1, _FRAMES).round().astype(int)
-            rows_HWC[asked] = np.concatenate(frames_THWC[chosen], axis=1)
-        (outcome.folder / STRIP).write_bytes(png(np.concatenate(list(rows_HWC.values()))))
+            apart_THWC = np.pad(frames_THWC[chosen], ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=_GREY)
+            rows_HWC[asked] = np.concatenate(apart_THWC, axis=1)[:, :-_GAP]
+        below = [np.pad(row_HWC, ((0, _GAP), (0, 0), (0, 0)), constant_values=_GREY) for row_HWC in rows_HWC.values()]
+        (outcome.folder / STRIP).write_bytes(png(np.concatenate(below)[:-_GAP]))
     strips = {asked: png(row_HWC) for asked, row_HWC in rows_HWC.items()}
     rows = read_metrics(outcome.folder)
     page = training_html(prepared.record(), rows, outcome.judgement, strips, outcome.left, outcome.watched)
