@@ -55,7 +55,7 @@ if __name__ == "__main__":
     out = Path(os.path.relpath(sys.argv[2], run))
     os.chdir(run)  # paths in its settings are its own
     (out / "distance").mkdir(parents=True, exist_ok=True)
-    networks = "distance/networks.safetensors"
+    networks = "networks/networks.safetensors"
     models = few_step_models(out)
     PrintableConsole().print(
         distances_text(distance_measure(models, data="data", network=networks, out=out / "distance"))

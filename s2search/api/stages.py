@@ -28,6 +28,7 @@ PLAN, RIVAL_PLAN, SCORE = Path("plan/plan.json"), Path("plan/rival.json"), Path(
 RIVAL, CHECK, CLIP, STRIP = Path("rival/rival.json"), Path("check/check.json"), Path("stream/clip.mp4"), "strip.png"
 STREAMED, PACKAGE, VERIFIED = Path("stream/clips.json"), Path("export/package"), Path("verify/report.json")
 TIMES = Path("stream/times.json")
+NETWORKS = Path("networks/networks.safetensors")
 DISTANCES, REFUSED = Path("distance/distance.json"), Path("distance/refused.txt")
 #: Of the stages that train: the trainer, its options beside the stage's own, and whose weights it begins with.
 TRAINED = {
@@ -61,6 +62,7 @@ class Stages:
         trained = {name: self._trains(name) for name in TRAINED}
         return trained | {
             "data": self._data,
+            "networks": self._networks,
             "score": self._score,
             "plan": self._plan,
             "realize": self._realize,
@@ -78,6 +80,8 @@ class Stages:
         trainer, own, _ = TRAINED[name]
         if name == "causal":
             own = f"commit={self.settings.plan.commit}"
+        if name == "self_forcing" and self.settings.distance.samples:
+            own += f",distance={NETWORKS}"
         options = ",".join(filter(None, (own, self.settings.trained[name].options)))
         return f"{trainer}[{options}]" if options else trainer
 
@@ -137,6 +141,13 @@ class Stages:
 
             halves(made, samples)  # too few clips are said before hours of training
         registry.create("trainers", self.trainer("self_forcing")).check_held_out(made)
+
+    def _networks(self, folder: Path) -> None:
+        from s2search.api.distance import distance_train
+
+        asked = self.settings.distance
+        if asked.samples:
+            distance_train("data", NETWORKS, features=asked.features, steps=asked.learning, seed=self.settings.seed)
 
     def _trains(self, name: str) -> Callable[[Path], None]:
         def train_it(folder: Path) -> None:
@@ -259,16 +270,14 @@ class Stages:
         )
 
     def _distance(self, folder: Path) -> None:
-        from s2search.api.distance import distance_measure, distance_train
+        from s2search.api.distance import distance_measure
 
-        asked, networks = self.settings.distance, folder / "networks.safetensors"
+        asked = self.settings.distance
         if not asked.samples:
             write_text(REFUSED, "not asked for: distance.samples is 0\n")
             return
-        if not networks.exists():
-            distance_train("data", networks, features=asked.features, steps=asked.learning, seed=self.settings.seed)
         measured = partial(
-            distance_measure, data="data", network=networks, samples=asked.samples, seed=self.settings.seed
+            distance_measure, data="data", network=NETWORKS, samples=asked.samples, seed=self.settings.seed
         )
         (folder / "blank").mkdir(exist_ok=True)
         try:

@@ -35,6 +35,7 @@ class Stage:
 #: What each stage reads of the others, in the order in which they are made.
 PARENTS: dict[str, tuple[str, ...]] = {
     "data": (),
+    "networks": ("data",),
     "teacher": ("data",),
     "score": ("data", "teacher"),
     "plan": ("score",),
@@ -45,8 +46,8 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "distill": ("data", "flow", "cache"),
     "causal": ("data", "distill"),
     "consistency": ("data", "causal"),
-    "self_forcing": ("data", "teacher", "distill", "consistency"),
-    "distance": ("data", "teacher", "distill", "causal", "consistency", "self_forcing"),
+    "self_forcing": ("data", "networks", "teacher", "distill", "consistency"),
+    "distance": ("data", "networks", "teacher", "distill", "causal", "consistency", "self_forcing"),
     "stream": ("data", "teacher", "causal", "self_forcing"),
     "export": ("self_forcing",),
     "verify": ("export",),
@@ -61,7 +62,7 @@ _RESUMED = (
     "distance",
 )
 _SIZED = ("teacher", "realize", "flow", "rival")  # with the model's sizes; other stages have them from their parents
-_DRAWN = ("data", *_RESUMED[1:], "realize", "stream", "export", "verify")  # with the seed
+_DRAWN = (*_RESUMED, "networks", "realize", "stream", "export", "verify")  # with the seed
 _COMPUTED = (*_RESUMED, "stream")  # on the device
 _READ = (
     "teacher",
@@ -114,6 +115,14 @@ def _own(settings: PipelineSettings, name: str) -> dict[str, Any]:
     own: dict[str, Any] = dict(msgspec.to_builtins(getattr(settings, name, {})))
     if name == "realize":
         own = {}
+    if name == "networks":
+        asked = settings.distance
+        own = {
+            "distance": {"features": asked.features, "learning": asked.learning},
+            "wanted": asked.samples > 0,
+        }
+    if name == "distance":
+        own = {"samples": settings.distance.samples, "batch": settings.distance.batch}
     if name == "rival":
         own["flow"] = msgspec.to_builtins(settings.flow)
     if name == "plan":

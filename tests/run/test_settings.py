@@ -27,7 +27,7 @@ def test_a_shipped_preset_is_a_question_that_can_be_asked(preset: str, s2search:
     [
         ("--preset huge", "no preset of a pipeline is called 'huge'; shipped, or a .toml file: nano, small, tiny", 2),
         ("--preset no.toml", "the pipeline 'no.toml' cannot be read", 2),
-        ("--until verfy", "no stage is called 'verfy' (did you mean 'verify'?); stages: data, teacher", 2),
+        ("--until verfy", "no stage is called 'verfy' (did you mean 'verify'?); stages: data, networks", 2),
         ("--set flow.steps=3", "no setting of a pipeline is called 'flow.steps' (did you mean", 2),
         ("--set flow.optimizer.steps=many", "the setting flow.optimizer.steps", 2),
         ("--set flow.options=shfit=3", "no option of trainer 'flow' is called 'shfit'", 2),
