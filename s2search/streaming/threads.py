@@ -63,7 +63,9 @@ def is_small(model: S2DiT, grid: tuple[int, int]) -> bool:
 def one_pass(model: S2DiT, grid: tuple[int, int]) -> Callable[[], Any]:
     """Return a call that reads one chunk at the start of a stream."""
     preset, weight = model.config.preset, next(model.parameters())
-    x_BCTYX = torch.zeros(1, 16, preset.chunk_frames, 2 * grid[0], 2 * grid[1], dtype=weight.dtype)
+    x_BCTYX = torch.zeros(
+        1, model.config.latent_channels, preset.chunk_frames, 2 * grid[0], 2 * grid[1], dtype=weight.dtype
+    )
     text_BSE = torch.zeros(1, preset.text_tokens, preset.text_channels, dtype=weight.dtype)
     state, s_BT = model.initial_state(1, grid), torch.ones(1, 1)
 

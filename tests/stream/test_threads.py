@@ -53,8 +53,10 @@ def test_only_models_whose_passes_are_short_are_tried():
     assert not is_small(small, (9, 16))
 
 
-def test_a_pass_of_the_trial_reads_one_chunk():
-    assert one_pass(S2DiT.from_preset(TINY).eval(), (2, 3))().shape == (1, 16, 3, 4, 6)
+@pytest.mark.parametrize("channels", [16, 4])
+def test_a_pass_of_the_trial_reads_one_chunk(channels):
+    model = S2DiT.from_preset(TINY, latent_channels=channels).eval()
+    assert one_pass(model, (2, 3))().shape == (1, channels, 3, 4, 6)
 
 
 @pytest.mark.usefixtures("_threads_as_before")
