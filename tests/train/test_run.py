@@ -140,7 +140,7 @@ def test_a_run_leaves_what_its_folder_says(whole: Path) -> None:
 
 def test_nothing_in_a_run_would_be_unpickled(whole: Path) -> None:
     kinds = {path.suffix for path in whole.rglob("*") if path.is_file()}
-    assert kinds <= {".toml", ".json", ".safetensors", ".csv", ".html", ".md", ""} | {
+    assert kinds <= {".toml", ".json", ".safetensors", ".csv", ".html", ".md", ".png", ""} | {
         path.suffix for path in (whole / "tensorboard").glob("*")
     }
     for path in whole.rglob("*"):
