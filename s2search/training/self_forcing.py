@@ -135,7 +135,7 @@ class SelfForcing(Trainer):
         """
         if not self.watch_every:
             return
-        from s2search.training.distance.watcher import check_held_out
+        from s2search.training.distance.held_out import check_held_out
 
         try:
             check_held_out(clips)
@@ -170,7 +170,7 @@ class SelfForcing(Trainer):
     def watch(self, run: TrainingRun) -> SampleWatch | None:
         if not self.watch_every:
             return None
-        from s2search.training.distance.watcher import HeldOutDistance
+        from s2search.training.distance.held_out import HeldOutDistance
         from s2search.training.draw import streams
         from s2search.training.watch import SampleWatch
 

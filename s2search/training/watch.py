@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from s2search.training.distance.watcher import FROZEN_BELOW, SATURATED_ABOVE, WatchedDistance
+from s2search.training.distance.held_out import FROZEN_BELOW, SATURATED_ABOVE, WatchedDistance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from s2search.training.distance.watcher import HeldOutDistance
+    from s2search.training.distance.held_out import HeldOutDistance
     from s2search.training.run_folder import Row
 
 _BEFORE = "watch."

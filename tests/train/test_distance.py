@@ -28,12 +28,12 @@ from s2search.training.data.clips import Clips
 from s2search.training.distance.corruptions import LEARNED, NEEDED, SHOWN, shuffled, spliced
 from s2search.training.distance.documents import GeneratedHeading, GeneratedShard
 from s2search.training.distance.generate import Maker, generate
+from s2search.training.distance.held_out import HeldOutDistance
 from s2search.training.distance.learn import learned
 from s2search.training.distance.measure import Yardstick, halves, nearer, see
 from s2search.training.distance.models import model_row
 from s2search.training.distance.networks import FeatureNetworks, random_network
 from s2search.training.distance.statistics import FeatureSample, farther, frechet, jackknife, mmd
-from s2search.training.distance.watcher import HeldOutDistance
 from tests.command import run_here
 
 SIZES = Preset(

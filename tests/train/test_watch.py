@@ -21,7 +21,7 @@ from s2search.network.random_weights import RandomS2DiT
 from s2search.preset import Preset
 from s2search.testing.trainers import _engine, _Killed, _killed_after
 from s2search.training.checkpoint import save
-from s2search.training.distance.watcher import HeldOutDistance, WatchedDistance
+from s2search.training.distance.held_out import HeldOutDistance, WatchedDistance
 from s2search.training.draw import streams
 from s2search.training.flow import Flow
 from s2search.training.run_folder import read_metrics
