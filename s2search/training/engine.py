@@ -203,7 +203,11 @@ class Engine:
         with next(iter(moved.values())).averaged() as network:
             parts = [watch.made(network, range(at, min(at + size, after))) for at in range(first, after, size)]
         latents_NCTYX = self.where.joined(torch.cat(parts))[: watch.samples]
-        look = Look(step=done, seen=watch.distance(latents_NCTYX))
+        values = Look(step=done, seen=watch.distance(latents_NCTYX)).values
+        # The first process's figures decide in all: other processors may round otherwise.
+        first_K = self.where.joined(torch.tensor([[*values.values()]], dtype=torch.float64))[0]
+        look = Look.of(done, dict(zip(values, first_K.tolist(), strict=True)))
+        assert look is not None
         if log is not None:
             log.add(done, look.values)
         return watched.and_then(look)

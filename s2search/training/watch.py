@@ -59,6 +59,19 @@ class Look:
     step: int
     seen: WatchedDistance
 
+    @classmethod
+    def of(cls, step: int, values: Mapping[str, float]) -> Self | None:
+        """Return the look of such rows; None where some are missing."""
+        values = {name.removeprefix(_BEFORE): value for name, value in values.items() if name.startswith(_BEFORE)}
+        mmd, error = (
+            {name.removeprefix(before): value for name, value in values.items() if name.startswith(before)}
+            for before in ("mmd.", "mmd_error.")
+        )
+        std, motion = values.get("std_ratio"), values.get("motion_ratio")
+        if not mmd or mmd.keys() != error.keys() or std is None or motion is None:
+            return None
+        return cls(step=step, seen=WatchedDistance(mmd=mmd, mmd_error=error, std_ratio=std, motion_ratio=motion))
+
     @property
     def values(self) -> dict[str, float]:
         """The rows of the metrics, without their step."""
@@ -79,9 +92,8 @@ class Watched:
         """Return the looks among metrics, without one that a killed process tore."""
         found: dict[int, dict[str, float]] = {}
         for step, name, value in rows:
-            if name.startswith(_BEFORE):
-                found.setdefault(step, {})[name.removeprefix(_BEFORE)] = value
-        looks = (_look(step, values) for step, values in sorted(found.items()))
+            found.setdefault(step, {})[name] = value
+        looks = (Look.of(step, values) for step, values in sorted(found.items()))
         return cls(looks=tuple(look for look in looks if look is not None))
 
     def and_then(self, look: Look) -> Watched:
@@ -127,17 +139,9 @@ class Watched:
         words = f"model/ is the average after step {best.step}, {nearest}"
         if not self.looks[0].step and self.apart(best) >= self.apart(self.looks[0]):
             words += "; it is no nearer than what the run began with"
+        if best.seen.saturated or best.seen.frozen:
+            fault = "saturated" if best.seen.saturated else "frozen"
+            words += f"; every look saw a fault, and what this one makes is {fault}"
         if fault := self.fault(patience):
             words += f"; ended at step {self.looks[-1].step}: {fault}"
         return words
-
-
-def _look(step: int, values: Mapping[str, float]) -> Look | None:
-    mmd, error = (
-        {name.removeprefix(before): value for name, value in values.items() if name.startswith(before)}
-        for before in ("mmd.", "mmd_error.")
-    )
-    if not mmd or mmd.keys() != error.keys() or not {"std_ratio", "motion_ratio"} <= values.keys():
-        return None
-    seen = WatchedDistance(mmd=mmd, mmd_error=error, std_ratio=values["std_ratio"], motion_ratio=values["motion_ratio"])
-    return Look(step=step, seen=seen)

@@ -23,7 +23,10 @@ from s2search.testing.trainers import _engine, _Killed, _killed_after
 from s2search.training.checkpoint import save
 from s2search.training.distance.held_out import HeldOutDistance, WatchedDistance
 from s2search.training.draw import streams
+from s2search.training.engine import Engine
 from s2search.training.flow import Flow
+from s2search.training.parallel import processes
+from s2search.training.prepare import PreparedRun
 from s2search.training.run_folder import read_metrics
 from s2search.training.self_forcing import SelfForcing
 from s2search.training.watch import Look, SampleWatch, Watched
@@ -52,6 +55,8 @@ def _watched(*looks: Look) -> Watched:
 def test_the_nearest_sound_look_behind_the_first_step_is_the_best() -> None:
     assert _watched(_look(0, 0.1)).best is None
     assert _watched(_look(0, 0.1), _look(5, 3.0), _look(10, 2.0), _look(15, 4.0)).best.step == 10
+    for fault, word in (({"std": 1.4}, "saturated"), ({"motion": 0.4}, "frozen")):
+        assert _watched(_look(0, 0.1), _look(5, 3.0, **fault)).said(0).endswith(f"what this one makes is {word}")
     faulty = _watched(_look(0, 9.0), _look(5, 3.0), _look(10, 1.0, std=1.4), _look(15, 1.0, motion=0.4))
     assert faulty.best.step == 5
     assert _watched(_look(0, 9.0), _look(5, 3.0, motion=0.2), _look(10, 2.0, motion=0.1)).best.step == 10
@@ -167,6 +172,36 @@ def test_no_nearer_than_at_first_is_said(tmp_path: Path) -> None:
     script = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 1.0))
     outcome = _engine(Drawn(script=script), tmp_path, "run", _SETTINGS).train()
     assert outcome.left.endswith("it is no nearer than what the run began with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounded(Drawn):
+    """On every processor but the first one another look is the best."""
+
+    def watch(self, run: Any) -> SampleWatch:
+        from torch import distributed
+
+        other = distributed.is_initialized() and distributed.get_rank()
+        return Drawn(script=self.script[::-1] if other else self.script).watch(run)
+
+
+def test_where_processors_disagree_the_first_one_decides(tmp_path: Path) -> None:
+    script = ((5.0, 1.0), (2.0, 1.0), (3.0, 1.0), (1.5, 1.0), (4.0, 1.0))
+    alone = _engine(Rounded(script=script), tmp_path, "one", _SETTINGS)
+    alone.train()
+    (tmp_path / "two").mkdir()
+
+    def train() -> None:
+        prepared = PreparedRun.of(alone.run.settings, Rounded(script=script))
+        with processes(prepared.settings.engine) as where:
+            run = prepared.run(tmp_path / "two", where)
+            Engine(trainer=prepared.trainer, run=run, folder=tmp_path / "two", where=where).train()
+
+    ranks(2, train)
+    one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 2e-5
+    looks = Watched.of(read_metrics(tmp_path / "two")).looks
+    assert [look.seen.mmd["random"] for look in looks] == [mmd for mmd, _ in script]
 
 
 @pytest.fixture(scope="module")
