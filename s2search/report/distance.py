@@ -66,7 +66,7 @@ def _mmd_table(found: Distances) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
         steps, fps = "" if row.steps is None else f"{row.steps}", "" if row.speed is None else f"{row.speed.fps:.1f}"
-        distances = (_with_error(row.distances[name].mmd, row.distances[name].mmd_error) for name in found.networks)
+        distances = (with_error(row.distances[name].mmd, row.distances[name].mmd_error) for name in found.networks)
         table.add_row(row.name, steps, *distances, f"{row.std_ratio:.2f}", f"{row.motion_ratio:.2f}", fps)
     return table
 
@@ -80,7 +80,7 @@ def _frechet_table(found: Distances) -> Table:
     for row in found.rows:
         own = [row.distances[name] for name in found.networks]
         steps = "" if row.steps is None else f"{row.steps}"
-        table.add_row(row.name, steps, *(_with_error(one.frechet, one.frechet_error) for one in own), _above(row, own))
+        table.add_row(row.name, steps, *(with_error(one.frechet, one.frechet_error) for one in own), _above(row, own))
     return table
 
 
@@ -88,10 +88,10 @@ def _above(row: DistanceRow, distances: list[NetworkDistance]) -> str:
     return "" if row.kind == "floor" else "  ".join(f"{one.above_floor:.1f}" for one in distances)
 
 
-def _with_error(value: float, error: float) -> str:
+def with_error(value: float, error: float) -> str:
     """Return a figure with as many digits as its error has two of, of three at most.
 
-    >>> _with_error(10.7483, 0.9076), _with_error(0.0016, 0.0112)
+    >>> with_error(10.7483, 0.9076), with_error(0.0016, 0.0112)
     ('10.75 +- 0.91', '0.002 +- 0.011')
     """
     digits = next((digits for digits in range(3) if error >= 10 ** (1 - digits)), 3)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.document import as_json
-from s2search.report.distance import distance_lines, distances_text
+from s2search.report.distance import distance_lines, distances_text, with_error
 from s2search.report.durations import duration
 from s2search.report.progress import notice
 from s2search.report.training import look_table, loss_curve
@@ -218,8 +218,8 @@ def _distances_html(found: PipelineResult) -> list[str]:
     rows = [
         (
             row.title,
-            *(f"{row.distances[name].mmd:.3f} +- {row.distances[name].mmd_error:.3f}" for name in names),
-            *(f"{row.distances[name].frechet:.1f} +- {row.distances[name].frechet_error:.1f}" for name in names),
+            *(with_error(row.distances[name].mmd, row.distances[name].mmd_error) for name in names),
+            *(with_error(row.distances[name].frechet, row.distances[name].frechet_error) for name in names),
             f"{row.std_ratio:.2f}",
             f"{row.motion_ratio:.2f}",
         )
