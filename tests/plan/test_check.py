@@ -27,6 +27,7 @@ from s2search.planner.nearby import _fewest
 from s2search.planner.plan import Plan
 from s2search.planner.promise import PlanCheck, Replan
 from s2search.planner.replan import asked_on, candidates_of, model_of_plan, targets_on
+from s2search.report.origin import mark_lines
 from s2search.report.plan_check import plan_check_junit, plan_check_markdown
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
@@ -484,6 +485,20 @@ def test_what_strangers_wrote_stays_text_in_every_form(plan: Plan) -> None:
     said = {case.get("type"): case.get("message") or "" for case in cases}
     assert said.keys() == {"budget", "promise"}
     assert all("on a|b](x)<script>" in line for line in said.values())
+
+
+def test_every_form_says_what_else_there_is_to_know(plan: Plan) -> None:
+    found = s2search.plan_check(plan, slower("lcha", 1.5))
+    known = dataclasses.replace(
+        found,
+        planned_with="0.0.7",
+        replan=dataclasses.replace(replan_of(found), optimal=False),
+        devices=tuple(dataclasses.replace(device, table_marks=("busy",)) for device in found.devices),
+    )
+    for said in ("planned with 0.0.7", "not proven to be the best", *mark_lines(["busy"])):
+        for form in (str, plan_check_markdown):
+            assert said not in " ".join(form(found).split())
+            assert said in " ".join(form(known).split())
 
 
 def test_the_command_exits_with_0_1_and_2(s2search: Run, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def test_networks_weigh_by_what_each_can_tell() -> None:
     watched = _watched(seen(0, 1, 9), seen(1, 0.9, 8.0), seen(2, 0.5, 9.0))
     assert watched.best.step == 2  # 40 errors nearer by one, one farther by the other
     assert watched.apart(watched.looks[2]) == pytest.approx((50 + 9) / 2)
+    later = _look(1, 1.0, error=5.0)
+    assert _watched(_look(0, 3.0, error=0.5), later).apart(later) == pytest.approx(2)  # in errors of the first look
 
 
 @pytest.mark.parametrize("word", ["saturated", "frozen"])
