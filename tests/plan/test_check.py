@@ -11,6 +11,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +23,11 @@ import s2search
 from s2search.cost import Pipeline
 from s2search.errors import InputError, MissingRowError, ScoreError, TableError
 from s2search.planner.check import check_plan
+from s2search.planner.nearby import _fewest
 from s2search.planner.plan import Plan
 from s2search.planner.promise import PlanCheck, Replan
 from s2search.planner.replan import asked_on, candidates_of, model_of_plan, targets_on
+from s2search.report.origin import mark_lines
 from s2search.report.plan_check import plan_check_junit, plan_check_markdown
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
@@ -185,6 +188,16 @@ def test_the_replan_is_the_best_of_all_layouts_within_so_many_changes(
         assert found.replan.devices[0].latency_ms == price.latency_ms.predicted
 
 
+def test_as_many_layers_change_as_make_it_better_and_no_more_than_may() -> None:
+    asked: dict[str, Any] = {"depth": 8, "budget": "75ms", "candidates": "lcha,kv_compressed,ssa"}
+    plan, there = s2search.plan(PHONE, **asked), slower("lcha", 1.2)
+    found = [replan_of(s2search.plan_check(plan, there, changes=changes)) for changes in (1, 2, 3, 4)]
+    assert [replan.changes for replan in found] == [1, 2, 3, 3]
+    scores = [replan.score for replan in found]
+    assert scores[0] < scores[1] < scores[2] == scores[3]
+    assert scores == [s2search.plan(there, like=plan, max_changes=most, **asked).score for most in (1, 2, 3, 4)]
+
+
 def test_with_a_confidence_the_fewest_changes_are_found_too() -> None:
     plan = s2search.plan(EPYC, video="512x288", depth=8, budget="1100ms", confidence=0.9)
     there = slower("lcha", 1.4, EPYC)
@@ -199,10 +212,28 @@ def test_with_a_confidence_the_fewest_changes_are_found_too() -> None:
     replan = replan_of(found)
     assert replan.changes > 1
     assert replan.devices[0].latency_ms <= 1100
+    again = s2search.plan(there, video="512x288", depth=8, budget="1100ms", confidence=0.9, layout=replan.written)
+    assert again.confidence is not None
+    assert replan.devices[0].latency_ms == again.confidence.latency_ms > again.latency_ms.predicted
     asked = {"video": "512x288", "depth": 8, "budget": "1100ms", "confidence": 0.9, "like": plan}
     with pytest.raises(s2search.InfeasibleError):
         s2search.plan(there, max_changes=replan.changes - 1, **asked)  # type: ignore[arg-type]
     assert s2search.plan(there, max_changes=replan.changes, **asked).score == replan.score  # type: ignore[arg-type]
+
+
+def test_of_all_numbers_of_changes_the_fewest_that_will_do_is_found() -> None:
+    def changing(layers: int) -> Any:
+        return SimpleNamespace(layout=layers, constraints=SimpleNamespace(changes=range))
+
+    for low, most in itertools.combinations(range(1, 12), 2):
+        for fewest in range(low, most + 1):
+
+            def within(changes: int, fewest: int = fewest) -> Any:
+                if changes < fewest:
+                    raise s2search.InfeasibleError("none")
+                return changing(changes)
+
+            assert _fewest(within, changing(most), low).layout == fewest
 
 
 def replan_of(found: PlanCheck) -> Replan:
@@ -215,6 +246,20 @@ def plan() -> Plan:
     return s2search.plan(PHONE, depth=8, budget=["75ms", "600MB"])
 
 
+def test_each_part_of_the_layout_has_a_row_that_says_how_often_it_is_there(plan: Plan) -> None:
+    rows = s2search.plan_check(plan).devices[0].rows
+    assert plan.switches > 1
+    blocks = {label: count for label, count in plan.counts.items() if count}
+    assert {row.name: row.count for row in rows if row.kind == "latency"} == blocks | {
+        "switches": plan.switches,
+        "stem and head": 1,
+    }
+    assert {row.name: row.count for row in rows if row.kind == "memory"} == blocks | {
+        "stem, head, switches": 1,
+        "activation peak": 1,
+    }
+
+
 @pytest.mark.parametrize(("over_us", "holds"), [(0, True), (1, False)])
 def test_a_budget_is_kept_to_the_microsecond(plan: Plan, over_us: int, holds: bool) -> None:
     assert plan.latency_ms.slack is not None
@@ -224,6 +269,19 @@ def test_a_budget_is_kept_to_the_microsecond(plan: Plan, over_us: int, holds: bo
         return timed(row, row.latency_ms + spare_ms) if row.label == "stem" else row
 
     assert s2search.plan_check(plan, changed(open_table(PHONE), change)).holds is holds
+
+
+@pytest.mark.parametrize(("over_us", "holds"), [(0, True), (1, False)])
+def test_a_rate_is_kept_to_the_microsecond_that_it_leaves(over_us: int, holds: bool) -> None:
+    plan = s2search.plan(PHONE, depth=8, budget="10fps")
+    assert plan.latency_ms.slack is not None
+    spare_ms = plan.latency_ms.slack + over_us / 1000
+
+    def change(row: Row) -> Row:
+        return timed(row, row.latency_ms + spare_ms) if row.label == "stem" else row
+
+    found = s2search.plan_check(plan, changed(open_table(PHONE), change), changes=0)
+    assert [(budget.kind, budget.kept) for budget in found.devices[0].budgets] == [("rate", holds)]
 
 
 @pytest.mark.parametrize(("over", "holds"), [(0, True), (1, False)])
@@ -375,6 +433,15 @@ def test_another_score_is_named_or_none_is_looked_by(tmp_path: Path) -> None:
         s2search.plan_check(dataclasses.replace(plan, provenance=origin), there)
 
 
+def test_a_score_that_forbids_the_plans_own_layout_gives_it_none(plan: Plan, tmp_path: Path) -> None:
+    mine = {"schema": "s2search.score/1", "name": "mine", "statement": "s", "scores": {"lcha": None, "ssa": 1.0}}
+    (tmp_path / "mine.json").write_text(json.dumps(mine))
+    found = s2search.plan_check(plan, slower("lcha", 1.5), score=tmp_path / "mine.json", changes=8)
+    assert {*replan_of(found).layout} == {"ssa"}
+    assert replan_of(found).score_now is None
+    assert "which forbids the plan's own" in " ".join(str(found).split())
+
+
 def test_the_plan_that_it_was_to_be_near_does_not_bind_the_next_one(plan: Plan) -> None:
     near = s2search.plan(PHONE, depth=8, budget="65ms", like=plan, max_changes=2)
     assert near.layout != plan.layout
@@ -409,8 +476,29 @@ def test_what_strangers_wrote_stays_text_in_every_form(plan: Plan) -> None:
     found = s2search.plan_check(plan, table)
     assert "\x1b" not in str(found) + plan_check_markdown(found)
     assert "<script>" not in plan_check_markdown(found)
+    assert r"on a\|b\](x)&lt;script&gt;" in plan_check_markdown(found)
     cases = ET.fromstring(plan_check_junit(found)).iter("testcase")
     assert "<script>" in (next(cases).get("classname") or "")
+    both = s2search.plan([(PHONE, "260ms"), (H100, ["16ms", "4GB"])], video="512x288")
+    strange = dataclasses.replace(slower("ssa", 2, H100), name=name)
+    cases = ET.fromstring(plan_check_junit(s2search.plan_check(both, [PHONE, strange], tolerance="0%"))).iter("failure")
+    said = {case.get("type"): case.get("message") or "" for case in cases}
+    assert said.keys() == {"budget", "promise"}
+    assert all("on a|b](x)<script>" in line for line in said.values())
+
+
+def test_every_form_says_what_else_there_is_to_know(plan: Plan) -> None:
+    found = s2search.plan_check(plan, slower("lcha", 1.5))
+    known = dataclasses.replace(
+        found,
+        planned_with="0.0.7",
+        replan=dataclasses.replace(replan_of(found), optimal=False),
+        devices=tuple(dataclasses.replace(device, table_marks=("busy",)) for device in found.devices),
+    )
+    for said in ("planned with 0.0.7", "not proven to be the best", *mark_lines(["busy"])):
+        for form in (str, plan_check_markdown):
+            assert said not in " ".join(form(found).split())
+            assert said in " ".join(form(known).split())
 
 
 def test_the_command_exits_with_0_1_and_2(s2search: Run, tmp_path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from s2search.api.data import data_make
+from s2search.api.distance import distance_train
+from s2search.api.stages import TRAINED, Stages
+from s2search.document import write_text
 from s2search.errors import InputError
+from s2search.pipeline.execute import execute, opened
 from s2search.pipeline.settings import PipelineSettings, preset_names, stated_by
-from s2search.pipeline.stages import PARENTS, stages_of
+from s2search.pipeline.stages import PARENTS, Stage, stages_of
 from tests.command import Outcome
 
 
@@ -77,6 +83,50 @@ def test_every_setting_is_of_some_stage_so_that_a_change_is_never_lost(tmp_path:
 
     for key in keys(msgspec.to_builtins(PipelineSettings.of(stated))):
         assert key in told, key
+
+
+def test_what_looks_by_networks_is_made_again_by_other_networks_and_by_no_others_samples(tmp_path: Path) -> None:
+    def made(**distance: int) -> set[str]:
+        """Return the stages that are made where no stage's files depend on those of another."""
+        stages, told = stages_of(PipelineSettings.of(stated_by("nano") | {"distance": distance}), "sha256:t"), []
+
+        def body(stage: Stage) -> Callable[[Path], None]:
+            return lambda place: write_text(place / "settings.txt", str(dict(stage.settings)))
+
+        with opened(tmp_path):
+            execute(tmp_path, stages, {one.name: body(one) for one in stages}, lambda found, _: told.append(found))
+        return {found.stage for found in told if found.fate != "kept"}
+
+    assert made(samples=0, features=2) == {*PARENTS}
+    readers = {"networks", "self_forcing", "distance"}
+    assert made(samples=8, features=2) - {"report"} == readers
+    assert made(samples=16, features=2) - {"report"} == {"distance"}
+    assert made(samples=16, features=2, learning=9) - {"report"} == readers
+
+
+def test_a_stage_that_trains_reads_only_its_parents(tmp_path: Path) -> None:
+    for samples in (0, 8):
+        whole = Stages(
+            settings=PipelineSettings.of(stated_by("nano") | {"distance": {"samples": samples, "features": 2}})
+        )
+        for name, (_, _, weights) in TRAINED.items():
+            read = {*re.findall(r"(\w+)/", f"{whole.trainer(name)} {weights}")}
+            assert read <= {*PARENTS[name]}, name
+            assert ("networks" in read) == (name == "self_forcing" and samples > 0)
+
+
+def test_networks_of_a_run_are_those_of_its_seed_and_there_where_distances_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data_make("shapes[count=16]", "data", video="32x32", frames=9, clips=2, held_out=0.5)
+    for samples in (0, 8):
+        asked = {"seed": 3, "distance": {"samples": samples, "features": 2, "learning": 2}}
+        Path("networks").mkdir(exist_ok=True)
+        Stages(settings=PipelineSettings.of(stated_by("nano") | asked)).bodies["networks"](Path("networks"))
+        assert any(Path("networks").iterdir()) == bool(samples)
+    distance_train("data", "own.safetensors", features=2, steps=2, seed=3)
+    assert Path("networks/networks.safetensors").read_bytes() == Path("own.safetensors").read_bytes()
 
 
 def test_paths_mean_the_same_from_the_folder_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

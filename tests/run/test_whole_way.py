@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -164,6 +165,8 @@ def test_from_a_budget_to_a_video_in_one_command(
     page = (run / "report.html").read_text()
     assert "default-src 'none'" in page
     assert "http" not in page.replace("http-equiv", "")
+    assert re.findall("<h3>(.*?)</h3>", page) == [*NAMES]
+    assert page.count("<svg") == len(NAMES)
     expected = results(run)
     assert {*PipelineRecord.load(run).stages} == {*PARENTS}
 
@@ -212,6 +215,14 @@ def test_what_a_run_left_is_trained_for_one_two_and_four_steps(
     ]
     assert [(frames, len(causal.schedule), causal.commit) for frames, causal in forms] == [
         (frames, steps, "clean_pass") for frames in (3, 1) for steps in (4, 2, 1)
+    ]
+
+    def begun(one: Path) -> Path:
+        return Path(json.loads((one.parent / "run.json").read_text())["settings"]["model"]["weights"])
+
+    ways = [(begun(one).parent.name, begun(begun(one)).parent.name) for one in models]
+    assert ways == [
+        (f"{way}-{steps}-consistency", f"{way}-causal") for way in ("chunks", "frames") for steps in (4, 2, 1)
     ]
 
 

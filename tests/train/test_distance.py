@@ -22,11 +22,12 @@ from s2search.errors import CheckError, InputError
 from s2search.network.config import CausalForm
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
+from s2search.report.distance import distance_lines
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.training.data.clips import Clips
 from s2search.training.distance.corruptions import LEARNED, NEEDED, SHOWN, shuffled, spliced
-from s2search.training.distance.documents import GeneratedHeading, GeneratedShard
+from s2search.training.distance.documents import Claim, Distances, GeneratedHeading, GeneratedShard
 from s2search.training.distance.generate import Maker, generate
 from s2search.training.distance.held_out import HeldOutDistance
 from s2search.training.distance.learn import learned
@@ -431,6 +432,26 @@ def test_a_claim_holds_only_where_both_networks_say_so(yardstick: Yardstick, cli
         rows["far"], mmds={"random": rows["near"].mmds["random"], "trained": rows["far"].mmds["trained"]}
     )
     assert not nearer(swapped, far).holds  # one says this, one says that
+
+
+def test_only_what_cannot_be_told_is_listed_so() -> None:
+    def lines(*holds: bool) -> list[str]:
+        claims = tuple(
+            Claim(nearer=f"a{i}", than=f"b{i}", by={"random": 1.0}, errors={"random": 4.0 if one else 1.0}, holds=one)
+            for i, one in enumerate(holds)
+        )
+        found = Distances(
+            **{"data": "", "codec": "", "samples": 8, "recordings": 8, "seed": 0, "networks": {}, "rows": ()},
+            **{"claims": claims, "s2search": "", "torch": ""},
+        )
+        return distance_lines(found)
+
+    always = lines()
+    assert lines(True) == [*always, "a0 is nearer than b0: by 4.0 standard errors"]
+    *told, open_ones = lines(False, True, False)
+    assert told == [*always, "a1 is nearer than b1: by 4.0 standard errors"]
+    assert open_ones.startswith("which is nearer cannot be told")
+    assert open_ones.endswith(": a0 or b0 (1.0); a2 or b2 (1.0)")
 
 
 # What models make

@@ -35,6 +35,7 @@ from s2search.training.dmd import matching_gradient, matching_loss
 from s2search.training.noisy import drawn_clips
 from s2search.training.parallel import recomputed
 from s2search.training.rollout import rolled_out
+from s2search.training.run_folder import read_metrics
 from s2search.training.scan import chunks_of, levels_of_chunks, scanned
 from s2search.training.self_forcing import SelfForcing
 from s2search.training.settings import OptimizerSettings
@@ -421,6 +422,28 @@ def test_the_critic_moves_five_times_as_often_as_the_model(weights: Path, tmp_pa
     _engine(trainer, tmp_path, "run", settings).train()
     state = json.loads(next(tmp_path.glob("run/checkpoints/*/state.json")).read_text())
     assert state["updates"] == {"model": 2, "critic": 10}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_how_far_the_teacher_points_elsewhere_is_a_mean_over_numbers(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    def given(z: torch.Tensor, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        return torch.cat((torch.full_like(z[..., :1], -2.0), torch.zeros_like(z[..., 1:])), dim=-1)
+
+    monkeypatch.setattr("s2search.training.dmd.matching_gradient", given)
+    flow = str(weights / "flow")
+    trainer = SelfForcing(critic=flow, teacher=f"local[folder={flow}]", ratio=2, watch_every=0)
+    engine = _engine(
+        trainer,
+        tmp_path,
+        "run",
+        _asked(weights, "clean_pass") | {"optimizer": {"steps": 4, "batch": 4, "warmup": 1, "accumulate": accumulate}},
+    )
+    engine.train()
+    columns = engine.run.clips.heading.latent_size[-1]
+    found = {step: value for step, name, value in read_metrics(tmp_path / "run") if name == "direction"}
+    assert found == pytest.approx({2: 2 / columns, 4: 2 / columns})
 
 
 def _refused(trainer, weights: Path, tmp_path: Path, name: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -136,6 +137,23 @@ def test_a_run_leaves_what_its_folder_says(whole: Path) -> None:
     assert page.count("data:image/png;base64,") == 1
     assert "UNTRAINED" in page or found["parts"][0]["ratio"] < 1
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_strip_has_eight_frames_apart_and_a_row_for_each_caption(made: Path, whole: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    s2search.train(out=tmp_path / "two", settings=asked(made, judge__strips=2, optimizer__steps=1))
+    for folder, rows in ((whole, 1), (tmp_path / "two", 2)):
+        picture = np.asarray(Image.open(folder / "strip.png"))
+        assert picture.shape == (32 * rows + 2 * (rows - 1), 32 * 8 + 2 * 7, 3)
+        frames = np.ones(picture.shape[:2], dtype=bool)
+        for gap in range(1, 8):
+            frames[:, 34 * gap - 2 : 34 * gap] = False
+        frames[32:34] = False
+        assert (picture[~frames[: len(picture)]] == 128).all()
+        assert (picture[frames] != 128).any()
+    s2search.train(out=tmp_path / "none", settings=asked(made, judge__strips=0, optimizer__steps=1))
+    assert not (tmp_path / "none/strip.png").exists()
 
 
 def test_nothing_in_a_run_would_be_unpickled(whole: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import s2search
+from s2search.api.run import _learning
 from s2search.errors import InputError
 from s2search.network.config import CausalForm, ModelConfig
 from s2search.network.network import S2DiT
 from s2search.network.random_weights import RandomS2DiT
 from s2search.preset import Preset
+from s2search.report.run import _learning as learning_html
+from s2search.report.shown import plain
+from s2search.report.training import outcome_text
 from s2search.testing.trainers import _engine, _Killed, _killed_after
 from s2search.training.checkpoint import save
 from s2search.training.distance.held_out import HeldOutDistance, WatchedDistance
@@ -71,6 +77,8 @@ def test_networks_weigh_by_what_each_can_tell() -> None:
     watched = _watched(seen(0, 1, 9), seen(1, 0.9, 8.0), seen(2, 0.5, 9.0))
     assert watched.best.step == 2  # 40 errors nearer by one, one farther by the other
     assert watched.apart(watched.looks[2]) == pytest.approx((50 + 9) / 2)
+    later = _look(1, 1.0, error=5.0)
+    assert _watched(_look(0, 3.0, error=0.5), later).apart(later) == pytest.approx(2)  # in errors of the first look
 
 
 @pytest.mark.parametrize("word", ["saturated", "frozen"])
@@ -153,6 +161,35 @@ def test_the_average_of_the_best_look_is_left(tmp_path: Path) -> None:
     best, two, eight = (_weights(tmp_path / name) for name in ("again", "two", "eight"))
     assert all(torch.equal(best[key], two[key]) for key in best)
     assert any(not torch.equal(best[key], eight[key]) for key in best)
+
+
+def test_what_is_judged_and_drawn_is_the_average_that_is_left(tmp_path: Path) -> None:
+    script = ((5.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 1.0))
+    outcomes = []
+    for trainer, steps in ((Drawn(script=script), 8), (Flow(), 2), (Flow(), 8)):
+        settings = _SETTINGS | {
+            "optimizer": {"steps": steps, "batch": 4, "warmup": 1, "schedule": "constant", "lr": 0.01},
+            "judge": {"samples": 4, "strips": 1},
+        }
+        name = f"{trainer.name} {type(trainer).__name__} {steps}"
+        outcomes.append(_engine(trainer, tmp_path, name, settings).train())
+    best, two, eight = outcomes
+    assert best.drawn.keys() == two.drawn.keys() != set()
+    assert all(torch.equal(latents, two.drawn[caption]) for caption, latents in best.drawn.items())
+    assert any(not torch.equal(latents, eight.drawn[caption]) for caption, latents in best.drawn.items())
+    assert best.judgement is not None
+    assert best.judgement.parts == two.judgement.parts != eight.judgement.parts  # type: ignore[union-attr]
+
+
+def test_a_best_checkpoint_that_was_harmed_is_not_left_as_the_model(tmp_path: Path) -> None:
+    script = ((5.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 1.0))
+    _engine(Drawn(script=script), tmp_path, "run", _SETTINGS).train()
+    (file,) = (tmp_path / "run/checkpoints/00000002").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"is not as it was written; restore it: the best average is in it"):
+        _engine(Drawn(script=script), tmp_path, "run", _SETTINGS).train()
 
 
 def test_a_fault_ends_the_run_and_the_same_command_changes_nothing(tmp_path: Path) -> None:
@@ -292,6 +329,38 @@ def test_a_look_is_of_the_averaged_weights_and_moves_nothing(weights: Path, tmp_
     assert seen.motion_ratio == pytest.approx(last.motion_ratio, rel=1e-5)
 
 
+def test_each_sample_of_a_look_has_the_runs_noise_and_a_caption_of_its_own(weights: Path, tmp_path: Path) -> None:
+    engine = _engine(_self_forcing(weights), tmp_path, "run", _asked(weights, seed=5))
+    watch, model = engine.trainer.watch(engine.run), S2DiT.from_pretrained(weights / "causal").requires_grad_(False)
+    assert watch is not None
+    captions = watch.distance.captions(8)
+    assert len(set(captions)) > 2
+    whole = streams(engine.run, model, captions, seed=5, first=0)
+    for numbers in (range(8), range(3, 6), range(6, 9)):  # the last is cut later: it has the first caption
+        asked = torch.stack([whole[number % 8] for number in numbers if number < 8])
+        torch.testing.assert_close(watch.made(model, numbers)[: len(asked)], asked, rtol=1e-4, atol=1e-5)
+    assert (streams(engine.run, model, captions, seed=0, first=0) - whole).abs().max() > 0.1
+
+
+def test_a_run_names_the_networks_that_look_and_is_another_run_by_others(weights: Path, tmp_path: Path) -> None:
+    file = tmp_path / "networks.safetensors"
+    trainer = _self_forcing(weights, distance=str(file))
+    blind = _self_forcing(weights, distance=str(file), watch_every=0)
+    read = []
+    for seed in (0, 1):
+        made = s2search.distance_train(weights / "clips", file, features=2, steps=1, seed=seed)
+        engine = _engine(trainer, tmp_path, f"run {seed}", _asked(weights))
+        watch = engine.trainer.watch(engine.run)
+        assert watch is not None
+        assert [one.digest for one in watch.distance.networks] == [one.digest for one in made.both]
+        read.append(trainer.inputs(engine.run.clips, engine.run.config, None))
+        assert "distance" not in blind.inputs(engine.run.clips, engine.run.config, None)
+    assert {name for name, digest in read[0].items() if digest != read[1][name]} == {"distance"}
+    s2search.data_make(["shapes[count=16]"], tmp_path / "other", video="32x32", frames=9, clips=2, held_out=0.7)
+    with pytest.raises(InputError, match="were trained on"):
+        _engine(trainer, tmp_path, "other run", _asked(weights, data=str(tmp_path / "other")))
+
+
 def test_two_processes_see_what_one_does(weights: Path, tmp_path: Path) -> None:
     flow = weights / "flow"
     settings = {
@@ -312,6 +381,32 @@ def test_two_processes_see_what_one_does(weights: Path, tmp_path: Path) -> None:
     page = (tmp_path / "two" / "report.html").read_text()
     assert "What it made, beside held-out clips" in page
     assert ", the best" in page
+
+
+def test_the_page_of_the_whole_way_shows_what_a_stage_learnt(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flow = weights / "flow"
+    options = f"critic={flow},teacher=local[folder={flow}],ratio=2,watch_every=2,watched=8,patience=0"
+    settings = {"optimizer.steps": 6, "optimizer.batch": 4, "optimizer.warmup": 0, "judge.samples": 4}
+    own = {"trainer": f"self_forcing[{options}]", "model.weights": str(weights / "causal"), "judge.strips": 1}
+    outcome = s2search.train(out="watched", data=weights / "clips", settings=settings | own)
+    own = {"trainer": "flow", "model.weights": str(flow), "judge.strips": 0}
+    s2search.train(out="judged", data=weights / "clips", settings=settings | own)
+    watched, judged = ("".join(learning_html(_learning(name))) for name in ("watched", "judged"))
+    best = outcome.watched.best
+    assert best is not None
+    told = {look.step: f"{look.step}{', the best' * (look is best)}" for look in outcome.watched.looks}
+    assert re.findall("<tr><td>(.*?)</td>", watched) == [*told.values()]
+    shown = [line for line in plain(outcome_text(outcome)).splitlines() if re.match(r"\d", line)]
+    assert [re.split("  +", line)[0] for line in shown] == [told[step] for step in sorted({0, best.step, 6})]
+    strip = base64.b64encode(Path("watched/strip.png").read_bytes()).decode()
+    assert re.findall(r"base64,([^\"]*)", watched) == [strip]
+    assert [page.count("<svg") for page in (watched, judged)] == [1, 1]
+    assert ["blind baseline" in page for page in (watched, judged)] == [False, True]
+    assert "<table" not in judged
+    assert "<img" not in judged
 
 
 def test_what_cannot_be_watched_is_said_before_anything_is_made(weights: Path, tmp_path: Path) -> None:
