@@ -11,42 +11,40 @@ kill -9 the same command goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from s2search import distance_measure, train
-from s2search.document import read_object
+from s2search import distance_measure, registry, train
+from s2search.document import read_json, read_object
+from s2search.network.config import CONFIG, ModelConfig
 from s2search.report.console import PrintableConsole
 from s2search.report.distance import distances_text
 
 STEPS = (4, 2, 1)
 FRAMES = {"chunks": 3, "frames": 1}  # latent frames that are made at once
-SEEN = 6  # latent frames of the past that softmax attention sees
 
 
-CRITIC, TEACHER = "distill/model", "local[folder=teacher/model]"
-
-
-def trained(out: Path, like: str, trainer: str, weights: Path | str) -> Path:
-    """Train as a stage of the run was trained, and return the folder of the weights."""
+def trained(out: Path, like: str, weights: Path | str, **options: Any) -> Path:
+    """Train as a stage of the run was trained, but for some options, and return the folder of the weights."""
     settings: dict[str, Any] = read_object(Path(like, "run.json"))["settings"]
-    train(settings | {"trainer": trainer, "model": {"weights": str(weights)}}, out)
+    trainer = dataclasses.replace(registry.create("trainers", settings["trainer"]), **options)
+    train(settings | {"trainer": trainer.label, "model": {"weights": str(weights)}}, out)
     return out / "model"
 
 
 def few_step_models(out: Path) -> list[Path]:
     """Train all models in folders of `out`, from a run's folder, and return the folders of their weights."""
-    found = []
+    seen, found = read_json(Path("causal/model") / CONFIG, ModelConfig, what="model config").preset, []
     for way, frames in FRAMES.items():
-        form = f"commit=clean_pass,chunk={frames},window={SEEN // frames}"
-        causal = trained(out / f"{way}-causal", "causal", f"causal[{form}]", "distill/model")
+        window = (seen.window_chunks or 1) * seen.chunk_frames // frames  # as many latent frames of the past
+        own = {"commit": "clean_pass", "chunk": frames, "window": max(1, window)}
+        causal = trained(out / f"{way}-causal", "causal", "distill/model", **own)
         for steps in STEPS:
-            begun = out / f"{way}-{steps}-consistency"
-            first = trained(begun, "consistency", f"causal_consistency[steps={steps}]", causal)
-            last = f"self_forcing[critic={CRITIC},teacher={TEACHER},steps={steps}]"
-            found.append(trained(out / f"{way}-{steps}", "self_forcing", last, first))
+            first = trained(out / f"{way}-{steps}-consistency", "consistency", causal, steps=steps)
+            found.append(trained(out / f"{way}-{steps}", "self_forcing", first, steps=steps))
     return found
 
 

@@ -116,7 +116,7 @@ def _asked(
 ) -> tuple[Stages, tuple[Stage, ...]]:
     """Return what makes stages, and those that are asked for; what can be known before the first one is checked."""
     from s2search.api.stages import Stages
-    from s2search.pipeline.settings import PipelineSettings, stated_by
+    from s2search.pipeline.settings import RIVALS, PipelineSettings, stated_by
     from s2search.pipeline.stages import check_stage, stages_of
 
     stated = preset if isinstance(preset, Mapping) else stated_by(str(preset))
@@ -131,6 +131,8 @@ def _asked(
     whole = Stages(settings=found)
     _check_plugins(whole)
     whole.plan("published")  # whether a layout fits is known before a model is trained
+    if found.plan.rival not in RIVALS and found.rival.seeds:
+        whole.plan("published", found.plan.rival)
     stages = stages_of(found, table_of(found.plan.table).digest)
     names = [stage.name for stage in stages]
     return whole, stages[: len(stages) if until is None else names.index(until) + 1]
@@ -139,9 +141,13 @@ def _asked(
 def _check_plugins(whole: Stages) -> None:
     """Raise if a plugin of a later stage is not there, or takes no such option."""
     from s2search.api.stages import TRAINED
+    from s2search.training.captions import text_encoder
     from s2search.training.data.base import Geometry
+    from s2search.training.parallel import device_of
 
     asked = whole.settings
+    device_of(asked.device)
+    text_encoder(asked.text, asked.model.preset)
     for name in TRAINED:
         registry.create("trainers", whole.trainer(name))
     if not asked.export.exporter:

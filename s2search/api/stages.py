@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,11 +137,14 @@ class Stages:
             seed=self.settings.seed,
             device=self.settings.device,
         )
-        if samples := self.settings.distance.samples:
-            from s2search.training.distance.measure import halves
+        # Too few clips are said before hours of training.
+        with _mended_by("distance.samples"):
+            if samples := self.settings.distance.samples:
+                from s2search.training.distance.measure import halves
 
-            halves(made, samples)  # too few clips are said before hours of training
-        registry.create("trainers", self.trainer("self_forcing")).check_held_out(made)
+                halves(made, samples)
+        with _mended_by('self_forcing.options="watch_every=0"'):
+            registry.create("trainers", self.trainer("self_forcing")).check_held_out(made)
 
     def _networks(self, folder: Path) -> None:
         from s2search.api.distance import distance_train
@@ -393,3 +397,13 @@ def _config(weights: str) -> ModelConfig:
     from s2search.network.config import CONFIG, ModelConfig
 
     return read_json(Path(weights) / CONFIG, ModelConfig, what="model config")
+
+
+@contextmanager
+def _mended_by(setting: str) -> Iterator[None]:
+    """Let an error about too few clips name the settings that would mend it."""
+    try:
+        yield
+    except InputError as error:
+        remedy = f"change data.source, data.clips or data.held_out, or {setting}"
+        raise InputError(error.problem, allowed=error.allowed, remedy=remedy) from error

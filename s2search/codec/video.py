@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 Frames = NDArray[np.uint8]
+MOST_FPS = 1000
 
 #: Best first. The last is in every FFmpeg, but no browser plays it; `VideoWriter.caveat` says so.
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -188,8 +189,8 @@ class VideoWriter:
         check_writable(self.path)
         if self.path.suffix.lower() != ".mp4":
             raise InputError(f"{str(path)!r} is not the name of an MP4 file", remedy="use a name that ends in .mp4")
-        if not 0 < fps <= 1000:
-            raise InputError(f"fps is {fps}", allowed="above 0, at most 1000", remedy="correct the frame rate")
+        if not 0 < fps <= MOST_FPS:
+            raise InputError(f"fps is {fps}", allowed=f"above 0, at most {MOST_FPS}", remedy="correct the frame rate")
         self.encoder = _encoder(encoder)
         self.caveat = (
             "no H.264 encoder was used: mpeg4 plays in VLC and ffplay, not in browsers; install an FFmpeg with libx264"

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from s2search.document import check_folder
-from s2search.errors import InputError
+from s2search.errors import InputError, S2SearchError
 from s2search.journal import lock
 from s2search.pipeline.record import (
     LOCK,
@@ -101,7 +101,12 @@ def execute(
         if found.fate == "made":
             record = _emptied(folder, stage.name, record, asked)
         began_s = clock()
-        bodies[stage.name](folder / stage.name)
+        try:
+            bodies[stage.name](folder / stage.name)
+        except S2SearchError:
+            if found.fate == "made" and before is not None:
+                _put_back(folder, stage.name, record, before)
+            raise
         done = StageRecord(
             state="done",
             asked=asked,
@@ -109,6 +114,7 @@ def execute(
             seconds=round(clock() - began_s, 3),
             s2search=own_version(),
         )
+        shutil.rmtree(_aside(folder, stage.name), ignore_errors=True)
         record = record.having(stage.name, done)
         record.save(folder / RECORD)
     return record
@@ -165,12 +171,32 @@ def _check_free(place: Path) -> None:
 
 
 def _emptied(folder: Path, name: str, record: PipelineRecord, asked: Asked) -> PipelineRecord:
-    """Empty the folder of a stage, so that however this ends nobody trusts what is left in it."""
+    """Empty the folder of a stage, so that however this ends nobody trusts what is left in it.
+
+    What it held lies aside until the stage is done: a wrong setting takes nothing away.
+    """
+    aside = _aside(folder, name)
     record = record.having(name, StageRecord(state="removed", asked=asked))
     record.save(folder / RECORD)
+    shutil.rmtree(aside, ignore_errors=True)
     if (folder / name).is_dir():
-        shutil.rmtree(folder / name)
+        (folder / name).rename(aside)
     (folder / name).mkdir()
     record = record.having(name, StageRecord(state="begun", asked=asked))
     record.save(folder / RECORD)
     return record
+
+
+def _put_back(folder: Path, name: str, record: PipelineRecord, before: StageRecord) -> None:
+    """Let a stage be what it was before it was emptied."""
+    aside = _aside(folder, name)
+    if not aside.is_dir():
+        return
+    record.having(name, StageRecord(state="removed", asked=before.asked)).save(folder / RECORD)
+    shutil.rmtree(folder / name)
+    aside.rename(folder / name)
+    record.having(name, before).save(folder / RECORD)
+
+
+def _aside(folder: Path, name: str) -> Path:
+    return folder / f".{name}.before"

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from s2search.codec.video import MOST_FPS
 from s2search.cost import CommitPolicy
 from s2search.document import as_json
 from s2search.errors import InputError, UnknownNameError
@@ -24,6 +25,8 @@ from s2search.training.settings import (
     stated_in,
 )
 
+#: Rivals that are found; any other word is a layout.
+RIVALS = ("published", "most_different")
 _OF = "a pipeline"
 _PATH = re.compile(r"(?<==)[^=,\[\]]+")  # the value of a plugin's option
 
@@ -32,6 +35,12 @@ def _check_least(table: str, values: Mapping[str, int], least: int) -> None:
     for name, value in values.items():
         if value < least:
             raise InputError(f"{table}.{name} is {value}", allowed=f"{least} or more", remedy="correct it")
+
+
+def _check_positive(table: str, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise InputError(f"{table}.{name} is {value}", allowed="above 0", remedy="correct it")
 
 
 class DataStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,7 +93,12 @@ class ModelSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sink_chunks: int = 0
 
     def __post_init__(self) -> None:
-        Preset(name="sizes", **msgspec.structs.asdict(self))
+        _ = self.preset
+
+    @property
+    def preset(self) -> Preset:
+        """The same as a preset of a model."""
+        return Preset(name="sizes", **msgspec.structs.asdict(self))
 
 
 class TrainedStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +136,17 @@ class ScoreStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lr: float = 2e-3
     shift: float = 3.0
 
+    def __post_init__(self) -> None:
+        _check_least("score", {"samples": self.samples}, 2)
+        _check_least("score", {"batch": self.batch}, 1)
+        _check_positive("score", {"lr": self.lr, "shift": self.shift})
+        if not 0 < self.steps[0] <= self.steps[1]:
+            raise InputError(
+                f"score.steps are {[*self.steps]}",
+                allowed="two numbers from 1, the shorter time first",
+                remedy="correct them",
+            )
+
 
 class PlanStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The plan, as `s2search plan` is asked.
@@ -157,6 +182,12 @@ class RivalStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seeds: tuple[int, ...] = (0, 1)
     samples: int = 512
 
+    def __post_init__(self) -> None:
+        _check_least("rival", {"seeds": min(self.seeds, default=0)}, 0)
+        _check_least("rival", {"samples": self.samples}, 2)
+        if len({*self.seeds}) < len(self.seeds):
+            raise InputError(f"rival.seeds are {[*self.seeds]}", allowed="each once", remedy="correct them")
+
 
 class CacheStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The teacher's answers, as `s2search cache make` is asked.
@@ -170,6 +201,9 @@ class CacheStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     levels: int = 4
     store: Literal["float32", "bfloat16", "float8"] = "bfloat16"
     batch: int = 8
+
+    def __post_init__(self) -> None:
+        _check_least("cache", {"levels": self.levels, "batch": self.batch}, 1)
 
 
 class DistanceStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -215,6 +249,8 @@ class StreamStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         _check_least("stream", {"steps": self.steps, "scale": self.scale}, 1)
+        if not 0 < self.fps <= MOST_FPS:
+            raise InputError(f"stream.fps is {self.fps}", allowed=f"above 0, at most {MOST_FPS}", remedy="correct it")
 
 
 class ExportStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -287,7 +323,11 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Raises:
             InputError: A key is unknown, or a value of the wrong type or out of range.
         """
-        found = settings_of(overridden(stated, changes), cls, of=_OF)
+        asked = overridden(stated, changes)
+        try:
+            found = settings_of(asked, cls, of=_OF)
+        except InputError as error:
+            raise _named(error, asked) from error
         data = msgspec.structs.replace(found.data, source=tuple(map(_placed, found.data.sources)))
         plan = msgspec.structs.replace(found.plan, table=_placed(found.plan.table))
         return msgspec.structs.replace(found, data=data, plan=plan, text=_placed(found.text))
@@ -308,6 +348,18 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """Return the model's sizes as the file that `train` reads as a preset."""
         sizes = msgspec.structs.asdict(self.model).items()
         return "".join(f"{key} = {as_json(value).strip()}\n" for key, value in sizes)
+
+
+def _named(error: InputError, stated: Mapping[str, Any]) -> InputError:
+    """Return an error with the table that it is of, where several have what it names."""
+    if not error.problem.startswith(("optimizer.", "engine.", "judge.")):
+        return error
+    for name, table in stated.items():
+        try:
+            settings_of({name: table}, PipelineSettings, of=_OF)
+        except InputError:
+            return InputError(f"{name}.{error.problem}", allowed=error.allowed, remedy=error.remedy)
+    return error
 
 
 def preset_names() -> tuple[str, ...]:

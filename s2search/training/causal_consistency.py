@@ -135,7 +135,7 @@ def few_step(config: ModelConfig, clips: Clips, schedule: tuple[float, ...]) -> 
             f"the weights see past chunks at the noise level {config.causal.level:g}, and the last of {steps} steps "
             f"commits them at {schedule[-1]:g}",
             allowed="the same level, or any with clean_pass",
-            remedy=f"train causal[steps={steps}] or causal[commit=clean_pass] first",
+            remedy=f"train causal[steps={steps}] with the same schedule_shift, or causal[commit=clean_pass], first",
         )
     chunk_count(config, clips)
     return dataclasses.replace(config, causal=dataclasses.replace(config.causal, schedule=schedule))

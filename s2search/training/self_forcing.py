@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from s2search.training.watch import SampleWatch
 
 _LEAST = {"steps": 0, "rollout": 0, "window": 0, "ratio": 1, "watch_every": 0, "watched": 8, "patience": 0}
+_STEPS, _SHIFT = 4, 5.0  # of a schedule, where neither weights nor options say
 _LOWEST, _HIGHEST = 0.02, 0.98  # noise levels at which critic and teacher are compared
 
 
@@ -50,7 +51,8 @@ class SelfForcing(Trainer):
         critic: A folder of bidirectional weights that the critic begins with, such as the distilled student's.
         teacher: A teacher plugin: `local[folder=DIR]`.
         steps: Of the schedule; 0: those that the weights were trained for, 4 where they follow the flow.
-        schedule_shift: How far a schedule is pushed towards 1 that the weights were not trained for.
+        schedule_shift: How far the schedule is pushed towards 1; 0: as that of the weights, 5 for one of another
+            number of steps than they were trained for.
         rollout: Chunks of a rollout; 0: as many as a clip has.
         window: Chunks of it, side by side, that a step learns from; 0: as many as a clip has.
         ratio: Steps of the critic for one of the model.
@@ -65,7 +67,7 @@ class SelfForcing(Trainer):
     critic: str
     teacher: str
     steps: int = 0
-    schedule_shift: float = 5.0
+    schedule_shift: float = 0.0
     rollout: int = 0
     window: int = 0
     ratio: int = 5
@@ -82,9 +84,11 @@ class SelfForcing(Trainer):
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)}", allowed=f"{least} or more", remedy="correct it")
-        for name in ("critic_rate", "shift", "schedule_shift"):
+        for name in ("critic_rate", "shift"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name}={getattr(self, name):g}", allowed="above 0", remedy="correct it")
+        if not 0 <= self.schedule_shift < float("inf"):
+            raise InputError(f"schedule_shift={self.schedule_shift:g}", allowed="0 or more", remedy="correct it")
         if self.rollout and self.window > self.rollout:
             raise InputError(f"a window of {self.window} of {self.rollout} chunks", remedy="roll out as many at least")
 
@@ -93,9 +97,10 @@ class SelfForcing(Trainer):
         from s2search.network.flow import few_step_schedule
 
         trained = None if config.causal is None else config.causal.schedule
-        if trained is None or self.steps not in (0, len(trained)):
-            trained = few_step_schedule(self.steps or 4, self.schedule_shift)
-        return few_step(config, clips, trained)
+        steps = self.steps or len(trained or ()) or _STEPS
+        if trained is not None and len(trained) == steps and not self.schedule_shift:
+            return few_step(config, clips, trained)
+        return few_step(config, clips, few_step_schedule(steps, self.schedule_shift or _SHIFT))
 
     @override
     def inputs(self, clips: Clips, config: ModelConfig, plan: Plan | None) -> Mapping[str, str]:

@@ -135,7 +135,7 @@ class Watched:
         if best is None:
             return ""
         count = len([look for look in self.looks if look.step])
-        nearest = f"the nearest to held-out clips of {count}" if count > 1 else "the only look"
+        nearest = f"of {count} looks the nearest to held-out clips" if count > 1 else "the only one looked at"
         words = f"model/ is the average after step {best.step}, {nearest}"
         if not self.looks[0].step and self.apart(best) >= self.apart(self.looks[0]):
             words += "; it is no nearer than what the run began with"

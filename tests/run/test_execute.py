@@ -110,6 +110,25 @@ def test_a_stage_that_leaves_the_same_files_does_not_make_its_children_again(tmp
     assert told[0].why == "its folder is gone"
 
 
+@pytest.mark.parametrize("refused", ["model", "page"])
+def test_a_stage_that_is_refused_is_what_it_was_before(tmp_path: Path, refused: str) -> None:
+    """A wrong setting takes nothing away: neither files, nor the record that they are as asked."""
+    run(tmp_path, stages())
+    before, wrong = files(tmp_path), stages(**{refused: -1})
+
+    def refuse(place: Path) -> None:
+        write_text(place / "part.txt", "begun")
+        raise InputError("x is -1")
+
+    made = {**bodies(tmp_path, wrong), refused: refuse}
+    with opened(tmp_path), pytest.raises(InputError, match="x is -1"):
+        execute(tmp_path, wrong, made)
+    assert files(tmp_path) == before
+    assert set(fates(run(tmp_path, stages())).values()) == {"kept"}
+    assert fates(run(tmp_path, stages(**{refused: 1})))[refused] == "made"
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".before")]
+
+
 def killed_at(number: int, folder: Path, asked: tuple[Stage, ...], monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run, and end at an event: before or behind a write of the record, before, in or behind a body's work."""
     counter = itertools.count()

@@ -46,6 +46,19 @@ def test_a_shipped_preset_is_a_question_that_can_be_asked(preset: str, s2search:
         ("--set model.heads=5", "heads", 2),
         ("--set data.held_out=2", "data.held_out is 2.0; above 0 and below 1: models are judged", 2),
         ("--set stream.scale=0", "stream.scale is 0; 1 or more", 2),
+        ("--set stream.fps=nan", "stream.fps is nan; above 0, at most 1000", 2),
+        ("--set score.samples=-3", "score.samples is -3; 2 or more", 2),
+        ("--set score.lr=nan", "score.lr is nan; above 0", 2),
+        ("--set score.steps=[4,-2]", "score.steps are [4, -2]; two numbers from 1", 2),
+        ("--set cache.levels=0", "cache.levels is 0; 1 or more", 2),
+        ("--set rival.samples=-1", "rival.samples is -1; 2 or more", 2),
+        ("--set rival.seeds=[1,1]", "rival.seeds are [1, 1]; each once", 2),
+        ("--set plan.rival=XY", "no candidate of this layout is called 'X'", 2),
+        ("--set device=gpu", "no device 'gpu'", 2),
+        ("--set text=foo", "no text encoder is called 'foo'", 2),
+        ("--set text=hashing[channels=8]", "tokens of hashing[channels=8] have 8 channels", 2),
+        ("--set causal.optimizer.lr=nan", "causal.optimizer.lr is nan; above 0", 2),
+        ("--set teacher.judge.samples=-2", "teacher.judge.samples is -2", 2),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_and_nothing_is_made(
@@ -163,6 +176,7 @@ def test_too_few_clips_for_distances_are_told_before_anything_is_trained(
     few = s2search("run", "--out", "few", "--set", "data.source=shapes[count=10]", "--set", "data.clips=1")
     assert few.code == 2
     assert "2 held-out clips of 2 recordings; 8 or more of 3 or more" in few.err
+    assert "change data.source, data.clips or data.held_out" in few.err
     assert "watch_every=0" in few.err
     assert not (tmp_path / "few/teacher").exists()
 

@@ -474,6 +474,14 @@ def test_bad_input_is_one_clear_line(weights: Path, tmp_path: Path) -> None:
     assert kept.causal.schedule == (1.0, 0.75)  # what weights were trained for is not replaced
     asked = SelfForcing(critic=flow, teacher=local, steps=1).leaves(_few((1.0, 0.75), "clean_pass"), _NINE)
     assert asked.causal.schedule == (1.0,)
+    shifted = SelfForcing(critic=flow, teacher=local, schedule_shift=5.0).leaves(_few((1.0, 0.75), "clean_pass"), _NINE)
+    assert shifted.causal.schedule == few_step_schedule(2, 5.0)
+    with pytest.raises(InputError, match="with the same schedule_shift"):
+        SelfForcing(critic=flow, teacher=local, schedule_shift=5.0).leaves(_few((1.0, 0.75), "reuse_last"), _NINE)
+    streams = SelfForcing(critic=flow, teacher=f"local[folder={weights / 'clean_pass'}]")
+    assert "was trained to stream, and would be asked about whole clips" in _refused(
+        streams, weights, tmp_path, "clean_pass"
+    )
     with pytest.raises(InputError, match="below 1"):
         Causal(steps=1)
     with pytest.raises(InputError, match="a window of 3 of 2 chunks"):

@@ -151,7 +151,7 @@ def test_the_average_of_the_best_look_is_left(tmp_path: Path) -> None:
     script = ((5.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 1.0))
     outcome = _engine(Drawn(script=script), tmp_path, "best", _SETTINGS).train()
     assert outcome.steps == 8
-    assert outcome.left == "model/ is the average after step 2, the nearest to held-out clips of 4"
+    assert outcome.left == "model/ is the average after step 2, of 4 looks the nearest to held-out clips"
     assert sorted(path.name for path in (tmp_path / "best" / "checkpoints").iterdir()) == ["00000002", "00000008"]
     for steps, name in ((2, "two"), (8, "eight")):
         part = _SETTINGS | {"optimizer": {"steps": steps, "batch": 4, "warmup": 1, "schedule": "constant"}}

@@ -108,7 +108,13 @@ class Local(Teacher):
 
     @cached_property
     def _config(self) -> ModelConfig:
-        return read_json(self._folder / CONFIG, ModelConfig, what="model config")
+        found = read_json(self._folder / CONFIG, ModelConfig, what="model config")
+        if found.causal is not None:
+            raise InputError(
+                f"the teacher {self.folder!r} was trained to stream, and would be asked about whole clips",
+                remedy="name a bidirectional model, of flow or distill",
+            )
+        return found
 
     @cached_property
     def _encoder(self) -> TextEncoder:
