@@ -59,7 +59,8 @@ def check_sampling(config: ModelConfig, schedule: tuple[float, ...], commit: Com
         raise InputError(
             f"the weights were trained for {steps_told(form.schedule)}, and {steps_told(schedule)} "
             f"{'are' if len(schedule) > 1 else 'is'} asked for",
-            remedy=f"leave out --steps and --shift, or train for {len(schedule)}: self_forcing[steps={len(schedule)}]",
+            remedy=f"leave out --steps and --shift, or train causal[steps={len(schedule)}], then "
+            f"self_forcing[steps={len(schedule)}]",
         )
     if level != form.level:
         raise InputError(
