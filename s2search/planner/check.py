@@ -14,7 +14,7 @@ from fractions import Fraction
 from s2search.block import Block, Stream
 from s2search.errors import InputError, MissingRowError, TableError
 from s2search.latency.base import LatencyModel
-from s2search.planner.check_rows import check_sums, latency_rows, memory_rows, promise_of
+from s2search.planner.check_rows import check_sums, check_written, latency_rows, memory_rows, promise_of
 from s2search.planner.nearby import replan_near
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.planner.promise import CheckedBudget, CheckedDevice, PlanCheck
@@ -67,13 +67,14 @@ def check_plan(
     unscored = ScoreFile(schema="s2search.score/1", name="none", statement="", scores=dict.fromkeys(plan.blocks, 0.0))
     request = asked_on(plan, targets, offered, constraints, model=model, score=score or unscored)
     choice_L = tuple(labels.index(label) for label in plan.layout)
+    check_written(plan, dataclasses.replace(request.space, candidates=tuple(blocks)))
     devices = _devices(plan, request, choice_L, tolerance)
     kept = all(budget.kept for device in devices for budget in device.budgets)
     replan, no_replan = (None, "") if kept or not changes else replan_near(request, choice_L, solver)
     return PlanCheck(
         holds=kept and not any(promise.kept is False for device in devices for promise in device.promises),
         plan=plan.digest,
-        written=request.space.write_layout(choice_L),
+        written=plan.written,
         depth=plan.depth,
         confidence=request.confidence,
         tolerance=None if tolerance is None else float(tolerance),

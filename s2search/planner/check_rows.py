@@ -11,6 +11,7 @@ from s2search.errors import InputError
 from s2search.planner.plan import DeviceAnswer, Plan
 from s2search.planner.promise import CheckedPromise, CheckedRow
 from s2search.solver.problem import Problem
+from s2search.space import Space
 
 _Kind = Literal["latency", "memory"]
 
@@ -74,6 +75,21 @@ def check_sums(then: DeviceAnswer, rows: Sequence[CheckedRow]) -> None:
                 "it was changed by hand",
                 remedy="plan again",
             )
+
+
+def check_written(plan: Plan, space: Space) -> None:
+    """Raise unless a plan's layout is written as its blocks are, in the space of its own candidates.
+
+    Raises:
+        InputError: Somebody changed the file.
+    """
+    labels = [block.label for block in space.candidates]
+    written = space.write_layout([labels.index(label) for label in plan.layout])
+    if plan.written != written:
+        raise InputError(
+            f"the plan's layout is written {plan.written!r}, and its blocks are {written}: it was changed by hand",
+            remedy="plan again",
+        )
 
 
 def promise_of(kind: _Kind, scale: int, rows: Sequence[CheckedRow], tolerance: Fraction | None) -> CheckedPromise:

@@ -146,6 +146,10 @@ class Trainer(Plugin, abc.ABC):
         are reported.
         """
 
+    def answering_bytes(self, run: TrainingRun) -> int:
+        """Return the bytes of weights that answer beside `networks`, as a teacher's do; 0 by default."""
+        return 0
+
     def progress(self, run: TrainingRun, networks: Mapping[str, nn.Module]) -> str:
         """Return in a few words where the networks are, to stand beside the loss; all processes ask."""
         return ""

@@ -28,8 +28,8 @@ class RunEstimate(Document):
     Attributes:
         settings: All of them.
         parameters: Of the networks that move.
-        memory_bytes: Of one process, by what takes it: weights, gradients, moments, average, and what layers keep for
-            the backward pass at its most.
+        memory_bytes: Of one process, by what takes it: weights, gradients, moments, average, what layers keep for the
+            backward pass at its most, and weights that do not move: a frozen copy of the model, a teacher.
         step_s: Seconds of a step, the shorter of two.
         run_s: Seconds of all steps.
     """
@@ -55,10 +55,17 @@ def estimated(engine: Engine) -> RunEstimate:
             took_s.append(time.perf_counter() - begun_s)
     memory = {name: size * parameters // engine.where.count for name, size in _BYTES.items()}
     step_s = min(took_s)
+    given = engine.trainer.networks(engine.run).items()
+    answering = [networks[name] for name, one in given if not one.trained and not one.average_of]
+    still = sum(p.numel() * p.element_size() for one in answering for p in one.parameters())
+    memory |= {
+        "kept for backward": kept[0],
+        "weights that do not move": still // engine.where.count + engine.trainer.answering_bytes(engine.run),
+    }
     return RunEstimate(
         settings=engine.run.settings,
         parameters=parameters,
-        memory_bytes=memory | {"kept for backward": kept[0]},
+        memory_bytes=memory,
         step_s=step_s,
         run_s=step_s * engine.run.settings.optimizer.steps,
     )

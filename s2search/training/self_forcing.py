@@ -292,6 +292,10 @@ class SelfForcing(Trainer):
         found.check_data(clips)
         return found.both
 
+    @override
+    def answering_bytes(self, run: TrainingRun) -> int:
+        return run.dtype.itemsize * sum(self._teacher().sizes().values())
+
     def _teacher(self) -> Teacher:
         teacher: Teacher = registry.create("teachers", self.teacher)
         return teacher

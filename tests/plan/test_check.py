@@ -221,6 +221,26 @@ def test_with_a_confidence_the_fewest_changes_are_found_too() -> None:
     assert s2search.plan(there, max_changes=replan.changes, **asked).score == replan.score  # type: ignore[arg-type]
 
 
+def test_a_replan_keeps_the_counts_that_were_asked_for() -> None:
+    asked: dict[str, Any] = {"depth": 8, "budget": "75ms"}
+    there = slower("lcha", 1.2)
+    free = replan_of(s2search.plan_check(s2search.plan(PHONE, **asked), there, changes=8))
+    held = s2search.plan_check(s2search.plan(PHONE, count="ssa=0..5", **asked), there, changes=8)
+    assert free.layout.count("ssa") == 6
+    assert held.replan is None
+    assert "at most 5 layers of ssa" in held.no_replan
+
+
+def test_a_confidence_is_of_the_first_device_alone() -> None:
+    other = dataclasses.replace(open_table(EPYC), name="other")
+    asked: Any = [(EPYC, "1100ms"), (other, "1100ms")]
+    plan = s2search.plan(asked, video="512x288", depth=8, confidence=0.9)
+    first, second = s2search.plan_check(plan, [open_table(EPYC), other]).devices
+    assert plan.confidence is not None
+    assert first.budgets[0].now == plan.confidence.latency_ms > plan.latency_ms.predicted
+    assert second.budgets[0].now == plan.every_device[1].latency_ms.predicted
+
+
 def test_of_all_numbers_of_changes_the_fewest_that_will_do_is_found() -> None:
     def changing(layers: int) -> Any:
         return SimpleNamespace(layout=layers, constraints=SimpleNamespace(changes=range))
@@ -376,6 +396,7 @@ def test_several_devices_take_a_table_each() -> None:
         (("latency_ms", "budget"), 500.0, "a latency budget of 500,000 us"),
         (("memory_bytes", "budget"), 5, "a memory budget of 5 bytes"),
         (("counts", "lcha"), 9, "the plan's counts"),
+        (("written",), "S8", "written 'S8', and its blocks are "),
         (("provenance", "latency_model"), "lokup", "no latency model is called 'lokup'"),
         (("blocks", "lcha", "stream"), "middle", "is not a plan"),
         (("frames",), 7, "latent frames 7, and the table"),

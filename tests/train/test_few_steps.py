@@ -400,6 +400,22 @@ def test_two_processes_compute_what_one_does(weights: Path, tmp_path: Path, name
         assert float((tensor - two[key]).abs().max()) <= 2e-5, key
 
 
+def test_a_dry_run_counts_weights_that_answer_and_do_not_move(weights: Path, tmp_path: Path) -> None:
+    flow = str(weights / "flow")
+    size = sum(4 * weight.numel() for weight in S2DiT.from_pretrained(weights / "flow").parameters())
+    s2search.data_make(["shapes[count=8]"], tmp_path / "clips", video="32x32", frames=9, clips=2, held_out=0.25)
+
+    def still(trainer: str, start: str) -> int:
+        settings = {"trainer": trainer, "model.weights": str(weights / start), "optimizer.batch": 2}
+        found = s2search.train_dry(data=tmp_path / "clips", settings=settings)
+        assert found.memory_bytes["weights"] == 4 * found.parameters
+        return found.memory_bytes["weights that do not move"]
+
+    assert still("causal", "flow") == 0
+    assert still("causal_consistency", "clean_pass") == size  # the frozen teacher; the target is the average
+    assert still(f"self_forcing[critic={flow},teacher=local[folder={flow}],watch_every=0]", "clean_pass") == size
+
+
 def test_what_causal_leaves_says_how_it_streams(weights: Path, tmp_path: Path) -> None:
     settings = _asked(weights, "flow") | {"optimizer": {"steps": 4, "batch": 4, "warmup": 1}}
     check_trainer(Causal(chunk=1, window=3, sink=1, steps=2), tmp_path, settings=settings)
