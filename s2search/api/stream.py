@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2search.api.stream_packages import StreamPackages
 from s2search.api.stream_setup import NumberFormat, OpenedStream, Setup, device_of, interruption, sampler_and_notes
 from s2search.api.values import PathText, Texts, model_of, plugin_of, texts_of
 from s2search.cost import CommitPolicy
 from s2search.document import check_writable
-from s2search.errors import InputError, keeping
+from s2search.errors import InputError, keeping, require
 from s2search.planner.plan import Plan
 from s2search.preset import Preset, token_grid
+
+_VIDEO = "256x144"
 
 if TYPE_CHECKING:
     from s2search.block import Window
@@ -35,19 +39,20 @@ def stream(
     random_weights: bool = False,
     plan: PathText | Plan | None = None,
     layout: str | None = None,
+    package: PathText | Sequence[PathText] = (),
     prompt: str = "",
     prompt_at: Texts | Mapping[int, str] = (),
     prompts: PathText | None = None,
     samples: int = 1,
     chunks: int = 8,
-    video: str = "256x144",
+    video: str | None = None,
     fps: float = 16.0,
     steps: int | None = None,
     shift: float | None = None,
     commit: CommitPolicy | None = None,
     seed: int = 0,
     text: str | TextEncoder | None = None,
-    codec: str | Codec = "dct",
+    codec: str | Codec | None = None,
     overlap: bool = False,
     compile: bool = False,
     device: str = "cpu",
@@ -65,19 +70,21 @@ def stream(
         random_weights: Untrained weights: to time a model before it is trained.
         plan: Realize this plan (a JSON file, or the plan) at the preset's sizes.
         layout: Realize this layout: `L4S4`.
+        package: Instead of a model, what `export` wrote: the folder of a step, and with it those of a text encoder and
+            a decoder, where they are packages too.
         prompt: What to show.
         prompt_at: From a chunk on, another prompt: `4:a dog`, or `{4: "a dog"}`.
         prompts: A text file of one prompt a line: clips `<prompt>-<index>.mp4`, as VBench reads them.
         samples: Clips of each of them, with other noise.
         chunks: Of 3 latent frames, where the model has no others: 9 pixel frames, then 12 each.
-        video: Video size.
+        video: Video size; 256x144 by default, or the package's own.
         fps: Frames per second of the file.
         steps: Denoising passes per chunk; by default what the weights were trained for (4 where they do not say).
         shift: How far noise levels are pushed towards 1, likewise (5).
         commit: Who writes the state, likewise (`reuse_last`).
         seed: Of the noise, and of random weights. A stream that goes on keeps its noise's own.
         text: Text encoder; `hashing`, as wide as the model, by default.
-        codec: What decodes latents.
+        codec: What decodes latents; `dct` by default.
         overlap: Decode while the next chunk is denoised.
         compile: torch.compile the layers first; on a GPU also CUDA graphs.
         device: `cpu`, `cuda`, `cuda:1`.
@@ -101,19 +108,32 @@ def stream(
         _check_many(Path(out), alone)
     if prompts is None and samples != 1:
         raise InputError(f"--samples {samples} is for the prompts of a file", remedy="name it with --prompts")
-    token_grid(video)
-    source = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
+    token_grid(video or _VIDEO)
+    given: dict[str, object] = {
+        "WEIGHTS": weights,
+        "--preset": preset,
+        "--random-weights": random_weights,
+        "--plan": plan,
+    }
+    given |= {"--layout": layout, "--compile": compile, "--threads": threads}
+    given |= {"--device": device != "cpu", "--dtype": dtype != "float32"}
+    packages = _packages(package, given, {"text": text, "codec": codec}, video)
+    source = packages or model_of(
+        weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed
+    )
     read_prompts(prompt, prompt_at)
     sampler, notes = sampler_and_notes(source, steps, shift, commit)
+    if packages is not None:
+        packages.check(sampler)
     setup = Setup(
         source=source,
-        video=video,
+        video=video or (packages.video if packages else _VIDEO),
         fps=fps,
         seed=seed,
         sampler=sampler,
         where=device_of(device),
-        decoder=plugin_of("codecs", codec),
-        encoder=None if text is None else plugin_of("texts", text),
+        decoder=(packages and packages.decoder) or plugin_of("codecs", codec or "dct"),
+        encoder=(packages and packages.text) or (None if text is None else plugin_of("texts", text)),
         overlap=overlap,
         compile=compile,
         dtype=dtype,
@@ -127,6 +147,37 @@ def stream(
     before = _before(setup, state_in)
     said = read_prompts(prompt, prompt_at, end=chunks + (before.chunks if before else 0))
     return _stream_one(setup, Path(out), said, chunks, state_in, state_out)
+
+
+def _packages(
+    folders: PathText | Sequence[PathText], model: Mapping[str, object], parts: Mapping[str, object], video: str | None
+) -> StreamPackages | None:
+    """Return the packages that are named, once nothing is that they would stand beside.
+
+    Args:
+        folders: Of the packages; none is no package.
+        model: Options that say what a model is and how torch runs it.
+        parts: Text encoder and codec, where they are named.
+        video: Size, where it is named.
+    """
+    if isinstance(folders, str | os.PathLike):
+        folders = (folders,)
+    if not folders:
+        return None
+    require("torch")
+    for option, value in model.items():
+        if value:
+            raise InputError(f"{option} is given beside --package", remedy="leave out one of them")
+    found = StreamPackages.read([Path(folder) for folder in folders])
+    for option, packaged, named in (("text", found.text, parts["text"]), ("codec", found.decoder, parts["codec"])):
+        if packaged is not None and named is not None:
+            raise InputError(f"--{option} is given beside a package of one", remedy="leave out one of them")
+    if video is not None and token_grid(video) != found.step.manifest.grid:
+        raise InputError(
+            f"the package streams video of {found.video}, and --video {video} is asked for",
+            remedy="leave out --video, or export for this size",
+        )
+    return found
 
 
 def _check_many(out: Path, alone: Mapping[str, object]) -> None:
@@ -178,8 +229,8 @@ def _stream_one(
         report = StreamReport(
             passes=setup.sampler.passes,
             video=setup.video,
-            device=str(setup.where),
-            dtype=setup.dtype,
+            device=setup.ran_on,
+            dtype=setup.number_format,
             threads=torch.get_num_threads(),
             out=out,
             caveat=writer.caveat,

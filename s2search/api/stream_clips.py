@@ -43,8 +43,8 @@ def stream_clips(
             out=out,
             manifest=list_of(out),
             video=setup.video,
-            device=str(setup.where),
-            dtype=setup.dtype,
+            device=setup.ran_on,
+            dtype=setup.number_format,
             passes=setup.sampler.passes,
             prompts=len(listed.prompts),
             samples=samples,
@@ -86,8 +86,8 @@ def _heading(setup: Setup, opened: OpenedStream, chunks: int) -> StreamClips:
         fps=setup.fps,
         codec=opened.codec,
         text=opened.text,
-        device=setup.where.type,
-        dtype=setup.dtype,
+        device=setup.kind_of_device,
+        dtype=setup.number_format,
         seed=setup.seed,
     )
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from s2search.api.stream_packages import DecoderPackage, StreamPackages, TextPackage
 from s2search.api.values import loaded, plugin_of
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError
@@ -60,7 +61,7 @@ class Setup:
     """What was asked for, without weights: they are read by `opened`.
 
     Attributes:
-        source: Where the model comes from, or the model.
+        source: Where the model comes from, the model, or a package of it.
         video: Size of the frames.
         fps: Frames per second of a file.
         seed: Of the noise.
@@ -69,19 +70,19 @@ class Setup:
         encoder: Of prompts; None is `hashing`, as wide as the model.
         overlap: Decode while the next chunk is denoised.
         compile: torch.compile the layers first.
-        where: The device.
+        where: The device of what torch runs.
         dtype: Of the model.
         threads: On a CPU; None is the fastest of a short trial.
         notes: What is to be said of the sampler.
     """
 
-    source: ModelSource | S2DiT
+    source: ModelSource | S2DiT | StreamPackages
     video: str
     fps: float
     seed: int
     sampler: ChunkSampler
-    decoder: Codec
-    encoder: TextEncoder | None
+    decoder: Codec | DecoderPackage
+    encoder: TextEncoder | TextPackage | None
     overlap: bool
     compile: bool
     where: torch.device
@@ -94,32 +95,58 @@ class Setup:
         """Token rows and columns."""
         return token_grid(self.video)
 
+    @property
+    def ran_on(self) -> str:
+        """The device of the model, or the runtime of its package."""
+        return self.source.runtime if isinstance(self.source, StreamPackages) else str(self.where)
+
+    @property
+    def kind_of_device(self) -> str:
+        """The same of every device of a kind: clips made on one go on on another."""
+        return self.source.runtime if isinstance(self.source, StreamPackages) else self.where.type
+
+    @property
+    def number_format(self) -> str:
+        """Of the model, or the precision of its package."""
+        return self.source.step.manifest.precision if isinstance(self.source, StreamPackages) else self.dtype
+
     @contextmanager
     def opened(self) -> Iterator[OpenedStream]:
         """Yield the pipeline; torch has its threads while it is used."""
         from s2search.streaming.pipeline import StreamPipeline
 
         with _threads(self.threads):
-            model = loaded(self.source).to(self.where, _dtype(self.dtype))
-            sizes, notes = model.config.preset, self.notes
-            if self.threads is None and self.where.type == "cpu":
-                notes += _settled_threads(model, self.grid)
+            model, notes = self._model()
+            sizes = model.config.preset
             hashing = f"hashing[channels={sizes.text_channels},tokens={sizes.text_tokens}]"
-            encoder: TextEncoder = self.encoder or plugin_of("texts", hashing)
+            encoder: TextEncoder | TextPackage = self.encoder or plugin_of("texts", hashing)
             pipeline = StreamPipeline(
-                model=_compiled(model) if self.compile else model,
+                model=model,
                 text=encoder.load(self.where, _dtype(self.dtype)),
                 codec=self.decoder.load(self.where),
                 sampler=self.sampler,
                 overlap=self.overlap,
             )
             yield OpenedStream(
-                pipeline=pipeline, codec=self.decoder.label, text=encoder.label, grid=self.grid, notes=notes
+                pipeline=pipeline,
+                codec=self.decoder.label,
+                text=encoder.label,
+                grid=self.grid,
+                notes=self.notes + notes,
             )
+
+    def _model(self) -> tuple[StreamingModel, tuple[str, ...]]:
+        """Return the model, loaded, and what is to be said of how it runs."""
+        if isinstance(self.source, StreamPackages):
+            return self.source.load(), self.source.notes
+        model = loaded(self.source).to(self.where, _dtype(self.dtype))
+        settled = self.threads is None and self.where.type == "cpu"
+        notes = _settled_threads(model, self.grid) if settled else ()
+        return _compiled(model) if self.compile else model, notes
 
 
 def sampler_and_notes(
-    source: ModelSource | S2DiT, steps: int | None, shift: float | None, commit: CommitPolicy | None
+    source: ModelSource | S2DiT | StreamPackages, steps: int | None, shift: float | None, commit: CommitPolicy | None
 ) -> tuple[ChunkSampler, tuple[str, ...]]:
     """Return the sampler of a model whose weights need not be read yet, and what is to be said of it.
 

@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measure": ("measure --out mine", "measure --out mine --profiler onnxruntime --role block --rounds 60"),
     "stream": (
         "stream --preset s2dit-tiny --random-weights --out video.mp4",
-        "stream weights --prompts prompts.txt --samples 5 --out clips",
+        "stream --package step --package decoder --out video.mp4",
     ),
     "sensitivity": ("sensitivity weights --out sensitivity.json",),
     "export": (

@@ -11,7 +11,6 @@ from s2search.cli.options import (
     LayoutOption,
     PlanOption,
     PresetOption,
-    VideoOption,
     WeightsArgument,
     printed_anyway,
     say,
@@ -35,6 +34,10 @@ def stream(
     ] = False,
     plan: PlanOption = None,
     layout: LayoutOption = None,
+    package: Annotated[
+        list[Path] | None,
+        typer.Option(help="Stream what export wrote: a step; with it a text encoder, a decoder. Repeatable."),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="What to show.")] = "",
     prompt_at: Annotated[
         list[str] | None, typer.Option(help="From a chunk on, another prompt: '4:a dog'. Repeatable.")
@@ -44,7 +47,10 @@ def stream(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Clips of each prompt of --prompts; VBench reads 5.")] = 1,
     chunks: Annotated[int, typer.Option(min=1, help="Chunks of 3 latent frames: 9 pixel frames, then 12 each.")] = 8,
-    video: VideoOption = "256x144",
+    video: Annotated[
+        str | None,
+        typer.Option(help="Video size, WIDTHxHEIGHT.", show_default="256x144, or the package's"),
+    ] = None,
     fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 16.0,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Denoising passes per chunk.", show_default="as trained; else 4")
@@ -61,7 +67,9 @@ def stream(
         str | None,
         typer.Option(help="Text encoder: clip[folder=FOLDER], hashing.", show_default="hashing, as wide as the model"),
     ] = None,
-    codec: Annotated[str, typer.Option(help="Codec: dct, wan[folder=FOLDER].")] = "dct",
+    codec: Annotated[
+        str | None, typer.Option(help="Codec: dct, wan[folder=FOLDER].", show_default="dct, or a package")
+    ] = None,
     overlap: Annotated[bool, typer.Option("--overlap", help="Decode while the next chunk is denoised.")] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="torch.compile the layers first; on a GPU also CUDA graphs.")
@@ -94,6 +102,7 @@ def stream(
             random_weights=random_weights,
             plan=plan,
             layout=layout,
+            package=package or (),
             prompt=prompt,
             prompt_at=prompt_at or (),
             prompts=prompts,
