@@ -5,7 +5,7 @@ Every name must be defined before it is used, and once. Every number stays in th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,10 @@ class _Load(Protocol):
     def __call__(self) -> Numbers | str: ...
 
 
+def _nothing() -> None:
+    """Check nothing: numbers in the protobuf are read with it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Named:
     """A value's name and type."""
@@ -34,11 +38,16 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """A constant of the program. `read()` fetches its numbers, or its text; `in_file`: from weight.bin."""
+    """A constant of the program.
+
+    `read()` fetches its numbers, or its text; `in_file`: from weight.bin. `check()` raises an `InputError` where its
+    place in that file holds none, or other ones, and reads no numbers.
+    """
 
     type: TensorType
     read: _Load
     in_file: bool
+    check: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +117,11 @@ class Function:
     outputs: tuple[str, ...]
     constants: Mapping[str, Constant]
     operations: tuple[Operation, ...]
+
+    def every(self) -> Iterator[Operation]:
+        """Yield all operations, with those inside loops and conditions."""
+        for operation in self.operations:
+            yield from operation.every()
 
 
 class FunctionReader:
@@ -185,7 +199,12 @@ class FunctionReader:
             if type_.dtype == "string" or not blob.fileName.startswith(_MODEL_FOLDER):
                 raise InputError(f"the constant {name!r} is in the file {blob.fileName!r}", remedy=_REMEDY)
             file = self._file(blob.fileName.removeprefix(_MODEL_FOLDER))
-            return Constant(type=type_, read=partial(file.read, blob.offset, type_), in_file=True)
+            return Constant(
+                type=type_,
+                read=partial(file.read, blob.offset, type_),
+                in_file=True,
+                check=partial(file.check, blob.offset, type_),
+            )
         if value.WhichOneof("value") != "immediateValue" or value.immediateValue.WhichOneof("value") != "tensor":
             raise InputError(f"the constant {name!r} is no tensor", remedy=_REMEDY)
         return Constant(type=type_, read=partial(immediate, value.immediateValue.tensor, type_), in_file=False)
