@@ -18,6 +18,7 @@ _REMEDY = "export the package again"
 _MODEL_FOLDER = "@model_path/"
 _MOST_NUMBERS = 2**32  # of a tensor: more is a damaged shape
 _MOST_AXES = 32
+_NO_TENSORS = {"dictionaryType": "dictionary", "listType": "list"}
 
 
 class _Load(Protocol):
@@ -191,7 +192,9 @@ class FunctionReader:
         return name, self._value(operation.attributes["val"], name)
 
     def _value(self, value: Any, name: str) -> Constant:
-        type_ = _tensor_type(value.type, name)
+        type_ = _any_type(value.type, name)
+        if type_.dtype in _NO_TENSORS.values():
+            return Constant(type=type_, read=partial(_not_read, name, type_), in_file=False)
         if type_.count is None:
             raise InputError(f"the constant {name!r} has an axis of any size", remedy=_REMEDY)
         if value.WhichOneof("value") == "blobFileValue":
@@ -273,7 +276,17 @@ class _Names:
 
 
 def _named(name: str, type_: Any) -> Named:
-    return Named(name=name, type=_tensor_type(type_, name))
+    return Named(name=name, type=_any_type(type_, name))
+
+
+def _not_read(name: str, type_: TensorType) -> Numbers:
+    raise InputError(f"the constant {name!r} is a {type_}", allowed="tensorType", remedy=_REMEDY)
+
+
+def _any_type(type_: Any, name: str) -> TensorType:
+    """Return a type; what classifiers are told and return is no tensor, and nothing here computes with it."""
+    kind = type_.WhichOneof("type")
+    return TensorType(dtype=_NO_TENSORS[kind], shape=()) if kind in _NO_TENSORS else _tensor_type(type_, name)
 
 
 def _tensor_type(type_: Any, name: str) -> TensorType:

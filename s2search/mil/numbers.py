@@ -93,7 +93,10 @@ RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TensorType:
-    """A type of the program: its name as in `KINDS`, or `string`, and its axes; None is an axis of any size."""
+    """A type of the program: its name as in `KINDS`, and its axes; None is an axis of any size.
+
+    Text is a `string`; a `dictionary` or a `list`, which only operations without cover give, has no axes.
+    """
 
     dtype: str
     shape: tuple[int | None, ...]
