@@ -29,7 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "package lint": ("package lint model.mlpackage", "package lint package --json"),
     "package evaluate": (
         "package evaluate model.mlpackage --inputs x.npz --mode float32",
-        "package evaluate package --inputs x.npz --function denoise --out y.npz",
+        "package evaluate mine --inputs x.npz --function first --out y.npz",
     ),
     "recalibrate": (
         "recalibrate mine --out mine-corrected --preset s2dit-tiny",

@@ -15,7 +15,7 @@ import s2search
 from s2search.errors import InputError
 from tests.conftest import Outcome
 from tests.mil.programs import builder, load, save
-from tests.package.packages import BROKEN, CLEAN, X
+from tests.package.packages import BROKEN, CLEAN, X, convolved
 
 Run = Callable[..., Outcome]
 mb = builder()
@@ -41,6 +41,11 @@ def counter(tmp_path_factory) -> Path:
 def picker(tmp_path_factory) -> Path:
     inputs = [np.ones((4, 32), np.float32), np.array([1, 2], np.int32)]
     return save(tmp_path_factory.mktemp("pick") / "pick.mlpackage", picks, inputs)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return CLEAN["convolution"](tmp_path_factory.mktemp("whole") / "one.mlpackage")
 
 
 def test_states_start_at_zeros_or_as_they_are_given_and_come_out(tmp_path: Path, counter: Path) -> None:
@@ -174,8 +179,10 @@ HARM = {
 
 @pytest.mark.parametrize("words", [("lint",), ("evaluate", "--inputs", "x.npz")], ids=lambda words: words[0])
 @pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
-def test_a_damaged_package_is_one_line(s2search: Run, tmp_path: Path, harm: Callable, words: tuple) -> None:
-    package = CLEAN["convolution"](tmp_path / "folder" / "one.mlpackage")
+def test_a_damaged_package_is_one_line(
+    s2search: Run, tmp_path: Path, whole: Path, harm: Callable, words: tuple
+) -> None:
+    package = Path(shutil.copytree(whole, tmp_path / "folder" / "one.mlpackage"))
     np.savez(tmp_path / "x.npz", x=X)
     harm(package)
     package = package.rename(package.with_suffix("")) if harm is no_manifest else package
@@ -224,7 +231,7 @@ def test_lint_is_0_of_a_clean_package_1_of_a_broken_one_and_its_json_is_read_by_
 def test_lint_reads_headers_of_weights_and_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from s2search.mil.numbers import WeightFile
 
-    program = load(tmp_path, CLEAN["convolution"].__closure__[0].cell_contents, [X])  # type: ignore[index]
+    program = load(tmp_path, convolved, [X])
     monkeypatch.setattr(WeightFile, "read", lambda *_: pytest.fail("weights are read"))
     from s2search.mil.rules.every import check_weights, lint_function
 
