@@ -35,6 +35,12 @@ def test_every_rule_has_a_package_that_breaks_it_but_for_those_that_cannot_be_br
     assert all(rule.works and rule.fails and rule.source and rule.remedy for rule in RULES.values())
 
 
+def test_the_page_says_of_every_rule_what_the_rule_says() -> None:
+    page = (Path(__file__).parents[2] / "docs/package.md").read_text()
+    for rule in RULES.values():
+        assert f"| `{rule.name}` | {rule.works} | {rule.fails} | {rule.source} |" in page
+
+
 def test_a_run_of_float32_says_where_it_begins_and_how_long_it_is(tmp_path: Path) -> None:
     (found,) = lint_function(load(tmp_path, in_float32, [X]), "main")
     assert len(found.names) == 3

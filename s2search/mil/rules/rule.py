@@ -59,7 +59,7 @@ _EVERY = (
     ),
     LintRule(
         name="states",
-        works="no state, one, or two that are packed",
+        works="no state, or one; in some models two that are packed",
         fails="three and more; a ring and a convolution's tail together fail at predict (status=0x1d)",
         source="CoreML-LLM, docs/MLSTATE_PATTERN.md and LFM2_CONVERSION_FINDINGS.md (ten variants bisected)",
         remedy="pack them into one, or let the host keep them: in as inputs, out as outputs of what is new",
