@@ -6,6 +6,7 @@ Every name must be defined before it is used, and once. Every number stays in th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -123,6 +124,22 @@ class Function:
         """Yield all operations, with those inside loops and conditions."""
         for operation in self.operations:
             yield from operation.every()
+
+
+@contextmanager
+def as_declared(function: Function) -> Iterator[None]:
+    """Say of a function that it is damaged, wherever one who looks at its operations misses what they must have.
+
+    Raises:
+        InputError: An operation lacks an input, or has one of another kind or shape than its type has.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
+        problem = f"{type(error).__name__} {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"the operations of {function.name!r} are not as their types have them: {problem}", remedy=_REMEDY
+        ) from error
 
 
 class FunctionReader:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from s2search.mil.function import Function, Operation
+from s2search.mil.function import Function, Operation, as_declared
 from s2search.mil.operations import BLOCK_OPERATIONS
 from s2search.mil.rules.float32 import dtypes_of, running
 from s2search.mil.work import Work, work_of
@@ -65,8 +65,12 @@ def residency(function: Function) -> Residency:
     """Return what of a function may run on the Neural Engine.
 
     A function without operations runs nowhere else, so it has 100 %.
+
+    Raises:
+        InputError: It is damaged.
     """
-    work, dtypes = work_of(function), dtypes_of(function)
+    with as_declared(function):
+        work, dtypes = work_of(function), dtypes_of(function)
     steps = [(one, _kept_by(one, dtypes)) for one in running(function) if one.type not in _STATE]
     total = sum(work[one.name].time for one, _ in steps)
     there = [one for one, why in steps if not why]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from s2search.mil.function import Constant, Function
+from s2search.mil.function import Constant, Function, as_declared
 from s2search.mil.lint import lint
 from s2search.mil.program import Program
 from s2search.mil.rules.files import file_sizes, sizes
@@ -62,11 +62,16 @@ def lint_function(program: Program, name: str, version: str = "", peaks: Peaks |
 
 
 def place_findings(function: Function, version: str) -> Iterator[RuleFinding]:
-    """Yield what is known to keep a function from the Neural Engine."""
-    for rule in (float32_operation, states, state_width, io_width, ring_by_concat):
-        yield from rule(function)
-    for by_version in (palette_with_state, tool_version):
-        yield from by_version(function, version)
+    """Yield what is known to keep a function from the Neural Engine.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    with as_declared(function):
+        for rule in (float32_operation, states, state_width, io_width, ring_by_concat):
+            yield from rule(function)
+        for by_version in (palette_with_state, tool_version):
+            yield from by_version(function, version)
 
 
 def check_weights(function: Function) -> None:

@@ -98,10 +98,21 @@ class _Graph:
             size = shape[axis]
             if size is None:
                 return None
-            if any(start <= place < start + size for place in left):
+            if _touches(left, start, start + size):
                 found.append(part)
             start += size
         return found
+
+
+def _touches(left: range, start: int, stop: int) -> bool:
+    """Return whether any place of a range is from `start` to before `stop`; a range may have billions.
+
+    >>> _touches(range(0, 9, 4), 5, 8), _touches(range(8, -1, -4), 4, 5)
+    (False, True)
+    """
+    up = left if left.step > 0 else left[::-1]
+    behind = max(0, -((up.start - start) // up.step))  # places before `start`
+    return behind < len(up) and up[behind] < stop
 
 
 def _places(cut: Operation, axis: int, type_: TensorType) -> range | None:
