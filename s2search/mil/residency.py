@@ -16,7 +16,7 @@ from itertools import groupby
 from s2search.mil.function import Function, Operation, as_declared
 from s2search.mil.operations import BLOCK_OPERATIONS
 from s2search.mil.rules.float32 import dtypes_of, running
-from s2search.mil.work import Work, work_of
+from s2search.mil.work import OperationWork, work_of
 
 _THERE = ("float16", "int8", "uint8")
 _MOST_AXES = 5
@@ -87,7 +87,7 @@ def residency(function: Function) -> Residency:
     )
 
 
-def _run(steps: list[tuple[Operation, str]], work: Mapping[str, Work], total: float) -> ElsewhereRun:
+def _run(steps: list[tuple[Operation, str]], work: Mapping[str, OperationWork], total: float) -> ElsewhereRun:
     operations = [one for one, _ in steps]
     return ElsewhereRun(
         first=operations[0].name,
@@ -114,7 +114,7 @@ def _kept_by(operation: Operation, dtypes: Mapping[str, str]) -> str:
     return "3-D convolution" if operation.type in ("conv", "conv_transpose") and axes == _MOST_AXES else ""
 
 
-def _time(operations: Iterable[Operation], work: Mapping[str, Work]) -> float:
+def _time(operations: Iterable[Operation], work: Mapping[str, OperationWork]) -> float:
     return sum(work[one.name].time for one in operations)
 
 

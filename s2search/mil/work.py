@@ -26,7 +26,7 @@ _FREE = frozenset(["expand_dims", "identity", "read_state", "reshape", "squeeze"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class OperationWork:
     """What an operation does in a call."""
 
     multiplications: int
@@ -38,7 +38,7 @@ class Work:
         return max(self.multiplications / MULTIPLICATIONS_PER_BYTE, float(self.bytes_moved))
 
 
-def work_of(function: Function) -> dict[str, Work]:
+def work_of(function: Function) -> dict[str, OperationWork]:
     """Return the work of every operation that runs in a call, by its name."""
     seen = _Sizes(function)
     return {operation.name: seen.work(operation) for operation in running(function)}
@@ -54,15 +54,15 @@ class _Sizes:
         self._types |= {output.name: output.type for one in every for output in one.outputs}
         self._stored = {one.outputs[0].name: self._unpacked_bytes(one) for one in every if _unpacks(one)}
 
-    def work(self, operation: Operation) -> Work:
+    def work(self, operation: Operation) -> OperationWork:
         if operation.type in _FREE or operation.blocks:
-            return Work(multiplications=0, bytes_moved=0)
+            return OperationWork(multiplications=0, bytes_moved=0)
         read = sum(self._bytes(value) for values in operation.inputs.values() for value in values)
         given = sum(_type_bytes(output.type) for output in operation.outputs)
         many = _COUNTS.get(operation.type)
         shapes = {name: self._shapes(values) for name, values in operation.inputs.items()}
         out = [_shape(output.type) for output in operation.outputs]
-        return Work(multiplications=many(shapes, out, operation) if many else 0, bytes_moved=read + given)
+        return OperationWork(multiplications=many(shapes, out, operation) if many else 0, bytes_moved=read + given)
 
     def _shapes(self, values: tuple[str | Constant, ...]) -> list[tuple[int, ...]]:
         types = (value.type if isinstance(value, Constant) else self._types.get(value) for value in values)

@@ -7,7 +7,7 @@ import pytest
 
 from s2search.mil.program import Program
 from s2search.mil.residency import residency
-from s2search.mil.work import MULTIPLICATIONS_PER_BYTE, Work, work_of
+from s2search.mil.work import MULTIPLICATIONS_PER_BYTE, OperationWork, work_of
 from tests.mil.programs import builder, load
 from tests.package.packages import CLEAN, X, half, in_float32, one_state, palette, plain_ring
 
@@ -49,8 +49,8 @@ def test_bytes_are_what_is_read_and_given_and_weights_count_as_they_are_stored(t
 
 
 def test_time_is_the_larger_of_both():
-    assert Work(multiplications=MULTIPLICATIONS_PER_BYTE * 7, bytes_moved=6).time == 7
-    assert Work(multiplications=MULTIPLICATIONS_PER_BYTE * 7, bytes_moved=8).time == 8
+    assert OperationWork(multiplications=MULTIPLICATIONS_PER_BYTE * 7, bytes_moved=6).time == 7
+    assert OperationWork(multiplications=MULTIPLICATIONS_PER_BYTE * 7, bytes_moved=8).time == 8
 
 
 def test_a_run_of_float32_stays_elsewhere_with_its_share_of_time(tmp_path):
