@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from s2search.api.frontier import frontier
     from s2search.api.kit import kit_build, kit_ingest
     from s2search.api.measure import measure
+    from s2search.api.package import package_evaluate, package_lint
     from s2search.api.plan import plan, plan_check, plan_diff, price
     from s2search.api.precision import plan_precision, sensitivity
     from s2search.api.project import project
@@ -69,6 +70,7 @@ _HOMES = {
     "api.frontier": ("frontier",),
     "api.kit": ("kit_build", "kit_ingest"),
     "api.measure": ("measure",),
+    "api.package": ("package_evaluate", "package_lint"),
     "api.plan": ("plan", "plan_check", "plan_diff", "price"),
     "api.precision": ("plan_precision", "sensitivity"),
     "api.project": ("project",),
@@ -121,6 +123,8 @@ __all__ = [
     "kit_build",
     "kit_ingest",
     "measure",
+    "package_evaluate",
+    "package_lint",
     "plan",
     "plan_check",
     "plan_diff",

@@ -53,6 +53,7 @@ refused = {  # asked for what cannot be, since doing it takes minutes; the comma
     "train": (), "train_compare": ({},), "train_dry": (),
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
     "measure": (folder / "out",), "plan_precision": (folder / "no.json",), "project": (folder / "no.toml",),
+    "package_evaluate": (folder / "no", folder / "no.npz"), "package_lint": (folder / "no",),
     "recalibrate": (folder / "no", folder / "out"), "sensitivity": (folder / "out.json",),
     "stream": (folder / "out.mp4",), "table_evaluate": (folder / "layouts.csv",),
     "table_import": ("hat", folder / "no.csv", folder / "out"), "table_retabulate": (folder / "no",),
@@ -194,7 +195,7 @@ def test_every_help_ends_with_examples_that_can_be_read_and_parsed() -> None:
 
     every = dict(commands())
     for path, lines in EXAMPLES.items():
-        assert path in ("", "table", "kit", "data", "score", "cache", "distance") or path in every
+        assert path in ("", "table", "kit", "data", "score", "cache", "distance", "package") or path in every
         assert 1 <= len(lines) <= 2
         assert max(map(len, lines)) <= 68  # "  s2search " before it, 80 columns in all
     for path, command in every.items():

@@ -40,6 +40,7 @@ DOCUMENTS = {
     "kit": ("kit.manifest:KitManifest", "a kit's manifest"),
     "kit_results": ("kit.results:AnyLine", "what a phone measured, one line each"),
     "package": ("exporters.package:Manifest", "a package of a streaming step"),
+    "package_findings": ("verification.any_package:PackageFindings", "what keeps packages from the Neural Engine"),
     "part": ("exporters.component.package:ComponentManifest", "a package of a text encoder or a decoder"),
     "clips": ("training.data.clips:Heading|Shard|Whole", "clips to train on, a shard a line"),
     "data_inspection": ("training.data.inspect:Inspection", "what a data set holds"),

@@ -25,6 +25,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "export --exporter coreml --part dct --out decoder",
     ),
     "verify": ("verify package", "verify package --threshold stream=50 --json"),
+    "package": ("package lint model.mlpackage", "package evaluate model.mlpackage --inputs x.npz"),
+    "package lint": ("package lint model.mlpackage", "package lint package --json"),
+    "package evaluate": (
+        "package evaluate model.mlpackage --inputs x.npz --mode float32",
+        "package evaluate mine --inputs x.npz --function first --out y.npz",
+    ),
     "recalibrate": (
         "recalibrate mine --out mine-corrected --preset s2dit-tiny",
         "recalibrate --score pipeline --out corrected",

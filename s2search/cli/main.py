@@ -25,6 +25,7 @@ from s2search.cli.interrupted import kept
 from s2search.cli.kit import kit_app
 from s2search.cli.measure import measure
 from s2search.cli.options import say
+from s2search.cli.package import package_app
 from s2search.cli.plan import plan_app
 from s2search.cli.precision import plan_precision, sensitivity
 from s2search.cli.recalibrate import recalibrate
@@ -50,6 +51,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(distance_app, name="distance")
 app.add_typer(score_app, name="score")
 app.add_typer(train_app, name="train")
+app.add_typer(package_app, name="package")
 for command in (run, frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)

@@ -5,7 +5,8 @@ Every name must be defined before it is used, and once. Every number stays in th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -18,10 +19,15 @@ _REMEDY = "export the package again"
 _MODEL_FOLDER = "@model_path/"
 _MOST_NUMBERS = 2**32  # of a tensor: more is a damaged shape
 _MOST_AXES = 32
+_NO_TENSORS = {"dictionaryType": "dictionary", "listType": "list"}
 
 
 class _Load(Protocol):
     def __call__(self) -> Numbers | str: ...
+
+
+def _nothing() -> None:
+    """Check nothing: numbers in the protobuf are read with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +40,16 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """A constant of the program. `read()` fetches its numbers, or its text; `in_file`: from weight.bin."""
+    """A constant of the program.
+
+    `read()` fetches its numbers, or its text; `in_file`: from weight.bin. `check()` raises an `InputError` where its
+    place in that file holds none, or other ones, and reads no numbers.
+    """
 
     type: TensorType
     read: _Load
     in_file: bool
+    check: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +120,27 @@ class Function:
     constants: Mapping[str, Constant]
     operations: tuple[Operation, ...]
 
+    def every(self) -> Iterator[Operation]:
+        """Yield all operations, with those inside loops and conditions."""
+        for operation in self.operations:
+            yield from operation.every()
+
+
+@contextmanager
+def as_declared(function: Function) -> Iterator[None]:
+    """Say of a function that it is damaged, wherever one who looks at its operations misses what they must have.
+
+    Raises:
+        InputError: An operation lacks an input, or has one of another kind or shape than its type has.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
+        problem = f"{type(error).__name__} {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"the operations of {function.name!r} are not as their types have them: {problem}", remedy=_REMEDY
+        ) from error
+
 
 class FunctionReader:
     """Reads the functions of one package; a weight file is opened once."""
@@ -177,7 +209,9 @@ class FunctionReader:
         return name, self._value(operation.attributes["val"], name)
 
     def _value(self, value: Any, name: str) -> Constant:
-        type_ = _tensor_type(value.type, name)
+        type_ = _any_type(value.type, name)
+        if type_.dtype in _NO_TENSORS.values():
+            return Constant(type=type_, read=partial(_not_read, name, type_), in_file=False)
         if type_.count is None:
             raise InputError(f"the constant {name!r} has an axis of any size", remedy=_REMEDY)
         if value.WhichOneof("value") == "blobFileValue":
@@ -185,7 +219,12 @@ class FunctionReader:
             if type_.dtype == "string" or not blob.fileName.startswith(_MODEL_FOLDER):
                 raise InputError(f"the constant {name!r} is in the file {blob.fileName!r}", remedy=_REMEDY)
             file = self._file(blob.fileName.removeprefix(_MODEL_FOLDER))
-            return Constant(type=type_, read=partial(file.read, blob.offset, type_), in_file=True)
+            return Constant(
+                type=type_,
+                read=partial(file.read, blob.offset, type_),
+                in_file=True,
+                check=partial(file.check, blob.offset, type_),
+            )
         if value.WhichOneof("value") != "immediateValue" or value.immediateValue.WhichOneof("value") != "tensor":
             raise InputError(f"the constant {name!r} is no tensor", remedy=_REMEDY)
         return Constant(type=type_, read=partial(immediate, value.immediateValue.tensor, type_), in_file=False)
@@ -254,7 +293,17 @@ class _Names:
 
 
 def _named(name: str, type_: Any) -> Named:
-    return Named(name=name, type=_tensor_type(type_, name))
+    return Named(name=name, type=_any_type(type_, name))
+
+
+def _not_read(name: str, type_: TensorType) -> Numbers:
+    raise InputError(f"the constant {name!r} is a {type_}", allowed="tensorType", remedy=_REMEDY)
+
+
+def _any_type(type_: Any, name: str) -> TensorType:
+    """Return a type; what classifiers are told and return is no tensor, and nothing here computes with it."""
+    kind = type_.WhichOneof("type")
+    return TensorType(dtype=_NO_TENSORS[kind], shape=()) if kind in _NO_TENSORS else _tensor_type(type_, name)
 
 
 def _tensor_type(type_: Any, name: str) -> TensorType:

@@ -33,8 +33,7 @@ def lint(function: Function, peaks: Peaks | None = None) -> tuple[ProgramFinding
     - softplus_above_10: softplus is reported to fall to 0 there above about 10.4 (coremltools issue 2687). It needs
       the peaks of a run.
     """
-    every = (one for operation in function.operations for one in operation.every())
-    steps = (operation for operation in every if not operation.type.startswith("constexpr_"))
+    steps = (operation for operation in function.every() if not operation.type.startswith("constexpr_"))
     found = [finding for operation in steps for finding in _at_rest(operation, function.outputs)]
     return (*found, *_in_a_run(peaks)) if peaks else tuple(found)
 

@@ -93,7 +93,10 @@ RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TensorType:
-    """A type of the program: its name as in `KINDS`, or `string`, and its axes; None is an axis of any size."""
+    """A type of the program: its name as in `KINDS`, and its axes; None is an axis of any size.
+
+    Text is a `string`; a `dictionary` or a `list`, which only operations without cover give, has no axes.
+    """
 
     dtype: str
     shape: tuple[int | None, ...]
@@ -130,6 +133,20 @@ class WeightFile:
         Raises:
             InputError: There is no such header, or it tells of other numbers.
         """
+        kind, count = KINDS[type_.dtype], type_.count or 0
+        start = self._start(offset, type_)
+        data = memoryview(self._data)[start : start + kind.bytes_of(count)]
+        return kind.unpack(data, count).reshape(_sizes(type_))
+
+    def check(self, offset: int, type_: TensorType) -> None:
+        """Look whether there are such numbers, and read none of them.
+
+        Raises:
+            InputError: As `read` does.
+        """
+        self._start(offset, type_)
+
+    def _start(self, offset: int, type_: TensorType) -> int:
         where = f"weights at byte {offset} of {self.path.name}"
         if offset + _BLOB.size > len(self._data):
             raise InputError(f"the {where} lie behind its end at {len(self._data)}", remedy=_REMEDY)
@@ -145,7 +162,7 @@ class WeightFile:
             )
         if start + size > len(self._data):
             raise InputError(f"the {where} end behind the file's end at {len(self._data)}", remedy=_REMEDY)
-        return kind.unpack(memoryview(self._data)[start : start + size], count).reshape(_sizes(type_))
+        return int(start)
 
 
 def immediate(tensor: Any, type_: TensorType) -> Numbers | str:

@@ -42,5 +42,4 @@ def is_covered(operation: Operation) -> bool:
 
 def uncovered(function: Function) -> tuple[Operation, ...]:
     """Return the operations of a function that cannot be computed here."""
-    every = (one for operation in function.operations for one in operation.every())
-    return tuple(operation for operation in every if not is_covered(operation))
+    return tuple(operation for operation in function.every() if not is_covered(operation))

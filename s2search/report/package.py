@@ -1,7 +1,8 @@
-"""What an export wrote, as people read it."""
+"""Packages as people read them: what an export wrote, what a Core ML package breaks, and what it gives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -18,6 +19,12 @@ from s2search.preset import video_size
 if TYPE_CHECKING:
     from s2search.exporters.component.package import ComponentPackage
     from s2search.exporters.package import Package
+    from s2search.mil.residency import ElsewhereRun, Residency
+    from s2search.mil.rules.rule import LintRule, RuleFinding
+    from s2search.verification.any_package import Evaluated, LintedPackage, PackageFindings
+
+_PLACES_SHOWN = 4
+_RUNS_SHOWN = 4
 
 
 def package_text(package: Package, *, seconds: float) -> RenderableType:
@@ -65,3 +72,78 @@ def component_text(package: ComponentPackage, *, seconds: float) -> RenderableTy
     size = sum(file.bytes for file in manifest.files if not file.path.startswith("source/"))
     lines.append(f"  {size / 1e6:.2f} MB, and {sum(one.bytes for one in manifest.states) / 1e6:.2f} MB of cache")
     return Text("\n".join(lines))
+
+
+def package_findings_text(found: PackageFindings) -> RenderableType:
+    """Return for every package its functions, and each rule that it breaks: where, what is known, and what to do."""
+    rules = {rule.name: rule for rule in found.rules}
+    parts = [part for package in found.packages for part in _linted(package, rules)]
+    broken = sum(len({finding.rule for finding in package.findings}) for package in found.packages)
+    verdict = f"{broken} of {len(rules)} rules broken" if broken else f"nothing found: {len(rules)} rules hold"
+    return Group(*parts, Text(f"{found.path}: {verdict}", style="bold"))
+
+
+def _linted(package: LintedPackage, rules: dict[str, LintRule]) -> Iterator[RenderableType]:
+    by = f"by coremltools {package.coremltools}" if package.coremltools else "by a tool that is not stated"
+    yield Text(f"{package.path}: {format_bytes(package.bytes)}, {by}")
+    yield Text()
+    yield _functions(package.functions)
+    yield Text()
+    for name, group in groupby(package.findings, key=lambda finding: finding.rule):
+        findings = list(group)
+        yield Text(f"{name}: {len(findings):,}", style="bold")
+        yield _broken(findings, rules[name])
+        yield Text()
+
+
+def _functions(functions: Sequence[Residency]) -> RenderableType:
+    """Return what of each function may run on the Neural Engine, and the longest runs elsewhere."""
+    table = Table("function", box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
+    for name in ("operations", "may run there", "of time", "runs elsewhere"):
+        table.add_column(name, justify="right")
+    for one in functions:
+        there, time = f"{one.operations_percent:.1f} %", f"{one.time_percent:.2f} %"
+        table.add_row(one.function, f"{one.operations:,}", there, time, f"{len(one.elsewhere):,}")
+    runs = [(one.function, run) for one in functions for run in one.elsewhere]
+    if not runs:
+        return table
+    longest = sorted(runs, key=lambda pair: -pair[1].time_percent)[:_RUNS_SHOWN]
+    return Group(table, Text(), _rows([(name, _run_text(run)) for name, run in longest]))
+
+
+def _run_text(run: ElsewhereRun) -> str:
+    many = f"{run.operations} operations from {run.first}" if run.operations > 1 else run.first
+    return f"{many}: {', '.join(run.why)}, {run.time_percent:.2g} % of time ({', '.join(run.kinds[:4])})"
+
+
+def _broken(findings: list[RuleFinding], rule: LintRule) -> Table:
+    rows = [(finding.function or "package", finding.problem) for finding in findings[:_PLACES_SHOWN]]
+    if len(findings) > _PLACES_SHOWN:
+        rows.append(("...", f"{len(findings) - _PLACES_SHOWN:,} more; --json lists all"))
+    rows += [("fails", rule.fails), ("works", rule.works), ("remedy", rule.remedy), ("source", rule.source)]
+    return _rows(rows)
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for head, text in rows:
+        grid.add_row(f"  {head}", text)
+    return grid
+
+
+def evaluated_text(found: Evaluated) -> RenderableType:
+    """Return the outputs and states of a call: type, shape, range, mean, and how many numbers are not finite."""
+    table = Table("", "name", "type", "shape", box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
+    for name in ("least", "largest", "mean", "not finite"):
+        table.add_column(name, justify="right")
+    for kind, arrays in (("output", found.outputs), ("state", found.states)):
+        for name, array in arrays.items():
+            numbers = array.astype("float64").ravel()
+            finite = numbers[abs(numbers) < float("inf")]
+            figures = [f"{value:.4g}" for value in (finite.min(), finite.max(), finite.mean())] if finite.size else []
+            shape = "x".join(map(str, array.shape)) or "scalar"
+            lost = f"{numbers.size - finite.size:,}"
+            table.add_row(kind, name, str(array.dtype), shape, *(figures or ["-"] * 3), lost)
+    return Group(Text(f"{found.function} in {found.mode}"), Text(), table)

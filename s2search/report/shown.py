@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s2search.planner.promise import PlanCheck
     from s2search.tables.listing import TableList
     from s2search.tables.table import LatencyTable
+    from s2search.verification.any_package import PackageFindings
     from s2search.verification.result import Verification
 
 _PLAIN_COLUMNS = 80
@@ -128,6 +129,13 @@ def plan_check_text(found: PlanCheck) -> RenderableType:
     from s2search.report import plan_check
 
     return plan_check.plan_check_text(found)
+
+
+def package_findings_text(found: PackageFindings) -> RenderableType:
+    """Return what packages break for the terminal."""
+    from s2search.report.package import package_findings_text as text
+
+    return text(found)
 
 
 def verification_text(found: Verification) -> RenderableType:

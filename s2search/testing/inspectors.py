@@ -88,6 +88,7 @@ def _check_operations(inspector: Inspector, opened: Opened) -> None:
     rules = _answered(inspector.operations, opened)
     if rules is not None:
         assert len({one.rule for one in rules}) == len(rules) > 0, "a rule is listed twice, or none is"
+        assert inspector.promises(opened) <= {one.rule for one in rules}, "a rule is promised that is not looked at"
 
 
 def _answered(question: Callable[[Opened], Any], opened: Opened) -> Any:

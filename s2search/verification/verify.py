@@ -24,6 +24,7 @@ from s2search.verification.checks.loading import LoadingCheck
 from s2search.verification.checks.operations import LintCheck
 from s2search.verification.checks.parity import ParityCheck
 from s2search.verification.checks.placement import PlacementCheck
+from s2search.verification.checks.residency import ResidencyCheck
 from s2search.verification.checks.sizes import SizesCheck
 from s2search.verification.checks.state import StateCheck
 from s2search.verification.checks.streaming import StreamingCheck
@@ -45,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     StateCheck(),
     ActivationsCheck(),
     LintCheck(),
+    ResidencyCheck(),
     SizesCheck(),
     LoadingCheck(),
     PlacementCheck(),

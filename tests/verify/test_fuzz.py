@@ -7,8 +7,8 @@ import torch
 from s2search.errors import S2SearchError
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools
-from s2search.mil.lint import lint
-from s2search.mil.program import Program
+from s2search.mil.residency import residency
+from s2search.mil.rules.every import lint_package
 from s2search.mil.watch import Peaks
 from tests import mutations
 from tests.mil.programs import builder, save
@@ -75,9 +75,9 @@ def reader(package, name, folder):
 
     def run(content):
         (copy / name).write_bytes(content)
-        program = Program.load(copy)
+        program, _ = lint_package(copy)
         for function in program.functions:
-            lint(program.function(function))
+            residency(program.function(function))
             for mode in ("float16", "pessimistic"):
                 evaluator, peaks = Evaluator(program, function, mode), Peaks()
                 result = evaluator.run({"x": torch.from_numpy(X)}, watch=[peaks])

@@ -15,6 +15,7 @@ from s2search.verification.check import results
 from s2search.verification.checks.blocks import BlocksCheck
 from s2search.verification.checks.operations import LintCheck
 from s2search.verification.checks.placement import PlacementCheck
+from s2search.verification.checks.residency import ResidencyCheck
 from s2search.verification.checks.weights import WeightsCheck
 from s2search.verification.inspectors.base import Inspector
 from s2search.verification.result import CannotRunError, keeps_promise
@@ -65,12 +66,13 @@ def test_without_an_inspector_one_line_says_what_was_not_run(exported, open_pack
     installed = registry.installed
     monkeypatch.setattr(registry, "installed", lambda group: {} if group == "inspectors" else installed(group))
     opened = open_package(exported)
-    checks = (WeightsCheck(), BlocksCheck(), LintCheck(), PlacementCheck())
+    checks = (WeightsCheck(), BlocksCheck(), LintCheck(), ResidencyCheck(), PlacementCheck())
     found = [one for check in checks for one in results(check, opened)]
     assert [(one.name, one.status, one.required) for one in found] == [
         ("weights", "not_run", True),
         ("blocks", "not_run", False),
         ("lint", "not_run", False),
+        ("residency", "not_run", False),
         ("placement", "not_run", False),
     ]
     assert all("'onnx'" in one.why and len(one.why.splitlines()) == 1 for one in found)
@@ -85,10 +87,12 @@ def test_an_inspector_that_says_nothing_answers_every_question():
         lambda: quiet.inside(opened, "first"),
         lambda: quiet.operations(opened),
         lambda: quiet.placement(opened),
+        lambda: quiet.residency(opened),
         lambda: quiet.state_faults(package),
         lambda: quiet.in_mode(opened, "float32"),
     ):
         with pytest.raises(CannotRunError, match="'mine'"):
             question()
     assert (quiet.emulation(), quiet.largest(opened, "first")) == (None, None)
+    assert not quiet.promises(opened)
     assert quiet.loading(package, "first", Path("nowhere"), lambda: 0.0) == {}

@@ -16,7 +16,10 @@ from s2search.verification.result import CheckResult
 
 @dataclass(frozen=True, kw_only=True)
 class LintCheck(Check):
-    """No operation of the package's graphs is one that phones refuse or compute wrongly."""
+    """No operation of the package's graphs is one that phones refuse or compute wrongly.
+
+    Rules on where a package runs are required of packages whose exporter promises them, and else reported.
+    """
 
     name: ClassVar[str] = "lint"
     unit: ClassVar[str] = "operations"
@@ -24,6 +27,8 @@ class LintCheck(Check):
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         for found in opened.inspector.operations(opened):
-            where = ", ".join(f"{name} ({count})" for name, count in Counter(found.places).most_common(3))
-            result = self.judge(opened, len(found.places), 0, of=found.rule, where=where)
-            yield replace(result, required=found.required)
+            most = Counter(found.places).most_common(3)
+            where = ", ".join(f"{name} ({count})" if found.unit == self.unit else name for name, count in most)
+            why = found.why if found.places else ""
+            result = self.judge(opened, len(found.places), 0, of=found.rule, where=where, why=why)
+            yield replace(result, required=found.required, unit=found.unit)

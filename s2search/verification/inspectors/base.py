@@ -6,8 +6,8 @@ exporter knows nothing of it. Every method has an answer here, so an inspector s
 
 - `stored_tensors` and `expects` say which weights are in the files. A package whose weights nobody reads is not
   verified.
-- `inside`, `operations`, `largest` and `placement` look further. What is not offered is listed as not run, and is not
-  required.
+- `inside`, `operations`, `largest`, `placement` and `residency` look further. What is not offered is listed as not run,
+  and is not required; `promises` says which rules on where a package runs are.
 - `runtime` runs the package; where that takes another machine, `emulation` and `in_mode` say what runs it here.
 - `table_runtime` and `profiler` name the runtime as latency tables do.
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from s2search.exporters.step import FunctionName
     from s2search.measurement.base import Profiler
     from s2search.mil.evaluator import Mode
+    from s2search.mil.residency import Residency
     from s2search.verification.inspectors.rules import RuleResult
     from s2search.verification.inspectors.taps import Taps
     from s2search.verification.numbers import StoredNumbers
@@ -156,6 +157,18 @@ class Inspector(registry.Plugin):
         raise NotOfferedError(
             f"packages of {opened.package.manifest.exporter!r} run in one place, or nobody tells where"
         )
+
+    def promises(self, opened: Opened) -> frozenset[str]:
+        """Return the rules on where a package runs that its exporter promises to hold, with the options it has."""
+        return frozenset()
+
+    def residency(self, opened: Opened) -> tuple[Residency, ...]:
+        """Return for every function which operations the accelerator may run, by rule.
+
+        Raises:
+            NotOfferedError: There is no such rule.
+        """
+        raise NotOfferedError(f"no rule says where operations of {opened.package.manifest.exporter!r} may run")
 
     def state_faults(self, package: Package) -> list[str]:
         """Return in what functions use the states that the runtime keeps otherwise than the manifest says.

@@ -21,6 +21,11 @@ from s2search.exporters.package import Package
 from s2search.mil.evaluator import Mode
 from s2search.mil.library import load_coremltools
 from s2search.mil.lint import lint
+from s2search.mil.residency import Residency, residency
+from s2search.mil.rules.every import place_findings
+from s2search.mil.rules.files import file_sizes, sizes
+from s2search.mil.rules.rule import PLACE_RULES, RuleFinding
+from s2search.mil.rules.rule import RULES as PACKAGE_RULES
 from s2search.mil.watch import KeptValues, Peaks
 from s2search.verification.alone import Beside
 from s2search.verification.expected import Expected
@@ -87,9 +92,18 @@ class CoreMLInspector(Inspector):
     @override
     def operations(self, opened: Opened) -> tuple[RuleResult, ...]:
         found = by_rule(_broken_rules(opened), (*RULES, "no_cover"))
-        if not _promises_four_axes(opened):
-            return found
-        return tuple(replace(one, required=True) for one in found)
+        if _promises_four_axes(opened):
+            found = tuple(replace(one, required=True) for one in found)
+        return (*found, *_place_rules(opened, self.promises(opened)))
+
+    @override
+    def promises(self, opened: Opened) -> frozenset[str]:
+        return frozenset(getattr(opened.exporter, "promised_rules", ()))
+
+    @override
+    def residency(self, opened: Opened) -> tuple[Residency, ...]:
+        runtime = emulator(opened, "float32")
+        return tuple(residency(runtime.evaluator(function).function) for function in opened.functions())
 
     @override
     def largest(self, opened: Opened, function: FunctionName) -> Largest:
@@ -227,6 +241,33 @@ def _broken_rules(opened: Opened) -> Iterator[tuple[str, str]]:
         runtime.watched(function, opened.inputs(function), [peaks])
         for finding in lint(runtime.evaluator(function).function, peaks):
             yield finding.rule, f"{finding.problem.partition(':')[0]} in {function}"
+
+
+def _place_rules(opened: Opened, promised: frozenset[str]) -> Iterator[RuleResult]:
+    """Yield what is known to keep the package from the Neural Engine, by rule."""
+    manifest, runtime = opened.package.manifest, emulator(opened, "float32")
+    version = manifest.facts.get("coremltools", "")
+    found = [
+        finding
+        for function in opened.functions()
+        for finding in place_findings(runtime.evaluator(function).function, version)
+    ]
+    for file in dict.fromkeys(function.file for function in manifest.functions):
+        found += sizes(file_sizes(opened.package.folder / file))
+    for name in PLACE_RULES:
+        broken, rule = [one for one in found if one.rule == name], PACKAGE_RULES[name]
+        yield RuleResult(
+            rule=name,
+            places=tuple(f"{one.names[0]} in {one.function}" if one.function else one.names[0] for one in broken),
+            required=name in promised,
+            unit="findings",
+            why="; ".join((*_told(broken), rule.fails, rule.remedy, rule.source)),
+        )
+
+
+def _told(broken: list[RuleFinding]) -> list[str]:
+    """Return the problem that is found most, which stands for its like in other functions."""
+    return [problem for problem, _ in Counter(one.problem for one in broken).most_common(1)]
 
 
 def _compute_plan(opened: Opened) -> Iterator[str]:

@@ -23,11 +23,15 @@ class RuleResult:
         rule: Its name.
         places: What people read: the kind of each operation, and its function.
         required: Whether a package with one is not verified.
+        unit: What is counted.
+        why: What is known of the rule, for people who see it broken.
     """
 
     rule: str
     places: tuple[str, ...]
     required: bool = True
+    unit: str = "operations"
+    why: str = ""
 
 
 def by_rule(

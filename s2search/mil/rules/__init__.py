@@ -1,0 +1,1 @@
+"""What Core ML packages must be to run on the Neural Engine, as far as others saw or Apple wrote."""

@@ -1,0 +1,107 @@
+"""Packages that `export` wrote: today's default breaks five rules, and `verify` reports them as `package lint` does."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import s2search
+from s2search.errors import InputError
+from s2search.exporters.coreml.exporter import CoreMLExporter
+from s2search.exporters.package import Package
+from s2search.mil.rules.rule import PLACE_RULES
+from s2search.testing.exporters import GRID, tiny_model
+from s2search.verification.check import results
+from s2search.verification.checks.operations import LintCheck
+from s2search.verification.checks.residency import ResidencyCheck
+from s2search.verification.opened import Opened
+from s2search.verification.result import CheckResult
+from tests.conftest import Outcome
+
+pytestmark = pytest.mark.slow  # exports and traces whole models
+
+#: What the form whose state Core ML keeps breaks.
+KEPT_BY_CORE_ML = {"float32_operation", "states", "state_width", "io_width", "ring_by_concat"}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Package:
+    exporter = CoreMLExporter(state="core_ml")
+    return exporter.export(tiny_model("SL"), GRID, tmp_path_factory.mktemp("coreml") / "package")
+
+
+@pytest.fixture(scope="module")
+def opened(package: Package) -> Opened:
+    return Opened(package)
+
+
+@pytest.fixture(scope="module")
+def checks(opened: Opened) -> dict[str, CheckResult]:
+    return {one.name: one for check in (LintCheck(), ResidencyCheck()) for one in results(check, opened)}
+
+
+def test_the_form_whose_state_core_ml_keeps_breaks_five_rules_and_lint_says_which(
+    package: Package, s2search: Callable[..., Outcome]
+) -> None:
+    done = s2search("package", "lint", str(package.folder))
+    assert done.code == 1
+    assert f"{package.folder}: 5 of 13 rules broken" in done.out.replace("\n", " ").replace("  ", " ")
+    assert all(f"\n{rule}: " in done.out for rule in KEPT_BY_CORE_ML)
+
+
+def test_verify_reports_the_same_findings_and_requires_none_that_the_exporter_does_not_promise(
+    package: Package, checks: dict[str, CheckResult]
+) -> None:
+    (linted,) = s2search.package_lint(package.folder).packages
+    counts = Counter(finding.rule for finding in linted.findings)
+    assert {rule: checks[f"lint.{rule}"].value for rule in PLACE_RULES} == {
+        rule: float(counts[rule]) for rule in PLACE_RULES
+    }
+    assert {rule for rule in PLACE_RULES if checks[f"lint.{rule}"].status == "failed"} == KEPT_BY_CORE_ML
+    assert not any(checks[f"lint.{rule}"].required for rule in PLACE_RULES)
+    assert "pack them into one" in checks["lint.states"].why
+    assert linted.coremltools == package.manifest.facts["coremltools"]
+
+
+def test_what_an_exporter_promises_is_required(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CoreMLExporter, "promised_rules", ("states", "float32_operation"), raising=False)
+    found = {one.name: one.required for check in (LintCheck(), ResidencyCheck()) for one in results(check, opened)}
+    required = {f"lint.{rule}" for rule in PLACE_RULES if found[f"lint.{rule}"]}
+    assert required == {"lint.states", "lint.float32_operation"}
+    assert found["residency.denoise"]
+
+
+def test_residency_is_of_every_function_and_lists_runs_elsewhere(checks: dict[str, CheckResult]) -> None:
+    found = {name: one for name, one in checks.items() if name.startswith("residency.")}
+    assert set(found) == {f"residency.{name}" for name in ("first", "denoise", "commit", "advance")}
+    for one in found.values():
+        assert not one.required
+        assert one.value is not None
+        assert 0 < one.parts["operations"] < 100
+        runs = {name: share for name, share in one.parts.items() if name.startswith("from ")}
+        assert one.value + sum(runs.values()) == pytest.approx(100)
+        assert "float32" in one.why
+    assert len(found["residency.denoise"].parts) > len(found["residency.first"].parts)
+
+
+def test_a_function_of_a_folder_of_ours_is_evaluated_as_its_runtime_does(package: Package, opened: Opened) -> None:
+    inputs = opened.inputs("denoise")
+    found = s2search.package_evaluate(package.folder, inputs, function="denoise")
+    wanted = opened.runtime.run("denoise", inputs)
+    np.testing.assert_array_equal(found.outputs["velocity"].astype(np.float16), wanted["velocity"])
+
+
+def test_a_folder_of_ours_without_a_core_ml_package_says_what_wrote_it(package: Package, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(package.folder, tmp_path / "copy"))
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("model.mlpackage", "model.onnx"))
+    with pytest.raises(InputError, match=r"holds no \.mlpackage: it is a package of coreml"):
+        s2search.package_lint(copy)
+    manifest.write_text(manifest.read_text().replace("model.onnx", "../model.mlpackage"))
+    with pytest.raises(InputError, match="names a file outside of it"):
+        s2search.package_lint(copy)
