@@ -31,7 +31,8 @@ def trained(out: Path, like: str, weights: Path | str, **options: Any) -> Path:
     """Train as a stage of the run was trained, but for some options, and return the folder of the weights."""
     settings: dict[str, Any] = read_object(Path(like, "run.json"))["settings"]
     trainer = dataclasses.replace(registry.create("trainers", settings["trainer"]), **options)
-    train(settings | {"trainer": trainer.label, "model": {"weights": str(weights)}}, out)
+    if train(settings | {"trainer": trainer.label, "model": {"weights": str(weights)}}, out).interrupted:
+        sys.exit(130)
     return out / "model"
 
 
