@@ -9,10 +9,11 @@ import pytest
 from s2search.errors import InputError
 from s2search.measurement import adb
 from s2search.measurement import executorch as executorch_xnnpack
-from s2search.measurement.adb import Adb, executorch_ms, litert_ms, model_name
+from s2search.measurement.adb import Adb, executorch_ms
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.campaign import measure
 from s2search.measurement.executorch import xnnpack_program
+from s2search.measurement.litert import litert_ms, model_name
 from s2search.measurement.samples import Protocol
 from s2search.testing.profilers import check_profiler, miniature_items
 
