@@ -29,6 +29,7 @@ EXTRAS = {
     "video": ("av", "diffusers", "transformers", "PIL"),
     "doom": ("vizdoom",),
     "train": ("tensorboard",),
+    "litert": ("litert_torch",),
     "qai_hub": ("qai_hub",),
     "embedl": ("embedl_hub",),
     "litert_cloud": ("litert_cli",),
@@ -41,6 +42,7 @@ _KNOWN_AS = {
     "qai_hub": "qai-hub",
     "embedl_hub": "embedl-hub",
     "litert_cli": "litert-cli",
+    "litert_torch": "litert-torch",
 }
 
 

@@ -48,8 +48,8 @@ class Lab(ABC):
     """
 
     @abstractmethod
-    def phone(self, name: str) -> Phone:
-        """Return the device of this name."""
+    def phone(self) -> Phone:
+        """Return what is known of the device."""
 
     @abstractmethod
     def submit(self, name: str, model: Path) -> str:
@@ -97,7 +97,7 @@ class LabProfiler(Profiler, ABC):
         if self.unit not in self.units:
             raise InputError(
                 f"{self.name} cannot ask for the {self.unit.upper()}",
-                allowed=", ".join(self.units),
+                allowed=f"units: {', '.join(self.units)}",
                 remedy="ask for one of these, or measure with another profiler",
             )
 
@@ -122,14 +122,14 @@ class LabProfiler(Profiler, ABC):
         if not (self.models and Path(self.models).is_dir()):
             return f"there is no folder of .tflite files at {self.models!r}; give {self.name}[models=FOLDER]"
         try:
-            self.lab().phone(self.phone)
+            self.lab().phone()
         except InputError as error:
             return str(error)
         return None
 
     @override
     def device(self) -> Device:
-        phone = self.lab().phone(self.phone)
+        phone = self.lab().phone()
         return Device(
             device=phone.name,
             chip=phone.chip,

@@ -75,9 +75,9 @@ class EmbedlLab(Lab):
         self._client, self._phone, self._unit, self._runs = client, phone, unit, runs
 
     @override
-    def phone(self, name: str) -> Phone:
+    def phone(self) -> Phone:
         with _plainly():
-            device = self._client.validate_device(name)
+            device = self._client.validate_device(self._phone)
         return Phone(name=f"{device.vendor} {device.name}".strip(), os=f"{device.platform.title()} {device.os}")
 
     @override

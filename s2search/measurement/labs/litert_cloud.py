@@ -80,7 +80,7 @@ class LiteRTCloud(LabProfiler):
         words += ["--num-runs", str(self.runs), "--min-secs", "0"]
         words += ["--warmup-runs", str(WARM_UPS), "--warmup-min-secs", "0"]
         endpoint = os.environ.get("DEVICE_RUN_ENDPOINT", _ENDPOINT).rstrip("/")  # the command's own variable
-        return DeviceRun(words, endpoint=endpoint, project=self._project, unit=self.unit)
+        return DeviceRun(words, phone=self.phone, endpoint=endpoint, project=self._project, unit=self.unit)
 
     @property
     def _project(self) -> str:
@@ -90,14 +90,15 @@ class LiteRTCloud(LabProfiler):
 class DeviceRun(Lab):
     """The way to the Device Run API: `command` submits, `{model}` in it being the file."""
 
-    def __init__(self, command: list[str], *, endpoint: str, project: str, unit: Unit) -> None:
+    def __init__(self, command: list[str], *, phone: str, endpoint: str, project: str, unit: Unit) -> None:
         self._command, self._endpoint, self._project, self._unit = command, endpoint, project, unit
+        self._phone = phone
         self._token = ""
 
     @override
-    def phone(self, name: str) -> Phone:
+    def phone(self) -> Phone:
         """Return the name alone: the client cannot list devices, and an unknown one is refused when it is asked for."""
-        return Phone(name=name)
+        return Phone(name=self._phone)
 
     @override
     def submit(self, name: str, model: Path) -> str:
@@ -129,8 +130,7 @@ class DeviceRun(Lab):
             why = operation.get("error", {}).get("message") or f"it ended as {result}"
             raise JobFailedError(f"the job {job} failed: {why}", remedy="the same command submits it anew")
         log = _gcloud("storage", "cat", _logcat(ended, job))
-        device = str(ended.get("displayName", "")).removeprefix(f"{self._unit}-") or "not stated"
-        return Answer(ms=litert_ms(log), device=device, placement=delegated(log, self._unit))
+        return Answer(ms=litert_ms(log), device=self._phone, placement=delegated(log, self._unit))
 
     def _get(self, operation: str, *, again: bool = True) -> dict[str, Any]:
         self._token = self._token or _gcloud("auth", "application-default", "print-access-token").strip()

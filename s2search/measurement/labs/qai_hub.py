@@ -7,6 +7,7 @@ always has the CPU to fall back on, whatever `--compute_unit` asks for.
 
 from __future__ import annotations
 
+import functools
 import re
 import statistics
 from collections import Counter
@@ -61,35 +62,39 @@ class QaiHub(LabProfiler):
 
     @override
     def lab(self) -> Lab:
-        return QaiHubLab(_client(), f"--compute_unit {self.unit} {self.more}".strip())
+        return QaiHubLab(_client(), self.phone, f"--compute_unit {self.unit} {self.more}".strip())
 
 
 class QaiHubLab(Lab):
     """The way to AI Hub; `client` is a `qai_hub.Client`. A model is uploaded once, whatever the number of its jobs."""
 
-    def __init__(self, client: Any, options: str) -> None:
-        self._client, self._options = client, options
-        self._phone: Any = None
+    def __init__(self, client: Any, phone: str, options: str) -> None:
+        self._client, self._name, self._options = client, phone, options
         self._models: dict[Path, Any] = {}
 
     @override
-    def phone(self, name: str) -> Phone:
+    def phone(self) -> Phone:
+        chips = [text.removeprefix("chipset:") for text in self._device.attributes if text.startswith("chipset:")]
+        return Phone(name=self._device.name, chip=chips[0] if chips else "not stated", os=f"Android {self._device.os}")
+
+    @functools.cached_property
+    def _device(self) -> Any:
+        """AI Hub's own record of the device; of several with one name, the last one that it lists."""
         with _plainly():
-            devices = self._client.get_devices(name=name)
+            devices = self._client.get_devices(name=self._name)
         if not devices:
-            raise InputError(f"Qualcomm AI Hub has no device {name!r}", remedy="see `qai-hub list-devices`")
-        self._phone = devices[-1]  # of several with one name, the newest Android
-        chips = [text.removeprefix("chipset:") for text in self._phone.attributes if text.startswith("chipset:")]
-        return Phone(name=self._phone.name, chip=chips[0] if chips else "not stated", os=f"Android {self._phone.os}")
+            raise InputError(f"Qualcomm AI Hub has no device {self._name!r}", remedy="see `qai-hub list-devices`")
+        return devices[-1]
 
     @override
     def submit(self, name: str, model: Path) -> str:
+        device = self._device
         with _plainly():
             if model not in self._models:
                 self._models[model] = self._client.upload_model(str(model), name=model.name)
             job = self._client.submit_inference_job(
                 self._models[model],
-                self._phone,
+                device,
                 name=name,
                 options=self._options,
                 retry=False,
