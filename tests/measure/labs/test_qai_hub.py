@@ -10,9 +10,14 @@ from unittest import mock
 import pytest
 
 from s2search.errors import InputError
+from s2search.measurement.campaign import measure
 from s2search.measurement.jobs import Answer, JobFailedError
+from s2search.measurement.labs import qai_hub as labs_qai_hub
 from s2search.measurement.labs.base import Phone
 from s2search.measurement.labs.qai_hub import QaiHub, QaiHubLab, profile_answer
+from s2search.measurement.litert import model_name
+from s2search.measurement.samples import Protocol
+from s2search.testing.profilers import check_profiler, miniature_items
 
 RECORD = Path(__file__).parents[2] / "data" / "labs" / "qai_hub.json"
 LAYERS = [("ssa/qkv", "CONV_2D", "NPU"), ("ssa/scores", "BATCH_MATMUL", "NPU"), ("ssa/softmax", "SOFTMAX", "NPU")]
@@ -130,6 +135,27 @@ def test_the_clients_own_classes_submit_find_and_answer_a_profile_job(server, la
 def test_another_process_reads_the_answer_of_a_job_that_it_did_not_submit(make, model):
     make().submit("s2search-1", model)
     assert make().look("j1").ms == 2.9
+
+
+def test_a_campaign_by_the_clients_own_classes_ends_in_a_table(server, tmp_path, monkeypatch):
+    import qai_hub
+    from qai_hub.public_rest_api import ClientConfig
+
+    monkeypatch.setattr(labs_qai_hub, "_client", lambda: qai_hub.Client(config=ClientConfig(api_token="t")))
+    items = [item for item in miniature_items() if item.key in ("stream ssa 1x3x3", "stream down 1x3x3")]
+    for item in items:
+        (tmp_path / model_name(item)).write_bytes(b"TFL3")
+    profiler = QaiHub(phone=PHONE, models=str(tmp_path), poll_s=0.0)
+    assert profiler.why_not() is None
+    check_profiler(profiler, items)
+    server.requests.clear()
+    table = measure(profiler, items, tmp_path / "t", preset="mini", protocol=Protocol(rounds=2))
+    row = next(row for row in table.rows if row.part == "down")
+    assert (row.latency_ms, row.compute_unit, row.precision) == (2.9, "npu", "float16")
+    assert row.note.endswith(f" on {PHONE}")
+    assert (table.card.chip, table.card.os) == ("qualcomm-snapdragon-8-elite", "Android 15")
+    assert len(server.requests) == 2 * (2 + 1)
+    assert len({request.name for request in server.requests}) == len(server.requests)
 
 
 def test_a_failed_job_says_why_in_one_line(server, lab, model):
