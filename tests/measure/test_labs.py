@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from s2search import registry
 from s2search.errors import InputError
 from s2search.measurement.campaign import measure
 from s2search.measurement.labs.base import LabProfiler
+from s2search.measurement.retabulate import retabulate
 from s2search.measurement.samples import Protocol
 from s2search.tables.table import LatencyTable
 from s2search.testing.profilers import check_profiler, miniature_items
@@ -196,3 +198,11 @@ def test_commits_are_not_asked_of_a_lab(tmp_path):
     assert isinstance(profiler, LabProfiler)
     with pytest.raises(InputError, match=r"cannot time 'stream .* commit"):
         measure(profiler, [*ITEMS, commit], tmp_path / "t", preset="mini", protocol=fake_lab.PROTOCOL)
+
+
+def test_a_table_of_jobs_is_made_again_from_its_own_journal(tmp_path, monkeypatch):
+    run(tmp_path)
+    table = (tmp_path / "t" / "table.csv").read_bytes()
+    monkeypatch.setattr(registry, "load", lambda family, name: FakeLabProfiler)
+    retabulate(tmp_path / "t")
+    assert (tmp_path / "t" / "table.csv").read_bytes() == table
