@@ -29,8 +29,21 @@ EXTRAS = {
     "video": ("av", "diffusers", "transformers", "PIL"),
     "doom": ("vizdoom",),
     "train": ("tensorboard",),
+    "litert": ("litert_torch",),
+    "qai_hub": ("qai_hub",),
+    "embedl": ("embedl_hub",),
+    "litert_cloud": ("litert_cli",),
 }
-_KNOWN_AS = {"av": "PyAV", "yaml": "PyYAML", "coreai": "coreai-core", "coreai_torch": "coreai-torch"}
+_KNOWN_AS = {
+    "av": "PyAV",
+    "yaml": "PyYAML",
+    "coreai": "coreai-core",
+    "coreai_torch": "coreai-torch",
+    "qai_hub": "qai-hub",
+    "embedl_hub": "embedl-hub",
+    "litert_cli": "litert-cli",
+    "litert_torch": "litert-torch",
+}
 
 
 class S2SearchError(Exception):

@@ -1,8 +1,12 @@
 """adb: an Android phone on a cable, through the benchmark binary of ExecuTorch or of LiteRT.
 
 The binary is the user's to build or download (ExecuTorch: executor_runner for arm64-v8a, as devtools' own
-benchmark_android.sh builds it; LiteRT: android_aarch64_benchmark_model). Tests replace the phone by recorded
-transcripts; no number of it was measured here.
+benchmark_android.sh builds it; LiteRT: benchmark_model, TensorFlow Lite's or LiteRT 2's). On a GPU or an NPU only
+LiteRT runs, and only what it proves to be there whole (`delegation.py`). Tests replace the phone by transcripts; no
+number of it was measured here.
+
+Source of the options: benchmark_litert_model.h of google-ai-edge/LiteRT (`use_gpu`, `use_npu`, `use_cpu`,
+`require_full_delegation`, `dispatch_library_path`, `compiler_plugin_library_path`), and how litert-cli 0.2.1 calls it.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +27,31 @@ from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
+from s2search.measurement.delegation import Unit, check_whole, delegated
+from s2search.measurement.litert import WARM_UPS, last_line, litert_ms, tflite
 from s2search.tables.row import ROLES, Role
 
 _FOLDER = "/data/local/tmp/s2search"
-_WARM_UPS = 3  # calls of every process that do not count: each sample is a process of its own
+_UNIT_OPTIONS: Mapping[Unit, str] = {
+    "cpu": "",
+    "gpu": " --use_gpu=true --use_cpu=false --require_full_delegation=true",
+    "npu": " --use_npu=true --use_cpu=false --require_full_delegation=true"
+    f" --dispatch_library_path={_FOLDER}/libraries --compiler_plugin_library_path={_FOLDER}/libraries",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adb(Profiler):
-    """Times float32 programs on the CPU of an Android phone.
+    """Times programs on an Android phone: float32 on its CPU, and what LiteRT makes of them on its GPU or NPU.
 
     Attributes:
         tool: `executorch` exports every item itself and runs it by executor_runner; `litert` runs .tflite files that
             were converted elsewhere (litert-torch needs an environment of its own).
         runner: The benchmark binary for the phone, on this machine.
         models: For `litert`: the folder of .tflite files, named by `model_name`.
+        unit: For `litert`: where every operation must run; `gpu` and `npu` compute in float16, LiteRT's default.
+        libraries: For `npu`: the folder of the vendor's libraries, LiteRT's dispatch library and compiler plugin among
+            them; all of it is pushed.
         serial: Which phone, where several are connected.
         threads: CPU threads.
     """
@@ -51,8 +65,17 @@ class Adb(Profiler):
     tool: Literal["executorch", "litert"] = "executorch"
     runner: str = ""
     models: str = ""
+    unit: Unit = "cpu"
+    libraries: str = ""
     serial: str = ""
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.unit != "cpu" and self.tool != "litert":
+            raise InputError(
+                f"executor_runner times XNNPACK on the CPU, not the {self.unit.upper()}",
+                remedy=f"give adb[tool=litert,unit={self.unit}]",
+            )
 
     def transport(self) -> Transport:
         """Return the way to the phone."""
@@ -69,6 +92,8 @@ class Adb(Profiler):
             return f"there is no {what} for the phone at {self.runner!r}; build or download it; give adb[runner=PATH]"
         if self.tool == "litert" and not (self.models and Path(self.models).is_dir()):
             return f"there is no folder of .tflite files at {self.models!r}; give adb[tool=litert,models=FOLDER]"
+        if self.unit == "npu" and not (self.libraries and any(Path(self.libraries).glob("libLiteRtDispatch*.so"))):
+            return f"no libLiteRtDispatch*.so is in {self.libraries!r}; give adb[unit=npu,libraries=FOLDER]"
         return devices(self.transport(), self.serial)
 
     @override
@@ -84,12 +109,12 @@ class Adb(Profiler):
             device=name or "not stated",
             chip=soc or said.get("ro.board.platform", "not stated"),
             os=f"Android {said.get('ro.build.version.release', 'not stated')}",
-            runtime="ExecuTorch XNNPACK" if self.tool == "executorch" else "LiteRT CPU",
+            runtime="ExecuTorch XNNPACK" if self.tool == "executorch" else f"LiteRT {self.unit.upper()}",
             runtime_version=f"runner {_digest(read_regular(self.runner))}",
-            threads=self.threads,
+            threads=self.threads if self.unit == "cpu" else None,
             power_mode="not stated",
-            precision="float32",
-            compute_unit="cpu",
+            precision="float32" if self.unit == "cpu" else "float16",
+            compute_unit=self.unit,
         )
 
     @contextmanager
@@ -99,6 +124,8 @@ class Adb(Profiler):
         phone.run("shell", f"mkdir -p {_FOLDER}")
         phone.run("push", self.runner, f"{_FOLDER}/runner")
         phone.run("shell", f"chmod 755 {_FOLDER}/runner")
+        if self.unit == "npu":
+            phone.run("push", f"{self.libraries}/.", f"{_FOLDER}/libraries")
         try:
             yield
         finally:
@@ -128,7 +155,7 @@ class _OnPhone(Prepared):
         self._state_bytes = call.state_bytes
         self._inputs: list[str] = []
         if profiler.tool == "litert":
-            content = _tflite(Path(profiler.models), item)
+            content = read_regular(tflite(Path(profiler.models), item))
         else:
             from s2search.measurement.executorch import xnnpack_program
 
@@ -141,26 +168,43 @@ class _OnPhone(Prepared):
     @override
     def time_ms(self, repetitions: int) -> float:
         if self._profiler.tool == "litert":
-            return litert_ms(self._phone.run("shell", self._litert_command(repetitions)))
+            return self._litert_ms(repetitions)
         self._phone.run("logcat", "-c")
-        printed = self._phone.run("shell", self._executorch_command(_WARM_UPS + repetitions))
+        printed = self._phone.run("shell", self._executorch_command(WARM_UPS + repetitions))
         log = self._phone.run("logcat", "-d", "-s", "ExecuTorch:I")  # where it logs on Android; else on its streams
-        return executorch_ms(log if "Iteration " in log else printed, _WARM_UPS + repetitions)
+        return executorch_ms(log if "Iteration " in log else printed, WARM_UPS + repetitions)
 
     @override
     def memory(self) -> Memory:
         from s2search.block import Precision
 
-        peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))
+        precision = "float32" if self._profiler.unit == "cpu" else "float16"
+        peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named(precision))
         return Memory(weight_bytes=self._weight_bytes, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
+
+    def _litert_ms(self, calls: int) -> float:
+        """Time a process of benchmark_model, if it proves that every operation ran on the unit."""
+        unit = self._profiler.unit
+        if unit == "cpu":
+            return litert_ms(self._phone.run("shell", self._litert_command(calls)))
+        self._phone.run("logcat", "-c")
+        printed = self._phone.run("shell", self._litert_command(calls), check=False)
+        # Where its lines go is the build's: to the terminal, or to Android's log alone.
+        here = " with delegate (" in printed
+        log = printed if here else printed + self._phone.run("logcat", "-d", "-s", "tflite:V", "litert:V")
+        check_whole(delegated(log, unit), unit, self._item.key)
+        return litert_ms(printed)
 
     def _executorch_command(self, calls: int) -> str:
         flags = f"--model_path={self._model} --num_executions={calls} --print_output=none"
         return f"{_FOLDER}/runner {flags} --cpu_threads={self._profiler.threads} --inputs={','.join(self._inputs)}"
 
     def _litert_command(self, calls: int) -> str:
-        runs = f"--num_runs={calls} --min_secs=0 --warmup_runs={_WARM_UPS} --warmup_min_secs=0"
-        return f"{_FOLDER}/runner --graph={self._model} --num_threads={self._profiler.threads} {runs}"
+        runs = f"--num_runs={calls} --min_secs=0 --warmup_runs={WARM_UPS} --warmup_min_secs=0"
+        threads = f"--num_threads={self._profiler.threads}{_UNIT_OPTIONS[self._profiler.unit]}"
+        paths = f"LD_LIBRARY_PATH={_FOLDER}/libraries ADSP_LIBRARY_PATH={_FOLDER}/libraries "
+        before = paths if self._profiler.unit == "npu" else ""
+        return f"{before}{_FOLDER}/runner --graph={self._model} {threads} {runs}"
 
     def _push(self, content: bytes, ending: str) -> str:
         there = f"{_FOLDER}/{_digest(content)}.{ending}"
@@ -182,43 +226,11 @@ def executorch_ms(printed: str, calls: int) -> float:
     found = re.findall(r"Iteration (\d+) of (\d+): ([0-9.]+) ms", printed)
     if [(int(number), int(of)) for number, of, _ in found] != [(n, calls) for n in range(1, calls + 1)]:
         raise InputError(
-            f"executor_runner timed {len(found)} of {calls} calls: {_last_line(printed)}",
+            f"executor_runner timed {len(found)} of {calls} calls: {last_line(printed)}",
             remedy="build the runner with logging (EXECUTORCH_ENABLE_LOGGING=ON) from the release that exported",
         )
-    counted = [float(ms) for _, _, ms in found[_WARM_UPS:]]
+    counted = [float(ms) for _, _, ms in found[WARM_UPS:]]
     return sum(counted) / len(counted)
-
-
-def litert_ms(printed: str) -> float:
-    """Return the mean time of a call that LiteRT's benchmark_model prints.
-
-    >>> litert_ms("INFO: Inference timings in us: Init: 855, First inference: 490, Warmup (avg): 348, "
-    ...           "Inference (avg): 332.1")
-    0.3321
-    """
-    match = re.search(r"Inference timings in us: .*Inference \(avg\): ([0-9.e+]+)", printed)
-    if match is None:
-        raise InputError(
-            f"benchmark_model printed no inference time: {_last_line(printed)}", remedy="run it by hand on the phone"
-        )
-    return float(match[1]) / 1000
-
-
-def model_name(item: Item) -> str:
-    """Return the file that `tool=litert` looks for.
-
-    >>> from s2search.testing.profilers import miniature_items
-    >>> model_name(miniature_items()[-1])
-    'clip-head-2x3x3.tflite'
-    """
-    return re.sub(r"[^a-z0-9_.=]+", "-", item.key) + ".tflite"
-
-
-def _tflite(folder: Path, item: Item) -> bytes:
-    file = folder / model_name(item)
-    if not file.is_file():
-        raise InputError(f"there is no {str(file)!r} for {item.key}", remedy="convert it with litert-torch")
-    return file.read_bytes()
 
 
 def _properties(printed: str) -> dict[str, str]:
@@ -227,8 +239,3 @@ def _properties(printed: str) -> dict[str, str]:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
-
-
-def _last_line(printed: str) -> str:
-    lines: Sequence[str] = [line for line in printed.splitlines() if line.strip()]
-    return repr(lines[-1][:200]) if lines else "it printed nothing"

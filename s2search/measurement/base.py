@@ -119,11 +119,13 @@ class Profiler(Plugin, ABC):
         method: One line for the table's card: how time and bytes are taken, and what they leave out.
         measures: What it measures itself; the rest is computed from formulas or left out.
         provenance: What its rows are: `measured`, unless it plays somebody else's.
+        sample: What one sample is: calls in this session, or a job of a device lab, which times no pairs.
     """
 
     method: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]] = ("latency",)
     provenance: ClassVar[ProvenanceKind] = "measured"
+    sample: ClassVar[Literal["calls", "job"]] = "calls"
 
     @abstractmethod
     def why_not(self) -> str | None:

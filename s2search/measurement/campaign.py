@@ -93,6 +93,12 @@ def _campaign(profiler: Profiler, items: Sequence[Item], preset: str, protocol: 
             remedy=f"leave the role {untimed.role} out",
             item=untimed,
         )
+    if profiler.sample == "job" and (protocol.pairs or protocol.sustained_s is not None):
+        raise InputError(
+            f"the profiler {profiler.name!r} times every row in a job of its own: it cannot time "
+            f"{'pairs' if protocol.pairs else 'a device that stays hot'}",
+            remedy="measure these on a phone at hand: adb, or a kit",
+        )
     return Campaign(
         code_version=f"s2search {own_version()}",
         preset=preset,

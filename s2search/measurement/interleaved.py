@@ -14,6 +14,7 @@ from itertools import chain
 from s2search.errors import InputError
 from s2search.measurement.base import Prepared, Profiler
 from s2search.measurement.elapsed import clock_s
+from s2search.measurement.jobs import JobItem, Jobs
 from s2search.measurement.samples import Protocol, Ready, Sample, Samples
 from s2search.measurement.schedule import Slot
 from s2search.measurement.warm_up import warm_up
@@ -61,13 +62,14 @@ def take_samples(
     first = next(slots, None) if journal.samples else None
     if first or not journal.samples:
         with profiler.session():
-            ready = {}
+            ready, jobs = {}, Jobs(journal)
             for key, make in prepare.items():
                 progress(len(journal.samples), expected(), f"preparing {key}")
-                ready[key] = _warmed_up(make(), key, journal, protocol)
-            for slot in slots if first is None else chain([first], slots):
+                ready[key] = _warmed_up(make(), key, journal, protocol, jobs)
+            _note_first_jobs(ready, journal, jobs)
+            for slot in jobs.ahead(ready, slots if first is None else chain([first], slots)):
                 progress(len(journal.samples), expected(), slot.item)
-                journal.append(_sample(profiler, ready, slot, journal, clock))
+                journal.append(_sample(profiler, ready, slot, journal, clock, jobs))
     progress(len(journal.samples), len(journal.samples), "done")
 
 
@@ -82,12 +84,17 @@ def _check_samples(journal: Samples, slots: Iterator[Slot]) -> None:
             )
 
 
-def _sample(profiler: Profiler, ready: Mapping[str, Prepared], slot: Slot, journal: Samples, clock: Clock) -> Sample:
-    repetitions = journal.ready[slot.item].repetitions
-    if slot.then:
+def _sample(
+    profiler: Profiler, ready: Mapping[str, Prepared], slot: Slot, journal: Samples, clock: Clock, jobs: Jobs
+) -> Sample:
+    item, repetitions = ready[slot.item], journal.ready[slot.item].repetitions
+    job = jobs.take(item, slot.item) if isinstance(item, JobItem) else None
+    if job:
+        ms = job.answer.ms
+    elif slot.then:
         ms = profiler.time_pair_ms(ready[slot.item], ready[slot.then], repetitions)
     else:
-        ms = ready[slot.item].time_ms((1 + slot.double) * repetitions)
+        ms = item.time_ms((1 + slot.double) * repetitions)
     return Sample(
         round=slot.round,
         item=slot.item,
@@ -98,11 +105,16 @@ def _sample(profiler: Profiler, ready: Mapping[str, Prepared], slot: Slot, journ
         double=slot.double,
         then=slot.then,
         conditions=dict(profiler.conditions()) if slot.sentinel else {},
+        job=job.id if job else "",
+        device=job.answer.device if job else "",
     )
 
 
-def _warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protocol) -> Prepared:
+def _warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protocol, jobs: Jobs) -> Prepared:
     """Warm up what was prepared; the first time, note its bytes and how often a sample repeats its call."""
+    if isinstance(prepared, JobItem):  # a job warms up by itself, and says what it found when it is finished
+        jobs.submit(prepared, key, 0)
+        return prepared
     warm = warm_up(lambda: prepared.time_ms(1), protocol.most_warm_ups)
     if key not in journal.ready:
         repetitions = math.ceil(protocol.least_sample_ms / max(warm.least_ms, _LEAST_CALL_MS))
@@ -117,3 +129,11 @@ def _warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protoco
             )
         )
     return prepared
+
+
+def _note_first_jobs(ready: Mapping[str, Prepared], journal: Samples, jobs: Jobs) -> None:
+    """Note what was found in the first job of every item that a lab times, as `_warmed_up` does for others."""
+    for key, item in ready.items():
+        if isinstance(item, JobItem) and key not in journal.ready:
+            placement = dict(jobs.first(item, key).answer.placement)
+            journal.append(Ready(item=key, memory=item.memory(), repetitions=1, placement=placement))

@@ -1,7 +1,7 @@
 """samples.jsonl: the raw data of a campaign, one JSON object per line, appended and synced sample by sample.
 
 A journal (`s2search/journal.py`): the first line is the campaign's configuration; then one line per prepared item; then
-the samples, in the order of the schedule.
+the samples, in the order of the schedule. Where samples are jobs of a device lab, lines about these stand between.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
         double: Whether it repeats its call twice as often as the sample just before it.
         then: The key of the block that followed in every repetition, for a pair; else empty.
         conditions: Heat and power of the device, where it tells.
+        job: The id of the lab's job that the sample is, and the lab's name of the device that ran it; else empty.
     """
 
     round: int
@@ -113,6 +114,8 @@ class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
     double: bool = False
     then: str = ""
     conditions: dict[str, float] = {}
+    job: str = ""
+    device: str = ""
 
     @property
     def name(self) -> str:
@@ -124,13 +127,39 @@ class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.item} > {self.then}" if self.then else f"{self.item} twice" if self.double else self.item
 
 
+class Asked(Line, frozen=True, kw_only=True):
+    """A job is about to be submitted to a lab, under a name that no other has: for that sample of its item."""
+
+    item: str
+    number: int
+    name: str
+
+
+class Submitted(Line, frozen=True, kw_only=True):
+    """The lab has it, under its own id."""
+
+    name: str
+    job: str
+
+
+class Dropped(Line, frozen=True, kw_only=True):
+    """The lab ran it and it failed; its sample is another job's."""
+
+    name: str
+
+
+#: All lines but the first.
+Entry = Ready | Sample | Asked | Submitted | Dropped
+
+
 class Samples:
     """What samples.jsonl holds so far, and its end, where lines are appended; `protocol` is as its first line says."""
 
-    def __init__(self, journal: Journal[Ready | Sample]) -> None:
+    def __init__(self, journal: Journal[Entry]) -> None:
         self._journal, self.protocol = journal, journal.heading["protocol"]
         self.ready = {line.item: line for line in journal.lines if isinstance(line, Ready)}
         self.samples = [line for line in journal.lines if isinstance(line, Sample)]
+        self.jobs = [line for line in journal.lines if isinstance(line, Asked | Submitted | Dropped)]
 
     @property
     def path(self) -> Path:
@@ -142,7 +171,7 @@ class Samples:
         """A hash of the file."""
         return self._journal.digest
 
-    def append(self, line: Ready | Sample) -> None:
+    def append(self, line: Entry) -> None:
         """Write one line and sync it to the disk.
 
         Raises:
@@ -151,8 +180,10 @@ class Samples:
         self._journal.append(line)
         if isinstance(line, Ready):
             self.ready[line.item] = line
-        else:
+        elif isinstance(line, Sample):
             self.samples.append(line)
+        else:
+            self.jobs.append(line)
 
 
 @contextmanager
@@ -162,7 +193,7 @@ def open_samples(path: Path, campaign: Campaign) -> Iterator[Samples]:
     Raises:
         InputError: The file belongs to a different campaign, is in use, or has a line that is no line of a campaign.
     """
-    with open_journal(path, campaign, Ready | Sample, of="campaign") as journal:
+    with open_journal(path, campaign, Entry, of="campaign") as journal:
         yield Samples(journal)
 
 
@@ -173,5 +204,5 @@ def read_samples(path: Path) -> tuple[Campaign, Samples]:
         InputError: There is no such file, or it is none of a campaign.
     """
     remedy = "name the folder of a table that was measured by s2search"
-    campaign, journal = read_journal(path, Campaign, Ready | Sample, of="campaign", remedy=remedy)
+    campaign, journal = read_journal(path, Campaign, Entry, of="campaign", remedy=remedy)
     return campaign, Samples(journal)

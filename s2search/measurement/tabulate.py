@@ -88,7 +88,15 @@ def _row(item: Item, profiler: Profiler, device: Device, ready: Ready, order: in
         **dataclasses.asdict(ready.memory),
         latency_provenance=profiler.provenance,
         bytes_provenance=profiler.provenance if "peak_memory" in profiler.measures else "derived",
+        note=_jobs_note(item.key, run),
     )
+
+
+def _jobs_note(key: str, run: _Run) -> str:
+    """Name the lab's jobs that a row's samples are, and the devices that ran them; empty where there are none."""
+    jobs = [sample for sample in run.samples if sample.item == key and sample.job]
+    devices = dict.fromkeys(sample.device for sample in jobs)
+    return f"jobs {', '.join(sample.job for sample in jobs)} on {', '.join(devices)}" if jobs else ""
 
 
 def _origin(samples: int, order: int, at: str, profiler: Profiler) -> dict[str, Any]:
@@ -151,7 +159,7 @@ def _protocol(profiler: Profiler, campaign: Campaign, journal: Samples, run: _Ru
     return {
         "method": profiler.method,
         "measures": list(profiler.measures),
-        "order": "all rows in a fresh order every round, one process",
+        "order": f"all rows in a fresh order every round, one {'job a sample' if journal.jobs else 'process'}",
         **journal.protocol,
         **_stream(campaign),
         "profiler": campaign.profiler,

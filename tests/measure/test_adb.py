@@ -9,10 +9,11 @@ import pytest
 from s2search.errors import InputError
 from s2search.measurement import adb
 from s2search.measurement import executorch as executorch_xnnpack
-from s2search.measurement.adb import Adb, executorch_ms, litert_ms, model_name
+from s2search.measurement.adb import Adb, executorch_ms
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.campaign import measure
 from s2search.measurement.executorch import xnnpack_program
+from s2search.measurement.litert import litert_ms, model_name
 from s2search.measurement.samples import Protocol
 from s2search.testing.profilers import check_profiler, miniature_items
 
@@ -29,6 +30,7 @@ class Phone(Transport):
 
     def __init__(self):
         self.files, self.log, self.commands, self.unplug_after = {}, "", [], None
+        self.prints, self.quiet, self.edit = "benchmark_model.txt", False, lambda printed: printed
 
     def run(self, *words, check=True):
         self.commands.append(words)
@@ -41,6 +43,9 @@ class Phone(Transport):
                 return transcript("getprop.txt")
             case ("shell", "dumpsys battery"):
                 return transcript("battery.txt")
+            case ("push", here, "/data/local/tmp/s2search/libraries"):
+                assert here.endswith("/.")
+                return f"{here}: 2 files pushed, 0 skipped.\n"
             case ("push", here, there):
                 self.files[there] = Path(here).read_bytes()
                 return f"{here}: 1 file pushed, 0 skipped. 37.3 MB/s ({len(self.files[there])} bytes in 0.021s)\n"
@@ -49,7 +54,9 @@ class Phone(Transport):
                 return ""
             case ("logcat", "-d", "-s", "ExecuTorch:I"):
                 return self.log
-            case ("shell", command) if command.startswith("/data/local/tmp/s2search/runner "):
+            case ("logcat", "-d", "-s", "tflite:V", "litert:V"):
+                return self.log
+            case ("shell", command) if "/data/local/tmp/s2search/runner " in command:
                 return self.benchmark(dict(re.findall(r"--(\w+)=(\S*)", command)))
             case ("shell", command) if command.startswith(("mkdir", "chmod", "rm -rf /data/local/tmp/s2search")):
                 return ""
@@ -59,7 +66,12 @@ class Phone(Transport):
         assert self.files["/data/local/tmp/s2search/runner"]
         if "graph" in flags:
             assert self.files[flags["graph"]]
-            return transcript("benchmark_model.txt")
+            printed = transcript(self.prints)
+            if self.quiet:
+                kept = [line for line in printed.splitlines(keepends=True) if " with delegate (" not in line]
+                self.log = "".join(set(printed.splitlines(keepends=True)) - set(kept))
+                printed = "".join(kept)
+            return self.edit(printed)
         size = len(self.files[flags["model_path"]])
         assert all(self.files[name] for name in flags["inputs"].split(","))
         calls = int(flags["num_executions"])
@@ -166,6 +178,61 @@ def test_litert_takes_files_that_were_converted_elsewhere(tmp_path, runner):
         prepared = profiler.prepare(ITEMS[0])
         assert prepared.time_ms(20) == pytest.approx(9.3094)
         assert prepared.memory().weight_bytes == 4
+
+
+@pytest.fixture
+def accelerated(tmp_path, runner):
+    """Make a profiler of LiteRT on a unit of the phone, with one model and the vendor's libraries."""
+    for folder in ("models", "libraries"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "models" / model_name(ITEMS[0])).write_bytes(b"TFL3")
+    (tmp_path / "libraries" / "libLiteRtDispatch_Qualcomm.so").write_bytes(b"\x7fELF")
+    told = {"tool": "litert", "runner": runner, "models": str(tmp_path / "models")}
+    return lambda unit: OnFakePhone(**told, unit=unit, libraries=str(tmp_path / "libraries") if unit == "npu" else "")
+
+
+@pytest.mark.parametrize("quiet", [False, True], ids=["on the terminal", "in Android's log alone"])
+@pytest.mark.parametrize(
+    ("unit", "prints", "ms"),
+    [("gpu", "benchmark_model.gpu.txt", 3.0935), ("npu", "benchmark_litert_model.npu.txt", 1.38)],
+)
+def test_litert_is_timed_on_a_gpu_or_an_npu_that_took_every_operation(accelerated, unit, prints, ms, quiet):
+    profiler = accelerated(unit)
+    assert profiler.why_not() is None
+    PHONE.prints, PHONE.quiet = prints, quiet
+    with profiler.session():
+        assert profiler.prepare(ITEMS[0]).time_ms(20) == pytest.approx(ms)
+    device = profiler.device()
+    assert (device.compute_unit, device.precision, device.threads) == (unit, "float16", None)
+    assert device.runtime == f"LiteRT {unit.upper()}"
+    command = next(words[-1] for words in PHONE.commands if "runner --graph" in words[-1])
+    assert f"--use_{unit}=true --use_cpu=false --require_full_delegation=true" in command
+    assert ("push", f"{profiler.libraries}/.", "/data/local/tmp/s2search/libraries") in PHONE.commands or unit == "gpu"
+    folder = "/data/local/tmp/s2search/libraries"
+    npu = command.startswith(f"LD_LIBRARY_PATH={folder} ADSP_LIBRARY_PATH={folder} ")
+    assert npu == (f"--dispatch_library_path={folder}" in command) == (unit == "npu")
+
+
+def test_what_a_gpu_left_to_the_cpu_is_refused_with_how_much(accelerated):
+    PHONE.prints, PHONE.edit = "benchmark_model.gpu.txt", lambda text: text.replace("Replacing 49", "Replacing 46")
+    profiler = accelerated("gpu")
+    line = "stream ssa 1x3x3: 46 of 49 operations ran on the GPU, 3 on cpu; a row is of one unit"
+    with profiler.session(), pytest.raises(InputError, match=line):
+        profiler.prepare(ITEMS[0]).time_ms(20)
+
+
+def test_a_delegate_that_could_not_be_made_is_no_measurement_of_its_unit(accelerated):
+    PHONE.prints = "benchmark_model.txt"  # of the CPU: LiteRT goes on without an error
+    profiler = accelerated("npu")
+    with profiler.session(), pytest.raises(InputError, match="no line of the log proves that anything ran on the NPU"):
+        profiler.prepare(ITEMS[0]).time_ms(20)
+
+
+def test_an_npu_needs_the_vendors_libraries_and_executor_runner_is_of_the_cpu(accelerated):
+    lacking = dataclasses.replace(accelerated("npu"), libraries="")
+    assert lacking.why_not() == "no libLiteRtDispatch*.so is in ''; give adb[unit=npu,libraries=FOLDER]"
+    with pytest.raises(InputError, match=r"XNNPACK on the CPU, not the GPU; give adb\[tool=litert,unit=gpu\]"):
+        Adb(unit="gpu")
 
 
 @pytest.mark.parametrize(
