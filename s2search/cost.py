@@ -65,8 +65,8 @@ class Cost:
 
 BudgetKind = Literal["latency", "memory", "rate", "first", "p95"]
 _NAMED: tuple[Literal["first", "p95"], ...] = ("first", "p95")  # what a time may be, beside one forward pass
-#: A text that begins as a budget does; what follows a table's name and a colon is one.
-BEGINS_AS_BUDGET = re.compile(rf"\s*(?:(?:{'|'.join(_NAMED)})\s*:\s*)?[+-]?\.?\d", re.IGNORECASE)
+#: What begins as a budget does; behind a table's name and a colon it is one.
+LOOKS_LIKE_BUDGET = re.compile(rf"\s*(?:(?:{'|'.join(_NAMED)})\s*:\s*)?[+-]?\.?\d[^:]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

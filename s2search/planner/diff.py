@@ -161,6 +161,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("scenario", f"{plan.scenario}, {plan.video}, {plan.frames} latent frames"),
         ("precision", f"{plan.precision}, {plan.compute_unit}"),
         ("commit", plan.commit),
+        ("samples", "none" if plan.p95 is None else _short(plan.p95.samples)),
+        ("under sustained load", ", ".join(d.table_picked for d in plan.every_device if d.table_picked) or "nothing"),
         ("constraints", _asked(plan.constraints)),
     ]
 
@@ -176,17 +178,22 @@ def _short(digest: str) -> str:
 
 def _device(before: Plan, after: Plan, old: DeviceAnswer, new: DeviceAnswer) -> DeviceDifference:
     relaid_ms = _relaid_ms(before, after, new)
-    budget_ms = new.latency_ms.budget
+    budget_ms, first = new.latency_ms.budget, new == after.every_device[0]
+    percentiles = (before.p95, after.p95) if first else (None, None)
     return DeviceDifference(
         table=new.table,
         rows=(*_rows(old.blocks, new.blocks), *_other_rows(before, after, old, new)),
         costs=_all(
             _moved("latency", "ms", old.latency_ms.predicted, new.latency_ms.predicted),
             _moved("upper end of latency", "ms", old.latency_ms.high, new.latency_ms.high),
+            _moved("first frames", "ms", *(one.first and one.first.predicted for one in (old, new))),
+            _moved("95th percentile", "ms", *(one and one.predicted for one in percentiles)),
             _moved("memory", "bytes", old.memory_bytes.predicted, new.memory_bytes.predicted),
         ),
         budgets=_all(
             _moved("rate", "fps", _asked_fps(old), _asked_fps(new)),
+            _moved("first frames", "ms", *(one.first and one.first.budget for one in (old, new))),
+            _moved("95th percentile", "ms", *(one and one.budget for one in percentiles)),
             _moved("latency", "ms", old.latency_ms.budget, new.latency_ms.budget),
             _moved("memory", "bytes", old.memory_bytes.budget, new.memory_bytes.budget),
         ),
