@@ -233,7 +233,8 @@ class Pipeline:
         Raises:
             QuantityError: Text and decoder alone take longer.
 
-        >>> Pipeline(chunk_frames=12, steps=4, text_ms=4, decoder_ms=80).first_budget_us(Fraction(800_000), "reuse_last")
+        >>> phone = Pipeline(chunk_frames=12, steps=4, text_ms=4, decoder_ms=80)
+        >>> phone.first_budget_us(Fraction(800_000), "reuse_last")
         179000
         """
         budget_us = int((first_us - self.first_frames_us(0, commit)) // self.forwards(commit))

@@ -153,9 +153,7 @@ class Percentile:
         spread = Spread(
             std_us_LC=np.tile([1000 * call.own_std_ms for call in calls], (depth, 1)),
             switch_std_us_SS=switch_std_us_SS,
-            fixed_std_us=math.hypot(
-                *(1000 * call.own_std_ms for call in fixed), times.common_relative * limit_us
-            ),
+            fixed_std_us=math.hypot(*(1000 * call.own_std_ms for call in fixed), times.common_relative * limit_us),
         )
         return of_passes, spread
 

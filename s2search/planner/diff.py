@@ -179,27 +179,34 @@ def _short(digest: str) -> str:
 def _device(before: Plan, after: Plan, old: DeviceAnswer, new: DeviceAnswer) -> DeviceDifference:
     relaid_ms = _relaid_ms(before, after, new)
     budget_ms, first = new.latency_ms.budget, new == after.every_device[0]
-    percentiles = (before.p95, after.p95) if first else (None, None)
     return DeviceDifference(
         table=new.table,
         rows=(*_rows(old.blocks, new.blocks), *_other_rows(before, after, old, new)),
         costs=_all(
             _moved("latency", "ms", old.latency_ms.predicted, new.latency_ms.predicted),
             _moved("upper end of latency", "ms", old.latency_ms.high, new.latency_ms.high),
-            _moved("first frames", "ms", *(one.first and one.first.predicted for one in (old, new))),
-            _moved("95th percentile", "ms", *(one and one.predicted for one in percentiles)),
+            *(_first_moved(old, new, "predicted"), _percentile_moved(before, after, "predicted") if first else None),
             _moved("memory", "bytes", old.memory_bytes.predicted, new.memory_bytes.predicted),
         ),
         budgets=_all(
             _moved("rate", "fps", _asked_fps(old), _asked_fps(new)),
-            _moved("first frames", "ms", *(one.first and one.first.budget for one in (old, new))),
-            _moved("95th percentile", "ms", *(one and one.budget for one in percentiles)),
+            *(_first_moved(old, new, "budget"), _percentile_moved(before, after, "budget") if first else None),
             _moved("latency", "ms", old.latency_ms.budget, new.latency_ms.budget),
             _moved("memory", "bytes", old.memory_bytes.budget, new.memory_bytes.budget),
         ),
         old_layout_ms=relaid_ms,
         over_ms=None if relaid_ms is None or budget_ms is None else round(relaid_ms - budget_ms, 3),
     )
+
+
+def _first_moved(old: DeviceAnswer, new: DeviceAnswer, field: Literal["budget", "predicted"]) -> Moved | None:
+    was, now = (None if one.first is None else getattr(one.first, field) for one in (old, new))
+    return _moved("first frames", "ms", was, now)
+
+
+def _percentile_moved(before: Plan, after: Plan, field: Literal["budget", "predicted"]) -> Moved | None:
+    was, now = (None if one.p95 is None else getattr(one.p95, field) for one in (before, after))
+    return _moved("95th percentile", "ms", was, now)
 
 
 def _asked_fps(device: DeviceAnswer) -> float | None:

@@ -46,8 +46,8 @@ class Infeasible(Document):
     """Why no layout fits: the line for people, the limits, the least of any layout, and the nearest one.
 
     `least_latency_us` and `least_memory_bytes` are those of any layout at all, whatever else it uses. `most_fps` is the
-    highest rate that would do if all other limits stayed, `least_first_ms` the shortest time to first frames; null where
-    none was asked for, or none would do. `confidence` is null where none was asked for; the limit `p95` has its own.
+    highest rate that would do if all other limits stayed, `least_first_ms` the shortest time to first frames; null
+    where none was asked for, or none would do. `confidence` is null where none was asked for.
     `not_computed` names the limits of which it would have taken too long to say what would do.
     `table_marks` are what was wrong with the runs that the tables were measured in, by table.
     """

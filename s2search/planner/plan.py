@@ -237,7 +237,8 @@ class Origin:
     differ from their defaults, as people write them; empty too in plans from before they were recorded. `table_marks`
     say what was wrong with the runs that the latencies were measured in, those of the latency model's known tables
     included; empty for good ones. `table_picked` are the budgets that picked the table as the one under sustained load,
-    such as `10fps@sustained`; empty where it was named. `project` is the project file that asked, with the keys that were taken from it.
+    such as `10fps@sustained`; empty where it was named. `project` is the project file that asked, with the keys that
+    were taken from it.
     """
 
     table: str
@@ -297,8 +298,8 @@ class Plan(Document):
     `score_stability`, like the standard error of `score`, where the score states no errors.
     `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
     false only for a hand-written layout. `devices` is empty where there is one table; else it lists all of them, and
-    the first is the one that `blocks`, `latency_ms`, `memory_bytes`, `rate`, `first` and `p95` speak of. The last two are
-    null where no budget asks.
+    the first is the one that `blocks`, `latency_ms`, `memory_bytes`, `rate`, `first` and `p95` speak of. The last two
+    are null where no budget asks.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA

@@ -119,7 +119,11 @@ def _table_of(device: DeviceAnswer, given: Sequence[LatencyTable]) -> LatencyTab
 def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
     latency, memory, rate = _asked_ms(device), device.memory_bytes.budget, device.rate and device.rate.budget
     hot, p95 = bool(device.table_picked), plan.p95 if device == plan.every_device[0] else None
-    times = {"first": device.first and device.first.budget, "p95": p95 and p95.budget}
+    times: list[tuple[BudgetKind, float | None]] = [
+        ("latency", latency),
+        ("first", None if device.first is None else device.first.budget),
+        ("p95", None if p95 is None else p95.budget),
+    ]
     return Target(
         table=table,
         scope=table.scope(
@@ -129,17 +133,17 @@ def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
             compute_unit=device.compute_unit,
         ),
         budgets=(
-            *([] if latency is None else [_budget("latency", latency, f"{latency:g}ms", hot=hot)]),
             *([] if memory is None else [Budget("memory", Fraction(memory), f"{memory}B")]),
             *([] if not rate else [Budget("rate", Fraction(repr(rate)), _at(f"{rate:g}fps", hot=hot), hot)]),
-            *(_budget(kind, ms, f"{kind}:{ms:g}ms", hot=hot) for kind, ms in times.items() if ms is not None),
+            *(_budget(kind, ms, hot=hot) for kind, ms in times if ms is not None),
         ),
         commit=plan.commit,
         told=(device.rate and device.rate.told) or NOTHING_TOLD,
     )
 
 
-def _budget(kind: BudgetKind, ms: float, text: str, *, hot: bool) -> Budget:
+def _budget(kind: BudgetKind, ms: float, *, hot: bool) -> Budget:
+    text = f"{ms:g}ms" if kind == "latency" else f"{kind}:{ms:g}ms"
     return Budget(kind, Fraction(round(1000 * ms)), _at(text, hot=hot), hot)
 
 

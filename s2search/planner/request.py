@@ -30,8 +30,8 @@ class Target:
     what the table's card says, or does not say, of the pipeline.
 
     Raises:
-        InputError: Two budgets of one kind, a rate or first frames on a table without a pipeline part, or a budget under
-            sustained load on a table that was not measured so.
+        InputError: Two budgets of one kind, a rate or first frames on a table without a pipeline part, or a budget
+            under sustained load on a table that was not measured so.
     """
 
     table: LatencyTable
@@ -185,7 +185,7 @@ class Request:
                 raise InputError(f"the table {target.table.name!r} is given twice", remedy="give each device once")
             if target.p95 is not None:
                 raise InputError(
-                    f"{target.p95.text} is for {target.table.name!r}, and a 95th percentile is kept on the first table only",
+                    f"{target.p95.text} is for {target.table.name!r}, and only the first table keeps a 95th percentile",
                     remedy="name that table first",
                 )
             for field in dataclasses.fields(first.scope.shape):
@@ -284,7 +284,9 @@ class Request:
 
     def admits(self, choice_L: Sequence[int]) -> bool:
         """Tell whether the problem admits a layout, under the condition asked for."""
-        return self.problem.admits(choice_L) if self.condition is None else self.condition.admits(self.problem, choice_L)
+        return (
+            self.problem.admits(choice_L) if self.condition is None else self.condition.admits(self.problem, choice_L)
+        )
 
 
 def _device(target: Target, alone: Problem) -> FurtherDevice:

@@ -13,7 +13,15 @@ from rich.text import Text
 from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
 from s2search.errors import MissingExtraError, S2SearchError
-from s2search.planner.plan import DeviceAnswer, FirstAnswer, LatencyAnswer, MemoryAnswer, PercentileAnswer, Plan, RateAnswer
+from s2search.planner.plan import (
+    DeviceAnswer,
+    FirstAnswer,
+    LatencyAnswer,
+    MemoryAnswer,
+    PercentileAnswer,
+    Plan,
+    RateAnswer,
+)
 from s2search.report.colours import block_colours
 from s2search.report.origin import evidence_text, mark_lines, origin_text, score_with_error
 from s2search.tables.row import Row
@@ -154,7 +162,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("layout", f"{counts} = {plan.depth} layers{groups}\n{plan.written}"),
         *[("on", f"{device.table} ({device.table_digest[7:19]})") for device in plan.devices[:1]],
-        *([("load", f"{plan.provenance.table}, picked by {picked}")] if (picked := plan.provenance.table_picked) else []),
+        *([("load", _picked(plan))] if plan.provenance.table_picked else []),
         ("latency", _latency(plan.latency_ms, told=plan.confidence is None)),
         *([("confidence", _confidence(plan))] if plan.confidence else []),
         *([("p95", _percentile(plan.p95))] if plan.p95 else []),
@@ -196,6 +204,10 @@ def _confidence(plan: Plan) -> str:
     if asked.price is not None and asked.score_without is not None:
         line += f"\nprice in score {asked.price:.6f}: without confidence {asked.score_without:.6f}"
     return line
+
+
+def _picked(plan: Plan) -> str:
+    return f"sustained: {plan.provenance.table}, picked by {plan.provenance.table_picked}"
 
 
 def _percentile(p95: PercentileAnswer) -> str:
@@ -260,7 +272,7 @@ def _device(device: DeviceAnswer, plan: Plan) -> str:
     if device.first is not None:
         lines.append(f"first {_first(device.first)}")
     if device.table_picked:
-        lines.append(f"picked by {device.table_picked}")
+        lines.append(f"sustained load, picked by {device.table_picked}")
     lines += mark_lines(device.table_marks)
     return "\n".join(lines)
 
