@@ -43,10 +43,11 @@ class ProcessorTime(TorchCpu):
     @override
     def prepare_call(self, call: TorchCall) -> Prepared:
         prepared = super().prepare_call(call)
+        run = prepared.time_ms
 
         def time_ms(repetitions: int) -> float:
             start = time.thread_time()
-            prepared.time_ms(repetitions)
+            run(repetitions)
             return 1000 * (time.thread_time() - start) / repetitions
 
         prepared.time_ms = time_ms  # type: ignore[method-assign]
