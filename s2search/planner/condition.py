@@ -132,30 +132,27 @@ class Percentile:
         Its budget on medians, if it has one, stays: as that of a device of its own.
         """
         limit_us = self.budget_us if budget_us is None else budget_us
-        times = self.times(limit_us)
-        calls, depth = [_of(times, block.label) for block in self.space.candidates], len(problem.score_LC)
+        times, depth = self.times(limit_us), len(problem.score_LC)
+        block_C = [_of(times, block.label) for block in self.space.candidates]
         fixed = [call for label, call in times.calls.items() if label in self._fixed]
+        switches = ((Stream.HIGH, Stream.LOW, _of(times, "down")), (Stream.LOW, Stream.HIGH, _of(times, "up")))
         switch_us_SS, switch_std_us_SS = np.zeros_like(problem.switch_us_SS), np.zeros(problem.switch_us_SS.shape)
-        for part, (before, after) in {
-            "down": (Stream.HIGH, Stream.LOW),
-            "up": (Stream.LOW, Stream.HIGH),
-        }.items():
-            switch_us_SS[before, after] = round(1000 * _of(times, part).mean_ms)
-            switch_std_us_SS[before, after] = 1000 * _of(times, part).own_std_ms
+        for before, after, call in switches:
+            switch_us_SS[before, after], switch_std_us_SS[before, after] = call.mean_us, call.own_std_us
         of_passes = dataclasses.replace(
             problem,
-            latency_us_LC=np.tile(np.array([round(1000 * call.mean_ms) for call in calls], np.int64), (depth, 1)),
+            latency_us_LC=np.tile(np.array([call.mean_us for call in block_C], np.int64), (depth, 1)),
             switch_us_SS=switch_us_SS,
-            fixed_us=sum(round(1000 * call.mean_ms) for call in fixed),
+            fixed_us=sum(call.mean_us for call in fixed),
             latency_budget_us=limit_us,
             devices=(*problem.devices, *_medians(problem)),
         )
-        spread = Spread(
-            std_us_LC=np.tile([1000 * call.own_std_ms for call in calls], (depth, 1)),
+        shared_us = times.common_relative * limit_us
+        return of_passes, Spread(
+            std_us_LC=np.tile([call.own_std_us for call in block_C], (depth, 1)),
             switch_std_us_SS=switch_std_us_SS,
-            fixed_std_us=math.hypot(*(1000 * call.own_std_ms for call in fixed), times.common_relative * limit_us),
+            fixed_std_us=math.hypot(*(call.own_std_us for call in fixed), shared_us),
         )
-        return of_passes, spread
 
     @property
     def _fixed(self) -> set[str]:

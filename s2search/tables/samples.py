@@ -76,6 +76,16 @@ class CallTimes:
     own_std_ms: float
     samples: int
 
+    @property
+    def mean_us(self) -> int:
+        """The mean in whole microseconds, as plans count."""
+        return round(1000 * self.mean_ms)
+
+    @property
+    def own_std_us(self) -> float:
+        """A call's own deviation in microseconds."""
+        return 1000 * self.own_std_ms
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassTimes:

@@ -58,9 +58,7 @@ def timed(folder: Path, layouts: list[list[str]]) -> dict[str, list[float]]:
     """Time everything, leave a table of the parts in the folder, and return the milliseconds of whole layouts."""
     profiler = ProcessorTime()
     bench, grid = ModelBench(profiler=profiler), token_grid(VIDEO)
-    items = campaign_items(
-        PRESET, VIDEO, scenarios=["stream"], candidates=parse_blocks(CANDIDATES), roles=FORWARD
-    )
+    items = campaign_items(PRESET, VIDEO, scenarios=["stream"], candidates=parse_blocks(CANDIDATES), roles=FORWARD)
     subjects = [Subject(key=item.key, facts={}, prepare=partial(profiler.prepare, item)) for item in items]
     for number, layout in enumerate(layouts):
         bench.write(layout, PRESET, grid, folder / f"{number}", seed=number)
