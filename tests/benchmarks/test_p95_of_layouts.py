@@ -8,84 +8,96 @@ use as well tells when the scheduler took the core away, which no block's sample
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import time
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from typing_extensions import override
 
 import s2search
-from s2search.measurement.base import Prepared
+from s2search.measurement.base import Item, Prepared
+from s2search.measurement.elapsed import clock_s
+from s2search.measurement.interleaved import utc_now
 from s2search.measurement.items import FORWARD, campaign_items
-from s2search.measurement.samples import Protocol, read_samples
+from s2search.measurement.samples import Campaign, Protocol, Ready, Sample, read_samples
 from s2search.measurement.tabulate import tabulate
-from s2search.measurement.torch_call import TorchCall
 from s2search.measurement.torch_cpu import TorchCpu
 from s2search.planner.constraints import write_runs
 from s2search.planner.plan import PercentileAnswer
 from s2search.preset import Preset, token_grid
 from s2search.recalibration.models import ModelBench
-from s2search.recalibration.timing import Subject, time_interleaved
 from s2search.space import parse_blocks
 
-PRESET = dataclasses.replace(Preset.named("s2dit-tiny"), name="p95", depth=12, channels=192, feed_forward=768)
+PRESET = dataclasses.replace(Preset.named("s2dit-tiny"), name="p95", depth=12, channels=128, feed_forward=512)
 CANDIDATES, VIDEO = "lcha,ssa,kv_compressed", "128x96"
-LAYOUTS, ROUNDS, BOUND = 12, 100, 0.05
-
-
-class ProcessorTime(TorchCpu):
-    """torch_cpu by the processor time of the thread that calls."""
-
-    @override
-    def prepare_call(self, call: TorchCall) -> Prepared:
-        prepared = super().prepare_call(call)
-        run = prepared.time_ms
-
-        def time_ms(repetitions: int) -> float:
-            start = time.thread_time()
-            run(repetitions)
-            return 1000 * (time.thread_time() - start) / repetitions
-
-        prepared.time_ms = time_ms  # type: ignore[method-assign]
-        return prepared
+LAYOUTS, ROUNDS, WARM_UPS, BOUND = 12, 250, 8, 0.05
 
 
 def timed(folder: Path, layouts: list[list[str]]) -> dict[str, list[float]]:
-    """Time everything, leave a table of the parts in the folder, and return the milliseconds of whole layouts."""
-    profiler = ProcessorTime()
+    """Time everything, leave a table of the parts in the folder, and return the milliseconds of whole layouts.
+
+    Nothing is written before all is timed: after a sync to the disk a call is slow, which a pass pays once, and blocks
+    that are timed alone each.
+    """
+    profiler = TorchCpu()
     bench, grid = ModelBench(profiler=profiler), token_grid(VIDEO)
     items = campaign_items(PRESET, VIDEO, scenarios=["stream"], candidates=parse_blocks(CANDIDATES), roles=FORWARD)
-    subjects = [Subject(key=item.key, facts={}, prepare=partial(profiler.prepare, item)) for item in items]
-    for number, layout in enumerate(layouts):
-        bench.write(layout, PRESET, grid, folder / f"{number}", seed=number)
-        prepare = partial(bench.prepare, folder / f"{number}", grid)
-        subjects.append(Subject(key=f"layout {number}", facts={}, prepare=prepare))
-    protocol = Protocol(rounds=ROUNDS, least_sample_ms=0.001)  # single calls
-    everything = folder / "everything.jsonl"
-    time_interleaved(profiler, subjects, everything, preset=PRESET.name, protocol=protocol)
-    lines = everything.read_text().splitlines()
-    (folder / "samples.jsonl").write_text("".join(f"{line}\n" for line in lines if not _of_layout(line)))
-    table = tabulate("p95", profiler, *_journal(folder, items))
-    table.save(folder / "table")
-    (folder / "samples.jsonl").rename(folder / "table" / "samples.jsonl")
+    lines: list[Ready | Sample] = []
     own: dict[str, list[float]] = {}
-    for line in map(json.loads, lines):
-        if line["kind"] == "sample" and line["item"].startswith("layout"):
-            own.setdefault(line["item"], []).append(line["ms"])
+    with profiler.session():
+        ready = {item.key: profiler.prepare(item) for item in items}
+        for number, layout in enumerate(layouts):
+            bench.write(layout, PRESET, grid, folder / f"{number}", seed=number)
+            ready[f"layout {number}"] = bench.prepare(folder / f"{number}", grid)
+        for key, prepared in ready.items():
+            prepared.time_ms(WARM_UPS)
+            if not key.startswith("layout"):
+                lines.append(Ready(item=key, memory=prepared.memory(), repetitions=1))
+        for number, key, sentinel in order([*ready], items[0].key):
+            ms = processor_ms(ready[key])
+            if key.startswith("layout"):
+                own.setdefault(key, []).append(ms)
+            else:
+                at = utc_now().isoformat(timespec="milliseconds")
+                lines.append(Sample(round=number, item=key, sentinel=sentinel, ms=ms, at=at, clock_s=clock_s()))
+    save(folder / "table", profiler, items, lines)
     return own
 
 
-def _of_layout(line: str) -> bool:
-    return str(json.loads(line).get("item", "")).startswith("layout")
+def order(keys: list[str], sentinel: str) -> Iterator[tuple[int, str, bool]]:
+    """Yield everything once per round in a fresh order, and the sentinel before it."""
+    rng = random.Random(1)
+    for number in range(ROUNDS):
+        yield number, sentinel, True
+        for key in rng.sample(keys, len(keys)):
+            yield number, key, False
 
 
-def _journal(folder, items):
-    campaign, journal = read_samples(folder / "samples.jsonl")
-    return campaign, items, journal
+def processor_ms(prepared: Prepared) -> float:
+    """Return the milliseconds of processor time that one call takes."""
+    start = time.thread_time()
+    prepared.time_ms(1)
+    return 1000 * (time.thread_time() - start)
+
+
+def save(folder: Path, profiler: TorchCpu, items: Sequence[Item], lines: Sequence[Ready | Sample]) -> None:
+    """Write the parts' samples, and the table that they give."""
+    campaign = Campaign(
+        code_version="benchmark",
+        preset=PRESET.name,
+        profiler={"name": profiler.name},
+        device=profiler.device(),
+        protocol=Protocol(rounds=ROUNDS, least_sample_ms=0.001),
+        items=[{"key": item.key, **dataclasses.asdict(item.shape)} for item in items],
+    )
+    scratch = folder.parent / "samples.jsonl"
+    scratch.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in (campaign, *lines)))
+    read, journal = read_samples(scratch)
+    tabulate("p95", profiler, read, items, journal).save(folder)
+    scratch.rename(folder / "samples.jsonl")
 
 
 def foretold(folder: Path, layout: list[str], budget_ms: float) -> PercentileAnswer:
@@ -117,7 +129,7 @@ def test_the_95th_percentile_of_whole_layouts_is_foretold_within_5_percent(tmp_p
             f"{np.hypot(told.own_std, told.common_std):.2f} (shared {told.common_std:.2f})",
             end="",
         )
-        assert told.predicted <= told.bound + 1e-6
+        assert told.predicted <= max(told.bound, told.budget) + 1e-6
     worst = max(map(abs, errors.values()))
     print(f"\np95 errs by {np.median(list(map(abs, errors.values()))):.1%} (median), {worst:.1%} (worst)")
     assert worst <= BOUND, f"worst {worst:.1%}: see above whether the mean or the deviation missed"
