@@ -120,7 +120,6 @@ def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
     latency, memory, rate = _asked_ms(device), device.memory_bytes.budget, device.rate and device.rate.budget
     hot, p95 = bool(device.table_picked), plan.p95 if device == plan.every_device[0] else None
     times: list[tuple[BudgetKind, float | None]] = [
-        ("latency", latency),
         ("first", None if device.first is None else device.first.budget),
         ("p95", None if p95 is None else p95.budget),
     ]
@@ -133,6 +132,7 @@ def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
             compute_unit=device.compute_unit,
         ),
         budgets=(
+            *([] if latency is None else [_budget("latency", latency, hot=hot)]),
             *([] if memory is None else [Budget("memory", Fraction(memory), f"{memory}B")]),
             *([] if not rate else [Budget("rate", Fraction(repr(rate)), _at(f"{rate:g}fps", hot=hot), hot)]),
             *(_budget(kind, ms, hot=hot) for kind, ms in times if ms is not None),
