@@ -39,8 +39,7 @@ LAYOUTS, ROUNDS, WARM_UPS, BOUND = 12, 250, 8, 0.05
 def timed(folder: Path, layouts: list[list[str]]) -> dict[str, list[float]]:
     """Time everything, leave a table of the parts in the folder, and return the milliseconds of whole layouts.
 
-    Nothing is written before all is timed: after a sync to the disk a call is slow, which a pass pays once, and blocks
-    that are timed alone each.
+    Nothing is written before all is timed: a sync to the disk between two calls is no part of a pass.
     """
     profiler = TorchCpu()
     bench, grid = ModelBench(profiler=profiler), token_grid(VIDEO)
@@ -129,7 +128,7 @@ def test_the_95th_percentile_of_whole_layouts_is_foretold_within_5_percent(tmp_p
             f"{np.hypot(told.own_std, told.common_std):.2f} (shared {told.common_std:.2f})",
             end="",
         )
-        assert told.predicted <= max(told.bound, told.budget) + 1e-6
+        assert told.bound >= told.predicted - 1e-6 or told.mean > told.budget
     worst = max(map(abs, errors.values()))
     print(f"\np95 errs by {np.median(list(map(abs, errors.values()))):.1%} (median), {worst:.1%} (worst)")
     assert worst <= BOUND, f"worst {worst:.1%}: see above whether the mean or the deviation missed"
