@@ -1,4 +1,4 @@
-"""What a layout costs, what may be spent, and how a frame rate becomes a budget for one forward pass.
+"""What a layout costs, what may be spent, and how a rate or a time to first frames becomes a budget for one pass.
 
 Latency is counted in integer microseconds and memory in integer bytes: float sums would make a layout that sits
 exactly on its budget look infeasible.
@@ -63,30 +63,78 @@ class Cost:
         return self.memory_bytes + self.peak_bytes
 
 
+BudgetKind = Literal["latency", "memory", "rate", "first", "p95"]
+_NAMED: tuple[Literal["first", "p95"], ...] = ("first", "p95")  # what a time may be, beside one forward pass
+#: What begins as a budget does; behind a table's name and a colon it is one.
+LOOKS_LIKE_BUDGET = re.compile(rf"\s*(?:(?:{'|'.join(_NAMED)})\s*:\s*)?[+-]?\.?\d[^:]*", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Budget:
-    """An upper limit: latency per forward pass (microseconds), memory (bytes) or a rate (pixel frames per second)."""
+    """An upper limit on one of five things.
 
-    kind: Literal["latency", "memory", "rate"]
+    Attributes:
+        kind: `latency` of a forward pass, `memory`, a `rate`, the time from the prompt to the `first` frames, or the
+            95th percentile of a forward pass (`p95`).
+        amount: Microseconds, bytes, or pixel frames per second of a rate.
+        text: As it was asked.
+        sustained: Whether it is to hold under sustained load, by the table that was measured so.
+    """
+
+    kind: BudgetKind
     amount: Fraction
     text: str
+    sustained: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read a quantity such as `260ms`, `0.26s`, `1.1GB`, `900MiB` or `10fps`.
+        """Read a limit such as `260ms`, `1.1GB`, `10fps`, `first:800ms` or `p95:300ms`, or `10fps@sustained`.
 
         Raises:
-            QuantityError: No number, no unit, an unknown unit, or a value that is not positive and finite.
+            QuantityError: No number, no unit, an unknown unit, a value that is not positive and finite, a name that
+                is neither `first` nor `p95` or stands before what is no time, or another load than `sustained`.
 
         >>> int(Budget.parse("0.26 s").amount), int(Budget.parse("900MiB").amount)
         (260000, 943718400)
+        >>> Budget.parse("first:800ms").kind, Budget.parse("p95:0.3s").kind, Budget.parse("10fps@sustained").sustained
+        ('first', 'p95', True)
         >>> Budget.parse("260")
         Traceback (most recent call last):
         s2search.errors.QuantityError: the budget '260' has no unit; units: us, ms, s, B, KB, MB, GB, KiB, MiB, GiB, fps; write for example 260ms, 1.1GB or 10fps
+        >>> Budget.parse("p99:300ms")
+        Traceback (most recent call last):
+        s2search.errors.QuantityError: the budget 'p99:300ms' limits 'p99'; first:TIME, p95:TIME, or a quantity alone; write for example first:800ms or p95:300ms
         """  # noqa: E501
+        quantity, at, load = text.partition("@")
+        if at and load.strip().lower() != "sustained":
+            raise QuantityError(
+                f"the budget {text!r} is asked at {load.strip()!r}",
+                allowed="@sustained, or nothing",
+                remedy="write for example 10fps@sustained",
+            )
+        name, colon, rest = quantity.partition(":")
+        plain = cls._quantity(rest if colon else quantity, text)
+        named = next((kind for kind in _NAMED if colon and kind == name.strip().lower()), None)
+        if colon and (named is None or plain.kind != "latency"):
+            raise QuantityError(
+                f"the budget {text!r} limits {name.strip()!r}" + ("" if named is None else f" by {rest.strip()}"),
+                allowed="first:TIME, p95:TIME, or a quantity alone",
+                remedy="write for example first:800ms or p95:300ms",
+            )
+        if at and plain.kind == "memory":
+            raise QuantityError(
+                f"the budget {text!r} is memory, which does not depend on the load",
+                allowed="times and rates at @sustained",
+                remedy=f"write {quantity.strip()}",
+            )
+        return cls(named or plain.kind, plain.amount, text.strip(), bool(at))
+
+    @classmethod
+    def _quantity(cls, quantity: str, text: str) -> Budget:
+        """Read a number with its unit; errors name the whole text."""
         units = f"units: {', '.join(_UNITS)}"
         example = "write for example 260ms, 1.1GB or 10fps"
-        match = re.fullmatch(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([A-Za-z]*)\s*", text)
+        match = re.fullmatch(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([A-Za-z]*)\s*", quantity)
         if match is None:
             raise QuantityError(
                 f"the budget {text!r} is not a finite number with a unit", allowed=units, remedy=example
@@ -101,7 +149,7 @@ class Budget:
         amount = Fraction(match[1]) * scale
         if not 0 < amount <= _LARGEST:
             raise QuantityError(f"the budget {text!r} is not a positive quantity of a sensible size", remedy=example)
-        return cls(kind, amount, text.strip())
+        return cls(kind, amount, quantity.strip())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +216,42 @@ class Pipeline:
                 remedy=f"ask for less than {fastest:.1f}fps",
             )
         return budget_us
+
+    def first_frames_us(self, forward_us: int, commit: CommitPolicy) -> int:
+        """Return the time from the prompt to the first frames in microseconds, given that of one forward pass.
+
+        The prompt is encoded, the first chunk denoised and decoded. A clean pass counts: a chunk's frames come with the
+        state after it, so every stream here commits before it decodes. A pass counts as one with a full window, which
+        the first chunk does not have, and decoding as that of a later chunk, which has more frames: the sum is an upper
+        limit. Loading the model comes before the prompt and does not count.
+        """
+        return self.chunk_us(forward_us, commit)
+
+    def first_budget_us(self, first_us: Fraction, commit: CommitPolicy) -> int:
+        """Return the microseconds that one forward pass may take if the first frames may take so many, rounded down.
+
+        Raises:
+            QuantityError: Text and decoder alone take longer.
+
+        >>> phone = Pipeline(chunk_frames=12, steps=4, text_ms=4, decoder_ms=80)
+        >>> phone.first_budget_us(Fraction(800_000), "reuse_last")
+        179000
+        """
+        budget_us = int((first_us - self.first_frames_us(0, commit)) // self.forwards(commit))
+        if budget_us <= 0:
+            raise QuantityError(
+                f"first frames after {float(first_us) / 1000:g} ms leave no time for the transformer: text and decoder "
+                f"take {self.once_per_chunk_us / 1000:g} ms",
+                remedy="ask for first frames after a longer time",
+            )
+        return budget_us
+
+    def first_arithmetic(self, first_us: Fraction, commit: CommitPolicy) -> str:
+        """Return the arithmetic behind `first_budget_us` as a line for people."""
+        return (
+            f"({float(first_us) / 1000:g} ms - {self.text_ms:g} ms - {self.decoder_ms:g} ms)"
+            f" / {self.forwards(commit)} = {self.first_budget_us(first_us, commit) / 1000:g} ms"
+        )
 
     def arithmetic(self, rate_fps: Fraction, commit: CommitPolicy) -> str:
         """Return the arithmetic behind `forward_budget_us` as a line for people."""

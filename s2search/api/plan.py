@@ -84,7 +84,8 @@ def plan(
         score: An installed score, a JSON file of scores, or the score itself.
         score_check: What `score check` wrote of a measured score, `score` or `tie_score`: the plan says how well that
             orders trained layouts, and counts pairs of layers where the check shows that they predict better.
-        budget: Limits: `260ms`, `1.1GB`, `10fps`.
+        budget: Limits: `260ms`, `1.1GB`, `10fps`; `first:800ms` to the first frames, `p95:300ms` for the 95th
+            percentile of passes; `10fps@sustained` by the table under sustained load.
         commit: Forward passes per chunk: the steps, or one more (`clean_pass`).
         steps: Denoising passes of a chunk, where the table's card does not say, or says otherwise.
         text_ms: Milliseconds of the text encoder per chunk, likewise.
@@ -95,7 +96,7 @@ def plan(
         max_switches: The most changes between the two resolutions.
         like: A plan to stay near, with `max_changes`.
         max_changes: The most layers that may differ from `like`.
-        confidence: Keep the latency budget with this probability.
+        confidence: Keep the latency budget with this probability; not beside a `p95` budget.
         near: Also count layouts that score less by at most this.
         tie: Which of the layouts that tie is shown: the `fastest` (of these one with high ends, most even), or the
             fastest of those with the `fewest-switches`. A search that proves nothing shows what it found.

@@ -100,9 +100,10 @@ def plan_precision(
 def _limits(budgets: tuple[Budget, ...], *, with_table: bool) -> dict[str, int]:
     limits: dict[str, int] = {}
     for budget in budgets:
-        if budget.kind not in ("memory", "latency") or budget.kind in limits:
+        if budget.kind not in ("memory", "latency") or budget.kind in limits or budget.sustained:
             raise InputError(
-                f"the budget {budget.text} is {'given beside another' if budget.kind in limits else 'a rate'}",
+                f"the budget {budget.text} is "
+                + ("given beside another" if budget.kind in limits else "no limit on memory or on one pass"),
                 allowed="one of memory and one of latency",
                 remedy="correct --budget",
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from s2search.api.values import (
     texts_of,
 )
 from s2search.block import Scenario
-from s2search.cost import NOTHING_TOLD, Budget, CommitPolicy, ToldPipeline
+from s2search.cost import LOOKS_LIKE_BUDGET, NOTHING_TOLD, Budget, CommitPolicy, ToldPipeline
 from s2search.errors import InputError
 from s2search.latency.base import LatencyModel
 from s2search.planner.constraints import Constraints
@@ -31,7 +30,7 @@ from s2search.planner.request import Request, Target
 from s2search.preset import PRESETS, token_grid
 from s2search.score.base import Score
 from s2search.space import Space
-from s2search.tables.table import LatencyTable
+from s2search.tables.table import LatencyTable, sustained_beside
 
 DEFAULT_DEPTH = 28
 
@@ -107,11 +106,10 @@ def _depth_of(table: LatencyTable) -> int:
 
 def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told: ToldPipeline) -> list[Target]:
     """Return the tables with their budgets; those that are common belong to the only table."""
-    named = _named(table, common)
+    named = [one for given, budgets in _named(table, common) for one in _loaded(table_of(given), common + budgets)]
     video = token_grid(where.video) if where.video else None
     targets: list[Target] = []
-    for given, budgets in named:
-        found = table_of(given)
+    for found, budgets in named:
         scope = found.scope(
             where.scenario,
             video=video,
@@ -119,8 +117,24 @@ def _targets(table: GivenTables, common: tuple[Budget, ...], where: Where, told:
             compute_unit=_offered(where.compute_unit, set(found.rows.different("compute_unit")), first=not targets),
         )
         video = video or (scope.shape.height, scope.shape.width)
-        targets.append(Target(table=found, scope=scope, budgets=common + budgets, commit=where.commit, told=told))
+        targets.append(Target(table=found, scope=scope, budgets=budgets, commit=where.commit, told=told))
     return targets
+
+
+def _loaded(table: LatencyTable, budgets: tuple[Budget, ...]) -> list[tuple[LatencyTable, tuple[Budget, ...]]]:
+    """Return the tables that budgets of one device are held on: as named, under sustained load, or each by its own.
+
+    The one with a 95th percentile comes first, else the one that was named. Memory does not depend on the load.
+    """
+    hot = tuple(budget for budget in budgets if budget.sustained)
+    if not hot or table.card.sustained:
+        return [(table, budgets)]
+    sustained = sustained_beside(table)
+    cold = tuple(budget for budget in budgets if not budget.sustained)
+    if all(budget.kind == "memory" for budget in cold):
+        return [(sustained, budgets)]
+    both = [(table, cold), (sustained, hot)]
+    return both[::-1] if any(budget.kind == "p95" for budget in hot) else both
 
 
 def opened(table: GivenTables, common: tuple[Budget, ...]) -> list[tuple[LatencyTable, tuple[Budget, ...]]]:
@@ -150,15 +164,17 @@ def _offered(wanted: str | None, offered: set[str], *, first: bool) -> str | Non
 
 
 def _table_and_budgets(device: GivenTable) -> tuple[PathText | LatencyTable, tuple[Budget, ...]]:
-    """Split `NAME:260ms,1.1GB` at its last colon; a colon that no quantity follows belongs to the name."""
+    """Split `NAME:260ms,first:1s` at the first colon that a budget follows; other colons belong to the name."""
     if isinstance(device, tuple):
         return device[0], budgets_of(device[1])
     if not isinstance(device, str):
         return device, ()
-    name, colon, after = device.rpartition(":")
-    if not colon or not re.match(r"\s*[+-]?\.?\d", after) or Path(device).is_dir():
-        return device, ()
-    return name, budgets_of(after.split(","))
+    colons = [place for place, letter in enumerate(device) if letter == ":"]
+    for place in [] if Path(device).is_dir() else colons:
+        asked = device[place + 1 :].split(",")
+        if LOOKS_LIKE_BUDGET.fullmatch(asked[0]):
+            return device[:place], budgets_of(asked)
+    return device, ()
 
 
 def _name(table: PathText | LatencyTable) -> str:

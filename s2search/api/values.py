@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PathText = str | os.PathLike[str]
 #: One text, or several.
 Texts = str | Sequence[str]
-#: One limit, or several: `260ms`, `1.1GB`, `10fps`.
+#: One limit, or several: `260ms`, `1.1GB`, `10fps`, `first:800ms`, `p95:300ms`, `10fps@sustained`.
 Budgets = str | Budget | Sequence[str | Budget]
 #: Blocks to choose from: `lcha,lcha[gate=false],ssa`, or the blocks.
 Blocks = str | Sequence[str | Block]

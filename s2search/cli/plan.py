@@ -65,7 +65,12 @@ def plan(
     candidates: CandidatesOption = DEFAULT_CANDIDATES,
     score: ScoreOption = "published",
     score_check: ScoreCheckOption = None,
-    budget: Annotated[list[str] | None, typer.Option(help="Limit: 260ms, 1.1GB or 10fps. May be repeated.")] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Limit: 260ms, 1.1GB, 10fps, first:800ms (frames), p95:300ms; 10fps@sustained. May be repeated."
+        ),
+    ] = None,
     commit: CommitOption = "reuse_last",
     steps: StepsOption = None,
     text_ms: TextOption = None,

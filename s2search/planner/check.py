@@ -25,7 +25,7 @@ from s2search.score.base import Score
 from s2search.score.file import ScoreFile
 from s2search.solver.base import Solver
 from s2search.solver.problem import Problem
-from s2search.tables.table import LatencyTable, open_table, table_folder
+from s2search.tables.table import LatencyTable, open_table, sustained_beside, table_folder
 
 
 def check_plan(
@@ -52,8 +52,12 @@ def check_plan(
         TableError: A table is not there, or lacks rows that the layout needs.
     """
     _check_question(plan, changes, tolerance)
-    tables = given or [_as_it_is(device) for device in plan.every_device]
-    _check_count(plan, tables)
+    named = given or [_as_it_is(device) for device in plan.every_device]
+    _check_count(plan, named)
+    tables = [
+        sustained_beside(table) if device.table_picked else table
+        for device, table in zip(plan.every_device, named, strict=True)
+    ]
     targets, model, blocks = _targets(plan, tables), model_of_plan(plan), candidates_of(plan)
     _check_models(plan, targets)
     offered = _offered(plan, targets, model, blocks)
@@ -94,7 +98,7 @@ def _check_question(plan: Plan, changes: int, tolerance: Fraction | None) -> Non
     if changes < 0:
         raise InputError(f"the re-plan may change {changes} layers", allowed="0 or more", remedy="give --changes 3")
     budgets = [b for d in plan.every_device for b in (d.latency_ms.budget, d.memory_bytes.budget)]
-    if tolerance is None and all(budget is None for budget in budgets):
+    if tolerance is None and plan.p95 is None and all(budget is None for budget in budgets):
         raise InputError(
             f"the plan {plan.written!r} was made within no budget, so nothing of it could fail",
             remedy="give --tolerance 5% to hold it to what it promised, or plan with a budget",
@@ -125,7 +129,8 @@ def _targets(plan: Plan, tables: Sequence[LatencyTable]) -> tuple[Target, ...]:
         return targets_on(plan, tables)
     except InputError as error:  # what it would have one do is for who asks anew
         asked = f"{plan.scenario}, {plan.precision} on {plan.compute_unit}"
-        rate = ", with a pipeline" if plan.rate and plan.rate.budget else ""
+        chunked = any(device.first or (device.rate and device.rate.budget) for device in plan.every_device)
+        rate = ", with a pipeline" if chunked else ""
         raise TableError(
             error.problem, allowed=error.allowed, remedy=f"name a table of what the plan is for: {asked}{rate}"
         ) from error
@@ -201,6 +206,7 @@ def _devices(
         ]
         check_sums(then, rows)
         used = _used(request, target, problem, choice_L)
+        p95_then = None if plan.p95 is None else plan.p95.bound
         sure = plan.confidence if used.sure else None
         then_ms = then.latency_ms.predicted if sure is None else sure.latency_ms
         found.append(
@@ -210,7 +216,7 @@ def _devices(
                 table=target.table.name,
                 table_digest=target.table.digest,
                 table_marks=target.table.card.marks,
-                budgets=tuple(_budgets(then, then_ms, target, used)),
+                budgets=tuple(_budgets(then, then_ms, target, used, p95_then)),
                 promises=(promise_of("latency", 1000, rows, tolerance), promise_of("memory", 1, rows, tolerance)),
                 rows=tuple(sorted(rows, key=lambda row: (row.kind, -row.moved))),
             )
@@ -220,9 +226,13 @@ def _devices(
 
 @dataclass(frozen=True, kw_only=True)
 class _Used:
-    """What the layout uses of a device's budgets: latency as it is to be kept, and whether with a confidence."""
+    """What the layout uses of a device's budgets: latency as it is to be kept, and whether with a confidence.
+
+    `p95_us` is the bound on the 95th percentile of a pass; 0 where no budget asks.
+    """
 
     latency_us: float
+    p95_us: float
     memory_bytes: int
     sure: bool
 
@@ -232,22 +242,27 @@ def _used(request: Request, target: Target, problem: Problem, choice_L: Sequence
     latency_us = float(price.latency_us)
     if sure and request.confidence is not None:
         latency_us = request.spread.quantile_us(request.problem, choice_L, request.confidence)
-    return _Used(latency_us=latency_us, memory_bytes=price.total_bytes, sure=sure)
+    asked = request.percentile if target is request.targets[0] else None
+    p95_us = 0.0 if asked is None else asked.price_us(request.problem, choice_L).bound_us
+    return _Used(latency_us=latency_us, p95_us=p95_us, memory_bytes=price.total_bytes, sure=sure)
 
 
-def _budgets(then: DeviceAnswer, then_ms: float, target: Target, used: _Used) -> list[CheckedBudget]:
+def _budgets(
+    then: DeviceAnswer, then_ms: float, target: Target, used: _Used, p95_then: float | None
+) -> list[CheckedBudget]:
     found = []
     for budget in target.budgets:
         limit = float(budget.amount)
-        if budget.kind == "latency":
+        if budget.kind in ("latency", "p95"):
+            now_us = used.latency_us if budget.kind == "latency" else used.p95_us
             found.append(
                 CheckedBudget(
-                    kind="latency",
+                    kind=budget.kind,
                     limit=limit / 1000,
-                    then=then_ms,
-                    now=round(used.latency_us / 1000, 6),
-                    slack=round((limit - used.latency_us) / 1000, 6),
-                    kept=used.latency_us <= budget.amount,
+                    then=then_ms if budget.kind == "latency" else p95_then,
+                    now=round(now_us / 1000, 6),
+                    slack=round((limit - now_us) / 1000, 6),
+                    kept=now_us <= budget.amount,
                 )
             )
         elif budget.kind == "memory":
@@ -262,8 +277,26 @@ def _budgets(then: DeviceAnswer, then_ms: float, target: Target, used: _Used) ->
                 )
             )
         else:
-            found.append(_rate(then, target, used))
+            found.append(_rate(then, target, used) if budget.kind == "rate" else _first(then, target, used))
     return found
+
+
+def _first(then: DeviceAnswer, target: Target, used: _Used) -> CheckedBudget:
+    first, pipeline, leaves_us = target.first, target.pipeline, target.first_us
+    assert first is not None
+    assert pipeline is not None
+    assert leaves_us is not None
+    limit_us, now_us = int(first.amount), pipeline.first_frames_us(math.ceil(used.latency_us), target.commit)
+    return CheckedBudget(
+        kind="first",
+        limit=limit_us / 1000,
+        then=then.first.predicted if then.first and not used.sure else None,
+        now=now_us / 1000,
+        slack=(limit_us - now_us) / 1000,
+        kept=used.latency_us <= leaves_us,
+        arithmetic_then=None if then.first is None else then.first.arithmetic,
+        arithmetic=pipeline.first_arithmetic(first.amount, target.commit) if leaves_us else None,
+    )
 
 
 def _rate(then: DeviceAnswer, target: Target, used: _Used) -> CheckedBudget:

@@ -161,6 +161,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("scenario", f"{plan.scenario}, {plan.video}, {plan.frames} latent frames"),
         ("precision", f"{plan.precision}, {plan.compute_unit}"),
         ("commit", plan.commit),
+        ("samples", "none" if plan.p95 is None else _short(plan.p95.samples)),
+        ("under sustained load", ", ".join(d.table_picked for d in plan.every_device if d.table_picked) or "nothing"),
         ("constraints", _asked(plan.constraints)),
     ]
 
@@ -176,23 +178,35 @@ def _short(digest: str) -> str:
 
 def _device(before: Plan, after: Plan, old: DeviceAnswer, new: DeviceAnswer) -> DeviceDifference:
     relaid_ms = _relaid_ms(before, after, new)
-    budget_ms = new.latency_ms.budget
+    budget_ms, first = new.latency_ms.budget, new == after.every_device[0]
     return DeviceDifference(
         table=new.table,
         rows=(*_rows(old.blocks, new.blocks), *_other_rows(before, after, old, new)),
         costs=_all(
             _moved("latency", "ms", old.latency_ms.predicted, new.latency_ms.predicted),
             _moved("upper end of latency", "ms", old.latency_ms.high, new.latency_ms.high),
+            *(_first_moved(old, new, "predicted"), _percentile_moved(before, after, "predicted") if first else None),
             _moved("memory", "bytes", old.memory_bytes.predicted, new.memory_bytes.predicted),
         ),
         budgets=_all(
             _moved("rate", "fps", _asked_fps(old), _asked_fps(new)),
+            *(_first_moved(old, new, "budget"), _percentile_moved(before, after, "budget") if first else None),
             _moved("latency", "ms", old.latency_ms.budget, new.latency_ms.budget),
             _moved("memory", "bytes", old.memory_bytes.budget, new.memory_bytes.budget),
         ),
         old_layout_ms=relaid_ms,
         over_ms=None if relaid_ms is None or budget_ms is None else round(relaid_ms - budget_ms, 3),
     )
+
+
+def _first_moved(old: DeviceAnswer, new: DeviceAnswer, field: Literal["budget", "predicted"]) -> Moved | None:
+    was, now = (None if one.first is None else getattr(one.first, field) for one in (old, new))
+    return _moved("first frames", "ms", was, now)
+
+
+def _percentile_moved(before: Plan, after: Plan, field: Literal["budget", "predicted"]) -> Moved | None:
+    was, now = (None if one.p95 is None else getattr(one.p95, field) for one in (before, after))
+    return _moved("95th percentile", "ms", was, now)
 
 
 def _asked_fps(device: DeviceAnswer) -> float | None:

@@ -127,13 +127,13 @@ def explain(request: Request, layout: Sequence[str], solver: Solver) -> Explanat
     """Return why a layout, given by its blocks' labels, is as it is; it was found for the request, or written by hand.
 
     Raises:
-        InputError: The request asks for a confidence, whose condition is no sum.
+        InputError: The request asks for a confidence or a 95th percentile, whose condition is no sum.
         ProblemError: The solver does not prove its answers.
     """
-    if request.confidence is not None:
+    if request.condition_text:
         raise InputError(
-            f"a plan with confidence {request.confidence} cannot be explained: its latency condition is not a sum",
-            remedy="leave out --explain or --confidence",
+            f"a plan with {request.condition_text} cannot be explained: its latency condition is not a sum",
+            remedy="leave out --explain, or " + ("that budget" if request.confidence is None else "--confidence"),
         )
     problem, space = request.problem, request.space
     labels = [block.label for block in space.candidates]

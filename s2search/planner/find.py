@@ -10,9 +10,10 @@ import numpy as np
 
 from s2search.cost import Budget
 from s2search.errors import CheckError, InfeasibleError, InputError, ProblemError, ScoreError
+from s2search.planner.condition import Percentile
 from s2search.planner.evidence import scored
 from s2search.planner.frontier import Frontier
-from s2search.planner.infeasible import in_frames_per_second
+from s2search.planner.infeasible import in_frames
 from s2search.planner.plan import FewestSwitches, NearLayout, NearTies, Plan, TieBreak, TieScore
 from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
@@ -23,7 +24,7 @@ from s2search.solver.frontier import latency_front
 from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.problem_checks import LARGEST_SUM
 from s2search.solver.questions.binding import scores_without_budgets
-from s2search.solver.questions.confidence import least_quantile_us, solve_with_confidence
+from s2search.solver.questions.confidence import least_quantile_us
 from s2search.solver.questions.score_errors import stability
 from s2search.solver.questions.tie_break import TieRule, even_order, preferred
 from s2search.solver.questions.ties import Ties, find_ties
@@ -51,10 +52,10 @@ def find(
         InputError: `near` is negative or not finite, or the request asks for a confidence as well.
         InfeasibleError: No layout fits.
     """
-    _check_near(near, request.confidence)
+    _check_near(near, request)
     problem, by = request.problem, None if tie_score is None else _under(tie_score, request)
     found, plain = _search(request, solver)
-    countable = found.optimal and request.confidence is None  # a confident plan's condition is no sum
+    countable = found.optimal and request.condition is None  # a condition is no sum
     ties = _ties(request, found) if countable else None
     alone = ties is not None and ties.exact and ties.count == 1
     solution, tie_break = (found, None) if alone else _shown(request, found, solver, tie, by)
@@ -88,14 +89,15 @@ def find(
     return told.answering(request, solver)
 
 
-def _check_near(near: float | None, confidence: float | None) -> None:
+def _check_near(near: float | None, request: Request) -> None:
     if near is not None and not 0 <= near < math.inf:
         raise InputError(
             f"the score gap of near-ties is {near}", allowed="0 or a positive number", remedy="give one such as 0.001"
         )
-    if near is not None and confidence is not None:
+    if near is not None and request.condition_text:
         raise InputError(
-            f"near-ties within {near} cannot be counted with confidence {confidence}", remedy="leave out one of the two"
+            f"near-ties within {near} cannot be counted with {request.condition_text}",
+            remedy="leave out one of the two",
         )
 
 
@@ -156,7 +158,8 @@ def _shown(
     problem, space = request.problem, request.space
     if not found.optimal:
         return even_order(found, problem, space, request.admits), None
-    if request.confidence is None:
+    condition = request.condition
+    if condition is None:
         shown = preferred(found, problem, space, rule=tie, by=by)
     else:
         shown = preferred(
@@ -166,18 +169,13 @@ def _shown(
             rule=tie,
             by=by,
             keeps=request.admits,
-            search=lambda narrower: _confident(request, narrower, solver),
+            search=lambda narrower: condition.solve(narrower, solver).solution,
         )
     if problem.max_changes is not None:
         return shown, "fewest changes"
     if by is not None:
         return shown, "scored"
     return shown, "fewest switches" if tie == "fewest-switches" else "fastest"
-
-
-def _confident(request: Request, problem: Problem, solver: Solver) -> Solution:
-    assert request.confidence is not None
-    return solve_with_confidence(problem, request.spread, request.confidence, solver).solution
 
 
 def _fewest_switches(request: Request, shown: Solution, solver: Solver, switches: int) -> FewestSwitches | None:
@@ -229,14 +227,17 @@ def _forbidden(request: Request, choice_L: Sequence[int]) -> list[tuple[int, str
 
 
 def _search(request: Request, solver: Solver) -> tuple[Solution, Solution | None]:
-    """Return the best layout; where a confidence is asked for, also the best one without it."""
+    """Return the best layout; where a condition is to be kept, also the best one without it."""
     try:
-        if request.confidence is None:
+        if request.condition is None:
             return solver.solve(request.problem), None
-        found = solve_with_confidence(request.problem, request.spread, request.confidence, solver)
+        if isinstance(request.condition, Percentile):
+            plain = solver.solve(request.problem)  # its own sums are of medians, those of the percentile of means
+            return request.condition.solve(request.problem, solver).solution, plain
+        found = request.condition.solve(request.problem, solver)
         return found.solution, found.plain
     except InfeasibleError as error:
-        raise in_frames_per_second(request, error) from error
+        raise in_frames(request, error) from error
 
 
 def front(request: Request, solver: Solver, *, points: int = 40, confidence: float | None = None) -> Frontier:

@@ -77,8 +77,8 @@ class Frontier(Sequence[Plan]):
             InfeasibleError: Every plan of the front is slower.
         """
         budget = latency if isinstance(latency, Budget) else Budget.parse(latency)
-        if budget.kind != "latency":
-            raise InputError(f"{budget.text} is no latency", remedy="give one such as 260ms")
+        if budget.kind != "latency" or budget.sustained:
+            raise InputError(f"{budget.text} is no latency of this front", remedy="give one such as 260ms")
         within = [plan for plan in self.plans if math.ceil(1000 * plan.kept_ms - 1e-6) <= budget.amount]
         if not within:
             least = format_us(1000 * self.plans[0].kept_ms)

@@ -87,6 +87,42 @@ class ConfidenceAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PercentileAnswer:
+    """The 95th percentile of a forward pass in ms, priced from the samples beside the first device's table.
+
+    `predicted` is mean + 1.645 times the deviation of `own_std` and `common_std` together: what each call has of its
+    own, and what all calls of a pass share. `bound` is what was held against the budget, never less. `samples` is the
+    hash of the samples, `score_without` the best score without this budget, and `price` how much of it the budget
+    costs; both null for a hand-written layout.
+    """
+
+    predicted: float
+    bound: float
+    budget: float
+    slack: float
+    mean: float
+    own_std: float
+    common_std: float
+    samples: str
+    score_without: float | None
+    price: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstAnswer:
+    """Milliseconds from the prompt to the first frames, where a budget asks: predicted, the budget, and its arithmetic.
+
+    `arithmetic` says what the budget leaves for one forward pass; null where it leaves nothing. The clean pass of
+    `clean_pass` counts, since a chunk's state is written before it is decoded; loading the model does not.
+    """
+
+    predicted: float
+    budget: float
+    slack: float
+    arithmetic: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryAnswer:
     """Bytes: all of it, its three terms (blocks, what every layout has, the activation peak), and the budget.
 
@@ -135,7 +171,7 @@ class DeviceAnswer:
     """One of several devices: what the layout costs there, and whether that device's budgets hold the score down.
 
     `score_without` is the best score if this device had no budgets and all others kept theirs; the device binds where
-    that is higher. Both are null where they were not computed. `table_marks` are those of `Origin`.
+    that is higher. Both are null where they were not computed. `table_marks` and `table_picked` are those of `Origin`.
     """
 
     table: str
@@ -150,6 +186,8 @@ class DeviceAnswer:
     binds: bool | None
     score_without: float | None
     table_marks: tuple[str, ...] = ()
+    table_picked: str = ""
+    first: FirstAnswer | None = None
 
     def latency_kinds(self, counts: Mapping[str, int]) -> tuple[ProvenanceKind, ...]:
         """Return the kinds of evidence behind the latency of so many of each block."""
@@ -198,7 +236,9 @@ class Origin:
     `solver` says how the layout was found, where need be by another one than was asked. `*_options` are those that
     differ from their defaults, as people write them; empty too in plans from before they were recorded. `table_marks`
     say what was wrong with the runs that the latencies were measured in, those of the latency model's known tables
-    included; empty for good ones. `project` is the project file that asked, with the keys that were taken from it.
+    included; empty for good ones. `table_picked` are the budgets that picked the table as the one under sustained load,
+    such as `10fps@sustained`; empty where it was named. `project` is the project file that asked, with the keys that
+    were taken from it.
     """
 
     table: str
@@ -207,6 +247,7 @@ class Origin:
     table_statement: str
     table_source: str
     table_marks: tuple[str, ...] = ()
+    table_picked: str = ""
     latency_model: str
     latency_model_options: str = ""
     score: str
@@ -257,7 +298,8 @@ class Plan(Document):
     `score_stability`, like the standard error of `score`, where the score states no errors.
     `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
     false only for a hand-written layout. `devices` is empty where there is one table; else it lists all of them, and
-    the first is the one that `blocks`, `latency_ms`, `memory_bytes` and `rate` speak of.
+    the first is the one that `blocks`, `latency_ms`, `memory_bytes`, `rate`, `first` and `p95` speak of. The last two
+    are null where no budget asks.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA
@@ -277,6 +319,8 @@ class Plan(Document):
     confidence: ConfidenceAnswer | None = None
     memory_bytes: MemoryAnswer
     rate: RateAnswer | None
+    first: FirstAnswer | None = None
+    p95: PercentileAnswer | None = None
     score: float
     score_error: float | None = None
     upper_bound: float | None
@@ -336,6 +380,8 @@ class Plan(Document):
             binds=None,
             score_without=None,
             table_marks=self.provenance.table_marks,
+            table_picked=self.provenance.table_picked,
+            first=self.first,
         )
         return (only,)
 
@@ -358,12 +404,15 @@ class Plan(Document):
             # What the tables' digests and the latency model settle.
             answer["latency_ms"].pop("provenance", None)
             answer.pop("table_marks", None)
-        for name in ("fewest_switches", "score_stability", "score_error", "tie_score"):
+            for name, nothing in (("first", None), ("table_picked", "")):
+                if answer.get(name) == nothing:
+                    answer.pop(name, None)
+        for name in ("fewest_switches", "score_stability", "score_error", "tie_score", "p95"):
             if content.get(name) is None:
                 content.pop(name, None)
         for name in ("table_marks", "project"):  # the same, and who asked
             content["provenance"].pop(name, None)
-        for name in ("latency_model_options", "score_options", "solver_options"):
+        for name in ("latency_model_options", "score_options", "solver_options", "table_picked"):
             if not content["provenance"].get(name):
                 content["provenance"].pop(name, None)
         return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"
@@ -390,7 +439,7 @@ class Plan(Document):
         """Return the same plan with its explanation: swaps, what the budgets are worth, and which rows decide.
 
         Raises:
-            InputError: The plan was read from a file, which holds an explanation or none, or it asks for a confidence.
+            InputError: The plan was read from a file, which holds an explanation or none, or its condition is no sum.
             ProblemError: Its solver does not prove its answers.
         """
         if self.explanation is not None:

@@ -19,11 +19,12 @@ class CheckedBudget:
     """A budget, and what the layout took of it when it was planned (null where that is not known) and takes now.
 
     In ms, bytes or fps. `slack` is negative where the budget is not kept. With a confidence, a latency is what is kept
-    with it, and a rate the one at that latency. `arithmetic` says what a rate leaves for one forward pass, then and
-    now; null where it leaves nothing, or there is no rate.
+    with it, and a rate or the time to first frames the one at that latency; a 95th percentile is its bound.
+    `arithmetic` says what a rate or first frames leave for one forward pass, then and now; null where they leave
+    nothing, or neither is asked.
     """
 
-    kind: Literal["latency", "memory", "rate"]
+    kind: Literal["latency", "memory", "rate", "first", "p95"]
     limit: float
     then: float | None
     now: float

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from s2search import registry
 from s2search.block import Block
-from s2search.cost import NOTHING_TOLD, Budget
+from s2search.cost import NOTHING_TOLD, Budget, BudgetKind
 from s2search.errors import InputError, TableError
 from s2search.latency.base import LatencyModel
 from s2search.planner.constraints import Constraints
@@ -118,6 +118,11 @@ def _table_of(device: DeviceAnswer, given: Sequence[LatencyTable]) -> LatencyTab
 
 def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
     latency, memory, rate = _asked_ms(device), device.memory_bytes.budget, device.rate and device.rate.budget
+    hot, p95 = bool(device.table_picked), plan.p95 if device == plan.every_device[0] else None
+    times: list[tuple[BudgetKind, float | None]] = [
+        ("first", None if device.first is None else device.first.budget),
+        ("p95", None if p95 is None else p95.budget),
+    ]
     return Target(
         table=table,
         scope=table.scope(
@@ -127,21 +132,30 @@ def _target(plan: Plan, device: DeviceAnswer, table: LatencyTable) -> Target:
             compute_unit=device.compute_unit,
         ),
         budgets=(
-            *([] if latency is None else [Budget("latency", Fraction(round(1000 * latency)), f"{latency:g}ms")]),
+            *([] if latency is None else [_budget("latency", latency, hot=hot)]),
             *([] if memory is None else [Budget("memory", Fraction(memory), f"{memory}B")]),
-            *([] if not rate else [Budget("rate", Fraction(repr(rate)), f"{rate:g}fps")]),
+            *([] if not rate else [Budget("rate", Fraction(repr(rate)), _at(f"{rate:g}fps", hot=hot), hot)]),
+            *(_budget(kind, ms, hot=hot) for kind, ms in times if ms is not None),
         ),
         commit=plan.commit,
         told=(device.rate and device.rate.told) or NOTHING_TOLD,
     )
 
 
+def _budget(kind: BudgetKind, ms: float, *, hot: bool) -> Budget:
+    text = f"{ms:g}ms" if kind == "latency" else f"{kind}:{ms:g}ms"
+    return Budget(kind, Fraction(round(1000 * ms)), _at(text, hot=hot), hot)
+
+
+def _at(text: str, *, hot: bool) -> str:
+    return f"{text}@sustained" if hot else text
+
+
 def _asked_ms(device: DeviceAnswer) -> float | None:
-    """Return the latency budget that was asked for; a rate leaves its own, which another pipeline changes."""
-    budget, rate = device.latency_ms.budget, device.rate
-    if budget is None or rate is None or rate.arithmetic is None:
-        return budget
-    return None if rate.arithmetic.endswith(f" = {budget:g} ms") else budget
+    """Return the latency budget that was asked for; rate and first frames leave their own, as the pipeline has it."""
+    budget = device.latency_ms.budget
+    left = [one.arithmetic for one in (device.rate, device.first) if one is not None and one.arithmetic is not None]
+    return None if any(line.endswith(f" = {budget:g} ms") for line in left) else budget
 
 
 def _check_costs(plan: Plan, request: Request) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from s2search.cost import NOTHING_TOLD, Budget, CommitPolicy, Pipeline, ToldPipeline, tightest
+from s2search.cost import NOTHING_TOLD, Budget, BudgetKind, CommitPolicy, Pipeline, ToldPipeline, tightest
 from s2search.errors import InputError, QuantityError, TableError
 from s2search.latency.base import LatencyModel
+from s2search.planner.condition import Confidence, Percentile, check_percentile
 from s2search.planner.constraints import Constraints
 from s2search.planner.evidence import Evidence
 from s2search.preset import PIXEL_FRAMES
@@ -25,11 +26,12 @@ from s2search.tables.table import LatencyTable, Scope
 class Target:
     """A device that the layout is to run on: its table, the rows that count, and what may be spent there.
 
-    `commit` matters to `fps` budgets only: it says how many forward passes a chunk takes. `told` stands in for what the
-    table's card says, or does not say, of the pipeline.
+    `commit` matters to rates and first frames only: it says how many forward passes a chunk takes. `told` stands in for
+    what the table's card says, or does not say, of the pipeline.
 
     Raises:
-        InputError: Two budgets of one kind, or an `fps` budget on a table without a pipeline part.
+        InputError: Two budgets of one kind, a rate or first frames on a table without a pipeline part, or a budget
+            under sustained load on a table that was not measured so.
     """
 
     table: LatencyTable
@@ -43,27 +45,56 @@ class Target:
             if count > 1:
                 texts = " and ".join(budget.text for budget in self.budgets if budget.kind == kind)
                 raise InputError(f"there are {count} {kind} budgets: {texts}", remedy="keep one of them")
-        if self.rate and self.scope.scenario != "stream":
+        if self._of_chunk and self.scope.scenario != "stream":
+            what = "a rate of streaming" if self._of_chunk.kind == "rate" else "about streaming"
             raise InputError(
-                f"{self.rate.text} is a rate of streaming, and the scenario is {self.scope.scenario!r}",
+                f"{self._of_chunk.text} is {what}, and the scenario is {self.scope.scenario!r}",
                 remedy="use --scenario stream, or give a latency budget such as 535ms",
+            )
+        if self.asked_hot and not self.table.card.sustained:
+            raise TableError(
+                f"{self.asked_hot[0].text} is for sustained load, and the table {self.table.name!r} is not",
+                remedy="name a table that was measured under sustained load, or leave out @sustained",
             )
         if self.told.statement and self.scope.scenario != "stream":
             raise InputError(
                 f"{self.told.statement} is told, and the scenario is {self.scope.scenario!r}, which has no rate",
                 remedy="use --scenario stream, or leave it out",
             )
-        if self.rate and self.pipeline is None:
+        if self._of_chunk and self.pipeline is None:
             raise TableError(
                 f"the table {self.table.name!r} has no pipeline part (text encoder, decoder, steps), "
-                f"so {self.rate.text} says nothing about one forward pass",
+                f"so {self._of_chunk.text} says nothing about one forward pass",
                 remedy="tell it with --steps, --text-ms and --decode-ms, or give a latency budget such as 260ms",
             )
 
     @property
     def rate(self) -> Budget | None:
         """The `fps` budget, if there is one."""
-        return next((budget for budget in self.budgets if budget.kind == "rate"), None)
+        return self._budget("rate")
+
+    @property
+    def first(self) -> Budget | None:
+        """The budget of the first frames, if there is one."""
+        return self._budget("first")
+
+    @property
+    def p95(self) -> Budget | None:
+        """The budget of a pass's 95th percentile, if there is one."""
+        return self._budget("p95")
+
+    @property
+    def asked_hot(self) -> tuple[Budget, ...]:
+        """The budgets that are to hold under sustained load."""
+        return tuple(budget for budget in self.budgets if budget.sustained)
+
+    @property
+    def _of_chunk(self) -> Budget | None:
+        """A budget that is about a whole chunk, if there is one."""
+        return self.rate or self.first
+
+    def _budget(self, kind: BudgetKind) -> Budget | None:
+        return next((budget for budget in self.budgets if budget.kind == kind), None)
 
     @cached_property
     def pipeline(self) -> Pipeline | None:
@@ -82,10 +113,20 @@ class Target:
             return 0
 
     @property
+    def first_us(self) -> int | None:
+        """What first frames in time leave for one pass, microseconds, 0 where they leave nothing; None if not asked."""
+        if self.first is None or self.pipeline is None:
+            return None
+        try:
+            return self.pipeline.first_budget_us(self.first.amount, self.commit)
+        except QuantityError:
+            return 0
+
+    @property
     def latency_budget_us(self) -> int | None:
-        """The tighter of the latency budget and what the rate leaves for one forward pass; None without either."""
+        """The tightest of the latency budget and what rate and first frames leave for one pass; None without any."""
         limits = [int(budget.amount) for budget in self.budgets if budget.kind == "latency"]
-        return tightest([*limits, *([] if self.rate_us is None else [self.rate_us])])
+        return tightest([*limits, *(us for us in (self.rate_us, self.first_us) if us is not None)])
 
     @property
     def memory_budget_bytes(self) -> int | None:
@@ -131,15 +172,22 @@ class Request:
     def __post_init__(self) -> None:
         if self.confidence is not None:
             check_confidence(self.confidence)
-            if self.latency_budget_us is None:
+            if self.latency_budget_us is None and self.targets[0].p95 is None:
                 raise InputError(
                     f"there is no latency budget to keep with confidence {self.confidence}",
                     remedy="give one, such as --budget 260ms",
                 )
         first, *further = self.targets
+        if first.p95 is not None:
+            check_percentile(first.p95, self.latency_model.name, self.confidence)
         for i, target in enumerate(further, start=1):
             if target.table.name in [other.table.name for other in self.targets[:i]]:
                 raise InputError(f"the table {target.table.name!r} is given twice", remedy="give each device once")
+            if target.p95 is not None:
+                raise InputError(
+                    f"{target.p95.text} is for {target.table.name!r}, and only the first table keeps a 95th percentile",
+                    remedy="name that table first",
+                )
             for field in dataclasses.fields(first.scope.shape):
                 here, there = getattr(first.scope.shape, field.name), getattr(target.scope.shape, field.name)
                 if here != there:
@@ -207,11 +255,38 @@ class Request:
         """
         return self.evidence.spread(self.table, self.space)
 
+    @cached_property
+    def condition(self) -> Confidence | Percentile | None:
+        """What a layout must keep that is no sum: a confidence, or a 95th percentile.
+
+        Raises:
+            TableError: The table states no spread of timings, for a confidence.
+        """
+        if self.confidence is not None:
+            return Confidence(asked=self.confidence, spread=self.spread)
+        return self.percentile
+
+    @cached_property
+    def percentile(self) -> Percentile | None:
+        """The 95th percentile of a pass that a layout must keep, on the first device."""
+        first = self.targets[0]
+        if first.p95 is None:
+            return None
+        return Percentile(table=first.table, scope=first.scope, space=self.space, budget=first.p95)
+
+    @property
+    def condition_text(self) -> str:
+        """What is asked that is no sum, for people; empty where nothing is."""
+        if self.confidence is not None:
+            return f"confidence {self.confidence}"
+        p95 = self.targets[0].p95
+        return "" if p95 is None else f"the budget {p95.text}"
+
     def admits(self, choice_L: Sequence[int]) -> bool:
-        """Tell whether the problem admits a layout, with the confidence asked for."""
-        if self.confidence is None:
-            return self.problem.admits(choice_L)
-        return self.spread.keeps(self.problem, choice_L, self.confidence)
+        """Tell whether the problem admits a layout, under the condition asked for."""
+        return (
+            self.problem.admits(choice_L) if self.condition is None else self.condition.admits(self.problem, choice_L)
+        )
 
 
 def _device(target: Target, alone: Problem) -> FurtherDevice:

@@ -14,9 +14,11 @@ from s2search.planner.plan import (
     BlockAnswer,
     ConfidenceAnswer,
     DeviceAnswer,
+    FirstAnswer,
     LatencyAnswer,
     MemoryAnswer,
     Origin,
+    PercentileAnswer,
     Plan,
     RateAnswer,
 )
@@ -69,6 +71,8 @@ def write_plan(
         confidence=_confidence(request, choice_L, plain),
         memory_bytes=first.memory_bytes,
         rate=first.rate,
+        first=first.first,
+        p95=_percentile(request, choice_L, plain),
         score=price.score,
         score_error=_score_error(request, choice_L),
         upper_bound=None if best is None else best.upper_bound,
@@ -104,6 +108,8 @@ def _devices(
             binds=None if relaxed is None else relaxed > score,
             score_without=relaxed,
             table_marks=_marks(target, request),
+            table_picked=_picked(target),
+            first=_first(target, problem.price(choice_L).latency_us),
         )
         for target, evidence, problem, relaxed in zip(
             request.targets, request.evidences, problems, without, strict=True
@@ -114,6 +120,10 @@ def _devices(
 def _marks(target: Target, request: Request) -> tuple[str, ...]:
     known = [table for table in request.latency_model.known_tables if table != target.table]
     return (*target.table.card.marks, *(f"{table.name}: {mark}" for table in known for mark in table.card.marks))
+
+
+def _picked(target: Target) -> str:
+    return " ".join(budget.text for budget in target.asked_hot)
 
 
 def _blocks(space: Space, evidence: Evidence) -> dict[str, BlockAnswer]:
@@ -189,6 +199,38 @@ def _confidence(request: Request, choice_L: Sequence[int], plain: Solution | Non
     )
 
 
+def _percentile(request: Request, choice_L: Sequence[int], plain: Solution | None) -> PercentileAnswer | None:
+    asked = request.percentile
+    if asked is None:
+        return None
+    price, score = asked.price_us(request.problem, choice_L), request.problem.price(choice_L).score
+    return PercentileAnswer(
+        predicted=round(price.p95_us / 1000, 6),
+        bound=round(price.bound_us / 1000, 6),
+        budget=asked.budget_us / 1000,
+        slack=round((asked.budget_us - price.bound_us) / 1000, 6),
+        mean=price.mean_us / 1000,
+        own_std=round(price.own_std_us / 1000, 6),
+        common_std=round(price.common_std_us / 1000, 6),
+        samples=asked.times().digest,
+        score_without=None if plain is None else plain.score,
+        price=None if plain is None else round(plain.score - score, 9),
+    )
+
+
+def _first(target: Target, forward_us: int) -> FirstAnswer | None:
+    pipeline, first = target.pipeline, target.first
+    if pipeline is None or first is None:
+        return None
+    predicted_us = pipeline.first_frames_us(forward_us, target.commit)
+    return FirstAnswer(
+        predicted=predicted_us / 1000,
+        budget=float(first.amount) / 1000,
+        slack=(int(first.amount) - predicted_us) / 1000,
+        arithmetic=pipeline.first_arithmetic(first.amount, target.commit) if target.first_us else None,
+    )
+
+
 def _memory(target: Target, problem: Problem, choice_L: Sequence[int]) -> MemoryAnswer:
     price, budget = problem.price(choice_L), target.memory_budget_bytes
     decoders = target.table.in_scope(target.scope, any_grid=True).having(part="codec")
@@ -225,6 +267,7 @@ def _origin(request: Request, solver: Solver, best: Solution | None) -> Origin:
         table_statement=card.provenance.statement,
         table_source=card.provenance.source,
         table_marks=_marks(request.targets[0], request),
+        table_picked=_picked(request.targets[0]),
         latency_model=request.latency_model.name,
         latency_model_options=request.latency_model.options_text,
         score=request.score.name,

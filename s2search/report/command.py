@@ -20,8 +20,9 @@ def plan_command(plan: Plan) -> str:
     's2search plan --table iphone-16-pro-max.coreml.w4a8 --depth 4 --video 512x288 --precision w4a8 --compute-unit neural_engine --layout L4'
     """  # noqa: E501  a command is one line
     origin, words = plan.provenance, ["s2search", "plan"]
-    for device in plan.every_device:
-        words += ["--table", _table(device, alone=not plan.devices)]
+    p95 = [] if plan.p95 is None else [f"p95:{_us(plan.p95.budget)}"]
+    for number, device in enumerate(plan.every_device):
+        words += ["--table", _table(device, [] if number else p95, alone=not plan.devices)]
     words += ["--depth", str(plan.depth)]  # the default is the table's
     candidates = ",".join(plan.blocks)
     stated = {
@@ -37,6 +38,8 @@ def plan_command(plan: Plan) -> str:
     words += ["--video", plan.video, "--precision", plan.precision, "--compute-unit", plan.compute_unit]
     if plan.memory_bytes.budget is not None and not plan.devices:
         words += ["--budget", f"{plan.memory_bytes.budget}B"]
+    if not plan.devices:
+        words += [word for budget in p95 for word in ("--budget", budget)]
     if plan.confidence is not None and plan.latency_ms.budget is not None:
         words += ["--budget", _us(plan.latency_ms.budget), "--confidence", f"{plan.confidence.asked:g}"]
     told = None if plan.rate is None else plan.rate.told
@@ -45,9 +48,9 @@ def plan_command(plan: Plan) -> str:
     return shlex.join([*words, "--layout", plan.written])
 
 
-def _table(device: DeviceAnswer, *, alone: bool) -> str:
+def _table(device: DeviceAnswer, p95: list[str], *, alone: bool) -> str:
     latency, memory = device.latency_ms.budget, device.memory_bytes.budget
-    budgets = [] if latency is None else [_us(latency)]
+    budgets = [*p95, *([] if latency is None else [_us(latency)])]
     budgets += [] if memory is None else [f"{memory}B"]
     return device.table if alone or not budgets else f"{device.table}:{','.join(budgets)}"
 

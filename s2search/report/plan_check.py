@@ -106,13 +106,16 @@ def _tables(device: CheckedDevice) -> list[str]:
     return [f"on {now}", f"planned on {before}" + (", as it was then" if device.table == device.table_then else "")]
 
 
+_NAMES = {"first": "first frames"}
+
+
 def _notes(device: CheckedDevice) -> list[str]:
     """Return what else there is to say: of a table that moved nothing, of a rate, of the run that was measured."""
     lines = []
     if not _moved(device):
         lines.append("no row that the layout uses moved")
     for budget in device.budgets:
-        if budget.kind == "rate" and budget.arithmetic != budget.arithmetic_then:
+        if budget.kind in ("rate", "first") and budget.arithmetic != budget.arithmetic_then:
             left = budget.arithmetic or "no time at all for it"
             lines.append(f"a forward pass was left {budget.arithmetic_then}, and is now left {left}")
     return lines + mark_lines(device.table_marks)
@@ -157,7 +160,7 @@ def _budget(budget: CheckedBudget) -> tuple[str, ...]:
     then = "" if budget.then is None else _write(budget.kind, budget.then)
     side = "UNDER" if budget.kind == "rate" else "OVER"
     kept = "kept" if budget.kept else f"{side} by {_gap(budget.kind, -budget.slack)}"
-    return (budget.kind, _limit(budget), then, _write(budget.kind, budget.now), kept)
+    return (_NAMES.get(budget.kind, budget.kind), _limit(budget), then, _write(budget.kind, budget.now), kept)
 
 
 def _promise(promise: CheckedPromise) -> tuple[str, ...]:
@@ -195,7 +198,8 @@ def _failure(device: CheckedDevice, one: CheckedBudget | CheckedPromise, found: 
         now, then = _write(one.kind, one.now), _write(one.kind, one.then)
         return f"{one.kind}{on} {now} is {_difference(one)} from the promised {then}, more than {_share(found)} %"
     side = "under" if one.kind == "rate" else "over"
-    return f"{one.kind}{on} {_write(one.kind, one.now)} is {_gap(one.kind, -one.slack)} {side} {_limit(one)}"
+    name = _NAMES.get(one.kind, one.kind)
+    return f"{name}{on} {_write(one.kind, one.now)} is {_gap(one.kind, -one.slack)} {side} {_limit(one)}"
 
 
 def _share(found: PlanCheck) -> str:
@@ -207,7 +211,7 @@ def _limit(budget: CheckedBudget) -> str:
 
 
 def _write(kind: str, value: float) -> str:
-    if kind == "latency":
+    if kind in ("latency", "first", "p95"):
         return format_us(1000 * value)
     return format_bytes(value) if kind == "memory" else f"{value:.3f} fps"
 

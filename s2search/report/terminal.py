@@ -13,7 +13,15 @@ from rich.text import Text
 from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
 from s2search.errors import MissingExtraError, S2SearchError
-from s2search.planner.plan import DeviceAnswer, LatencyAnswer, MemoryAnswer, Plan, RateAnswer
+from s2search.planner.plan import (
+    DeviceAnswer,
+    FirstAnswer,
+    LatencyAnswer,
+    MemoryAnswer,
+    PercentileAnswer,
+    Plan,
+    RateAnswer,
+)
 from s2search.report.colours import block_colours
 from s2search.report.origin import evidence_text, mark_lines, origin_text, score_with_error
 from s2search.tables.row import Row
@@ -154,10 +162,13 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("layout", f"{counts} = {plan.depth} layers{groups}\n{plan.written}"),
         *[("on", f"{device.table} ({device.table_digest[7:19]})") for device in plan.devices[:1]],
+        *([("load", _picked(plan))] if plan.provenance.table_picked else []),
         ("latency", _latency(plan.latency_ms, told=plan.confidence is None)),
         *([("confidence", _confidence(plan))] if plan.confidence else []),
+        *([("p95", _percentile(plan.p95))] if plan.p95 else []),
         ("memory", _memory(plan.memory_bytes)),
         *([("rate", _rate(plan.rate, plan.commit))] if plan.rate else []),
+        *([("first", _first(plan.first))] if plan.first else []),
         *[("also on", _device(device, plan)) for device in plan.devices[1:]],
         *([("binds", _binding(plan))] if plan.devices and plan.devices[0].binds is not None else []),
         *([("asked", _asked(plan))] if plan.constraints.statements else []),
@@ -193,6 +204,30 @@ def _confidence(plan: Plan) -> str:
     if asked.price is not None and asked.score_without is not None:
         line += f"\nprice in score {asked.price:.6f}: without confidence {asked.score_without:.6f}"
     return line
+
+
+def _picked(plan: Plan) -> str:
+    return f"sustained: {plan.provenance.table}, picked by {plan.provenance.table_picked}"
+
+
+def _percentile(p95: PercentileAnswer) -> str:
+    own, common = f"{p95.own_std:.3f} ms", f"{p95.common_std:.3f} ms"
+    lines = [
+        f"{_milliseconds(p95.predicted)}, at most {_milliseconds(p95.bound)} "
+        f"{_against(p95.budget, p95.slack, _milliseconds)}",
+        f"passes of {_milliseconds(p95.mean)} on average; deviations: of calls {own}, shared in a pass {common}",
+    ]
+    if p95.price is not None and p95.score_without is not None:
+        lines.append(f"price in score {p95.price:.6f}: without it {p95.score_without:.6f}")
+    return "\n".join(lines)
+
+
+def _first(first: FirstAnswer) -> str:
+    left = "leaves nothing" if first.arithmetic is None else f"is {first.arithmetic}"
+    return (
+        f"frames after {_milliseconds(first.predicted)} {_against(first.budget, first.slack, _milliseconds)}\n"
+        f"first:{first.budget:g}ms {left} per forward pass"
+    )
 
 
 def _memory(memory: MemoryAnswer) -> str:
@@ -234,6 +269,10 @@ def _device(device: DeviceAnswer, plan: Plan) -> str:
         lines.insert(2, latency.free_switches)
     if device.rate is not None and device.rate.budget is not None:
         lines.append(_rate(device.rate, plan.commit))
+    if device.first is not None:
+        lines.append(f"first {_first(device.first)}")
+    if device.table_picked:
+        lines.append(f"sustained load, picked by {device.table_picked}")
     lines += mark_lines(device.table_marks)
     return "\n".join(lines)
 

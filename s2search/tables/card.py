@@ -64,6 +64,11 @@ class Card:
         marked = self.protocol.get("marked")
         return tuple(map(str, marked)) if isinstance(marked, list) else ()
 
+    @property
+    def sustained(self) -> bool:
+        """Whether the rows were measured under sustained load, when the device is as hot as it gets."""
+        return str(self.protocol.get("mode", "")).startswith("sustained")
+
     def with_pipeline(self, pipeline: Pipeline | None) -> Card:
         """Return the card with a pipeline that was told, and says so; the same card if there is none."""
         if pipeline is None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 DEFAULT_TABLE = "iphone-16-pro-max.coreml.w4a8"
+_SUSTAINED = ".sustained"  # after the name of the table that was measured cold
 _AT_ONCE = 256  # rows that a cache holds as JSON
 _MODEL = tuple(column for column in SHAPE_COLUMNS if column not in ("height", "width"))
 
@@ -60,6 +61,12 @@ class LatencyTable:
     name: str
     card: Card
     rows: Rows
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that it was read from, where its samples are; None for a table that was made or changed here."""
+        found: Path | None = self.__dict__.get("_folder")
+        return found
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", Rows.of(self.rows))  # rows may be given as any sequence
@@ -187,11 +194,13 @@ class LatencyTable:
             TableError: A file is missing or malformed; the message names the file, the line and the value.
         """
         path = Path(folder)
-        return cls(
+        table = cls(
             name=path.resolve().name,
             card=read_json(path / "card.json", Card, what=f"card of schema {SCHEMA}", error=TableError),
             rows=parse_rows(read_text(path / "table.csv"), where=str(path / "table.csv")),
         )
+        object.__setattr__(table, "_folder", path)  # no field: where a table lies changes nothing that it says
+        return table
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the table's folder, all or nothing.
@@ -296,9 +305,40 @@ def table_folder(name_or_folder: str | os.PathLike[str]) -> Path | None:
 def installed_folder(name: str) -> Path | None:
     """Return the folder of an installed table by its name, or by the first words of it where no other begins so."""
     tables = installed_tables()
-    matches = [known for known in tables if known.startswith(f"{name}.")]
+    begun = [known for known in tables if known.startswith(f"{name}.")]
+    matches = [known for known in begun if not known.endswith(_SUSTAINED)] or begun
     found = name if name in tables else matches[0] if len(matches) == 1 else None
     return None if found is None else tables[found]
+
+
+def sustained_beside(table: LatencyTable) -> LatencyTable:
+    """Return the table of the same device that was measured under sustained load: itself, or the one beside it.
+
+    The one beside it is called as it is, with `.sustained` after that: a folder beside its own, or an installed one.
+
+    Raises:
+        TableError: Nobody measured one.
+    """
+    if table.card.sustained:
+        return table
+    name, beside = f"{table.name}{_SUSTAINED}", None
+    if table.folder is not None:
+        beside = table.folder.resolve().parent / name
+    if beside is None or not (beside / "card.json").is_file():
+        beside = installed_tables().get(name)
+    found = None if beside is None else LatencyTable.load(beside)
+    if found is not None and found.card.sustained and _one_device(found.card, table.card):
+        return found
+    raise TableError(
+        f"the table {table.name!r} was not measured under sustained load, and "
+        + (f"beside it is no {name!r}" if found is None else f"{name!r} is none of its device under that load"),
+        remedy="measure one (measure --sustained 5m, kit build --sustained 5m), or leave out @sustained",
+    )
+
+
+def _one_device(one: Card, other: Card) -> bool:
+    same = ("device", "chip", "runtime", "preset")
+    return all(getattr(one, name) == getattr(other, name) for name in same)
 
 
 def meant_twice(name: str, installed: str, what: str) -> TableError:

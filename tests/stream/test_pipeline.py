@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from s2search.codec.dct import DCT
+from s2search.cost import Pipeline as BudgetPipeline
 from s2search.errors import InputError
 from s2search.streaming.full_steps import FullStepSampler
 from s2search.streaming.pipeline import StreamPipeline
@@ -40,6 +41,25 @@ def test_eight_chunks_are_93_frames(pipeline):
     assert frames(chunks).shape == (93, 48, 80, 3)
     assert [chunk.number for chunk in chunks] == list(range(8))
     assert all(chunk.times.denoise_s > 0 and chunk.times.decode_s > 0 for chunk in chunks)
+
+
+@pytest.mark.parametrize("commit", ["reuse_last", "clean_pass"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_first_frames_come_after_all_passes_that_the_budget_of_first_frames_counts(
+    pipeline, monkeypatch, commit, overlap
+):
+    """`Pipeline.first_frames_us` counts the clean pass, since a stream commits before it decodes."""
+    happened, sampler = [], FewStepSampler(commit=commit)
+    for name in ("forward", "advance", "commit"):
+        own = getattr(pipeline.model, name)
+        monkeypatch.setattr(pipeline.model, name, lambda *a, own=own, **k: (happened.append("pass"), own(*a, **k))[1])
+    decode = type(pipeline.codec).decode
+    monkeypatch.setattr(type(pipeline.codec), "decode", lambda *a: (happened.append("decode"), decode(*a))[1])
+    stream = StreamPipeline(**{**vars(pipeline), "sampler": sampler, "overlap": overlap})
+    list(stream.chunks(lambda chunk: "a cat", 1, start(pipeline)))
+    budget = BudgetPipeline(chunk_frames=12, steps=len(sampler.schedule), text_ms=0, decoder_ms=0)
+    passes = budget.first_frames_us(1, commit)
+    assert happened == ["pass"] * passes + ["decode"]
 
 
 def test_overlapped_decoding_gives_identical_frames(pipeline):
