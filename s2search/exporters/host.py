@@ -33,7 +33,7 @@ Axes: L layers  D channels  R slots of a ring or tail (frames)  G tokens of a fr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,10 +46,13 @@ if TYPE_CHECKING:
 
 MASKED = -1e4  # float16 holds it, and its exponential is 0 in every precision
 WIDTH = 32  # numbers: 64 bytes of float16, of which a last axis is a multiple
-STATE = ("past_bias", "keys", "values", "tails", "sums")  # what a program takes of the past, in its order
-ONE_STATE = "past"  # what takes the place of keys, values and tails where Core ML keeps them
+ONE_STATE = "past"  # takes the place of keys, values and tails where Core ML keeps them
+_KEPT = ("keys", "values", "tails", ONE_STATE)
 
 Arrays = dict[str, "NDArray[Any]"]
+
+#: Who keeps keys, values and tails.
+Keeper = Literal["host", "core_ml"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class HostForm:
     rings: tuple[KeptRing, ...] = ()
     tails: tuple[KeptTail, ...] = ()
     sums: tuple[KeptSums, ...] = ()
-    keeper: Literal["host", "core_ml"] = "host"
+    keeper: Keeper = "host"
 
     @property
     def frames(self) -> int:
@@ -134,7 +137,8 @@ class HostForm:
         if self.rings:
             tokens = (self.slots + self.frames) * self.grids[-1]
             found["past_bias"] = (len(self.grids), 1, 1, padded(tokens))
-        return found | self._rows_of_rings() | self._rows_of_tails() | self._rows_of_sums()
+        kept = self._rows_of_rings() | self._rows_of_tails()
+        return found | (kept if self.keeper == "host" else _in_one(kept)) | self._rows_of_sums()
 
     def _rows_of_rings(self) -> dict[str, tuple[int, ...]]:
         if not self.rings:
@@ -179,7 +183,7 @@ class Host:
         """Return a state that remembers nothing."""
         form, shapes = self.form, self.form.shapes()
         state = {"frames": np.zeros(1, self.exact)}
-        state |= {name: np.zeros(shapes[name], self.kind) for name in ("keys", "values", "tails") if name in shapes}
+        state |= {name: np.zeros(shapes[name], self.kind) for name in _KEPT if name in shapes}
         if form.sums:
             layers, _, rows, width = shapes["new_sums"]
             slots = max(form.slots_of(one) for one in form.sums)
@@ -209,7 +213,7 @@ class Host:
         given = {name: _widened(array, padded(array.shape[-1])) for name, array in given.items()}
         if state is not None:
             given |= self.past(state)
-        return {name: array.astype(self.kind, copy=False) for name, array in given.items()}
+        return {name: np.ascontiguousarray(array, self.kind) for name, array in given.items()}
 
     def sinusoids(self, s: float) -> NDArray[Any]:
         """Return cosines, then sines, of the time 1000 s at geometric frequencies (F,)."""
@@ -222,7 +226,7 @@ class Host:
         given: Arrays = {}
         if self.form.rings:
             given["past_bias"] = self.past_bias(int(state["frames"][0]))
-        given |= {name: state[name] for name in ("keys", "values", "tails") if name in state}
+        given |= {name: state[name] for name in _KEPT if name in state}
         if self.form.sums:
             given["sums"] = self.shared_sums(state["sums"])
         return given
@@ -270,6 +274,8 @@ class Host:
         if "tails" in state:
             sizes = [(tail.frames, form.tail_frames(tail), tail.frame_tokens) for tail in form.tails]
             later["tails"] = _ring_after(state["tails"], outputs["new_tails"], sizes, 0)
+        if ONE_STATE in state:
+            later[ONE_STATE] = outputs[f"new_{ONE_STATE}"]
         if form.sums:
             later["sums"] = self._sums_after(state["sums"], outputs["new_sums"], form.sink_chunks if full else 0)
         return later
@@ -315,6 +321,15 @@ def power_of_two_below(x_A: NDArray[Any]) -> NDArray[Any]:
     return np.ldexp(np.ones_like(x_A), exponent_A - 1)
 
 
+def _in_one(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the one state that holds all rows: keys, values, then tails."""
+    kept = [shapes[name] for name in _KEPT if name in shapes]
+    if not kept:
+        return {}
+    size = (sum(shape[0] for shape in kept), kept[0][1], 1, max(shape[3] for shape in kept))
+    return {ONE_STATE: size, f"new_{ONE_STATE}": size}
+
+
 def _widened(array: NDArray[Any], width: int) -> NDArray[Any]:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])])
 
@@ -344,7 +359,3 @@ def _shifted(kept_R: NDArray[Any], new_T: NDArray[Any], sinks: int) -> NDArray[A
     all_RT = np.concatenate((kept_R, new_T))
     return np.concatenate((all_RT[:sinks], all_RT[len(new_T) + sinks :]))
 
-
-def layers_of(form: HostForm) -> Iterator[int]:
-    """Yield the numbers of the layers whose state a host packs, in order."""
-    yield from sorted({kept.layer for kept in (*form.rings, *form.tails, *form.sums)})

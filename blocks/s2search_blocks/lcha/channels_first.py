@@ -184,7 +184,7 @@ class ChannelsFirstLinear(nn.Module):
         frame_tokens = self.grid[1] * self.grid[2]
         rotated_1AJS, plain_1AJS = self._features(self.key_norm(self._heads(self.key(h_1D1S))))
         value_1AVS = self._heads(self.value(h_1D1S))
-        ones_1A1S = value_1AVS.new_ones(1, self.heads, 1, value_1AVS.shape[3])
+        ones_1A1S = torch.ones(1, self.heads, 1, value_1AVS.shape[3], dtype=value_1AVS.dtype)
         part_1ASJ = (rotated_1AJS / frame_tokens).transpose(2, 3)
         if self.rope_order == "pre":
             return torch.cat((value_1AVS, ones_1A1S), dim=2) @ part_1ASJ
