@@ -42,7 +42,8 @@ def to_source(form: HostForm, arrays: Mapping[str, NDArray[Any]], shapes: Mappin
         return given
     if "past_bias" in shapes:
         given["past_bias"] = _bias_of_frames(form, wide, latents.dtype)
-    return given | {name: array.reshape(shapes[name]) for name, array in _kept(form, wide, shapes)}
+    kept = (*_rings_and_tails(form, wide), *_shared_sums(form, wide))
+    return given | {name: array.reshape(shapes[name]) for name, array in kept}
 
 
 def from_source(form: HostForm, arrays: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -64,6 +65,23 @@ def from_source(form: HostForm, arrays: Mapping[str, NDArray[Any]], given: Mappi
     return found | {name: _stacked(rows, shapes[name]) for name, rows in groups.items() if rows}
 
 
+def state_to_source(
+    form: HostForm, state: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]]
+) -> Arrays:
+    """Return what a host keeps as the state of a step, its bias left out, in the shapes of one."""
+    kept: Arrays = {}
+    wide = {name: array.astype(np.float32) for name, array in state.items()}
+    for name, array in _rings_and_tails(form, wide):
+        kept[name] = array
+    for row, one in enumerate(form.sums):
+        width, slots = form.head_channels(one), form.slots_of(one)
+        sums_CXK = wide["sums"][row, :slots, : form.channels + one.heads, :width]
+        sums_CAXK = sums_CXK.reshape(slots, one.heads, width + 1, width)
+        kept[f"sum_{one.layer:02}"] = sums_CAXK[:, :, :-1].swapaxes(2, 3)
+        kept[f"norm_{one.layer:02}"] = sums_CAXK[:, :, -1]
+    return {name: array.reshape(like[name].shape) for name, array in kept.items()}
+
+
 def noise_level_of(time_F: NDArray[Any]) -> float:
     """Return the noise level of its sinusoids: every frequency, from the lowest up, says it more exactly."""
     half, time = len(time_F) // 2, 0.0
@@ -83,8 +101,8 @@ def _bias_of_frames(form: HostForm, wide: Mapping[str, NDArray[Any]], kind: Any)
     return wide["past_bias"][0, 0, 0, : form.slots * tokens : tokens]
 
 
-def _kept(
-    form: HostForm, wide: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]
+def _rings_and_tails(
+    form: HostForm, wide: Mapping[str, NDArray[Any]]
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     rows = {name: list(wide[name]) for name in ("keys", "values", "tails") if name in wide}
     if ONE_STATE in wide:
@@ -95,6 +113,9 @@ def _kept(
             yield f"{name}_{ring.layer:02}", _frames_first(rows[name][row], form.slots, ring.frame_tokens)
     for row, tail in enumerate(form.tails):
         yield f"tail_{tail.layer:02}", _frames_first(rows["tails"][row], tail.frames, tail.frame_tokens)
+
+
+def _shared_sums(form: HostForm, wide: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
     for row, one in enumerate(form.sums):
         width = form.head_channels(one)
         size = form.channels + 2 * one.heads

@@ -20,6 +20,7 @@ Axes: B batch (1)  C latent channels  T frames  Y X latent rows and columns  S t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -134,6 +135,10 @@ class Steps:
     def to_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return inputs or outputs, arrays of numpy by name, as this class has them: other layouts differ."""
         return dict(arrays)
+
+    def given_to(self, model: nn.Module, arrays: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Let the source compute with what inputs here say more exactly than its own do, as long as this is open."""
+        return nullcontext()
 
     def from_source(self, arrays: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """Return outputs of the source as functions here return them.

@@ -239,7 +239,7 @@ class Opened:
         """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""
         given = self.exported.to_source(inputs)
         tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
-        with torch.no_grad():
+        with torch.no_grad(), self.exported.given_to(self.source, inputs):
             outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
         named = zip(self.steps.outputs(function), outputs, strict=True)
         return self.exported.from_source({name: x.numpy() for name, x in named}, given)

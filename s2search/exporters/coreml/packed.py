@@ -13,7 +13,8 @@ Axes: L layers  C latent channels  R latent rows of all frames  X latent columns
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,6 +106,19 @@ class PackedSteps(Steps):
     @override
     def to_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         return to_source(self.form, arrays, {name: tuple(x.shape) for name, x in self._source_state.items()})
+
+    @override
+    @contextmanager
+    def given_to(self, model: nn.Module, arrays: Mapping[str, Any]) -> Iterator[None]:
+        """Give the source the sinusoids as they are: a noise level says them to float16's rounding only."""
+        time: Any = model.get_submodule("stem.time")
+        kind = next(model.parameters()).dtype
+        given_11F = torch.from_numpy(arrays["time"][0, :, :, : self.form.time_channels]).to(kind)
+        hook = time.register_forward_pre_hook(lambda *_: (given_11F,))
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @override
     def from_source(self, arrays: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
