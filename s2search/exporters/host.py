@@ -1,4 +1,4 @@
-"""What whoever runs a package does around its calls, where no runtime keeps anything: the part that an application ports.
+"""What an application does around the calls of a package whose state it keeps itself: the part that it must port.
 
     state = host.start()
     for every chunk:
@@ -143,11 +143,9 @@ class HostForm:
     def _rows_of_rings(self) -> dict[str, tuple[int, ...]]:
         if not self.rings:
             return {}
-        old, new = (padded(count * self.grids[-1]) for count in (self.slots, self.ring_frames))
         size = (len(self.rings), self.channels, 1)
-        return {name: (*size, old) for name in ("keys", "values")} | {
-            name: (*size, new) for name in ("new_keys", "new_values")
-        }
+        old, new = ((*size, padded(count * self.grids[-1])) for count in (self.slots, self.ring_frames))
+        return {"keys": old, "values": old, "new_keys": new, "new_values": new}
 
     def _rows_of_tails(self) -> dict[str, tuple[int, ...]]:
         if not self.tails:
@@ -255,13 +253,14 @@ class Host:
     # After a call.
 
     def velocity(self, outputs: Mapping[str, NDArray[Any]], latents_CTYX: NDArray[Any], s: float) -> NDArray[Any]:
-        """Return the velocity (C, T, Y, X), float32: where it is a residual, added to what unit Gaussian latents have."""
+        """Return the velocity (C, T, Y, X), float32; a residual is added to the velocity of unit Gaussian latents."""
         columns = self.form.latents[3]
-        velocity_CTYX = outputs["velocity"][..., :columns].astype(self.exact).reshape(self.form.latents)
+        velocity_CTYX: NDArray[Any] = outputs["velocity"][..., :columns].astype(self.exact).reshape(self.form.latents)
         if not self.form.residual:
             return velocity_CTYX
         gain = (2 * s - 1) / (1 - 2 * s + 2 * s * s)
-        return velocity_CTYX + np.asarray(gain, self.exact) * latents_CTYX.astype(self.exact)
+        velocity_CTYX += np.asarray(gain, self.exact) * latents_CTYX.astype(self.exact)
+        return velocity_CTYX
 
     def after(self, state: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return the state with a chunk added: what is new of it goes into rings, tails and sums."""
@@ -318,7 +317,8 @@ def power_of_two_below(x_A: NDArray[Any]) -> NDArray[Any]:
     [0.25, 0.5]
     """
     _, exponent_A = np.frexp(x_A)
-    return np.ldexp(np.ones_like(x_A), exponent_A - 1)
+    power_A: NDArray[Any] = np.ldexp(np.ones_like(x_A), exponent_A - 1)
+    return power_A
 
 
 def _in_one(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -358,4 +358,3 @@ def _shifted(kept_R: NDArray[Any], new_T: NDArray[Any], sinks: int) -> NDArray[A
     """Return as many slots with the newest at the end; the first `sinks` stay."""
     all_RT = np.concatenate((kept_R, new_T))
     return np.concatenate((all_RT[:sinks], all_RT[len(new_T) + sinks :]))
-

@@ -55,7 +55,7 @@ def from_source(form: HostForm, arrays: Mapping[str, NDArray[Any]], given: Mappi
         if form.residual:
             s = float(given["s"][0, 0])
             velocity_1CTYX = velocity_1CTYX - (2 * s - 1) / (1 - 2 * s + 2 * s * s) * given["latents"]
-        rows = velocity_1CTYX.reshape(shapes["velocity"][:3] + (form.latents[3],))
+        rows = velocity_1CTYX.reshape((*shapes["velocity"][:3], form.latents[3]))
         found["velocity"] = _filled(rows, shapes["velocity"])
     if not any(name.startswith("new_") for name in arrays):
         return found
@@ -65,9 +65,7 @@ def from_source(form: HostForm, arrays: Mapping[str, NDArray[Any]], given: Mappi
     return found | {name: _stacked(rows, shapes[name]) for name, rows in groups.items() if rows}
 
 
-def state_to_source(
-    form: HostForm, state: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]]
-) -> Arrays:
+def state_to_source(form: HostForm, state: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]]) -> Arrays:
     """Return what a host keeps as the state of a step, its bias left out, in the shapes of one."""
     kept: Arrays = {}
     wide = {name: array.astype(np.float32) for name, array in state.items()}
@@ -101,9 +99,7 @@ def _bias_of_frames(form: HostForm, wide: Mapping[str, NDArray[Any]], kind: Any)
     return wide["past_bias"][0, 0, 0, : form.slots * tokens : tokens]
 
 
-def _rings_and_tails(
-    form: HostForm, wide: Mapping[str, NDArray[Any]]
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def _rings_and_tails(form: HostForm, wide: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
     rows = {name: list(wide[name]) for name in ("keys", "values", "tails") if name in wide}
     if ONE_STATE in wide:
         whole, count = list(wide[ONE_STATE]), len(form.rings)
@@ -152,12 +148,11 @@ def _chunk_sums(
     for name in ("sum", "norm"):
         label = f"{name}_{one.layer:02}"
         new, old = arrays[f"new_{label}"][0], given[label][0]
-        if one.memory == "window":
-            part = new[-one.heads :]
-        else:
-            part = (new / one.decay if one.memory == "decay" else new) - old
+        added = (new / one.decay if one.memory == "decay" else new) - old if one.memory != "window" else new
+        part: NDArray[Any] = added[-one.heads :]
         parts.append(part.swapaxes(1, 2) if name == "sum" else part[:, None])
-    return np.concatenate(parts, axis=1).reshape(1, 1, -1, width)
+    rows: NDArray[Any] = np.concatenate(parts, axis=1).reshape(1, 1, -1, width)
+    return rows
 
 
 def _one_group(

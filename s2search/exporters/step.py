@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s2search.exporters.host import HostForm
+from s2search.exporters.host import MASKED, HostForm
 from s2search.exporters.package import NEW
-from s2search.exporters.past import FUNCTIONS, MASKED, PAST_BIAS, FunctionName, StepShape, Tensors, layer_past
+from s2search.exporters.past import FUNCTIONS, PAST_BIAS, FunctionName, StepShape, Tensors, layer_past
 from s2search.network.network import S2DiT
 from s2search.preset import PATCH
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from s2search.block import Block, Part
 from s2search.errors import InputError
-from s2search.exporters.past import MASKED, PAST_BIAS, StepShape, Tensors, layer_past
+from s2search.exporters.host import MASKED
+from s2search.exporters.past import PAST_BIAS, StepShape, Tensors, layer_past
 
 #: Tensors of a state that have tokens before channels in the layout of the blocks, and after them in a twin's.
 TURNED = ("keys_", "values_", "tail_")

@@ -2,13 +2,13 @@
 
     model.mlpackage    functions first, denoise (the default), commit and advance
 
-All of it is float16: weights, activations, all that goes in and out. Nothing is kept by Core ML, and nothing that float16
-cannot hold is computed: keys, values, convolution tails and LCHA's sums come in packed into four tensors, functions
-return what is new of a chunk, and the host keeps it (`exporters/host.py`): it writes rings, adds sums in float32, and
-makes the sinusoids of the noise level. `state=core_ml` keeps rings and tails in one state of Core ML's own;
-`state=plain` passes all of the state in and out, with sums and noise level in float32. Depthwise convolutions are one
-grouped 2-D convolution each. Channels stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and no
-transpositions, as the Neural Engine likes best; `layout=blocks` keeps tokens before channels. A block without such a
+All of it is float16: weights, activations, what goes in and what comes out. Nothing is kept by Core ML, and nothing is
+computed that float16 cannot hold: keys, values, convolution tails and LCHA's sums come in packed into four tensors,
+functions return what is new of a chunk, and the host keeps it (`exporters/host.py`): it writes rings, adds sums in
+float32, and makes the sinusoids of the noise level. `state=core_ml` keeps rings and tails in one state of Core ML's
+own; `state=plain` passes all of the state in and out, with sums and noise level in float32. Depthwise convolutions are
+one grouped 2-D convolution each. Channels stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and
+no transpositions, as the Neural Engine likes best; `layout=blocks` keeps tokens before channels. A block without such a
 twin keeps its own layout.
 
 Why this form: docs/decisions/export.md, "Nothing is kept by Core ML".
@@ -162,7 +162,6 @@ class CoreMLExporter(Exporter):
     @override
     def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
         from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
-
         from s2search.exporters.coreml.packed import PackedSteps
 
         if self.state != "plain":

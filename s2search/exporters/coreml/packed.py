@@ -1,4 +1,4 @@
-"""A step's functions in the form in which nothing is kept by Core ML: the host packs what it keeps, and gets what is new.
+"""A step's functions in a form in which Core ML keeps nothing: the host packs what it keeps, and is given what is new.
 
 They compute what those of `exporters/step.py` compute, from the same weights, with channels before tokens; what goes in
 and out, and what the host does before and after, is `exporters/host.py`. With `keeper` "core_ml" keys, values and tails
@@ -58,7 +58,7 @@ class PackedSteps(Steps):
         self._source_state = self.state
         self.network = PackedNetwork(model, shape)
         self.own_layout = self.network.own_layout
-        self.form = host_form(self.network, model, shape, keeper)
+        self.form: HostForm = host_form(self.network, model, shape, keeper)
         kinds = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
         self.host = Host(self.form, kinds[self._kind], kinds[self._exact])
         self.state = _tensors(self.host.past(self.host.start()))
@@ -96,7 +96,7 @@ class PackedSteps(Steps):
 
     @override
     def outputs(self, function: FunctionName) -> tuple[str, ...]:
-        velocity = () if function == "commit" else (VELOCITY,)
+        velocity: tuple[str, ...] = () if function == "commit" else (VELOCITY,)
         return velocity + (() if function in ("first", "denoise") else PackedState(self.form).new_names)
 
     @override

@@ -116,7 +116,7 @@ class PackedState:
         full = 1 - past[PAST_BIAS][0, 0, 0, 0] / MASKED if form.rings and sinks else None
         rows = []
         for (name, layer, old_1D1M), new_1D1N in zip(self._rows(past), new, strict=True):
-            tokens = next(one.frame_tokens for one in (*form.rings, *form.tails) if one.layer == layer)
+            tokens = {ring.layer: ring.frame_tokens for ring in form.rings}.get(layer, 0)
             of_ring = name != "tail"
             moved_1D1M = torch.cat((old_1D1M[..., new_1D1N.shape[3] :], new_1D1N), dim=3)
             if of_ring and full is not None:

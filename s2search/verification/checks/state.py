@@ -1,8 +1,8 @@
 """Whether the state that a stream leaves is the source's, whoever keeps it.
 
 Of states that a runtime keeps, an application makes one and hands it to every call; `run` copies them in and out. Both
-must see the same. A host writes rings and adds sums itself, of what functions return as new: what it has in the end must
-be what the source remembers.
+must see the same. A host writes rings and adds sums itself, of what functions return as new: what it has in the end is
+what the source remembers.
 """
 
 from __future__ import annotations

@@ -7,16 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as some
 from s2search_blocks.pieces.channels_first import norms
 
 from s2search.block import Window
-from s2search.errors import InputError
 from s2search.exporters.coreml.packed import PackedSteps
-from s2search.exporters.host import WIDTH, Host
-from s2search.exporters.step import FUNCTIONS, StepShape
-from tests.export.coreml.test_channels_first import BLOCKS, WITHOUT_A_TWIN
+from s2search.exporters.host import WIDTH
+from s2search.exporters.step import StepShape
+from tests.export.coreml.test_channels_first import BLOCKS
 from tests.export.test_step import MIXED, make_model
 
 TEXT_TOKENS = 5
@@ -66,7 +63,11 @@ def furthest(model, shape: StepShape, chunks: int, keeper="host", change=lambda 
     for chunk in range(chunks):
         latents = generator.normal(size=(config.latent_channels, shape.frames, 2 * rows, 2 * columns))
         s = float(generator.uniform())
-        tensors = (torch.from_numpy(latents)[None], torch.tensor([[s]], dtype=torch.float64), torch.from_numpy(text)[None])
+        tensors = (
+            torch.from_numpy(latents)[None],
+            torch.tensor([[s]], dtype=torch.float64),
+            torch.from_numpy(text)[None],
+        )
         with torch.no_grad():
             wanted, later = model.advance(*tensors, state)
         commits = chunk % 2
