@@ -115,7 +115,7 @@ def channels_first_part(part: Part, module: nn.Module, shape: StepShape) -> nn.M
         raise InputError(
             f"the part {part.label!r} has no layout with channels first",
             allowed="parts with the method channels_first",
-            remedy="export with layout=blocks",
+            remedy="export with layout=blocks,state=plain",
         )
     return twin
 
