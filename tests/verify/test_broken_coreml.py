@@ -28,7 +28,8 @@ WEIGHTS = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return CoreMLExporter(state="plain").export(make_model(), GRID, tmp_path_factory.mktemp("coreml") / "package").folder
+    folder = tmp_path_factory.mktemp("coreml") / "package"
+    return CoreMLExporter(state="plain").export(make_model(), GRID, folder).folder
 
 
 @pytest.fixture(scope="module")
