@@ -21,7 +21,11 @@ StateKeeper = Literal["core_ml", "plain"]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One of them; the exporter's own by default."""
+    """One of them, of what is timed alone.
+
+    An exported package packs the state of all its layers by default (`host`), which a block by itself does not: its own
+    rings and tails are states.
+    """
 
     layout: Layout = "bc1s"
     state: StateKeeper = "core_ml"
