@@ -16,9 +16,11 @@ import torch
 from typing_extensions import override
 
 from s2search.decibels import parity_db
-from s2search.exporters.host import Host, HostForm
+from s2search.exporters.host import MASKED, Host, HostForm
+from s2search.exporters.package import NEW, Manifest
 from s2search.exporters.packed_source import state_to_source
-from s2search.exporters.stateful import StatefulRuntime
+from s2search.exporters.stateful import Arrays, StatefulRuntime
+from s2search.exporters.step import PAST_BIAS
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult, not_run
@@ -71,26 +73,38 @@ class StateCheck(Check):
 def _kept_faults(opened: Opened, runtime: StatefulRuntime) -> Iterator[str]:
     """Yield what differs between a state that stays in the runtime and states that are copied."""
     manifest = opened.package.manifest
-    assert manifest.host is not None
-    host = Host(manifest.host)
-    left = host.start()
-    kept = runtime.make_state("denoise")
+    keeper: Host | _Copies = _Copies(manifest) if manifest.host is None else Host(manifest.host)
+    left, kept = keeper.start(), runtime.make_state("denoise")
     for chunk, last in enumerate(_CHUNKS):
         example = opened.exported.example("first", seed=opened.options.seed + chunk)
         for function in ("denoise", last):
             opened.say(f"one state for all functions: {function}, chunk {chunk}")
-            spec = manifest.function(function)
-            past = host.past(left)
-            arrays = {name: x.numpy() for name, x in example.items()} | past
-            given = {one.name: arrays[one.name].astype(one.dtype) for one in spec.inputs}
+            arrays = {name: x.numpy() for name, x in example.items()} | keeper.past(left)
+            given = {one.name: arrays[one.name].astype(one.dtype) for one in manifest.function(function).inputs}
             wanted = runtime.run(function, given)
             got = runtime.call(function, {name: x for name, x in given.items() if name not in manifest.held}, kept)
             if function == last:
-                left = host.after(left, wanted)
+                left = keeper.after(left, wanted)
             found = got | {name: kept.read_state(name).reshape(left[name].shape) for name in manifest.held}
             for name, array in found.items():
                 if not np.array_equal(array, (left | dict(wanted))[name]):
                     yield f"{name} after {function} of chunk {chunk}"
+
+
+class _Copies:
+    """What a caller does who is given all of the state again."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._states = manifest.states
+
+    def start(self) -> Arrays:
+        return {one.name: np.full(one.shape, MASKED if one.name == PAST_BIAS else 0, one.dtype) for one in self._states}
+
+    def past(self, state: Arrays) -> Arrays:
+        return state
+
+    def after(self, state: Arrays, outputs: Arrays) -> Arrays:
+        return {name: outputs[NEW + name] for name in state}
 
 
 def _host_db(opened: Opened, form: HostForm) -> dict[str, float]:
