@@ -1,6 +1,6 @@
 """What the packed float16 form costs in accuracy: attentions of s2dit-1.8b's widths over streams of 1,000 chunks.
 
-    python -m tests.benchmarks.test_half_form      prints both tables of docs/half_form.md
+    python -m tests.benchmarks.test_half_form      prints both tables of docs/host.md
 
 Two heads of 128, three frames of 18x32 tokens, projections included. The program is evaluated in float16, and with sums
 rounded to float16 every 16 terms (`pessimistic`); the host's arithmetic is the host's (`exporters/host.py`). It is held
@@ -83,7 +83,9 @@ class Setup:
         )
         self.host, self.source = Host(self.form), layer.attention.double()
         shapes = self.form.shapes()
-        sizes = {"keys": shapes.get("keys"), "values": shapes.get("values"), "bias": shapes.get("past_bias")}
+        sizes = {"keys": shapes.get("keys"), "values": shapes.get("values"), "bias": None}
+        if self.form.rings:
+            sizes["bias"] = (1, 1, 1, (self.form.slots + SHAPE.frames) * self.form.grids[-1])
         sizes |= {"tail": shapes.get("tails"), "sums": None if "sums" not in shapes else (1, 2, 130, 128)}
         self.sizes = {name: size for name, size in sizes.items() if size}
         function = Function(block.channels_first(_float(block, layer), SHAPE.frames, grid, WINDOW), tuple(self.sizes))
@@ -98,7 +100,8 @@ class Setup:
         given = {"keys": past.get("keys"), "values": past.get("values"), "bias": past.get("past_bias")}
         given |= {"tail": past.get("tails"), "sums": past.get("sums")}
         inputs = {
-            name: torch.from_numpy(given[name].astype(np.float32)).reshape(size) for name, size in self.sizes.items()
+            name: torch.from_numpy(given[name][..., : size[-1]].astype(np.float32)).reshape(size)
+            for name, size in self.sizes.items()
         }
         inputs["h"] = torch.from_numpy(h_SD.T[None, :, None].astype(np.float16).astype(np.float32))
         found = Evaluator(self.program, mode=mode).run(inputs).outputs
@@ -169,7 +172,12 @@ def _new(setup: Setup, got: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return what is new as a host is given it."""
     shapes = setup.form.shapes()
     names = {"keys": "new_keys", "values": "new_values", "tail": "new_tails", "sums": "new_sums"}
-    return {names[name]: got[f"new_{name}"].astype(np.float16).reshape(shapes[names[name]]) for name in setup.new}
+    found = {}
+    for name in setup.new:
+        size = shapes[names[name]]
+        rows = got[f"new_{name}"].astype(np.float16).reshape(*size[:-1], -1)
+        found[names[name]] = np.pad(rows, [(0, 0)] * 3 + [(0, size[-1] - rows.shape[-1])])
+    return found
 
 
 def _later(exact: Any, alone: Any) -> Any:
