@@ -14,6 +14,7 @@ Axes, here and in blocks/:  B batch  T latent frames  H W token rows and columns
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
@@ -250,6 +251,12 @@ class Block(Part):
       dictionary, or None before the first chunk, and `commit(x_1D1S, modulation_1M11, past)` returns the next one.
       Where `reads_bias` is true, `past` also has `bias`, what is added to the scores of every frame of a full ring, and
       `full`, 1 once all its frames are there. A block without this form runs as it is, between two transpositions.
+    Where the host keeps the state (`s2search/exporters/host.py`), the same module says in `kept` what that is, a tuple
+      of `KeptRing`, `KeptTail` and `KeptSums`. `read(x_1D1S, modulation_1M11, text_1E1W, given)` reads what the host
+      gives: for a ring `keys` and `values` (1, D, 1, R G), frame after frame, and `bias` (1, 1, 1, R G + T G), what is
+      added to the scores of the ring's keys and the chunk's own; a `tail` (1, D, 1, R G); `sums` (1, A, K + 2, K); or
+      None before the first chunk. `new(x_1D1S, modulation_1M11)` returns what is new: `keys` and `values` (1, D, 1, T
+      G), the chunk's last frames as `tail`, at most as many as are kept, and its `sums` (1, A, K + 1, K).
     """
 
     symbol: ClassVar[str]
@@ -282,6 +289,70 @@ class Window:
         for name in ("frames", "sink_frames"):
             if (getattr(self, name) or 0) < 0:
                 raise InputError(f"{name} of the window is {getattr(self, name)}", allowed="at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptRing:
+    """Raw keys and values of a window's frames, kept for a layer by who runs a package.
+
+    Attributes:
+        layer: Its number.
+        frame_tokens: Keys of a frame, G.
+    """
+
+    layer: int = 0
+    frame_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptTail:
+    """The last frames that a causal convolution still reaches.
+
+    Attributes:
+        layer: Its number.
+        frames: How many.
+        frame_tokens: Tokens of a frame, G.
+    """
+
+    layer: int = 0
+    frames: int
+    frame_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptSums:
+    """S and z of linear attention, per head.
+
+    Of every head they are K + 1 rows of K numbers: S transposed, a row per channel of values, then z. Where they are
+    read there is one row more: see `s2search/exporters/host.py`.
+
+    Attributes:
+        layer: Its number.
+        heads: A; every head has K = D / A channels.
+        memory: `running` adds chunks up, `decay` weighs what was there by `decay` when one is added, `window` keeps
+            those of the window's and the sink's chunks.
+        decay: Of `decay`.
+    """
+
+    layer: int = 0
+    heads: int
+    memory: Literal["running", "window", "decay"] = "running"
+    decay: float = 1.0
+
+
+Kept = KeptRing | KeptTail | KeptSums
+
+
+def largest_share(frames: int) -> float:
+    """Return what a chunk's sums are multiplied with where little or nothing came before, a power of 2.
+
+    z is the features' mean over a frame's tokens, times the frames: divided by four times as much it is of the size of
+    a feature over four, so that its products with features fit float16.
+
+    >>> largest_share(3)
+    0.0625
+    """
+    return 2.0 ** -math.ceil(math.log2(4 * frames))
 
 
 @dataclass(frozen=True, kw_only=True)

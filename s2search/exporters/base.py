@@ -74,6 +74,13 @@ class Exporter(registry.Plugin, abc.ABC):
             InputError: It cannot run on this machine: why, and the remedy.
         """
 
+    def check_form(self, manifest: Manifest) -> None:
+        """Raise unless a package is in the form that these options stand for today.
+
+        Raises:
+            InputError: They stood for another one when it was written.
+        """
+
     def component_writer(self) -> ComponentWriter:
         """Return what writes text encoders and decoders by these options.
 
@@ -159,7 +166,8 @@ class Exporter(registry.Plugin, abc.ABC):
     def _manifest(self, steps: Steps, written: Written) -> Manifest:
         config, shape = steps.model.config, steps.shape
         states = tuple(self._spec(name, steps.state[name].shape, steps) for name in steps.state)
-        state_bytes = sum(spec.bytes for spec in states if spec.name != "past_bias")
+        padded_bytes = sum(spec.bytes for spec in states if spec.name != "past_bias")
+        state_bytes = padded_bytes if steps.form is None else steps.form.state_bytes
         sizes = predicted_sizes(config, shape.grid, shape.frames, shape.slots, self.precision)
         weight_bytes = self.predicted_weight_bytes(steps) or sizes.predicted_weight_bytes
         return Manifest(
@@ -176,6 +184,7 @@ class Exporter(registry.Plugin, abc.ABC):
             functions=tuple(self._function(name, file, steps) for name, file in written.files.items()),
             states=states,
             held=written.held,
+            host=steps.form,
             sizes=dataclasses.replace(sizes, state_bytes=state_bytes, predicted_weight_bytes=weight_bytes),
             files=(),
         )
@@ -213,8 +222,10 @@ def exporter_of(package: Package) -> Exporter:
 
     Raises:
         UnknownNameError: It is not installed.
+        InputError: It wrote packages in another form then.
     """
     exporter: Exporter = registry.create("exporters", package.manifest.exporter_text)
+    exporter.check_form(package.manifest)
     return exporter
 
 

@@ -27,6 +27,7 @@ from s2search.block import Block, Precision, Window
 from s2search.border.regular_file import is_regular, open_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
+from s2search.exporters.host import HostForm
 from s2search.network.config import ModelConfig
 from s2search.preset import video_size
 
@@ -159,6 +160,8 @@ class Manifest(Listing):
         functions: What can be run.
         states: Inputs that are the streaming state, in their order; a function that changes x returns `new_x`.
         held: Those of them that the runtime keeps by itself; see `s2search/exporters/stateful.py`.
+        host: What whoever runs it must know to keep the rest; see `s2search/exporters/host.py`. Null where functions
+            take and return the whole state.
         sizes: Predicted and actual.
         files: All files but the manifest itself.
     """
@@ -179,6 +182,7 @@ class Manifest(Listing):
     sizes: Sizes
     files: tuple[FileEntry, ...]
     held: tuple[str, ...] = ()
+    host: HostForm | None = None
 
     def __post_init__(self) -> None:
         if self.model_digest != self.model.digest or self.plan_digest != self.model.plan_digest:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from s2search.block import LinearState, RingState, Window
 from s2search.errors import InputError
+from s2search.exporters.host import MASKED
 
 FunctionName = Literal["first", "denoise", "commit", "advance"]
 FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
-MASKED = -1e4  # float16 holds it, and its exponential is 0 in every precision
 PAST_BIAS = "past_bias"
 
 Tensors = dict[str, Tensor]

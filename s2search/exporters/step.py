@@ -20,13 +20,15 @@ Axes: B batch (1)  C latent channels  T frames  Y X latent rows and columns  S t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from s2search.exporters.host import MASKED, HostForm
 from s2search.exporters.package import NEW
-from s2search.exporters.past import FUNCTIONS, MASKED, PAST_BIAS, FunctionName, StepShape, Tensors, layer_past
+from s2search.exporters.past import FUNCTIONS, PAST_BIAS, FunctionName, StepShape, Tensors, layer_past
 from s2search.network.network import S2DiT
 from s2search.preset import PATCH
 
@@ -58,6 +60,9 @@ class Steps:
     Raises:
         InputError: The window is unlimited, or a layer's state is of no known type.
     """
+
+    #: What a host must know, where functions return only what is new.
+    form: HostForm | None = None
 
     def __init__(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] = FUNCTIONS) -> None:
         self.model, self.shape, self.functions = model, shape, functions
@@ -102,11 +107,15 @@ class Steps:
         }
         if function == "first":
             return inputs
+        return inputs | self.left([inputs, inputs])
+
+    def left(self, chunks: Iterable[Tensors]) -> Tensors:
+        """Return the state that chunks leave, each given by the inputs of `first`."""
         commit, state = self.function("commit"), self.state
         with torch.no_grad():
-            for _ in range(2):
-                state = dict(zip(state, commit(*inputs.values(), *state.values()), strict=True))
-        return inputs | {name: tensor.contiguous() for name, tensor in state.items()}
+            for given in chunks:
+                state = dict(zip(state, commit(*given.values(), *state.values()), strict=True))
+        return {name: tensor.contiguous() for name, tensor in state.items()}
 
     def inputs(self, function: FunctionName) -> tuple[str, ...]:
         """Return the names of what a function takes, in their order."""
@@ -127,8 +136,17 @@ class Steps:
         """Return inputs or outputs, arrays of numpy by name, as this class has them: other layouts differ."""
         return dict(arrays)
 
-    def from_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo `to_source`."""
+    def given_to(self, model: nn.Module, arrays: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Let the source compute with what inputs here say more exactly than its own do, as long as this is open."""
+        return nullcontext()
+
+    def from_source(self, arrays: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return outputs of the source as functions here return them.
+
+        Args:
+            arrays: Its outputs.
+            given: Its inputs: what is new follows from both.
+        """
         return dict(arrays)
 
     def function(self, function: FunctionName) -> nn.Module:

@@ -187,7 +187,7 @@ class Opened:
         """
         example = self.exported.example("first", seed=self.options.seed)
         if function != "first":
-            example |= {name: tensor.contiguous() for name, tensor in self._left(past).items()}
+            example |= self._left(past)
         specs = self.package.manifest.function(function).inputs
         stated = {spec.name: tuple(spec.shape) for spec in specs}
         if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
@@ -198,12 +198,8 @@ class Opened:
     def _left(self, past: Past) -> Tensors:
         """Return the state that a past leaves."""
         if past not in self._states:
-            commit, state = self.exported.function("commit"), self.exported.state
-            with torch.no_grad():
-                for chunk in range(self.chunks_of(past)):
-                    given = self.exported.example("first", seed=self.options.seed + 1 + chunk)
-                    state = dict(zip(state, commit(*given.values(), *state.values()), strict=True))
-            self._states[past] = state
+            seeds = range(self.options.seed + 1, self.options.seed + 1 + self.chunks_of(past))
+            self._states[past] = self.exported.left(self.exported.example("first", seed=seed) for seed in seeds)
         return self._states[past]
 
     def chunks_of(self, past: Past) -> int:
@@ -243,10 +239,10 @@ class Opened:
         """Return what the source gives in float32 in its own layout, for the inputs as the package got them."""
         given = self.exported.to_source(inputs)
         tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in given.items()}
-        with torch.no_grad():
+        with torch.no_grad(), self.exported.given_to(self.source, inputs):
             outputs = self.steps.function(function)(*(tensors[name] for name in self.steps.inputs(function)))
         named = zip(self.steps.outputs(function), outputs, strict=True)
-        return self.exported.from_source({name: x.numpy() for name, x in named})
+        return self.exported.from_source({name: x.numpy() for name, x in named}, given)
 
     def run_package(self, function: FunctionName, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return what the package gives.

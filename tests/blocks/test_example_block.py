@@ -21,6 +21,7 @@ from s2search.streaming.state import StreamState
 from s2search.verification.opened import Options
 from s2search.verification.verify import verify
 from tests.export.coreml.test_channels_first import furthest
+from tests.export.coreml.test_packed import furthest as streamed_apart
 from tests.export.test_step import make_model
 
 EXACTLY = {"rtol": 0, "atol": 1e-10}
@@ -83,6 +84,12 @@ def test_a_model_of_it_streams_fused_as_it_does_plain(make, shift):
             torch.testing.assert_close(got, wanted, **EXACTLY)
 
 
+def test_a_stream_of_it_is_the_same_where_the_host_keeps_its_tail(shift, monkeypatch):
+    monkeypatch.setattr(norms, "limit", lambda channels: math.inf)
+    shape = StepShape(grid=(3, 5), frames=2, window=Window(frames=4))
+    assert streamed_apart(make_model("shift[reach=3] lcha shift ssa"), shape, 4) < 1e-10
+
+
 def test_a_step_of_it_is_the_same_with_channels_first(make, shift, monkeypatch):
     monkeypatch.setattr(norms, "limit", lambda channels: math.inf)  # dividing a token moves the epsilon of its norm
     apart, steps = furthest(make_model(LAYOUT), StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
@@ -103,4 +110,4 @@ def test_a_package_of_it_is_verified(tmp_path, shift, exporter):
     assert all("layers.0" in one.parts for one in of_blocks)
     if exporter == "coreml":
         assert any(one.name.startswith("state") and one.status == "passed" for one in found.checks)
-        assert {"tail_00", "tail_01"} <= {spec.name for spec in package.manifest.states}
+        assert [tail.layer for tail in package.manifest.host.tails] == [0, 1]

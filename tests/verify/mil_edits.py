@@ -388,12 +388,12 @@ EDITS = [
             "the tail behind the chunk",
             "denoise",
             "layers.0",
-            turned_round("concat", "layers.0", where=lambda one: "tail_00_read" in names_of(one)),
+            turned_round("concat", "layers.0", where=lambda one: "tail_00" in names_of(one)),
         ),
         ("a ring keeps its oldest keys", "advance", "layers.1", oldest_kept("new_keys_01")),
         ("a ring keeps its oldest values", "commit", "layers.2", oldest_kept("new_values_02")),
-        ("keys of another layer", "denoise", "layers.2", reads_other("layers.2", "keys_02_read", "keys_01_read")),
-        ("values for keys", "advance", "layers.1", reads_other("layers.1", "keys_01_read", "values_01_read")),
+        ("keys of another layer", "denoise", "layers.2", reads_other("layers.2", "keys_02", "keys_01")),
+        ("values for keys", "advance", "layers.1", reads_other("layers.1", "keys_01", "values_01")),
         ("keys for values of the text", "first", "layers.1", text_keys_for_values("layers.1")),
     )
 ] + [

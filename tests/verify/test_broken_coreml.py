@@ -28,7 +28,8 @@ WEIGHTS = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return CoreMLExporter().export(make_model(), GRID, tmp_path_factory.mktemp("coreml") / "package").folder
+    folder = tmp_path_factory.mktemp("coreml") / "package"
+    return CoreMLExporter(state="plain").export(make_model(), GRID, folder).folder
 
 
 @pytest.fixture(scope="module")
@@ -184,18 +185,19 @@ def test_gelu_with_erf_in_one_function_is_named_though_it_hides_in_rounding(pack
 
 
 def test_a_dropped_state_is_named(package, open_package):
+    taken = {one.name: one.type for one in read(package).mlProgram.functions["denoise"].inputs}
+
     def change(block):
-        operations = []
-        for kept in copies(block):
-            operations.append(kept)
-            if [one.name for one in kept.outputs] == ["keys_01_read"]:
-                nothing = type(kept)(type="sub")
-                nothing.outputs.add().CopyFrom(kept.outputs[0])
-                kept.outputs[0].name = "lost"
-                for key in ("x", "y"):
-                    nothing.inputs[key].arguments.add().name = "lost"
-                operations.append(nothing)
-        put(block, operations)
+        operations = copies(block)
+        (reader,) = [one for one in operations if "keys_01" in _names(one) and one.type == "reshape"]
+        nothing = type(reader)(type="sub")
+        for key in ("x", "y"):
+            nothing.inputs[key].arguments.add().name = "keys_01"
+        nothing.outputs.add().name = "nothing"
+        for argument in reader.inputs["x"].arguments:
+            argument.name = "nothing"
+        nothing.outputs[0].type.CopyFrom(taken["keys_01"])
+        put(block, [nothing, *operations])
 
     edit(package, change, "denoise", "commit", "advance")
     opened = open_package(package)
@@ -210,8 +212,13 @@ def test_a_dropped_state_is_named(package, open_package):
 
 def test_a_tail_that_is_never_written_shows_in_the_stream_from_the_second_chunk_on(package, open_package):
     def change(block):
-        (write,) = [one for one in block.operations if one.type == "write_state" and "tail_00" in _names(one)]
-        write.inputs["data"].arguments[0].name = "tail_00_read"
+        operations = copies(block)
+        (writer,) = [one for one in operations if "new_tail_00" in [output.name for output in one.outputs]]
+        same = type(writer)(type="identity")
+        same.outputs.add().CopyFrom(writer.outputs[0])
+        same.inputs["x"].arguments.add().name = "tail_00"
+        writer.outputs[0].name = "lost"
+        put(block, [*operations, same])
 
     edit(package, change, "advance")
     opened = open_package(package)

@@ -65,7 +65,7 @@ class Whole:
         return {name: x.detach().numpy() for name, x in state.items()}
 
 
-@pytest.fixture(scope="module", params=["coreml", "coreml[bits=4]"])
+@pytest.fixture(scope="module", params=["coreml[state=plain]", "coreml[bits=4,state=plain]"])
 def whole(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("coreml") / "package"
     registry.create("exporters", request.param).export(make_model(48), GRID, folder)

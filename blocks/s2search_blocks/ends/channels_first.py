@@ -1,6 +1,7 @@
 """Stem and head with channels before tokens. Twins of `module.py` beside this file.
 
 Axes: C latent channels  T frames  Y X latent rows and columns  D channels  S tokens  M modulation (6 D)
+      F frequencies  R latent rows of all frames
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ class ChannelsFirstEmbed(nn.Module):
 
     def forward(self, latents_1CTYX: Tensor, s_11: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return tokens (1, D, 1, S), modulation (1, M, 1, 1) and time embedding (1, D, 1, 1)."""
-        x_1DRW = self.patch(latents_1CTYX.flatten(2, 3))
-        sinusoids_1F11 = sinusoids(1000 * s_11, self.time_channels).to(x_1DRW.dtype).reshape(1, -1, 1, 1)
+        sinusoids_1F11 = sinusoids(1000 * s_11, self.time_channels).to(latents_1CTYX.dtype).reshape(1, -1, 1, 1)
+        return self.embedded(latents_1CTYX.flatten(2, 3), sinusoids_1F11)
+
+    def embedded(self, latents_1CRX: Tensor, sinusoids_1F11: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same of latents whose frames stand one below the other, and of sinusoids of the time."""
+        x_1DRW = self.patch(latents_1CRX)
         time_1D11: Tensor = self.time(sinusoids_1F11)
         modulation_1M11: Tensor = self.modulation(functional.silu(time_1D11))
         return x_1DRW.reshape(1, x_1DRW.shape[1], 1, -1), modulation_1M11, time_1D11

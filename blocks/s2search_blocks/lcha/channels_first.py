@@ -2,6 +2,7 @@
 
 Axes: D channels  S tokens  A heads  K channels per head (V: of values, = K; J: of features, = K)
       C chunks whose sums are kept apart, or 1  T frames  R frames of the tail  G tokens of a frame  H W rows, columns
+      X rows of a head's sums: those of S transposed (V), and z
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2search.block import Window
+from s2search.block import Kept, KeptSums, KeptTail, Window, largest_share
 from s2search_blocks.lcha.module import (
     LEAST_DENOMINATOR,
     LinConvHybridAttention,
@@ -28,6 +29,9 @@ from s2search_blocks.pieces.channels_first.window import remembered
 
 State = dict[str, Tensor]
 
+#: The least denominator where all is float16: its smallest normal number. Maps that are 0 everywhere then give 0.
+LEAST_HALF = 2.0**-14
+
 
 class ChannelsFirstLCHA(nn.Module):
     """The linear and the local path of one layer, or the one that is there.
@@ -35,6 +39,7 @@ class ChannelsFirstLCHA(nn.Module):
     Attributes:
         state: `sum` (1, C A, K, K) and `norm` (1, C A, K) of nothing, and a `tail` (1, D, R, G) of zeros.
         reads_bias: Whether it must know that the window is full.
+        kept: The same, where the host keeps it.
     """
 
     def __init__(self, original: LinConvHybridAttention, frames: int, grid: tuple[int, int], window: Window) -> None:
@@ -56,6 +61,7 @@ class ChannelsFirstLCHA(nn.Module):
             self.state |= {"sum": zeros(1, heads, per_head, per_head), "norm": zeros(1, heads, per_head)}
         if self.local is not None:
             self.state |= {"tail": zeros(1, width, self.local.reach, grid[0] * grid[1])}
+        self.kept = self._kept(grid[0] * grid[1])
 
     def forward(self, h_1D1S: Tensor, past: Mapping[str, Tensor] | None) -> Tensor:
         """Mix the frames given with what is remembered."""
@@ -74,6 +80,37 @@ class ChannelsFirstLCHA(nn.Module):
         if self.local is not None:
             new["tail"] = remembered(past["tail"], self.local.on_frames(h_1D1S), 0, None)
         return new
+
+    def read(self, h_1D1S: Tensor, given: Mapping[str, Tensor] | None) -> Tensor:
+        """Mix the frames given with what the host remembers."""
+        paths = []
+        if self.linear is not None:
+            paths.append(self.linear.read(h_1D1S, None if given is None else given["sums"]))
+        if self.local is not None:
+            empty = self.state["tail"]
+            tail = empty if given is None or self.local.reach == 0 else given["tail"].reshape(empty.shape)
+            paths.append(self.local(h_1D1S, {"tail": tail}))
+        y_1D1S: Tensor = self.output(self._mixed(paths))
+        return y_1D1S
+
+    def new(self, h_1D1S: Tensor) -> State:
+        """Return the chunk's sums, and its last frames (1, D, 1, R G), at most as many as the tail has."""
+        new: State = {}
+        if self.linear is not None:
+            new["sums"] = self.linear.new_sums(h_1D1S)
+        if self.local is not None and self.local.reach > 0:
+            frames_1DTG = self.local.on_frames(h_1D1S)
+            latest = min(self.local.reach, self.frames)
+            new["tail"] = frames_1DTG[:, :, self.frames - latest :].reshape(1, h_1D1S.shape[1], 1, -1)
+        return new
+
+    def _kept(self, frame_tokens: int) -> tuple[Kept, ...]:
+        kept: list[Kept] = []
+        if self.linear is not None:
+            kept.append(KeptSums(heads=self.linear.heads, memory=self.memory, decay=self.decay))
+        if self.local is not None and self.local.reach > 0:
+            kept.append(KeptTail(frames=self.local.reach, frame_tokens=frame_tokens))
+        return tuple(kept)
 
     def _with_chunk(self, past: Mapping[str, Tensor], name: str, chunk_1A: Tensor) -> Tensor:
         """Return the sums that the memory keeps once a chunk has been added; those kept apart stand as more heads."""
@@ -118,6 +155,41 @@ class ChannelsFirstLinear(nn.Module):
         least_1A11 = LEAST_DENOMINATOR / largest_1A1[..., None]
         denominator_1A1S = torch.maximum(norm_1AJ[:, :, None] @ plain_1AJS, least_1A11)
         return (y_1AVS / denominator_1A1S).reshape(h_1D1S.shape)
+
+    def read(self, h_1D1S: Tensor, past_1AXJ: Tensor | None) -> Tensor:
+        """Return the same in float16 throughout, of sums that the host keeps.
+
+        Args:
+            h_1D1S: The chunk.
+            past_1AXJ: S transposed, z and the chunk's share (1, A, K + 2, K), the first two already times the share; or
+                nothing. The share of a head is one number, so S and z go on in one proportion, and their ratio stays.
+        """
+        sums_1AXJ = self.new_sums(h_1D1S)
+        if past_1AXJ is None:
+            sums_1AXJ = sums_1AXJ * largest_share(self.grid[0])
+        else:
+            past_1AXJ, share_1A1J = torch.split(past_1AXJ, [sums_1AXJ.shape[2], 1], dim=2)
+            sums_1AXJ = past_1AXJ + share_1A1J * sums_1AXJ
+        rotated_1AJS, plain_1AJS = self._features(self.query_norm(self._heads(self.query(h_1D1S))))
+        channels = sums_1AXJ.shape[3]
+        if self.rope_order == "pre":  # one product for both
+            y_1AVS, denominator_1A1S = torch.split(sums_1AXJ @ rotated_1AJS, [channels, 1], dim=2)
+        else:
+            sum_1AVJ, norm_1A1J = torch.split(sums_1AXJ, [channels, 1], dim=2)
+            y_1AVS, denominator_1A1S = sum_1AVJ @ rotated_1AJS, norm_1A1J @ plain_1AJS
+        return (y_1AVS / denominator_1A1S.clamp_min(LEAST_HALF)).reshape(h_1D1S.shape)
+
+    def new_sums(self, h_1D1S: Tensor) -> Tensor:
+        """Return S transposed and z over the chunk's tokens (1, A, K + 1, K): products with values, and with ones."""
+        frame_tokens = self.grid[1] * self.grid[2]
+        rotated_1AJS, plain_1AJS = self._features(self.key_norm(self._heads(self.key(h_1D1S))))
+        value_1AVS = self._heads(self.value(h_1D1S))
+        ones_1A1S = torch.ones(1, self.heads, 1, value_1AVS.shape[3], dtype=value_1AVS.dtype)
+        part_1ASJ = (rotated_1AJS / frame_tokens).transpose(2, 3)
+        if self.rope_order == "pre":
+            return torch.cat((value_1AVS, ones_1A1S), dim=2) @ part_1ASJ
+        norm_1A1J = ones_1A1S @ (plain_1AJS / frame_tokens).transpose(2, 3)
+        return torch.cat((value_1AVS @ part_1ASJ, norm_1A1J), dim=2)
 
     def chunk_sums(self, h_1D1S: Tensor) -> tuple[Tensor, Tensor]:
         """Return S and z over the chunk's tokens."""

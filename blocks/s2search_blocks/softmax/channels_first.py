@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2search.block import Window
+from s2search.block import KeptRing, Window
 from s2search_blocks.pieces.channels_first.attention import attended, heads
 from s2search_blocks.pieces.channels_first.norms import HeadNorm
 from s2search_blocks.pieces.channels_first.projection import Projection, padded_to_even
@@ -29,6 +29,7 @@ class ChannelsFirstSoftmaxAttention(nn.Module):
     Attributes:
         state: A full ring of nothing: `keys` and `values` (1, D, R, G).
         reads_bias: It must know which frames of the ring are there.
+        kept: The ring, where the host keeps it.
     """
 
     reads_bias = True
@@ -45,9 +46,22 @@ class ChannelsFirstSoftmaxAttention(nn.Module):
         self.slots = (window.frames or 0) + window.sink_frames
         size = (1, original.query.out_features, self.slots, self.key_grid[0] * self.key_grid[1])
         self.state = {name: original.query.weight.new_zeros(size) for name in ("keys", "values")}
+        self.kept = (KeptRing(frame_tokens=size[3]),)
 
     def forward(self, h_1D1S: Tensor, past: Mapping[str, Tensor] | None) -> Tensor:
         """Attend to the chunk's frames, and with a past to the ring's."""
+        return self._attended(h_1D1S, past, None if past is None else self._bias(past["bias"]))
+
+    def read(self, h_1D1S: Tensor, given: Mapping[str, Tensor] | None) -> Tensor:
+        """Attend to the chunk's frames and to the ring that the host gives."""
+        return self._attended(h_1D1S, given, None if given is None else given["bias"])
+
+    def new(self, h_1D1S: Tensor) -> State:
+        """Return the chunk's raw keys and values (1, D, 1, T G)."""
+        c_1D1S = self._on_key_grid(h_1D1S)
+        return {"keys": self._key(c_1D1S).reshape(c_1D1S.shape), "values": self.value(c_1D1S)}
+
+    def _attended(self, h_1D1S: Tensor, past: Mapping[str, Tensor] | None, bias_111M: Tensor | None) -> Tensor:
         c_1D1S = self._on_key_grid(h_1D1S)
         key_1AKM, value_1AKM = self._key(c_1D1S), heads(self.value(c_1D1S), self.heads)
         slots = 0
@@ -63,7 +77,6 @@ class ChannelsFirstSoftmaxAttention(nn.Module):
             first_frame=slots,
             stride=self.query_stride,
         )
-        bias_111M = None if past is None else self._bias(past["bias"])
         y_1AKN = attended(query_1AKN, key_1AKM, value_1AKM, bias_111M)
         y_1D1S: Tensor = self.output(y_1AKN.reshape(h_1D1S.shape))
         return y_1D1S

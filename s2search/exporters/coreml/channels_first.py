@@ -11,7 +11,7 @@ Axes: C latent channels  T frames  Y X latent rows and columns  D channels  S to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,7 +21,6 @@ from typing_extensions import override
 from s2search.block import Stream
 from s2search.exporters.coreml.channels_first_layer import (
     TURNED,
-    OwnLayoutLayer,
     channels_first_layer,
     channels_first_part,
 )
@@ -30,7 +29,7 @@ from s2search.exporters.step import FUNCTIONS, PAST_BIAS, FunctionName, Steps, S
 from s2search.network.network import S2DiT
 from s2search.network.walk import Pass, walk
 
-_PASSES: dict[FunctionName, Pass] = {"first": "read", "denoise": "read", "commit": "commit", "advance": "advance"}
+PASSES: dict[FunctionName, Pass] = {"first": "read", "denoise": "read", "commit": "commit", "advance": "advance"}
 
 
 class ChannelsFirstSteps(Steps):
@@ -57,8 +56,8 @@ class ChannelsFirstSteps(Steps):
     def to_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self._turned(arrays, (0, 2, 3, 1)))
 
-    def from_source(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo `to_source`."""
+    @override
+    def from_source(self, arrays: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self._turned(arrays, (0, 3, 1, 2)))
 
     def _turned(self, arrays: Mapping[str, Any], axes: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
@@ -80,7 +79,7 @@ class ChannelsFirstNetwork(nn.Module):
     down: nn.Module
     up: nn.Module
 
-    def __init__(self, model: S2DiT, shape: StepShape) -> None:
+    def __init__(self, model: S2DiT, shape: StepShape, make_layer: Callable[..., Any] = channels_first_layer) -> None:
         super().__init__()
         self.config, self.streams, grid = model.config, model.streams, shape.grid
         for name in ("stem", "head", "down", "up"):
@@ -89,7 +88,7 @@ class ChannelsFirstNetwork(nn.Module):
         past = model.initial_state(1, grid, window=shape.window)
         grids = {Stream.HIGH: grid, Stream.LOW: (-(-grid[0] // 2), -(-grid[1] // 2))}
         self.ways = [
-            channels_first_layer(block, model.layers[number], past[number], number, shape, grids[block.stream])
+            make_layer(block, model.layers[number], past[number], number, shape, grids[block.stream])
             for number, block in enumerate(model.blocks)
         ]
         self.layers = nn.ModuleList(way.module for way in self.ways)
@@ -97,7 +96,7 @@ class ChannelsFirstNetwork(nn.Module):
     @property
     def own_layout(self) -> tuple[int, ...]:
         """Numbers of layers that run in their own layout."""
-        return tuple(number for number, way in enumerate(self.ways) if isinstance(way, OwnLayoutLayer))
+        return tuple(number for number, way in enumerate(self.ways) if way.own_layout)
 
     def empty(self) -> Tensors:
         """Return the empty state of all layers, by the names of the step's inputs."""
@@ -141,7 +140,7 @@ class _ChannelsFirstFunction(nn.Module):
     def forward(self, latents_1CTYX: Tensor, s_11: Tensor, text_1WE: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs in the order of `Steps.outputs`."""
         past = dict(zip(self._names, state, strict=True)) if self.function != "first" else None
-        velocity_1CTYX, new = self.model(_PASSES[self.function], latents_1CTYX, s_11, text_1WE, past)
+        velocity_1CTYX, new = self.model(PASSES[self.function], latents_1CTYX, s_11, text_1WE, past)
         if new and past is not None and PAST_BIAS in past:
             bias_R, frames = past[PAST_BIAS], latents_1CTYX.shape[2]
             new[PAST_BIAS] = torch.cat((bias_R, bias_R.new_zeros(frames)))[-len(bias_R) :].clone()

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from s2search.block import Block, Part
 from s2search.errors import InputError
-from s2search.exporters.past import MASKED, PAST_BIAS, StepShape, Tensors, layer_past
+from s2search.exporters.host import MASKED
+from s2search.exporters.past import PAST_BIAS, StepShape, Tensors, layer_past
 
 #: Tensors of a state that have tokens before channels in the layout of the blocks, and after them in a twin's.
 TURNED = ("keys_", "values_", "tail_")
@@ -20,6 +21,8 @@ TURNED = ("keys_", "values_", "tail_")
 
 class TwinLayer:
     """A layer that has a twin. No module: the twin's weights have their names from the list of layers."""
+
+    own_layout = False
 
     def __init__(self, twin: Any, number: int) -> None:
         self.module, self.reads_bias = twin, bool(twin.reads_bias)
@@ -54,6 +57,8 @@ class TwinLayer:
 class OwnLayoutLayer:
     """A layer without a twin: tokens come before channels inside it, and in its state."""
 
+    own_layout = True
+
     def __init__(self, layer: nn.Module, state: Any, number: int, shape: StepShape, grid: tuple[int, int]) -> None:
         self.module = self._layer = layer
         self._past = layer_past(number, state, shape)
@@ -69,13 +74,13 @@ class OwnLayoutLayer:
     ) -> Tensor:
         """Return the stream after this layer."""
         state = None if past is None else self._past.read(past)
-        y_BTHWD = self._layer(self._turned(x_1D1S), _rows(modulation_1M11), text_1WE, state)
+        y_BTHWD = self._layer(self._turned(x_1D1S), rows(modulation_1M11), text_1WE, state)
         return y_BTHWD.permute(0, 4, 1, 2, 3).reshape(x_1D1S.shape)  # type: ignore[no-any-return]
 
     def commit(self, x_1D1S: Tensor, modulation_1M11: Tensor, past: Tensors) -> Tensors:
         """Return what the layer remembers with this chunk added."""
         commit: Any = self._layer.commit
-        new = commit(self._turned(x_1D1S), _rows(modulation_1M11), self._past.read(past))
+        new = commit(self._turned(x_1D1S), rows(modulation_1M11), self._past.read(past))
         return self._past.write(past, new)
 
     def _turned(self, x_1D1S: Tensor) -> Tensor:
@@ -110,11 +115,11 @@ def channels_first_part(part: Part, module: nn.Module, shape: StepShape) -> nn.M
         raise InputError(
             f"the part {part.label!r} has no layout with channels first",
             allowed="parts with the method channels_first",
-            remedy="export with layout=blocks",
+            remedy="export with layout=blocks,state=plain",
         )
     return twin
 
 
-def _rows(modulation_1M11: Tensor) -> Tensor:
+def rows(modulation_1M11: Tensor) -> Tensor:
     """Return modulation as blocks take it: (1, 1, 6, D)."""
     return modulation_1M11.reshape(1, 1, 6, -1)

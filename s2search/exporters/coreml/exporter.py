@@ -2,12 +2,16 @@
 
     model.mlpackage    functions first, denoise (the default), commit and advance
 
-All weights, activations and tensors of the state are float16, but for what float16 cannot hold: the noise level and its
-sinusoids (1000 s in float16 errs by whole radians), and the sums of LCHA, which grow with the stream. They come in,
-are added up and go out in float32. Rings and tails are states that Core ML keeps itself, the same for all functions;
-`state=plain` passes them in and out instead. Depthwise convolutions are one grouped 2-D convolution each. Channels
-stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and no transpositions, as the Neural Engine
-likes best; `layout=blocks` keeps tokens before channels. A block without such a twin keeps its own layout.
+All of it is float16: weights, activations, what goes in and what comes out. Nothing is kept by Core ML, and nothing is
+computed that float16 cannot hold: keys, values, convolution tails and LCHA's sums come in packed into four tensors,
+functions return what is new of a chunk, and the host keeps it (`exporters/host.py`): it writes rings, adds sums in
+float32, and makes the sinusoids of the noise level. `state=core_ml` keeps rings and tails in one state of Core ML's
+own; `state=plain` passes all of the state in and out, with sums and noise level in float32. Depthwise convolutions are
+one grouped 2-D convolution each. Channels stand before tokens, (B, C, 1, S), with 1x1 convolutions for linear maps and
+no transpositions, as the Neural Engine likes best; `layout=blocks` keeps tokens before channels. A block without such a
+twin keeps its own layout.
+
+Why this form: docs/decisions/export.md, "Nothing is kept by Core ML".
 
 Precision is a choice per part (`s2search/precision`): palettes of 4, 6 or 8 bits, and what matrices are multiplied with
 rounded to 8 bits, in ranges that the source is watched for. Source: S2DiT, table A3 (4-bit weights, 8-bit where text
@@ -32,7 +36,9 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
-from s2search.exporters.package import NumberType, Package, Progress
+from s2search.exporters.coreml.form import Layout, PackageKeeper
+from s2search.exporters.host import ONE_STATE
+from s2search.exporters.package import Manifest, NumberType, Package, Progress
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
 from s2search.precision.documents import Palette, PrecisionPlan
 from s2search.precision.part import PartPrecision, package_precision, part_of
@@ -62,7 +68,8 @@ class CoreMLExporter(Exporter):
         palette: How the values of a table are found: `kmeans`, or spaced evenly, which is quicker (`uniform`).
         mixed: Instead of all these, a precision.json of `s2search plan precision`: the precision of every part.
         layout: `bc1s`: channels before tokens, or that of the blocks.
-        state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
+        state: Who keeps the state from call to call: the host, which is given what is new; Core ML, rings and tails in
+            one state; or the caller, who is given all of it again.
     """
 
     bits: Literal[16, 8, 6, 4] = 16
@@ -70,8 +77,8 @@ class CoreMLExporter(Exporter):
     activations: Literal[16, 8] = 16
     palette: Literal["kmeans", "uniform"] = "kmeans"
     mixed: str = ""
-    layout: Literal["bc1s", "blocks"] = "bc1s"
-    state: Literal["core_ml", "plain"] = "core_ml"
+    layout: Layout = "bc1s"
+    state: PackageKeeper = "host"
 
     def __post_init__(self) -> None:
         if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
@@ -83,6 +90,12 @@ class CoreMLExporter(Exporter):
             raise InputError(
                 f"group={self.group} and activations={self.activations} beside {self.bits}-bit weights",
                 allowed="groups of at least 1 row and 8-bit activations, with weights of 4, 6 or 8 bits",
+                remedy="correct the exporter's options",
+            )
+        if self.layout == "blocks" and self.state != "plain":
+            raise InputError(
+                f"state={self.state} packs a state that has channels before tokens, and layout=blocks has tokens first",
+                allowed="layout=blocks,state=plain",
                 remedy="correct the exporter's options",
             )
 
@@ -139,6 +152,8 @@ class CoreMLExporter(Exporter):
     def dtype(self, name: str, steps: Steps) -> NumberType:
         from s2search.exporters.step import VELOCITY
 
+        if self.state != "plain":
+            return "float16"
         # A residual is added to what is computed of the exact noise level; a cast of it behind the last reshape would
         # be an operation on five axes.
         exact = {*steps.exact, *([VELOCITY] if steps.model.config.velocity == "residual" else [])}
@@ -147,7 +162,10 @@ class CoreMLExporter(Exporter):
     @override
     def steps(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] | None = None) -> Steps:
         from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
+        from s2search.exporters.coreml.packed import PackedSteps
 
+        if self.state != "plain":
+            return PackedSteps(model, shape, keeper=self.state)
         return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
 
     @override
@@ -155,7 +173,7 @@ class CoreMLExporter(Exporter):
         from s2search.exporters.coreml.compression import compress, rounding_pipeline
         from s2search.exporters.coreml.functions import SharedFunctions
         from s2search.exporters.coreml.operators import decompositions_for_coreml
-        from s2search.exporters.coreml.state import held_names, hold_states
+        from s2search.exporters.coreml.state import hold_states
         from s2search.exporters.coreml.subsets import add_parts
         from s2search.exporters.functions import trace_functions
         from s2search.exporters.quantised import matrices
@@ -164,7 +182,7 @@ class CoreMLExporter(Exporter):
         linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
         ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
         programs = trace_functions(steps, decompositions_for_coreml(), progress, further=3)
-        held = held_names(steps) if self.state == "core_ml" else ()
+        held = (ONE_STATE,) if ONE_STATE in steps.state else ()
         with tempfile.TemporaryDirectory(dir=folder) as shared:
             several = SharedFunctions(Path(shared))
             for done, function in enumerate(_CONVERTED):
@@ -189,6 +207,14 @@ class CoreMLExporter(Exporter):
         if own := getattr(steps, "own_layout", ()):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
+
+    @override
+    def check_form(self, manifest: Manifest) -> None:
+        if manifest.host is None and self.state != "plain":
+            raise InputError(
+                "the package was written when Core ML kept a state for every ring, which nothing here reads any more",
+                remedy="export it again",
+            )
 
     @override
     def component_writer(self) -> ComponentWriter:

@@ -6,8 +6,8 @@ function that returned no new value writes none, and one that took no value read
 state it is given. coremltools 9 writes states in the same form (`read_state`,
 `write_state`, the type and the description), which tests hold this against.
 
-Core ML makes a state of zeros, and takes float16 only. So sums stay plain, and so does `past_bias`: zeros would say
-that all frames of an empty ring are there.
+Core ML makes a state of zeros, and takes float16 only. So what else a function takes of the past stays plain: sums, and
+`past_bias`, whose zeros would say that all frames of an empty ring are there.
 
 Several functions of a package may use one state: they declare the same states. Source: coremltools' guide "Stateful
 models"; ANEMLL (tests/chat.py), which makes a state by the function `prefill` and hands it to `infer` as well.
@@ -18,18 +18,9 @@ Why states: docs/decisions/export.md, "Core ML's own states".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from s2search.exporters.package import NEW
-from s2search.exporters.past import PAST_BIAS
-
-if TYPE_CHECKING:
-    from s2search.exporters.step import Steps
-
-
-def held_names(steps: Steps) -> tuple[str, ...]:
-    """Return the inputs of a step that Core ML can keep: rings and tails."""
-    return tuple(name for name in steps.state if name not in steps.exact and name != PAST_BIAS)
 
 
 def hold_states(specification: Any, names: Sequence[str]) -> None:

@@ -1,24 +1,32 @@
-"""Whether the states that a runtime keeps by itself are those of the stream: one state serves every function.
+"""Whether the state that a stream leaves is the source's, whoever keeps it.
 
-An application makes one state and hands it to every call; `run` copies states in and out. Both must see the same.
+Of states that a runtime keeps, an application makes one and hands it to every call; `run` copies them in and out. Both
+must see the same. A host writes rings and adds sums itself, of what functions return as new: what it has in the end is
+what the source remembers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import torch
 from typing_extensions import override
 
-from s2search.exporters.package import NEW
+from s2search.decibels import parity_db
+from s2search.exporters.host import MASKED, Host, HostForm
+from s2search.exporters.package import NEW, Manifest
+from s2search.exporters.packed_source import state_to_source
 from s2search.exporters.stateful import Arrays, StatefulRuntime
-from s2search.exporters.step import MASKED, PAST_BIAS
+from s2search.exporters.step import PAST_BIAS
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult, not_run
 
+#: Of a ring, a tail or sums by precision.
+LEAST_DB = {"float16": 40.0, "rounded inputs": 20.0}
 _CHUNKS = ("advance", "commit", "advance")
 
 
@@ -29,6 +37,10 @@ class StateCheck(Check):
     `form`: every function with a past declares the same states, in one order; it reads each before it writes any; it
     writes those whose new value it returns, once, and no other. `kept`: over three chunks, every output and every state
     is the same number by number whether one state stays in the runtime or all are copied in and out.
+
+    Where a host keeps the state, `form`: the program declares and writes no state but the manifest's. `host`: over as
+    many chunks as fill the window and two more, the ring, tail and sums of every layer are near the source's, which
+    commits the same chunks.
     """
 
     name: ClassVar[str] = "state"
@@ -37,12 +49,21 @@ class StateCheck(Check):
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         manifest = opened.package.manifest
-        if not manifest.held:
+        if not manifest.held and manifest.host is None:
             yield not_run(self.name, "the state is passed in and out: the runtime keeps none", required=False)
             return
         yield self._of(opened, "form", opened.inspector.state_faults(opened.package))
-        assert isinstance(opened.runtime, StatefulRuntime)
-        yield self._of(opened, "kept", list(_kept_faults(opened, opened.runtime)))
+        if manifest.held:
+            assert isinstance(opened.runtime, StatefulRuntime)
+            yield self._of(opened, "kept", list(_kept_faults(opened, opened.runtime)))
+        if manifest.host is not None and "commit" in opened.functions():
+            found_db = _host_db(opened, manifest.host)
+            least = opened.least_db(LEAST_DB)
+            faults = [f"{name}: {value:.1f} dB" for name, value in found_db.items() if not value >= least]
+            result = self._of(opened, "host", faults)
+            worst = min(found_db, key=lambda name: found_db[name], default="")
+            told = f"{len(found_db)} tensors, the worst {worst}: {found_db[worst]:.1f} dB" if worst else "none"
+            yield replace(result, why=result.why or told, mode=opened.mode)
 
     def _of(self, opened: Opened, of: str, faults: list[str]) -> CheckResult:
         why = f"also: {'; '.join(faults[1:4])}" if len(faults) > 1 else ""
@@ -52,23 +73,54 @@ class StateCheck(Check):
 def _kept_faults(opened: Opened, runtime: StatefulRuntime) -> Iterator[str]:
     """Yield what differs between a state that stays in the runtime and states that are copied."""
     manifest = opened.package.manifest
-    copied: Arrays = {
-        one.name: np.full(one.shape, MASKED if one.name == PAST_BIAS else 0, one.dtype) for one in manifest.states
-    }
-    kept = runtime.make_state("denoise")
+    keeper: Host | _Copies = _Copies(manifest) if manifest.host is None else Host(manifest.host)
+    left, kept = keeper.start(), runtime.make_state("denoise")
     for chunk, last in enumerate(_CHUNKS):
-        example = opened.steps.example("first", seed=opened.options.seed + chunk)
+        example = opened.exported.example("first", seed=opened.options.seed + chunk)
         for function in ("denoise", last):
             opened.say(f"one state for all functions: {function}, chunk {chunk}")
-            spec = manifest.function(function)
-            given = {
-                one.name: example[one.name].numpy().astype(one.dtype) for one in spec.inputs if one.name in example
-            }
-            wanted = runtime.run(function, given | copied)
-            plain = {name: x for name, x in copied.items() if name not in manifest.held}
-            got = runtime.call(function, given | plain, kept)
-            copied |= {name: wanted[NEW + name] for name in copied if NEW + name in wanted}
-            found = got | {name: kept.read_state(name).reshape(copied[name].shape) for name in manifest.held}
+            arrays = {name: x.numpy() for name, x in example.items()} | keeper.past(left)
+            given = {one.name: arrays[one.name].astype(one.dtype) for one in manifest.function(function).inputs}
+            wanted = runtime.run(function, given)
+            got = runtime.call(function, {name: x for name, x in given.items() if name not in manifest.held}, kept)
+            if function == last:
+                left = keeper.after(left, wanted)
+            found = got | {name: kept.read_state(name).reshape(left[name].shape) for name in manifest.held}
             for name, array in found.items():
-                if not np.array_equal(array, (wanted | copied)[name]):
+                if not np.array_equal(array, (left | dict(wanted))[name]):
                     yield f"{name} after {function} of chunk {chunk}"
+
+
+class _Copies:
+    """What a caller does who is given all of the state again."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._states = manifest.states
+
+    def start(self) -> Arrays:
+        return {one.name: np.full(one.shape, MASKED if one.name == PAST_BIAS else 0, one.dtype) for one in self._states}
+
+    def past(self, state: Arrays) -> Arrays:
+        return state
+
+    def after(self, state: Arrays, outputs: Arrays) -> Arrays:
+        return {name: outputs[NEW + name] for name in state}
+
+
+def _host_db(opened: Opened, form: HostForm) -> dict[str, float]:
+    """Return the parity of every tensor of a host's state with the source's, after the same chunks."""
+    host, steps = Host(form), opened.steps
+    left, state = host.start(), {name: tensor.numpy() for name, tensor in steps.state.items()}
+    for chunk in range(opened.chunks_of("full") + 2):
+        opened.say(f"the host's state beside the source's, chunk {chunk}")
+        example = opened.exported.example("first", seed=opened.options.seed + chunk)
+        specs = opened.package.manifest.function("commit").inputs
+        arrays = {name: tensor.numpy() for name, tensor in example.items()} | host.past(left)
+        given = {one.name: arrays[one.name].astype(one.dtype) for one in specs}
+        left = host.after(left, opened.run_package("commit", given))
+        with torch.no_grad(), opened.exported.given_to(opened.source, given):
+            source = opened.exported.to_source(given) | state
+            tensors = (torch.from_numpy(source[name]) for name in steps.inputs("commit"))
+            state = dict(zip(steps.state, (x.numpy() for x in steps.function("commit")(*tensors)), strict=True))
+    kept = state_to_source(form, left, state)
+    return {name: parity_db(state[name], array) for name, array in kept.items()}

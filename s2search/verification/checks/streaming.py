@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from s2search.decibels import parity_db
 from s2search.errors import CheckError, S2SearchError
+from s2search.exporters.host import Host
 from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.evaluator import Mode
 from s2search.network.network import LayerStates, S2DiT
@@ -21,6 +22,9 @@ from s2search.streaming.state import StreamState
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
 from s2search.verification.result import Bound, CheckResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: After the last chunk and at every chunk before it.
 LEAST_DB = {"float32": 40.0, "float16": 40.0, "rounded inputs": 25.0}
@@ -97,16 +101,13 @@ class StoredSource(StreamedPackage):
     def __init__(self, opened: Opened) -> None:
         super().__init__(opened.package, opened.runtime)
         self._opened = opened
+        if self.host is not None:
+            self.host = Host(self.host.form, kind="float32")
 
     @override
-    def _run(
-        self, function: str, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
-    ) -> dict[str, Tensor]:
+    def _call(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         reference = self._opened.reference(function)  # type: ignore[arg-type]
-        given = (latents_BCTYX, s_BT, text_BSE, *state)
-        inputs = {name: x.numpy() for name, x in zip(reference.steps.inputs(reference.function), given, strict=False)}
-        outputs = reference.values(inputs, set(reference.steps.outputs(reference.function)))
-        return {name: torch.from_numpy(array) for name, array in outputs.items()}
+        return reference.values(inputs, set(reference.steps.outputs(reference.function)))
 
 
 def teacher_of(opened: Opened) -> S2DiT | StoredSource:

@@ -6,7 +6,7 @@ So what is compared is the difference that a chunk makes to sums as large as tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from typing_extensions import override
 
 from s2search.decibels import parity_db
+from s2search.exporters.host import HostForm
 from s2search.exporters.package import NEW
 from s2search.exporters.step import FunctionName
 from s2search.verification.check import Check
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 CHUNKS = 300
 #: By precision of what a chunk adds. Float32 holds a sum of 300 chunks to 105 dB of one chunk's.
 LEAST_DB = {"float32": 90.0, "float16": 60.0, "rounded inputs": 20.0}
-_SUMS = ("sum_", "norm_")
+_SUMS = ("sum_", "norm_", "sums")
 _WRITING: tuple[FunctionName, ...] = ("commit", "advance")
 
 
@@ -44,6 +45,7 @@ class SumsCheck(Check):
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
         names = [name for name in opened.exported.state if name.startswith(_SUMS)]
+        form = opened.exported.form
         functions = [function for function in _WRITING if function in opened.functions()]
         if not names or not functions:
             yield not_run(self.name, "no layer keeps sums", required=False)
@@ -53,14 +55,14 @@ class SumsCheck(Check):
         for function in functions:
             opened.say(f"sums of {CHUNKS} chunks, {function}")
             inputs = opened.inputs(function)
-            for name in names:
-                inputs[name] = inputs[name] * np.float32(CHUNKS / opened.chunks_of("full"))
+            factor = np.float32(CHUNKS / opened.chunks_of("full"))
+            inputs |= _long(form, inputs, names, factor)
             wanted = self._wanted(opened, function, inputs, bool(modes))
             for mode, found in parts.items():
                 got = self._got(opened, function, inputs, mode)
-                for name in names:
-                    pair = (_added(inputs[name], one[NEW + name]) for one in (wanted, got))
-                    found[f"{NEW}{name} of {function}"] = parity_db(*pair)
+                pair = (_added(form, inputs, one, names) for one in (wanted, got))
+                for (label, one), (_, other) in zip(*pair, strict=True):
+                    found[f"{NEW}{label} of {function}"] = parity_db(one, other)
         for mode, found in parts.items():
             worst = min(found, key=lambda label: found[label])
             least = LEAST_DB["float32"] if mode == "float32" else opened.least_db(LEAST_DB)
@@ -84,8 +86,35 @@ class SumsCheck(Check):
         return taps.run(inputs, set(opened.exported.outputs(function)))
 
 
-def _added(before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
-    return after.astype(np.float64).reshape(before.shape) - before.astype(np.float64)
+def _long(
+    form: HostForm | None, inputs: Mapping[str, NDArray[Any]], names: Sequence[str], factor: np.float32
+) -> dict[str, NDArray[Any]]:
+    """Return the sums among the inputs, so many times as large."""
+    if form is None:
+        return {name: inputs[name] * factor for name in names}
+    sums_L1XK = inputs["sums"].copy()
+    for row, one in enumerate(form.sums):
+        width = form.head_channels(one)
+        rows_AXK = sums_L1XK[row, 0, : form.channels + 2 * one.heads, :width].reshape(one.heads, -1, width)
+        # What is given is as large as before: the chunk's share is what becomes smaller.
+        rows_AXK[:, -1] *= np.exp2(-np.ceil(np.log2(factor))).astype(rows_AXK.dtype)
+        sums_L1XK[row, 0, : form.channels + 2 * one.heads, :width] = rows_AXK.reshape(-1, width)
+    return {"sums": sums_L1XK}
+
+
+def _added(
+    form: HostForm | None,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+) -> list[tuple[str, NDArray[Any]]]:
+    """Return what a chunk added, by the name of a layer's sums; a host is given just that."""
+    if form is not None:
+        return [(f"sums_{one.layer:02}", outputs["new_sums"][row]) for row, one in enumerate(form.sums)]
+    return [
+        (name, outputs[NEW + name].astype(np.float64).reshape(inputs[name].shape) - inputs[name].astype(np.float64))
+        for name in names
+    ]
 
 
 def _place(output: str) -> str:

@@ -215,7 +215,7 @@ def test_what_the_plugin_does_not_read_stays_out_of_the_package(folders, tmp_pat
         ("dct", "onix", "no exporter is called 'onix' (did you mean 'onnx'?)"),
         (
             "dct",
-            "coreml[layout=blocks]",
+            "coreml[layout=blocks,state=plain]",
             "layout=blocks says nothing of a text encoder or a decoder; bits=8|6|4, palette",
         ),
         ("dct", "coreml[bits=5]", "bits"),

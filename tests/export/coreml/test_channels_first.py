@@ -80,7 +80,7 @@ def furthest(model, shape: StepShape, chunks: int = 3) -> tuple[float, ChannelsF
         for function in FUNCTIONS:
             taken = state if function != "first" else {}
             given_ = {
-                name: torch.from_numpy(array) for name, array in ours.from_source(arrays).items() if name in taken
+                name: torch.from_numpy(array) for name, array in ours.from_source(arrays, {}).items() if name in taken
             }
             with torch.no_grad():
                 wanted = named(theirs, function, example | taken)
@@ -141,7 +141,7 @@ def test_in_float32_the_twin_errs_no_more_than_the_module():
         theirs = named(Steps(rounded, shape), "advance", short)
         twin = ChannelsFirstSteps(rounded, shape)
         arrays = {name: tensor.numpy() for name, tensor in short.items()}
-        turned = {name: torch.from_numpy(array) for name, array in twin.from_source(arrays).items()}
+        turned = {name: torch.from_numpy(array) for name, array in twin.from_source(arrays, {}).items()}
         ours = twin.to_source({name: x.numpy() for name, x in named(twin, "advance", turned).items()})
     for name, tensor in wanted.items():
         scale = 1 + tensor.abs().max().item()
@@ -185,7 +185,9 @@ class Stranger(torch.nn.Module):
 def test_a_part_without_a_twin_is_refused():
     model = make_model("lcha", 2)
     model.parts["stem"] = dataclasses.make_dataclass("Strange", [], bases=(OneForm, Stem), frozen=True)()
-    with pytest.raises(InputError, match=r"'strange' has no layout with channels first; .* export with layout=blocks"):
+    with pytest.raises(
+        InputError, match=r"'strange' has no layout with channels first; .* export with layout=blocks,state=plain"
+    ):
         ChannelsFirstSteps(model, StepShape(grid=(3, 5), frames=2, window=Window(frames=4)))
 
 

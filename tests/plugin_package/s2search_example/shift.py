@@ -18,7 +18,7 @@ from s2search_blocks.pieces.channels_first.projection import Projection
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2search.block import LinearState, Parameters, Precision, Shape, Stream, Window
+from s2search.block import KeptTail, LinearState, Parameters, Precision, Shape, Stream, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,7 @@ class ChannelsFirstShift(nn.Module):
         self.now, self.before = Projection(original.now), Projection(original.before)
         channels = original.now.in_features
         self.state = {"tail": original.now.weight.new_zeros(1, channels, self.reach, grid[0] * grid[1])}
+        self.kept = (KeptTail(frames=self.reach, frame_tokens=grid[0] * grid[1]),)
 
     def forward(self, h_1D1S: Tensor, past: dict[str, Tensor] | None) -> Tensor:
         earlier_1DTG = self._frames(h_1D1S, past)[:, :, : self.frames]
@@ -124,6 +125,14 @@ class ChannelsFirstShift(nn.Module):
 
     def commit(self, h_1D1S: Tensor, past: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"tail": self._frames(h_1D1S, past)[:, :, -self.reach :]}
+
+    def read(self, h_1D1S: Tensor, given: dict[str, Tensor] | None) -> Tensor:
+        past = None if given is None else {"tail": given["tail"].reshape(self.state["tail"].shape)}
+        return self(h_1D1S, past)
+
+    def new(self, h_1D1S: Tensor) -> dict[str, Tensor]:
+        frames_1DTG = h_1D1S.reshape(1, h_1D1S.shape[1], self.frames, -1)
+        return {"tail": frames_1DTG[:, :, -self.reach :].reshape(1, h_1D1S.shape[1], 1, -1)}
 
     def _frames(self, h_1D1S: Tensor, past: dict[str, Tensor] | None) -> Tensor:
         tail_1DRG = (self.state if past is None else past)["tail"]
