@@ -111,6 +111,13 @@ class CoreMLExporter(Exporter):
     def options_text(self) -> str:
         return super().options_text.replace(f"mixed={self.mixed}", f"mixed={Path(self.mixed).name}")
 
+    @property
+    def promised_rules(self) -> tuple[str, ...]:
+        """The rules on where a package runs (`package lint`) that its form holds at every size."""
+        if self.state != "host":
+            return ()
+        return ("float32_operation", "states", "state_width", "io_width", "ring_by_concat", "palette_with_state")
+
     @override
     def why_not(self) -> str | None:
         missing = missing_extra("coremltools", "torch")

@@ -98,7 +98,8 @@ class CoreMLInspector(Inspector):
 
     @override
     def promises(self, opened: Opened) -> frozenset[str]:
-        return frozenset(getattr(opened.exporter, "promised_rules", ()))
+        own = getattr(opened.exported, "own_layout", ())  # what a layer without a twin computes with is its own choice
+        return frozenset(() if own else getattr(opened.exporter, "promised_rules", ()))
 
     @override
     def residency(self, opened: Opened) -> tuple[Residency, ...]:
