@@ -210,9 +210,9 @@ def forged(made, folder: Path, exporter: str, files: dict[str, bytes], **manifes
         (folder / name).write_bytes(content)
     (file,) = {Path(name).parts[0] for name in files if "weights" not in name}
     functions = tuple(dataclasses.replace(one, file=file) for one in made.manifest.functions)
-    return write_manifest(
-        folder, dataclasses.replace(made.manifest, exporter=exporter, functions=functions, **manifest)
-    )
+    options = "state=plain" if exporter == "coreml" else made.manifest.options  # a form without a host's part
+    changed = {"exporter": exporter, "options": options, "functions": functions} | manifest
+    return write_manifest(folder, dataclasses.replace(made.manifest, **changed))
 
 
 def onnx_graph(location: str = "weights.bin", domain: str = "", *, inside: bool = False) -> bytes:

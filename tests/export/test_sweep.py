@@ -190,7 +190,7 @@ def test_a_sweep_leads_to_a_plan_of_precisions(s2search, tmp_path, found):
         ((), "no limit is given for the precisions"),
         (("--budget", "9kB"), "no precisions keep at most 9.0 kB of weights: the smallest takes"),
         (("--budget", "9ms"), "there is no table to price latency; give a table as well"),
-        (("--budget", "10fps"), "the budget 10fps is a rate"),
+        (("--budget", "10fps"), "the budget 10fps is no limit on memory or on one pass"),
         (("--least-db", "nan"), "--least-db is nan"),
         (("--budget", "9ms", "--table", "iphone-16-pro-max.coreml.w4a8"), "no streaming rows at 2x2 tokens"),
     ):
