@@ -75,12 +75,20 @@ class PlacementLine(ResultLine, frozen=True, kw_only=True):
     """Where Core ML means to run a row: operations by their preferred compute device.
 
     `elsewhere` lists types of operations that are not on the device that most prefer, with their number. A time per
-    operation is not kept: coremltools does not measure it, but divides a prediction's time by the compute plan.
+    operation is not kept: coremltools does not measure it, but divides a prediction's time by the compute plan. What
+    can be taken back out of it is: `cost`, the plan's estimated cost of the operations on every device, 1 in all; empty
+    where the plan estimates none, and in results of before.
     """
 
     row: Count
     operations: dict[str, Count]
     elsewhere: dict[str, Count]
+    cost: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1.01)]] = {}
+
+    @property
+    def work(self) -> dict[str, float]:
+        """How much of the work each device did: by estimated cost, or else by the count of operations."""
+        return self.cost if sum(self.cost.values()) > 0 else {device: float(n) for device, n in self.operations.items()}
 
 
 class SessionLine(PhoneLine, frozen=True, kw_only=True):

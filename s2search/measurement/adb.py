@@ -154,6 +154,10 @@ class _OnPhone(Prepared):
         peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))
         return Memory(weight_bytes=self._weight_bytes, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
 
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        return {"cpu": 1.0}  # neither tool is given a delegate of another unit
+
     def _executorch_command(self, calls: int) -> str:
         flags = f"--model_path={self._model} --num_executions={calls} --print_output=none"
         return f"{_FOLDER}/runner {flags} --cpu_threads={self._profiler.threads} --inputs={','.join(self._inputs)}"

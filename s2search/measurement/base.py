@@ -111,6 +111,13 @@ class Prepared(ABC):
         """Return how many operations run on which unit; empty where the runtime does not tell."""
         return {}
 
+    def unit_work(self) -> Mapping[str, float]:
+        """Return how much of the work ran on which unit of the device, counted in anything; empty where unknown.
+
+        Units are named as `Device.compute_unit` names them: `cpu`, `gpu`, `neural_engine`.
+        """
+        return {}
+
 
 class Profiler(Plugin, ABC):
     """Times items on one device.

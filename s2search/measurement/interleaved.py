@@ -114,6 +114,7 @@ def _warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protoco
                 warm_ups=warm.calls,
                 settled=warm.settled,
                 placement=dict(prepared.placement()),
+                unit_work=dict(prepared.unit_work()),
             )
         )
     return prepared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import platform
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("onnx", "onnxruntime", "onnxscript")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_UNITS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "gpu"}  # no session has any other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,14 @@ class OnnxSession(Prepared):
 
     def placement(self) -> Mapping[str, int]:
         """Count the operators of one call by the provider that ran them, as ONNX Runtime's own profile says."""
+        return dict(self._providers_of_operators)
+
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        return {_UNITS[provider]: float(operators) for provider, operators in self._providers_of_operators.items()}
+
+    @functools.cached_property
+    def _providers_of_operators(self) -> Counter[str]:
         import onnxruntime
 
         with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +178,7 @@ class OnnxSession(Prepared):
             for event in events
             if event.get("cat") == "Node" and "provider" in event.get("args", {})
         }
-        return dict(Counter(nodes.values()))
+        return Counter(nodes.values())
 
     def _binding(self, session: Any) -> Any:
         bound = session.io_binding()

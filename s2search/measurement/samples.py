@@ -79,6 +79,7 @@ class Ready(Line, frozen=True, kw_only=True, omit_defaults=True):
         warm_ups: Calls until their time no longer fell.
         settled: Whether it stopped falling before the most calls that the protocol allows.
         placement: Operations by the unit that they run on, where the profiler can tell.
+        unit_work: How much of the work ran on which unit, where it can tell.
     """
 
     item: str
@@ -87,6 +88,7 @@ class Ready(Line, frozen=True, kw_only=True, omit_defaults=True):
     warm_ups: int = 0
     settled: bool = True
     placement: dict[str, int] = {}
+    unit_work: dict[str, float] = {}
 
 
 class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from s2search.block import Scenario, Shape
 from s2search.dates import span
 from s2search.errors import S2SearchError, TableError
 from s2search.tables.card import ProvenanceKind
+from s2search.tables.placement import is_share_text
 
 Role = Literal["block", "commit", "switch", "fixed"]
 ROLES: tuple[Role, ...] = ("block", "commit", "switch", "fixed")
@@ -33,7 +34,9 @@ class Row:
     where it was; `latency_raw_ms` is the median before. `latency_error_ms` is the standard error of the median,
     `latency_std_ms` the deviation of samples. `launch_us` is what starting a sample costs beside its calls, where that
     can be told from noise. `order` is the position in which the row was first measured, and `measured_at` the time;
-    both are null where nothing was measured.
+    both are null where nothing was measured. `unit_asked` is the unit that was asked for (`any` where the runtime might
+    choose), and `unit_ran` the share of the work that each unit did, such as `neural_engine:0.97,cpu:0.03`; null where
+    it is not known.
     """
 
     role: Role
@@ -51,6 +54,8 @@ class Row:
     text_channels: Size
     precision: str
     compute_unit: str
+    unit_asked: str | None = None
+    unit_ran: str | None = None
     latency_ms: float
     latency_p10_ms: float | None = None
     latency_p90_ms: float | None = None
@@ -91,6 +96,12 @@ class Row:
             raise TableError(
                 f"measured_at of {self.label} is {self.measured_at[:60]!r}",
                 allowed="ISO 8601, such as 2026-11-21T12:00:00+00:00",
+                remedy="correct it or leave it empty",
+            )
+        if not is_share_text(self.unit_ran):
+            raise TableError(
+                f"unit_ran of {self.label} is {str(self.unit_ran)[:60]!r}",
+                allowed="units with their shares, 1 in all, such as neural_engine:0.97,cpu:0.03",
                 remedy="correct it or leave it empty",
             )
         p10, p90 = self.latency_p10_ms, self.latency_p90_ms

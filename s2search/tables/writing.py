@@ -14,7 +14,8 @@ from s2search.tables.columns import Column
 from s2search.tables.row import COLUMNS
 from s2search.tables.rows import Rows
 
-_LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")  # a table without them keeps its bytes and its digest
+# A table without them keeps its bytes and its digest.
+_LATER = ("latency_raw_ms", "latency_error_ms", "launch_us", "unit_asked", "unit_ran")
 _AT_ONCE = 4096  # rows that a cache holds, written together
 
 

@@ -28,6 +28,7 @@ def test_onnx_runtime_computes_what_torch_does(item):
     placement = session.placement()
     assert set(placement) == {"CPUExecutionProvider"}
     assert sum(placement.values()) > 0
+    assert session.unit_work() == {"cpu": sum(placement.values())}
 
 
 @pytest.mark.slow
