@@ -85,7 +85,7 @@ def test_a_row_that_ran_in_part_elsewhere_stays(kit, tmp_path, operations, cost,
 
 def test_cost_decides_and_not_the_number_of_operations(kit, tmp_path):
     path = results_of(kit, {"cpu": 1, "neural_engine": 99}, {"cpu": 0.6, "neural_engine": 0.4})
-    with pytest.raises(InputError, match="ran on cpu:0.6,neural_engine:0.4"):
+    with pytest.raises(InputError, match=r"ran on cpu:0\.6,neural_engine:0\.4"):
         ingest(path, tmp_path)
 
 
