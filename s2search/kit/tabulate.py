@@ -15,6 +15,7 @@ from msgspec import UnsetType
 from s2search.border.regular_file import read_regular
 from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
+from s2search.exporters.resident import Resident
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
 from s2search.kit.results import HotLine, Results, SampleLine
 from s2search.measurement.base import Device
@@ -104,6 +105,7 @@ def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
         weight_bytes=manifest.package(row).weight_bytes,
         state_bytes=row.state_bytes,
         peak_bytes=row.peak_bytes,
+        **_memory(results, row),
         latency_provenance="measured",
         bytes_provenance="derived",
         note=_placement_text(results, row),
@@ -129,6 +131,25 @@ def _place(results: Results, row: KitRow) -> dict[str, Any]:
         "unit_asked": unit_asked_by(row.compute_unit),
         "unit_ran": ran,
     }
+
+
+def _memory(results: Results, row: KitRow) -> dict[str, Any]:
+    """Return by how much the app grew with a row: nothing where the phone did not tell.
+
+    The peak is of the life of the app: where it was larger before the row was loaded, that of the row is not known.
+    """
+    ready = results.ready.get(row.id)
+    told = ready.memory if ready else None
+    if told is None:
+        return {}
+    before_bytes, risen = told.before_bytes, told.peak_bytes > told.peak_before_bytes
+    return Resident(
+        counter="phys_footprint",
+        load_bytes=max(0, told.load_bytes - before_bytes),
+        first_bytes=max(0, told.first_bytes - before_bytes),
+        steady_bytes=max(0, told.steady_bytes - before_bytes),
+        peak_bytes=max(0, told.peak_bytes - before_bytes) if risen else None,
+    ).columns
 
 
 def _placement_text(results: Results, row: KitRow) -> str:

@@ -115,6 +115,7 @@ def _warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protoco
                 settled=warm.settled,
                 placement=dict(prepared.placement()),
                 unit_work=dict(prepared.unit_work()),
+                resident=prepared.resident(),
             )
         )
     return prepared

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
+from s2search.exporters.resident import OnnxJob, Resident
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import conditions, pinned, this_processor, why_no_cores
 from s2search.tables.row import ROLES, Role
@@ -153,6 +154,14 @@ class OnnxSession(Prepared):
 
         peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))
         return Memory(weight_bytes=self.weight_bytes, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
+
+    @override
+    def resident(self) -> Resident | None:
+        if self._unit != "cpu":
+            return None  # a GPU's memory is counted by nobody here
+        names = [argument.name for argument in self._session.get_inputs()]
+        inputs = dict(zip(names, self._inputs, strict=True))
+        return OnnxJob(graphs=[(self._model, inputs)], threads=self._options.intra_op_num_threads).run()
 
     def placement(self) -> Mapping[str, int]:
         """Count the operators of one call by the provider that ran them, as ONNX Runtime's own profile says."""

@@ -89,6 +89,7 @@ def _row(item: Item, profiler: Profiler, device: Device, ready: Ready, order: in
         launch_us=_launch_us(item.key, ready, run),
         **_origin(times.samples, order, first.at, profiler),
         **dataclasses.asdict(ready.memory),
+        **(ready.resident.columns if ready.resident else {}),
         latency_provenance=profiler.provenance,
         bytes_provenance=profiler.provenance if "peak_memory" in profiler.measures else "derived",
     )

@@ -23,6 +23,7 @@ from s2search.tables.row import (
     FLOAT_COLUMNS,
     LATENCY_COLUMNS,
     LEAST_BLOCK_MS,
+    MEMORY_COLUMNS,
     MOST_MS,
     as_count,
     check_columns,
@@ -121,6 +122,7 @@ def _doubtful(rows: Rows) -> Bool:
     doubt_N |= (rows.numbers("launch_us") < 0) | (rows.numbers("launch_us") > 1000 * MOST_MS)
     doubt_N |= rows.where(lambda at: at is not None and span(at) is None, "measured_at")
     doubt_N |= ~rows.where(is_share_text, "unit_ran")
+    doubt_N |= rows.have(memory_counter=None) & ~rows.where(lambda *all_: set(all_) == {None}, *MEMORY_COLUMNS)
     doubt_N |= (ms["latency_p10_ms"] > latency_ms_N) | (latency_ms_N > ms["latency_p90_ms"])
     doubt_N |= rows.numbers("channels") % rows.numbers("heads") != 0
     doubt_N |= rows.have(latency_provenance="measured") & (rows.numbers("samples") == 0)

@@ -37,6 +37,12 @@ class Row:
     both are null where nothing was measured. `unit_asked` is the unit that was asked for (`any` where the runtime might
     choose), and `unit_ran` the share of the work that each unit did, such as `neural_engine:0.97,cpu:0.03`; null where
     it is not known.
+
+    `weight_bytes`, `state_bytes` and `peak_bytes` are what the part is made of: stored weights, streaming state with a
+    full window, activations at the worst moment. What a process really takes is measured apart, where it is: by how
+    much `memory_counter` says that it grew since before the row was loaded, when it was loaded (`memory_load_bytes`),
+    after the first call, when calls had become steady, and at most. `resident_bytes` is what a layout holds for each
+    such row, all calls long, where whole packages corrected it; null where that is weights and state.
     """
 
     role: Role
@@ -70,6 +76,12 @@ class Row:
     weight_bytes: Count
     state_bytes: Count
     peak_bytes: Count
+    resident_bytes: Count | None = None
+    memory_load_bytes: Count | None = None
+    memory_first_bytes: Count | None = None
+    memory_steady_bytes: Count | None = None
+    memory_peak_bytes: Count | None = None
+    memory_counter: str | None = None
     latency_provenance: ProvenanceKind
     bytes_provenance: ProvenanceKind
     note: str = ""
@@ -104,6 +116,12 @@ class Row:
                 allowed="units with their shares, 1 in all, such as neural_engine:0.97,cpu:0.03",
                 remedy="correct it or leave it empty",
             )
+        if self.memory_counter is None and any(getattr(self, field) is not None for field in MEMORY_COLUMNS):
+            raise TableError(
+                f"memory of {self.label} was measured, and memory_counter is empty",
+                allowed="the counter, such as phys_footprint",
+                remedy="say which counter it was, or leave its memory empty",
+            )
         p10, p90 = self.latency_p10_ms, self.latency_p90_ms
         if p10 is not None and p90 is not None and not p10 <= self.latency_ms <= p90:
             raise TableError(
@@ -121,6 +139,11 @@ class Row:
             self.shape  # noqa: B018  a shape that contradicts itself is refused here, with its line
         if self.samples == 0 and self.latency_provenance == "measured":
             raise TableError(f"{self.label} is called measured but has no samples", remedy="state its true provenance")
+
+    @property
+    def held_bytes(self) -> int:
+        """What a layout holds for this row all calls long: weights and state, or what whole packages say."""
+        return self.weight_bytes + self.state_bytes if self.resident_bytes is None else self.resident_bytes
 
     @property
     def part_label(self) -> str:
@@ -156,6 +179,7 @@ def grid(frames: int, height: int, width: int) -> str:
 
 LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
 MOST_MS = 1e9
+MEMORY_COLUMNS = ("memory_load_bytes", "memory_first_bytes", "memory_steady_bytes", "memory_peak_bytes")
 LATENCY_COLUMNS = (
     "latency_ms",
     "latency_p10_ms",

@@ -27,7 +27,8 @@ from s2search.tables.writing import rows_as_csv, rows_as_json
 from tests.command import run_here
 
 TABLES = ("iphone-16-pro-max", "h100", "amd-epyc")
-LATER = ("latency_raw_ms", "latency_error_ms", "launch_us", "unit_asked", "unit_ran")
+LATER = ("latency_raw_ms", "latency_error_ms", "launch_us", "unit_asked", "unit_ran", "resident_bytes")
+LATER += ("memory_load_bytes", "memory_first_bytes", "memory_steady_bytes", "memory_peak_bytes", "memory_counter")
 
 
 def many_sizes(rows: int) -> LatencyTable:
