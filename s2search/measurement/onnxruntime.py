@@ -45,9 +45,10 @@ class OnnxRuntime(Profiler):
 
     method: ClassVar[str] = (
         "torch.onnx export (dynamo), all graph optimisations, perf_counter around each sample, inputs bound once; "
-        "weights: initialisers of the exported graph; peak: the formula of the block, not measured"
+        "weights: initialisers of the exported graph; peak: the formula of the block, not measured; "
+        "memory_*: of a process of its own that loads the graph and calls it"
     )
-    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement", "resident")
 
     provider: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1

@@ -69,5 +69,5 @@ def test_more_threads_than_cores_are_refused():
 
 
 def test_what_it_measures_is_what_it_says():
-    assert OnnxRuntime.measures == ("latency", "placement")
+    assert OnnxRuntime.measures == ("latency", "placement", "resident")
     assert dataclasses.asdict(OnnxRuntime()) == {"provider": "cpu", "threads": 1, "pin": True}
