@@ -280,11 +280,11 @@ def _answer(
         kept = with_memory(kept, scope, memory.correction, _memory_parts(table, scope, items, found))
     if answer.refusal and memory is None:
         return answer
+    kept = record(kept, table, answer)
     if memory and (contradictions := _contradictions(table, kept)):
         return dataclasses.replace(
             answer, refusal=f"corrected, it would contradict its other rows: {contradictions[0]}"
         )
-    kept = record(kept, table, answer)
     kept.save(folder)
     return dataclasses.replace(answer, new_table=kept.name, new_digest=kept.digest)
 

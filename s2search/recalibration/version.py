@@ -71,7 +71,7 @@ def with_memory(table: LatencyTable, scope: Scope, correction: MemoryCorrection,
 def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> LatencyTable:
     """Return the new table with its provenance; earlier recalibrations stay, in order."""
     provenance = Provenance(
-        kind="derived",
+        kind=old.card.provenance.kind if found.refusal else "derived",  # of latencies
         source=f"s2search recalibrate {old.name} ({old.digest})",
         statement=(
             f"{old.card.provenance.statement}; recalibrated on {found.date} from {old.digest[7:19]} by "

@@ -197,6 +197,4 @@ class App:
         self.taken += row_bytes(row, "steady")
         at_most, self.at_most = self.at_most, max(self.at_most, before + row_bytes(row, "peak"))
         moments = {f"{moment}_bytes": before + row_bytes(row, moment) for moment in ("load", "first", "steady")}
-        return {
-            "memory": {"before_bytes": before, **moments, "peak_before_bytes": at_most, "peak_bytes": self.at_most}
-        }
+        return {"memory": {"before_bytes": before, **moments, "peak_before_bytes": at_most, "peak_bytes": self.at_most}}

@@ -1,4 +1,4 @@
-"""What a row takes on the imagined phone: a load, more with the first prediction, less when steady, more at its worst."""
+"""What a row takes on the imagined phone: more with the first prediction, less when steady, most at its worst."""
 
 APP_BYTES = 40_000_000
 _OF = {"load": 10, "first": 16, "steady": 14, "peak": 17}
