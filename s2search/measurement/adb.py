@@ -55,7 +55,7 @@ class Adb(Profiler):
 
     method: ClassVar[str] = (
         "one process on the phone per sample, its first 3 calls left out, times as the tool's own clock prints them; "
-        "weights: bytes of the file; peak: the formula, not measured; memory_*: of a process that runs the tool once more"
+        "weights: bytes of the file; peak: the formula, not measured; memory_*: of the tool, run once more"
     )
     measures: ClassVar[tuple[Measure, ...]] = ("latency", "resident")
 
@@ -173,9 +173,7 @@ class _OnPhone(Prepared):
     def resident(self) -> Resident | None:
         """Look at the tool's process, again and again while it works; it is a process of its own, its code included."""
         calls = _WARM_UPS + _WATCHED_CALLS
-        command = (
-            self._litert_command(calls) if self._profiler.tool == "litert" else self._executorch_command(calls)
-        )
+        command = self._litert_command(calls) if self._profiler.tool == "litert" else self._executorch_command(calls)
         return resident_of(self._phone.run("shell", _WATCH.format(command=command)))
 
     def _executorch_command(self, calls: int) -> str:

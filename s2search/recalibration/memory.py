@@ -318,8 +318,8 @@ def _amounts(kind: str, counts: Sequence[Mapping[str, int]], parts: MemoryParts)
         return one_N[:, None], held_N + peak_N, [0.0]
     columns, least, rest_N = {
         "held": ([held_N], [_LEAST_SHARE], peak_N),
-        "peaks": ([held_N, peak_N], [_LEAST_SHARE, 0.0], 0 * one_N),
-        "measured": ([held_N, calls_N], [_LEAST_SHARE, 0.0], 0 * one_N),
+        "peaks": ([held_N, peak_N], [1.0, 0.0], 0 * one_N),  # at one depth, held and peaks are hard to tell apart:
+        "measured": ([held_N, calls_N], [1.0, 0.0], 0 * one_N),  # weights and state are there, whatever else is
     }[kind]
     if parts.runtime_bytes:
         return np.column_stack(columns), rest_N + parts.runtime_bytes, least

@@ -21,7 +21,7 @@ from s2search.recalibration.recalibrate import Settings, bench_of, recalibrate
 from s2search.report.recalibration import recalibration_text
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
-from s2search.space import Space
+from s2search.space import Space, parse_blocks
 from s2search.tables.table import LatencyTable
 from tests.recalibration.fake_bench import ALONE_CALLS, PRESET, RUNTIME, FakeBench, fake_table, run, taken
 
@@ -191,32 +191,31 @@ def test_the_report_says_what_was_promised_and_taken_in_80_columns(table, tmp_pa
 
 @pytest.mark.slow
 def test_after_correction_onnx_runtime_takes_what_is_promised_within_5_percent(tmp_path):
-    """Real resident sizes: half of the packages within 5 %, where they took several times the promise."""
+    """Real resident sizes of whole packages, tiny ones, which take several times what weights and formulas say."""
     pytest.importorskip("onnxscript")
     from s2search import registry
     from s2search.measurement.campaign import measure
     from s2search.measurement.items import FORWARD, campaign_items
     from s2search.measurement.samples import Protocol
 
-    preset = Preset(
-        name="wide",
-        depth=5,
-        channels=256,
-        heads=4,
-        feed_forward=1024,
-        text_channels=256,
-        text_tokens=16,
-        chunk_frames=3,
-    )
+    preset = dataclasses.replace(Preset.named("s2dit-tiny"), layout="", depth=4)
     profiler = registry.create("profilers", "onnxruntime")
     if profiler.why_not():
         pytest.skip(profiler.why_not())
-    items = campaign_items(preset, "256x192", scenarios=("stream",), roles=FORWARD)
-    table = measure(profiler, items, tmp_path / "old", preset="wide", protocol=Protocol(rounds=3))
+    items = campaign_items(
+        preset, "64x48", scenarios=("stream",), candidates=parse_blocks("lcha,ssa,full"), roles=FORWARD
+    )
+    table = measure(profiler, items, tmp_path / "old", preset=preset.name, protocol=Protocol(rounds=3))
     assert all(row.memory_peak_bytes for row in table.rows if row.part != "long_skip")
-    settings = Settings(preset=preset, layouts=24, rounds=3)
-    found = recalibrate(table, table.scope("stream"), settings, tmp_path / "new", bench_of(table)).memory
-    assert found.exceeded == 24
-    assert found.before_median > 0.3
-    assert found.supported
-    assert found.after_median < 0.05
+    settings = Settings(preset=preset, layouts=15, rounds=3)
+    found = recalibrate(table, table.scope("stream"), settings, tmp_path / "new", bench_of(table))
+    memory = found.memory
+    print(memory)
+    assert memory.exceeded == 15
+    assert memory.before_median > 0.3
+    assert memory.supported
+    assert memory.after_median < 0.05
+    new = LatencyTable.load(tmp_path / "new")
+    assert {row.memory_counter for row in new.in_scope(new.scope("stream")) if row.part != "long_skip"} == {
+        "pss+vm_hwm"
+    }
