@@ -100,7 +100,11 @@ def kit_build(
 
 
 def kit_ingest(
-    results: PathText, *, out: PathText = "latency_tables", pipeline: PathText | Pipeline | None = None
+    results: PathText,
+    *,
+    out: PathText = "latency_tables",
+    pipeline: PathText | Pipeline | None = None,
+    keep_misplaced: bool = False,
 ) -> Ingested:
     """Check what a phone measured, correct its drift, and write latency tables.
 
@@ -109,11 +113,15 @@ def kit_ingest(
         out: Where tables go; one folder each.
         pipeline: What runs once per chunk beside the transformer, for `fps` budgets: a JSON file of `chunk_frames`,
             `steps`, `text_ms` and `decoder_ms`, or the pipeline itself.
+        keep_misplaced: Keep rows that did not run where the kit asked, as rows of the unit that they ran on.
+
+    Raises:
+        InputError: The results are not whole, or a row did not run where the kit asked.
     """
     from s2search.kit.ingest import ingest
 
     check_folder(Path(out))
-    return ingest(results, out, pipeline=pipeline_of(pipeline))
+    return ingest(results, out, pipeline=pipeline_of(pipeline), keep_misplaced=keep_misplaced)
 
 
 def _choice(

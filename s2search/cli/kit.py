@@ -86,10 +86,13 @@ def kit_ingest(
     results: Annotated[Path, typer.Argument(help="results.jsonl, in the kit's folder as it came back.")],
     out: Annotated[Path, typer.Option(help="Where tables go; one folder each.")] = Path("latency_tables"),
     pipeline: PipelineOption = None,
+    keep_misplaced: Annotated[
+        bool, typer.Option("--keep-misplaced", help="Keep rows that ran elsewhere than asked, under that unit.")
+    ] = False,
 ) -> int:
     """Check what a phone measured, correct its drift, and write latency tables."""
     from s2search.api.kit import kit_ingest as run
     from s2search.report.kit import ingested_text
 
-    say(ingested_text(run(results, out=out, pipeline=pipeline)))
+    say(ingested_text(run(results, out=out, pipeline=pipeline, keep_misplaced=keep_misplaced)))
     return 0

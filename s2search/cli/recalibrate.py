@@ -45,7 +45,7 @@ def recalibrate(
     """
     from s2search.api.recalibrate import recalibrate as run
     from s2search.pipeline.rival import ScoreRecalibration
-    from s2search.recalibration.version import correction_text
+    from s2search.recalibration.version import correction_text, memory_text
     from s2search.report.recalibration import recalibration_text, score_recalibration_text
 
     found = run(
@@ -69,5 +69,6 @@ def recalibrate(
     if as_json:
         say_json(found.to_json())
     else:
-        say(recalibration_text(found, correction_text(found.correction)))
+        memory = memory_text(found.memory.correction) if found.memory else ""
+        say(recalibration_text(found, correction_text(found.correction), memory))
     return 0 if found.new_table else 1

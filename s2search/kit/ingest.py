@@ -3,7 +3,8 @@
 One table per precision, `<device>.coreml.<precision>`, and beside it `<device>.coreml.<precision>.sustained` where the
 kit asks for sustained load. A row's latency is that of the steady loop on the phone; where
 Core ML means to run it, and the cold samples, stand in the card. Rows that could not be measured are named in the card
-and left out. Reading the same file again gives the same tables, to the byte.
+and left out. A row that did not run where the kit asked is refused, or kept as one of the unit that it ran on. Reading
+the same file again gives the same tables, to the byte.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest, read_manifest
 from s2search.kit.results import FailedLine, Results, SampleLine
 from s2search.kit.sustained import sustained_samples
-from s2search.kit.tabulate import Missing, Run, marks_of, tables_of
+from s2search.kit.tabulate import Missing, Run, is_row_misplaced, marks_of, ran_text, tables_of
 from s2search.measurement.correction import Timing, correct
 from s2search.measurement.elapsed import elapsed_s
+from s2search.tables.placement import unit_asked_by
 from s2search.tables.table import LatencyTable, refuse_existing
 
 _TOO_HOT = ("serious", "critical")
@@ -41,24 +43,34 @@ class Ingested:
         folders: Where they are.
         missing: Rows that could not be measured.
         marks: What is to be said against the whole run; empty for a good one.
+        misplaced: Rows that were kept although they ran elsewhere: label, asked and ran.
     """
 
     tables: tuple[LatencyTable, ...]
     folders: tuple[Path, ...]
     missing: tuple[Missing, ...]
     marks: tuple[str, ...]
+    misplaced: tuple[str, ...] = ()
 
 
-def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str], *, pipeline: Pipeline | None = None) -> Ingested:
+def ingest(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    pipeline: Pipeline | None = None,
+    keep_misplaced: bool = False,
+) -> Ingested:
     """Make latency tables of a kit's results.
 
     Args:
         path: results.jsonl, beside the kit's manifest.json.
         out: The folder of tables; each becomes a folder in it.
         pipeline: What runs once per chunk beside the transformer, for the cards.
+        keep_misplaced: Keep rows that ran elsewhere than asked, as rows of the unit that they ran on.
 
     Raises:
-        InputError: A line is no result, the campaign is not finished, or nothing could be measured.
+        InputError: A line is no result, the campaign is not finished, nothing could be measured, or a row did not run
+            where it was asked.
         TableError: A folder already holds another table.
     """
     results_path = Path(path)
@@ -68,6 +80,9 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str], *, pipelin
     runs, broken = [cold], _broken_load(manifest, results)
     if manifest.protocol.sustained_s is not None and not broken:
         runs.append(_sustained(manifest, results, cold))
+    misplaced = _misplaced(manifest, results, runs)
+    if misplaced and not keep_misplaced:
+        raise _misplaced_error(misplaced)
     tables = tuple(
         dataclasses.replace(table, card=table.card.with_pipeline(pipeline))
         for run in runs
@@ -78,7 +93,28 @@ def ingest(path: str | os.PathLike[str], out: str | os.PathLike[str], *, pipelin
         _save(table, folder)
     missing = {entry.row.id: entry for run in reversed(runs) for entry in run.missing}
     marks = dict.fromkeys([*(mark for run in runs for mark in marks_of(results, run.correction)), *broken])
-    return Ingested(tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks))
+    return Ingested(
+        tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks), misplaced=misplaced
+    )
+
+
+def _misplaced(manifest: KitManifest, results: Results, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return one sentence for every row of a table that did not run where the kit asked."""
+    gone = set.intersection(*({entry.row.id for entry in run.missing} for run in runs))
+    return tuple(
+        f"{row.label} was asked to run on {unit_asked_by(row.compute_unit)} and ran on {ran_text(results, row)}"
+        for row in manifest.rows
+        if row.id not in gone and is_row_misplaced(results, row)
+    )
+
+
+def _misplaced_error(misplaced: Sequence[str]) -> InputError:
+    first, *others = misplaced
+    more = f" (and {len(others)} more rows)" if others else ""
+    return InputError(
+        f"{first}{more}: its time is not one of the unit asked for",
+        remedy="time it in a larger program or in another form; or --keep-misplaced files it under the unit it ran on",
+    )
 
 
 def _cold(manifest: KitManifest, results: Results) -> Run:

@@ -75,12 +75,20 @@ class PlacementLine(ResultLine, frozen=True, kw_only=True):
     """Where Core ML means to run a row: operations by their preferred compute device.
 
     `elsewhere` lists types of operations that are not on the device that most prefer, with their number. A time per
-    operation is not kept: coremltools does not measure it, but divides a prediction's time by the compute plan.
+    operation is not kept: coremltools does not measure it, but divides a prediction's time by the compute plan. What
+    can be taken back out of it is: `cost`, the plan's estimated cost of the operations on every device, 1 in all; empty
+    where the plan estimates none, and in results of before.
     """
 
     row: Count
     operations: dict[str, Count]
     elsewhere: dict[str, Count]
+    cost: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1.01)]] = {}
+
+    @property
+    def work(self) -> dict[str, float]:
+        """How much of the work each device did: by estimated cost, or else by the count of operations."""
+        return self.cost if sum(self.cost.values()) > 0 else {device: float(n) for device, n in self.operations.items()}
 
 
 class SessionLine(PhoneLine, frozen=True, kw_only=True):
@@ -102,14 +110,38 @@ class LoadingLine(PhoneLine, frozen=True, kw_only=True):
     row: Count
 
 
+class AppMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The app's phys_footprint, which iOS ends apps by, at moments of a row's loading, bytes.
+
+    Attributes:
+        before_bytes: Before it was loaded; other rows may be there already.
+        load_bytes: After it was loaded, with its inputs.
+        first_bytes: After its first prediction.
+        steady_bytes: When it had settled.
+        peak_before_bytes: The largest footprint in the life of the app, before it was loaded.
+        peak_bytes: The same when it had settled.
+    """
+
+    before_bytes: Count
+    load_bytes: Count
+    first_bytes: Count
+    steady_bytes: Count
+    peak_before_bytes: Count
+    peak_bytes: Count
+
+
 class ReadyLine(PhoneLine, frozen=True, kw_only=True):
-    """A row is loaded and has settled: after how many predictions, and how many make one sample."""
+    """A row is loaded and has settled: after how many predictions, and how many make one sample.
+
+    `memory` is null where the phone did not tell, and in results of before.
+    """
 
     row: Count
     load_ms: Ms
     warm_ups: Count
     settled: bool
     repetitions: Annotated[int, msgspec.Meta(ge=1)]
+    memory: AppMemory | None = None
 
 
 class SampleLine(PhoneLine, frozen=True, kw_only=True):

@@ -15,12 +15,14 @@ from msgspec import UnsetType
 from s2search.border.regular_file import read_regular
 from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
+from s2search.exporters.resident import Resident
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
 from s2search.kit.results import HotLine, Results, SampleLine
 from s2search.measurement.base import Device
 from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
 from s2search.tables.card import Card, Provenance
+from s2search.tables.placement import is_misplaced, ran_on, shares_text, unit_asked_by
 from s2search.tables.row import Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
@@ -68,7 +70,9 @@ def tables_of(manifest: KitManifest, results: Results, run: Run) -> tuple[Latenc
         if not any(row.role == "block" for row in kept):
             continue
         rows = [_row(manifest, results, row, run) for row in kept]
-        units = dict.fromkeys((row.scenario, row.shape, row.compute_unit) for row in kept)
+        units = dict.fromkeys(
+            (row.scenario, row.shape, row.compute_unit) for row in kept if not is_row_misplaced(results, row)
+        )
         for scenario, shape, unit in units:
             rows.append(long_skip_row(scenario, shape, _device(results, precision, unit)))
         card = _card(manifest, results, kept, run)
@@ -87,7 +91,7 @@ def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
         scenario=row.scenario,
         **dataclasses.asdict(row.shape),
         precision=row.precision,
-        compute_unit=row.compute_unit,
+        **_place(results, row),
         latency_ms=round(times.corrected.median_ms, _DIGITS),
         latency_p10_ms=round(times.corrected.p10_ms, _DIGITS),
         latency_p90_ms=round(times.corrected.p90_ms, _DIGITS),
@@ -101,10 +105,51 @@ def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
         weight_bytes=manifest.package(row).weight_bytes,
         state_bytes=row.state_bytes,
         peak_bytes=row.peak_bytes,
+        **_memory(results, row),
         latency_provenance="measured",
         bytes_provenance="derived",
         note=_placement_text(results, row),
     )
+
+
+def ran_text(results: Results, row: KitRow) -> str | None:
+    """Return which unit did which share of a row's work; None where it is not known."""
+    placement = results.placement.get(row.id)
+    return None if placement is None else shares_text(placement.work)
+
+
+def is_row_misplaced(results: Results, row: KitRow) -> bool:
+    """Whether a row did not run where the kit asked; one of which nothing is known is taken at its word."""
+    return is_misplaced(unit_asked_by(row.compute_unit), ran_text(results, row))
+
+
+def _place(results: Results, row: KitRow) -> dict[str, Any]:
+    """Return a row's columns of units; a misplaced row is one of the unit that it ran on."""
+    ran = ran_text(results, row)
+    return {
+        "compute_unit": ran_on(ran) if ran and is_row_misplaced(results, row) else row.compute_unit,
+        "unit_asked": unit_asked_by(row.compute_unit),
+        "unit_ran": ran,
+    }
+
+
+def _memory(results: Results, row: KitRow) -> dict[str, Any]:
+    """Return by how much the app grew with a row: nothing where the phone did not tell.
+
+    The peak is of the life of the app: where it was larger before the row was loaded, that of the row is not known.
+    """
+    ready = results.ready.get(row.id)
+    told = ready.memory if ready else None
+    if told is None:
+        return {}
+    before_bytes, risen = told.before_bytes, told.peak_bytes > told.peak_before_bytes
+    return Resident(
+        counter="phys_footprint",
+        load_bytes=max(0, told.load_bytes - before_bytes),
+        first_bytes=max(0, told.first_bytes - before_bytes),
+        steady_bytes=max(0, told.steady_bytes - before_bytes),
+        peak_bytes=max(0, told.peak_bytes - before_bytes) if risen else None,
+    ).columns
 
 
 def _placement_text(results: Results, row: KitRow) -> str:
@@ -142,6 +187,7 @@ def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: 
             "results_digest": digest_of(read_regular(results.path)),
             "tools": campaign.tools | manifest.converter,
             **_form(manifest),
+            "unit_ran": "shares of the compute plan's estimated cost; of operations in rows without one",
             "sentinel": manifest.rows[manifest.sentinel].label,
             "launches": len(results.sessions),
             "samples": len(run.taken),
@@ -178,6 +224,7 @@ def _findings(results: Results, row: KitRow) -> dict[str, Any]:
         "cold_predict_ms": cold and cold.predict_ms,
         "placement": placement and placement.operations,
         "elsewhere": placement and placement.elsewhere,
+        "estimated_cost": placement and placement.cost,
     }
 
 

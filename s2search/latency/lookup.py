@@ -51,7 +51,7 @@ def estimate_of(row: Row) -> Estimate:
     return Estimate(
         cost=Cost(
             latency_us=round(1000 * row.latency_ms),
-            memory_bytes=row.weight_bytes + row.state_bytes,
+            memory_bytes=row.held_bytes,
             peak_bytes=row.peak_bytes,
         ),
         latency_std_us=None if row.latency_std_ms is None else 1000 * row.latency_std_ms,

@@ -18,6 +18,7 @@ from s2search.lint.base import UNITS_APART, Complaint, Rule
 from s2search.lint.relations import slower_than_less_work, worlds_apart_from_most
 from s2search.tables.card import Card
 from s2search.tables.columns import Bool, Column, Groups, Int
+from s2search.tables.placement import is_misplaced, unit_asked_by
 from s2search.tables.row import SHAPE_COLUMNS, Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
@@ -191,6 +192,14 @@ def _mixed_scenarios(table: Suspect) -> Iterator[Complaint]:
             yield line, f"{row.label} is a stream row without streaming state: memory of a clip"
 
 
+def _misplaced(table: Suspect) -> Iterator[Complaint]:
+    """Yield rows that another unit did than the one they are filed under; `all` and what is not known may be right."""
+    misplaced_N = table.rows.where(lambda unit, ran: is_misplaced(unit_asked_by(unit), ran), "compute_unit", "unit_ran")
+    for line, row in table.numbered(misplaced_N):
+        asked = f" and was asked to run on {row.unit_asked}" if row.unit_asked else ""
+        yield line, f"{row.label} at {row.grid} is filed under {row.compute_unit}{asked}, and ran on {row.unit_ran}"
+
+
 def _part(part: str, options: str) -> Part | None:
     for family in _FAMILIES:
         try:
@@ -248,6 +257,11 @@ ROW_RULES: tuple[Rule[Suspect], ...] = (
         misleads=False,  # every plan is refused
     ),
     Rule(name="wrong_role", check=_wrong_role, remedy="correct the role of the row"),
+    Rule(
+        name="misplaced_row",
+        check=_misplaced,
+        remedy="time it where it runs on that unit, or file it under the unit that it ran on",
+    ),
     Rule(
         name="mixed_scenarios",
         check=_mixed_scenarios,

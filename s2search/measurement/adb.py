@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from typing_extensions import override
 
 from s2search.border.regular_file import read_regular
 from s2search.errors import InputError, missing_extra
+from s2search.exporters.counters import PSS_AND_HWM
+from s2search.exporters.resident import Resident
 from s2search.measurement.adb_transport import AdbTransport, Transport, devices
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.delegation import Unit, check_whole, delegated
@@ -38,6 +41,14 @@ _UNIT_OPTIONS: Mapping[Unit, str] = {
     "npu": " --use_npu=true --use_cpu=false --require_full_delegation=true"
     f" --dispatch_library_path={_FOLDER}/libraries --compiler_plugin_library_path={_FOLDER}/libraries",
 }
+_WATCHED_CALLS = 50
+_COUNTERS = ("Pss", "VmHWM")
+#: Runs a command, and prints what the kernel says of its memory until it ends, and how it ended.
+_WATCH = (
+    "{command} >/dev/null 2>&1 & p=$!; while kill -0 $p 2>/dev/null; do "
+    "cat /proc/$p/smaps_rollup /proc/$p/status 2>/dev/null | grep -E '^(Pss|VmHWM):'; sleep 0.1; done; "
+    "wait $p; echo ended with $?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +69,9 @@ class Adb(Profiler):
 
     method: ClassVar[str] = (
         "one process on the phone per sample, its first 3 calls left out, times as the tool's own clock prints them; "
-        "weights: bytes of the file; peak: the formula, not measured"
+        "weights: bytes of the file; peak: the formula, not measured; memory_*: of the tool, run once more"
     )
-    measures: ClassVar[tuple[Measure, ...]] = ("latency",)
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "resident")
 
     tool: Literal["executorch", "litert"] = "executorch"
     runner: str = ""
@@ -195,6 +206,17 @@ class _OnPhone(Prepared):
         check_whole(delegated(log, unit), unit, self._item.key)
         return litert_ms(printed)
 
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        return {self._profiler.unit: 1.0}  # of another, only a whole delegation passes
+
+    @override
+    def resident(self) -> Resident | None:
+        """Look at the tool's process, again and again while it works; it is a process of its own, its code included."""
+        calls = WARM_UPS + _WATCHED_CALLS
+        command = self._litert_command(calls) if self._profiler.tool == "litert" else self._executorch_command(calls)
+        return resident_of(self._phone.run("shell", _WATCH.format(command=command)))
+
     def _executorch_command(self, calls: int) -> str:
         flags = f"--model_path={self._model} --num_executions={calls} --print_output=none"
         return f"{_FOLDER}/runner {flags} --cpu_threads={self._profiler.threads} --inputs={','.join(self._inputs)}"
@@ -213,6 +235,35 @@ class _OnPhone(Prepared):
             file.flush()
             self._phone.run("push", file.name, there)
         return there
+
+
+def resident_of(printed: str) -> Resident | None:
+    r"""Return what a process took, from what its watcher printed; None where it was never seen.
+
+    Steady is the median of the second half of looks; the peak is the kernel's own, so that none is missed between two.
+    Loading and the first call cannot be told apart from outside.
+
+    >>> look = "Pss:  {} kB\nVmHWM:  {} kB\n"
+    >>> resident_of(look.format(10, 20) + look.format(30, 40) + look.format(32, 40) + "ended with 0\n")
+    Resident(counter='process pss+vm_hwm', load_bytes=None, first_bytes=None, steady_bytes=31744, peak_bytes=40960)
+
+    Raises:
+        InputError: The process did not come to its end.
+    """
+    if "ended with 0" not in printed:
+        raise InputError(
+            f"the tool ended otherwise than well while its memory was watched: {last_line(printed)}",
+            remedy="run it by hand on the phone; a larger program may be too large for it",
+        )
+    pss, peaks = ([1024 * int(kb) for kb in re.findall(rf"^{name}:\s+(\d+) kB", printed, re.M)] for name in _COUNTERS)
+    if not peaks:
+        return None
+    steady = statistics.median(pss[len(pss) // 2 :]) if pss else None
+    return Resident(
+        counter=f"process {PSS_AND_HWM}",
+        steady_bytes=None if steady is None else round(steady),
+        peak_bytes=max(peaks),
+    )
 
 
 def executorch_ms(printed: str, calls: int) -> float:

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from s2search.block import Part, Scenario, Shape
+from s2search.exporters.resident import Resident
 from s2search.registry import Plugin
 from s2search.tables.card import ProvenanceKind
 from s2search.tables.row import Role
 
-Measure = Literal["latency", "peak_memory", "placement"]
+Measure = Literal["latency", "peak_memory", "placement", "resident"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,20 @@ class Prepared(ABC):
     def placement(self) -> Mapping[str, int]:
         """Return how many operations run on which unit; empty where the runtime does not tell."""
         return {}
+
+    def unit_work(self) -> Mapping[str, float]:
+        """Return how much of the work ran on which unit of the device, counted in anything; empty where unknown.
+
+        Units are named as `Device.compute_unit` names them: `cpu`, `gpu`, `neural_engine`.
+        """
+        return {}
+
+    def resident(self) -> Resident | None:
+        """Measure what a process takes that loads the item alone and runs it; None where nobody can tell here.
+
+        Not in this process: what it exported and freed before would be reused, and nothing be seen.
+        """
+        return None
 
 
 class Profiler(Plugin, ABC):

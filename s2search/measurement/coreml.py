@@ -6,6 +6,7 @@ number of it has been seen. A phone is measured by the phone kit, not by this.
 
 from __future__ import annotations
 
+import functools
 import platform
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from s2search.tables.row import ROLES, Role
 if TYPE_CHECKING:
     from s2search.measurement.coreml_item import CoreMLItem
 
+_WORDS = {"NeuralEngine": "neural_engine", "GPU": "gpu", "CPU": "cpu"}
 _UNITS = {"neural_engine": "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "all": "ALL"}
 
 
@@ -38,7 +40,7 @@ class CoreML(Profiler):
     """Times Core ML programs on this Mac, weights and activations in float16, in the form that is exported.
 
     Attributes:
-        compute_unit: What Core ML may use beside the CPU; what it does use is the table's `placement`.
+        compute_unit: What Core ML may use beside the CPU; what it does use is the column `unit_ran`.
         layout: `bc1s`: channels before tokens, or that of the blocks; that of the package that is to be shipped.
         state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
     """
@@ -129,6 +131,20 @@ class CoreMLProgram(Prepared):
 
     def placement(self) -> Mapping[str, int]:
         """Count operations by the unit that Core ML's compute plan prefers for them."""
+        return dict(Counter(kind for kind, _ in self._planned))
+
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        """Return the plan's estimated cost by unit; where it estimates none, the count of operations."""
+        counted = any(cost for _, cost in self._planned)
+        work: Counter[str] = Counter()
+        for kind, cost in self._planned:
+            work[_WORDS.get(kind, "unknown")] += cost if counted else 1.0  # type: ignore[assignment]
+        return dict(work)
+
+    @functools.cached_property
+    def _planned(self) -> list[tuple[str, float]]:
+        """The unit that the compute plan prefers for every operation, and its estimated cost, 0 where there is none."""
         from s2search.mil.library import quiet_coremltools
 
         with quiet_coremltools():
@@ -137,11 +153,11 @@ class CoreMLProgram(Prepared):
         plan = MLComputePlan.load_from_path(
             path=self._model.get_compiled_model_path(), compute_units=self._model.compute_unit
         )
-        units: Counter[str] = Counter()
+        found = []
         for operation in plan.model_structure.program.functions["main"].block.operations:
             usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
             if usage is not None:
-                units[
-                    type(usage.preferred_compute_device).__name__.removeprefix("ML").removesuffix("ComputeDevice")
-                ] += 1
-        return dict(units)
+                cost = plan.get_estimated_cost_for_mlprogram_operation(operation)
+                kind = type(usage.preferred_compute_device).__name__
+                found.append((kind.removeprefix("ML").removesuffix("ComputeDevice"), cost.weight if cost else 0.0))
+        return found

@@ -137,6 +137,10 @@ class XnnpackProgram(Prepared):
         """Count the operators inside XNNPACK's partitions and those left to ExecuTorch's own kernels."""
         return self._placement
 
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        return {"cpu": 1.0}  # XNNPACK's kernels and ExecuTorch's own are of the CPU
+
 
 def xnnpack_program(call: TensorCall) -> tuple[bytes, dict[str, int]]:
     """Lower a call to a .pte: its bytes, and how many operators run where."""

@@ -126,6 +126,8 @@ def _warmed_up(prepared: Prepared, key: str, journal: Samples, protocol: Protoco
                 warm_ups=warm.calls,
                 settled=warm.settled,
                 placement=dict(prepared.placement()),
+                unit_work=dict(prepared.unit_work()),
+                resident=prepared.resident(),
             )
         )
     return prepared
@@ -136,4 +138,5 @@ def _note_first_jobs(ready: Mapping[str, Prepared], journal: Samples, jobs: Jobs
     for key, item in ready.items():
         if isinstance(item, JobItem) and key not in journal.ready:
             placement = dict(jobs.first(item, key).answer.placement)
-            journal.append(Ready(item=key, memory=item.memory(), repetitions=1, placement=placement))
+            work = dict(item.unit_work())
+            journal.append(Ready(item=key, memory=item.memory(), repetitions=1, placement=placement, unit_work=work))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import platform
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
+from s2search.exporters.resident import OnnxJob, Resident
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import conditions, pinned, this_processor, why_no_cores
 from s2search.tables.row import ROLES, Role
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("onnx", "onnxruntime", "onnxscript")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_UNITS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "gpu"}  # no session has any other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +45,10 @@ class OnnxRuntime(Profiler):
 
     method: ClassVar[str] = (
         "torch.onnx export (dynamo), all graph optimisations, perf_counter around each sample, inputs bound once; "
-        "weights: initialisers of the exported graph; peak: the formula of the block, not measured"
+        "weights: initialisers of the exported graph; peak: the formula of the block, not measured; "
+        "memory_*: of a process of its own that loads the graph and calls it"
     )
-    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement")
+    measures: ClassVar[tuple[Measure, ...]] = ("latency", "placement", "resident")
 
     provider: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
@@ -152,8 +156,24 @@ class OnnxSession(Prepared):
         peak_bytes = self._item.part.peak_bytes(self._item.shape, Precision.named("float32"))
         return Memory(weight_bytes=self.weight_bytes, state_bytes=self._state_bytes, peak_bytes=peak_bytes)
 
+    @override
+    def resident(self) -> Resident | None:
+        if self._unit != "cpu":
+            return None  # a GPU's memory is counted by nobody here
+        names = [argument.name for argument in self._session.get_inputs()]
+        inputs = dict(zip(names, self._inputs, strict=True))
+        return OnnxJob(graphs=[(self._model, inputs)], threads=self._options.intra_op_num_threads).run()
+
     def placement(self) -> Mapping[str, int]:
         """Count the operators of one call by the provider that ran them, as ONNX Runtime's own profile says."""
+        return dict(self._providers_of_operators)
+
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        return {_UNITS[provider]: float(operators) for provider, operators in self._providers_of_operators.items()}
+
+    @functools.cached_property
+    def _providers_of_operators(self) -> Counter[str]:
         import onnxruntime
 
         with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +188,7 @@ class OnnxSession(Prepared):
             for event in events
             if event.get("cat") == "Node" and "provider" in event.get("args", {})
         }
-        return dict(Counter(nodes.values()))
+        return Counter(nodes.values())
 
     def _binding(self, session: Any) -> Any:
         bound = session.io_binding()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from s2search.errors import InputError
+from s2search.exporters.resident import Resident
 from s2search.journal import Journal, open_journal, read_journal
 from s2search.measurement.base import Device, Memory
 
@@ -79,6 +80,8 @@ class Ready(Line, frozen=True, kw_only=True, omit_defaults=True):
         warm_ups: Calls until their time no longer fell.
         settled: Whether it stopped falling before the most calls that the protocol allows.
         placement: Operations by the unit that they run on, where the profiler can tell.
+        unit_work: How much of the work ran on which unit, where it can tell.
+        resident: What a process takes that runs it alone, where it was measured.
     """
 
     item: str
@@ -87,6 +90,8 @@ class Ready(Line, frozen=True, kw_only=True, omit_defaults=True):
     warm_ups: int = 0
     settled: bool = True
     placement: dict[str, int] = {}
+    unit_work: dict[str, float] = {}
+    resident: Resident | None = None
 
 
 class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):

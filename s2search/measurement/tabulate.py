@@ -18,6 +18,7 @@ from s2search.measurement.items import long_skip_row
 from s2search.measurement.samples import Campaign, Ready, Sample, Samples
 from s2search.measurement.schedule import steady_round
 from s2search.tables.card import Card, Provenance
+from s2search.tables.placement import shares_text, unit_asked_by
 from s2search.tables.row import Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
@@ -82,10 +83,13 @@ def _row(item: Item, profiler: Profiler, device: Device, ready: Ready, order: in
         **dataclasses.asdict(item.shape),
         precision=device.precision,
         compute_unit=device.compute_unit,
+        unit_asked=unit_asked_by(device.compute_unit) if ready.unit_work else None,
+        unit_ran=shares_text(ready.unit_work),
         **_latency(times),
         launch_us=_launch_us(item.key, ready, run),
         **_origin(times.samples, order, first.at, profiler),
         **dataclasses.asdict(ready.memory),
+        **(ready.resident.columns if ready.resident else {}),
         latency_provenance=profiler.provenance,
         bytes_provenance=profiler.provenance if "peak_memory" in profiler.measures else "derived",
         note=_jobs_note(item.key, run),

@@ -7,7 +7,7 @@ chunks left, the velocity out.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from s2search import registry
 from s2search.block import Precision
 from s2search.exporters.base import Runtime
 from s2search.exporters.package import Package
+from s2search.exporters.resident import Resident
 from s2search.measurement.base import Memory, Prepared, Profiler
 from s2search.network.config import ModelConfig
 from s2search.preset import Preset, video_size
@@ -26,6 +27,8 @@ from s2search.recalibration.models import random_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from s2search.verification.opened import Opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,19 @@ class PackageBench(Bench):
         package = Package.load(folder)
         package.check_files()
         opened = Opened(package)
-        return DenoisingStep(package, opened.inspector.runtime_of(self.profiler, package), opened.inputs("denoise"))
+        runtime = opened.inspector.runtime_of(self.profiler, package)
+        threads = getattr(self.profiler, "threads", 1)
+        return DenoisingStep(package, runtime, opened.inputs("denoise"), lambda: _resident(opened, threads))
+
+
+def _resident(opened: Opened, threads: int) -> Resident | None:
+    """Measure what the package takes that denoises a chunk; None where nobody does."""
+    from s2search.verification.result import NotOfferedError
+
+    try:
+        return opened.inspector.resident(opened, ("denoise",), threads=threads)
+    except NotOfferedError:
+        return None
 
 
 def exporters_by_profiler() -> dict[str, str]:
@@ -67,8 +82,18 @@ def exporters_by_profiler() -> dict[str, str]:
 class DenoisingStep(Prepared):
     """A loaded package with the inputs of one chunk."""
 
-    def __init__(self, package: Package, runtime: Runtime, inputs: dict[str, NDArray[Any]]) -> None:
-        self._package, self._runtime, self._inputs = package, runtime, inputs
+    def __init__(
+        self,
+        package: Package,
+        runtime: Runtime,
+        inputs: dict[str, NDArray[Any]],
+        measured: Callable[[], Resident | None] = lambda: None,
+    ) -> None:
+        self._package, self._runtime, self._inputs, self._measured = package, runtime, inputs, measured
+
+    @override
+    def resident(self) -> Resident | None:
+        return self._measured()
 
     @override
     def time_ms(self, repetitions: int) -> float:

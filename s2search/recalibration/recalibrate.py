@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -30,11 +30,12 @@ from s2search.preset import Preset
 from s2search.recalibration.attribution import Parts, attribute
 from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
+from s2search.recalibration.memory import MemoryFound, MemoryParts, find_memory
 from s2search.recalibration.models import MODEL_PROFILERS, ModelBench
 from s2search.recalibration.packages import PackageBench, exporters_by_profiler
 from s2search.recalibration.result import Errors, LayoutTime, Recalibration, judgement_of
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
-from s2search.recalibration.version import corrected_table, record
+from s2search.recalibration.version import corrected_table, record, with_memory
 from s2search.space import Space
 from s2search.tables.table import LatencyTable, Scope, refuse_existing
 
@@ -239,8 +240,8 @@ def _answer(
     counts = [before.counts([space.candidates[c] for c in choice_L]) for choice_L in layouts]
     measured = [found.items[_key(number)].corrected.median_ms for number in range(len(layouts))]
     chosen: Fit = fit(counts[::FIT_EVERY], before, measured[::FIT_EVERY])
-    blocks = {block.label for block in space.candidates}
-    new = corrected_table(table, scope, chosen.correction, blocks, folder.resolve().name)
+    blocks, name = {block.label for block in space.candidates}, folder.resolve().name
+    new = corrected_table(table, scope, chosen.correction, blocks, name)
     after = Parts.of(new, scope)
     times = tuple(
         LayoutTime(
@@ -270,12 +271,43 @@ def _answer(
         layouts=times,
         marked=found.marked,
         samples_digest=found.samples_digest,
+        memory=_memory(table, scope, items, [one.layout for one in times], counts, found),
     )
-    new = record(new, table, answer)
-    if refusal := _refusal(answer, table, new):
-        return dataclasses.replace(answer, refusal=refusal)
-    new.save(folder)
-    return dataclasses.replace(answer, new_table=new.name, new_digest=new.digest)
+    answer = dataclasses.replace(answer, refusal=_refusal(answer, table, record(new, table, answer)))
+    kept = dataclasses.replace(table, name=name) if answer.refusal else new
+    memory = answer.memory if answer.memory and answer.memory.supported else None
+    if memory:
+        kept = with_memory(kept, scope, memory.correction, _memory_parts(table, scope, items, found))
+    if answer.refusal and memory is None:
+        return answer
+    kept = record(kept, table, answer)
+    if memory and (contradictions := _contradictions(table, kept)):
+        return dataclasses.replace(
+            answer, refusal=f"corrected, it would contradict its other rows: {contradictions[0]}"
+        )
+    kept.save(folder)
+    return dataclasses.replace(answer, new_table=kept.name, new_digest=kept.digest)
+
+
+def _memory(
+    table: LatencyTable,
+    scope: Scope,
+    items: Sequence[Item],
+    texts: Sequence[str],
+    counts: Sequence[Mapping[str, int]],
+    found: Timings,
+) -> MemoryFound | None:
+    """Return what packages took against what the table promised; None where not all of them were measured."""
+    taken = [one for number in range(len(texts)) if (one := found.resident.get(_key(number)))]
+    if len(taken) < len(texts):
+        return None
+    held_out = [bool(number % FIT_EVERY) for number in range(len(texts))]
+    return find_memory(texts, counts, _memory_parts(table, scope, items, found), taken, held_out)
+
+
+def _memory_parts(table: LatencyTable, scope: Scope, items: Sequence[Item], found: Timings) -> MemoryParts:
+    alone = {item.label: one for item in items if (one := found.resident.get(item.key))}
+    return MemoryParts.of(table, scope, alone)
 
 
 def _refusal(found: Recalibration, old: LatencyTable, new: LatencyTable) -> str:

@@ -12,6 +12,7 @@ from s2search.document import as_json
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.judgement import Judgement, judge
+from s2search.recalibration.memory import MemoryFound
 
 SCHEMA = "s2search.recalibration/1"
 GOAL, GOAL_LAYOUTS = 0.05, 20
@@ -92,7 +93,8 @@ class Recalibration:
         samples_digest: A hash of the samples.
         new_table: The new table's name; null where none was written.
         new_digest: Its digest.
-        refusal: Why no table was written; empty where one was.
+        refusal: Why latencies are not corrected; empty where they are.
+        memory: What was found of memory; null where this runtime's is not measured here.
     """
 
     table: str
@@ -113,6 +115,7 @@ class Recalibration:
     new_table: str | None = None
     new_digest: str | None = None
     refusal: str = ""
+    memory: MemoryFound | None = None
 
     @property
     def goal_met(self) -> bool:
@@ -121,7 +124,8 @@ class Recalibration:
         On enough held-out layouts, and in an unmarked run.
         """
         enough = self.held_out.layouts >= GOAL_LAYOUTS and not self.marked
-        return enough and (self.held_out.after_median if self.new_table else self.held_out.before_median) <= GOAL
+        corrected = self.new_table is not None and not self.refusal
+        return enough and (self.held_out.after_median if corrected else self.held_out.before_median) <= GOAL
 
     def shares(self) -> dict[str, float]:
         """Return the median share of every source of the miss, as a fraction of what a layout takes."""

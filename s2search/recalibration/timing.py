@@ -16,6 +16,7 @@ from typing import Any
 
 from s2search.dates import instant
 from s2search.errors import InputError
+from s2search.exporters.resident import Resident
 from s2search.measurement.base import Prepared, Profiler
 from s2search.measurement.correction import ItemTimes, Timing, correct
 from s2search.measurement.elapsed import elapsed_s
@@ -40,6 +41,7 @@ class Timings:
 
     Attributes:
         items: Times by key, drift taken out where it was found.
+        resident: What a process takes that runs a subject alone, by key, where it was measured.
         drift_percent: By how much the machine's slowest state exceeded its fastest.
         spread_percent: Of a typical subject's samples around their median.
         date: Of the last sample.
@@ -48,6 +50,7 @@ class Timings:
     """
 
     items: Mapping[str, ItemTimes]
+    resident: Mapping[str, Resident]
     drift_percent: float
     spread_percent: float
     date: str
@@ -120,6 +123,7 @@ def _timings(journal: Samples) -> Timings:
     unsettled = [key for key, one in journal.ready.items() if not one.settled]
     return Timings(
         items=correction.items,
+        resident={key: one.resident for key, one in journal.ready.items() if one.resident},
         drift_percent=round(correction.drift_percent, 3),
         spread_percent=round(correction.spread_percent, 3),
         date=max(instant(sample.at) for sample in journal.samples).date().isoformat(),

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
+from s2search.cost import format_bytes
 from s2search.recalibration.correction import TableCorrection
+from s2search.recalibration.memory import MemoryCorrection, MemoryParts
 from s2search.recalibration.result import Recalibration
 from s2search.registry import own_version
 from s2search.tables.card import Provenance
@@ -42,14 +44,38 @@ def corrected_table(
     return dataclasses.replace(table, name=name, rows=rows)
 
 
+def with_memory(table: LatencyTable, scope: Scope, correction: MemoryCorrection, parts: MemoryParts) -> LatencyTable:
+    """Return a table whose rows of one scope promise the memory that whole packages took; commits stay as they are.
+
+    What the runtime takes once is held by the heaviest of the parts that every layout has.
+    """
+    inside = {row.key for row in table.in_scope(scope)}
+    fixed = [row for row in table.in_scope(scope) if row.role == "fixed"]
+    carrier = max(fixed, key=lambda row: row.held_bytes).key
+
+    def corrected(row: Row) -> Row:
+        held = correction.held_factor * row.held_bytes + (correction.runtime_bytes if row.key == carrier else 0.0)
+        alone = parts.alone.get(row.label)
+        return dataclasses.replace(
+            row,
+            resident_bytes=round(held),
+            peak_bytes=round(correction.peak_bytes(row.label, parts)),
+            bytes_provenance="derived",
+            **(alone.columns if alone else {}),
+        )
+
+    rows = Rows.of(corrected(row) if row.key in inside else row for row in table.rows)
+    return dataclasses.replace(table, rows=rows)
+
+
 def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> LatencyTable:
     """Return the new table with its provenance; earlier recalibrations stay, in order."""
     provenance = Provenance(
-        kind="derived",
+        kind=old.card.provenance.kind if found.refusal else "derived",  # of latencies
         source=f"s2search recalibrate {old.name} ({old.digest})",
         statement=(
             f"{old.card.provenance.statement}; recalibrated on {found.date} from {old.digest[7:19]} by "
-            f"{found.fitted.layouts} whole layouts ({found.scope}): {correction_text(found.correction)}"
+            f"{found.fitted.layouts} whole layouts ({found.scope}): {_told(found)}"
         ),
     )
     card = dataclasses.replace(
@@ -67,6 +93,31 @@ def record(new: LatencyTable, old: LatencyTable, found: Recalibration) -> Latenc
         },
     )
     return dataclasses.replace(new, card=card)
+
+
+def _told(found: Recalibration) -> str:
+    """Return what was corrected, in one line."""
+    latency = "latency as it was" if found.refusal else correction_text(found.correction)
+    if found.memory is None or not found.memory.supported:
+        return latency
+    return f"{latency}; memory: {memory_text(found.memory.correction)}"
+
+
+def memory_text(correction: MemoryCorrection) -> str:
+    """Return a correction of memory in one line.
+
+    >>> memory_text(MemoryCorrection(kind="held", runtime_bytes=7_400_000.0, held_factor=1.5))
+    'runtime +7.4 MB, held x1.50'
+    """
+    if correction.kind == "none":
+        return "none"
+    said = [f"runtime +{format_bytes(round(correction.runtime_bytes))}"]
+    if correction.kind != "runtime":
+        said.append(f"held x{correction.held_factor:.2f}")
+    if correction.kind in ("peaks", "measured"):
+        of = "peaks" if correction.kind == "peaks" else "calls of each row alone"
+        said.append(f"{of} x{correction.peak_factor:.2f}")
+    return ", ".join(said)
 
 
 def correction_text(correction: TableCorrection) -> str:
@@ -90,7 +141,8 @@ def _entry(old: LatencyTable, found: Recalibration) -> dict[str, Any]:
         "date": found.date,
         "runtime": found.runtime,
         "scope": found.scope,
-        "correction": dataclasses.asdict(found.correction),
+        "correction": dataclasses.asdict(TableCorrection() if found.refusal else found.correction),
+        **_memory_entry(found),
         "cross_validated": dict(found.cross_validated),
         "fitted": dataclasses.asdict(found.fitted),
         "held_out": dataclasses.asdict(found.held_out),
@@ -102,6 +154,18 @@ def _entry(old: LatencyTable, found: Recalibration) -> dict[str, Any]:
         "marked": list(found.marked),
         "samples_digest": found.samples_digest,
     }
+
+
+def _memory_entry(found: Recalibration) -> dict[str, Any]:
+    """Return what became of memory; nothing where it was not corrected."""
+    if found.memory is None or not found.memory.supported:
+        return {}
+    entry = dataclasses.asdict(found.memory)
+    entry["layouts"] = [
+        {"layout": one.layout, "held_out": one.held_out, "measured_bytes": one.measured_bytes}
+        for one in found.memory.layouts
+    ]
+    return {"memory": entry}
 
 
 def _corrected(row: Row, correction: TableCorrection) -> Row:

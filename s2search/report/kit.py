@@ -36,5 +36,6 @@ def ingested_text(found: Ingested) -> RenderableType:
     for table, folder in zip(found.tables, found.folders, strict=True):
         parts += [table_text(table), f"written to {folder}"]
     parts += [f"not measured: {entry.row.label}: {entry.reason}" for entry in found.missing]
+    parts += [f"misplaced: {sentence}" for sentence in found.misplaced]
     parts += [f"mark: {mark}" for mark in found.marks]
     return Group(*parts)

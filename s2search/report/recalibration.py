@@ -8,19 +8,23 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from s2search.cost import format_bytes
+
 if TYPE_CHECKING:
     from s2search.pipeline.rival import ScoreRecalibration
+    from s2search.recalibration.memory import MemoryFound
     from s2search.recalibration.result import Recalibration
 
 _MOST_WIDE = 34
 
 
-def recalibration_text(found: Recalibration, correction: str) -> RenderableType:
+def recalibration_text(found: Recalibration, correction: str, memory: str = "") -> RenderableType:
     """Return every layout, the errors before and after, where the miss comes from, and what became of the table.
 
     Args:
         found: What to show.
         correction: The correction in words.
+        memory: That of memory, where there is one.
     """
     layouts = Table(box=None, pad_edge=False, header_style="bold")
     layouts.add_column("layout", no_wrap=True, overflow="ellipsis", max_width=_MOST_WIDE)
@@ -53,14 +57,38 @@ def recalibration_text(found: Recalibration, correction: str) -> RenderableType:
             f"{judged.better} of {judged.layouts} held-out layouts are foretold better ({judged.needed} needed); "
             f"median gain {judged.gain_median:+.2%}, lower bound {judged.gain_least:+.2%}",
         )
+    if found.memory is not None:
+        _say_memory(said, found.memory, memory)
     if found.new_table is None:
         said.add_row("table", f"{found.table} is left as it is, and none is written: {found.refusal}")
     else:
         digests = f"{found.new_digest or '':.19}, from {found.table} {found.table_digest:.19}"
         said.add_row("table", f"{found.new_table} ({digests})")
+        if found.refusal:
+            said.add_row("", f"its latencies are those of {found.table}: {found.refusal}")
     for mark in found.marked:
         said.add_row(Text("marked", style="bold yellow"), mark)
     return Group(Text(), layouts, Text(), said)
+
+
+def _say_memory(said: Table, found: MemoryFound, correction: str) -> None:
+    """Say what was promised and taken, where the miss comes from, and what becomes of the promise."""
+    most = max(found.layouts, key=lambda one: one.measured_bytes / max(1, one.promised_bytes))
+    said.add_row(
+        "memory",
+        f"{found.exceeded} of {len(found.layouts)} layouts take more than was promised, by {found.counter}; the worst "
+        f"{format_bytes(most.measured_bytes)} for {format_bytes(most.promised_bytes)}",
+    )
+    told = ", ".join(f"{name} {bytes_ / 1e6:+.1f} MB" for name, bytes_ in found.misses().items())
+    said.add_row("", f"miss: {told}; medians")
+    said.add_row("", f"before: median {found.before_median:.2%}, worst {found.before_worst:.2%}")
+    said.add_row("", f"after: median {found.after_median:.2%}, worst {found.after_worst:.2%}, both held out")
+    judged = found.judgement
+    kept = "supported" if found.supported else "not supported"
+    said.add_row(
+        "",
+        f"{correction}; {kept}: {judged.better} of {judged.layouts} better ({judged.needed} needed)",
+    )
 
 
 def score_recalibration_text(found: ScoreRecalibration) -> RenderableType:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
@@ -23,6 +24,7 @@ from s2search.errors import TableError
 from s2search.tables.card import Card, Provenance
 from s2search.tables.columns import Column
 from s2search.tables.foreign import NOT_STATED, ImportedCard, ImportedRow, ImportedTable
+from s2search.tables.placement import parse_shares, ran_on, shares_text
 from s2search.tables.row import Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
@@ -137,9 +139,11 @@ def _pooled(first: Row, second: Row, place: str) -> Row:
         raise TableError(f"{place} has other weights or another state in each table", remedy="keep one of them")
     one, other = (_Timings.of(row.latency_ms, row.latency_std_ms, row.samples, place) for row in (first, second))
     both, means = one.with_(other), (first.latency_mean_ms, second.latency_mean_ms)
+    ran = _ran_together(first, second, place)
     mean = None if None in means else _weighted(means, (one.samples, other.samples))  # type: ignore[arg-type]
     return dataclasses.replace(
         first,
+        unit_ran=ran,
         latency_ms=both.mean_ms,
         latency_std_ms=both.std_ms,
         latency_mean_ms=mean,
@@ -150,6 +154,21 @@ def _pooled(first: Row, second: Row, place: str) -> Row:
         peak_bytes=max(first.peak_bytes, second.peak_bytes),
         note=f"{first.note}; {second.note}",
     )
+
+
+def _ran_together(first: Row, second: Row, place: str) -> str | None:
+    """Return where both ran, weighted by their timings; not known where it is not known of one."""
+    if first.unit_ran is None or second.unit_ran is None:
+        return None
+    if ran_on(first.unit_ran) != ran_on(second.unit_ran):
+        raise TableError(
+            f"{place} ran on {first.unit_ran} in one table, and on {second.unit_ran} in another",
+            remedy="choose --overlap newer, or remove the row from one of them",
+        )
+    work: Counter[str] = Counter()
+    for row in (first, second):
+        work.update({unit: share * row.samples for unit, share in parse_shares(row.unit_ran or "").items()})
+    return shares_text(work)
 
 
 def _merge_imported(tables: Sequence[ImportedTable], name: str, overlap: Overlap) -> ImportedTable:

@@ -13,6 +13,7 @@ import numpy as np
 from s2search.dates import span
 from s2search.errors import TableError
 from s2search.tables.columns import Bool, Column, Int
+from s2search.tables.placement import is_share_text
 from s2search.tables.records import Records, read_records
 from s2search.tables.row import (
     COLUMN_TYPES,
@@ -22,6 +23,7 @@ from s2search.tables.row import (
     FLOAT_COLUMNS,
     LATENCY_COLUMNS,
     LEAST_BLOCK_MS,
+    MEMORY_COLUMNS,
     MOST_MS,
     as_count,
     check_columns,
@@ -119,6 +121,8 @@ def _doubtful(rows: Rows) -> Bool:
         doubt_N |= (ms_N < 0) | (ms_N > MOST_MS)
     doubt_N |= (rows.numbers("launch_us") < 0) | (rows.numbers("launch_us") > 1000 * MOST_MS)
     doubt_N |= rows.where(lambda at: at is not None and span(at) is None, "measured_at")
+    doubt_N |= ~rows.where(is_share_text, "unit_ran")
+    doubt_N |= rows.have(memory_counter=None) & ~rows.where(lambda *all_: set(all_) == {None}, *MEMORY_COLUMNS)
     doubt_N |= (ms["latency_p10_ms"] > latency_ms_N) | (latency_ms_N > ms["latency_p90_ms"])
     doubt_N |= rows.numbers("channels") % rows.numbers("heads") != 0
     doubt_N |= rows.have(latency_provenance="measured") & (rows.numbers("samples") == 0)

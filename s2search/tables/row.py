@@ -16,6 +16,7 @@ from s2search.block import Scenario, Shape
 from s2search.dates import span
 from s2search.errors import S2SearchError, TableError
 from s2search.tables.card import ProvenanceKind
+from s2search.tables.placement import is_share_text
 
 Role = Literal["block", "commit", "switch", "fixed"]
 ROLES: tuple[Role, ...] = ("block", "commit", "switch", "fixed")
@@ -33,7 +34,15 @@ class Row:
     where it was; `latency_raw_ms` is the median before. `latency_error_ms` is the standard error of the median,
     `latency_std_ms` the deviation of samples. `launch_us` is what starting a sample costs beside its calls, where that
     can be told from noise. `order` is the position in which the row was first measured, and `measured_at` the time;
-    both are null where nothing was measured.
+    both are null where nothing was measured. `unit_asked` is the unit that was asked for (`any` where the runtime might
+    choose), and `unit_ran` the share of the work that each unit did, such as `neural_engine:0.97,cpu:0.03`; null where
+    it is not known.
+
+    `weight_bytes`, `state_bytes` and `peak_bytes` are what the part is made of: stored weights, streaming state with a
+    full window, activations at the worst moment. What a process really takes is measured apart, where it is: by how
+    much `memory_counter` says that it grew since before the row was loaded, when it was loaded (`memory_load_bytes`),
+    after the first call, when calls had become steady, and at most. `resident_bytes` is what a layout holds for each
+    such row, all calls long, where whole packages corrected it; null where that is weights and state.
     """
 
     role: Role
@@ -51,6 +60,8 @@ class Row:
     text_channels: Size
     precision: str
     compute_unit: str
+    unit_asked: str | None = None
+    unit_ran: str | None = None
     latency_ms: float
     latency_p10_ms: float | None = None
     latency_p90_ms: float | None = None
@@ -65,6 +76,12 @@ class Row:
     weight_bytes: Count
     state_bytes: Count
     peak_bytes: Count
+    resident_bytes: Count | None = None
+    memory_load_bytes: Count | None = None
+    memory_first_bytes: Count | None = None
+    memory_steady_bytes: Count | None = None
+    memory_peak_bytes: Count | None = None
+    memory_counter: str | None = None
     latency_provenance: ProvenanceKind
     bytes_provenance: ProvenanceKind
     note: str = ""
@@ -93,6 +110,18 @@ class Row:
                 allowed="ISO 8601, such as 2026-11-21T12:00:00+00:00",
                 remedy="correct it or leave it empty",
             )
+        if not is_share_text(self.unit_ran):
+            raise TableError(
+                f"unit_ran of {self.label} is {str(self.unit_ran)[:60]!r}",
+                allowed="units with their shares, 1 in all, such as neural_engine:0.97,cpu:0.03",
+                remedy="correct it or leave it empty",
+            )
+        if self.memory_counter is None and any(getattr(self, field) is not None for field in MEMORY_COLUMNS):
+            raise TableError(
+                f"memory of {self.label} was measured, and memory_counter is empty",
+                allowed="the counter, such as phys_footprint",
+                remedy="say which counter it was, or leave its memory empty",
+            )
         p10, p90 = self.latency_p10_ms, self.latency_p90_ms
         if p10 is not None and p90 is not None and not p10 <= self.latency_ms <= p90:
             raise TableError(
@@ -110,6 +139,11 @@ class Row:
             self.shape  # noqa: B018  a shape that contradicts itself is refused here, with its line
         if self.samples == 0 and self.latency_provenance == "measured":
             raise TableError(f"{self.label} is called measured but has no samples", remedy="state its true provenance")
+
+    @property
+    def held_bytes(self) -> int:
+        """What a layout holds for this row all calls long: weights and state, or what whole packages say."""
+        return self.weight_bytes + self.state_bytes if self.resident_bytes is None else self.resident_bytes
 
     @property
     def part_label(self) -> str:
@@ -145,6 +179,7 @@ def grid(frames: int, height: int, width: int) -> str:
 
 LEAST_BLOCK_MS = 0.001  # a block below the microsecond that plans count in would be free
 MOST_MS = 1e9
+MEMORY_COLUMNS = ("memory_load_bytes", "memory_first_bytes", "memory_steady_bytes", "memory_peak_bytes")
 LATENCY_COLUMNS = (
     "latency_ms",
     "latency_p10_ms",

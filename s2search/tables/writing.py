@@ -11,10 +11,14 @@ import msgspec
 import numpy as np
 
 from s2search.tables.columns import Column
-from s2search.tables.row import COLUMNS
+from s2search.tables.row import COLUMNS, MEMORY_COLUMNS
 from s2search.tables.rows import Rows
 
-_LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")  # a table without them keeps its bytes and its digest
+# A table without them keeps its bytes and its digest.
+_LATER = (
+    *("latency_raw_ms", "latency_error_ms", "launch_us", "unit_asked", "unit_ran"),
+    *("resident_bytes", *MEMORY_COLUMNS, "memory_counter"),
+)
 _AT_ONCE = 4096  # rows that a cache holds, written together
 
 

@@ -21,6 +21,7 @@ from s2search.verification.checks.files import FilesCheck
 from s2search.verification.checks.graph import GraphCheck
 from s2search.verification.checks.latency import LatencyCheck
 from s2search.verification.checks.loading import LoadingCheck
+from s2search.verification.checks.memory import MemoryCheck
 from s2search.verification.checks.operations import LintCheck
 from s2search.verification.checks.parity import ParityCheck
 from s2search.verification.checks.placement import PlacementCheck
@@ -51,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
     LoadingCheck(),
     PlacementCheck(),
     LatencyCheck(),
+    MemoryCheck(),
     ArithmeticCheck(),
 )
 _DISTRIBUTIONS = ("s2search", "torch", "numpy")

@@ -34,7 +34,7 @@ def write_results(kit, manifest, *, drift=0.0, change=lambda line: line, extra=(
         }
     ]
     lines += [
-        {"kind": "placement", "at": AT, "row": row.id, "operations": {"cpu": 2}, "elsewhere": {}}
+        {"kind": "placement", "at": AT, "row": row.id, "operations": {"neural_engine": 2}, "elsewhere": {}}
         for row in manifest.rows
     ]
     session = {"kit": digest, "machine": "iPhone9,1", "os": "iOS 26", "thermal": "nominal", "low_power_mode": False}
@@ -75,7 +75,8 @@ def test_a_table_holds_every_row_with_where_it_ran(kit, manifest, tmp_path):
     assert rows["ssa"].latency_ms == pytest.approx(base_ms(1), rel=0.01)
     assert rows["ssa"].samples == manifest.protocol.rounds
     assert rows["ssa"].latency_provenance == "measured"
-    assert rows["ssa"].note == "operations: cpu 2"
+    assert rows["ssa"].note == "operations: neural_engine 2"
+    assert (rows["ssa"].unit_asked, rows["ssa"].unit_ran) == ("neural_engine", "neural_engine:1")
     assert (rows["ssa"].weight_bytes, rows["ssa"].state_bytes, rows["ssa"].peak_bytes) == (1001, 10, 20)
     assert table.card.device == "iPhone 9"
     assert table.card.power_mode == "low power mode off, charging"

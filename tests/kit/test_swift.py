@@ -34,6 +34,12 @@ def test_the_loop_writes_the_lines_of_the_schema(line):
     assert f'let kind = "{line.__struct_config__.tag}"' in SOURCES["Lines.swift"]
 
 
+def test_the_loop_tells_its_memory_at_the_moments_of_the_schema():
+    assert fields_of("AppMemory", SOURCES["AppMemory.swift"]) == set(results.AppMemory.__struct_fields__)
+    assert "let memory: AppMemory?" in SOURCES["Lines.swift"]
+    assert "phys_footprint" in SOURCES["AppMemory.swift"]
+
+
 @pytest.mark.parametrize(
     ("struct", "cls"),
     [

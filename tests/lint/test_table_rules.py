@@ -123,6 +123,8 @@ TRIPS = [
         {None},
         id="much-drift-after-correction",
     ),
+    pytest.param(changed(IPHONE, 3, unit_ran="cpu:0.6,neural_engine:0.4"), "misplaced_row", {3}, id="ran-elsewhere"),
+    pytest.param(changed(CPU, 4, unit_ran="gpu:1"), "misplaced_row", {4}, id="cpu-that-was-a-gpu"),
     pytest.param(with_protocol(CPU, marked=["it throttled"]), "marked_run", {None}, id="marked"),
     pytest.param(changed(CPU, 2, latency_mean_ms=190.0), "spread_hides_drift", {2}, id="mean-beyond-p90"),
     pytest.param(changed(CPU, 3, latency_std_ms=0.0), "synthetic_as_measured", {3}, id="no-spread"),
@@ -178,6 +180,9 @@ NEAR_MISSES = [
     pytest.param(changed(IPHONE, 3, latency_provenance="estimated"), id="weaker-than-the-card"),
     pytest.param(with_card(CPU, date="2026-11"), id="the-month-of-the-rows"),
     pytest.param(with_card(CPU, preset="mine"), id="a-preset-of-ones-own"),
+    pytest.param(changed(IPHONE, 3, unit_ran="neural_engine:0.51,cpu:0.49"), id="ran-elsewhere-in-part"),
+    pytest.param(changed(IPHONE, 3, unit_asked="neural_engine", unit_ran=None), id="where-it-ran-is-not-known"),
+    pytest.param(changed(CPU, 4, unit_asked="gpu", unit_ran="cpu:1"), id="filed-under-the-unit-that-it-ran-on"),
 ]
 
 

@@ -25,12 +25,16 @@ def transcript(name):
     return (DATA / name).read_text()
 
 
+LOOK, WELL = "Pss:{:>17} kB\nVmHWM:\t{:>8} kB\n", "ended with 0\n"
+
+
 class Phone(Transport):
     """Keeps what is pushed, runs the runner, and prints as the real tools do."""
 
     def __init__(self):
         self.files, self.log, self.commands, self.unplug_after = {}, "", [], None
         self.prints, self.quiet, self.edit = "benchmark_model.txt", False, lambda printed: printed
+        self.watched = LOOK.format(8000, 9000) + LOOK.format(20000, 26000) + LOOK.format(18000, 26000) + WELL
 
     def run(self, *words, check=True):
         self.commands.append(words)
@@ -56,6 +60,9 @@ class Phone(Transport):
                 return self.log
             case ("logcat", "-d", "-s", "tflite:V", "litert:V"):
                 return self.log
+            case ("shell", command) if "smaps_rollup" in command:
+                assert "VmHWM" in command
+                return self.watched
             case ("shell", command) if "/data/local/tmp/s2search/runner " in command:
                 return self.benchmark(dict(re.findall(r"--(\w+)=(\S*)", command)))
             case ("shell", command) if command.startswith(("mkdir", "chmod", "rm -rf /data/local/tmp/s2search")):
@@ -282,3 +289,25 @@ def test_the_real_transport_reports_a_failed_command_in_one_line(tmp_path, monke
     assert "not found" in AdbTransport().run("push", "x", "y", check=False)
     with pytest.raises(InputError, match=r"did not answer `adb slow` within 0\.2 s"):
         AdbTransport(timeout_s=0.2).run("slow")
+
+
+def test_what_the_tools_process_takes_stands_in_the_row(runner, tmp_path):
+    profiler = OnFakePhone(runner=runner)
+    table = measure(profiler, ITEMS, tmp_path / "t", preset="tiny", protocol=Protocol(rounds=2))
+    for row in (row for row in table.rows if row.part != "long_skip"):
+        assert row.memory_counter == "process pss+vm_hwm"
+        assert (row.memory_steady_bytes, row.memory_peak_bytes) == (19000 * 1024, 26000 * 1024)
+        assert row.memory_load_bytes is row.memory_first_bytes is None
+        assert (row.unit_asked, row.unit_ran) == ("cpu", "cpu:1")
+
+
+def test_a_phone_that_hides_pss_or_was_too_quick_to_be_seen_is_no_error():
+    assert adb.resident_of("VmHWM:\t 10 kB\n" + WELL).columns["memory_steady_bytes"] is None
+    assert adb.resident_of(WELL) is None
+
+
+@pytest.mark.parametrize("printed", ["", "ended with 137\n", LOOK.format(1, 2)])
+def test_a_tool_that_died_while_it_was_watched_is_an_error_in_one_line(printed):
+    with pytest.raises(InputError, match="ended otherwise than well while its memory was watched") as refusal:
+        adb.resident_of(printed)
+    assert "\n" not in str(refusal.value)

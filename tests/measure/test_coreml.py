@@ -50,7 +50,10 @@ def mac(monkeypatch):
             )
         ),
         get_compute_device_usage_for_mlprogram_operation=lambda operation: (
-            None if operation == "const" else SimpleNamespace(preferred_compute_device=MLNeuralEngineComputeDevice())
+            None if operation == "const" else SimpleNamespace(preferred_compute_device=DEVICES[operation]())
+        ),
+        get_estimated_cost_for_mlprogram_operation=lambda operation: (
+            None if operation == "const" or not COST else SimpleNamespace(weight=COST[operation])
         ),
     )
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
@@ -67,6 +70,14 @@ def mac(monkeypatch):
 
 class MLNeuralEngineComputeDevice:
     """Named as coremltools names it."""
+
+
+class MLCPUComputeDevice:
+    """Named as coremltools names it."""
+
+
+DEVICES = {"conv": MLNeuralEngineComputeDevice, "softmax": MLCPUComputeDevice}
+COST = {"conv": 0.9, "softmax": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +126,13 @@ def test_it_asks_for_the_compute_units_of_its_option(mac):
 
 
 def test_operations_are_counted_by_the_unit_that_the_plan_prefers(mac):
-    assert CoreML().prepare(STREAM[-1]).placement() == {"NeuralEngine": 2}
+    assert CoreML().prepare(STREAM[-1]).placement() == {"NeuralEngine": 1, "CPU": 1}
+
+
+def test_units_share_the_plans_estimated_cost_or_else_its_operations(mac, monkeypatch):
+    assert CoreML().prepare(STREAM[-1]).unit_work() == {"neural_engine": 0.9, "cpu": 0.1}
+    monkeypatch.setitem(globals(), "COST", {})
+    assert CoreML().prepare(STREAM[-1]).unit_work() == {"neural_engine": 1.0, "cpu": 1.0}
 
 
 def test_weights_are_those_of_the_package_in_float16(mac):

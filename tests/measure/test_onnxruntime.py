@@ -28,6 +28,7 @@ def test_onnx_runtime_computes_what_torch_does(item):
     placement = session.placement()
     assert set(placement) == {"CPUExecutionProvider"}
     assert sum(placement.values()) > 0
+    assert session.unit_work() == {"cpu": sum(placement.values())}
 
 
 @pytest.mark.slow
@@ -68,5 +69,5 @@ def test_more_threads_than_cores_are_refused():
 
 
 def test_what_it_measures_is_what_it_says():
-    assert OnnxRuntime.measures == ("latency", "placement")
+    assert OnnxRuntime.measures == ("latency", "placement", "resident")
     assert dataclasses.asdict(OnnxRuntime()) == {"provider": "cpu", "threads": 1, "pin": True}

@@ -107,6 +107,9 @@ class SimulatedCall(Prepared):
     def placement(self):
         return {"cpu": 7}
 
+    def unit_work(self):
+        return {"cpu": 6.0, "gpu": 1.0}
+
 
 WORLD = World()
 
@@ -294,6 +297,11 @@ def test_placement_and_conditions_stand_in_the_card(tmp_path):
     assert protocol["placement"][BLOCKS[0].key] == {"cpu": 7}
     celsius = protocol["conditions"]["celsius"]
     assert celsius["first"] == celsius["least"] < celsius["last"] == celsius["most"]
+
+
+def test_where_rows_ran_stands_beside_where_they_were_asked_to(tmp_path):
+    rows = [row for row in run(tmp_path / "t", rounds=2).rows if row.part != "long_skip"]
+    assert {(row.unit_asked, row.unit_ran) for row in rows} == {("cpu", "cpu:0.8571,gpu:0.1429")}
 
 
 def test_bytes_that_are_not_measured_are_called_derived(tmp_path):

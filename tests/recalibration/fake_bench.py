@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import ClassVar
 
 from s2search import registry
 from s2search.block import Stream
+from s2search.exporters.resident import Resident
 from s2search.measurement.base import Device, Memory, Prepared, Profiler
 from s2search.measurement.campaign import measure
 from s2search.measurement.items import campaign_items
@@ -31,6 +33,15 @@ PRESET = Preset(
     name="fake-model", depth=6, channels=16, heads=2, feed_forward=32, text_channels=8, text_tokens=3, chunk_frames=1
 )
 TRUE_MS = {"lcha": 2.0, "ssa": 1.0, "full": 1.5, "down": 0.2, "up": 0.15, "stem": 0.3, "head": 0.25}
+RUNTIME, ALONE_CALLS = 9_000, {"lcha": 2_000, "ssa": 600, "full": 4_000}
+
+
+def taken(load, calls):
+    """Return what a process takes that loads so much, and whose calls add so much."""
+    return Resident(counter="fake", load_bytes=load, first_bytes=load, steady_bytes=load, peak_bytes=load + calls)
+
+
+ALONE = {label: taken(RUNTIME + 110, ALONE_CALLS.get(label, 10)) for label in TRUE_MS}
 MEMORY = Memory(weight_bytes=100, state_bytes=10, peak_bytes=1000)
 
 
@@ -78,6 +89,10 @@ class Scattered(Prepared):
     noise: float
     samples: Path
     drift: float = 0.0
+    taken: Resident | None = None
+
+    def resident(self):
+        return self.taken
 
     def time_ms(self, repetitions):
         done = self.samples.read_bytes().count(b'"kind":"sample"')
@@ -94,17 +109,20 @@ class ScatteredProfiler(FakeProfiler):
     noise: float = 0.0
     slower: dict[str, float] = dataclasses.field(default_factory=dict)
     drift: float = 0.0
+    tells_memory: bool = False
 
     def prepare(self, item):
         label = item.part.label
-        return Scattered(TRUE_MS[label] * self.slower.get(label, 1.0), self.noise, self.samples, self.drift)
+        ms, taken = TRUE_MS[label] * self.slower.get(label, 1.0), ALONE[label] if self.tells_memory else None
+        return Scattered(ms, self.noise, self.samples, self.drift, taken)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FakeBench(Bench):
     """Attributes: what every layer, every switch and every block of a kind takes more in a whole, and a factor.
 
-    `contaminated` layouts, by number, take three times as long; `drift` is what every further sample takes more.
+    `contaminated` layouts, by number, take three times as long; `drift` is what every further sample takes more;
+    `memory_of` says what the package of a layout takes, and that rows tell what they take alone.
     """
 
     out: Path
@@ -116,6 +134,7 @@ class FakeBench(Bench):
     slower: dict[str, float] = dataclasses.field(default_factory=dict)
     contaminated: tuple[int, ...] = ()
     drift: float = 0.0
+    memory_of: Callable[[list[str]], Resident | None] | None = None
 
     @property
     def samples(self):
@@ -124,7 +143,9 @@ class FakeBench(Bench):
     @property
     def profiler(self):
         ScatteredProfiler.samples = self.samples
-        return ScatteredProfiler(noise=self.noise, slower=self.slower, drift=self.drift)
+        return ScatteredProfiler(
+            noise=self.noise, slower=self.slower, drift=self.drift, tells_memory=self.memory_of is not None
+        )
 
     def write(self, layout, preset, grid, folder, *, seed):
         if folder.exists():
@@ -135,7 +156,8 @@ class FakeBench(Bench):
     def prepare(self, folder, grid):
         layout, _ = json.loads((folder / "layout.json").read_text())
         times = 3.0 if int(folder.name) in self.contaminated else 1.0
-        return Scattered(times * self.true_ms(layout), self.noise, self.samples, self.drift)
+        taken = self.memory_of(layout) if self.memory_of else None
+        return Scattered(times * self.true_ms(layout), self.noise, self.samples, self.drift, taken)
 
     def true_ms(self, layout):
         """The plain loop of the definition."""

@@ -27,7 +27,8 @@ from s2search.tables.writing import rows_as_csv, rows_as_json
 from tests.command import run_here
 
 TABLES = ("iphone-16-pro-max", "h100", "amd-epyc")
-LATER = ("latency_raw_ms", "latency_error_ms", "launch_us")
+LATER = ("latency_raw_ms", "latency_error_ms", "launch_us", "unit_asked", "unit_ran", "resident_bytes")
+LATER += ("memory_load_bytes", "memory_first_bytes", "memory_steady_bytes", "memory_peak_bytes", "memory_counter")
 
 
 def many_sizes(rows: int) -> LatencyTable:
@@ -55,7 +56,14 @@ def odd_rows() -> list[Row]:
     changes: list[dict[str, Any]] = [
         {},
         {"part": '"%s" é, {}', "note": "100 %\n;", "measured_at": None},
-        {"part": "other", "latency_ms": 1e-7 + 1, "latency_p10_ms": None, "latency_raw_ms": 1.0, "launch_us": 0.0},
+        {
+            "part": "other",
+            "latency_ms": 1e-7 + 1,
+            "latency_p10_ms": None,
+            "latency_raw_ms": 1.0,
+            "launch_us": 0.0,
+            "unit_ran": "gpu:1",
+        },
         {"part": "whole", "latency_ms": 2, "latency_p10_ms": None, "samples": 0, "latency_provenance": "derived"},
     ]
     return [dataclasses.replace(row, **{"latency_p90_ms": None, **change}) for change in changes]

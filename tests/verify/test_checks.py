@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+from s2search.exporters.counters import why_no_counters
 from s2search.exporters.package import Package
 from s2search.verification.bisect import look_inside
 from s2search.verification.check import results
+from s2search.verification.checks import memory
 from s2search.verification.checks.activations import SourceWatch
 from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.checks.latency import LatencyCheck
+from s2search.verification.checks.memory import MemoryCheck
 from s2search.verification.checks.operations import LintCheck
 from s2search.verification.checks.sizes import SizesCheck
 from s2search.verification.inspectors.onnx import convolutions
@@ -41,17 +46,39 @@ def test_the_largest_activation_is_named():
     assert not watch.first_non_finite
 
 
-@pytest.mark.parametrize("check", [LatencyCheck(), ArithmeticCheck()])
+@pytest.mark.parametrize("check", [LatencyCheck(), MemoryCheck(), ArithmeticCheck()])
 def test_what_cannot_run_is_listed_with_its_reason(check, exported, open_package):
     (found,) = results(check, open_package(exported))
     assert (found.status, found.required, found.value) == ("not_run", False, None)
     assert found.why
 
 
-def test_a_measurement_without_a_plan_has_not_run(exported, open_package):
-    (found,) = results(LatencyCheck(), open_package(exported, measure=True))
+@pytest.mark.parametrize("check", [LatencyCheck(), MemoryCheck()])
+def test_a_measurement_without_a_plan_has_not_run(check, exported, open_package):
+    (found,) = results(check, open_package(exported, measure=True))
     assert found.status == "not_run"
     assert "no plan" in found.why
+
+
+@pytest.mark.skipif(why_no_counters() is not None, reason="this system does not say what a process takes")
+def test_a_promise_of_memory_is_missed_where_the_process_takes_more_and_held_where_it_takes_less(
+    exported, open_package, monkeypatch
+):
+    opened = open_package(exported, measure=True)
+    monkeypatch.setattr(memory, "table_of", lambda plan, name: SimpleNamespace(card=SimpleNamespace(threads=1)))
+
+    def promise(predicted):
+        plan = SimpleNamespace(memory_bytes=SimpleNamespace(predicted=predicted))
+        monkeypatch.setattr(memory, "promise_of", lambda opened: plan)
+        return results(MemoryCheck(), opened)
+
+    one, all_ = promise(1_000_000)
+    assert (one.name, one.status, one.required) == ("memory", "failed", False)
+    assert (all_.name, all_.status) == ("memory.functions", "failed")
+    assert one.parts["measured_bytes"] < all_.parts["measured_bytes"]
+    assert one.value == pytest.approx(100 * (one.parts["measured_bytes"] / 1_000_000 - 1))
+    assert {found.status for found in promise(10**12)} == {"passed"}
+    assert {found.value for found in promise(10**12)} == {0.0}
 
 
 def test_the_state_has_the_bytes_that_were_foretold(package, open_package):

@@ -176,17 +176,26 @@ def _verdict(error: Exception) -> tuple[str, str]:
 
 
 def _placement(plan: Any) -> dict[str, Any]:
-    """Count operations by the device that Core ML prefers for them."""
+    """Count operations by the device that Core ML prefers for them, and share out the plan's estimated cost.
+
+    An operation's time is one prediction's times its estimated cost, so that shares of times are shares of cost. It has
+    none where the plan estimates no cost.
+    """
     preferred = [
-        (operation.spec.type, _device_name(operation.compute_device_usage.preferred_compute_device))
+        (operation.spec.type, _device_name(operation.compute_device_usage.preferred_compute_device), operation)
         for operation in plan
         if operation.compute_device_usage is not None
     ]
-    counts = Counter(device for _, device in preferred)
+    counts = Counter(device for _, device, _ in preferred)
     most = counts.most_common(1)[0][0] if counts else ""
+    cost = dict.fromkeys(counts, 0.0)
+    for _, device, operation in preferred:
+        cost[device] += sum(operation.measurement.samples)
+    total = sum(cost.values())
     return {
         "operations": dict(counts),
-        "elsewhere": dict(Counter(kind for kind, device in preferred if device != most)),
+        "elsewhere": dict(Counter(kind for kind, device, _ in preferred if device != most)),
+        "cost": {device: round(part / total, 6) for device, part in cost.items()} if total > 0 else {},
     }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +189,10 @@ class _InLab(JobItem):
             state_bytes=part.state_bytes(shape, precision) if streams and isinstance(part, Block) else 0,
             peak_bytes=part.peak_bytes(shape, precision),
         )
+
+    @override
+    def unit_work(self) -> Mapping[str, float]:
+        return {self._profiler.unit: 1.0} if self._first else {}  # what ran elsewhere in part was refused
 
     def placement(self) -> dict[str, int]:
         """Return the operations of the first job that was answered, by unit."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
+from s2search.planner.plan import Plan
 from s2search.preset import video_size
 from s2search.verification.check import Check
 from s2search.verification.checks.arithmetic import plan_of, table_of
@@ -40,21 +41,8 @@ class LatencyCheck(Check):
 
     @override
     def run(self, opened: Opened) -> Iterator[CheckResult]:
-        if not opened.options.measure:
-            raise CannotRunError("not asked for; give --measure on the machine that the plan's table was measured on")
-        manifest, plan = opened.package.manifest, plan_of(opened)
+        plan = promise_of(opened)
         card = table_of(plan, opened.options.table).card
-        for what, planned, packaged in (
-            ("runtime", card.runtime, opened.inspector.table_runtime or "one that no table names"),
-            ("video", plan.video, video_size(*manifest.grid)),
-            ("precision", plan.precision, manifest.precision),
-            ("scenario", plan.scenario, "stream"),
-            ("chunk", f"{plan.frames} frames", f"{manifest.chunk_frames} frames"),
-        ):
-            if planned != packaged:
-                raise CannotRunError(f"the plan's {what} is {planned}, and the package's {packaged}")
-        if "denoise" not in opened.functions():
-            raise CannotRunError("the package has no 'denoise'")
         inputs = opened.inputs("denoise")
         times_ms = []
         for done in range(self.warm_ups + self.passes):
@@ -71,3 +59,27 @@ class LatencyCheck(Check):
         )
         parts = {"measured_ms": measured, "predicted_ms": predicted}
         yield self.judge(opened, off, self.tolerance_percent, why=why, parts=parts)
+
+
+def promise_of(opened: Opened) -> Plan:
+    """Return the plan of a package that its promise can be held against here.
+
+    Raises:
+        CannotRunError: Nobody asked, or the plan is of another runtime, video, precision or chunk.
+    """
+    if not opened.options.measure:
+        raise CannotRunError("not asked for; give --measure on the machine that the plan's table was measured on")
+    manifest, plan = opened.package.manifest, plan_of(opened)
+    card = table_of(plan, opened.options.table).card
+    for what, planned, packaged in (
+        ("runtime", card.runtime, opened.inspector.table_runtime or "one that no table names"),
+        ("video", plan.video, video_size(*manifest.grid)),
+        ("precision", plan.precision, manifest.precision),
+        ("scenario", plan.scenario, "stream"),
+        ("chunk", f"{plan.frames} frames", f"{manifest.chunk_frames} frames"),
+    ):
+        if planned != packaged:
+            raise CannotRunError(f"the plan's {what} is {planned}, and the package's {packaged}")
+    if "denoise" not in opened.functions():
+        raise CannotRunError("the package has no 'denoise'")
+    return plan

@@ -19,7 +19,7 @@ Axes: see s2search/exporters/step.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,6 +35,7 @@ from s2search.verification.result import CannotRunError, NotOfferedError
 if TYPE_CHECKING:
     from torch import nn
 
+    from s2search.exporters.resident import Resident
     from s2search.exporters.step import FunctionName
     from s2search.measurement.base import Profiler
     from s2search.mil.evaluator import Mode
@@ -189,6 +190,16 @@ class Inspector(registry.Plugin):
     def runtime_of(self, profiler: Profiler, package: Package) -> Runtime:
         """Return the package, loaded as the profiler loads what it times: with its threads."""
         return self.runtime(package)
+
+    def resident(self, opened: Opened, functions: Sequence[FunctionName], *, threads: int) -> Resident | None:
+        """Measure what a process takes that loads functions of the package, all at once, and calls each.
+
+        None where the system does not tell.
+
+        Raises:
+            NotOfferedError: Nobody measures it for this runtime.
+        """
+        raise NotOfferedError(f"what packages of {opened.package.manifest.exporter!r} take is measured by nobody here")
 
     def emulation(self) -> Emulation | None:
         """Return what stands in for the runtime on this machine; None where the runtime is here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from s2search.exporters.base import Runtime
+    from s2search.exporters.resident import Resident
     from s2search.exporters.step import FunctionName
     from s2search.measurement.base import Profiler
     from s2search.verification.opened import Opened
@@ -95,6 +96,16 @@ class OnnxInspector(Inspector):
         nodes = {name: args["provider"] for name, args in told if "provider" in args}
         told_by = f"in {function!r}, as ONNX Runtime's profile says"
         return Placed(wanted=_PROCESSOR, counts=Counter(nodes.values()), told_by=told_by)
+
+    @override
+    def resident(self, opened: Opened, functions: Sequence[FunctionName], *, threads: int) -> Resident | None:
+        from s2search.exporters.resident import OnnxJob
+
+        manifest, folder = opened.package.manifest, opened.package.folder.resolve()
+        for function in functions:
+            check_graph(opened.package, manifest.function(function).file)
+        graphs = [(folder / manifest.function(name).file, opened.inputs(name)) for name in functions]
+        return OnnxJob(graphs=graphs, threads=threads).run()
 
     @override
     def runtime_of(self, profiler: Profiler, package: Package) -> Runtime:

@@ -3,7 +3,8 @@
 So two campaigns agree to the last digit exactly if every sample was taken once. Under sustained load it takes a sample
 a second, and throttles. Faults: `unplug_at` and `dies_at_sample` (numbers of samples on the phone), `unplug_hot_at` and
 `dies_hot_at` (the same of samples under sustained load), `fails_hot` (row -> second of that load), `dies_loading`
-(row -> how often), `fails` (row), `hot` (first slot, last slot), `hangs_at_launch`.
+(row -> how often), `fails` (row), `hot` (first slot, last slot), `hangs_at_launch`,
+`tells_no_memory` (row).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 import world
 from latencies import hot_ms, sample_ms, thermal_under_load
+from sizes import APP_BYTES, row_bytes
 
 _DEATHS = 2
 _ROUNDS = 3
@@ -48,6 +50,7 @@ class App:
         self.file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self.file.truncate(content.rfind(b"\n") + 1)
         self.file.seek(0, os.SEEK_END)
+        self.taken = self.at_most = APP_BYTES
 
     def append(self, kind, at_slot=None, **fields):
         samples = [line["slot"] for line in self.lines if line["kind"] == "sample"]
@@ -184,4 +187,14 @@ class App:
                 given.add(row)
                 self.append("failed", row=row, stage="load", reason="error", message="Error Domain=com.apple.CoreML")
                 continue
-            self.append("ready", row=row, load_ms=100.5, warm_ups=7, settled=True, repetitions=4)
+            self.append("ready", row=row, load_ms=100.5, warm_ups=7, settled=True, repetitions=4, **self.memory(row))
+
+    def memory(self, row):
+        """What task_info says while a row is loaded; a row in `tells_no_memory` makes it fail."""
+        if row in self.faults.get("tells_no_memory", []):
+            return {}
+        before = self.taken
+        self.taken += row_bytes(row, "steady")
+        at_most, self.at_most = self.at_most, max(self.at_most, before + row_bytes(row, "peak"))
+        moments = {f"{moment}_bytes": before + row_bytes(row, moment) for moment in ("load", "first", "steady")}
+        return {"memory": {"before_bytes": before, **moments, "peak_before_bytes": at_most, "peak_bytes": self.at_most}}

@@ -138,7 +138,7 @@ final class MeasuringLoop {
             try model.warmUp(manifest.kitProtocol)
             try journal.append(ReadyLine(
                 row: row.id, loadMs: model.loadMs, warmUps: model.warmUps, settled: model.settled,
-                repetitions: model.repetitions))
+                repetitions: model.repetitions, memory: model.memory))
             return model
         } catch let error as KitError {
             throw error

@@ -9,7 +9,13 @@ final class TimedModel {
     private(set) var warmUps = 0
     private(set) var settled = false
     private(set) var repetitions = 1
+    /// What the app took before this model was loaded, after, after its first prediction, and when it had settled.
+    var memory: AppMemory? { AppMemory(before: before, load: loaded, first: first, steady: steady) }
 
+    private let before: Footprint?
+    private let loaded: Footprint?
+    private var first: Footprint?
+    private var steady: Footprint?
     private let model: MLModel
     private let inputs: MLDictionaryFeatureProvider
     private let stateful: Bool
@@ -17,6 +23,7 @@ final class TimedModel {
     init(_ url: URL, package: Package, computeUnit: String) throws {
         let configuration = MLModelConfiguration()
         configuration.computeUnits = try TimedModel.units(computeUnit)
+        before = Footprint.now()
         let begin = nanoseconds()
         model = try MLModel(contentsOf: url, configuration: configuration)
         loadMs = milliseconds(since: begin)
@@ -26,6 +33,7 @@ final class TimedModel {
             values[input.name] = MLFeatureValue(multiArray: try TimedModel.array(input))
         }
         inputs = try MLDictionaryFeatureProvider(dictionary: values)
+        loaded = Footprint.now()
     }
 
     /// Predict until the last five times agree, and choose how many predictions make one sample.
@@ -33,6 +41,7 @@ final class TimedModel {
         var times: [Double] = []
         while times.count < rules.warmUpCalls {
             times.append(try predict(1))
+            if times.count == 1 { first = Footprint.now() }
             let last = times.suffix(5).sorted()
             if last.count == 5, last[4] - last[0] <= rules.settledSpread * last[2] {
                 settled = true
@@ -40,6 +49,7 @@ final class TimedModel {
             }
         }
         warmUps = times.count
+        steady = Footprint.now()
         let last = times.suffix(5).sorted()
         repetitions = max(1, Int((rules.leastSampleMs / max(last[last.count / 2], 0.001)).rounded(.up)))
     }

@@ -1,4 +1,8 @@
-"""MLModelBenchmarker on an imagined phone. Faults: `cold` maps a package's name to what goes wrong with it."""
+"""MLModelBenchmarker on an imagined phone.
+
+Faults: `cold` maps a package's name to what goes wrong with it, `placed` to the estimated costs of its operations by
+unit (null where the compute plan estimates none).
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -47,17 +51,25 @@ class MLModelBenchmarker:
     async def benchmark_operation_execution(
         self, inputs: dict[str, Any] | None = None, iterations: int = 1, warmup: bool = False
     ):
-        kinds = {"linear": compute_device.MLNeuralEngineComputeDevice, "gelu": compute_device.MLCPUComputeDevice}
-        operations = ["linear", "linear", "gelu"]
+        planned = world.faults().get("placed", {}).get(self.model.name, {"neural_engine": [0.6, 0.3], "cpu": [0.1]})
+        kinds = {
+            "neural_engine": ("linear", compute_device.MLNeuralEngineComputeDevice),
+            "gpu": ("conv", compute_device.MLGPUComputeDevice),
+            "cpu": ("gelu", compute_device.MLCPUComputeDevice),
+        }
         found = [
             SimpleNamespace(
-                spec=SimpleNamespace(type=kind),
-                compute_device_usage=SimpleNamespace(preferred_compute_device=kinds[kind]()),
-                measurement=self.Measurement(None, [1.0]),
+                spec=SimpleNamespace(type=kinds[unit][0]),
+                compute_device_usage=SimpleNamespace(preferred_compute_device=kinds[unit][1]()),
+                measurement=self.Measurement(None, [] if weight is None else [11.0 * weight] * iterations),
             )
-            for kind in operations
+            for unit, weights in planned.items()
+            for weight in weights
         ]
-        return [*found, SimpleNamespace(spec=SimpleNamespace(type="const"), compute_device_usage=None)]
+        constant = SimpleNamespace(
+            spec=SimpleNamespace(type="const"), compute_device_usage=None, measurement=self.Measurement(None, [])
+        )
+        return [*found, constant]
 
 
 class Loaded:
