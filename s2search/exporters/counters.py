@@ -1,7 +1,8 @@
-"""What the kernel says of this process's memory, on Linux: its share of what is resident, and the most that ever was.
+"""What the kernel says of this process's memory, on Linux: what is resident, and the most that ever was.
 
-PSS counts a page that several processes have by their number, so that the runtime's library is not charged twice;
-VmHWM is the largest resident set so far, shared pages in full. Android has both under the same names.
+VmRSS is the resident set, VmHWM the largest so far; pages that other processes have as well count in full in both. PSS
+counts such a page by the number of its users: it would change with whatever else runs (the same program took 9 MB or
+14 MB, loaded, by whether somebody else ran ONNX Runtime). Android's tools are watched from outside, by PSS and VmHWM.
 """
 
 from __future__ import annotations
@@ -9,24 +10,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-#: The word for both in a table's `memory_counter`.
-PSS_AND_HWM = "pss+vm_hwm"
-_STATUS, _ROLLUP = Path("/proc/self/status"), Path("/proc/self/smaps_rollup")
+#: The words for them in a table's `memory_counter`.
+RSS_AND_HWM, PSS_AND_HWM = "rss+vm_hwm", "pss+vm_hwm"
+_STATUS = Path("/proc/self/status")
 
 
 def why_no_counters() -> str | None:
     """Return None where this machine has them, else why not."""
-    return None if _ROLLUP.exists() else "this system has no /proc/self/smaps_rollup, which says what a process takes"
+    return None if _STATUS.exists() else "this system has no /proc/self/status, which says what a process takes"
 
 
 def process_bytes() -> dict[str, int]:
-    """Return `pss`, `rss` and `peak` (the largest RSS so far) of this process, bytes."""
-    status, rollup = _STATUS.read_text(encoding="ascii"), _ROLLUP.read_text(encoding="ascii")
-    return {
-        "pss": kernel_bytes(rollup, "Pss"),
-        "rss": kernel_bytes(status, "VmRSS"),
-        "peak": kernel_bytes(status, "VmHWM"),
-    }
+    """Return `rss` and `peak` (the largest RSS so far) of this process, bytes."""
+    status = _STATUS.read_text(encoding="utf-8")
+    return {"rss": kernel_bytes(status, "VmRSS"), "peak": kernel_bytes(status, "VmHWM")}
 
 
 def kernel_bytes(text: str, field: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from s2search.errors import InputError
-from s2search.exporters.counters import PSS_AND_HWM, why_no_counters
+from s2search.exporters.counters import RSS_AND_HWM, why_no_counters
 
 _MOMENTS = ("load", "first", "steady", "peak")
 _CALLS = 6  # arenas and memory patterns grow with the first two
@@ -114,15 +114,15 @@ def told(moments: Sequence[Mapping[str, int]]) -> Resident:
 
     The peak is of the life of the process: where it was larger before anything was loaded, it is not known.
 
-    >>> moments = [{"pss": 10, "rss": 20, "peak": 25}, *({"pss": n, "rss": n, "peak": 90} for n in (40, 50, 60))]
+    >>> moments = [{"rss": 20, "peak": 25}, *({"rss": n, "peak": 90} for n in (50, 60, 70))]
     >>> told(moments)
-    Resident(counter='pss+vm_hwm', load_bytes=30, first_bytes=40, steady_bytes=50, peak_bytes=70)
+    Resident(counter='rss+vm_hwm', load_bytes=30, first_bytes=40, steady_bytes=50, peak_bytes=70)
     """
     before, *later = moments
-    load, first, steady = (max(0, moment["pss"] - before["pss"]) for moment in later)
+    load, first, steady = (max(0, moment["rss"] - before["rss"]) for moment in later)
     risen = later[-1]["peak"] > before["peak"]
     return Resident(
-        counter=PSS_AND_HWM,
+        counter=RSS_AND_HWM,
         load_bytes=load,
         first_bytes=first,
         steady_bytes=steady,

@@ -38,7 +38,7 @@ def product(rows, columns):
 def test_twice_the_weights_take_so_much_more_and_the_difference_holds_no_runtime():
     one, two = (OnnxJob(graphs=[product(2000, columns)]).run() for columns in (2000, 4000))
     assert 16 * MB < two.load_bytes - one.load_bytes < 4 * 16 * MB  # kept once, or again in another order
-    assert one.counter == two.counter == "pss+vm_hwm"
+    assert one.counter == two.counter == "rss+vm_hwm"
     assert one.load_bytes <= one.peak_bytes == one.most_bytes
 
 
@@ -81,14 +81,14 @@ def test_a_system_that_does_not_tell_gives_nothing(monkeypatch):
 
 
 def test_a_peak_before_anything_was_loaded_is_not_the_programs():
-    moments = [{"pss": n, "rss": n, "peak": 100} for n in (10, 40, 50, 45)]
-    assert told(moments) == Resident(counter="pss+vm_hwm", load_bytes=30, first_bytes=40, steady_bytes=35)
+    moments = [{"rss": n, "peak": 100} for n in (10, 40, 50, 45)]
+    assert told(moments) == Resident(counter="rss+vm_hwm", load_bytes=30, first_bytes=40, steady_bytes=35)
     assert told(moments).most_bytes == 40
 
 
 @linux
 def test_figures_of_this_process_are_plausible():
     found = process_bytes()
-    assert 0 < found["pss"] <= found["rss"] <= found["peak"]
+    assert 0 < found["rss"] <= found["peak"]
     with pytest.raises(LookupError):
         kernel_bytes("VmHWM: 1 MB", "VmHWM")
