@@ -140,16 +140,16 @@ public struct Host {
     }
 
     /// Return the K + 1 rows of a head, from a row on, of all chunks together.
-    private func addedUp(_ kept: FloatTensor, _ layer: Int, _ from: Int, _ across: Int) -> [Float] {
+    private func addedUp(_ kept: FloatTensor, _ layer: Int, _ begin: Int, _ across: Int) -> [Float] {
         let slots = kept.shape[1]
         let rows = kept.shape[2]
         let width = kept.shape[3]
         var added = [Float](repeating: 0, count: (across + 1) * across)
         for row in 0..<(across + 1) {
             for column in 0..<across {
-                var number = kept.values[(layer * slots * rows + from + row) * width + column]
+                var number = kept.values[(layer * slots * rows + begin + row) * width + column]
                 for slot in 1..<max(slots, 1) {
-                    number = number + kept.values[((layer * slots + slot) * rows + from + row) * width + column]
+                    number = number + kept.values[((layer * slots + slot) * rows + begin + row) * width + column]
                 }
                 added[row * across + column] = number
             }
