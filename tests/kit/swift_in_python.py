@@ -1,9 +1,9 @@
 """Runs Swift sources without Swift: a small part of the language, translated to Python line by line.
 
-It is for sources of plain arithmetic, as `S2StreamCore` has it: structs and enums, functions, loops, optionals; no
-closures, no generics, no protocols but Decodable by CodingKeys. Values are copied where Swift copies them; Float is
-float32; whole numbers divide as such; what traps in Swift (an index outside, a range that runs backwards, a force
-unwrapped nil) raises here. What only a compiler sees, types above all, it does not see.
+It is for sources of plain arithmetic, as `S2StreamCore` has it: structs and enums, functions, loops, optionals, and
+Decodable by CodingKeys; no closures, no generics; protocols are left out. Values are copied where Swift copies them;
+Float is float32; whole numbers divide as such; what traps in Swift (an index outside, a range that runs backwards, a
+force unwrapped nil) raises here. What only a compiler sees, types above all, it does not see.
 
 Declarations and statements come from tree-sitter; expressions are parsed here, since that grammar takes
 `a * b[c]` for `(a * b)[c]`.
@@ -69,7 +69,7 @@ def translated(path: Path) -> str:
             lines += _type(node)
         elif node.type == "function_declaration":
             lines += _function(node, {}, "")
-        elif node.type not in ("comment", "import_declaration"):
+        elif node.type not in ("comment", "import_declaration", "protocol_declaration"):
             raise NotImplementedError(node.type)
     return "\n".join(lines) + "\n"
 
@@ -218,7 +218,7 @@ def _statement(node: Node, members: dict[str, str], names: set[str]) -> list[str
         case "while_statement":
             condition = said(_between(node, "while", "{"))
             return [f"while {condition}:", *_block(_child_node(node, "statements"), members, names)]
-        case "call_expression":
+        case "call_expression" | "try_expression":
             return [said(node.text.decode())]
     raise NotImplementedError(f"{node.type}: {node.text.decode()}")
 
@@ -261,7 +261,7 @@ class _Expression:
     """A parser by binding strength (Pratt, 1973)."""
 
     def __init__(self, text: str) -> None:
-        self._tokens, place, text = [], 0, text.strip()
+        self._tokens, place, text = [], 0, re.sub(r"\btry\b", "", text).strip()
         while place < len(text):
             found = _TOKEN.match(text, place)
             if found is None:

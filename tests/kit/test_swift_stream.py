@@ -8,13 +8,20 @@ from typing import get_args, get_type_hints
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from s2search.block import KeptRing, KeptSums, KeptTail
 from s2search.cost import COMMIT_POLICIES
 from s2search.exporters import host
 from s2search.exporters.package import Manifest
 from s2search.exporters.past import FUNCTIONS
+from s2search.kit.build import copy_mac
 from s2search.network.config import CausalForm
+from s2search.network.network import S2DiT
+from s2search.preset import Preset
+from s2search.streaming.chunk_sampler import level_of, noise_of
+from s2search.streaming.sampler_of import sampler_of
+from s2search.streaming.state import StreamState
 from tests.kit.swift_in_python import Array, decoded, errors, load, parse
 from tests.kit.swift_vectors import FOLDER, PACKAGE, Draws, documents, text_of
 
@@ -87,11 +94,68 @@ def test_the_samplers_steps_are_pythons_bit_for_bit(swift):
     ],
 )
 def test_a_model_is_sampled_as_it_was_trained(swift, form, steps, level, at_once):
-    given = (
-        None if form is None else decoded(swift, "CausalForm", dataclasses.asdict(form) | {"schedule": listed(form)})
-    )
-    sampler = swift["Sampler"](given)
+    sampler = swift["Sampler"](None if form is None else decoded(swift, "CausalForm", msgspec.to_builtins(form)))
     assert (len(sampler.schedule), sampler.level, sampler.commitsWithLastStep) == (steps, level, at_once)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        None,
+        CausalForm(commit="clean_pass", level=0.0, schedule=(1.0, 0.75, 0.5)),
+        CausalForm(commit="clean_pass", level=0.0),
+        CausalForm(commit="reuse_last", level=0.625),
+    ],
+    ids=["few steps", "few steps, clean pass", "flow", "flow, noisy commit"],
+)
+def test_chunks_are_those_of_the_samplers_bit_for_bit(swift, form):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"channels": 16, "heads": 2, "feed_forward": 16, "text_channels": 8, "text_tokens": 3}
+        model = S2DiT.from_preset(Preset(name="test", depth=3, **sizes), "L1S2").eval().requires_grad_(False)
+        text_1SE = torch.randn(1, 3, 8)
+    model.config = dataclasses.replace(model.config, causal=form)
+    steps = 5 if form is not None and form.schedule is None else None
+    state, sampler = StreamState.start(model, (2, 3)), sampler_of(model.config, steps=steps)
+    mine = swift["Sampler"](
+        None if form is None else decoded(swift, "CausalForm", msgspec.to_builtins(form)), steps=steps
+    )
+    assert mine.schedule == list(sampler.schedule)
+    for _ in range(2):
+        asked = Asked(swift, model, text_1SE, state)
+        z_1CTYX, state = sampler.next_chunk(model, text_1SE, state)
+        assert np.array_equal(z_1CTYX[0].numpy().ravel(), mine.nextChunk(asked).values)
+        for wanted, found in zip(leaves(state.layers), leaves(asked.layers), strict=True):
+            assert torch.equal(wanted, found)
+
+
+class Asked:
+    """A model as Swift's sampler sees it: it reads, advances and commits, and has the stream's noise."""
+
+    def __init__(self, swift, model, text_1SE, state):
+        self._swift, self._model, self._rest, self.layers = swift, model, (text_1SE, state.layers), None
+        self._noise = noise_of(model, state)
+
+    def fresh(self):
+        return tensor(self._swift, self._noise()[0].numpy())
+
+    def read(self, x, s):
+        return tensor(self._swift, self._model(*self._given(x, s))[0].numpy())
+
+    def advance(self, x, s):
+        v_1CTYX, self.layers = self._model.advance(*self._given(x, s))
+        return tensor(self._swift, v_1CTYX[0].numpy())
+
+    def commit(self, x, s):
+        self.layers = self._model.commit(*self._given(x, s))
+
+    def _given(self, x, s):
+        x_1CTYX = torch.from_numpy(np.array(x.values, np.float32).reshape(1, *x.shape))
+        return (x_1CTYX, level_of(x_1CTYX, s), *self._rest)
+
+
+def leaves(layers):
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(layers) if isinstance(leaf, torch.Tensor)]
 
 
 def test_noise_is_standard_normal_and_follows_its_seed(swift):
@@ -188,6 +252,12 @@ def test_the_core_needs_foundation_alone_and_the_rest_only_where_core_ml_is():
 def test_the_stream_asks_for_functions_that_packages_have():
     asked = set(re.findall(r'"(\w+)"', re.search(r"let names = (\[.*\])", (THIN / "VideoStream.swift").read_text())[1]))
     assert asked == set(FUNCTIONS)
+
+
+def test_a_kit_brings_the_package_with_its_vectors(tmp_path):
+    copy_mac(tmp_path)
+    for file in (path for path in PACKAGE.rglob("*") if path.is_file()):
+        assert (tmp_path / "swift" / "S2Stream" / file.relative_to(PACKAGE)).read_bytes() == file.read_bytes()
 
 
 def test_the_package_names_folders_that_are_there():

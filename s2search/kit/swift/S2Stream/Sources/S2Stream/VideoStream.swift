@@ -5,11 +5,13 @@ import CoreML
 import Foundation
 import S2StreamCore
 
-public final class VideoStream {
+/// For one thread at a time.
+public final class VideoStream: ChunkModel {
     public let sampler: Sampler
 
     private let parts: [Part]
     private var noise: Noise
+    private var text: FloatTensor
 
     /// - Parameters:
     ///   - packages: Folders of s2search, in the order in which data flow. What one returns, later ones may take.
@@ -21,13 +23,15 @@ public final class VideoStream {
         var loaded: [Part] = []
         for folder in packages {
             let names = ["first", "denoise", "commit", "advance"]
-            loaded.append(try Part(await Functions(folder, names: names, computeUnits: computeUnits)))
+            let functions = try await Functions(folder, names: names, computeUnits: computeUnits)
+            loaded.append(try Part(functions))
         }
         guard let first = loaded.first else {
             throw StreamError.missing("a stream needs a package")
         }
         parts = loaded
         noise = Noise(seed: seed)
+        text = FloatTensor(shape: first.host.form.text)
         self.sampler = sampler ?? Sampler(first.functions.manifest.model?.causal)
     }
 
@@ -41,22 +45,26 @@ public final class VideoStream {
 
     /// Return the next chunk's clean latents (C, T, Y, X). The prompt's tokens (W, E) may change from chunk to chunk.
     public func nextChunk(text: FloatTensor) throws -> FloatTensor {
-        let shape = host.form.latents
-        var x = noise.draw(shape)
-        for step in 0..<sampler.schedule.count {
-            let s = sampler.schedule[step]
-            let last = step + 1 == sampler.schedule.count
-            if last && sampler.commitsWithLastStep {
-                let v = try velocity("advance", x, s, text)
-                return clean(x, s, v)
-            }
-            let v = try velocity(reading, x, s, text)
-            let fresh = last || sampler.followsFlow ? FloatTensor(shape: shape) : noise.draw(shape)
-            x = sampler.next(step, x, v, noise: fresh)
-        }
-        let seen = sampler.level > 0 ? renoise(x, sampler.level, noise.draw(shape)) : x
-        _ = try run("commit", seen, sampler.level, text)
-        return x
+        self.text = text
+        return try sampler.nextChunk(self)
+    }
+
+    // What the sampler asks.
+
+    public func fresh() -> FloatTensor {
+        return noise.draw(host.form.latents)
+    }
+
+    public func read(_ x: FloatTensor, _ s: Double) throws -> FloatTensor {
+        return try velocity(reading, x, s)
+    }
+
+    public func advance(_ x: FloatTensor, _ s: Double) throws -> FloatTensor {
+        return try velocity("advance", x, s)
+    }
+
+    public func commit(_ x: FloatTensor, _ s: Double) throws {
+        _ = try run("commit", x, s)
     }
 
     private var host: Host {
@@ -69,8 +77,8 @@ public final class VideoStream {
         return empty ? "first" : "denoise"
     }
 
-    private func velocity(_ function: String, _ x: FloatTensor, _ s: Double, _ text: FloatTensor) throws -> FloatTensor {
-        let outputs = try run(function, x, s, text)
+    private func velocity(_ function: String, _ x: FloatTensor, _ s: Double) throws -> FloatTensor {
+        let outputs = try run(function, x, s)
         guard let array = outputs["velocity"]?.multiArrayValue else {
             throw StreamError.missing("\(function) returns no velocity")
         }
@@ -78,15 +86,19 @@ public final class VideoStream {
     }
 
     /// Call a function of every package, each with what those before it returned; the state takes up what is new.
-    private func run(_ function: String, _ x: FloatTensor, _ s: Double, _ text: FloatTensor) throws -> Features {
+    private func run(_ function: String, _ x: FloatTensor, _ s: Double) throws -> Features {
         var given = try features(host.inputs(latents: x, s: s, text: text))
+        var returned: [Features] = []
         for part in parts {
             let outputs = try part.call(function, given)
-            if function == "advance" || function == "commit" {
-                try part.take(outputs)
-            }
+            returned.append(outputs)
             for (name, feature) in outputs where !name.hasPrefix("new_") {
                 given[name] = feature
+            }
+        }
+        if function == "advance" || function == "commit" {
+            for (part, outputs) in zip(parts, returned) {  // only now: a call that fails leaves the stream as it was
+                try part.take(outputs)
             }
         }
         return given

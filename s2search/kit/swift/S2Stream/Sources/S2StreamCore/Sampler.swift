@@ -18,6 +18,18 @@ public struct CausalForm: Decodable {
     public let schedule: [Double]?
 }
 
+/// What a sampler asks of a model and its stream; `VideoStream` is one, on Core ML.
+public protocol ChunkModel {
+    /// Return standard normal noise, other one at each call.
+    func fresh() -> FloatTensor
+    /// Return the velocity of latents at a noise level.
+    func read(_ x: FloatTensor, _ s: Double) throws -> FloatTensor
+    /// Return the velocity, and take the chunk up into the state.
+    func advance(_ x: FloatTensor, _ s: Double) throws -> FloatTensor
+    /// Take the chunk up into the state.
+    func commit(_ x: FloatTensor, _ s: Double) throws
+}
+
 public struct Sampler {
     /// Noise levels at which the network is asked, from 1 down; after the last one comes 0.
     public let schedule: [Double]
@@ -43,6 +55,28 @@ public struct Sampler {
     /// Whether the last denoising pass is "advance", which leaves the new state as well; else "commit" comes after it.
     public var commitsWithLastStep: Bool {
         return commit == .reuseLast && !followsFlow
+    }
+
+    /// Return the next chunk's clean latents (C, T, Y, X); the model's state has it afterwards.
+    public func nextChunk(_ model: ChunkModel) throws -> FloatTensor {
+        var x = model.fresh()
+        for step in 0..<schedule.count {
+            let s = schedule[step]
+            let last = step + 1 == schedule.count
+            if last && commitsWithLastStep {
+                let v = try model.advance(x, s)
+                return clean(x, s, v)
+            }
+            let v = try model.read(x, s)
+            if last && !followsFlow {
+                x = clean(x, s, v)
+            } else {
+                x = next(step, x, v, noise: followsFlow ? x : model.fresh())
+            }
+        }
+        let seen = level > 0 ? renoise(x, level, model.fresh()) : x
+        try model.commit(seen, level)
+        return x
     }
 
     /// Return the latents of the next step.
