@@ -122,14 +122,14 @@ def test_chunks_are_those_of_the_samplers_bit_for_bit(swift, form):
     )
     assert mine.schedule == list(sampler.schedule)
     for _ in range(2):
-        asked = Asked(swift, model, text_1SE, state)
+        asked = TorchForSwift(swift, model, text_1SE, state)
         z_1CTYX, state = sampler.next_chunk(model, text_1SE, state)
         assert np.array_equal(z_1CTYX[0].numpy().ravel(), mine.nextChunk(asked).values)
         for wanted, found in zip(leaves(state.layers), leaves(asked.layers), strict=True):
             assert torch.equal(wanted, found)
 
 
-class Asked:
+class TorchForSwift:
     """A model as Swift's sampler sees it: it reads, advances and commits, and has the stream's noise."""
 
     def __init__(self, swift, model, text_1SE, state):
