@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from s2search.errors import InputError
 from s2search.measurement.base import Prepared
-from s2search.measurement.samples import Asked, Dropped, Samples, Submitted
+from s2search.measurement.samples import Dropped, Samples, Submitted, Wanted
 from s2search.measurement.schedule import Slot
 
 AHEAD = 3  # jobs that wait in the lab while one is waited for: a lab has more than one phone of a kind
@@ -30,7 +30,7 @@ class JobFailedError(InputError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class JobAnswer:
     """What a finished job says.
 
     Attributes:
@@ -60,7 +60,7 @@ class JobItem(Prepared):
         """
 
     @abstractmethod
-    def answer(self, job: str) -> Answer:
+    def answer(self, job: str) -> JobAnswer:
         """Wait for a job and return what it says; again at every call.
 
         Raises:
@@ -79,7 +79,7 @@ class Job:
     """A job of a campaign: the lab's id, and what it said."""
 
     id: str
-    answer: Answer
+    answer: JobAnswer
 
 
 class Jobs:
@@ -100,7 +100,7 @@ class Jobs:
             return self._ids[name]
         if name is None:
             name = _name(key)
-            self._write(Asked(item=key, number=number, name=name))
+            self._write(Wanted(item=key, number=number, name=name))
             job = item.submit(name)
         else:
             job = item.find(name) or item.submit(name)
@@ -139,12 +139,12 @@ class Jobs:
             self._write(Dropped(name=self._asked[key, number]))
             raise
 
-    def _write(self, line: Asked | Submitted | Dropped) -> None:
+    def _write(self, line: Wanted | Submitted | Dropped) -> None:
         self._journal.append(line)
         self._note(line)
 
-    def _note(self, line: Asked | Submitted | Dropped) -> None:
-        if isinstance(line, Asked):
+    def _note(self, line: Wanted | Submitted | Dropped) -> None:
+        if isinstance(line, Wanted):
             self._asked[line.item, line.number] = line.name
         elif isinstance(line, Submitted):
             self._ids[line.name] = line.job

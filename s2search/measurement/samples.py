@@ -132,7 +132,7 @@ class Sample(Line, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.item} > {self.then}" if self.then else f"{self.item} twice" if self.double else self.item
 
 
-class Asked(Line, frozen=True, kw_only=True):
+class Wanted(Line, frozen=True, kw_only=True):
     """A job is about to be submitted to a lab, under a name that no other has: for that sample of its item."""
 
     item: str
@@ -154,7 +154,7 @@ class Dropped(Line, frozen=True, kw_only=True):
 
 
 #: All lines but the first.
-Entry = Ready | Sample | Asked | Submitted | Dropped
+Entry = Ready | Sample | Wanted | Submitted | Dropped
 
 
 class Samples:
@@ -164,7 +164,7 @@ class Samples:
         self._journal, self.protocol = journal, journal.heading["protocol"]
         self.ready = {line.item: line for line in journal.lines if isinstance(line, Ready)}
         self.samples = [line for line in journal.lines if isinstance(line, Sample)]
-        self.jobs = [line for line in journal.lines if isinstance(line, Asked | Submitted | Dropped)]
+        self.jobs = [line for line in journal.lines if isinstance(line, Wanted | Submitted | Dropped)]
 
     @property
     def path(self) -> Path:

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 from s2search.errors import InputError
 from s2search.measurement.campaign import measure
-from s2search.measurement.jobs import Answer, JobFailedError
-from s2search.measurement.labs.base import Lab, LabProfiler, Phone
+from s2search.measurement.jobs import JobAnswer, JobFailedError
+from s2search.measurement.labs.base import Lab, LabPhone, LabProfiler
 from s2search.measurement.litert import model_name
 from s2search.measurement.samples import Protocol
 from s2search.testing.profilers import miniature_items
@@ -47,7 +47,7 @@ class FileLab(Lab):
     def phone(self):
         if self.device != "Galaxy":
             raise InputError(f"the lab has no device {self.device!r}", remedy="see its list")
-        return Phone(name="Galaxy", chip="SM8750", os="Android 15")
+        return LabPhone(name="Galaxy", chip="SM8750", os="Android 15")
 
     def submit(self, name, model):
         self.pass_door("before")
@@ -72,7 +72,7 @@ class FileLab(Lab):
         if told["failed"]:
             raise JobFailedError(f"the job {job} failed: no memory", remedy="the same command submits it anew")
         ms = len(told["model"]) * (1 + 0.01 * (number % 3))
-        return Answer(ms=ms, device="Galaxy", placement=self.placement)
+        return JobAnswer(ms=ms, device="Galaxy", placement=self.placement)
 
     def pass_door(self, side):
         self.door["calls"] += side == "before"

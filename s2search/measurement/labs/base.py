@@ -25,7 +25,7 @@ from typing_extensions import override
 from s2search.errors import InputError
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.delegation import Unit, check_whole
-from s2search.measurement.jobs import Answer, JobItem
+from s2search.measurement.jobs import JobAnswer, JobItem
 from s2search.measurement.litert import tflite
 
 #: Ends the line of an error that leaves everything as it was.
@@ -33,7 +33,7 @@ GOES_ON = "the same command goes on where this one stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phone:
+class LabPhone:
     """What a lab tells of a device. Attributes: its name there, chip and operating system, "not stated" if untold."""
 
     name: str
@@ -48,7 +48,7 @@ class Lab(ABC):
     """
 
     @abstractmethod
-    def phone(self) -> Phone:
+    def phone(self) -> LabPhone:
         """Return what is known of the device."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Lab(ABC):
         return None
 
     @abstractmethod
-    def look(self, job: str) -> Answer | None:
+    def look(self, job: str) -> JobAnswer | None:
         """Return what a job says; None while it waits or runs.
 
         Raises:
@@ -156,7 +156,7 @@ class _InLab(JobItem):
     def __init__(self, profiler: LabProfiler, item: Item) -> None:
         self._profiler, self._item, self._lab = profiler, item, profiler.lab()
         self._file = tflite(Path(profiler.models), item)
-        self._first: Answer | None = None
+        self._first: JobAnswer | None = None
 
     @override
     def find(self, name: str) -> str | None:
@@ -167,7 +167,7 @@ class _InLab(JobItem):
         return self._lab.submit(name, self._file)
 
     @override
-    def answer(self, job: str) -> Answer:
+    def answer(self, job: str) -> JobAnswer:
         until_s = time.monotonic() + self._profiler.patience_s
         while (answer := self._lab.look(job)) is None:
             if time.monotonic() >= until_s:

@@ -21,8 +21,8 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.delegation import Unit, delegated
-from s2search.measurement.jobs import Answer, JobFailedError
-from s2search.measurement.labs.base import GOES_ON, Lab, LabProfiler, Phone
+from s2search.measurement.jobs import JobAnswer, JobFailedError
+from s2search.measurement.labs.base import GOES_ON, Lab, LabPhone, LabProfiler
 from s2search.measurement.litert import WARM_UPS, litert_ms
 
 _LOG = "tflite-logs.txt"
@@ -75,10 +75,10 @@ class EmbedlLab(Lab):
         self._client, self._phone, self._unit, self._runs = client, phone, unit, runs
 
     @override
-    def phone(self) -> Phone:
+    def phone(self) -> LabPhone:
         with _plainly():
             device = self._client.validate_device(self._phone)
-        return Phone(name=f"{device.vendor} {device.name}".strip(), os=f"{device.platform.title()} {device.os}")
+        return LabPhone(name=f"{device.vendor} {device.name}".strip(), os=f"{device.platform.title()} {device.os}")
 
     @override
     def submit(self, name: str, model: Path) -> str:
@@ -91,7 +91,7 @@ class EmbedlLab(Lab):
         return str(job.id)
 
     @override
-    def look(self, job: str) -> Answer | None:
+    def look(self, job: str) -> JobAnswer | None:
         from embedl_hub._internal.tracking import rest_api
 
         config = self._client.api_config
@@ -104,7 +104,7 @@ class EmbedlLab(Lab):
                 raise JobFailedError(problem, remedy="the same command submits it anew")
             artefacts = rest_api.get_device_cloud_job_artifacts(config, job)
             log = _log(rest_api.download_file(artefacts.url), job)
-        return Answer(ms=litert_ms(log), device=self._phone, placement=delegated(log, self._unit))
+        return JobAnswer(ms=litert_ms(log), device=self._phone, placement=delegated(log, self._unit))
 
 
 def _client() -> Any:

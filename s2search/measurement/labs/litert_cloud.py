@@ -28,8 +28,8 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.delegation import Unit, delegated
-from s2search.measurement.jobs import Answer, JobFailedError
-from s2search.measurement.labs.base import GOES_ON, Lab, LabProfiler, Phone
+from s2search.measurement.jobs import JobAnswer, JobFailedError
+from s2search.measurement.labs.base import GOES_ON, Lab, LabPhone, LabProfiler
 from s2search.measurement.litert import WARM_UPS, litert_ms
 
 _ENDPOINT = "https://devicerun.googleapis.com/v1alpha"
@@ -96,9 +96,9 @@ class DeviceRun(Lab):
         self._token = ""
 
     @override
-    def phone(self) -> Phone:
+    def phone(self) -> LabPhone:
         """Return the name alone: the client cannot list devices, and an unknown one is refused when it is asked for."""
-        return Phone(name=self._phone)
+        return LabPhone(name=self._phone)
 
     @override
     def submit(self, name: str, model: Path) -> str:
@@ -119,7 +119,7 @@ class DeviceRun(Lab):
         raise _refused("".join(said))
 
     @override
-    def look(self, job: str) -> Answer | None:
+    def look(self, job: str) -> JobAnswer | None:
         operation = self._get(job)
         if not operation.get("done"):
             return None
@@ -130,7 +130,7 @@ class DeviceRun(Lab):
             why = operation.get("error", {}).get("message") or f"it ended as {result}"
             raise JobFailedError(f"the job {job} failed: {why}", remedy="the same command submits it anew")
         log = _gcloud("storage", "cat", _logcat(ended, job))
-        return Answer(ms=litert_ms(log), device=self._phone, placement=delegated(log, self._unit))
+        return JobAnswer(ms=litert_ms(log), device=self._phone, placement=delegated(log, self._unit))
 
     def _get(self, operation: str, *, again: bool = True) -> dict[str, Any]:
         self._token = self._token or _gcloud("auth", "application-default", "print-access-token").strip()

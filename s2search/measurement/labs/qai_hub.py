@@ -22,8 +22,8 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.measurement.delegation import Unit
-from s2search.measurement.jobs import Answer, JobFailedError
-from s2search.measurement.labs.base import GOES_ON, Lab, LabProfiler, Phone
+from s2search.measurement.jobs import JobAnswer, JobFailedError
+from s2search.measurement.labs.base import GOES_ON, Lab, LabPhone, LabProfiler
 
 _RECENT = 100  # jobs among which one is looked for by its name: the newest
 
@@ -73,9 +73,11 @@ class QaiHubLab(Lab):
         self._models: dict[Path, Any] = {}
 
     @override
-    def phone(self) -> Phone:
+    def phone(self) -> LabPhone:
         chips = [text.removeprefix("chipset:") for text in self._device.attributes if text.startswith("chipset:")]
-        return Phone(name=self._device.name, chip=chips[0] if chips else "not stated", os=f"Android {self._device.os}")
+        return LabPhone(
+            name=self._device.name, chip=chips[0] if chips else "not stated", os=f"Android {self._device.os}"
+        )
 
     @functools.cached_property
     def _device(self) -> Any:
@@ -109,7 +111,7 @@ class QaiHubLab(Lab):
         return next((str(job.job_id) for job in jobs if job.name == name), None)
 
     @override
-    def look(self, job: str) -> Answer | None:
+    def look(self, job: str) -> JobAnswer | None:
         with _plainly():
             found = self._client.get_job(job)
             status = found.get_status()
@@ -121,13 +123,13 @@ class QaiHubLab(Lab):
             return profile_answer(found.download_profile(), found.device.name, job) if status.success else None
 
 
-def profile_answer(profile: Mapping[str, Any], device: str, job: str) -> Answer:
+def profile_answer(profile: Mapping[str, Any], device: str, job: str) -> JobAnswer:
     """Return what a profile says, as `InferenceJob.download_profile` returns it.
 
     >>> layers = [{"name": "a", "type": "CONV_2D", "compute_unit": "NPU"}]
     >>> summary = {"estimated_inference_time": 1400, "all_inference_times": [1600, 1400, 1500]}
     >>> profile_answer({"execution_summary": summary, "execution_detail": layers}, "Phone", "j1")
-    Answer(ms=1.5, device='Phone', placement={'npu': 1})
+    JobAnswer(ms=1.5, device='Phone', placement={'npu': 1})
 
     Raises:
         InputError: It has no times, or no layers.
@@ -140,7 +142,7 @@ def profile_answer(profile: Mapping[str, Any], device: str, job: str) -> Answer:
             f"the job {job} has no {'inference times' if placement else 'layers, so nothing says where it ran'}",
             remedy="look at it on Qualcomm AI Hub",
         )
-    return Answer(ms=statistics.median(times_us) / 1000, device=device, placement=dict(placement))
+    return JobAnswer(ms=statistics.median(times_us) / 1000, device=device, placement=dict(placement))
 
 
 def _client() -> Any:

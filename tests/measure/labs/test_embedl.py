@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from s2search.errors import InputError
-from s2search.measurement.jobs import Answer, JobFailedError
+from s2search.measurement.jobs import JobAnswer, JobFailedError
 from s2search.measurement.labs import embedl
-from s2search.measurement.labs.base import Phone
+from s2search.measurement.labs.base import LabPhone
 from s2search.measurement.labs.embedl import Embedl, EmbedlLab
 
 DATA = Path(__file__).parents[2] / "data"
@@ -112,10 +112,10 @@ def model(tmp_path):
 
 def test_the_clients_own_classes_submit_and_answer_a_job(make, hub, model):
     lab = make()
-    assert lab.phone() == Phone(name="Samsung Galaxy S25", os="Android 15")
+    assert lab.phone() == LabPhone(name="Samsung Galaxy S25", os="Android 15")
     assert lab.submit("s2search-1", model) == "job-1"
     assert hub.uploaded["model.tflite"] == b"TFL3"
-    assert make().look("job-1") == Answer(ms=pytest.approx(3.0935), device="Galaxy S25", placement={"gpu": 49})
+    assert make().look("job-1") == JobAnswer(ms=pytest.approx(3.0935), device="Galaxy S25", placement={"gpu": 49})
     assert lab.find("s2search-1") is None
 
 
@@ -228,4 +228,6 @@ def test_the_answer_is_read_from_recorded_objects_without_the_client(monkeypatch
     for name in ("embedl_hub", "embedl_hub._internal"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     lab = EmbedlLab(types.SimpleNamespace(api_config=None), "Galaxy S25", "gpu", 50)
-    assert lab.look(record["job"]["id"]) == Answer(ms=pytest.approx(3.0935), device="Galaxy S25", placement={"gpu": 49})
+    assert lab.look(record["job"]["id"]) == JobAnswer(
+        ms=pytest.approx(3.0935), device="Galaxy S25", placement={"gpu": 49}
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from s2search.errors import InputError
-from s2search.measurement.jobs import Answer, JobFailedError
+from s2search.measurement.jobs import JobAnswer, JobFailedError
 from s2search.measurement.labs import litert_cloud
 from s2search.measurement.labs.litert_cloud import LiteRTCloud
 
@@ -118,7 +118,7 @@ def test_the_command_submits_is_stopped_and_leaves_the_operation(lab, api, tmp_p
 def test_any_process_reads_the_answer_and_where_it_ran(lab, api):
     api.answers = [(200, {"name": OPERATION, "done": False}), (200, finished())]
     assert lab.look(OPERATION) is None
-    assert lab.look(OPERATION) == Answer(ms=pytest.approx(3.0935), device="caiman-35", placement={"gpu": 49})
+    assert lab.look(OPERATION) == JobAnswer(ms=pytest.approx(3.0935), device="caiman-35", placement={"gpu": 49})
 
 
 def test_a_token_that_ran_out_is_asked_for_again_once(lab, api, tmp_path):

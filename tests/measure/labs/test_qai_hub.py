@@ -11,9 +11,9 @@ import pytest
 
 from s2search.errors import InputError
 from s2search.measurement.campaign import measure
-from s2search.measurement.jobs import Answer, JobFailedError
+from s2search.measurement.jobs import JobAnswer, JobFailedError
 from s2search.measurement.labs import qai_hub as labs_qai_hub
-from s2search.measurement.labs.base import Phone
+from s2search.measurement.labs.base import LabPhone
 from s2search.measurement.labs.qai_hub import QaiHub, QaiHubLab, profile_answer
 from s2search.measurement.litert import model_name
 from s2search.measurement.samples import Protocol
@@ -116,7 +116,7 @@ def model(tmp_path):
 
 
 def test_the_clients_own_classes_submit_find_and_answer_a_profile_job(server, lab, model):
-    assert lab.phone() == Phone(name=PHONE, chip="qualcomm-snapdragon-8-elite", os="Android 15")
+    assert lab.phone() == LabPhone(name=PHONE, chip="qualcomm-snapdragon-8-elite", os="Android 15")
     assert lab.find("s2search-1") is None
     assert (lab.submit("s2search-1", model), lab.submit("s2search-2", model)) == ("j1", "j2")
     assert server.uploads == ["stream-ssa-1x3x3.tflite"], "a model is uploaded once"
@@ -129,7 +129,7 @@ def test_the_clients_own_classes_submit_find_and_answer_a_profile_job(server, la
     server.state = server.pb.JobState.JOB_STATE_CREATED
     assert lab.look("j1") is None
     server.state = server.pb.JobState.JOB_STATE_DONE
-    assert lab.look("j1") == Answer(ms=2.9, device=PHONE, placement={"npu": 3})
+    assert lab.look("j1") == JobAnswer(ms=2.9, device=PHONE, placement={"npu": 3})
 
 
 def test_another_process_reads_the_answer_of_a_job_that_it_did_not_submit(make, model):
@@ -271,7 +271,7 @@ def test_the_recorded_request_is_what_we_ask_for_and_the_recorded_answer_is_read
     lab = QaiHubLab(client, client.record["request"]["device"]["name"], "--compute_unit npu")
     assert lab.submit("s2search-1", model) == "j1"
     assert client.submitted == [client.record["request"]]
-    assert lab.look("j1") == Answer(ms=2.9, device=PHONE, placement={"npu": 3})
+    assert lab.look("j1") == JobAnswer(ms=2.9, device=PHONE, placement={"npu": 3})
 
 
 @pytest.mark.parametrize(
