@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Arrays = dict[str, "NDArray[Any]"]
-_SHARES = 3  # different ones, so that no head has its neighbours'
+_SHARES = 3  # different ones, so that no head has its neighbours', nor a layer the next one's
 
 
 def with_padding(form: HostForm, arrays: Mapping[str, NDArray[Any]], seed: int) -> Arrays:
@@ -46,7 +46,7 @@ def with_shares_apart(form: HostForm, sums_L1XK: NDArray[Any]) -> NDArray[Any]:
     for row, one in enumerate(form.sums):
         size, width = form.channels + 2 * one.heads, form.head_channels(one)
         rows_AXK = found_L1XK[row, 0, :size, :width].reshape(one.heads, -1, width)
-        power_A11 = np.exp2(-(np.arange(one.heads) % _SHARES)).astype(rows_AXK.dtype)[:, None, None]
+        power_A11 = np.exp2(-((row + np.arange(one.heads)) % _SHARES)).astype(rows_AXK.dtype)[:, None, None]
         found_L1XK[row, 0, :size, :width] = (rows_AXK * power_A11).reshape(size, width)
     return found_L1XK
 

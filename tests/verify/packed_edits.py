@@ -295,7 +295,7 @@ EDITS = [
         ("the share of another layer", "advance", share_of_other_layer),
         ("no share of the chunk's own sums", "denoise", share_dropped),
         ("twice the share of the chunk's own sums", "advance", share_times(2.0)),
-        ("the share a thousandth too large", "denoise", share_times(1.001)),
+        ("the share a hundredth too large", "denoise", share_times(1.01)),
         ("half of the sums that are remembered", "denoise", past_times(0.5)),
         # Padding.
         *((f"padding of {name} leaks", "denoise", padding_added(name)) for name in ("latents", "text", "past_bias")),
