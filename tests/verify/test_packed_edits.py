@@ -119,7 +119,9 @@ LIES = {
 #: Those that the manifest itself gainsays: they are not even loaded.
 REFUSED = {
     "a sink",
+    "a slot less",
     "residual",
+    "sums of half the heads",
     "frames and rows exchanged",
     "five heads of sums",
     "Core ML keeps it",
