@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from s2search.block import KeptRing, KeptSums, KeptTail, largest_share
+from s2search.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -73,6 +74,9 @@ class HostForm:
         tails: Rows of `tails`.
         sums: Rows of `sums`.
         keeper: Who keeps keys, values and tails: the host, or Core ML in one state, `past`.
+
+    Raises:
+        InputError: A layer's heads do not divide the channels.
     """
 
     latents: tuple[int, int, int, int]
@@ -88,6 +92,15 @@ class HostForm:
     tails: tuple[KeptTail, ...] = ()
     sums: tuple[KeptSums, ...] = ()
     keeper: Keeper = "host"
+
+    def __post_init__(self) -> None:
+        for one in self.sums:
+            if one.heads < 1 or self.channels % one.heads:
+                raise InputError(
+                    f"layer {one.layer} keeps sums of {one.heads} heads of {self.channels} channels",
+                    allowed="heads that divide the channels",
+                    remedy="export the package again",
+                )
 
     @property
     def frames(self) -> int:

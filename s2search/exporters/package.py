@@ -191,6 +191,30 @@ class Manifest(Listing):
                 remedy="export it again",
             )
         self.check_names()
+        if self.host is not None:
+            self._check_host(self.host)
+
+    def _check_host(self, host: HostForm) -> None:
+        """Raise unless a host is told what the rest of the manifest says.
+
+        Raises:
+            InputError: It is told otherwise.
+        """
+        pairs: list[tuple[str, object, object]] = [
+            ("chunk_frames", host.frames, self.chunk_frames),
+            ("sink_frames", host.sink_frames, self.window.sink_frames),
+            ("residual", host.residual, self.model.velocity == "residual"),
+            ("channels", host.channels, self.model.preset.channels),
+        ]
+        shapes = host.shapes()
+        for function in self.functions:
+            tensors = (*function.inputs, *function.outputs)
+            pairs += [(f"{one.name!r} of {function.name}", shapes.get(one.name), one.shape) for one in tensors]
+        for what, told, true in pairs:
+            if told != true:
+                raise InputError(
+                    f"the package tells its host {what} = {told}, and is made for {true}", remedy="export it again"
+                )
 
 
 def _plain_name(path: str) -> str:

@@ -19,6 +19,7 @@ from s2search.exporters.step import FunctionName, Steps, StepShape, Tensors
 from s2search.mil.library import quiet
 from s2search.network.network import S2DiT
 from s2search.verification.inspectors.base import Emulation, Inspector, inspector_of
+from s2search.verification.packed_inputs import with_padding, with_shares_apart
 from s2search.verification.reference import Reference
 from s2search.verification.result import CannotRunError
 
@@ -180,7 +181,8 @@ class Opened:
         """Return inputs of a function in the types that the package takes: random ones, with a state that was left.
 
         Every chunk of the past has latents of its own, and other ones than the inputs: else a state that is never
-        written, or a ring whose slots change places, would look right.
+        written, or a ring whose slots change places, would look right. Where a host packs what goes in, the padding is
+        random, and a half-full ring comes with shares that differ from head to head.
 
         Raises:
             CannotRunError: The source takes inputs of other names or shapes than the manifest states.
@@ -193,7 +195,16 @@ class Opened:
         if stated != (taken := {name: tuple(tensor.shape) for name, tensor in example.items()}):
             name = next(iter(sorted(stated.items() ^ taken.items())))[0]
             raise CannotRunError(f"the manifest states {name!r} of {function!r} otherwise than the source has it")
-        return {spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}
+        return self._packed({spec.name: example[spec.name].numpy().astype(spec.dtype) for spec in specs}, past)
+
+    def _packed(self, arrays: Arrays, past: Past) -> Arrays:
+        """Return inputs that hide nothing of what a packed function reads; of other functions as they are."""
+        form = self.exported.form
+        if form is None:
+            return arrays
+        if past == "half" and "sums" in arrays:
+            arrays = arrays | {"sums": with_shares_apart(form, arrays["sums"])}
+        return with_padding(form, arrays, self.options.seed)
 
     def _left(self, past: Past) -> Tensors:
         """Return the state that a past leaves."""

@@ -20,16 +20,16 @@ from s2search.verification.opened import Opened, Options
 GRID = (3, 4)  # 64x48
 
 
-def make_model(channels: int = 32) -> S2DiT:
+def make_model(channels: int = 32, layout: str = "L1S2", depth: int = 3) -> S2DiT:
     """A model whose weights are all different, and whose gates, norms and scales are far from neutral.
 
     Matrices of 48 channels are large enough for palettes.
     """
     sizes = {"channels": channels, "heads": 4, "feed_forward": 2 * channels, "text_channels": 16, "text_tokens": 4}
-    preset = Preset(name="test", depth=3, **sizes)
+    preset = Preset(name="test", depth=depth, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = S2DiT.from_preset(preset, "L1S2").eval().requires_grad_(False)
+        model = S2DiT.from_preset(preset, layout).eval().requires_grad_(False)
         for name, parameter in model.named_parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
             if "norm" in name:

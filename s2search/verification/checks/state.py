@@ -8,7 +8,7 @@ what the source remembers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -40,7 +40,7 @@ class StateCheck(Check):
 
     Where a host keeps the state, `form`: the program declares and writes no state but the manifest's. `host`: over as
     many chunks as fill the window and two more, the ring, tail and sums of every layer are near the source's, which
-    commits the same chunks.
+    commits the same chunks; nothing is run where the manifest tells a host otherwise than the source does.
     """
 
     name: ClassVar[str] = "state"
@@ -56,7 +56,9 @@ class StateCheck(Check):
         if manifest.held:
             assert isinstance(opened.runtime, StatefulRuntime)
             yield self._of(opened, "kept", list(_kept_faults(opened, opened.runtime)))
-        if manifest.host is not None and "commit" in opened.functions():
+        if manifest.host is not None and (lies := _form_faults(manifest.host, opened.exported.form)):
+            yield self._of(opened, "host", lies)
+        elif manifest.host is not None and "commit" in opened.functions():
             found_db = _host_db(opened, manifest.host)
             least = opened.least_db(LEAST_DB)
             faults = [f"{name}: {value:.1f} dB" for name, value in found_db.items() if not value >= least]
@@ -68,6 +70,18 @@ class StateCheck(Check):
     def _of(self, opened: Opened, of: str, faults: list[str]) -> CheckResult:
         why = f"also: {'; '.join(faults[1:4])}" if len(faults) > 1 else ""
         return self.judge(opened, len(faults), 0, of=of, where=next(iter(faults), ""), why=why)
+
+
+def _form_faults(stated: HostForm, wanted: HostForm | None) -> list[str]:
+    """Return what the manifest tells a host that is not so."""
+    if wanted is None:
+        return ["the manifest has a host, and the exporter's form has none"]
+    pairs = ((one.name, getattr(stated, one.name), getattr(wanted, one.name)) for one in fields(HostForm))
+    return [
+        f"the manifest's host has {name} = {told}, and the source's {true}"
+        for name, told, true in pairs
+        if told != true
+    ]
 
 
 def _kept_faults(opened: Opened, runtime: StatefulRuntime) -> Iterator[str]:

@@ -1,0 +1,52 @@
+"""Inputs of packed functions that hide nothing say what a host's own say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from s2search.block import KeptSums, Window
+from s2search.errors import InputError
+from s2search.exporters.coreml.packed import PackedSteps
+from s2search.exporters.step import StepShape
+from s2search.verification.packed_inputs import own_sizes, with_padding, with_shares_apart
+from tests.export.test_step import MIXED, make_model
+
+
+@pytest.fixture(scope="module")
+def steps():
+    shape = StepShape(grid=(3, 5), frames=2, window=Window(frames=4))
+    return PackedSteps(make_model(MIXED, 2).float(), shape)
+
+
+@pytest.fixture(scope="module")
+def inputs(steps):
+    return {name: x.numpy() for name, x in steps.example("advance").items()}
+
+
+def test_padding_is_random_and_the_source_is_given_the_same(steps, inputs):
+    filled = with_padding(steps.form, inputs, seed=0)
+    wanted, got = steps.to_source(inputs), steps.to_source(filled)
+    assert all(np.array_equal(wanted[name], got[name]) for name in wanted)
+    sizes = own_sizes(steps.form)
+    for name, array in filled.items():
+        padding = [array[row, :, :, width:] for row, (_, width) in enumerate(sizes[name])]
+        assert all(np.abs(part).min() > 0 for part in padding if part.size), name
+
+
+def test_heads_and_layers_have_shares_of_their_own_and_the_source_is_given_the_same(steps, inputs):
+    form = steps.form
+    apart = inputs | {"sums": with_shares_apart(form, inputs["sums"])}
+    wanted, got = steps.to_source(inputs), steps.to_source(apart)
+    assert all(np.allclose(wanted[name], got[name], rtol=1e-6) for name in wanted)
+    for row, one in enumerate(form.sums):
+        size, width = form.channels + 2 * one.heads, form.head_channels(one)
+        share_A = apart["sums"][row, 0, :size, :width].reshape(one.heads, -1, width)[:, -1, 0]
+        assert (share_A[1:] != share_A[:-1]).all()
+
+
+def test_a_form_whose_heads_do_not_divide_the_channels_is_refused(steps):
+    with pytest.raises(InputError, match="layer 0 keeps sums of 5 heads of "):
+        dataclasses.replace(steps.form, sums=(KeptSums(heads=5),))
