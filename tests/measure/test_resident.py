@@ -37,7 +37,7 @@ def product(rows, columns):
 @linux
 def test_twice_the_weights_take_so_much_more_and_the_difference_holds_no_runtime():
     one, two = (OnnxJob(graphs=[product(2000, columns)]).run() for columns in (2000, 4000))
-    assert 16 * MB < two.load_bytes - one.load_bytes < 4 * 16 * MB  # kept once, or again in another order
+    assert 15 * MB < two.load_bytes - one.load_bytes < 4 * 16 * MB  # 16 MB, kept once, or again in another order
     assert one.counter == two.counter == "rss+vm_hwm"
     assert one.load_bytes <= one.peak_bytes == one.most_bytes
 

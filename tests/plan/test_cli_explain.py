@@ -97,7 +97,7 @@ def test_that_nothing_fits_is_said_as_json_too(s2search: Run, tmp_path: Path, mo
     [
         (["--budget", "100ms"], 3, "raise the latency budget to 125.804 ms"),
         (["--budget", "260ms", "--solver", "allocation"], 2, "allocation does not prove its layouts optimal"),
-        (["--budget", "2500ms", *MEASURED, "--confidence", "0.95"], 2, "leave out --explain or --confidence"),
+        (["--budget", "2500ms", *MEASURED, "--confidence", "0.95"], 2, "leave out --explain, or --confidence"),
         (["--budget", "260ms", "--layout", "L28", "--solver", "exhaustive"], 2, "268,435,456"),
     ],
     ids=["infeasible", "without proof", "confidence", "too many"],
