@@ -74,7 +74,9 @@ class PackedOwnLayoutLayer:
         commit: Any = self._layer.commit
         state = self._state
         if isinstance(state, RingState):
-            state = replace(state, window=Window(frames=None))
+            # A frame of zeros before it, which is left out again: Core ML has no tensor without numbers.
+            empty = state.keys_BTHWAK.new_zeros(1, 1, *state.keys_BTHWAK.shape[2:])
+            state = replace(state, keys_BTHWAK=empty, values_BTHWAK=empty, window=Window(frames=None))
         new = commit(self._turned(x_1D1S), rows(modulation_1M11), state)
         if isinstance(new, RingState):
             pair = (("keys", new.keys_BTHWAK), ("values", new.values_BTHWAK))
