@@ -11,12 +11,8 @@ Every correction is linear, so that a table that carries it stays a sum of rows:
     blocks              layers of every candidate; each block takes a constant of its own more
 
 Coefficients may be negative (one call of a whole graph saves the calls of its parts), but no row falls below a tenth of
-itself. They are least squares of relative errors. Every kind is judged by the error of its predictions of layouts left
-out of its fit, one at a time. The simplest is chosen, of equally simple ones the better, that errs no more than the
-best by over one standard error of the paired difference. To correct nothing must be worse by two of them, so that a
-table without a systematic miss keeps its rows. Source of the rule: Hastie, Tibshirani and Friedman (2009), "The
-elements of statistical learning", section 7.10. Whether the chosen one may be written, held-out layouts decide
-(judgement.py).
+itself. They are least squares of relative errors. Which kind is chosen: choice.py; whether it may be written, held-out
+layouts decide (judgement.py).
 
 A block that no layout has is not corrected, and a kind whose coefficients these layouts cannot tell apart is not tried.
 
@@ -27,20 +23,20 @@ Why rows: docs/decisions/verification.md, "Recalibration corrects rows".
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2search.errors import InputError
 from s2search.recalibration.attribution import Parts
+from s2search.recalibration.choice import Counts, choose, cross_validated
 
 KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks")
 LEAST_LAYOUTS = 5
 _LEAST_SHARE = 0.1  # of a row, that a correction leaves
-_CERTAIN = {"none": 2.0}  # standard errors; 1 for all others
 
 _Array = NDArray[np.float64]
 
@@ -89,10 +85,8 @@ def fit(counts: Sequence[Mapping[str, int]], parts: Parts, measured_ms_N: Sequen
     errors = {}
     for kind in KINDS:
         if _told_apart(kind, counts, parts):
-            errors[kind] = _cross_validated(kind, counts, parts, y_N)
-    best = min(errors, key=lambda kind: float(errors[kind].mean()))
-    good = [kind for kind in errors if _as_good(errors[kind], errors[best], _CERTAIN.get(kind, 1.0))]
-    chosen = min(good, key=lambda kind: (len(_terms(kind, counts, parts)), float(errors[kind].mean())))
+            errors[kind] = cross_validated(partial(_predicting, kind, parts), counts, y_N)
+    chosen = choose(errors, lambda kind: len(_terms(kind, counts, parts)))
     return Fit(
         correction=_solve(chosen, counts, parts, y_N),
         error_of={kind: float(error_N.mean()) for kind, error_N in errors.items()},
@@ -112,20 +106,9 @@ def _amounts(terms: Sequence[tuple[str, ...]], counts: Sequence[Mapping[str, int
     return np.array([[sum(one.get(label, 0) for label in term) for term in terms] for one in counts], np.float64)
 
 
-def _as_good(error_N: _Array, best_N: _Array, certain: float) -> bool:
-    """Whether errors exceed the best ones by no more than so many standard errors of the paired difference."""
-    excess_N = error_N - best_N
-    return float(excess_N.mean()) <= certain * float(excess_N.std(ddof=1)) / math.sqrt(len(excess_N))
-
-
-def _cross_validated(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _Array) -> _Array:
-    """Return the relative error of every layout, foretold from all others."""
-    errors = []
-    for left_out, measured_ms in enumerate(y_N):
-        others = [one for number, one in enumerate(counts) if number != left_out]
-        correction = _solve(kind, others, parts, np.delete(y_N, left_out))
-        errors.append(correction.predict_ms(counts[left_out], parts) / measured_ms - 1)
-    return np.abs(errors)
+def _predicting(kind: str, parts: Parts, counts: Sequence[Counts], y_N: _Array) -> Callable[[Counts], float]:
+    correction = _solve(kind, counts, parts, y_N)
+    return lambda one: correction.predict_ms(one, parts)
 
 
 def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _Array) -> TableCorrection:

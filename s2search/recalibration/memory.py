@@ -20,23 +20,24 @@ was promised. The three add up. Corrections keep the form of the promise, so tha
     measured   and, instead, a factor on what calls of each row alone take beyond its loading, where that was measured
 
 Where rows were measured, the constant of the last three is what the smallest program says, and no coefficient.
-They are least squares of relative errors, chosen as those of latency are (`correction.py`): by layouts left out of the
-fit, the simplest that errs no more than the best by over one standard error; and judged by the layouts held out.
+They are least squares of relative errors, chosen as those of latency are (`choice.py`), and judged by the layouts held
+out.
 
 Axes: N layouts, K coefficients.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2search.exporters.resident import Resident
+from s2search.recalibration.choice import Counts, choose, cross_validated
 from s2search.recalibration.judgement import Judgement, judge
 from s2search.tables.row import Role, Row
 from s2search.tables.table import LatencyTable, Scope
@@ -44,7 +45,6 @@ from s2search.tables.table import LatencyTable, Scope
 KINDS = ("none", "runtime", "held", "peaks", "measured")
 _LEAST_SHARE = 0.1  # of what a row holds, that a correction leaves
 _SIZE = {"none": 0, "runtime": 1, "held": 1, "peaks": 2, "measured": 2}  # coefficients, without a constant
-_CERTAIN = {"none": 2.0}  # standard errors; 1 for all others
 
 _Array = NDArray[np.float64]
 
@@ -282,10 +282,8 @@ def fit_memory(counts: Sequence[Mapping[str, int]], parts: MemoryParts, measured
     errors = {}
     for kind in KINDS:
         if _told_apart(kind, counts, parts):
-            errors[kind] = _cross_validated(kind, counts, parts, y_N)
-    best = min(errors, key=lambda kind: float(errors[kind].mean()))
-    good = [kind for kind in errors if _as_good(errors[kind], errors[best], _CERTAIN.get(kind, 1.0))]
-    chosen = min(good, key=lambda kind: (_SIZE[kind], float(errors[kind].mean())))
+            errors[kind] = cross_validated(partial(_predicting, kind, parts), counts, y_N)
+    chosen = choose(errors, _SIZE.__getitem__)
     return MemoryFit(
         correction=_solve(chosen, counts, parts, y_N),
         error_of={kind: float(error_N.mean()) for kind, error_N in errors.items()},
@@ -326,6 +324,11 @@ def _amounts(kind: str, counts: Sequence[Mapping[str, int]], parts: MemoryParts)
     return np.column_stack([*columns, one_N]), rest_N, [*least, 0.0]
 
 
+def _predicting(kind: str, parts: MemoryParts, counts: Sequence[Counts], y_N: _Array) -> Callable[[Counts], float]:
+    correction = _solve(kind, counts, parts, y_N)
+    return lambda one: correction.predict_bytes(one, parts)
+
+
 def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: MemoryParts, y_N: _Array) -> MemoryCorrection:
     """Fit one kind of correction: least squares of relative errors, within bounds."""
     if kind == "none":
@@ -344,19 +347,3 @@ def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: MemoryParts, y
         peak_factor=x[1] if factors == 2 else 1.0,
         peaks="measured" if kind == "measured" else "formulas",
     )
-
-
-def _as_good(error_N: _Array, best_N: _Array, certain: float) -> bool:
-    excess_N = error_N - best_N
-    noise = certain * float(excess_N.std(ddof=1)) / math.sqrt(len(excess_N))
-    return bool(excess_N.mean() <= noise)
-
-
-def _cross_validated(kind: str, counts: Sequence[Mapping[str, int]], parts: MemoryParts, y_N: _Array) -> _Array:
-    """Return the relative error of every layout, foretold from all others."""
-    errors = []
-    for left_out, measured_bytes in enumerate(y_N):
-        others = [one for number, one in enumerate(counts) if number != left_out]
-        correction = _solve(kind, others, parts, np.delete(y_N, left_out))
-        errors.append(correction.predict_bytes(counts[left_out], parts) / measured_bytes - 1)
-    return np.abs(errors)

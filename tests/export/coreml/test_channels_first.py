@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -56,17 +55,7 @@ class PlainSSA(OneForm, SSA):
 WITHOUT_A_TWIN = {"lcha": PlainLCHA(), "ssa": PlainSSA()}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _alone(one_thread):
-    """Every test here."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _undivided():
-    """Divide no token of a norm: that moves its epsilon, by which tests/blocks/test_channels_first.py holds it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(norms, "limit", lambda channels: math.inf)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "undivided")
 
 
 def furthest(model, shape: StepShape, chunks: int = 3) -> tuple[float, ChannelsFirstSteps]:

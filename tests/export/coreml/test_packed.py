@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from s2search_blocks.pieces.channels_first import norms
 
 from s2search.block import Precision, Window
 from s2search.errors import InputError
@@ -21,18 +19,7 @@ from s2search.exporters.step import FUNCTIONS, Steps, StepShape
 from tests.export.coreml.test_channels_first import BLOCKS, WITHOUT_A_TWIN
 from tests.export.test_step import MIXED, make_model
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _alone(one_thread):
-    """Every test here."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _undivided():
-    """Divide no token of a norm: that moves its epsilon, by which tests/blocks/test_channels_first.py holds it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(norms, "limit", lambda channels: math.inf)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "undivided")
 
 
 class Loop:
