@@ -9,7 +9,7 @@ import torch
 from s2search.errors import InputError
 from s2search.mil import evaluator as evaluators
 from s2search.mil.evaluator import Evaluator
-from s2search.mil.lint import lint
+from s2search.mil.rules.operations import lint
 from s2search.mil.watch import Peaks
 from tests.mil.programs import builder, load, named
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from s2search.mil.lint import lint
+from s2search.mil.rules.operations import lint
 from tests.mil.programs import builder, load
 
 X = np.zeros((1, 2, 6), np.float32)

@@ -6,7 +6,7 @@ import torch
 
 from s2search.errors import InputError, UnknownNameError
 from s2search.mil.evaluator import MODES, Evaluator
-from s2search.mil.lint import lint
+from s2search.mil.rules.operations import lint
 from s2search.mil.watch import KeptValues, Peaks, compare, tensor_snr_db
 from tests.mil.programs import builder, load
 
@@ -181,7 +181,7 @@ def test_lint_finds_a_softplus_that_is_fed_above_ten(tmp_path, gain, rules):
         run.run({"x": torch.from_numpy(10 * X)}, watch=[peaks])
     found = lint(run.function, peaks)
     assert [finding.rule for finding in found] == rules
-    assert [finding.operation for finding in found] == ["softened"] * len(rules)
+    assert [finding.names[0] for finding in found] == ["softened"] * len(rules)
 
 
 def test_lint_finds_axes_and_three_dimensional_convolutions(tmp_path):
@@ -189,7 +189,7 @@ def test_lint_finds_axes_and_three_dimensional_convolutions(tmp_path):
     x = np.zeros((1, 2, 3, 4, 5), np.float32)
     kernel = np.ones((2, 2, 2, 1, 1), np.float32)
     program = load(tmp_path, lambda x: mb.conv(x=x, weight=kernel, pad_type="valid", name="seen"), [x])
-    assert [(finding.rule, finding.operation) for finding in lint(program.function())] == [
+    assert [(finding.rule, finding.names[0]) for finding in lint(program.function())] == [
         ("rank_above_4", "seen"),
         ("conv_3d", "seen"),
     ]
@@ -200,6 +200,6 @@ def test_lint_names_what_has_no_cover(tmp_path):
     x = np.ones((3, 4), np.float32)
     program = load(tmp_path, lambda x: mb.non_zero(x=x, name="places"), [x])
     (found,) = lint(program.function())
-    assert (found.rule, found.operation) == ("no_cover", "places")
+    assert (found.rule, found.names[0]) == ("no_cover", "places")
     with pytest.raises(InputError, match="1 operations of 'main' have no cover: non_zero"):
         Evaluator(program)

@@ -9,8 +9,8 @@ from s2search_blocks.softmax.kv_compressed import KVCompressedAttention
 from s2search_blocks.softmax.ssa import SSA
 
 from s2search.mil.evaluator import MODES, Evaluator
-from s2search.mil.lint import lint
 from s2search.mil.program import Program
+from s2search.mil.rules.operations import lint
 from s2search.mil.watch import Peaks, compare, tensor_snr_db
 from s2search.testing.profilers import miniature_items
 from tests.export.coreml.plain_program import convert, trace

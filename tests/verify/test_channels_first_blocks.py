@@ -14,8 +14,8 @@ from torch import nn
 
 from s2search.block import Shape, Window
 from s2search.mil.evaluator import MODES, Evaluator
-from s2search.mil.lint import lint
 from s2search.mil.program import Program
+from s2search.mil.rules.operations import lint
 from s2search.mil.watch import Peaks, tensor_snr_db
 from tests.export.coreml.plain_program import convert, trace
 from tests.mil.programs import few_objects

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from s2search.mil.function import Constant, Function, as_declared
-from s2search.mil.lint import lint
 from s2search.mil.program import Program
 from s2search.mil.rules.files import file_sizes, sizes
 from s2search.mil.rules.float32 import float32_operation
+from s2search.mil.rules.operations import lint
 from s2search.mil.rules.palettes import palette_with_state, tool_version
 from s2search.mil.rules.ring import ring_by_concat
 from s2search.mil.rules.rule import RULES, RuleFinding
@@ -55,10 +55,7 @@ def lint_function(program: Program, name: str, version: str = "", peaks: Peaks |
     """
     function = program.function(name)
     yield from place_findings(function, coremltools_version(program) or version)
-    for finding in lint(function, peaks):
-        yield RuleFinding(
-            rule=finding.rule, function=function.name, names=(finding.operation,), problem=finding.problem
-        )
+    yield from lint(function, peaks)
 
 
 def place_findings(function: Function, version: str) -> Iterator[RuleFinding]:

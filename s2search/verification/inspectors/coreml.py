@@ -20,10 +20,10 @@ from s2search.exporters.coreml.operators import decompositions_for_coreml
 from s2search.exporters.package import Package
 from s2search.mil.evaluator import Mode
 from s2search.mil.library import load_coremltools
-from s2search.mil.lint import lint
 from s2search.mil.residency import Residency, residency
 from s2search.mil.rules.every import place_findings
 from s2search.mil.rules.files import file_sizes, sizes
+from s2search.mil.rules.operations import lint
 from s2search.mil.rules.rule import PLACE_RULES, RuleFinding
 from s2search.mil.rules.rule import RULES as PACKAGE_RULES
 from s2search.mil.watch import KeptValues, Peaks
