@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2search.api.values import PathText
 from s2search.document import check_writable
-from s2search.errors import require
+from s2search.errors import InputError, require
 
 if TYPE_CHECKING:
     from s2search.mil.evaluator import Mode
@@ -50,11 +50,11 @@ def package_evaluate(
         out: An .npz file for outputs and states.
 
     Raises:
-        InputError: There is no such package or function, it has operations that nothing here computes, or the arrays
-            do not fit.
+        InputError: There is no such package or function, it has operations that nothing here computes, the arrays
+            do not fit, or `out` is the file of the inputs.
     """
     if out is not None:
-        check_writable(Path(out))
+        _check_out(Path(out), inputs)
     require("torch", "coremltools")
     from s2search.verification.any_package import evaluate_any
     from s2search.verification.array_file import write_arrays
@@ -64,3 +64,10 @@ def package_evaluate(
     if out is not None:
         write_arrays(Path(out), {**found.outputs, **found.states})
     return found
+
+
+def _check_out(out: Path, inputs: PathText | Mapping[str, Any]) -> None:
+    """Refuse a place that cannot be written, and the file of the inputs, which would be lost."""
+    if not isinstance(inputs, Mapping) and Path(os.fspath(inputs)).exists() and out.exists() and out.samefile(inputs):
+        raise InputError(f"{str(out)!r} is the file of the inputs, and would be overwritten", remedy="choose another path")
+    check_writable(out)

@@ -76,8 +76,9 @@ class Evaluator:
         self.function, self.mode = program.function(function), mode
         if missing := uncovered(self.function):
             names = ", ".join(sorted({operation.type for operation in missing}))
+            many = "1 operation" if len(missing) == 1 else f"{len(missing):,} operations"
             raise InputError(
-                f"{len(missing)} operations of {self.function.name!r} have no cover: {names}",
+                f"nothing here computes {many} of {self.function.name!r}: {names}",
                 remedy=_REPORT,
                 operations=missing,
             )
@@ -197,7 +198,7 @@ class Evaluator:
             problem = f"{type(error).__name__} {_first_line(error)}"
             raise InputError(
                 f"the operation {operation.name!r} ({operation.type}) cannot be computed: {problem}",
-                remedy="export the package again",
+                remedy="look whether its inputs can be what the model was made for; else export the package again",
                 operation=operation,
             ) from error
 

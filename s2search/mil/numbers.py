@@ -125,7 +125,8 @@ class WeightFile:
                 empty = file.seek(0, 2) == 0
                 self._data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise InputError(f"the weights {str(path)!r} cannot be read: {error}", remedy=_REMEDY) from error
+            problem = getattr(error, "strerror", None) or error
+            raise InputError(f"the weights {str(path)!r} cannot be read: {problem}", remedy=_REMEDY) from error
 
     def read(self, offset: int, type_: TensorType) -> Numbers:
         """Return the numbers whose header is at an offset.

@@ -87,8 +87,15 @@ def _specification(content: bytes, name: str) -> Any:
         model = Model_pb2.Model.FromString(content)
     except DecodeError as error:
         raise InputError(f"the model of {name!r} is not a Core ML model: {error}", remedy=_REMEDY) from error
-    if (kind := model.WhichOneof("Type")) != "mlProgram":
-        raise InputError(f"the model of {name!r} is of the kind {kind}", allowed="mlProgram", remedy=_REMEDY)
+    kind = model.WhichOneof("Type")
+    if kind is None:
+        raise InputError(f"the model of {name!r} is empty", remedy=_REMEDY)
+    if kind != "mlProgram":
+        raise InputError(
+            f"the model of {name!r} is of the kind {kind}",
+            allowed="only mlProgram is read here",
+            remedy='convert it with convert_to="mlprogram"',
+        )
     return model
 
 

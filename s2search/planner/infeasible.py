@@ -17,6 +17,8 @@ from s2search.solver.questions.infeasible import exact_ms
 
 _Unit = Literal["us", "bytes", ""]
 
+_NO_TIME = "the parts beside the passes alone (the decoder; for first frames the text encoder) take longer"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LimitAnswer:
@@ -82,7 +84,7 @@ def in_frames(request: Request, error: InfeasibleError) -> InfeasibleError:
         missed = _missed(target, target.pipeline, least_us)
         said = " and ".join(f"{one.text}{on} with {target.commit}: {one.reached}" for one in missed)
         return InfeasibleError(
-            f"no layout reaches {said}; {error.problem}",
+            f"no layout reaches {said}; {error.problem if target.latency_budget_us else _NO_TIME}",
             allowed=error.allowed,
             remedy=f"ask for {' and '.join(one.ask for one in missed)}" + _other_ways(error.remedy, name),
             **error.fields | {one.field: one.value for one in missed},

@@ -112,8 +112,10 @@ def _functions(functions: Sequence[Residency]) -> RenderableType:
 
 
 def _run_text(run: ElsewhereRun) -> str:
-    many = f"{run.operations} operations from {run.first}" if run.operations > 1 else run.first
-    return f"{many}: {', '.join(run.why)}, {run.time_percent:.2g} % of time ({', '.join(run.kinds[:4])})"
+    many = f"{run.operations:,} operations from {run.first}" if run.operations > 1 else run.first
+    percent = f"{run.time_percent:.{0 if run.time_percent >= 9.95 else 1}f}"  # with :.2g 100 is written 1e+02
+    kinds = ", ".join(run.kinds[:4]) + (" ..." if run.kinds[4:] else "")
+    return f"{many}: {', '.join(run.why)}, {percent} % of time ({kinds})"
 
 
 def _broken(findings: list[RuleFinding], rule: LintRule) -> Table:

@@ -201,5 +201,5 @@ def test_lint_names_what_has_no_cover(tmp_path):
     program = load(tmp_path, lambda x: mb.non_zero(x=x, name="places"), [x])
     (found,) = lint(program.function())
     assert (found.rule, found.names[0]) == ("no_cover", "places")
-    with pytest.raises(InputError, match="1 operations of 'main' have no cover: non_zero"):
+    with pytest.raises(InputError, match="nothing here computes 1 operation of 'main': non_zero"):
         Evaluator(program)

@@ -83,7 +83,7 @@ def test_the_same_numbers_give_the_same_file_and_a_table(s2search: Run, tmp_path
 
 
 def test_operations_that_nothing_here_knows_are_named_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 operations of 'main' have no cover: reverse_sequence"):
+    with pytest.raises(InputError, match="nothing here computes 1 operation of 'main': reverse_sequence"):
         s2search.package_evaluate(BROKEN["no_cover"](tmp_path / "one.mlpackage"), {"x": X})
 
 
@@ -205,6 +205,15 @@ def test_what_cannot_be_written_is_said_before_the_package_is_read(s2search: Run
     done = s2search("package", "evaluate", "nothing", "--inputs", "x.npz", "--out", "folder")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "'folder'" in done.err
+
+
+def test_outputs_do_not_overwrite_the_inputs(s2search: Run, tmp_path: Path, counter: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=X[0, 0])
+    before = (tmp_path / "x.npz").read_bytes()
+    done = s2search("package", "evaluate", str(counter), "--inputs", "x.npz", "--out", "./x.npz")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "is the file of the inputs" in done.err
+    assert (tmp_path / "x.npz").read_bytes() == before
 
 
 def test_an_unknown_mode_or_function_is_named_with_those_there_are(s2search: Run, tmp_path: Path, picker: Path) -> None:
