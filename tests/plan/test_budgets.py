@@ -8,9 +8,12 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 import s2search
 from s2search.cost import Budget, CommitPolicy, Pipeline
 from s2search.errors import InfeasibleError, InputError, QuantityError, TableError
+from s2search.measurement.samples import Entry, Ready, Sample
 from s2search.planner.condition import Percentile
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request
@@ -317,11 +321,18 @@ def test_samples_that_are_not_the_tables_own_are_refused(tmp_path: Path) -> None
 
 
 def sampled(
-    folder: Path, *, common: float, own: float, repetitions: int = 1, rounds: int, state_s: float = 20.0
+    folder: Path,
+    *,
+    common: float,
+    own: float,
+    repetitions: int = 1,
+    rounds: int,
+    state_s: float = 20.0,
+    further: Sequence[object] = (),
 ) -> LatencyTable:
     """Write the CPU table with samples of a device whose calls vary as they are told to, and open it.
 
-    What calls share changes every `state_s` seconds; a call takes its row's latency.
+    What calls share changes every `state_s` seconds; a call takes its row's latency. `further` lines come last.
     """
     rng, scope = np.random.default_rng(5), CPU.scope("stream", video="512x288")
     rows = [row for row in CPU.in_scope(scope) if row.latency_ms > 0]
@@ -341,7 +352,7 @@ def sampled(
                 {"kind": "sample", "round": number, "item": key, "sentinel": False, "ms": ms, "at": at}
                 | {"clock_s": clock_s}
             )
-    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    text = "".join(f"{json.dumps(line)}\n" for line in (*lines, *further))
     digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     card = dataclasses.replace(CPU.card, protocol={"samples_digest": digest})
     dataclasses.replace(CPU, card=card).save(folder)
@@ -382,6 +393,16 @@ def test_too_few_samples_of_a_row_are_refused(tmp_path: Path) -> None:
     table = sampled(tmp_path / "t", common=0.04, own=0.08, rounds=9)
     with pytest.raises(TableError, match=r"hold 9 of '\S+' .*; at least 10, for a 95th percentile"):
         s2search.plan(table, video="512x288", budget="p95:3s")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(Entry) if kind not in (Ready, Sample)])
+def test_whatever_a_lab_writes_beside_samples_they_are_no_single_calls(tmp_path: Path, kind: Any) -> None:
+    given = {field.name: "a" if field.type is str else 1 for field in msgspec.structs.fields(kind)}
+    line = json.loads(msgspec.json.encode(kind(**given)))
+    table = sampled(tmp_path / "t", common=0.04, own=0.08, rounds=10, further=[line])
+    with pytest.raises(TableError, match=r"are jobs of a device lab, .* single calls; measure with .*ms$") as caught:
+        s2search.plan(table, video="512x288", budget="p95:3s")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_percentile_asks_for_samples_once() -> None:
