@@ -205,6 +205,18 @@ def test_the_host_adds_sums_in_float32_and_its_share_is_a_power_of_2_that_float1
     assert 0.5 < rows[:, -2].max() <= 1
 
 
+def test_every_head_has_the_largest_share_that_keeps_its_own_sums_in_float16():
+    steps = PackedSteps(make_model("lcha ssa", 2).float(), SHAPE)
+    (one,), host = steps.form.sums, Host(steps.form)
+    width, state = steps.form.head_channels(one), host.start()
+    sums_AXK = state["sums"][0, 0, : steps.form.channels + one.heads, :width].reshape(one.heads, width + 1, width)
+    sums_AXK[:] = np.array([3.0, 50.0, 70.0, 9000.0])[: one.heads, None, None]
+    state["sums"][0, 0, : steps.form.channels + one.heads, :width] = sums_AXK.reshape(-1, width)
+    given_ = host.past(state)["sums"][0, 0, : steps.form.channels + 2 * one.heads, :width]
+    share = given_.reshape(one.heads, width + 2, width)[:, -1, 0]
+    assert share.tolist() == [1 / 8, 1 / 64, 1 / 128, 1 / 16384][: one.heads]
+
+
 SHAPE = StepShape(grid=(3, 5), frames=2, window=Window(frames=4))
 
 
@@ -229,8 +241,10 @@ def test_sinusoids_say_the_noise_level(s):
     assert noise_level_of(host.sinusoids(s).astype(np.float16)) == pytest.approx(s, abs=2e-6)
 
 
-def test_inputs_and_outputs_are_those_of_a_step_in_another_form():
-    steps, model = PackedSteps(make_model(MIXED, 2), SHAPE), make_model(MIXED, 2)
+@pytest.mark.parametrize("keeper", ["host", "core_ml"])
+@pytest.mark.parametrize("labels", [MIXED, "lcha[memory=window] ssa lcha[memory=decay] full lcha[linear_head_dim=12]"])
+def test_inputs_and_outputs_are_those_of_a_step_in_another_form(labels, keeper):
+    steps, model = PackedSteps(make_model(labels, 2), SHAPE, keeper=keeper), make_model(labels, 2)
     theirs = Steps(model, SHAPE)
     for function in FUNCTIONS:
         inputs = steps.example(function, seed=5)
