@@ -115,10 +115,11 @@ def test_every_layout_streams_on_every_grid_and_window(labels, grid, frames, win
     assert furthest(make_model(" ".join(labels), frames), shape, window + sink + 3, keeper) < 1e-10
 
 
+@pytest.mark.parametrize("keeper", ["host", "core_ml"])
 @pytest.mark.parametrize("window", [1, 3])
-def test_a_window_that_is_shorter_than_a_chunk_or_no_whole_number_of_them(window):
+def test_a_window_that_is_shorter_than_a_chunk_or_no_whole_number_of_them(window, keeper):
     shape = StepShape(grid=(3, 4), frames=2, window=Window(frames=window))
-    assert furthest(make_model(MIXED, 2), shape, 5) < 1e-10
+    assert furthest(make_model(MIXED, 2), shape, 5, keeper) < 1e-10
 
 
 def test_the_sums_of_a_hundred_chunks_are_no_further_off_than_those_of_one():
@@ -243,9 +244,11 @@ def test_sinusoids_say_the_noise_level(s):
 
 @pytest.mark.parametrize("keeper", ["host", "core_ml"])
 @pytest.mark.parametrize("labels", [MIXED, "lcha[memory=window] ssa lcha[memory=decay] full lcha[linear_head_dim=12]"])
-def test_inputs_and_outputs_are_those_of_a_step_in_another_form(labels, keeper):
-    steps, model = PackedSteps(make_model(labels, 2), SHAPE, keeper=keeper), make_model(labels, 2)
-    theirs = Steps(model, SHAPE)
+@pytest.mark.parametrize("window", [4, 1])
+def test_inputs_and_outputs_are_those_of_a_step_in_another_form(labels, keeper, window):
+    shape = StepShape(grid=(3, 5), frames=2, window=Window(frames=window))
+    steps, model = PackedSteps(make_model(labels, 2), shape, keeper=keeper), make_model(labels, 2)
+    theirs = Steps(model, shape)
     for function in FUNCTIONS:
         inputs = steps.example(function, seed=5)
         given_ = steps.to_source({name: x.numpy() for name, x in inputs.items()})
