@@ -11,6 +11,8 @@ tell it (the inverse of both variances). A sample that is the mean of R calls ha
 
 All of this is raw: drift stays in, since a pass in that campaign would have had it too.
 
+Samples that are jobs of a device lab do not tell it: each stands for many calls, on a phone that the lab chose.
+
 Axes: N samples in the order of time
 """
 
@@ -68,6 +70,21 @@ class _Sample(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     then: str = ""
 
 
+class _Wanted(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="wanted"):
+    """A lab was asked for a job: then samples are jobs."""
+
+
+class _Submitted(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="submitted"):
+    """The lab has it."""
+
+
+class _Dropped(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dropped"):
+    """It failed."""
+
+
+_Line = _Ready | _Sample | _Wanted | _Submitted | _Dropped
+
+
 @dataclass(frozen=True, kw_only=True)
 class CallTimes:
     """How single calls of one part vary, in milliseconds: their mean, and the deviation that is each call's own."""
@@ -108,7 +125,8 @@ def pass_times(table: LatencyTable, scope: Scope, *, within_ms: float) -> PassTi
     """Return how calls of one scope of a table vary within passes of about so many milliseconds.
 
     Raises:
-        TableError: There are no samples beside the table, they are not its own, or a row has none or too few.
+        TableError: There are no samples beside the table, they are not its own or are a lab's jobs, or a row has none
+            or too few.
     """
     found, digest = _samples(table, scope)
     rows = {f"{scope.scenario} {row.part_label} {row.grid}": row for row in table.in_scope(scope) if row.latency_ms > 0}
@@ -194,14 +212,24 @@ def _samples(table: LatencyTable, scope: Scope) -> tuple[_Found, str]:
     repetitions: dict[str, int] = {}
     digest = hashlib.sha256()
     for path, own, first in _own(table):
-        campaign, journal = read_journal(path, _Campaign, _Ready | _Sample, of="campaign")
+        campaign, journal = read_journal(path, _Campaign, _Line, of="campaign")
         if (campaign.device.precision, campaign.device.compute_unit) != (scope.precision, scope.compute_unit):
             continue
+        _check_calls(table, journal.lines)
         digest.update(own.encode())
         repetitions |= {line.item: line.repetitions for line in journal.lines if isinstance(line, _Ready)}
         taken = [line for line in journal.lines if isinstance(line, _Sample)]
         samples += [one for one in taken if one.round >= first and not one.double and not one.then]
     return _Found(samples=samples, repetitions=repetitions), f"sha256:{digest.hexdigest()}"
+
+
+def _check_calls(table: LatencyTable, lines: Sequence[_Line]) -> None:
+    if any(isinstance(line, _Wanted | _Submitted | _Dropped) for line in lines):
+        raise TableError(
+            f"the samples of the table {table.name!r} are jobs of a device lab, each of many calls on a phone that "
+            "the lab chose, and a 95th percentile is of single calls",
+            remedy="measure with a profiler that times calls, or give a latency budget such as 300ms",
+        )
 
 
 def _own(table: LatencyTable) -> list[tuple[Path, str, int]]:

@@ -40,6 +40,13 @@ APPLIED = "INFO: Explicitly applied GPU delegate, and the model graph will be {}
             "npu",
             {"npu": 1, "cpu": 1},
         ),
+        # What a plugin of another unit took says nothing of this one.
+        (
+            "Partitioned subgraph<0>, selected 11 ops, from a total of 12 ops. resulted in 2 partitions.\n"
+            + TAKEN.format(3, 4, "LITERT_CL"),
+            "gpu",
+            {"gpu": 3, "cpu": 1},
+        ),
     ],
 )
 def test_operations_are_counted_where_a_delegate_says_that_it_took_them(log, unit, placement):

@@ -11,6 +11,7 @@ import pytest
 from s2search import registry
 from s2search.errors import InputError
 from s2search.measurement.campaign import measure
+from s2search.measurement.jobs import AHEAD
 from s2search.measurement.labs.base import LabProfiler
 from s2search.measurement.retabulate import retabulate
 from s2search.measurement.samples import Protocol
@@ -144,6 +145,20 @@ def test_later_jobs_must_prove_their_place_too(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="0 of 12 operations ran on the NPU, 12 on cpu"):
         run(tmp_path)
     assert (tmp_path / "t" / "samples.jsonl").read_bytes().count(b'"kind":"sample"') == 2  # after one of each of 3 rows
+
+
+def test_so_many_jobs_wait_beside_the_one_that_is_waited_for_and_no_more(tmp_path, monkeypatch):
+    waiting, answered, answer = [], set(), FileLab.look
+
+    def look(self, job):
+        waiting.append(len(self.jobs()) - len(answered | {job}))
+        if found := answer(self, job):
+            answered.add(job)
+        return found
+
+    monkeypatch.setattr(FileLab, "look", look)
+    run(tmp_path)
+    assert max(waiting) == AHEAD
 
 
 def test_a_job_that_takes_too_long_stays_in_the_lab(tmp_path):

@@ -23,6 +23,7 @@ from s2search.measurement.campaign import measure
 from s2search.measurement.samples import Protocol
 from s2search.measurement.warm_up import warm_up
 from s2search.report.terminal import table_text
+from s2search.tables.samples import pass_times
 from s2search.tables.table import LatencyTable
 from s2search.testing.profilers import miniature_items
 from tests.measure.fake_profiler import base_ms
@@ -281,6 +282,22 @@ def test_after_a_break_a_sustained_run_heats_the_device_again(tmp_path):
 def test_a_sustained_run_keeps_at_least_three_rounds(tmp_path):
     table = run(tmp_path / "t", Simulated(seconds_per_sample=1.0), items=BLOCKS, sustained_s=5.0)
     assert min(row.samples for row in table.rows if row.part != "long_skip") >= 3
+
+
+@pytest.mark.parametrize(
+    "protocol", [{"rounds": 20, "pairs": True, "least_sample_ms": 8.0}, {"sustained_s": 20.0}], ids=str
+)
+def test_a_95th_percentile_counts_of_a_row_the_samples_that_its_table_counts(tmp_path, protocol):
+    device = Simulated(throttle=0.3, throttle_s=5.0, seconds_per_sample=0.02, pair_factor=2.0)
+    run(tmp_path / "t", device, items=BLOCKS, **protocol)
+    table = LatencyTable.load(tmp_path / "t")
+    times = pass_times(table, table.scope("stream"), within_ms=50)
+    rows = {row.part_label: row for row in table.rows if row.role == "block"}
+    assert {label: call.samples for label, call in times.calls.items()} == {
+        label: row.samples for label, row in rows.items()
+    }
+    for label, call in times.calls.items():
+        assert call.mean_ms == pytest.approx(rows[label].latency_mean_ms, rel=0.1)  # drift stays in
 
 
 def test_a_finished_sustained_run_is_tabulated_without_timing_anything(tmp_path):

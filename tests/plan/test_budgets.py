@@ -8,9 +8,12 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 import s2search
 from s2search.cost import Budget, CommitPolicy, Pipeline
 from s2search.errors import InfeasibleError, InputError, QuantityError, TableError
+from s2search.measurement.samples import Entry, Ready, Sample
 from s2search.planner.condition import Percentile
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request
@@ -178,6 +182,9 @@ def test_first_frames_go_with_confidence_explanation_and_a_further_table() -> No
     assert sure.confidence is not None
     assert sure.latency_ms.budget == 2858
     assert sure.confidence.latency_ms <= 2858
+    (checked,) = s2search.plan_check(sure).devices[0].budgets
+    assert checked.then is None  # the plan tells its first frames by medians
+    assert checked.now == pytest.approx(84 + 2 * sure.confidence.latency_ms, abs=0.002)
     assert s2search.plan(budget="first:800ms", explain=True).explanation is not None
     named = s2search.plan("iphone-16-pro-max:first:800ms,1.3GB", depth=28)
     assert named.layout == s2search.plan(budget=["first:800ms", "1.3GB"]).layout
@@ -193,11 +200,13 @@ def test_a_plan_of_first_frames_is_checked_and_compared_by_them(tmp_path: Path) 
     (budget,) = check.devices[0].budgets
     assert (budget.kind, budget.limit, budget.kept) == ("first", 800, True)
     assert budget.then == budget.now == plan.first.predicted  # type: ignore[union-attr]
+    assert budget.slack == pytest.approx(800 - budget.now)
     slower = dataclasses.replace(PHONE.card.pipeline, decoder_ms=180.0)  # type: ignore[type-var]
     late = dataclasses.replace(PHONE, card=dataclasses.replace(PHONE.card, pipeline=slower))
     missed = s2search.plan_check(loaded, late)
     assert not missed.holds
     assert missed.devices[0].budgets[0].now == pytest.approx(budget.now + 100)
+    assert missed.devices[0].budgets[0].slack == pytest.approx(budget.slack - 100)
     assert missed.replan is not None
     assert missed.replan.devices[0].latency_ms <= 154
     moved = {
@@ -284,6 +293,7 @@ def test_a_95th_percentile_stays_beside_budgets_of_medians() -> None:
     assert [budget.kind for budget in check.devices[0].budgets] == ["latency", "p95"]
     assert check.holds
     assert check.devices[0].budgets[1].then == check.devices[0].budgets[1].now
+    assert check.devices[0].budgets[1].slack == pytest.approx(2700 - check.devices[0].budgets[1].now)
 
 
 def test_what_a_95th_percentile_cannot_be_asked_with_is_refused() -> None:
@@ -317,15 +327,23 @@ def test_samples_that_are_not_the_tables_own_are_refused(tmp_path: Path) -> None
 
 
 def sampled(
-    folder: Path, *, common: float, own: float, repetitions: int = 1, rounds: int, state_s: float = 20.0
+    folder: Path,
+    *,
+    common: float,
+    own: float,
+    repetitions: int = 1,
+    rounds: int,
+    state_s: float = 20.0,
+    precision: str = "float32",
+    further: Sequence[object] = (),
 ) -> LatencyTable:
     """Write the CPU table with samples of a device whose calls vary as they are told to, and open it.
 
-    What calls share changes every `state_s` seconds; a call takes its row's latency.
+    What calls share changes every `state_s` seconds; a call takes its row's latency. `further` lines come last.
     """
     rng, scope = np.random.default_rng(5), CPU.scope("stream", video="512x288")
     rows = [row for row in CPU.in_scope(scope) if row.latency_ms > 0]
-    facts = {"precision": scope.precision, "compute_unit": scope.compute_unit}
+    facts = {"precision": precision, "compute_unit": scope.compute_unit}
     lines: list[dict[str, object]] = [{"kind": "campaign", "schema": "s2search.samples/1", "device": facts}]
     keys = {f"stream {row.part_label} {row.grid}": row.latency_ms for row in rows}
     lines += [{"kind": "ready", "item": key, "repetitions": repetitions} for key in keys]
@@ -341,7 +359,7 @@ def sampled(
                 {"kind": "sample", "round": number, "item": key, "sentinel": False, "ms": ms, "at": at}
                 | {"clock_s": clock_s}
             )
-    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    text = "".join(f"{json.dumps(line)}\n" for line in (*lines, *further))
     digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     card = dataclasses.replace(CPU.card, protocol={"samples_digest": digest})
     dataclasses.replace(CPU, card=card).save(folder)
@@ -382,6 +400,22 @@ def test_too_few_samples_of_a_row_are_refused(tmp_path: Path) -> None:
     table = sampled(tmp_path / "t", common=0.04, own=0.08, rounds=9)
     with pytest.raises(TableError, match=r"hold 9 of '\S+' .*; at least 10, for a 95th percentile"):
         s2search.plan(table, video="512x288", budget="p95:3s")
+
+
+def test_samples_of_another_precision_are_not_those_of_a_row(tmp_path: Path) -> None:
+    table = sampled(tmp_path / "t", common=0.04, own=0.08, rounds=20, precision="float16")
+    with pytest.raises(TableError, match="hold 0 of "):
+        s2search.plan(table, video="512x288", budget="p95:3s")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(Entry) if kind not in (Ready, Sample)])
+def test_whatever_a_lab_writes_beside_samples_they_are_no_single_calls(tmp_path: Path, kind: Any) -> None:
+    given = {field.name: "a" if field.type is str else 1 for field in msgspec.structs.fields(kind)}
+    line = json.loads(msgspec.json.encode(kind(**given)))
+    table = sampled(tmp_path / "t", common=0.04, own=0.08, rounds=10, further=[line])
+    with pytest.raises(TableError, match=r"are jobs of a device lab, .* single calls; measure with .*ms$") as caught:
+        s2search.plan(table, video="512x288", budget="p95:3s")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_percentile_asks_for_samples_once() -> None:

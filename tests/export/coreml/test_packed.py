@@ -102,10 +102,11 @@ def test_every_layout_streams_on_every_grid_and_window(labels, grid, frames, win
     assert furthest(make_model(" ".join(labels), frames), shape, window + sink + 3, keeper) < 1e-10
 
 
+@pytest.mark.parametrize("keeper", ["host", "core_ml"])
 @pytest.mark.parametrize("window", [1, 3])
-def test_a_window_that_is_shorter_than_a_chunk_or_no_whole_number_of_them(window):
+def test_a_window_that_is_shorter_than_a_chunk_or_no_whole_number_of_them(window, keeper):
     shape = StepShape(grid=(3, 4), frames=2, window=Window(frames=window))
-    assert furthest(make_model(MIXED, 2), shape, 5) < 1e-10
+    assert furthest(make_model(MIXED, 2), shape, 5, keeper) < 1e-10
 
 
 def test_the_sums_of_a_hundred_chunks_are_no_further_off_than_those_of_one():
@@ -192,6 +193,18 @@ def test_the_host_adds_sums_in_float32_and_its_share_is_a_power_of_2_that_float1
     assert 0.5 < rows[:, -2].max() <= 1
 
 
+def test_every_head_has_the_largest_share_that_keeps_its_own_sums_in_float16():
+    steps = PackedSteps(make_model("lcha ssa", 2).float(), SHAPE)
+    (one,), host = steps.form.sums, Host(steps.form)
+    width, state = steps.form.head_channels(one), host.start()
+    sums_AXK = state["sums"][0, 0, : steps.form.channels + one.heads, :width].reshape(one.heads, width + 1, width)
+    sums_AXK[:] = np.array([3.0, 50.0, 70.0, 9000.0])[: one.heads, None, None]
+    state["sums"][0, 0, : steps.form.channels + one.heads, :width] = sums_AXK.reshape(-1, width)
+    given_ = host.past(state)["sums"][0, 0, : steps.form.channels + 2 * one.heads, :width]
+    share = given_.reshape(one.heads, width + 2, width)[:, -1, 0]
+    assert share.tolist() == [1 / 8, 1 / 64, 1 / 128, 1 / 16384][: one.heads]
+
+
 SHAPE = StepShape(grid=(3, 5), frames=2, window=Window(frames=4))
 
 
@@ -216,9 +229,13 @@ def test_sinusoids_say_the_noise_level(s):
     assert noise_level_of(host.sinusoids(s).astype(np.float16)) == pytest.approx(s, abs=2e-6)
 
 
-def test_inputs_and_outputs_are_those_of_a_step_in_another_form():
-    steps, model = PackedSteps(make_model(MIXED, 2), SHAPE), make_model(MIXED, 2)
-    theirs = Steps(model, SHAPE)
+@pytest.mark.parametrize("keeper", ["host", "core_ml"])
+@pytest.mark.parametrize("labels", [MIXED, "lcha[memory=window] ssa lcha[memory=decay] full lcha[linear_head_dim=12]"])
+@pytest.mark.parametrize("window", [4, 1])
+def test_inputs_and_outputs_are_those_of_a_step_in_another_form(labels, keeper, window):
+    shape = StepShape(grid=(3, 5), frames=2, window=Window(frames=window))
+    steps, model = PackedSteps(make_model(labels, 2), shape, keeper=keeper), make_model(labels, 2)
+    theirs = Steps(model, shape)
     for function in FUNCTIONS:
         inputs = steps.example(function, seed=5)
         given_ = steps.to_source({name: x.numpy() for name, x in inputs.items()})
