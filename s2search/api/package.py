@@ -69,5 +69,5 @@ def package_evaluate(
 def _check_out(out: Path, inputs: PathText | Mapping[str, Any]) -> None:
     """Refuse a place that cannot be written, and the file of the inputs, which would be lost."""
     if not isinstance(inputs, Mapping) and Path(os.fspath(inputs)).exists() and out.exists() and out.samefile(inputs):
-        raise InputError(f"{str(out)!r} is the file of the inputs, and would be overwritten", remedy="choose another path")
+        raise InputError(f"{str(out)!r} is the file of the inputs, which would be lost", remedy="choose another path")
     check_writable(out)
