@@ -78,7 +78,7 @@ def test_what_has_no_cover_inside_is_named(tmp_path):
         )
 
     program = load(tmp_path, build, (X,))
-    with pytest.raises(InputError, match="no cover: cond, random_normal"):
+    with pytest.raises(InputError, match="computes 2 operations of 'main': cond, random_normal"):
         Evaluator(program)
     assert {finding.problem for finding in lint(program.function()) if finding.rule == "no_cover"} == {
         "cond: the evaluator cannot compute it",
