@@ -9,6 +9,7 @@ Every correction is linear, so that a table that carries it stays a sum of rows:
     hand_over           amount: the layers; every block takes a constant more
     hand_over_switches  layers, and changes of stream
     blocks              layers of every candidate; each block takes a constant of its own more
+    parts               the same, changes of stream, and once what every layout has; of layouts of several depths
 
 Coefficients may be negative (one call of a whole graph saves the calls of its parts), but no row falls below a tenth of
 itself. They are least squares of relative errors. Which kind is chosen: choice.py; whether it may be written, held-out
@@ -31,10 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.errors import InputError
-from s2search.recalibration.attribution import Parts
+from s2search.recalibration.attribution import Parts, Term, amounts
 from s2search.recalibration.choice import Counts, choose, cross_validated
 
-KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks")
+KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks", "parts")
 LEAST_LAYOUTS = 5
 _LEAST_SHARE = 0.1  # of a row, that a correction leaves
 
@@ -98,12 +99,7 @@ def _told_apart(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts) ->
     terms = _terms(kind, counts, parts)
     if len(terms) >= len(counts) - 1:
         return False
-    return not terms or int(np.linalg.matrix_rank(_amounts(terms, counts))) == len(terms)
-
-
-def _amounts(terms: Sequence[tuple[str, ...]], counts: Sequence[Mapping[str, int]]) -> _Array:
-    """Return how often every layout pays the rows of every term."""
-    return np.array([[sum(one.get(label, 0) for label in term) for term in terms] for one in counts], np.float64)
+    return not terms or int(np.linalg.matrix_rank(amounts(terms, counts))) == len(terms)
 
 
 def _predicting(kind: str, parts: Parts, counts: Sequence[Counts], y_N: _Array) -> Callable[[Counts], float]:
@@ -122,7 +118,7 @@ def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _A
     if kind == "factor":
         amount_NK, least_K = predicted_N[:, None], np.array([_LEAST_SHARE - 1])
     else:
-        amount_NK = _amounts(terms, counts)
+        amount_NK = amounts(terms, counts)
         least_K = np.array([(_LEAST_SHARE - 1) * min(parts.latency_ms[label] for label in term) for term in terms])
     coefficient_K = lsq_linear(amount_NK / y_N[:, None], (y_N - predicted_N) / y_N, (least_K, np.inf)).x
     if kind == "factor":
@@ -131,13 +127,15 @@ def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _A
     return TableCorrection(kind=kind, offset_ms=offset_ms)
 
 
-def _terms(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts) -> list[tuple[str, ...]]:
+def _terms(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts) -> list[Term]:
     """Return the rows that share a coefficient, term by term; of what no layout has, nothing can be said."""
     seen = [label for label in parts.role if any(one.get(label) for one in counts)]
     blocks = tuple(label for label in seen if parts.role[label] == "block")
     switches = tuple(label for label in seen if parts.role[label] == "switch")
-    if kind == "blocks":
-        return [(label,) for label in blocks]
+    fixed = tuple(label for label in seen if parts.role[label] == "fixed")
+    if kind in ("blocks", "parts"):
+        shared = [term for term in (switches, fixed) if term and kind == "parts"]
+        return [*((label,) for label in blocks), *shared]
     if kind == "hand_over_switches":
         return [blocks, switches] if switches else [blocks]
     return {"none": [], "factor": [tuple(seen)], "hand_over": [blocks]}[kind]

@@ -8,11 +8,11 @@ support a correction, there is no new table.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import random
 import shutil
-from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,20 +22,20 @@ from typing import Any
 from s2search import registry
 from s2search.block import Block
 from s2search.errors import InputError
-from s2search.lint.linter import lint_table
 from s2search.measurement.base import Item, Profiler
 from s2search.measurement.interleaved import Clock, Progress, utc_now
 from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
-from s2search.recalibration.attribution import Parts, attribute
+from s2search.recalibration.answer import answer_of
+from s2search.recalibration.attribution import Now, Parts
 from s2search.recalibration.bench import Bench
-from s2search.recalibration.correction import LEAST_LAYOUTS, Fit, fit
-from s2search.recalibration.memory import MemoryFound, MemoryParts, find_memory
+from s2search.recalibration.correction import LEAST_LAYOUTS
+from s2search.recalibration.evidence import Evidence, WholeProgram
+from s2search.recalibration.memory import MemoryParts
 from s2search.recalibration.models import MODEL_PROFILERS, ModelBench
 from s2search.recalibration.packages import PackageBench, exporters_by_profiler
-from s2search.recalibration.result import Errors, LayoutTime, Recalibration, judgement_of
+from s2search.recalibration.result import Recalibration
 from s2search.recalibration.timing import Subject, Timings, time_interleaved
-from s2search.recalibration.version import corrected_table, record, with_memory
 from s2search.space import Space
 from s2search.tables.table import LatencyTable, Scope, refuse_existing
 
@@ -139,7 +139,6 @@ def recalibrate(
             labels = [space.candidates[c].label for c in choice_L]
             bench.write(labels, preset, grid, package, seed=settings.seed + number)
         report(len(layouts), len(layouts), "done")
-    before = Parts.of(table, scope)
     items = _items(table, scope)
     texts = [space.write_layout(choice_L) for choice_L in layouts]
     subjects = [
@@ -164,7 +163,7 @@ def recalibrate(
             progress=report,
             clock=clock,
         )
-    answer = _answer(table, scope, bench, space, layouts, items, before, found, folder)
+    answer = answer_of(table, scope, _evidence(table, scope, bench, space, layouts, items, found), folder)
     shutil.rmtree(folder / _JOURNAL / "packages", ignore_errors=True)
     return answer
 
@@ -224,113 +223,40 @@ def _drawn(
             return tuple(choice_L)
 
 
-def _answer(
+def _evidence(
     table: LatencyTable,
     scope: Scope,
     bench: Bench,
     space: Space,
     layouts: Sequence[tuple[int, ...]],
     items: Sequence[Item],
-    before: Parts,
     found: Timings,
-    folder: Path,
-) -> Recalibration:
-    """Fit on every third layout, judge by the others, and write the new table."""
-    now = _parts_now(before, items, found)
-    counts = [before.counts([space.candidates[c] for c in choice_L]) for choice_L in layouts]
-    measured = [found.items[_key(number)].corrected.median_ms for number in range(len(layouts))]
-    chosen: Fit = fit(counts[::FIT_EVERY], before, measured[::FIT_EVERY])
-    blocks, name = {block.label for block in space.candidates}, folder.resolve().name
-    new = corrected_table(table, scope, chosen.correction, blocks, name)
-    after = Parts.of(new, scope)
-    times = tuple(
-        LayoutTime(
-            layout=space.write_layout(choice_L),
-            held_out=bool(number % FIT_EVERY),
-            predicted_ms=before.sum_ms(counts[number]),
-            corrected_ms=after.sum_ms(counts[number]),
-            measured_ms=measured[number],
-            error_ms=found.items[_key(number)].error_ms,
-            miss=attribute(counts[number], before, now, measured[number]),
-        )
-        for number, choice_L in enumerate(layouts)
-    )
-    answer = Recalibration(
-        table=table.name,
-        table_digest=table.digest,
+) -> Evidence:
+    """Return what was timed: every third layout is for the fit, and parts were timed alone, again."""
+    before = Parts.of(table, scope)
+    alone = {item.label: one for item in items if (one := found.resident.get(item.key))}
+    return Evidence(
+        programs=[
+            WholeProgram(
+                text=space.write_layout(choice_L),
+                counts=before.counts([space.candidates[c] for c in choice_L]),
+                measured_ms=found.items[_key(number)].corrected.median_ms,
+                error_ms=found.items[_key(number)].error_ms,
+                held_out=bool(number % FIT_EVERY),
+                taken=found.resident.get(_key(number)),
+            )
+            for number, choice_L in enumerate(layouts)
+        ],
+        now=Now.alone(before, _parts_now(before, items, found)),
+        blocks=frozenset(block.label for block in space.candidates),
+        memory=MemoryParts.of(table, scope, alone),
         runtime=bench.profiler.name,
         chip=bench.profiler.device().chip,
-        scope=str(scope),
         date=found.date,
-        correction=chosen.correction,
-        cross_validated=dict(chosen.error_of),
-        fitted=Errors.of(times, held_out=False),
-        held_out=Errors.of(times, held_out=True),
-        judgement=judgement_of(times, found.drift_percent / 100),
         drift_percent=found.drift_percent,
-        layouts=times,
         marked=found.marked,
         samples_digest=found.samples_digest,
-        memory=_memory(table, scope, items, [one.layout for one in times], counts, found),
     )
-    answer = dataclasses.replace(answer, refusal=_refusal(answer, table, record(new, table, answer)))
-    kept = dataclasses.replace(table, name=name) if answer.refusal else new
-    memory = answer.memory if answer.memory and answer.memory.supported else None
-    if memory:
-        kept = with_memory(kept, scope, memory.correction, _memory_parts(table, scope, items, found))
-    if answer.refusal and memory is None:
-        return answer
-    kept = record(kept, table, answer)
-    if memory and (contradictions := _contradictions(table, kept)):
-        return dataclasses.replace(
-            answer, refusal=f"corrected, it would contradict its other rows: {contradictions[0]}"
-        )
-    kept.save(folder)
-    return dataclasses.replace(answer, new_table=kept.name, new_digest=kept.digest)
-
-
-def _memory(
-    table: LatencyTable,
-    scope: Scope,
-    items: Sequence[Item],
-    texts: Sequence[str],
-    counts: Sequence[Mapping[str, int]],
-    found: Timings,
-) -> MemoryFound | None:
-    """Return what packages took against what the table promised; None where not all of them were measured."""
-    taken = [one for number in range(len(texts)) if (one := found.resident.get(_key(number)))]
-    if len(taken) < len(texts):
-        return None
-    held_out = [bool(number % FIT_EVERY) for number in range(len(texts))]
-    return find_memory(texts, counts, _memory_parts(table, scope, items, found), taken, held_out)
-
-
-def _memory_parts(table: LatencyTable, scope: Scope, items: Sequence[Item], found: Timings) -> MemoryParts:
-    alone = {item.label: one for item in items if (one := found.resident.get(item.key))}
-    return MemoryParts.of(table, scope, alone)
-
-
-def _refusal(found: Recalibration, old: LatencyTable, new: LatencyTable) -> str:
-    """Return why no table is written; empty where one is."""
-    if found.correction.kind == "none":
-        return "no correction gains more than noise on the layouts of the fit"
-    if not (judged := found.judgement).supported:
-        why = f"{judged.better} of {judged.layouts} are foretold better, {judged.needed} are needed"
-        if judged.better >= judged.needed:
-            why = "their median error does not fall"
-        if found.drift_percent > 0:
-            why += f", beyond the {found.drift_percent:.3g} % by which the machine's speed changed meanwhile"
-        return f"the layouts held out do not support it: {why}"
-    if contradictions := _contradictions(old, new):
-        return f"corrected, it would contradict its other rows: {contradictions[0]}"
-    return ""
-
-
-def _contradictions(old: LatencyTable, new: LatencyTable) -> list[str]:
-    """Return what lint says of a new table beyond what it said of the old one; the run's own marks are no fault."""
-    before, after = (Counter(one.rule for one in lint_table(table)) for table in (old, new))
-    more = after - before - Counter({"marked_run": after["marked_run"]})
-    return [finding.message for finding in lint_table(new) if finding.rule in more]
 
 
 def _checked(table: LatencyTable, scope: Scope, settings: Settings, profiler: Profiler) -> Preset:
@@ -385,8 +311,12 @@ def _items(table: LatencyTable, scope: Scope) -> tuple[Item, ...]:
 
 
 def _parts_now(before: Parts, items: Sequence[Item], found: Timings) -> Parts:
-    timed = {item.label: found.items[item.key].corrected.median_ms for item in items}
-    return Parts(role=before.role, latency_ms={**before.latency_ms, **timed})
+    timed = {item.label: found.items[item.key] for item in items}
+    return Parts(
+        role=before.role,
+        latency_ms={**before.latency_ms, **{label: one.corrected.median_ms for label, one in timed.items()}},
+        error_ms={label: one.error_ms for label, one in timed.items() if not math.isnan(one.error_ms)},
+    )
 
 
 def _key(number: int) -> str:

@@ -16,7 +16,7 @@ from s2search.recalibration.memory import MemoryFound
 
 SCHEMA = "s2search.recalibration/1"
 GOAL, GOAL_LAYOUTS = 0.05, 20
-MISSES = ("drift", "blocks", "switches", "fixed", "hand_over")
+MISSES = ("drift", "blocks", "switches", "fixed", "changes", "hand_over")
 
 
 @dataclass(frozen=True, kw_only=True)

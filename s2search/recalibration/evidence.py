@@ -1,0 +1,60 @@
+"""What a recalibration is made from: programs that were timed whole, and what the parts of a table take now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from s2search.exporters.resident import Resident
+from s2search.recalibration.attribution import Now
+from s2search.recalibration.memory import MemoryParts
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeProgram:
+    """One layout, timed whole.
+
+    Attributes:
+        text: The layout, or what else tells it apart.
+        counts: How often it pays every row of the table, and changes the processor.
+        measured_ms: Its median, drift taken out.
+        error_ms: Standard error of that.
+        held_out: Whether it judges the correction; else it is fitted to.
+        taken: What its process takes, where that was measured.
+    """
+
+    text: str
+    counts: Mapping[str, int]
+    measured_ms: float
+    error_ms: float
+    held_out: bool
+    taken: Resident | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A finished run.
+
+    Attributes:
+        programs: All that was timed whole.
+        now: What the table's parts take now.
+        blocks: Labels of the blocks in the programs.
+        memory: The table's rows of memory, and what each took alone.
+        runtime: What ran them.
+        chip: On which.
+        date: Of the last sample.
+        drift_percent: By how much the machine's slowest state exceeded its fastest during the run.
+        marked: What is wrong with the run; empty for a good one.
+        samples_digest: A hash of the samples.
+    """
+
+    programs: Sequence[WholeProgram]
+    now: Now
+    blocks: frozenset[str]
+    memory: MemoryParts
+    runtime: str
+    chip: str
+    date: str
+    drift_percent: float
+    marked: tuple[str, ...]
+    samples_digest: str
