@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2search import registry
 from s2search.api.values import Blocks, PathText, blocks_of, preset_of, table_of
 from s2search.document import check_folder
 from s2search.errors import InputError
 from s2search.preset import PRESETS, Preset, token_grid
-from s2search.tables.table import LatencyTable, refuse_existing
+from s2search.tables.table import LatencyTable, Scope, refuse_existing
 
 if TYPE_CHECKING:
+    from s2search.kit.programs import WholePrograms
     from s2search.pipeline.rival import ScoreRecalibration
+    from s2search.recalibration.campaign import Campaign
     from s2search.recalibration.result import Recalibration
 
 
@@ -21,6 +25,7 @@ def recalibrate(
     table: PathText | LatencyTable | None = None,
     out: PathText = "recalibrated",
     *,
+    kit: PathText | None = None,
     score: PathText | None = None,
     layouts: int = 30,
     runtime: str | None = None,
@@ -37,8 +42,9 @@ def recalibrate(
     written: `new_table` of the answer is null, and `refusal` says why.
 
     Args:
-        table: A table that was measured here.
+        table: A table that was measured here; with `kit` one of its phone, by default the kit's own.
         out: The new table's folder, or that of the new score.json. An unfinished recalibration is finished.
+        kit: The results.jsonl of a kit that timed whole programs: these are the layouts, and nothing is timed here.
         score: Instead of a table: a folder of `run`, whose score is multiplied by what its rival measured; the others
             say nothing of a score.
         layouts: Random layouts to time, at least 15; two of three are held out.
@@ -54,15 +60,19 @@ def recalibrate(
         InputError: The table was measured elsewhere or for a preset that is not installed, there are few layouts, or
             the run has no rival's result.
     """
-    if (table is None) == (score is None):
-        given = "neither a table nor --score" if table is None else "a table and --score"
+    if score is not None and (table is not None or kit is not None):
+        raise InputError("a table and --score are given", remedy="correct one of them")
+    if table is None and kit is None and score is None:
         raise InputError(
-            f"{given} is given", remedy="name a table that was measured here, or a run's folder: --score RUN"
+            "neither a table nor a kit nor --score is given",
+            remedy="name a table that was measured here, kit:results.jsonl, or a run's folder: --score RUN",
         )
     check_folder(Path(out))
     refuse_existing(Path(out))
     if score is not None:
         return _score_recalibrated(Path(score), Path(out))
+    if kit is not None:
+        return _by_kit(Path(kit), table, video, Path(out))
     assert table is not None
     from s2search.recalibration import recalibrate as recalibration
     from s2search.report.progress import progress_bar
@@ -79,6 +89,76 @@ def recalibrate(
     )
     scope = old.scope("stream", video=token_grid(video) if video else None)
     return recalibration.recalibrate(old, scope, settings, out, bench, progress=progress_bar)
+
+
+def _by_kit(results: Path, table: PathText | LatencyTable | None, video: str | None, out: Path) -> Recalibration:
+    """Correct a phone's table, by default the kit's own, by the whole programs of its kit."""
+    from s2search.kit.programs import whole_programs
+    from s2search.recalibration.campaign import recalibrate_by
+
+    old = _own_table(results) if table is None else table_of(table)
+    scope = old.scope("stream", video=token_grid(video) if video else None)
+    whole = whole_programs(results, sustained=old.card.sustained)
+    return recalibrate_by(old, scope, _campaign(whole, old, scope), out)
+
+
+def _own_table(results: Path) -> LatencyTable:
+    from s2search.kit.ingest import ingest
+
+    with tempfile.TemporaryDirectory() as folder:
+        tables = [table for table in ingest(results, folder).tables if not table.card.sustained]
+    if len(tables) != 1:
+        raise InputError(
+            f"the kit of {str(results)!r} gives {len(tables)} tables",
+            allowed=", ".join(table.name for table in tables),
+            remedy="ingest it, and name one: --table FOLDER",
+        )
+    return tables[0]
+
+
+def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> Campaign:
+    """Return what a kit timed of one scope of a table, as recalibration takes it."""
+    from s2search.recalibration.campaign import Campaign, TimedProgram
+    from s2search.space import layout_labels
+
+    own = table.card.protocol.get("results_digest") == whole.results_digest
+    rows = {
+        f"{row.scenario} {row.part_label} {row.grid} {row.precision} {row.compute_unit}": row
+        for row in table.in_scope(scope)
+    }
+    again = {} if own else {row.label: whole.parts[key] for key, row in rows.items() if key in whole.parts}
+    where = (scope.precision, scope.compute_unit, scope.shape)
+    programs = [
+        one
+        for one in whole.programs
+        if (one.precision, one.compute_unit, one.shape) == where and one.function == "denoise"
+    ]
+    return Campaign(
+        programs=[
+            TimedProgram(
+                kind=one.kind,
+                text=one.layout,
+                layers=[registry.create("blocks", label) for label in layout_labels(one.layout)],
+                ms=one.times.corrected.median_ms,
+                error_ms=one.times.error_ms,
+                changes=one.changes,
+                taken=one.memory,
+            )
+            for one in programs
+            if not one.misplaced
+        ],
+        alone_ms={label: (times.corrected.median_ms, times.error_ms) for label, times in again.items()},
+        left_out=(
+            *(one.placed for one in programs if one.misplaced),
+            *(f"{label}: {why}" for label, why in whole.missing.items()),
+        ),
+        runtime=table.card.runtime,
+        chip=whole.chip,
+        date=whole.date,
+        drift_percent=whole.drift_percent,
+        marked=whole.marked,
+        samples_digest=whole.results_digest,
+    )
 
 
 def _score_recalibrated(run: Path, out: Path) -> ScoreRecalibration:

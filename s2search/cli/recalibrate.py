@@ -8,17 +8,28 @@ from typing import Annotated
 import typer
 
 from s2search.cli.options import say, say_json, say_misleading
+from s2search.errors import InputError
+
+_KIT = "kit:"  # before the path of its results
 
 
 def recalibrate(
     table: Annotated[
-        str | None, typer.Argument(help="A table that was measured here: its folder, or an installed one.")
+        str | None,
+        typer.Argument(
+            metavar="[TABLE|kit:RESULTS]",
+            help="A table that was measured here: its folder, or an installed one. Or a kit's results.jsonl, whose "
+            "whole programs correct its table.",
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option(help="The new table's or score's folder. An unfinished recalibration is finished.")
     ] = Path("recalibrated"),
     score: Annotated[
         Path | None, typer.Option(help="Instead of a table: a folder of `run`, whose rival corrects its score.")
+    ] = None,
+    of: Annotated[
+        str | None, typer.Option("--table", help="With kit: the table to correct; by default the kit's own rows.")
     ] = None,
     layouts: Annotated[int, typer.Option(help="Random layouts to time, at least 15; two in three are held out.")] = 30,
     runtime: Annotated[str | None, typer.Option(help="onnxruntime or executorch; by default the table's own.")] = None,
@@ -41,16 +52,21 @@ def recalibrate(
     """Time whole layouts against a table, and write a corrected version of it.
 
     A third of the layouts gives the correction, the others tell what it gains. Where they do not support it, nothing is
-    written and the exit code is 1. With --score a run's score is multiplied by what its rival measured.
+    written and the exit code is 1. With kit:results.jsonl the layouts are those that a phone timed. With --score a
+    run's score is multiplied by what its rival measured.
     """
     from s2search.api.recalibrate import recalibrate as run
     from s2search.pipeline.rival import ScoreRecalibration
     from s2search.recalibration.version import correction_text, memory_text
     from s2search.report.recalibration import recalibration_text, score_recalibration_text
 
+    kit = table.removeprefix(_KIT) if table is not None and table.startswith(_KIT) else None
+    if kit is None and of is not None:
+        raise InputError("--table is given without a kit", remedy="name its results: kit:results.jsonl")
     found = run(
-        table,
+        table if kit is None else of,
         out,
+        kit=kit,
         score=score,
         layouts=layouts,
         runtime=runtime,
@@ -64,8 +80,7 @@ def recalibrate(
     if isinstance(found, ScoreRecalibration):
         say_json(found.to_json()) if as_json else say(score_recalibration_text(found))
         return 0
-    assert table is not None
-    say_misleading([table])
+    say_misleading([one for one in (table if kit is None else of,) if one is not None])
     if as_json:
         say_json(found.to_json())
     else:

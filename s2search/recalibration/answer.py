@@ -38,6 +38,7 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
         LayoutTime(
             layout=one.text,
             held_out=one.held_out,
+            is_package=one.is_package,
             predicted_ms=before.sum_ms(one.counts),
             corrected_ms=after.sum_ms(one.counts),
             measured_ms=one.measured_ms,
@@ -62,6 +63,7 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
         layouts=times,
         marked=evidence.marked,
         samples_digest=evidence.samples_digest,
+        left_out=evidence.left_out,
         memory=_memory(evidence),
     )
     refusal = _refusal(found, table, record(new, table, found))

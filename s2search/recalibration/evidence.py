@@ -20,6 +20,7 @@ class WholeProgram:
         measured_ms: Its median, drift taken out.
         error_ms: Standard error of that.
         held_out: Whether it judges the correction; else it is fitted to.
+        is_package: Whether it is what is shipped; else it was made to be timed.
         taken: What its process takes, where that was measured.
     """
 
@@ -28,6 +29,7 @@ class WholeProgram:
     measured_ms: float
     error_ms: float
     held_out: bool
+    is_package: bool = False
     taken: Resident | None = None
 
 
@@ -46,6 +48,7 @@ class Evidence:
         drift_percent: By how much the machine's slowest state exceeded its fastest during the run.
         marked: What is wrong with the run; empty for a good one.
         samples_digest: A hash of the samples.
+        left_out: Programs that say nothing, and why.
     """
 
     programs: Sequence[WholeProgram]
@@ -58,3 +61,4 @@ class Evidence:
     drift_percent: float
     marked: tuple[str, ...]
     samples_digest: str
+    left_out: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ class LayoutTime:
 
     layout: str
     held_out: bool
+    is_package: bool
     predicted_ms: float
     corrected_ms: float
     measured_ms: float
@@ -93,6 +94,7 @@ class Recalibration:
         samples_digest: A hash of the samples.
         new_table: The new table's name; null where none was written.
         new_digest: Its digest.
+        left_out: Programs that say nothing, and why.
         refusal: Why latencies are not corrected; empty where they are.
         memory: What was found of memory; null where this runtime's is not measured here.
     """
@@ -112,6 +114,7 @@ class Recalibration:
     layouts: tuple[LayoutTime, ...]
     marked: tuple[str, ...]
     samples_digest: str
+    left_out: tuple[str, ...] = ()
     new_table: str | None = None
     new_digest: str | None = None
     refusal: str = ""

@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
+from s2search.recalibration.result import MISSES
 
 if TYPE_CHECKING:
     from s2search.pipeline.rival import ScoreRecalibration
     from s2search.recalibration.memory import MemoryFound
-    from s2search.recalibration.result import Recalibration
+    from s2search.recalibration.result import LayoutTime, Recalibration
 
 _MOST_WIDE = 34
 
@@ -37,7 +38,7 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
             f"{one.measured_ms:.3f} ms",
             f"{one.predicted_ms / one.measured_ms - 1:+.1%}",
             f"{one.corrected_ms / one.measured_ms - 1:+.1%}",
-            "held out" if one.held_out else "",
+            "package" if one.is_package else "held out" if one.held_out else "",
         )
     said = Table.grid(padding=(0, 2))
     said.add_column(style="bold", no_wrap=True)
@@ -45,8 +46,12 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
     held = found.held_out
     said.add_row("before", f"median {held.before_median:.2%}, worst {held.before_worst:.2%}, {_held(held.layouts)}")
     said.add_row("after", f"median {held.after_median:.2%}, worst {held.after_worst:.2%}")
-    said.add_row("miss", ", ".join(f"{name.replace('_', '-')} {share:+.1%}" for name, share in found.shares().items()))
+    shares = {name: share for name, share in found.shares().items() if share or name != "changes"}
+    said.add_row("miss", ", ".join(f"{name.replace('_', '-')} {share:+.1%}" for name, share in shares.items()))
     said.add_row("", "of what a layout takes, medians; a part is predicted too low where this is positive")
+    for one in found.layouts:
+        if one.is_package:
+            _say_package(said, one)
     tried = ", ".join(f"{kind.replace('_', ' ')} {error:.2%}" for kind, error in found.cross_validated.items())
     said.add_row("tried", f"{tried} (cross-validated)")
     said.add_row("chosen", correction)
@@ -66,9 +71,21 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
         said.add_row("table", f"{found.new_table} ({digests})")
         if found.refusal:
             said.add_row("", f"its latencies are those of {found.table}: {found.refusal}")
+    for reason in found.left_out:
+        said.add_row(Text("left out", style="bold yellow"), reason)
     for mark in found.marked:
         said.add_row(Text("marked", style="bold yellow"), mark)
     return Group(Text(), layouts, Text(), said)
+
+
+def _say_package(said: Table, one: LayoutTime) -> None:
+    """Say where the miss of what is shipped comes from, each source with its standard error, and of which block."""
+    miss = one.miss
+    sources = {name: (getattr(miss, f"{name}_ms"), miss.errors_ms[name]) for name in MISSES}
+    told = [f"{name.replace('_', '-')} {ms:+.2f} ± {error:.2f}" for name, (ms, error) in sources.items() if ms or error]
+    said.add_row("package", f"{miss.miss_ms:+.2f} ms beyond what was foretold: {', '.join(told)}")
+    blocks = [f"{label} {ms:+.2f} ± {miss.of_block_errors_ms[label]:.2f}" for label, ms in miss.of_block_ms.items()]
+    said.add_row("", f"of its blocks: {', '.join(blocks)} ms, with standard errors")
 
 
 def _say_memory(said: Table, found: MemoryFound, correction: str) -> None:

@@ -39,7 +39,7 @@ def test_recalibrate_prints_what_it_found_and_writes_the_table(words, tmp_path):
     assert found["held_out"]["after_median"] < found["held_out"]["before_median"]
     assert found["correction"]["kind"].startswith("hand_over")
     assert found["judgement"]["supported"]
-    assert set(found["miss_shares"]) == {"drift", "blocks", "switches", "fixed", "hand_over"}
+    assert set(found["miss_shares"]) == {"drift", "blocks", "switches", "fixed", "changes", "hand_over"}
     assert len(found["layouts"]) == 15
     assert found["goal_met"] is False
     assert (tmp_path / "new" / "card.json").exists()

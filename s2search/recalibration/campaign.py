@@ -1,0 +1,163 @@
+"""Recalibration by programs that were timed elsewhere: on a phone, by a kit.
+
+Programs of two or three layers and packages are for the fit, and so is every third random layout; the other layouts
+judge the correction. What parts take in context is told by all that was made to be timed, so that a package is held
+against it: what remains of its miss is what it hands over. A program that ran elsewhere than it was asked to says
+nothing of the unit that it was asked to run on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from s2search.block import Block
+from s2search.errors import InputError
+from s2search.exporters.resident import Resident
+from s2search.measurement.layouts import FIT_EVERY
+from s2search.recalibration.answer import answer_of
+from s2search.recalibration.attribution import CHANGE, Drift, Parts
+from s2search.recalibration.correction import LEAST_LAYOUTS
+from s2search.recalibration.evidence import Evidence, WholeProgram
+from s2search.recalibration.in_context import Measured, in_context
+from s2search.recalibration.judgement import gains_needed
+from s2search.recalibration.memory import MemoryParts
+from s2search.recalibration.result import Recalibration
+from s2search.tables.table import LatencyTable, Scope, refuse_existing
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedProgram:
+    """A program that was timed whole.
+
+    Attributes:
+        kind: Blocks in context, a random layout, or the package that is shipped.
+        text: What tells it apart from the others.
+        layers: First to last.
+        ms: The median of its samples, drift taken out.
+        error_ms: Standard error of that.
+        changes: How often the processor changes inside it.
+        taken: What its process takes, where that was measured.
+    """
+
+    kind: Literal["context", "layout", "package"]
+    text: str
+    layers: Sequence[Block]
+    ms: float
+    error_ms: float
+    changes: int = 0
+    taken: Resident | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """A finished campaign of one device.
+
+    Attributes:
+        programs: Those that ran where they were asked to.
+        alone_ms: What the table's parts took in it, each alone, by label: median and standard error. Empty where the
+            table was made of them: then nothing drifted in between.
+        left_out: Programs that say nothing, and why.
+        chip: The device's.
+        date: Of the last sample.
+        drift_percent: By how much the device's slowest state exceeded its fastest.
+        marked: What is wrong with the campaign; empty for a good one.
+        samples_digest: A hash of the samples.
+    """
+
+    programs: Sequence[TimedProgram]
+    alone_ms: Mapping[str, tuple[float, float]]
+    left_out: tuple[str, ...]
+    runtime: str
+    chip: str
+    date: str
+    drift_percent: float
+    marked: tuple[str, ...]
+    samples_digest: str
+
+
+def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: Path) -> Recalibration:
+    """Attribute what programs missed, and write a corrected table where the layouts held out support it.
+
+    Args:
+        table: The old version, which is left as it is.
+        scope: Of the programs: a stream's.
+        campaign: On the table's device.
+        out: The new table's folder.
+
+    Raises:
+        InputError: The campaign is of another device or model, or has too few programs.
+        TableError: The folder already holds a table.
+    """
+    refuse_existing(out)
+    _check(table, scope, campaign)
+    before = Parts.of(table, scope)
+    number_of = {id(one): n for n, one in enumerate(one for one in campaign.programs if one.kind == "layout")}
+    programs = [
+        WholeProgram(
+            text=one.text,
+            counts={**before.counts(one.layers), **({CHANGE: one.changes} if one.changes else {})},
+            measured_ms=one.ms,
+            error_ms=one.error_ms,
+            held_out=bool(number_of.get(id(one), 0) % FIT_EVERY),
+            is_package=one.kind == "package",
+            taken=one.taken,
+        )
+        for one in campaign.programs
+    ]
+    again = Parts(
+        role=before.role,
+        latency_ms={label: ms for label, (ms, _) in campaign.alone_ms.items()},
+        error_ms={label: error_ms for label, (_, error_ms) in campaign.alone_ms.items()},
+    )
+    pieces = [
+        Measured(counts=one.counts, ms=one.measured_ms, error_ms=one.error_ms) for one in programs if not one.is_package
+    ]
+    evidence = Evidence(
+        programs=programs,
+        now=in_context(pieces, before, Drift.between(before, again) if campaign.alone_ms else Drift()),
+        blocks=frozenset(block.label for one in campaign.programs for block in one.layers),
+        memory=MemoryParts.of(table, scope),
+        runtime=campaign.runtime,
+        chip=campaign.chip,
+        date=campaign.date,
+        drift_percent=campaign.drift_percent,
+        marked=campaign.marked,
+        left_out=campaign.left_out,
+        samples_digest=campaign.samples_digest,
+    )
+    return answer_of(table, scope, evidence, out)
+
+
+def _check(table: LatencyTable, scope: Scope, campaign: Campaign) -> None:
+    """Raise unless the campaign can judge the table."""
+    for name in ("chip", "runtime"):
+        theirs, own = getattr(campaign, name), getattr(table.card, name)
+        if theirs != own:
+            raise InputError(
+                f"the kit was run on the {name} {theirs!r}, and the table {table.name!r} is of {own!r}",
+                remedy="name a table of this device, or leave out --table: then it is the kit's own",
+            )
+    known = {row.label for row in table.in_scope(scope) if row.role == "block"}
+    if strange := {block.label for one in campaign.programs for block in one.layers} - known:
+        raise InputError(
+            f"the table {table.name!r} has no row of {', '.join(sorted(strange))} for {scope}",
+            allowed=f"it has: {', '.join(sorted(known))}",
+            remedy="name the table of this kit's model, size and precision",
+        )
+    layouts = sum(one.kind == "layout" for one in campaign.programs)
+    held_out = layouts - len(range(0, layouts, FIT_EVERY))
+    fitted = len(campaign.programs) - held_out
+    if gains_needed(held_out) > held_out or fitted < LEAST_LAYOUTS:
+        gone = f" ({len(campaign.left_out)} left out: {campaign.left_out[0]})" if campaign.left_out else ""
+        raise InputError(
+            f"{len(campaign.programs)} whole programs, {layouts} of them random layouts, cannot judge a table{gone}",
+            allowed=f"at least {LEAST_LAYOUTS} to fit and {_least_held_out()} random layouts held out",
+            remedy="build a kit with --layouts 15 --contexts",
+        )
+
+
+def _least_held_out() -> int:
+    return next(count for count in range(1, 100) if gains_needed(count) <= count)
