@@ -3,16 +3,19 @@
 A part alone is a program of its own: it pays a call, and a phone may run it elsewhere because it is small. In a program
 of several layers it is one term of a sum,
 
-    measured_i = drift * predicted_i + sum over terms of amount_ik * beyond_k + noise_i
+    measured_i = drift * predicted_i + sum over terms of amount_ik * beyond_k + handed_i(reach) * most + noise_i
 
-of terms: every block, a switch, the parts that every program has, a change of the processor. The errors of measured
-times weigh the programs; where these miss the sum by more than their errors, all errors grow by that much (Birge).
-Every `beyond` has a normal prior of 0 +- what the table says of the part: what the programs do not tell apart is left
-where it was, with an error that says so.
+of terms: every block, a switch, the parts that every program has, a change of the processor. handed_i is what a call
+pays for the state that it is given, which need not add up: bytes / (bytes + reach), from a sum (a reach far beyond all
+programs) to a constant. The errors of measured times weigh the programs; where these miss the sum by more than their
+errors, all errors grow by that much (Birge). Every `beyond` has a normal prior of 0 +- what the table says of the part:
+what the programs do not tell apart is left where it was, with an error that says so. Reaches are averaged over, each
+with the weight that its programs give it.
 
-Source of the scaled errors: Birge (1932), "The calculation of errors by the method of least squares".
+Sources: scaled errors, Birge (1932), "The calculation of errors by the method of least squares"; averages over models,
+Hoeting et al. (1999), "Bayesian model averaging".
 
-Axes: N programs, K terms
+Axes: N programs, K terms, M reaches
 """
 
 from __future__ import annotations
@@ -27,16 +30,37 @@ from numpy.typing import NDArray
 from s2search.recalibration.attribution import CHANGE, Drift, Now, Parts, Term, amounts
 
 _LEAST_ERROR = 1e-4  # of a time: no clock tells more
+_REACHES = 12
+_FARTHEST = 8.0  # times the most bytes: there a hand-over is as good as a sum
+
 _Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A program that was timed whole: how often it pays every row, and milliseconds with their standard error."""
+    """A program that was timed whole.
+
+    Attributes:
+        counts: How often it pays every row.
+        ms: What it takes.
+        error_ms: Standard error of that.
+        state_bytes: What it is given of a state; 0 where it is not known.
+    """
 
     counts: Mapping[str, int]
     ms: float
     error_ms: float
+    state_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Fit:
+    """One reach: `gain_KN` times what is measured beyond the table is what every term takes beyond it."""
+
+    covariance_KK: _Array
+    gain_KN: _Array
+    misfit: float
+    log_evidence: float
 
 
 def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> Now:
@@ -52,24 +76,55 @@ def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> Now
     predicted_N = np.array([before.sum_ms(one.counts) for one in programs])
     measured_N = np.array([one.ms for one in programs])
     error_N = np.maximum([one.error_ms for one in programs], _LEAST_ERROR * measured_N)
-    prior_K = np.array([_prior_ms(term, before) for term in terms])
-
-    def solve(scale: float) -> tuple[_Array, _Array]:
-        weighted_NK = amount_NK / (scale * error_N[:, None]) ** 2
-        covariance_KK = np.asarray(np.linalg.inv(amount_NK.T @ weighted_NK + np.diag(prior_K**-2.0)), np.float64)
-        return covariance_KK, covariance_KK @ weighted_NK.T
-
     beyond_N = measured_N - drift.factor * predicted_N
-    _, gain_KN = solve(1.0)
-    residual_N = beyond_N - amount_NK @ (gain_KN @ beyond_N)
-    free = max(1.0, len(programs) - float(np.trace(amount_NK @ gain_KN)))
-    covariance_KK, gain_KN = solve(max(1.0, float(np.sqrt(((residual_N / error_N) ** 2).sum() / free))))
+    prior_K = np.array([_prior_ms(term, before) for term in terms])
+    block_ms = _prior_ms((CHANGE,), before)
+
+    def fits(scale: float) -> list[_Fit]:
+        designs = [(amount_NK, prior_K)]
+        designs += [(np.column_stack((amount_NK, one_N)), np.append(prior_K, block_ms)) for one_N in _handed(programs)]
+        return [_fitted(design, prior, beyond_N, scale * error_N) for design, prior in designs]
+
+    scale = max(1.0, min(one.misfit for one in fits(1.0)))
+    found, kept = fits(scale), len(terms)
+    weight_M = np.exp([one.log_evidence - max(other.log_evidence for other in found) for one in found])
+    weight_M /= weight_M.sum()
+    gain_MKN = np.stack([one.gain_KN[:kept] for one in found])
+    beyond_MK = gain_MKN @ beyond_N
+    beyond_K = weight_M @ beyond_MK
+    apart_MK = beyond_MK - beyond_K
+    inside_MKK = np.stack([one.covariance_KK[:kept, :kept] for one in found])
     return Now(
         drift=drift,
         terms=terms,
-        beyond_ms_K=gain_KN @ beyond_N,
+        beyond_ms_K=beyond_K,
+        covariance_KK=np.einsum("m,mkj->kj", weight_M, inside_MKK + apart_MK[:, :, None] * apart_MK[:, None, :]),
+        slope_K=-np.einsum("m,mkn,n->k", weight_M, gain_MKN, predicted_N),
+    )
+
+
+def _handed(programs: Sequence[Measured]) -> list[_Array]:
+    """Return what a call pays for its state by every reach, as a share of the most; nothing where bytes are alike."""
+    bytes_N = np.array([one.state_bytes for one in programs], np.float64)
+    if bytes_N.min() <= 0 or bytes_N.min() == bytes_N.max():
+        return []
+    reaches = np.geomspace(bytes_N.min(), _FARTHEST * bytes_N.max(), _REACHES)
+    return [bytes_N / (bytes_N + reach) for reach in reaches]
+
+
+def _fitted(design_NK: _Array, prior_K: _Array, beyond_N: _Array, error_N: _Array) -> _Fit:
+    """Fit one linear model with normal priors and known errors."""
+    weighted_KN = (design_NK / error_N[:, None] ** 2).T
+    covariance_KK = np.asarray(np.linalg.inv(weighted_KN @ design_NK + np.diag(prior_K**-2.0)), np.float64)
+    gain_KN = covariance_KK @ weighted_KN
+    residual_N = beyond_N - design_NK @ (gain_KN @ beyond_N)
+    free = max(1.0, len(beyond_N) - float(np.trace(design_NK @ gain_KN)))
+    all_NN = np.diag(error_N**2) + (design_NK * prior_K**2) @ design_NK.T
+    return _Fit(
         covariance_KK=covariance_KK,
-        slope_K=-gain_KN @ predicted_N,
+        gain_KN=gain_KN,
+        misfit=float(np.sqrt(((residual_N / error_N) ** 2).sum() / free)),
+        log_evidence=-0.5 * float(beyond_N @ np.linalg.solve(all_NN, beyond_N) + np.linalg.slogdet(all_NN)[1]),
     )
 
 
