@@ -16,10 +16,10 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from s2search.block import Block, Stream
+from s2search.block import Block
 from s2search.latency.lookup import estimate_of
+from s2search.measurement.layouts import blocks_and_switches
 from s2search.tables.row import Role, Row
 from s2search.tables.table import LatencyTable, Scope
 
@@ -43,13 +43,8 @@ class Parts:
         )
 
     def counts(self, layout: Sequence[Block]) -> Counter[str]:
-        """Return how often a layout pays every row: its blocks, its switches, and all fixed parts once.
-
-        Source of the streams: S2DiT, section 3; the first and the last part work in high resolution.
-        """
-        streams = [Stream.HIGH, *(Stream(block.stream) for block in layout), Stream.HIGH]
-        found = Counter(block.label for block in layout)
-        found.update({"down": streams_changed(streams, Stream.LOW), "up": streams_changed(streams, Stream.HIGH)})
+        """Return how often a layout pays every row: its blocks, its switches, and all fixed parts once."""
+        found = blocks_and_switches(layout)
         found.update(label for label, role in self.role.items() if role == "fixed")
         return +found
 
@@ -58,11 +53,6 @@ class Parts:
         return sum(
             count * self.latency_ms[label] for label, count in counts.items() if kind in (None, self.role[label])
         )
-
-
-def streams_changed(streams: Sequence[Stream], to: Stream) -> int:
-    """Return how often a pass changes into a stream."""
-    return sum(before != after == to for before, after in pairwise(streams))
 
 
 @dataclass(frozen=True, kw_only=True)
