@@ -39,6 +39,7 @@ DOCUMENTS = {
     "stream_clips_report": ("report.clips:ClipsFigures", "how many clips of prompts there are"),
     "kit": ("kit.manifest:KitManifest", "a kit's manifest"),
     "kit_results": ("kit.results:AnyLine", "what a phone measured, one line each"),
+    "kit_programs": ("kit.programs:WholePrograms", "what whole programs took on a phone"),
     "package": ("exporters.package:Manifest", "a package of a streaming step"),
     "package_findings": ("verification.any_package:PackageFindings", "what keeps packages from the Neural Engine"),
     "part": ("exporters.component.package:ComponentManifest", "a package of a text encoder or a decoder"),

@@ -3,35 +3,30 @@
 One table per precision, `<device>.coreml.<precision>`, and beside it `<device>.coreml.<precision>.sustained` where the
 kit asks for sustained load. A row's latency is that of the steady loop on the phone; where
 Core ML means to run it, and the cold samples, stand in the card. Rows that could not be measured are named in the card
-and left out. A row that did not run where the kit asked is refused, or kept as one of the unit that it ran on. Reading
-the same file again gives the same tables, to the byte.
+and left out. A row that did not run where the kit asked is refused, or kept as one of the unit that it ran on. Whole
+programs are no rows: what they took stands in programs.json beside each table, misplaced ones named. Reading the same
+file again gives the same tables, to the byte.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from s2search.border.regular_file import read_regular
 from s2search.cost import Pipeline
+from s2search.document import as_json, write_text
 from s2search.errors import InputError
 from s2search.kit.manifest import KitManifest, read_manifest
-from s2search.kit.results import FailedLine, Results, SampleLine
-from s2search.kit.sustained import sustained_samples
-from s2search.kit.tabulate import Missing, Run, is_row_misplaced, marks_of, ran_text, tables_of
-from s2search.measurement.correction import Timing, correct
-from s2search.measurement.elapsed import elapsed_s
+from s2search.kit.programs import WholePrograms, programs_of
+from s2search.kit.results import Results
+from s2search.kit.runs import Missing, Run, broken_load, cold_run, sustained_run
+from s2search.kit.tabulate import PROGRAMS, is_row_misplaced, marks_of, ran_text, tables_of
 from s2search.tables.placement import unit_asked_by
 from s2search.tables.table import LatencyTable, refuse_existing
-
-_TOO_HOT = ("serious", "critical")
-_DIGITS = 6  # of milliseconds: a nanosecond
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +39,7 @@ class Ingested:
         missing: Rows that could not be measured.
         marks: What is to be said against the whole run; empty for a good one.
         misplaced: Rows that were kept although they ran elsewhere: label, asked and ran.
+        programs: Whole programs, cold, then under sustained load; empty where the kit times none.
     """
 
     tables: tuple[LatencyTable, ...]
@@ -51,6 +47,7 @@ class Ingested:
     missing: tuple[Missing, ...]
     marks: tuple[str, ...]
     misplaced: tuple[str, ...] = ()
+    programs: tuple[WholePrograms, ...] = ()
 
 
 def ingest(
@@ -76,25 +73,33 @@ def ingest(
     results_path = Path(path)
     manifest, kit_digest = read_manifest(results_path.parent)
     results = Results(results_path, manifest, kit_digest)
-    cold = _cold(manifest, results)
-    runs, broken = [cold], _broken_load(manifest, results)
+    cold = cold_run(manifest, results)
+    runs, broken = [cold], broken_load(manifest, results)
     if manifest.protocol.sustained_s is not None and not broken:
-        runs.append(_sustained(manifest, results, cold))
+        runs.append(sustained_run(manifest, results, cold))
     misplaced = _misplaced(manifest, results, runs)
     if misplaced and not keep_misplaced:
         raise _misplaced_error(misplaced)
-    tables = tuple(
-        dataclasses.replace(table, card=table.card.with_pipeline(pipeline))
-        for run in runs
-        for table in tables_of(manifest, results, run)
-    )
-    folders = tuple(Path(out) / table.name for table in tables)
-    for table, folder in zip(tables, folders, strict=True):
-        _save(table, folder)
+    tables: list[LatencyTable] = []
+    programs: list[WholePrograms] = []
+    for run in runs:
+        own = [
+            dataclasses.replace(table, card=table.card.with_pipeline(pipeline))
+            for table in tables_of(manifest, results, run)
+        ]
+        programs += [programs_of(manifest, results, run)] if manifest.programs else []
+        for table in own:
+            _save(table, Path(out) / table.name, programs[-1] if programs else None)
+        tables += own
     missing = {entry.row.id: entry for run in reversed(runs) for entry in run.missing}
     marks = dict.fromkeys([*(mark for run in runs for mark in marks_of(results, run.correction)), *broken])
     return Ingested(
-        tables=tables, folders=folders, missing=tuple(missing.values()), marks=tuple(marks), misplaced=misplaced
+        tables=tuple(tables),
+        folders=tuple(Path(out) / table.name for table in tables),
+        missing=tuple(missing.values()),
+        marks=tuple(marks),
+        misplaced=misplaced,
+        programs=tuple(programs),
     )
 
 
@@ -103,7 +108,7 @@ def _misplaced(manifest: KitManifest, results: Results, runs: Sequence[Run]) -> 
     gone = set.intersection(*({entry.row.id for entry in run.missing} for run in runs))
     return tuple(
         f"{row.label} was asked to run on {unit_asked_by(row.compute_unit)} and ran on {ran_text(results, row)}"
-        for row in manifest.rows
+        for row in manifest.parts
         if row.id not in gone and is_row_misplaced(results, row)
     )
 
@@ -117,111 +122,25 @@ def _misplaced_error(misplaced: Sequence[str]) -> InputError:
     )
 
 
-def _cold(manifest: KitManifest, results: Results) -> Run:
-    missing, usable = _usable(manifest, results)
-    return Run(
-        suffix="",
-        mode="" if manifest.protocol.sustained_s is None else "cold: paused wherever the phone was too hot",
-        taken=results.samples,
-        usable=usable,
-        correction=correct(_timings(manifest, usable)),
-        missing=missing,
-    )
-
-
-def _broken_load(manifest: KitManifest, results: Results) -> list[str]:
-    """Say why there is no sustained table, where the sentinel failed under load and so ties no groups together."""
-    failed = results.given_up.get(manifest.sentinel)
-    if manifest.protocol.sustained_s is None or failed is None:
-        return []
-    return [f"no sustained table: the sentinel {manifest.rows[manifest.sentinel].label}: {_reason(failed)}"]
-
-
-def _sustained(manifest: KitManifest, results: Results, cold: Run) -> Run:
-    failed = results.given_up
-    usable = sustained_samples(manifest, results, failed)
-    correction = correct(_timings(manifest, usable))
-    sentinel = manifest.rows[manifest.sentinel].label
-    cold_ms = cold.correction.items[sentinel].raw.median_ms
-    hot_ms = [sample.ms for sample in usable if sample.sentinel]
-    seen = {sample.row for sample in usable if not sample.sentinel}
-    return Run(
-        suffix=".sustained",
-        mode=f"sustained for {manifest.protocol.sustained_s:g} s in every group, without a break: its last third; "
-        f"the sentinel takes {100 * (float(np.median(hot_ms)) / cold_ms - 1):+.1f} % against the cold run",
-        taken=[sample for stretch in results.stretches.values() for sample in stretch],
-        usable=usable,
-        correction=correction,
-        missing=[
-            Missing(row=row, reason=_reason(failed[row.id]) if row.id in failed else "not sampled in the last third")
-            for row in manifest.rows
-            if row.id not in seen
-        ],
-        cold=cold,
-    )
-
-
-def _usable(manifest: KitManifest, results: Results) -> tuple[list[Missing], list[SampleLine]]:
-    """Return the rows that are in no table, and the samples of all others that were not taken too hot."""
-    sampled = {sample.slot for sample in results.samples}
-    unsampled = {slot.row for slot in manifest.order if slot.slot not in sampled}
-    failed = {row: line for row, line in results.given_up.items() if row in unsampled}  # the others, when they were hot
-    needed = [slot for slot in manifest.order if slot.row not in failed]
-    if left := sum(slot.slot not in sampled for slot in needed):
-        raise InputError(
-            f"{str(results.path)!r} holds {len(needed) - left} of {len(needed)} samples",
-            remedy="repeat `python3 -m runner run` on the Mac: it goes on where it stopped",
-        )
-    cool = [s for s in results.samples if s.row not in failed and not {s.thermal, s.thermal_after} & {*_TOO_HOT}]
-    least = math.ceil(manifest.protocol.rounds / 2)
-    counts = {row.id: sum(s.row == row.id and not s.sentinel for s in cool) for row in manifest.rows}
-    missing = [
-        Missing(row=row, reason=_reason(failed[row.id]))
-        if row.id in failed
-        else Missing(row=row, reason=f"throttled: {counts[row.id]} of {manifest.protocol.rounds} samples were cool")
-        for row in manifest.rows
-        if row.id in failed or counts[row.id] < least
-    ]
-    gone = {entry.row.id for entry in missing}
-    if manifest.sentinel in gone or not any(row.role == "block" and row.id not in gone for row in manifest.rows):
-        raise InputError(
-            f"{str(results.path)!r} gives no table: {missing[0].row.label}: {missing[0].reason}",
-            remedy="measure again: a cooler phone, smaller blocks, or another sentinel",
-        )
-    return missing, [sample for sample in cool if sample.row not in gone]
-
-
-def _reason(line: FailedLine) -> str:
-    return f"{line.reason.replace('_', ' ')} ({line.stage}): {line.message}"
-
-
-def _timings(manifest: KitManifest, samples: Sequence[SampleLine]) -> list[Timing]:
-    """Return samples for the correction."""
-    return [
-        Timing(
-            item=manifest.rows[sample.row].label,
-            ms=sample.ms,
-            at_s=at_s,
-            sentinel=sample.sentinel,
-            round=sample.round,
-        )
-        for sample, at_s in zip(samples, elapsed_s(samples), strict=True)
-    ]
-
-
-def _save(table: LatencyTable, folder: Path) -> None:
+def _save(table: LatencyTable, folder: Path, programs: WholePrograms | None) -> None:
     """Write a table; one that already exists and equal stays, and half a table of a killed process is finished."""
     try:
-        if (folder / "card.json").exists() and LatencyTable.load(folder).digest == table.digest:
-            return
-        rows = folder / "table.csv"
-        if not (folder / "card.json").exists() and rows.exists() and read_regular(rows) == table.to_csv().encode():
-            rows.unlink()
-        refuse_existing(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        table.save(folder)
+        _save_table(table, folder)
+        if programs is not None:
+            write_text(folder / PROGRAMS, as_json(programs))
     except OSError as error:
         raise InputError(
             f"the table {str(folder)!r} cannot be written: {error.strerror}",
             remedy="make room, or choose another folder; the same command then finishes it",
         ) from error
+
+
+def _save_table(table: LatencyTable, folder: Path) -> None:
+    if (folder / "card.json").exists() and LatencyTable.load(folder).digest == table.digest:
+        return
+    rows = folder / "table.csv"
+    if not (folder / "card.json").exists() and rows.exists() and read_regular(rows) == table.to_csv().encode():
+        rows.unlink()
+    refuse_existing(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    table.save(folder)

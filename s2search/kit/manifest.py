@@ -4,6 +4,9 @@ The order is written out, so that the loop on the phone needs no random numbers 
 times every row of its group once, in a fresh order, and the sentinel before every few rows. A group is what fits the
 phone's memory at once; the sentinel belongs to all groups and ties them together. Under sustained load the loop goes
 through a group's part of the order again and again.
+
+Most rows become rows of a table. Those of the role `layout` are whole programs, evidence of what parts take where they
+stand, and become none.
 """
 
 from __future__ import annotations
@@ -30,6 +33,13 @@ SCHEMA: Literal["s2search.kit/1"] = "s2search.kit/1"
 MANIFEST = "manifest.json"
 
 ComputeUnits = Literal["cpu_and_neural_engine", "cpu_and_gpu", "cpu_only", "all"]
+
+#: Roles of rows of a kit: those of a table's, and whole programs.
+KitRole = Literal[Role, "layout"]
+
+#: Whole programs: two or three layers, which show what a block takes in context; a random layout; a function of the
+#: package that is to be shipped.
+ProgramKind = Literal["context", "layout", "package"]
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,8 +102,9 @@ class KitPackage(Strict, frozen=True, kw_only=True):
     """A Core ML package of the kit.
 
     Attributes:
-        digest: A hash of its program and weights; equal packages are stored once.
-        path: Where it lies in the kit.
+        digest: A hash of its program and weights, and of the function; equal packages are stored once.
+        path: Where it lies in the kit; the functions of one package lie at one path.
+        function: Which of several functions it stands for; left out of packages that have one.
         weight_bytes: Bytes of its weights as stored.
         operations: How many operations it has, by type.
         states: What Core ML keeps from call to call; it makes zeros of it, and nobody gives it.
@@ -103,6 +114,7 @@ class KitPackage(Strict, frozen=True, kw_only=True):
 
     digest: str
     path: str
+    function: str | msgspec.UnsetType = msgspec.UNSET
     weight_bytes: int
     operations: dict[str, int]
     inputs: list[Input]
@@ -111,11 +123,40 @@ class KitPackage(Strict, frozen=True, kw_only=True):
     parity_db: float | None
 
 
+class Program(Strict, frozen=True, kw_only=True):
+    """What a row of the role `layout` times: stem, layers, switches and head in one program.
+
+    Attributes:
+        kind: Why it is timed.
+        layout: Its layers, first to last: `lcha*2,ssa*4`.
+        function: Which of an exported package's: `first`, `denoise` or `commit`.
+        counts: How often one call pays every part of a table, the two ends included.
+        exporter: What wrote it.
+    """
+
+    kind: ProgramKind
+    layout: str
+    function: str
+    counts: dict[str, int]
+    exporter: str
+
+    @property
+    def label(self) -> str:
+        """The program as people write it."""
+        what = f"{self.kind} {self.function}" if self.kind == "package" else self.kind
+        return f"{what} {self.layout}"
+
+
 class KitRow(Strict, frozen=True, kw_only=True):
-    """A row of the table to be measured: a part at a shape, in a precision, on compute units."""
+    """A row of the table to be measured: a part at a shape, in a precision, on compute units; or a whole program.
+
+    Attributes:
+        program: Of the role `layout` alone, which is of no part.
+        single_calls: Every sample is one prediction, however short, so that samples say how predictions vary.
+    """
 
     id: int
-    role: Role
+    role: KitRole
     part: str
     options: str
     scenario: Scenario
@@ -125,12 +166,26 @@ class KitRow(Strict, frozen=True, kw_only=True):
     package: str
     state_bytes: int
     peak_bytes: int
+    program: Program | msgspec.UnsetType = msgspec.UNSET
+    single_calls: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.role == "layout") != isinstance(self.program, Program):
+            raise InputError(
+                f"row {self.id} is of the role {self.role} and {'names no' if self.role == 'layout' else 'names a'} "
+                "program",
+                allowed="a program in rows of the role layout, and in no others",
+                remedy="restore the manifest",
+            )
 
     @property
     def label(self) -> str:
         """The row as people write it."""
-        part = registry.label_of(self.part, self.options)
-        part = f"{part} commit" if self.role == "commit" else part
+        if isinstance(self.program, Program):
+            part = self.program.label
+        else:
+            part = registry.label_of(self.part, self.options)
+            part = f"{part} commit" if self.role == "commit" else part
         return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
 
 
@@ -167,8 +222,26 @@ class Shots(Strict, frozen=True, kw_only=True):
     foretold: list[str]
 
 
+class Shipped(Strict, frozen=True, kw_only=True):
+    """The exported package that a kit times, and what it was made from.
+
+    Attributes:
+        name: Of its folder.
+        digest: A hash of its manifest.json, which has the hashes of all its files.
+        exporter: What wrote it.
+        model_digest: The model's.
+        plan_digest: The plan that the model was realized from; null for a preset's own layout.
+    """
+
+    name: str
+    digest: str
+    exporter: str
+    model_digest: str
+    plan_digest: str | None
+
+
 class KitManifest(Strict, frozen=True, kw_only=True):
-    """The whole campaign of a kit; `shots` is left out where all blocks are timed.
+    """The whole campaign of a kit; `shots` is left out where all blocks are timed, `shipped` where no package is.
 
     Attributes:
         layout: Of all packages: that of the exported package whose parts they are. Kits of before do not say; they had
@@ -189,6 +262,17 @@ class KitManifest(Strict, frozen=True, kw_only=True):
     groups: list[list[int]]
     order: list[KitSlot]
     shots: Shots | msgspec.UnsetType = msgspec.UNSET
+    shipped: Shipped | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def parts(self) -> list[KitRow]:
+        """The rows that become rows of a table."""
+        return [row for row in self.rows if row.role != "layout"]
+
+    @property
+    def programs(self) -> list[KitRow]:
+        """The rows of whole programs."""
+        return [row for row in self.rows if row.role == "layout"]
 
     def package(self, row: KitRow) -> KitPackage:
         """Return the package of a row."""

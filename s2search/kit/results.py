@@ -133,7 +133,8 @@ class AppMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ReadyLine(PhoneLine, frozen=True, kw_only=True):
     """A row is loaded and has settled: after how many predictions, and how many make one sample.
 
-    `memory` is null where the phone did not tell, and in results of before.
+    `first_ms` is the first prediction's time. `memory` is null where the phone did not tell; both are in results of
+    before.
     """
 
     row: Count
@@ -141,6 +142,7 @@ class ReadyLine(PhoneLine, frozen=True, kw_only=True):
     warm_ups: Count
     settled: bool
     repetitions: Annotated[int, msgspec.Meta(ge=1)]
+    first_ms: Ms | None = None
     memory: AppMemory | None = None
 
 

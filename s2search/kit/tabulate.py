@@ -6,8 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UnsetType
@@ -17,56 +16,28 @@ from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
 from s2search.exporters.resident import Resident
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
-from s2search.kit.results import HotLine, Results, SampleLine
+from s2search.kit.results import Results
+from s2search.kit.runs import Run
 from s2search.measurement.base import Device
 from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
 from s2search.tables.card import Card, Provenance
 from s2search.tables.placement import is_misplaced, ran_on, shares_text, unit_asked_by
-from s2search.tables.row import Row
+from s2search.tables.row import Role, Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
+#: Whole programs that were timed among a table's rows, beside the table.
+PROGRAMS = "programs.json"
 _DIGITS = 6  # of milliseconds: a nanosecond
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A row that is in no table, and why."""
-
-    row: KitRow
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What one kind of table is made of.
-
-    Attributes:
-        suffix: Of the tables' names.
-        mode: What the cards say of it; empty where the kit asks for one kind only.
-        taken: All samples of this kind.
-        usable: Those that count.
-        correction: Of those.
-        missing: Rows that are in no such table.
-        cold: The cold run, where this one is not.
-    """
-
-    suffix: str
-    mode: str
-    taken: Sequence[SampleLine | HotLine]
-    usable: Sequence[SampleLine]
-    correction: Correction
-    missing: Sequence[Missing]
-    cold: Run | None = None
 
 
 def tables_of(manifest: KitManifest, results: Results, run: Run) -> tuple[LatencyTable, ...]:
     """Return one table per precision that has a block."""
     gone = {entry.row.id for entry in run.missing}
     tables = []
-    for precision in dict.fromkeys(row.precision for row in manifest.rows):
-        kept = [row for row in manifest.rows if row.precision == precision and row.id not in gone]
+    for precision in dict.fromkeys(row.precision for row in manifest.parts):
+        kept = [row for row in manifest.parts if row.precision == precision and row.id not in gone]
         if not any(row.role == "block" for row in kept):
             continue
         rows = [_row(manifest, results, row, run) for row in kept]
@@ -85,7 +56,7 @@ def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
     times: ItemTimes = run.correction.items[row.label]
     own = [(place, sample) for place, sample in enumerate(run.usable) if sample.row == row.id]
     return Row(
-        role=row.role,
+        role=cast(Role, row.role),  # programs are none of a table's parts
         part=row.part,
         options=row.options,
         scenario=row.scenario,
@@ -105,7 +76,7 @@ def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
         weight_bytes=manifest.package(row).weight_bytes,
         state_bytes=row.state_bytes,
         peak_bytes=row.peak_bytes,
-        **_memory(results, row),
+        **(memory.columns if (memory := memory_of(results, row)) else {}),
         latency_provenance="measured",
         bytes_provenance="derived",
         note=_placement_text(results, row),
@@ -133,15 +104,15 @@ def _place(results: Results, row: KitRow) -> dict[str, Any]:
     }
 
 
-def _memory(results: Results, row: KitRow) -> dict[str, Any]:
-    """Return by how much the app grew with a row: nothing where the phone did not tell.
+def memory_of(results: Results, row: KitRow) -> Resident | None:
+    """Return by how much the app grew with a row; None where the phone did not tell.
 
     The peak is of the life of the app: where it was larger before the row was loaded, that of the row is not known.
     """
     ready = results.ready.get(row.id)
     told = ready.memory if ready else None
     if told is None:
-        return {}
+        return None
     before_bytes, risen = told.before_bytes, told.peak_bytes > told.peak_before_bytes
     return Resident(
         counter="phys_footprint",
@@ -149,7 +120,7 @@ def _memory(results: Results, row: KitRow) -> dict[str, Any]:
         first_bytes=max(0, told.first_bytes - before_bytes),
         steady_bytes=max(0, told.steady_bytes - before_bytes),
         peak_bytes=max(0, told.peak_bytes - before_bytes) if risen else None,
-    ).columns
+    )
 
 
 def _placement_text(results: Results, row: KitRow) -> str:
@@ -204,8 +175,19 @@ def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: 
             **({} if isinstance(manifest.shots, UnsetType) else {"shots": msgspec.to_builtins(manifest.shots)}),
             "rows": {row.label: _findings(results, row) | _beside(row, run) for row in kept},
             "missing": {entry.row.label: entry.reason for entry in run.missing},
+            **_beside_text(manifest, run),
         },
     )
+
+
+def _beside_text(manifest: KitManifest, run: Run) -> dict[str, Any]:
+    """Say how many whole programs were timed among the rows; nothing where none was to be."""
+    if not manifest.programs:
+        return {}
+    ids = {row.id for row in manifest.programs}
+    timed = {sample.row for sample in run.usable} & ids
+    samples = sum(sample.row in ids and not sample.sentinel for sample in run.usable)
+    return {"programs": {"file": PROGRAMS, "timed": len(timed), "of": len(ids), "samples": samples}}
 
 
 def _findings(results: Results, row: KitRow) -> dict[str, Any]:

@@ -22,13 +22,13 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2search.block import Block, Stream
+from s2search.block import Block
 from s2search.latency.lookup import estimate_of
+from s2search.measurement.layouts import blocks_and_switches
 from s2search.tables.row import Role, Row
 from s2search.tables.table import LatencyTable, Scope
 
@@ -63,13 +63,8 @@ class Parts:
         )
 
     def counts(self, layout: Sequence[Block]) -> Counter[str]:
-        """Return how often a layout pays every row: its blocks, its switches, and all fixed parts once.
-
-        Source of the streams: S2DiT, section 3; the first and the last part work in high resolution.
-        """
-        streams = [Stream.HIGH, *(Stream(block.stream) for block in layout), Stream.HIGH]
-        found = Counter(block.label for block in layout)
-        found.update({"down": streams_changed(streams, Stream.LOW), "up": streams_changed(streams, Stream.HIGH)})
+        """Return how often a layout pays every row: its blocks, its switches, and all fixed parts once."""
+        found = blocks_and_switches(layout)
         found.update(label for label, role in self.role.items() if role == "fixed")
         return +found
 
@@ -142,11 +137,6 @@ class Now:
         own = float(weight_K @ self.covariance_KK @ weight_K)
         shared = (drifting_ms + float(weight_K @ self.slope_K)) * self.drift.error
         return math.hypot(math.sqrt(max(0.0, own)), shared)
-
-
-def streams_changed(streams: Sequence[Stream], to: Stream) -> int:
-    """Return how often a pass changes into a stream."""
-    return sum(before != after == to for before, after in pairwise(streams))
 
 
 def amounts(terms: Sequence[Term], counts: Sequence[Mapping[str, int]]) -> _Array:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import random
 import shutil
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from s2search.block import Block
 from s2search.errors import InputError
 from s2search.measurement.base import Item, Profiler
 from s2search.measurement.interleaved import Clock, Progress, utc_now
+from s2search.measurement.layouts import FIT_EVERY, draw_layouts
 from s2search.measurement.samples import Protocol
 from s2search.preset import Preset
 from s2search.recalibration.answer import answer_of
@@ -43,10 +43,6 @@ from s2search.tables.table import LatencyTable, Scope, refuse_existing
 Stages = Callable[[str], AbstractContextManager[Progress]]
 
 _JOURNAL = "recalibration"  # folder inside the new table's: samples.jsonl, and packages while it goes on
-_MOST_DRAWS = 1000
-
-#: One layout of so many is for the fit: a correction has few numbers, and a median error needs many layouts.
-FIT_EVERY = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,61 +162,6 @@ def recalibrate(
     answer = answer_of(table, scope, _evidence(table, scope, bench, space, layouts, items, found), folder)
     shutil.rmtree(folder / _JOURNAL / "packages", ignore_errors=True)
     return answer
-
-
-def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Draw different layouts: first how much of every candidate, evenly among all shares, then the layers.
-
-    So layouts of nearly one block occur as well, which layers drawn one by one would hardly ever give. Among those for
-    the fit, every candidate is in one layout at least, and in one at least it is not.
-
-    >>> space = Space.parse("lcha,ssa", depth=6)
-    >>> [space.write_layout(one) for one in draw_layouts(space, 6, seed=0)]
-    ['S6', 'S4L2', 'L4S2', 'L6', 'S3LS2', 'L2SL2S']
-
-    Raises:
-        InputError: The space has fewer layouts, or the layouts for the fit cannot hold every candidate.
-    """
-    if space.layouts < count:
-        raise InputError(
-            f"{count} layouts are asked for, and {len(space.candidates)} blocks at {space.depth} layers have "
-            f"{space.layouts}",
-            remedy="ask for fewer layouts, or give a larger --depth",
-        )
-    rng, found = random.Random(seed), dict[tuple[int, ...], None]()
-    places = range(len(space.candidates))
-    fitted = len(range(0, count, FIT_EVERY))
-    for number in range(fitted):
-        held = [c for c in places if (c + 1) % fitted == number]
-        offered = [c for c in places if c % fitted != number]
-        if len(held) > space.depth or fitted < 2:
-            raise InputError(
-                f"{fitted} layouts of {space.depth} layers for the fit cannot show {len(places)} blocks",
-                remedy="ask for more layouts, or name fewer --candidates",
-            )
-        found[_drawn(rng, offered, space.depth, held, found)] = None
-    for _ in range(count - fitted):
-        found[_drawn(rng, places, space.depth, (), found)] = None
-    layouts = list(found)
-    fits, others = iter(layouts[:fitted]), iter(layouts[fitted:])
-    return [next(others if number % FIT_EVERY else fits) for number in range(count)]
-
-
-def _drawn(
-    rng: random.Random, offered: Sequence[int], depth: int, held: Sequence[int], found: Container[tuple[int, ...]]
-) -> tuple[int, ...]:
-    """Draw a layout of the blocks on offer that holds some of them and was not found yet."""
-    draws = 0
-    while True:
-        shares = [rng.expovariate(1.0) for _ in offered]  # normed, they are uniform on the simplex
-        if (draws := draws + 1) > _MOST_DRAWS:
-            shares = [1.0 for _ in offered]
-        choice_L = rng.choices(offered, shares, k=depth)
-        if not set(held) <= set(choice_L):
-            for layer, c in zip(rng.sample(range(depth), len(held)), held, strict=True):
-                choice_L[layer] = c
-        if tuple(choice_L) not in found:
-            return tuple(choice_L)
 
 
 def _evidence(

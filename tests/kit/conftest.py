@@ -79,12 +79,12 @@ def write_kit(folder: Path, *, rows_of=ROWS, form: Form | None = Form(), **chang
 
 
 class Mac:
-    """A Mac with a kit and a phone; `run` is `python3 -m runner`."""
+    """A Mac with a kit, by default of four rows, and a phone; `run` is `python3 -m runner`."""
 
-    def __init__(self, folder: Path, **changes) -> None:
+    def __init__(self, folder: Path, *, write=write_kit, **changes) -> None:
         self.world, self.kit = folder / "world", folder / "kit"
         self.world.mkdir(parents=True)
-        self.manifest = write_kit(self.kit, **changes)
+        self.manifest = write(self.kit, **changes)
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             "PATH": f"{FAKES / 'bin'}{os.pathsep}{os.environ['PATH']}",

@@ -215,6 +215,16 @@ class CoreMLExporter(Exporter):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
         return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
 
+    def convert(self, steps: Steps, function: FunctionName, program: Any) -> Any:
+        """Return one traced function as a program by itself, as packages hold it beside others; not loaded."""
+        from s2search.exporters.coreml.compression import compress, rounding_pipeline
+        from s2search.exporters.quantised import matrices
+
+        parts = self.precisions(steps.model)
+        linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
+        ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
+        return compress(self._converted(steps, function, program, rounding_pipeline(ranges)), linears, self._palette)
+
     @override
     def check_form(self, manifest: Manifest) -> None:
         if manifest.host is None and self.state != "plain":

@@ -93,7 +93,9 @@ def _run(options: argparse.Namespace) -> int:
             _wait(apple, phone, options.wait)
     failed = {line["row"]: line for line in journal.of("failed")}
     for row, line in sorted(failed.items()):
-        print(f"row {row} ({manifest['rows'][row]['part']}): {line['reason']} at {line['stage']}: {line['message']}")
+        found = manifest["rows"][row]
+        what = found["part"] or found["program"]["layout"]
+        print(f"row {row} ({what}): {line['reason']} at {line['stage']}: {line['message']}")
     print(f"done: {len(journal.of('sample'))} samples; bring results.jsonl back to s2search kit ingest")
     return 0 if finished(manifest, journal) else 1
 

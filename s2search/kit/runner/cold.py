@@ -85,6 +85,7 @@ class _Driver:
         model = coremltools.models.MLModel(
             str(self._kit / package["path"]),
             compute_units=coremltools.ComputeUnit[_UNITS[row["compute_unit"]]],
+            function_name=package.get("function"),
             skip_model_load=True,
         )
         benchmarker = MLModelBenchmarker(model, device)

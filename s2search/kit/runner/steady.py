@@ -94,8 +94,7 @@ def _compile(kit: Path, manifest: dict[str, Any], journal: Journal, apple: Apple
 def _send(kit: Path, manifest: dict[str, Any], journal: Journal, apple: Apple, phone: Phone, bundle: str) -> None:
     print("copying packages to the phone", flush=True)
     apple.send(phone, bundle, kit / "manifest.json", f"{FOLDER}/manifest.json")
-    for package in _needed(manifest, journal):
-        name = f"{_name(package)}.mlmodelc"
+    for name in dict.fromkeys(f"{_name(package)}.mlmodelc" for package in _needed(manifest, journal)):
         apple.send(phone, bundle, kit / "build" / "compiled" / name, f"{FOLDER}/{name}")
 
 

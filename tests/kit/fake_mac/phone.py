@@ -4,7 +4,7 @@ So two campaigns agree to the last digit exactly if every sample was taken once.
 a second, and throttles. Faults: `unplug_at` and `dies_at_sample` (numbers of samples on the phone), `unplug_hot_at` and
 `dies_hot_at` (the same of samples under sustained load), `fails_hot` (row -> second of that load), `dies_loading`
 (row -> how often), `fails` (row), `hot` (first slot, last slot), `hangs_at_launch`,
-`tells_no_memory` (row).
+`tells_no_memory` (row). With `imitation`, times are those of `imitation.py`, drawn from its seed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import world
+from imitation import Imitation
 from latencies import hot_ms, sample_ms, thermal_under_load
 from sizes import APP_BYTES, row_bytes
 
@@ -51,6 +52,7 @@ class App:
         self.file.truncate(content.rfind(b"\n") + 1)
         self.file.seek(0, os.SEEK_END)
         self.taken = self.at_most = APP_BYTES
+        self.imitation = Imitation(**faults["imitation"]) if "imitation" in faults else None
 
     def append(self, kind, at_slot=None, **fields):
         samples = [line["slot"] for line in self.lines if line["kind"] == "sample"]
@@ -62,7 +64,15 @@ class App:
         self.lines.append(line)
         print(text, flush=True)
 
+    def sample_ms(self, slot):
+        if self.imitation is None:
+            return sample_ms(slot, self.faults.get("drift", 0.0))
+        row, least_ms = self.manifest["rows"][slot["row"]], self.manifest["protocol"]["least_sample_ms"]
+        return self.imitation.sample_ms(row, slot["slot"], len(self.manifest["order"]), least_ms)
+
     def thermal(self, slot):
+        if self.imitation is not None and self.imitation.is_too_hot(slot, len(self.manifest["order"])):
+            return "serious"
         first, last = self.faults.get("hot", (1, 0))
         return "serious" if first <= slot <= last else "nominal"
 
@@ -127,7 +137,7 @@ class App:
                 round=slot["round"],
                 row=slot["row"],
                 sentinel=slot["sentinel"],
-                ms=sample_ms(slot, self.faults.get("drift", 0.0)),
+                ms=self.sample_ms(slot),
                 thermal=hot,
                 thermal_after=hot,
             )
@@ -187,7 +197,16 @@ class App:
                 given.add(row)
                 self.append("failed", row=row, stage="load", reason="error", message="Error Domain=com.apple.CoreML")
                 continue
-            self.append("ready", row=row, load_ms=100.5, warm_ups=7, settled=True, repetitions=4, **self.memory(row))
+            self.append(
+                "ready",
+                row=row,
+                load_ms=100.5,
+                warm_ups=7,
+                settled=True,
+                repetitions=4,
+                first_ms=40.25,
+                **self.memory(row),
+            )
 
     def memory(self, row):
         """What task_info says while a row is loaded; a row in `tells_no_memory` makes it fail."""

@@ -5,4 +5,4 @@ _OF = {"load": 10, "first": 16, "steady": 14, "peak": 17}
 
 
 def row_bytes(row, moment):
-    return (5 - row) * 1_000_000 * _OF[moment]
+    return max(1, 5 - row) * 1_000_000 * _OF[moment]

@@ -38,6 +38,7 @@ struct ReadyLine: Line {
     let warmUps: Int
     let settled: Bool
     let repetitions: Int
+    let firstMs: Double?
     let memory: AppMemory?
 }
 

@@ -40,6 +40,8 @@ struct KitProtocol: Decodable {
 struct Package: Decodable {
     let digest: String
     let path: String
+    /// Which of a package's functions; nil where it has one.
+    let function: String?
     let inputs: [Input]
 
     /// The compiled package's name in the app's folder.
@@ -61,6 +63,8 @@ struct Row: Decodable {
     let id: Int
     let package: String
     let computeUnit: String
+    /// Whether a sample is one prediction, however short.
+    let singleCalls: Bool
 }
 
 struct Slot: Decodable {

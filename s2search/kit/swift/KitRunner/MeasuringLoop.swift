@@ -135,10 +135,10 @@ final class MeasuringLoop {
         do {
             try coolDown()
             let model = try TimedModel(url, package: package, computeUnit: row.computeUnit)
-            try model.warmUp(manifest.kitProtocol)
+            try model.warmUp(manifest.kitProtocol, singleCalls: row.singleCalls)
             try journal.append(ReadyLine(
                 row: row.id, loadMs: model.loadMs, warmUps: model.warmUps, settled: model.settled,
-                repetitions: model.repetitions, memory: model.memory))
+                repetitions: model.repetitions, firstMs: model.firstMs, memory: model.memory))
             return model
         } catch let error as KitError {
             throw error

@@ -6,6 +6,8 @@ import Foundation
 
 final class TimedModel {
     let loadMs: Double
+    /// The first prediction's time.
+    private(set) var firstMs: Double?
     private(set) var warmUps = 0
     private(set) var settled = false
     private(set) var repetitions = 1
@@ -23,6 +25,7 @@ final class TimedModel {
     init(_ url: URL, package: Package, computeUnit: String) throws {
         let configuration = MLModelConfiguration()
         configuration.computeUnits = try TimedModel.units(computeUnit)
+        configuration.functionName = package.function
         before = Footprint.now()
         let begin = nanoseconds()
         model = try MLModel(contentsOf: url, configuration: configuration)
@@ -37,11 +40,14 @@ final class TimedModel {
     }
 
     /// Predict until the last five times agree, and choose how many predictions make one sample.
-    func warmUp(_ rules: KitProtocol) throws {
+    func warmUp(_ rules: KitProtocol, singleCalls: Bool) throws {
         var times: [Double] = []
         while times.count < rules.warmUpCalls {
             times.append(try predict(1))
-            if times.count == 1 { first = Footprint.now() }
+            if times.count == 1 {
+                firstMs = times[0]
+                first = Footprint.now()
+            }
             let last = times.suffix(5).sorted()
             if last.count == 5, last[4] - last[0] <= rules.settledSpread * last[2] {
                 settled = true
@@ -51,7 +57,7 @@ final class TimedModel {
         warmUps = times.count
         steady = Footprint.now()
         let last = times.suffix(5).sorted()
-        repetitions = max(1, Int((rules.leastSampleMs / max(last[last.count / 2], 0.001)).rounded(.up)))
+        repetitions = singleCalls ? 1 : max(1, Int((rules.leastSampleMs / max(last[last.count / 2], 0.001)).rounded(.up)))
     }
 
     /// Return the milliseconds of one prediction, the mean of a sample's.

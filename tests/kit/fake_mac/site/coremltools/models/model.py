@@ -16,3 +16,4 @@ class MLModel:
         self.row_text = Path(model, "model").read_text()
         self.name = Path(model).stem
         self.compute_unit = compute_units
+        self.function_name = function_name

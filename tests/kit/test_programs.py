@@ -1,0 +1,175 @@
+"""Whole programs among the rows of a kit: what a phone says of them comes back whole, and no table has them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from s2search.errors import InputError
+from s2search.kit.ingest import ingest
+from s2search.kit.manifest import read_manifest
+from s2search.kit.programs import WholePrograms, whole_programs
+from s2search.measurement.layouts import context_layouts, layout_text, parts_of
+from s2search.space import layout_labels, parse_blocks
+from s2search.tables.table import LatencyTable
+from tests.kit.conftest import Mac, write_kit
+from tests.kit.phone import Imitation, imitated, imitated_kit, play, slots_of
+from tests.kit.test_ingest import write_results
+
+PACKAGE = "lcha*4,ssa*8"
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    """A campaign on a phone that throttles for a while, with a block that is too small for the Neural Engine."""
+    folder = tmp_path_factory.mktemp("campaign") / "kit"
+    manifest = imitated_kit(folder, package=PACKAGE)
+    phone = Imitation(seed=5, misplaced=("ssa",), throttled=(0.4, 0.45))
+    return manifest, phone, play(folder, manifest, phone, unplugged=(100, 500))
+
+
+def test_every_program_comes_back_within_its_own_error_of_what_the_phone_takes(campaign):
+    manifest, phone, results = campaign
+    found = whole_programs(results)
+    level = phone.level(slots_of(manifest))
+    assert len(found.programs) == len(manifest.programs) == 6 + 15 + 3
+    away = []
+    for one in found.programs:
+        truth_ms = level * phone.truth_ms(one.counts, one.function)
+        away.append((one.times.corrected.median_ms - truth_ms) / max(one.times.error_ms, 0.005 * truth_ms))
+        assert one.times.corrected.median_ms == pytest.approx(truth_ms, rel=0.03)
+    assert np.mean(np.abs(away) < 3) >= 0.9
+
+
+def test_drift_is_taken_out_of_programs_and_their_samples_are_kept_as_they_were_taken(campaign):
+    manifest, _, results = campaign
+    found = whole_programs(results)
+    assert found.drift_percent > 5
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    for row, one in zip(manifest.programs, found.programs, strict=True):
+        own = [line for line in lines if line["kind"] == "sample" and line["row"] == row.id and not line["sentinel"]]
+        cool = [line["ms"] for line in own if line["thermal"] == "nominal"]
+        assert list(one.sample_ms) == cool
+        assert one.times.samples == len(cool) < len(own) or len(cool) == len(own)
+        assert one.times.corrected.median_ms == pytest.approx(float(np.median(one.corrected_ms)))
+        assert one.p95_ms == pytest.approx(np.percentile(cool, 95))
+    spread = {
+        name: np.std(np.log([ms for one in found.programs for ms in getattr(one, name) / np.median(one.sample_ms)]))
+        for name in ("sample_ms", "corrected_ms")
+    }
+    assert spread["corrected_ms"] < spread["sample_ms"]
+
+
+def test_what_programs_are_made_of_is_known_and_reads_back_as_layers(campaign):
+    manifest, _, results = campaign
+    for row, one in zip(manifest.programs, whole_programs(results).programs, strict=True):
+        layers = [block for label in layout_labels(one.layout) for block in parse_blocks(label)]
+        assert one.counts == parts_of(layers)
+        assert one.layout == layout_text(layers)
+        assert one.label == row.label
+    assert len({row.label for row in manifest.rows}) == len(manifest.rows)
+
+
+def test_the_package_has_its_functions_apart_in_single_predictions(campaign):
+    _, phone, results = campaign
+    shipped = {one.function: one for one in whole_programs(results).programs if one.kind == "package"}
+    assert list(shipped) == ["first", "denoise", "commit"]
+    assert {one.repetitions for one in shipped.values()} == {1}
+    ticks = np.array(shipped["denoise"].sample_ms) / phone.tick_ms
+    assert np.allclose(ticks, ticks.round())
+    assert len(shipped["first"].loads_ms) == len(shipped["first"].first_calls_ms) == 3  # unplugged twice
+    assert shipped["first"].first_calls_ms[0] == pytest.approx(3 * phone.truth_ms(shipped["first"].counts, "first"))
+    assert shipped["first"].cold_loads_ms == (900.0, 90.0)
+    assert shipped["first"].times.corrected.median_ms < shipped["denoise"].times.corrected.median_ms
+
+
+def test_the_table_has_no_row_of_a_program_and_their_samples_stand_beside_it(campaign, tmp_path):
+    manifest, _, results = campaign
+    found = ingest(results, tmp_path, keep_misplaced=True)
+    (folder,) = found.folders
+    table = LatencyTable.load(folder)
+    assert {row.part for row in table.rows} == {"lcha", "ssa", "down", "up", "stem", "head", "long_skip"}
+    assert {row.role for row in table.rows} == {"block", "commit", "switch", "fixed"}
+    told = table.card.protocol["programs"]
+    assert (told["file"], told["timed"], told["of"]) == ("programs.json", 24, 24)
+    beside = json.loads((folder / told["file"]).read_text())
+    assert beside["schema"] == "s2search.kit_programs/1"
+    assert sum(len(one["sample_ms"]) for one in beside["programs"]) == told["samples"]
+    assert [one["label"] for one in beside["programs"]] == [row.label for row in manifest.programs]
+    assert found.programs == (whole_programs(results),)
+    before = (folder / told["file"]).read_bytes()
+    ingest(results, tmp_path, keep_misplaced=True)
+    assert (folder / told["file"]).read_bytes() == before
+
+
+def test_a_misplaced_program_is_named_and_refuses_no_table(tmp_path):
+    folder = tmp_path / "kit"
+    manifest = imitated_kit(folder, layouts=0)
+    results = play(folder, manifest, Imitation(seed=1, misplaced=("lcha*2",)))
+    found = ingest(results, tmp_path / "tables")
+    (whole,) = found.programs
+    assert found.misplaced == ()
+    (sentence,) = whole.misplaced
+    assert "context lcha*2" in sentence
+    assert "was asked to run on neural_engine and ran on cpu:0.9,neural_engine:0.1" in sentence
+    assert [one.layout for one in whole.programs if one.misplaced] == ["lcha*2"]
+
+
+def test_a_block_that_is_too_small_alone_runs_where_it_was_asked_in_context(campaign):
+    _, phone, results = campaign
+    whole = whole_programs(results)
+    assert not any(one.misplaced for one in whole.programs)
+    two, three = (
+        next(one for one in whole.programs if one.layout == f"ssa*{n}" and one.kind == "context") for n in (2, 3)
+    )
+    alone = next(times for label, times in whole.parts.items() if label.startswith("stream ssa 3"))
+    added_ms = three.times.corrected.median_ms - two.times.corrected.median_ms
+    assert alone.corrected.median_ms > 1.5 * added_ms
+    assert added_ms < 1.5 * phone.part_ms("ssa")
+
+
+def test_a_kit_without_programs_says_how_to_get_some(tmp_path):
+    results = write_results(tmp_path / "kit", write_kit(tmp_path / "kit"))
+    with pytest.raises(InputError, match=r"times no whole programs; build one with s2search kit build --layouts"):
+        whole_programs(results)
+    assert ingest(results, tmp_path / "tables").programs == ()
+
+
+def test_sustained_times_of_programs_are_asked_for_by_name(campaign):
+    with pytest.raises(InputError, match=r"asks for no sustained load"):
+        whole_programs(campaign[2], sustained=True)
+
+
+def test_a_row_of_a_program_names_one_and_no_other_row_does(campaign, tmp_path):
+    manifest, _, _ = campaign
+    found = json.loads(manifest.to_json())
+    program = next(row for row in found["rows"] if row["role"] == "layout")["program"]
+    for number, change in ((0, {"program": program}), (len(found["rows"]) - 1, {"role": "block"})):
+        rows = [row | (change if row["id"] == number else {}) for row in found["rows"]]
+        (tmp_path / "manifest.json").write_text(json.dumps(found | {"rows": rows}))
+        with pytest.raises(InputError, match=r"row \d+ is of the role"):
+            read_manifest(tmp_path)
+
+
+def test_contexts_are_all_pairs_and_the_difference_of_three_and_two():
+    blocks = parse_blocks("lcha,ssa,full")
+    texts = [layout_text(layers) for layers in context_layouts(blocks)]
+    assert len(texts) == len(set(texts)) == 2 * 3 + 3 * 2
+    for block in blocks:
+        added = parts_of((block,) * 3) - parts_of((block,) * 2)
+        assert added == {block.label: 1}
+
+
+@pytest.mark.slow
+def test_the_same_phone_behind_the_runner_gives_the_same_programs(tmp_path):
+    """Through the imitations of Apple's tools, unplugged twice."""
+    mac = Mac(tmp_path, write=imitated_kit, layouts=4, depth=3, package="lcha*2", mac=True, rounds=3, timeout_s=5)
+    phone = Imitation(seed=2)
+    mac.faults(**imitated(phone, mac.manifest), unplug_at=[5, 20], looks_until_back=8)
+    mac.run()
+    behind = whole_programs(mac.results)
+    here = whole_programs(play(mac.kit, mac.manifest, phone))
+    assert isinstance(behind, WholePrograms)
+    assert [one.sample_ms for one in behind.programs] == [one.sample_ms for one in here.programs]
+    assert [one.unit_ran for one in behind.programs] == [one.unit_ran for one in here.programs]
+    assert behind.programs[-1].first_calls_ms[0] == 40.25
