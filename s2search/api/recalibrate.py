@@ -72,7 +72,7 @@ def recalibrate(
     if score is not None:
         return _score_recalibrated(Path(score), Path(out))
     if kit is not None:
-        return _by_kit(Path(kit), table, video, Path(out))
+        return _by_kit(Path(kit), table, Path(out), preset=preset, depth=depth, video=video)
     assert table is not None
     from s2search.recalibration import recalibrate as recalibration
     from s2search.report.progress import progress_bar
@@ -91,7 +91,15 @@ def recalibrate(
     return recalibration.recalibrate(old, scope, settings, out, bench, progress=progress_bar)
 
 
-def _by_kit(results: Path, table: PathText | LatencyTable | None, video: str | None, out: Path) -> Recalibration:
+def _by_kit(
+    results: Path,
+    table: PathText | LatencyTable | None,
+    out: Path,
+    *,
+    preset: str | Preset | None,
+    depth: int | None,
+    video: str | None,
+) -> Recalibration:
     """Correct a phone's table, by default the kit's own, by the whole programs of its kit."""
     from s2search.kit.programs import whole_programs
     from s2search.recalibration.campaign import recalibrate_by
@@ -99,7 +107,7 @@ def _by_kit(results: Path, table: PathText | LatencyTable | None, video: str | N
     old = _own_table(results) if table is None else table_of(table)
     scope = old.scope("stream", video=token_grid(video) if video else None)
     whole = whole_programs(results, sustained=old.card.sustained)
-    return recalibrate_by(old, scope, _campaign(whole, old, scope), out)
+    return recalibrate_by(old, scope, _campaign(whole, old, scope), out, depth=depth or _sizes(old, preset).depth)
 
 
 def _own_table(results: Path) -> LatencyTable:
@@ -142,6 +150,7 @@ def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> Campai
                 ms=one.times.corrected.median_ms,
                 error_ms=one.times.error_ms,
                 changes=one.changes,
+                state_bytes=one.state_bytes,
                 taken=one.memory,
             )
             for one in programs

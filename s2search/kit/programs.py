@@ -54,6 +54,7 @@ class ProgramTimes:
         first_calls_ms: The first prediction after each of them; empty where the phone did not tell.
         cold_loads_ms: Loads by coremltools' driver, in a fresh process; the first makes the device's own program.
         unit_asked: The unit that it was to run on.
+        changes: How often the processor changes inside it, as Core ML plans it.
         unit_ran: Which unit did which share of the work; null where it is not known.
         misplaced: Whether another unit did more than the one that was asked: then its times are not that unit's.
         memory: By how much the app grew; null where the phone did not tell.
@@ -79,6 +80,7 @@ class ProgramTimes:
     loads_ms: tuple[float, ...]
     first_calls_ms: tuple[float, ...]
     cold_loads_ms: tuple[float, ...]
+    changes: int
     unit_asked: str
     unit_ran: str | None
     misplaced: bool
@@ -221,6 +223,7 @@ def _times(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Pr
         loads_ms=tuple(line.load_ms for line in ready),
         first_calls_ms=tuple(line.first_ms for line in ready if line.first_ms is not None),
         cold_loads_ms=tuple(cold.load_ms) if cold else (),
+        changes=results.placement[row.id].changes if row.id in results.placement else 0,
         unit_asked=unit_asked_by(row.compute_unit),
         unit_ran=ran_text(results, row),
         misplaced=is_row_misplaced(results, row),

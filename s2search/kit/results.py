@@ -77,13 +77,15 @@ class PlacementLine(ResultLine, frozen=True, kw_only=True):
     `elsewhere` lists types of operations that are not on the device that most prefer, with their number. A time per
     operation is not kept: coremltools does not measure it, but divides a prediction's time by the compute plan. What
     can be taken back out of it is: `cost`, the plan's estimated cost of the operations on every device, 1 in all; empty
-    where the plan estimates none, and in results of before.
+    where the plan estimates none, and in results of before; `changes`, how often the device changes from one operation
+    to the next.
     """
 
     row: Count
     operations: dict[str, Count]
     elsewhere: dict[str, Count]
     cost: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1.01)]] = {}
+    changes: Count = 0
 
     @property
     def work(self) -> dict[str, float]:

@@ -31,7 +31,10 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
     """
     before, programs = Parts.of(table, scope), evidence.programs
     fitted = [one for one in programs if not one.held_out]
-    chosen: Fit = fit([one.counts for one in fitted], before, [one.measured_ms for one in fitted])
+    if evidence.correction is not None:
+        chosen = Fit(correction=evidence.correction, error_of={})
+    else:
+        chosen = fit([one.counts for one in fitted], before, [one.measured_ms for one in fitted])
     new = corrected_table(table, scope, chosen.correction, evidence.blocks, folder.resolve().name)
     after = Parts.of(new, scope)
     times = tuple(
@@ -58,7 +61,7 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
         cross_validated=dict(chosen.error_of),
         fitted=Errors.of(times, held_out=False),
         held_out=Errors.of(times, held_out=True),
-        judgement=judgement_of(times, evidence.drift_percent / 100),
+        judgement=judgement_of(times, _level(evidence)),
         drift_percent=evidence.drift_percent,
         layouts=times,
         marked=evidence.marked,
@@ -66,7 +69,7 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
         left_out=evidence.left_out,
         memory=_memory(evidence),
     )
-    refusal = _refusal(found, table, record(new, table, found))
+    refusal = _refusal(found, evidence, table, record(new, table, found))
     return _written(dataclasses.replace(found, refusal=refusal), table, scope, new, evidence, folder)
 
 
@@ -99,7 +102,13 @@ def _memory(evidence: Evidence) -> MemoryFound | None:
     return find_memory(texts, counts, evidence.memory, taken, [one.held_out for one in programs])
 
 
-def _refusal(found: Recalibration, old: LatencyTable, new: LatencyTable) -> str:
+def _level(evidence: Evidence) -> tuple[float, float]:
+    """Return between which factors all times may be off because of the machine's speed."""
+    drift = evidence.drift_percent / 100
+    return evidence.level or (1 / (1 + drift), 1 + drift)
+
+
+def _refusal(found: Recalibration, evidence: Evidence, old: LatencyTable, new: LatencyTable) -> str:
     """Return why no table is written; empty where one is."""
     if found.correction.kind == "none":
         return "no correction gains more than noise on the layouts of the fit"
@@ -107,7 +116,10 @@ def _refusal(found: Recalibration, old: LatencyTable, new: LatencyTable) -> str:
         why = f"{judged.better} of {judged.layouts} are foretold better, {judged.needed} are needed"
         if judged.better >= judged.needed:
             why = "their median error does not fall"
-        if found.drift_percent > 0:
+        if evidence.level:
+            least, most = evidence.level
+            why += f", at any speed of the device between {least:.3f} and {most:.3f} of the table's"
+        elif found.drift_percent > 0:
             why += f", beyond the {found.drift_percent:.3g} % by which the machine's speed changed meanwhile"
         return f"the layouts held out do not support it: {why}"
     if contradictions := _contradictions(old, new):

@@ -39,6 +39,7 @@ class TimedProgram:
         ms: The median of its samples, drift taken out.
         error_ms: Standard error of that.
         changes: How often the processor changes inside it.
+        state_bytes: What a call is given of a state; 0 where it is not known.
         taken: What its process takes, where that was measured.
     """
 
@@ -48,6 +49,7 @@ class TimedProgram:
     ms: float
     error_ms: float
     changes: int = 0
+    state_bytes: int = 0
     taken: Resident | None = None
 
 
@@ -78,7 +80,7 @@ class Campaign:
     samples_digest: str
 
 
-def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: Path) -> Recalibration:
+def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: Path, *, depth: int) -> Recalibration:
     """Attribute what programs missed, and write a corrected table where the layouts held out support it.
 
     Args:
@@ -86,6 +88,7 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
         scope: Of the programs: a stream's.
         campaign: On the table's device.
         out: The new table's folder.
+        depth: Layers of the models that it is for.
 
     Raises:
         InputError: The campaign is of another device or model, or has too few programs.
@@ -112,12 +115,17 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
         latency_ms={label: ms for label, (ms, _) in campaign.alone_ms.items()},
         error_ms={label: error_ms for label, (_, error_ms) in campaign.alone_ms.items()},
     )
+    drift = Drift.between(before, again) if campaign.alone_ms else Drift()
     pieces = [
-        Measured(counts=one.counts, ms=one.measured_ms, error_ms=one.error_ms) for one in programs if not one.is_package
+        Measured(counts=one.counts, ms=one.measured_ms, error_ms=one.error_ms, state_bytes=timed.state_bytes)
+        for one, timed in zip(programs, campaign.programs, strict=True)
     ]
+    fitted = [piece for piece, one in zip(pieces, programs, strict=True) if not one.held_out]
     evidence = Evidence(
         programs=programs,
-        now=in_context(pieces, before, Drift.between(before, again) if campaign.alone_ms else Drift()),
+        now=in_context(pieces, before, drift).now,
+        correction=in_context(fitted, before, drift).correction(before, _state_bytes(campaign, depth)),
+        level=(min(1.0, drift.factor - 2 * drift.error), max(1.0, drift.factor + 2 * drift.error)),
         blocks=frozenset(block.label for one in campaign.programs for block in one.layers),
         memory=MemoryParts.of(table, scope),
         runtime=campaign.runtime,
@@ -129,6 +137,13 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
         samples_digest=campaign.samples_digest,
     )
     return answer_of(table, scope, evidence, out)
+
+
+def _state_bytes(campaign: Campaign, depth: int) -> float:
+    """Return the state of the package, or of a model of so many layers of the programs'."""
+    packages = [one.state_bytes for one in campaign.programs if one.kind == "package"]
+    layers = sum(len(one.layers) for one in campaign.programs)
+    return max(packages, default=depth * sum(one.state_bytes for one in campaign.programs) / layers)
 
 
 def _check(table: LatencyTable, scope: Scope, campaign: Campaign) -> None:

@@ -9,7 +9,8 @@ Every correction is linear, so that a table that carries it stays a sum of rows:
     hand_over           amount: the layers; every block takes a constant more
     hand_over_switches  layers, and changes of stream
     blocks              layers of every candidate; each block takes a constant of its own more
-    parts               the same, changes of stream, and once what every layout has; of layouts of several depths
+
+The whole programs of a phone's kit give another one, `context`: what parts take where they stand (`in_context.py`).
 
 Coefficients may be negative (one call of a whole graph saves the calls of its parts), but no row falls below a tenth of
 itself. They are least squares of relative errors. Which kind is chosen: choice.py; whether it may be written, held-out
@@ -35,9 +36,9 @@ from s2search.errors import InputError
 from s2search.recalibration.attribution import Parts, Term, amounts
 from s2search.recalibration.choice import Counts, choose, cross_validated
 
-KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks", "parts")
+KINDS = ("none", "factor", "hand_over", "hand_over_switches", "blocks")
 LEAST_LAYOUTS = 5
-_LEAST_SHARE = 0.1  # of a row, that a correction leaves
+LEAST_SHARE = 0.1  # of a row, that a correction leaves
 
 _Array = NDArray[np.float64]
 
@@ -116,10 +117,10 @@ def _solve(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts, y_N: _A
     terms = _terms(kind, counts, parts)
     predicted_N = np.array([parts.sum_ms(one) for one in counts])
     if kind == "factor":
-        amount_NK, least_K = predicted_N[:, None], np.array([_LEAST_SHARE - 1])
+        amount_NK, least_K = predicted_N[:, None], np.array([LEAST_SHARE - 1])
     else:
         amount_NK = amounts(terms, counts)
-        least_K = np.array([(_LEAST_SHARE - 1) * min(parts.latency_ms[label] for label in term) for term in terms])
+        least_K = np.array([(LEAST_SHARE - 1) * min(parts.latency_ms[label] for label in term) for term in terms])
     coefficient_K = lsq_linear(amount_NK / y_N[:, None], (y_N - predicted_N) / y_N, (least_K, np.inf)).x
     if kind == "factor":
         return TableCorrection(kind=kind, factor=1 + float(coefficient_K[0]))
@@ -133,7 +134,7 @@ def _terms(kind: str, counts: Sequence[Mapping[str, int]], parts: Parts) -> list
     blocks = tuple(label for label in seen if parts.role[label] == "block")
     switches = tuple(label for label in seen if parts.role[label] == "switch")
     fixed = tuple(label for label in seen if parts.role[label] == "fixed")
-    if kind in ("blocks", "parts"):
+    if kind in ("blocks"):
         shared = [term for term in (switches, fixed) if term and kind == "parts"]
         return [*((label,) for label in blocks), *shared]
     if kind == "hand_over_switches":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s2search.exporters.resident import Resident
 from s2search.recalibration.attribution import Now
+from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.memory import MemoryParts
 
 
@@ -49,6 +50,9 @@ class Evidence:
         marked: What is wrong with the run; empty for a good one.
         samples_digest: A hash of the samples.
         left_out: Programs that say nothing, and why.
+        level: Between which factors all times may be off because of the device's speed; None where nothing but its
+            drift during the run tells.
+        correction: What becomes of the rows by the programs for the fit; None where one is to be chosen.
     """
 
     programs: Sequence[WholeProgram]
@@ -62,3 +66,5 @@ class Evidence:
     marked: tuple[str, ...]
     samples_digest: str
     left_out: tuple[str, ...] = ()
+    level: tuple[float, float] | None = None
+    correction: TableCorrection | None = None

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.recalibration.attribution import CHANGE, Drift, Now, Parts, Term, amounts
+from s2search.recalibration.correction import LEAST_SHARE, TableCorrection
 
 _LEAST_ERROR = 1e-4  # of a time: no clock tells more
 _REACHES = 12
@@ -63,7 +64,42 @@ class _Fit:
     log_evidence: float
 
 
-def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> Now:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InContext:
+    """What programs of several layers tell.
+
+    Attributes:
+        now: What their parts take.
+        reach_bytes_M: Of every reach; infinite for programs that are a sum.
+        most_ms_M: What a hand-over takes at most, by that reach.
+        weight_M: What programs give each.
+    """
+
+    now: Now
+    reach_bytes_M: _Array
+    most_ms_M: _Array
+    weight_M: _Array
+
+    def hand_over_ms(self, state_bytes: float) -> float:
+        """Return what a call pays for so much state, beyond what its parts take."""
+        return float(self.weight_M @ (self.most_ms_M * state_bytes / (state_bytes + self.reach_bytes_M)))
+
+    def correction(self, before: Parts, state_bytes: float) -> TableCorrection:
+        """Return what becomes of a table's rows for models that are given so much state.
+
+        What such a call pays for its state lies on the parts that every model has. No row falls below a tenth.
+        """
+        offset_ms = {}
+        for term, beyond_ms in zip(self.now.terms, self.now.beyond_ms_K, strict=True):
+            is_fixed = before.role.get(term[0]) == "fixed"
+            shared_ms = self.hand_over_ms(state_bytes) / len(term) if is_fixed else 0.0
+            for label in term if term != (CHANGE,) else ():
+                least_ms = (LEAST_SHARE - 1) * self.now.drift.factor * before.latency_ms[label]
+                offset_ms[label] = max(least_ms, float(beyond_ms) + shared_ms)
+        return TableCorrection(kind="context", factor=self.now.drift.factor, offset_ms=offset_ms)
+
+
+def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> InContext:
     """Return what parts take in programs of several layers.
 
     Args:
@@ -80,10 +116,11 @@ def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> Now
     prior_K = np.array([_prior_ms(term, before) for term in terms])
     block_ms = _prior_ms((CHANGE,), before)
 
+    reach_M, bytes_N = _reaches(programs), np.array([one.state_bytes for one in programs], np.float64)
+
     def fits(scale: float) -> list[_Fit]:
-        designs = [(amount_NK, prior_K)]
-        designs += [(np.column_stack((amount_NK, one_N)), np.append(prior_K, block_ms)) for one_N in _handed(programs)]
-        return [_fitted(design, prior, beyond_N, scale * error_N) for design, prior in designs]
+        designs = [np.column_stack((amount_NK, bytes_N / (bytes_N + reach))) for reach in reach_M]
+        return [_fitted(one, np.append(prior_K, block_ms), beyond_N, scale * error_N) for one in designs]
 
     scale = max(1.0, min(one.misfit for one in fits(1.0)))
     found, kept = fits(scale), len(terms)
@@ -94,22 +131,23 @@ def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> Now
     beyond_K = weight_M @ beyond_MK
     apart_MK = beyond_MK - beyond_K
     inside_MKK = np.stack([one.covariance_KK[:kept, :kept] for one in found])
-    return Now(
+    now = Now(
         drift=drift,
         terms=terms,
         beyond_ms_K=beyond_K,
         covariance_KK=np.einsum("m,mkj->kj", weight_M, inside_MKK + apart_MK[:, :, None] * apart_MK[:, None, :]),
         slope_K=-np.einsum("m,mkn,n->k", weight_M, gain_MKN, predicted_N),
     )
+    most_ms_M = np.array([float(one.gain_KN[kept] @ beyond_N) for one in found])
+    return InContext(now=now, reach_bytes_M=reach_M, most_ms_M=most_ms_M, weight_M=weight_M)
 
 
-def _handed(programs: Sequence[Measured]) -> list[_Array]:
-    """Return what a call pays for its state by every reach, as a share of the most; nothing where bytes are alike."""
-    bytes_N = np.array([one.state_bytes for one in programs], np.float64)
-    if bytes_N.min() <= 0 or bytes_N.min() == bytes_N.max():
-        return []
-    reaches = np.geomspace(bytes_N.min(), _FARTHEST * bytes_N.max(), _REACHES)
-    return [bytes_N / (bytes_N + reach) for reach in reaches]
+def _reaches(programs: Sequence[Measured]) -> _Array:
+    """Return the reaches to average over: infinite, and where bytes differ from a constant to a sum."""
+    least, most = (float(pick(one.state_bytes for one in programs)) for pick in (min, max))
+    if least <= 0 or least == most:
+        return np.array([np.inf])
+    return np.append(np.inf, np.geomspace(least, _FARTHEST * most, _REACHES))
 
 
 def _fitted(design_NK: _Array, prior_K: _Array, beyond_N: _Array, error_N: _Array) -> _Fit:
@@ -133,7 +171,10 @@ def _terms(programs: Sequence[Measured], before: Parts) -> tuple[Term, ...]:
 
     Nor are the parts that every program has.
     """
-    seen = [label for label in before.role if any(one.counts.get(label) for one in programs)]
+    paid = [
+        label for label, ms in before.latency_ms.items() if ms > 0
+    ]  # a buffer takes no time, and goes on taking none
+    seen = [label for label in paid if any(one.counts.get(label) for one in programs)]
     of = {kind: tuple(label for label in seen if before.role[label] == kind) for kind in ("block", "switch", "fixed")}
     change = (CHANGE,) if any(one.counts.get(CHANGE) for one in programs) else ()
     shared = [term for term in (of["switch"], of["fixed"], change) if term]

@@ -58,16 +58,16 @@ class Errors:
         )
 
 
-def judgement_of(times: Sequence[LayoutTime], drift: float) -> Judgement:
+def judgement_of(times: Sequence[LayoutTime], level: tuple[float, float]) -> Judgement:
     """Judge the correction by the layouts that were held out of its fit.
 
-    A machine whose speed changed by `drift` (a fraction) during the run leaves the level of all latencies open by as
-    much: the correction must foretell better than the old rows at any such level.
+    The machine's speed leaves the level of all latencies open between two factors: the correction must foretell better
+    than the old rows at any such level.
     """
     held = [one for one in times if one.held_out]
     after = [abs(one.corrected_ms / one.measured_ms - 1) for one in held]
     nearest = statistics.median(one.predicted_ms / one.measured_ms for one in held)
-    levels = {1.0, min(max(nearest, 1 / (1 + drift)), 1 + drift)}
+    levels = {1.0, min(max(nearest, level[0]), level[1])}
     found = [judge([abs(one.predicted_ms / (level * one.measured_ms) - 1) for one in held], after) for level in levels]
     return min(found, key=lambda one: (one.supported, one.better, one.gain_median))
 

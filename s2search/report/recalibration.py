@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
-from s2search.recalibration.result import MISSES
 
 if TYPE_CHECKING:
     from s2search.pipeline.rival import ScoreRecalibration
@@ -52,8 +51,9 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
     for one in found.layouts:
         if one.is_package:
             _say_package(said, one)
-    tried = ", ".join(f"{kind.replace('_', ' ')} {error:.2%}" for kind, error in found.cross_validated.items())
-    said.add_row("tried", f"{tried} (cross-validated)")
+    if found.cross_validated:
+        tried = ", ".join(f"{kind.replace('_', ' ')} {error:.2%}" for kind, error in found.cross_validated.items())
+        said.add_row("tried", f"{tried} (cross-validated)")
     said.add_row("chosen", correction)
     if found.correction.kind != "none":
         judged = found.judgement
@@ -81,7 +81,7 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
 def _say_package(said: Table, one: LayoutTime) -> None:
     """Say where the miss of what is shipped comes from, each source with its standard error, and of which block."""
     miss = one.miss
-    sources = {name: (getattr(miss, f"{name}_ms"), miss.errors_ms[name]) for name in MISSES}
+    sources = {name: (getattr(miss, f"{name}_ms"), error_ms) for name, error_ms in miss.errors_ms.items()}
     told = [f"{name.replace('_', '-')} {ms:+.2f} ± {error:.2f}" for name, (ms, error) in sources.items() if ms or error]
     said.add_row("package", f"{miss.miss_ms:+.2f} ms beyond what was foretold: {', '.join(told)}")
     blocks = [f"{label} {ms:+.2f} ± {miss.of_block_errors_ms[label]:.2f}" for label, ms in miss.of_block_ms.items()]

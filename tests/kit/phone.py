@@ -46,6 +46,7 @@ def imitated_kit(
     preset: str = "s2dit-tiny",
     video: str = "64x48",
     mac: bool = False,
+    phone: Imitation | None = None,
     **protocol: Any,
 ) -> KitManifest:
     """Write a kit without Core ML: the rows of a real one, and a file in place of every package.
@@ -91,16 +92,21 @@ def imitated_kit(
                 units=asked["compute_unit"],
                 exporter="coreml",
                 package=f"sha256:{len(rows)}",
-                state_bytes=1000 * len(item.layers),
+                state_bytes=_state_bytes(item.layers, phone),
                 peak_bytes=2000,
             )
         )
     if package:
-        rows += _package_rows(package, len(rows), rows[0], asked)
+        rows += _package_rows(package, len(rows), rows[0], asked, phone)
     return _written(folder, rows, rules, sizes, package, mac=mac)
 
 
-def _package_rows(package: str, number: int, like: KitRow, asked: dict[str, Any]) -> list[KitRow]:
+def _state_bytes(layers, phone: Imitation | None) -> int:
+    """Return what a program is given of its state: what the phone pays for."""
+    return sum(round(1e6 * phone.state_megabytes(block.label)) if phone else 1000 for block in layers)
+
+
+def _package_rows(package: str, number: int, like: KitRow, asked: dict[str, Any], phone) -> list[KitRow]:
     layers = tuple(block for label in layout_labels(package) for block in parse_blocks(label))
     return [
         KitRow(
@@ -111,7 +117,7 @@ def _package_rows(package: str, number: int, like: KitRow, asked: dict[str, Any]
             scenario="stream",
             shape=like.shape,
             package=f"sha256:{number + place}",
-            state_bytes=1000 * len(layers),
+            state_bytes=_state_bytes(layers, phone),
             peak_bytes=2000,
             single_calls=True,
             program=Program(

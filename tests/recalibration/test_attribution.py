@@ -98,7 +98,7 @@ def missed(seed, *, changes=0, **truth):
             counts[CHANGE] = 1 + number % 2
         ms, error_ms = device.timed(device.program_ms(counts))
         programs.append(Measured(counts=counts, ms=ms, error_ms=error_ms))
-    now = in_context(programs, table, Drift.between(table, again))
+    now = in_context(programs, table, Drift.between(table, again)).now
     counts = {**counted(WHOLE, table), CHANGE: changes}
     ms, error_ms = device.timed(device.program_ms(counts) + 9.0)  # what a chain hands over
     beyond = {
@@ -139,7 +139,7 @@ def test_what_a_device_changed_is_attributed_within_its_error_in_twenty_campaign
 def test_programs_that_do_not_tell_blocks_apart_say_so_by_their_errors():
     counts = counted([0, 1], TABLE)
     alike = [Measured(counts=counts, ms=1.1 * TABLE.sum_ms(counts), error_ms=0.05) for _ in range(9)]
-    miss = attribute(counts, TABLE, in_context(alike, TABLE, Drift()), alike[0].ms)
+    miss = attribute(counts, TABLE, in_context(alike, TABLE, Drift()).now, alike[0].ms)
     assert miss.errors_ms["blocks"] > 1.0 > abs(miss.hand_over_ms)
 
 
@@ -152,7 +152,7 @@ def test_programs_that_are_no_sum_have_larger_errors():
             Measured(counts=one, ms=TABLE.sum_ms(one) + scatter_ms * rng.standard_normal(), error_ms=0.1)
             for one in counts
         ]
-        return in_context(programs, TABLE, Drift()).covariance_KK[0, 0] ** 0.5
+        return in_context(programs, TABLE, Drift()).now.covariance_KK[0, 0] ** 0.5
 
     assert error(3.0) == pytest.approx(30 * error(0.1), rel=0.5)
 

@@ -53,7 +53,7 @@ def test_a_slow_block_is_named_alone_and_in_context(tmp_path, monkeypatch, one_t
         Measured(counts=one, ms=layout.measured_ms, error_ms=layout.error_ms)
         for one, layout in zip(counts, found.layouts, strict=True)
     ]
-    now = in_context(programs, before, drift)
+    now = in_context(programs, before, drift).now
     context = dict(zip(now.terms, now.beyond_ms_K, strict=True))
     errors = dict(zip(now.terms, now.covariance_KK.diagonal() ** 0.5, strict=True))
     most, one = max(zip(found.layouts, counts, strict=True), key=lambda pair: pair[1]["ssa"])

@@ -189,6 +189,7 @@ def _placement(plan: Any) -> dict[str, Any]:
     ]
     counts = Counter(device for _, device, _ in preferred)
     most = counts.most_common(1)[0][0] if counts else ""
+    devices = [device for _, device, _ in preferred]
     cost = dict.fromkeys(counts, 0.0)
     for _, device, operation in preferred:
         cost[device] += sum(operation.measurement.samples)
@@ -196,6 +197,7 @@ def _placement(plan: Any) -> dict[str, Any]:
     return {
         "operations": dict(counts),
         "elsewhere": dict(Counter(kind for kind, device, _ in preferred if device != most)),
+        "changes": sum(one != other for one, other in zip(devices, devices[1:])),  # noqa: B905, RUF007
         "cost": {device: round(part / total, 6) for device, part in cost.items()} if total > 0 else {},
     }
 
