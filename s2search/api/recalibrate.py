@@ -105,8 +105,11 @@ def _by_kit(
     from s2search.recalibration.campaign import recalibrate_by
 
     old = _own_table(results) if table is None else table_of(table)
-    scope = old.scope("stream", video=token_grid(video) if video else None)
     whole = whole_programs(results, sustained=old.card.sustained)
+    units = {one.compute_unit for one in whole.programs}
+    scope = old.scope(
+        "stream", video=token_grid(video) if video else None, compute_unit=units.pop() if len(units) == 1 else None
+    )
     return recalibrate_by(old, scope, _campaign(whole, old, scope), out, depth=depth or _sizes(old, preset).depth)
 
 
@@ -114,7 +117,8 @@ def _own_table(results: Path) -> LatencyTable:
     from s2search.kit.ingest import ingest
 
     with tempfile.TemporaryDirectory() as folder:
-        tables = [table for table in ingest(results, folder).tables if not table.card.sustained]
+        found = ingest(results, folder, keep_misplaced=True)
+    tables = [table for table in found.tables if not table.card.sustained]
     if len(tables) != 1:
         raise InputError(
             f"the kit of {str(results)!r} gives {len(tables)} tables",

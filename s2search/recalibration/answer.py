@@ -29,13 +29,14 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
         evidence: Programs to fit and programs that judge.
         folder: The new table's.
     """
-    before, programs = Parts.of(table, scope), evidence.programs
+    rows, programs = evidence.rows or table, evidence.programs
+    before = Parts.of(rows, scope)
     fitted = [one for one in programs if not one.held_out]
     if evidence.correction is not None:
         chosen = Fit(correction=evidence.correction, error_of={})
     else:
         chosen = fit([one.counts for one in fitted], before, [one.measured_ms for one in fitted])
-    new = corrected_table(table, scope, chosen.correction, evidence.blocks, folder.resolve().name)
+    new = corrected_table(rows, scope, chosen.correction, evidence.blocks, folder.resolve().name)
     after = Parts.of(new, scope)
     times = tuple(
         LayoutTime(
@@ -43,7 +44,7 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
             held_out=one.held_out,
             is_package=one.is_package,
             predicted_ms=before.sum_ms(one.counts),
-            corrected_ms=after.sum_ms(one.counts),
+            corrected_ms=after.sum_ms(one.counts) if one.foretold_ms is None else one.foretold_ms,
             measured_ms=one.measured_ms,
             error_ms=one.error_ms,
             miss=attribute(one.counts, before, evidence.now, one.measured_ms, one.error_ms),

@@ -3,11 +3,13 @@
 Programs of two or three layers and packages are for the fit, and so is every third random layout; the other layouts
 judge the correction. What parts take in context is told by all that was made to be timed, so that a package is held
 against it: what remains of its miss is what it hands over. A program that ran elsewhere than it was asked to says
-nothing of the unit that it was asked to run on.
+nothing of the unit that it was asked to run on. A block that did so alone, being small, is found by its programs.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ from s2search.recalibration.in_context import Measured, in_context
 from s2search.recalibration.judgement import gains_needed
 from s2search.recalibration.memory import MemoryParts
 from s2search.recalibration.result import Recalibration
+from s2search.tables.placement import unit_asked_by
+from s2search.tables.row import Row
+from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable, Scope, refuse_existing
 
 
@@ -96,38 +101,40 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
     """
     refuse_existing(out)
     _check(table, scope, campaign)
-    before = Parts.of(table, scope)
-    number_of = {id(one): n for n, one in enumerate(one for one in campaign.programs if one.kind == "layout")}
-    programs = [
-        WholeProgram(
-            text=one.text,
+    rows = _in_their_place(table, scope, campaign)
+    before = Parts.of(rows, scope)
+    drift = _drift(before, campaign)
+    pieces = [
+        Measured(
             counts={**before.counts(one.layers), **({CHANGE: one.changes} if one.changes else {})},
-            measured_ms=one.ms,
+            ms=one.ms,
             error_ms=one.error_ms,
-            held_out=bool(number_of.get(id(one), 0) % FIT_EVERY),
-            is_package=one.kind == "package",
-            taken=one.taken,
+            state_bytes=one.state_bytes,
         )
         for one in campaign.programs
     ]
-    again = Parts(
-        role=before.role,
-        latency_ms={label: ms for label, (ms, _) in campaign.alone_ms.items()},
-        error_ms={label: error_ms for label, (_, error_ms) in campaign.alone_ms.items()},
-    )
-    drift = Drift.between(before, again) if campaign.alone_ms else Drift()
-    pieces = [
-        Measured(counts=one.counts, ms=one.measured_ms, error_ms=one.error_ms, state_bytes=timed.state_bytes)
-        for one, timed in zip(programs, campaign.programs, strict=True)
-    ]
-    fitted = [piece for piece, one in zip(pieces, programs, strict=True) if not one.held_out]
+    held_out = _held_out(campaign)
+    fitted = in_context([piece for piece, held in zip(pieces, held_out, strict=True) if not held], before, drift)
     evidence = Evidence(
-        programs=programs,
+        rows=rows,
+        programs=[
+            WholeProgram(
+                text=one.text,
+                counts=piece.counts,
+                measured_ms=one.ms,
+                error_ms=one.error_ms,
+                foretold_ms=fitted.correction(before, one.state_bytes).predict_ms(piece.counts, before),
+                held_out=held,
+                is_package=one.kind == "package",
+                taken=one.taken,
+            )
+            for one, piece, held in zip(campaign.programs, pieces, held_out, strict=True)
+        ],
         now=in_context(pieces, before, drift).now,
-        correction=in_context(fitted, before, drift).correction(before, _state_bytes(campaign, depth)),
+        correction=fitted.correction(before, _state_bytes(campaign, depth)),
         level=(min(1.0, drift.factor - 2 * drift.error), max(1.0, drift.factor + 2 * drift.error)),
-        blocks=frozenset(block.label for one in campaign.programs for block in one.layers),
-        memory=MemoryParts.of(table, scope),
+        blocks=_blocks(campaign),
+        memory=MemoryParts.of(rows, scope),
         runtime=campaign.runtime,
         chip=campaign.chip,
         date=campaign.date,
@@ -137,6 +144,47 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
         samples_digest=campaign.samples_digest,
     )
     return answer_of(table, scope, evidence, out)
+
+
+def _drift(before: Parts, campaign: Campaign) -> Drift:
+    """Return what parts timed alone say of the device's speed; nothing where the table was made of the same samples."""
+    if not campaign.alone_ms:
+        return Drift()
+    again = Parts(
+        role=before.role,
+        latency_ms={label: ms for label, (ms, _) in campaign.alone_ms.items()},
+        error_ms={label: error_ms for label, (_, error_ms) in campaign.alone_ms.items()},
+    )
+    return Drift.between(before, again)
+
+
+def _held_out(campaign: Campaign) -> list[bool]:
+    """Return which programs judge the correction."""
+    numbers = itertools.count()
+    return [one.kind == "layout" and bool(next(numbers) % FIT_EVERY) for one in campaign.programs]
+
+
+def _in_their_place(table: LatencyTable, scope: Scope, campaign: Campaign) -> LatencyTable:
+    """Return the table with blocks that alone ran elsewhere as rows of the unit on which whole programs have them.
+
+    Their time is that of the other unit, until the programs correct it.
+    """
+    asked, blocks = unit_asked_by(scope.compute_unit), _blocks(campaign)
+    place = (scope.scenario, scope.shape, scope.precision)
+    known = {row.label for row in table.in_scope(scope)}
+
+    def moved(row: Row) -> Row:
+        is_meant = row.role == "block" and row.label in blocks - known and row.unit_asked == asked
+        if not is_meant or (row.scenario, row.shape, row.precision) != place:
+            return row
+        note = f"alone it ran on {row.unit_ran}"
+        return dataclasses.replace(row, compute_unit=scope.compute_unit, unit_ran=None, note=note)
+
+    return dataclasses.replace(table, rows=Rows.of(moved(row) for row in table.rows))
+
+
+def _blocks(campaign: Campaign) -> frozenset[str]:
+    return frozenset(block.label for one in campaign.programs for block in one.layers)
 
 
 def _state_bytes(campaign: Campaign, depth: int) -> float:
@@ -155,8 +203,8 @@ def _check(table: LatencyTable, scope: Scope, campaign: Campaign) -> None:
                 f"the kit was run on the {name} {theirs!r}, and the table {table.name!r} is of {own!r}",
                 remedy="name a table of this device, or leave out --table: then it is the kit's own",
             )
-    known = {row.label for row in table.in_scope(scope) if row.role == "block"}
-    if strange := {block.label for one in campaign.programs for block in one.layers} - known:
+    known = {row.label for row in _in_their_place(table, scope, campaign).in_scope(scope) if row.role == "block"}
+    if strange := _blocks(campaign) - known:
         raise InputError(
             f"the table {table.name!r} has no row of {', '.join(sorted(strange))} for {scope}",
             allowed=f"it has: {', '.join(sorted(known))}",

@@ -57,7 +57,8 @@ class TableCorrection:
 
     def predict_ms(self, counts: Mapping[str, int], parts: Parts) -> float:
         """Return what a layout takes by the corrected rows."""
-        return sum(count * self.row_ms(label, parts.latency_ms[label]) for label, count in counts.items())
+        rows = {label: count for label, count in counts.items() if label in parts.latency_ms}
+        return sum(count * self.row_ms(label, parts.latency_ms[label]) for label, count in rows.items())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from s2search.exporters.resident import Resident
 from s2search.recalibration.attribution import Now
 from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.memory import MemoryParts
+from s2search.tables.table import LatencyTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class WholeProgram:
         counts: How often it pays every row of the table, and changes the processor.
         measured_ms: Its median, drift taken out.
         error_ms: Standard error of that.
+        foretold_ms: What the correction says of it, where that is not the sum of the new rows alone.
         held_out: Whether it judges the correction; else it is fitted to.
         is_package: Whether it is what is shipped; else it was made to be timed.
         taken: What its process takes, where that was measured.
@@ -31,6 +33,7 @@ class WholeProgram:
     error_ms: float
     held_out: bool
     is_package: bool = False
+    foretold_ms: float | None = None
     taken: Resident | None = None
 
 
@@ -52,6 +55,7 @@ class Evidence:
         left_out: Programs that say nothing, and why.
         level: Between which factors all times may be off because of the device's speed; None where nothing but its
             drift during the run tells.
+        rows: The table as programs have its blocks, where some alone ran elsewhere; None where all are in their place.
         correction: What becomes of the rows by the programs for the fit; None where one is to be chosen.
     """
 
@@ -67,4 +71,5 @@ class Evidence:
     samples_digest: str
     left_out: tuple[str, ...] = ()
     level: tuple[float, float] | None = None
+    rows: LatencyTable | None = None
     correction: TableCorrection | None = None
