@@ -131,7 +131,8 @@ def correction_text(correction: TableCorrection) -> str:
         return "none"
     if correction.kind == "factor":
         return f"all parts x{correction.factor:.4f}"
-    return ", ".join(f"{label} {ms:+.3f} ms" for label, ms in correction.offset_ms.items())
+    offsets = ", ".join(f"{label} {ms:+.3f} ms" for label, ms in correction.offset_ms.items())
+    return offsets if correction.factor == 1.0 else f"all parts x{correction.factor:.4f}, then {offsets}"
 
 
 def _entry(old: LatencyTable, found: Recalibration) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def _say_package(said: Table, one: LayoutTime) -> None:
     """Say where the miss of what is shipped comes from, each source with its standard error, and of which block."""
     miss = one.miss
     sources = {name: (getattr(miss, f"{name}_ms"), error_ms) for name, error_ms in miss.errors_ms.items()}
-    told = [f"{name.replace('_', '-')} {ms:+.2f} ± {error:.2f}" for name, (ms, error) in sources.items() if ms or error]
+    told = [f"{name.replace('_', '-')} {ms:+.2f}±{error:.2f}" for name, (ms, error) in sources.items() if ms or error]
     said.add_row("package", f"{miss.miss_ms:+.2f} ms beyond what was foretold: {', '.join(told)}")
-    blocks = [f"{label} {ms:+.2f} ± {miss.of_block_errors_ms[label]:.2f}" for label, ms in miss.of_block_ms.items()]
-    said.add_row("", f"of its blocks: {', '.join(blocks)} ms, with standard errors")
+    blocks = [f"{label} {ms:+.2f}±{miss.of_block_errors_ms[label]:.2f}" for label, ms in miss.of_block_ms.items()]
+    said.add_row("", f"of its blocks: {', '.join(blocks)}; ms with standard errors")
 
 
 def _say_memory(said: Table, found: MemoryFound, correction: str) -> None:
