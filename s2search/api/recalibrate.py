@@ -14,10 +14,12 @@ from s2search.errors import InputError
 from s2search.preset import PRESETS, Preset, token_grid
 from s2search.tables.table import LatencyTable, Scope, refuse_existing
 
+_KIT = "kit:"  # before the path of its results
+
 if TYPE_CHECKING:
     from s2search.kit.programs import WholePrograms
     from s2search.pipeline.rival import ScoreRecalibration
-    from s2search.recalibration.campaign import Campaign
+    from s2search.recalibration.campaign import PhoneCampaign
     from s2search.recalibration.result import Recalibration
 
 
@@ -25,7 +27,7 @@ def recalibrate(
     table: PathText | LatencyTable | None = None,
     out: PathText = "recalibrated",
     *,
-    kit: PathText | None = None,
+    of: PathText | LatencyTable | None = None,
     score: PathText | None = None,
     layouts: int = 30,
     runtime: str | None = None,
@@ -42,9 +44,10 @@ def recalibrate(
     written: `new_table` of the answer is null, and `refusal` says why.
 
     Args:
-        table: A table that was measured here; with `kit` one of its phone, by default the kit's own.
+        table: A table that was measured here. Or `kit:results.jsonl`, of a kit that timed whole programs: these are the
+            layouts then, and nothing is timed here.
         out: The new table's folder, or that of the new score.json. An unfinished recalibration is finished.
-        kit: The results.jsonl of a kit that timed whole programs: these are the layouts, and nothing is timed here.
+        of: With a kit: the table that is corrected, of its phone; by default its own.
         score: Instead of a table: a folder of `run`, whose score is multiplied by what its rival measured; the others
             say nothing of a score.
         layouts: Random layouts to time, at least 15; two of three are held out.
@@ -60,19 +63,21 @@ def recalibrate(
         InputError: The table was measured elsewhere or for a preset that is not installed, there are few layouts, or
             the run has no rival's result.
     """
-    if score is not None and (table is not None or kit is not None):
-        raise InputError("a table and --score are given", remedy="correct one of them")
-    if table is None and kit is None and score is None:
+    if (table is None) == (score is None):
+        given = "neither a table nor --score" if table is None else "a table and --score"
         raise InputError(
-            "neither a table nor a kit nor --score is given",
+            f"{given} is given",
             remedy="name a table that was measured here, kit:results.jsonl, or a run's folder: --score RUN",
         )
+    kit = str(table).removeprefix(_KIT) if str(table).startswith(_KIT) else None
+    if kit is None and of is not None:
+        raise InputError("--table is given without a kit", remedy="name its results: kit:results.jsonl")
     check_folder(Path(out))
     refuse_existing(Path(out))
     if score is not None:
         return _score_recalibrated(Path(score), Path(out))
     if kit is not None:
-        return _by_kit(Path(kit), table, Path(out), preset=preset, depth=depth, video=video)
+        return _by_kit(Path(kit), of, Path(out), preset=preset, depth=depth, video=video)
     assert table is not None
     from s2search.recalibration import recalibrate as recalibration
     from s2search.report.progress import progress_bar
@@ -128,9 +133,9 @@ def _own_table(results: Path) -> LatencyTable:
     return tables[0]
 
 
-def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> Campaign:
+def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> PhoneCampaign:
     """Return what a kit timed of one scope of a table, as recalibration takes it."""
-    from s2search.recalibration.campaign import Campaign, TimedProgram
+    from s2search.recalibration.campaign import PhoneCampaign, TimedProgram
     from s2search.space import layout_labels
 
     own = table.card.protocol.get("results_digest") == whole.results_digest
@@ -145,7 +150,7 @@ def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> Campai
         for one in whole.programs
         if (one.precision, one.compute_unit, one.shape) == where and one.function == "denoise"
     ]
-    return Campaign(
+    return PhoneCampaign(
         programs=[
             TimedProgram(
                 kind=one.kind,

@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from s2search.cli.options import say, say_json, say_misleading
-from s2search.errors import InputError
-
-_KIT = "kit:"  # before the path of its results
 
 
 def recalibrate(
@@ -60,13 +57,10 @@ def recalibrate(
     from s2search.recalibration.version import correction_text, memory_text
     from s2search.report.recalibration import recalibration_text, score_recalibration_text
 
-    kit = table.removeprefix(_KIT) if table is not None and table.startswith(_KIT) else None
-    if kit is None and of is not None:
-        raise InputError("--table is given without a kit", remedy="name its results: kit:results.jsonl")
     found = run(
-        table if kit is None else of,
+        table,
         out,
-        kit=kit,
+        of=of,
         score=score,
         layouts=layouts,
         runtime=runtime,
@@ -80,7 +74,7 @@ def recalibrate(
     if isinstance(found, ScoreRecalibration):
         say_json(found.to_json()) if as_json else say(score_recalibration_text(found))
         return 0
-    say_misleading([one for one in (table if kit is None else of,) if one is not None])
+    say_misleading([one for one in (table, of) if one is not None and not one.startswith("kit:")])
     if as_json:
         say_json(found.to_json())
     else:

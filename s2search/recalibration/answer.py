@@ -13,14 +13,14 @@ from pathlib import Path
 from s2search.lint.linter import lint_table
 from s2search.recalibration.attribution import Parts, attribute
 from s2search.recalibration.correction import Fit, fit
-from s2search.recalibration.evidence import Evidence
+from s2search.recalibration.evidence import ProgramEvidence
 from s2search.recalibration.memory import MemoryFound, find_memory
 from s2search.recalibration.result import Errors, LayoutTime, Recalibration, judgement_of
 from s2search.recalibration.version import corrected_table, record, with_memory
 from s2search.tables.table import LatencyTable, Scope
 
 
-def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Path) -> Recalibration:
+def answer_of(table: LatencyTable, scope: Scope, evidence: ProgramEvidence, folder: Path) -> Recalibration:
     """Correct a table by what was measured, and write the new version where held-out programs support it.
 
     Args:
@@ -75,7 +75,7 @@ def answer_of(table: LatencyTable, scope: Scope, evidence: Evidence, folder: Pat
 
 
 def _written(
-    answer: Recalibration, table: LatencyTable, scope: Scope, new: LatencyTable, evidence: Evidence, folder: Path
+    answer: Recalibration, table: LatencyTable, scope: Scope, new: LatencyTable, evidence: ProgramEvidence, folder: Path
 ) -> Recalibration:
     """Write what is supported, and say what was written."""
     kept = dataclasses.replace(table, name=new.name) if answer.refusal else new
@@ -93,7 +93,7 @@ def _written(
     return dataclasses.replace(answer, new_table=kept.name, new_digest=kept.digest)
 
 
-def _memory(evidence: Evidence) -> MemoryFound | None:
+def _memory(evidence: ProgramEvidence) -> MemoryFound | None:
     """Return what programs took against what the table promised; None where not all of them were measured."""
     programs = evidence.programs
     taken = [one.taken for one in programs if one.taken]
@@ -103,13 +103,13 @@ def _memory(evidence: Evidence) -> MemoryFound | None:
     return find_memory(texts, counts, evidence.memory, taken, [one.held_out for one in programs])
 
 
-def _level(evidence: Evidence) -> tuple[float, float]:
+def _level(evidence: ProgramEvidence) -> tuple[float, float]:
     """Return between which factors all times may be off because of the machine's speed."""
     drift = evidence.drift_percent / 100
     return evidence.level or (1 / (1 + drift), 1 + drift)
 
 
-def _refusal(found: Recalibration, evidence: Evidence, old: LatencyTable, new: LatencyTable) -> str:
+def _refusal(found: Recalibration, evidence: ProgramEvidence, old: LatencyTable, new: LatencyTable) -> str:
     """Return why no table is written; empty where one is."""
     if found.correction.kind == "none":
         return "no correction gains more than noise on the layouts of the fit"

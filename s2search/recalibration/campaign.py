@@ -22,7 +22,7 @@ from s2search.measurement.layouts import FIT_EVERY
 from s2search.recalibration.answer import answer_of
 from s2search.recalibration.attribution import CHANGE, Drift, Parts
 from s2search.recalibration.correction import LEAST_LAYOUTS
-from s2search.recalibration.evidence import Evidence, WholeProgram
+from s2search.recalibration.evidence import ProgramEvidence, WholeProgram
 from s2search.recalibration.in_context import Measured, in_context
 from s2search.recalibration.judgement import gains_needed
 from s2search.recalibration.memory import MemoryParts
@@ -59,7 +59,7 @@ class TimedProgram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Campaign:
+class PhoneCampaign:
     """A finished campaign of one device.
 
     Attributes:
@@ -85,7 +85,9 @@ class Campaign:
     samples_digest: str
 
 
-def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: Path, *, depth: int) -> Recalibration:
+def recalibrate_by(
+    table: LatencyTable, scope: Scope, campaign: PhoneCampaign, out: Path, *, depth: int
+) -> Recalibration:
     """Attribute what programs missed, and write a corrected table where the layouts held out support it.
 
     Args:
@@ -115,7 +117,7 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
     ]
     held_out = _held_out(campaign)
     fitted = in_context([piece for piece, held in zip(pieces, held_out, strict=True) if not held], before, drift)
-    evidence = Evidence(
+    evidence = ProgramEvidence(
         rows=rows,
         programs=[
             WholeProgram(
@@ -146,7 +148,7 @@ def recalibrate_by(table: LatencyTable, scope: Scope, campaign: Campaign, out: P
     return answer_of(table, scope, evidence, out)
 
 
-def _drift(before: Parts, campaign: Campaign) -> Drift:
+def _drift(before: Parts, campaign: PhoneCampaign) -> Drift:
     """Return what parts timed alone say of the device's speed; nothing where the table was made of the same samples."""
     if not campaign.alone_ms:
         return Drift()
@@ -158,13 +160,13 @@ def _drift(before: Parts, campaign: Campaign) -> Drift:
     return Drift.between(before, again)
 
 
-def _held_out(campaign: Campaign) -> list[bool]:
+def _held_out(campaign: PhoneCampaign) -> list[bool]:
     """Return which programs judge the correction."""
     numbers = itertools.count()
     return [one.kind == "layout" and bool(next(numbers) % FIT_EVERY) for one in campaign.programs]
 
 
-def _in_their_place(table: LatencyTable, scope: Scope, campaign: Campaign) -> LatencyTable:
+def _in_their_place(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> LatencyTable:
     """Return the table with blocks that alone ran elsewhere as rows of the unit on which whole programs have them.
 
     Their time is that of the other unit, until the programs correct it.
@@ -183,18 +185,18 @@ def _in_their_place(table: LatencyTable, scope: Scope, campaign: Campaign) -> La
     return dataclasses.replace(table, rows=Rows.of(moved(row) for row in table.rows))
 
 
-def _blocks(campaign: Campaign) -> frozenset[str]:
+def _blocks(campaign: PhoneCampaign) -> frozenset[str]:
     return frozenset(block.label for one in campaign.programs for block in one.layers)
 
 
-def _state_bytes(campaign: Campaign, depth: int) -> float:
+def _state_bytes(campaign: PhoneCampaign, depth: int) -> float:
     """Return the state of the package, or of a model of so many layers of the programs'."""
     packages = [one.state_bytes for one in campaign.programs if one.kind == "package"]
     layers = sum(len(one.layers) for one in campaign.programs)
     return max(packages, default=depth * sum(one.state_bytes for one in campaign.programs) / layers)
 
 
-def _check(table: LatencyTable, scope: Scope, campaign: Campaign) -> None:
+def _check(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> None:
     """Raise unless the campaign can judge the table."""
     for name in ("chip", "runtime"):
         theirs, own = getattr(campaign, name), getattr(table.card, name)

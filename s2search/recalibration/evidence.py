@@ -38,7 +38,7 @@ class WholeProgram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class ProgramEvidence:
     """A finished run.
 
     Attributes:

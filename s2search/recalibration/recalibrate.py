@@ -30,7 +30,7 @@ from s2search.recalibration.answer import answer_of
 from s2search.recalibration.attribution import Now, Parts
 from s2search.recalibration.bench import Bench
 from s2search.recalibration.correction import LEAST_LAYOUTS
-from s2search.recalibration.evidence import Evidence, WholeProgram
+from s2search.recalibration.evidence import ProgramEvidence, WholeProgram
 from s2search.recalibration.memory import MemoryParts
 from s2search.recalibration.models import MODEL_PROFILERS, ModelBench
 from s2search.recalibration.packages import PackageBench, exporters_by_profiler
@@ -172,11 +172,11 @@ def _evidence(
     layouts: Sequence[tuple[int, ...]],
     items: Sequence[Item],
     found: Timings,
-) -> Evidence:
+) -> ProgramEvidence:
     """Return what was timed: every third layout is for the fit, and parts were timed alone, again."""
     before = Parts.of(table, scope)
     alone = {item.label: one for item in items if (one := found.resident.get(item.key))}
-    return Evidence(
+    return ProgramEvidence(
         programs=[
             WholeProgram(
                 text=space.write_layout(choice_L),

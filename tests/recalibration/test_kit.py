@@ -62,7 +62,7 @@ def told(folder, seed):
     phone = Imitation(seed=seed, misplaced=("full",), throttled=(0.3, 0.4))
     before, table = first_kit(folder, phone)
     manifest, results = second_kit(folder, phone)
-    found = s2search.recalibrate(table, folder / "new", kit=results, depth=28)
+    found = s2search.recalibrate(f"kit:{results}", folder / "new", of=table, depth=28)
     rows = LatencyTable.load(table)
     old = Parts.of(rows, rows.scope("stream", compute_unit=UNIT))
     counts, level = old.counts(blocks_of(PACKAGE)), phone.level(slots_of(manifest))
@@ -139,13 +139,13 @@ def test_a_block_that_alone_ran_elsewhere_is_found_in_context(phones):
 def test_a_second_run_gives_the_same_table(tmp_path):
     phone = Imitation(seed=7)
     _, results = second_kit(tmp_path, phone)
-    first, second = (s2search.recalibrate(out=tmp_path / name / "new", kit=results, depth=28) for name in "ab")
+    first, second = (s2search.recalibrate(f"kit:{results}", tmp_path / name / "new", depth=28) for name in "ab")
     assert first.new_digest == second.new_digest
 
 
 def test_without_a_table_the_kits_own_rows_are_corrected_and_nothing_drifted(tmp_path):
     _, results = second_kit(tmp_path, Imitation(seed=1))
-    found = s2search.recalibrate(out=tmp_path / "new", kit=results, depth=28)
+    found = s2search.recalibrate(f"kit:{results}", tmp_path / "new", depth=28)
     assert found.new_table == "new"
     assert {one.miss.drift_ms for one in found.layouts} == {0.0}
     assert found.correction.factor == 1.0
@@ -154,7 +154,7 @@ def test_without_a_table_the_kits_own_rows_are_corrected_and_nothing_drifted(tmp
 def test_a_program_that_ran_elsewhere_says_nothing_and_is_named(tmp_path):
     phone = Imitation(seed=2, misplaced=("lcha*2",))
     _, results = second_kit(tmp_path, phone)
-    found = s2search.recalibrate(out=tmp_path / "new", kit=results, depth=28)
+    found = s2search.recalibrate(f"kit:{results}", tmp_path / "new", depth=28)
     assert "lcha*2" not in {one.layout for one in found.layouts}
     (said,) = found.left_out
     assert "lcha*2" in said
@@ -183,7 +183,7 @@ def test_changes_of_the_processor_are_told_from_blocks(tmp_path):
     phone = Imitation(seed=3)
     _, results = second_kit(tmp_path, phone)
     changes = changing(results, every=3)
-    found = s2search.recalibrate(out=tmp_path / "new", kit=results, depth=28)
+    found = s2search.recalibrate(f"kit:{results}", tmp_path / "new", depth=28)
     for one in found.layouts:
         if many := changes.get(one.layout):
             assert one.miss.changes_ms / many == pytest.approx(0.7, abs=0.15)
@@ -204,13 +204,13 @@ def test_a_kit_of_another_phone_model_or_with_few_layouts_is_refused_in_one_line
     }
     for results, said in asked.items():
         with pytest.raises(InputError, match=said) as refused:
-            s2search.recalibrate(table, tmp_path / "new", kit=results, depth=28)
+            s2search.recalibrate(f"kit:{results}", tmp_path / "new", of=table, depth=28)
         assert "\n" not in str(refused.value)
         assert not (tmp_path / "new").exists()
     _, strange = second_kit(tmp_path, phone, "strange")
     strange.write_text(strange.read_text().replace('"A10"', '"A11"'))
     with pytest.raises(InputError, match=r"run on the chip 'A11', and the table .* 'A10'; .*leave out --table"):
-        s2search.recalibrate(table, tmp_path / "new", kit=strange, depth=28)
+        s2search.recalibrate(f"kit:{strange}", tmp_path / "new", of=table, depth=28)
 
 
 def test_the_command_prints_the_package_and_what_was_left_out(tmp_path):
