@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, preset_of, table_of, texts_of
-from s2search.block import Scenario
+from s2search.block import Block, Scenario
 from s2search.cost import Pipeline
 from s2search.document import check_folder
 from s2search.errors import InputError
@@ -39,6 +39,10 @@ def kit_build(
     state: StateKeeper = "core_ml",
     shots: int | None = None,
     known: Sequence[str | LatencyTable] = (),
+    layouts: int = 0,
+    layout_depth: int = 6,
+    contexts: bool = False,
+    package: PathText | None = None,
     rounds: int = 30,
     sustained: str | None = None,
     seed: int = 0,
@@ -58,14 +62,23 @@ def kit_build(
         state: Who keeps its rings and tails: `core_ml`, or the caller (`plain`).
         shots: Time only so many blocks per scenario and size, those of default plans first; the rest is predicted.
         known: Known devices' tables, which predict the rest.
+        layouts: Random layouts of the blocks to time whole, drawn as `recalibrate` draws them.
+        layout_depth: Layers of those.
+        contexts: Also time every block as two and three equal layers, and every two blocks in both orders.
+        package: An exported Core ML package to time as well: first chunk, later steps and commit.
         rounds: How often every row is timed.
         sustained: Then heat the phone for so long, and keep the last third too: `5m` or `300s`.
-        seed: Seed of the order.
+        seed: Seed of the order and of the layouts.
+
+    Raises:
+        InputError: There is nothing to measure, the folder holds something else, or the package is none of Core ML.
+        CheckError: A file of the package has changed.
     """
     check_folder(Path(out))
     from s2search.dates import duration_s
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
+    from s2search.kit.whole import Wholes, whole_items
     from s2search.measurement.items import FORWARD, campaign_items
     from s2search.report.progress import progress_bar
 
@@ -84,6 +97,13 @@ def kit_build(
     ]
     needed = parse_blocks(DEFAULT_CANDIDATES) if candidates is None else ()  # who names blocks means them all alike
     choice = _choice(items, shots, known, [block.label for block in needed])
+    blocks = tuple(dict.fromkeys(item.part for item in items if isinstance(item.part, Block)))
+    asked = Wholes(contexts=contexts, layouts=layouts, depth=layout_depth, seed=seed)
+    if (contexts or layouts) and "stream" not in scenario:
+        raise InputError(
+            "whole programs are steps of a stream, and the kit times clips alone",
+            remedy="add --scenario stream, or leave out --layouts and --contexts",
+        )
     seconds = None if sustained is None else duration_s(sustained)
     with progress_bar("converting") as progress:
         return build(
@@ -95,6 +115,8 @@ def kit_build(
             form=Form(layout=layout, state=state),
             protocol=KitProtocol(rounds=rounds, seed=seed, sustained_s=seconds),
             choice=choice,
+            wholes=[item for size in texts_of(video) for item in whole_items(sizes, size, blocks, asked)],
+            package=package,
             progress=progress,
         )
 

@@ -49,11 +49,19 @@ def kit_build(
     known: Annotated[
         list[str] | None, typer.Option(help="A known device's table that predicts the rest; repeatable.")
     ] = None,
+    layouts: Annotated[int, typer.Option(min=0, help="Random layouts of the blocks to time whole.")] = 0,
+    layout_depth: Annotated[int, typer.Option(min=1, help="Layers of those.")] = 6,
+    contexts: Annotated[
+        bool, typer.Option("--contexts", help="Also time every block as 2 and 3 layers, and every two in both orders.")
+    ] = False,
+    package: Annotated[
+        Path | None, typer.Option(help="An exported Core ML package to time too: first chunk, later steps, commit.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="How often every row is timed.")] = 30,
     sustained: Annotated[
         str | None, typer.Option(help="Then load the phone for this long, and report the last third too: 5m or 300s.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of the layouts.")] = 0,
 ) -> int:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README."""
     from s2search.api.kit import kit_build as run
@@ -72,6 +80,10 @@ def kit_build(
         state=state,
         shots=shots,
         known=known or (),
+        layouts=layouts,
+        layout_depth=layout_depth,
+        contexts=contexts,
+        package=package,
         rounds=rounds,
         sustained=sustained,
         seed=seed,

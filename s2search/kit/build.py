@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -35,6 +37,7 @@ from s2search.kit.manifest import (
     KitProtocol,
     KitRow,
     KnownTable,
+    Program,
     Shots,
     Strict,
     digest_of,
@@ -42,7 +45,9 @@ from s2search.kit.manifest import (
     ordered,
 )
 from s2search.kit.readme import readme
+from s2search.kit.shipped import ShippedPackage, ship
 from s2search.kit.shots import ShotChoice
+from s2search.kit.whole import ConvertedProgram, WholeItem, convert_whole, exporter_text, program_row
 from s2search.measurement.base import Item
 from s2search.measurement.schedule import sentinel_of
 from s2search.registry import own_version
@@ -82,6 +87,8 @@ def build(
     form: Form | None = None,
     protocol: KitProtocol | None = None,
     choice: ShotChoice | None = None,
+    wholes: Sequence[WholeItem] = (),
+    package: str | os.PathLike[str] | None = None,
     progress: Progress = lambda done, total, label: None,
 ) -> KitManifest:
     """Make a kit's folder, or finish one.
@@ -96,12 +103,14 @@ def build(
         form: That of the package that is to be shipped; the exporter's own by default.
         protocol: How to measure.
         choice: How the items were chosen from a larger campaign, if they were.
+        wholes: Whole programs to time among them.
+        package: An exported package to time as well.
         progress: Called before every package, and at the end.
 
     Raises:
         MissingExtraError: coremltools or torch is not installed.
-        InputError: The folder holds something else, or the disk is full.
-        CheckError: A traced block does not give what the block gives.
+        InputError: The folder holds something else, or the disk is full, or the package is none of Core ML.
+        CheckError: A traced block does not give what the block gives, or a file of the package has changed.
     """
     require("coremltools", "torch")
     if not any(item.role == "block" for item in items):
@@ -111,8 +120,10 @@ def build(
     try:
         (out / _NOTES).mkdir(parents=True, exist_ok=True)
         (out / "packages").mkdir(exist_ok=True)
-        built = _packages(out, items, precisions, form, progress)
-        manifest = _manifest(items, built, preset, precisions, compute_units, form, protocol, choice)
+        shipped = None if package is None else ship(package, out / "packages")
+        built = _packages(out, [*items, *wholes], precisions, form, progress)
+        campaign = _Campaign(items=items, wholes=wholes, built=built, precisions=precisions, form=form, shipped=shipped)
+        manifest = _manifest(campaign, preset, compute_units, protocol, choice)
         _keep_only(out / "packages", {package.path for package in manifest.packages})
         copy_mac(out)
         write_text(out / "README.md", readme(manifest))
@@ -136,7 +147,7 @@ def _refuse_finished(out: Path) -> None:
 
 
 def _packages(
-    out: Path, items: Sequence[Item], precisions: Sequence[KitPrecision], form: Form, progress: Progress
+    out: Path, items: Sequence[Item | WholeItem], precisions: Sequence[KitPrecision], form: Form, progress: Progress
 ) -> dict[tuple[str, str], Built]:
     """Convert what is not there yet."""
     built: dict[tuple[str, str], Built] = {}
@@ -153,15 +164,9 @@ def _packages(
 
 
 def _convert(
-    out: Path, item: Item, precisions: Sequence[KitPrecision], form: Form
+    out: Path, item: Item | WholeItem, precisions: Sequence[KitPrecision], form: Form
 ) -> Iterator[tuple[KitPrecision, Built]]:
-    from s2search.exporters.coreml.contents import palettize
-    from s2search.measurement.coreml_item import convert_item
-
-    whole = convert_item(item, form.layout)
-    for precision in precisions:
-        model = whole.model if precision == "float16" else palettize(whole.model, *_bits(item))
-        converted = dataclasses.replace(whole, model=model).kept_by(form.state)
+    for precision, converted in _converted(item, precisions, form):
         note = Built(
             made_of=_made_of(item, precision, form),
             package=_store(out, converted),
@@ -172,6 +177,21 @@ def _convert(
         yield precision, note
 
 
+def _converted(
+    item: Item | WholeItem, precisions: Sequence[KitPrecision], form: Form
+) -> Iterator[tuple[KitPrecision, CoreMLItem | ConvertedProgram]]:
+    from s2search.exporters.coreml.contents import palettize
+    from s2search.measurement.coreml_item import convert_item
+
+    if isinstance(item, WholeItem):
+        yield from ((precision, convert_whole(item, precision, form)) for precision in precisions)
+        return
+    whole = convert_item(item, form.layout)
+    for precision in precisions:
+        model = whole.model if precision == "float16" else palettize(whole.model, *_bits(item))
+        yield precision, dataclasses.replace(whole, model=model).kept_by(form.state)
+
+
 def _bits(item: Item) -> tuple[dict[str, int], int]:
     """Return bits of special weights and of all others: 8 for text, the switches and the two ends, else 4.
 
@@ -180,7 +200,7 @@ def _bits(item: Item) -> tuple[dict[str, int], int]:
     return ({}, 8) if item.role in ("switch", "fixed") else (_TEXT_WEIGHTS, 4)
 
 
-def _store(out: Path, converted: CoreMLItem) -> KitPackage:
+def _store(out: Path, converted: CoreMLItem | ConvertedProgram) -> KitPackage:
     """Save a package under its digest, unless an equal one is there."""
     from s2search.exporters.coreml.contents import read_contents
 
@@ -221,7 +241,7 @@ def _input(name: str, x: Tensor, exact: Sequence[str]) -> Input:
     )
 
 
-def _note(out: Path, item: Item, precision: KitPrecision, form: Form) -> Built | None:
+def _note(out: Path, item: Item | WholeItem, precision: KitPrecision, form: Form) -> Built | None:
     """Return the note of a package that was made before by the same versions, if there is one."""
     path = _note_path(out, item, precision)
     if not path.exists():
@@ -230,12 +250,12 @@ def _note(out: Path, item: Item, precision: KitPrecision, form: Form) -> Built |
     return note if note.made_of == _made_of(item, precision, form) else None
 
 
-def _note_path(out: Path, item: Item, precision: KitPrecision) -> Path:
+def _note_path(out: Path, item: Item | WholeItem, precision: KitPrecision) -> Path:
     name = hashlib.sha256(f"{item.key} {precision}".encode()).hexdigest()[:16]
     return out / _NOTES / f"{name}.json"
 
 
-def _made_of(item: Item, precision: KitPrecision, form: Form) -> dict[str, str]:
+def _made_of(item: Item | WholeItem, precision: KitPrecision, form: Form) -> dict[str, str]:
     what = {"item": item.key, "shape": repr(item.shape), "precision": precision}
     return {**what, "layout": form.layout, "state": form.state, **_converter()}
 
@@ -246,30 +266,62 @@ def _converter() -> dict[str, str]:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Campaign:
+    """What a kit's rows are made of."""
+
+    items: Sequence[Item]
+    wholes: Sequence[WholeItem]
+    built: dict[tuple[str, str], Built]
+    precisions: Sequence[KitPrecision]
+    form: Form
+    shipped: ShippedPackage | None
+
+    @property
+    def packages(self) -> list[KitPackage]:
+        """All of them, each once."""
+        shipped = [one.package for one in self.shipped.functions] if self.shipped else []
+        notes = [note.package for note in self.built.values()]
+        return list({package.digest: package for package in (*notes, *shipped)}.values())
+
+    def rows(self, compute_units: Sequence[ComputeUnits]) -> list[KitRow]:
+        """Return parts and whole programs on every unit in every precision, then the package that is shipped."""
+        rows: list[KitRow] = []
+        for units in compute_units:
+            for precision in self.precisions:
+                for item in self.items:
+                    rows.append(_row(len(rows), item, precision, units, self.built[item.key, precision]))
+                for whole in self.wholes:
+                    note = self.built[whole.key, precision]
+                    rows.append(
+                        program_row(
+                            len(rows),
+                            whole,
+                            precision=precision,
+                            units=units,
+                            exporter=exporter_text(precision, self.form),
+                            package=note.package.digest,
+                            state_bytes=note.state_bytes,
+                            peak_bytes=note.peak_bytes,
+                        )
+                    )
+        for units in compute_units:
+            rows += self.shipped.rows(len(rows), units) if self.shipped else ()
+        return rows
+
+
 def _manifest(
-    items: Sequence[Item],
-    built: dict[tuple[str, str], Built],
+    campaign: _Campaign,
     preset: str,
-    precisions: Sequence[KitPrecision],
     compute_units: Sequence[ComputeUnits],
-    form: Form,
     protocol: KitProtocol,
     choice: ShotChoice | None,
 ) -> KitManifest:
-    rows = [
-        _row(number, item, precision, units, built[item.key, precision])
-        for number, (units, precision, item) in enumerate(
-            (units, precision, item) for units in compute_units for precision in precisions for item in items
-        )
-    ]
-    first = sentinel_of(items)
-    sentinel = rows[items.index(first)]
-    resident_bytes = {
-        row.id: row.state_bytes + row.peak_bytes + built[item.key, row.precision].package.weight_bytes
-        for row, item in zip(rows, list(items) * (len(rows) // len(items)), strict=True)
-    }
+    rows, form = campaign.rows(compute_units), campaign.form
+    sentinel = _sentinel(campaign.items, rows)
+    weights = {package.digest: package.weight_bytes for package in campaign.packages}
+    resident_bytes = {row.id: row.state_bytes + row.peak_bytes + weights[row.package] for row in rows}
     groups = grouped(rows, sentinel, resident_bytes, protocol.resident_bytes)
-    packages = {note.package.digest: note.package for note in built.values()}
     return KitManifest(
         code_version=f"s2search {own_version()}",
         preset=preset,
@@ -277,13 +329,22 @@ def _manifest(
         layout=form.layout,
         state=form.state,
         protocol=protocol,
-        packages=list(packages.values()),
+        packages=campaign.packages,
         rows=rows,
         sentinel=sentinel.id,
         groups=groups,
         order=ordered(groups, sentinel.id, protocol),
         shots=_shots(choice, rows) if choice and choice.foretold else msgspec.UNSET,
+        shipped=campaign.shipped.told if campaign.shipped else msgspec.UNSET,
     )
+
+
+def _sentinel(items: Sequence[Item], rows: Sequence[KitRow]) -> KitRow:
+    """Return the row that tells the drift: three equal layers where there are such, since one may run elsewhere."""
+    triple = f"{sentinel_of(items).part.label}*3"
+    wholes = [(row, row.program) for row in rows if isinstance(row.program, Program)]
+    three = next((row for row, program in wholes if (program.kind, program.layout) == ("context", triple)), None)
+    return three or rows[list(items).index(sentinel_of(items))]
 
 
 def _shots(choice: ShotChoice, rows: Sequence[KitRow]) -> Shots:

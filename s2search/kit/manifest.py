@@ -274,6 +274,11 @@ class KitManifest(Strict, frozen=True, kw_only=True):
         """The rows of whole programs."""
         return [row for row in self.rows if row.role == "layout"]
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights; the functions of one package share theirs."""
+        return sum({package.path: package.weight_bytes for package in self.packages}.values())
+
     def package(self, row: KitRow) -> KitPackage:
         """Return the package of a row."""
         return next(package for package in self.packages if package.digest == row.package)

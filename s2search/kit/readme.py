@@ -16,7 +16,7 @@ _LONGER = 1.05  # a sustained load ends with a whole round
 
 _TEXT = """# A measuring campaign for a phone
 
-{rows} rows ({packages} packages, {weights}) of the model `{preset}`, to be timed on an iPhone by a Mac.
+{rows} rows ({packages} packages, {weights}{wholes}) of the model `{preset}`, to be timed on an iPhone by a Mac.
 {form}Made by {code_version} with coremltools {coremltools}. `manifest.json` says what is measured and in which order.
 {shots}
 You need a Mac with Xcode 16 or newer, Python 3.11 to 3.13, an Apple developer account (a free one will do), and an
@@ -53,8 +53,9 @@ def readme(manifest: KitManifest) -> str:
     cold_s, steady_s, sustained_s = _expected_seconds(manifest)
     return _TEXT.format(
         rows=len(manifest.rows),
-        packages=len(manifest.packages),
-        weights=format_bytes(sum(package.weight_bytes for package in manifest.packages)),
+        packages=len({package.path for package in manifest.packages}),
+        weights=format_bytes(manifest.weight_bytes),
+        wholes=f", {len(manifest.programs)} rows of whole programs" if manifest.programs else "",
         preset=manifest.preset,
         form=_form_text(manifest),
         shots=_shots_text(manifest),

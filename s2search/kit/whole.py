@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2search.block import Block, Shape
 from s2search.decibels import snr_db
-from s2search.errors import CheckError, InputError
+from s2search.errors import CheckError
 from s2search.exporters.coreml.form import Form
 from s2search.kit.manifest import ComputeUnits, KitRow, Program, ProgramKind
 from s2search.measurement.layouts import context_layouts, draw_layouts, layout_text, parts_of
@@ -152,6 +152,7 @@ class ConvertedProgram:
         state_bytes: Of its whole state.
         peak_bytes: Of activations, as if every operation's result were written out.
         parity_db: Of the traced graph in float32, against the same function in torch.
+        states: Of Core ML's own: none.
     """
 
     model: Any
@@ -160,6 +161,7 @@ class ConvertedProgram:
     state_bytes: int
     peak_bytes: int
     parity_db: float
+    states: tuple[str, ...] = ()
 
 
 def convert_whole(item: WholeItem, precision: str, form: Form) -> ConvertedProgram:
@@ -223,12 +225,3 @@ def _step_shape(item: WholeItem) -> StepShape:
 
     shape = item.shape
     return StepShape(grid=(shape.height, shape.width), frames=shape.frames, window=item.preset.window)
-
-
-def check_wholes(wholes: Wholes, scenarios: Sequence[str]) -> None:
-    """Raise where whole programs are asked for that no stream has."""
-    if (wholes.contexts or wholes.layouts) and "stream" not in scenarios:
-        raise InputError(
-            "whole programs are steps of a stream, and the kit times clips alone",
-            remedy="add --scenario stream, or leave out --layouts and --contexts",
-        )
