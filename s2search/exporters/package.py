@@ -248,27 +248,27 @@ class Manifest(Listing):
         Raises:
             InputError: They are not.
         """
-        course, host, names = self.course, self.host, [one.name for one in self.functions]
-        if host is None:
-            raise InputError("the package is a chain without a host", remedy="export it again")
-        after = 0
+        course, after = self.course, 0
         for number, link in enumerate(self.chain, 1):
-            begins, ends = link.layers
-            pairs: list[tuple[str, object, object]] = [
-                ("first layer", begins, after),
-                ("last layer", ends > begins and (ends == course.depth) == (number == len(self.chain)), True),
-                ("functions", [one.name for one in link.functions], names),
-                ("host", link.host, host.of_layers(begins, ends)),
-                ("hand-over", link.hands_on, course.returned(link.layers)),
-            ]
-            pairs += _tensors_of_link(link, course) if link.host.keeper == "host" else []
-            for what, told, true in pairs:
+            for what, told, true in self._pairs_of_link(link, course, after, last=number == len(self.chain)):
                 if told != true:
                     raise InputError(
                         f"link {number} of the package has {what} = {told}, and {true} would go with the rest",
                         remedy="export it again",
                     )
-            after = ends
+            after = link.layers[1]
+
+    def _pairs_of_link(
+        self, link: ChainLink, course: Course, begins: int, *, last: bool
+    ) -> Iterator[tuple[str, object, object]]:
+        """Yield what a link states and what goes with the rest; the later ones stand where all before agree."""
+        first, after = link.layers
+        yield "first layer", first, begins
+        yield "the last layer", first < after <= course.depth and (after == course.depth) == last, True
+        yield "functions", [one.name for one in link.functions], [one.name for one in self.functions]
+        yield "its layers' host", self.host is not None and link.host == self.host.of_layers(first, after), True
+        yield "hand-over", link.hands_on, course.returned(link.layers)
+        yield from _tensors_of_link(link, course)
 
     def _check_host(self, host: HostForm) -> None:
         """Raise unless a host is told what the rest of the manifest says.
