@@ -25,7 +25,7 @@ from s2search.exporters.chain import (
 )
 from s2search.exporters.coreml.chained import ChainSteps
 from s2search.exporters.coreml.packed import PackedSteps
-from s2search.exporters.host import WIDTH
+from s2search.exporters.host import WIDTH, Host
 from s2search.exporters.step import FUNCTIONS, StepShape
 from tests.export.coreml.test_channels_first import BLOCKS, WITHOUT_A_TWIN
 from tests.export.test_step import MIXED, make_model
@@ -247,6 +247,30 @@ def test_rows_of_a_link_are_those_of_its_layers_and_join_again():
         assert {name: x.shape for name, x in part_of_inputs(chain.form, link.form, inputs).items()} == {
             name: size for name, size in link.form.shapes().items() if not name.startswith("new_")
         }
+
+
+@pytest.mark.parametrize("cuts", [[1], [3], [2, 5]])
+def test_a_host_of_every_link_keeps_what_a_host_of_all_layers_keeps(cuts):
+    """As an application does, which packs the layers of each package by themselves."""
+    labels = "lcha ssa lcha[memory=window] full kv_compressed lcha[memory=decay] ssa"
+    shape = StepShape(grid=(3, 5), frames=2, window=Window(frames=4, sink_frames=2))
+    chain = ChainSteps(make_model(labels, 2), shape, spans_of(7, cuts))
+    whole, generator = Host(chain.form), np.random.default_rng(0)
+    hosts, state = [Host(link.form) for link in chain.links], Host(chain.form).start()
+    states = [host.start() for host in hosts]
+    for _ in range(6):
+        given_ = whole.past(state)
+        for host, link, own in zip(hosts, chain.links, states, strict=True):
+            wanted = part_of_inputs(chain.form, link.form, given_)
+            found = host.past(own)
+            assert found.keys() == wanted.keys()
+            assert all(np.array_equal(found[name], wanted[name]) for name in found)
+        shapes = [{name: size for name, size in one.form.shapes().items() if name[:4] == "new_"} for one in chain.links]
+        new = [{name: generator.uniform(0, 6, size).astype(np.float16) for name, size in one.items()} for one in shapes]
+        forms = [link.form for link in chain.links]
+        state = whole.after(state, joined_outputs(chain.form, list(zip(forms, new, strict=True))))
+        states = [host.after(own, x) for host, own, x in zip(hosts, states, new, strict=True)]
+    assert sum(link.form.state_bytes for link in chain.links) == chain.form.state_bytes
 
 
 def test_hidden_streams_are_named_by_the_layer_that_they_enter():
