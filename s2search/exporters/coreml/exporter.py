@@ -133,7 +133,8 @@ class CoreMLExporter(Exporter):
         """The rules on where a package runs (`package lint`) that its form holds at every size."""
         if self.state != "host":
             return ()
-        return ("float32_operation", "states", "state_width", "io_width", "ring_by_concat", "palette_with_state")
+        rules = ("float32_operation", "states", "state_width", "io_width", "ring_by_concat", "palette_with_state")
+        return (*rules, "weight_file_size", "package_size") if self.package_mb <= _PACKAGE_MB else rules
 
     @override
     def why_not(self) -> str | None:
