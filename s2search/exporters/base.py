@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from s2search.block import Window
 from s2search.errors import InputError
 from s2search.exporters.package import (
     SOURCE,
+    ChainLink,
     FunctionSpec,
     Manifest,
     NumberType,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from s2search.exporters.component.base import ComponentWriter
-    from s2search.exporters.step import FunctionName, Steps, StepShape
+    from s2search.exporters.step import FunctionName, Link, Steps, StepShape
     from s2search.network.network import S2DiT
 
 
@@ -101,6 +102,10 @@ class Exporter(registry.Plugin, abc.ABC):
         from s2search.exporters.step import FUNCTIONS, Steps
 
         return Steps(model, shape, functions or FUNCTIONS)
+
+    def packaged_steps(self, manifest: Manifest, model: S2DiT, shape: StepShape) -> Steps:
+        """Return the functions of a package that is there: cut as it is, where it is in several."""
+        return self.steps(model, shape)
 
     def predicted_weight_bytes(self, steps: Steps) -> int | None:
         """Return the bytes of all stored weights, where the exporter knows better than the formulas of the blocks."""
@@ -185,17 +190,26 @@ class Exporter(registry.Plugin, abc.ABC):
             states=states,
             held=written.held,
             host=steps.form,
+            chain=tuple(self._link(steps, *link) for link in zip(steps.links, written.chain, strict=True)),
             sizes=dataclasses.replace(sizes, state_bytes=state_bytes, predicted_weight_bytes=weight_bytes),
             files=(),
         )
 
-    def _function(self, function: FunctionName, file: str, steps: Steps) -> FunctionSpec:
-        shapes = steps.shapes()
+    def _link(self, steps: Steps, link: Link, files: Mapping[FunctionName, str]) -> ChainLink:
+        return ChainLink(
+            layers=link.layers,
+            hands_on=link.hands_on,
+            functions=tuple(self._function(name, file, steps, link) for name, file in files.items()),
+            host=link.form,
+        )
+
+    def _function(self, function: FunctionName, file: str, steps: Steps, link: Link | None = None) -> FunctionSpec:
+        shapes = (link or steps).shapes()
         return FunctionSpec(
             name=function,
             file=file,
-            inputs=tuple(self._spec(name, shapes[name], steps) for name in steps.inputs(function)),
-            outputs=tuple(self._spec(name, shapes[name], steps) for name in steps.outputs(function)),
+            inputs=tuple(self._spec(name, shapes[name], steps) for name in (link or steps).inputs(function)),
+            outputs=tuple(self._spec(name, shapes[name], steps) for name in (link or steps).outputs(function)),
         )
 
     def _spec(self, name: str, shape: tuple[int, ...], steps: Steps) -> TensorSpec:
@@ -210,11 +224,13 @@ class Written:
         files: The functions, each with the file or folder that holds it.
         facts: What is worth knowing: versions, opset.
         held: States that the runtime keeps by itself.
+        chain: The same as `files` of every link, where the model is in several packages; `files` name none then.
     """
 
     files: Mapping[FunctionName, str]
     facts: Mapping[str, str]
     held: tuple[str, ...] = ()
+    chain: Sequence[Mapping[FunctionName, str]] = ()
 
 
 def exporter_of(package: Package) -> Exporter:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import ExportedProgram
-from torch.export.graph_signature import ExportGraphSignature
+from torch.export import ExportedProgram, ModuleCallEntry, ModuleCallSignature
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputKind,
+    OutputSpec,
+    TensorArgument,
+)
 from torch.utils import _pytree as pytree
 
-from s2search.exporters.graph import banded, exported
+from s2search.exporters.graph import VIEWS, banded, exported
 from s2search.exporters.package import Progress
 from s2search.exporters.past import FUNCTIONS, FunctionName
 from s2search.mil.library import quiet
@@ -88,6 +96,71 @@ def with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedPr
         module_call_graph=calls[:1],
         example_inputs=program.example_inputs,
         constants=dict(program.constants),
+        verifiers=program.verifiers,
+    )
+
+
+def program_between(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> ExportedProgram:
+    """Return the part of a program that makes some of its values of others. Names of values stay; weights are shared.
+
+    Args:
+        program: A graph.
+        inputs: Names of values that are given, in the order in which they shall be.
+        outputs: Names of values that are wanted, in their order.
+    """
+    nodes = {node.name: node for node in program.graph.nodes}
+    weights = [spec for spec in program.graph_signature.input_specs if spec.target is not None]
+    given = [nodes[name] for name in inputs]
+    # Views of views were joined, also across what is given here: they read it all the same.
+    viewed = {node.args[0]: node for node in given if node.target in VIEWS}
+
+    def read(by: fx.Node, node: fx.Node) -> fx.Node:
+        return viewed.get(node, node) if by.target in VIEWS else node
+
+    needed, open_ = set(given), [nodes[name] for name in outputs]
+    while open_:
+        node = open_.pop()
+        if node not in needed:
+            needed.add(node)
+            open_ += [read(node, one) for one in node.all_input_nodes]
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    specs = [spec for spec in weights if nodes[spec.arg.name] in needed]
+    for node in (*(nodes[spec.arg.name] for spec in specs), *given):
+        copies[node] = graph.placeholder(node.name)
+        copies[node].meta = dict(node.meta)
+    for node in program.graph.nodes:
+        if node in needed and node not in copies:
+            copies[node] = graph.node_copy(node, lambda one, by=node: copies[read(by, one)])  # type: ignore[misc]
+    graph.output(tuple(copies[nodes[name]] for name in outputs))
+    return _of_graph(program, graph, specs, tuple(copies[node] for node in given))
+
+
+def _of_graph(
+    program: ExportedProgram, graph: fx.Graph, weights: list[Any], given: tuple[fx.Node, ...]
+) -> ExportedProgram:
+    """Return a program of a graph that was copied from another's."""
+    taken = [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in given]
+    kept: Any = graph.output_node().args[0]
+    returned = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in kept]
+    signature = ModuleCallSignature(
+        inputs=[spec.arg for spec in taken],
+        outputs=[spec.arg for spec in returned],
+        in_spec=pytree.tree_structure((given, {})),
+        out_spec=pytree.tree_structure(kept),
+    )
+    targets = {spec.target for spec in weights}
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=graph,
+        graph_signature=ExportGraphSignature(
+            input_specs=[*copy.deepcopy(weights), *taken],
+            output_specs=returned,
+        ),
+        state_dict={name: x for name, x in program.state_dict.items() if name in targets},
+        range_constraints={},
+        module_call_graph=[ModuleCallEntry(fqn="", signature=signature)],
+        example_inputs=None,
+        constants={name: x for name, x in program.constants.items() if name in targets},
         verifiers=program.verifiers,
     )
 

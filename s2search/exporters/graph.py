@@ -24,7 +24,7 @@ from s2search.mil.library import quiet
 LEAST_PARITY_DB = 90.0  # float32 against float32: what is left is rounding
 LEAST_LARGEST = 2.0**-14  # the smallest normal number of float16
 _aten = torch.ops.aten
-_VIEWS = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
+VIEWS = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
 
 
 def program_with_outputs(program: ExportedProgram, first: int, count: int) -> ExportedProgram:
@@ -174,7 +174,7 @@ def _attention(query_BANK: Tensor, key_BANK: Tensor, value_BANK: Tensor, attn_ma
 def join_views(program: ExportedProgram) -> None:
     """Let a view of a view read the first one's input, so that a shape between them with six axes is never made."""
     for node in program.graph.nodes:
-        if node.target in _VIEWS:
-            while node.args[0].target in _VIEWS:
+        if node.target in VIEWS:
+            while node.args[0].target in VIEWS:
                 node.update_arg(0, node.args[0].args[0])
     program.graph.eliminate_dead_code()

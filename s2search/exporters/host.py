@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -128,6 +128,23 @@ class HostForm:
     def slots_of(self, sums: KeptSums) -> int:
         """Return C of a layer: 1 where all chunks are added up."""
         return self.chunk_slots if sums.memory == "window" else 1
+
+    def of_layers(self, first: int, after: int) -> HostForm:
+        """Return the form of the layers from one up to another: of a package that holds no more."""
+        within = range(first, after)
+        return replace(
+            self,
+            rings=tuple(one for one in self.rings if one.layer in within),
+            tails=tuple(one for one in self.tails if one.layer in within),
+            sums=tuple(one for one in self.sums if one.layer in within),
+        )
+
+    def rows(self) -> dict[str, tuple[int, ...]]:
+        """Return whose the rows of packed inputs and outputs are: a layer's each, but of `past_bias` a grid's."""
+        rings, tails, sums = (tuple(one.layer for one in kept) for kept in (self.rings, self.tails, self.sums))
+        found = {"past_bias": self.grids, "sums": sums, "new_sums": sums}
+        found |= dict.fromkeys(("keys", "values", "new_keys", "new_values"), rings)
+        return found | {"tails": tails, "new_tails": tails}
 
     @property
     def state_bytes(self) -> int:

@@ -23,10 +23,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
-from s2search.block import Block, Precision, Window
+import msgspec
+from typing_extensions import override
+
+from s2search.block import Block, Precision, Stream, Window
 from s2search.border.regular_file import is_regular, open_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
+from s2search.exporters.chain import Course, Span
 from s2search.exporters.host import HostForm
 from s2search.network.config import ModelConfig
 from s2search.preset import video_size
@@ -71,6 +75,27 @@ class FunctionSpec:
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainLink:
+    """One of several packages that a model is in; see `s2search/exporters/chain.py`.
+
+    Attributes:
+        layers: The first in it, and the one after the last.
+        hands_on: Outputs that later links take by their names.
+        functions: The same as the whole model's, each with the link's own file, inputs and outputs.
+        host: What a host must know to keep the state of its layers.
+    """
+
+    layers: Span
+    hands_on: tuple[str, ...]
+    functions: tuple[FunctionSpec, ...]
+    host: HostForm
+
+    def function(self, name: str) -> FunctionSpec:
+        """Return a function by name."""
+        return next(one for one in self.functions if one.name == name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +144,11 @@ class Listing:
             raise InputError(f"the package has no function {name!r}", allowed=f"it has: {', '.join(found)}")
         return found[name]
 
+    @property
+    def stored_functions(self) -> tuple[FunctionSpec, ...]:
+        """The functions as they are in files: of every link, where a model is in several packages."""
+        return self.functions
+
     def check_names(self) -> None:
         """Raise unless the files and options that it names can only lie in its package.
 
@@ -126,7 +156,7 @@ class Listing:
             InputError: It names what is refused.
         """
         paths = [file.path for file in self.files]
-        for path in (*paths, *filter(None, (function.file for function in self.functions))):
+        for path in (*paths, *filter(None, (function.file for function in self.stored_functions))):
             parts = path.split("/")
             if not path.isprintable() or {"", ".", ".."} & {*parts} or any(mark in path for mark in _FOREIGN_MARKS):
                 raise InputError(f"the package names a file outside of it: {path!r}", remedy=_DO_NOT_USE)
@@ -164,6 +194,9 @@ class Manifest(Listing):
             take and return the whole state.
         sizes: Predicted and actual.
         files: All files but the manifest itself.
+        chain: The packages that the model is in, in their order, where these are several: `functions` and `host` are
+            then what all of them take and return together, and no file holds them. Left out of the file where it is
+            empty.
     """
 
     schema: Literal["s2search.package/1"] = SCHEMA
@@ -183,6 +216,19 @@ class Manifest(Listing):
     files: tuple[FileEntry, ...]
     held: tuple[str, ...] = ()
     host: HostForm | None = None
+    chain: tuple[ChainLink, ...] = ()
+
+    @property
+    @override
+    def stored_functions(self) -> tuple[FunctionSpec, ...]:
+        return tuple(one for link in self.chain for one in link.functions) or self.functions
+
+    @property
+    def course(self) -> Course:
+        """The way of a chunk through the model's layers."""
+        blocks = [part for part in self.model.parts.values() if isinstance(part, Block)]
+        streams = [Stream(block.stream) for block in blocks]
+        return Course.of(self.model, streams, self.grid, self.chunk_frames)
 
     def __post_init__(self) -> None:
         if self.model_digest != self.model.digest or self.plan_digest != self.model.plan_digest:
@@ -193,6 +239,36 @@ class Manifest(Listing):
         self.check_names()
         if self.host is not None:
             self._check_host(self.host)
+        if self.chain:
+            self._check_chain()
+
+    def _check_chain(self) -> None:
+        """Raise unless the links of a chain are the whole model's layers, and take what those before them hand on.
+
+        Raises:
+            InputError: They are not.
+        """
+        course, after = self.course, 0
+        for number, link in enumerate(self.chain, 1):
+            for what, told, true in self._pairs_of_link(link, course, after, last=number == len(self.chain)):
+                if told != true:
+                    raise InputError(
+                        f"link {number} of the package has {what} = {told}, and {true} would go with the rest",
+                        remedy="export it again",
+                    )
+            after = link.layers[1]
+
+    def _pairs_of_link(
+        self, link: ChainLink, course: Course, begins: int, *, last: bool
+    ) -> Iterator[tuple[str, object, object]]:
+        """Yield what a link states and what goes with the rest; the later ones stand where all before agree."""
+        first, after = link.layers
+        yield "first layer", first, begins
+        yield "the last layer", first < after <= course.depth and (after == course.depth) == last, True
+        yield "functions", [one.name for one in link.functions], [one.name for one in self.functions]
+        yield "its layers' host", self.host is not None and link.host == self.host.of_layers(first, after), True
+        yield "hand-over", link.hands_on, course.returned(link.layers)
+        yield from _tensors_of_link(link, course)
 
     def _check_host(self, host: HostForm) -> None:
         """Raise unless a host is told what the rest of the manifest says.
@@ -215,6 +291,23 @@ class Manifest(Listing):
                 raise InputError(
                     f"the package tells its host {what} = {told}, and is made for {true}", remedy="export it again"
                 )
+
+
+def _tensors_of_link(link: ChainLink, course: Course) -> Iterator[tuple[str, object, object]]:
+    """Yield what a link's functions take and return, as stated and as its layers have it: names, then shapes."""
+    shapes: dict[str, tuple[int, ...]] = dict(link.host.shapes())
+    taken, returned = course.taken(link.layers), course.returned(link.layers)
+    shapes |= {name: course.shape(name) for name in (*taken, *returned)}
+    first, last = not taken, not returned
+    for one in link.functions:
+        own = [name for name in shapes if name in ("past_bias", "keys", "values", "tails", "sums")]
+        inputs = {*(("latents", "time") if first else taken), "text", *(() if one.name == "first" else own)}
+        outputs = {*(("velocity",) if last and one.name != "commit" else returned)}
+        outputs |= {f"new_{name}" for name in own if f"new_{name}" in shapes and one.name in ("commit", "advance")}
+        yield f"inputs of {one.name}", {spec.name for spec in one.inputs}, inputs
+        yield f"outputs of {one.name}", {spec.name for spec in one.outputs}, outputs
+        for spec in (*one.inputs, *one.outputs):
+            yield f"{spec.name!r} of {one.name}", spec.shape, shapes[spec.name]
 
 
 def _plain_name(path: str) -> str:
@@ -252,7 +345,7 @@ class Package:
             CheckError: It names the first that is not.
         """
         listed = {entry.path: entry for entry in self.manifest.files}
-        for function in self.manifest.functions:
+        for function in self.manifest.stored_functions:
             if not any(path == function.file or path.startswith(f"{function.file}/") for path in listed):
                 raise self._not_as_written(function.file, f"the file of {function.name!r} and has no digest")
         for path in sorted(self.folder.rglob("*")):
@@ -273,7 +366,7 @@ class Package:
         Raises:
             InputError: There are several.
         """
-        files = sorted({function.file for function in self.manifest.functions})
+        files = sorted({function.file for function in self.manifest.stored_functions})
         if len(files) != 1:
             raise InputError(f"the functions of the package are in {', '.join(files) or 'no file'}", remedy=_DO_NOT_USE)
         return self.folder / files[0]
@@ -300,7 +393,10 @@ def write_manifest(folder: Path, manifest: Manifest, progress: Progress = _quiet
     weight_bytes = sum(file.bytes for file in files if PurePosixPath(file.path).parts[0] != SOURCE)
     sizes = dataclasses.replace(manifest.sizes, weight_bytes=weight_bytes)
     manifest = dataclasses.replace(manifest, files=files, sizes=sizes)
-    write_text(folder / MANIFEST, as_json(manifest, indent=1))
+    content = msgspec.to_builtins(manifest)
+    if not manifest.chain:
+        del content["chain"]  # so that versions that know of none read it
+    write_text(folder / MANIFEST, as_json(content, indent=1))
     return Package(folder=folder, manifest=manifest)
 
 

@@ -257,8 +257,8 @@ def part_bytes(model: S2DiT, part: str, precision: PartPrecision) -> int:
     )
 
 
-def rest_bytes(model: S2DiT, frames: int) -> int:
-    """Return the bytes of all weights that stay float16; depthwise kernels as bands over the frames of a chunk."""
+def rest_bytes_by_name(model: S2DiT, frames: int) -> dict[str, int]:
+    """Return the bytes of every weight that stays float16; depthwise kernels as bands over the frames of a chunk."""
     counts = {name: x.numel() for name, x in model.named_parameters()}
     for name in matrices(model):
         del counts[f"{name}.weight"]
@@ -267,28 +267,52 @@ def rest_bytes(model: S2DiT, frames: int) -> int:
             counts[f"{name}.weight"] *= frames * (frames + module.kernel_size[0] - 1) // module.kernel_size[0]
             if module.bias is not None:
                 counts[f"{name}.bias"] *= frames
-    return sum(blob_bytes(2 * count) for count in counts.values())
+    return {name: blob_bytes(2 * count) for name, count in counts.items()}
 
 
-def grid_bytes(model: S2DiT, shape: StepShape, twins: Container[int] = ()) -> int:
-    """Return the bytes of constants that a package holds beside the weights: they grow with the grid, not the layers.
+def rest_bytes(model: S2DiT, frames: int) -> int:
+    """Return the bytes of all weights that stay float16."""
+    return sum(rest_bytes_by_name(model, frames).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConstants:
+    """What a layer's program holds beside weights: tables by kind, tokens and channels; and zeros, in bytes."""
+
+    tables: frozenset[tuple[str, int, int]] = frozenset()
+    zeros: int = 0
+
+    def joined(self, other: GridConstants) -> GridConstants:
+        """Return what a program of both holds: tables that are equal once, and the most zeros."""
+        return GridConstants(tables=self.tables | other.tables, zeros=max(self.zeros, other.zeros))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of them: cosines and sines of every table."""
+        return self.zeros + sum(2 * blob_bytes(2 * count * channels) for _, count, channels in self.tables)
+
+
+def grid_constants(model: S2DiT, shape: StepShape, twins: Container[int] = ()) -> list[GridConstants]:
+    """Return the constants that every layer has beside the weights: they grow with the grid.
 
     Tables of rotary embeddings (cosines and sines of each token and pair of channels, of queries and of keys), and the
     zeros that a first chunk's convolution reads. Layers with channels first, whose numbers are `twins`, have tables of
     every channel.
     """
-    (rows, columns), tables, zeros = shape.grid, set[tuple[str, int, int]](), 0
+    (rows, columns), found = shape.grid, []
     states = model.initial_state(1, shape.grid, window=shape.window)
     for number, (stream, state) in enumerate(zip(model.streams, states, strict=True)):
         shared = 1 if number in twins else 2  # channels that a row of a table serves
+        tables, zeros = set[tuple[str, int, int]](), 0
         if isinstance(state, RingState):
             height, width, _, channels = state.keys_BTHWAK.shape[2:]
             queries = shape.frames * (rows * columns if stream is Stream.HIGH else height * width)
             spans = {"keys": (shape.slots + shape.frames) * height * width, "queries": queries, "first": queries}
-            tables |= {(f"{kind} {stream}", count, channels // shared) for kind, count in spans.items()}
+            tables = {(f"{kind} {stream}", count, channels // shared) for kind, count in spans.items()}
         elif isinstance(state, LinearState):
             if state.norm_BCAK is not None:
                 tables.add(("linear", shape.frames * rows * columns, state.norm_BCAK.shape[-1] // shared))
             if state.tail_BTHWD is not None:
-                zeros = max(zeros, blob_bytes(2 * state.tail_BTHWD.numel()))
-    return zeros + sum(2 * blob_bytes(2 * count * channels) for _, count, channels in tables)
+                zeros = blob_bytes(2 * state.tail_BTHWD.numel())
+        found.append(GridConstants(tables=frozenset(tables), zeros=zeros))
+    return found

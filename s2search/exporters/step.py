@@ -19,9 +19,9 @@ Axes: B batch (1)  C latent channels  T frames  Y X latent rows and columns  S t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,31 @@ __all__ = [
 VELOCITY = "velocity"
 
 
+class Link(Protocol):
+    """A package of a chain, and its own functions; see `exporters/chain.py`."""
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        """The first layer in it, and the one after the last."""
+
+    @property
+    def hands_on(self) -> tuple[str, ...]:
+        """Outputs that later links take."""
+
+    @property
+    def form(self) -> HostForm:
+        """What a host must know of these layers."""
+
+    def inputs(self, function: FunctionName) -> tuple[str, ...]:
+        """Return the names of what a function takes, in their order."""
+
+    def outputs(self, function: FunctionName) -> tuple[str, ...]:
+        """Return the names of what a function returns, in their order."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all inputs and outputs by name."""
+
+
 class Steps:
     """The functions of one model at one shape. They share its weights.
 
@@ -63,6 +88,8 @@ class Steps:
 
     #: What a host must know, where functions return only what is new.
     form: HostForm | None = None
+    #: The packages that they are written as, where these are several.
+    links: Sequence[Link] = ()
 
     def __init__(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] = FUNCTIONS) -> None:
         self.model, self.shape, self.functions = model, shape, functions

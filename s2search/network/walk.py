@@ -94,6 +94,19 @@ class Route:
         self._low = _mixed(m, lambda: self._low, lambda: layer(Stream.LOW, in_low))
         self._m = m
 
+    @property
+    def stream(self) -> Tensor:
+        """What the last layer gave, in its own stream; `m` is no mixture."""
+        x: Tensor = self._high if self._m else self._low
+        return x
+
+    def go_on(self, x: Tensor, skip: Tensor | None) -> None:
+        """Go on with another tensor in place of `stream`, and in the low stream with another long skip."""
+        if self._m:
+            self._high = x
+        else:
+            self._low, self._skip = x, self._skip if skip is None else skip
+
     def leave(self) -> Tensor:
         """Return the input of the head, from a low last layer with the skip where the config says so."""
         raised = self._risen if self._network.config.head_skip else self._raised
@@ -123,8 +136,17 @@ def predicted(network: Switches, x: Tensor, time: Tensor, latents: Tensor, s: Te
     return torch.unflatten(velocity, 2, (frames, rows))
 
 
+def _nothing(number: int, route: Route) -> None:
+    pass
+
+
 def walk(
-    network: Sandwich, what: Pass, latents: Tensor, s: Tensor, visit: Visit
+    network: Sandwich,
+    what: Pass,
+    latents: Tensor,
+    s: Tensor,
+    visit: Visit,
+    between: Callable[[int, Route], None] = _nothing,
 ) -> tuple[Tensor | None, tuple[Any, ...]]:
     """Return the velocity (None of a commit), and the layers' new states, first to last.
 
@@ -134,6 +156,7 @@ def walk(
         latents: Noisy latents, as the stem takes them.
         s: Their noise level.
         visit: Runs a layer.
+        between: Called with a layer's number before the route enters it.
     """
     x, modulation, time = network.stem(latents, s)
     route, last = Route(network, x), len(network.streams) - 1
@@ -146,6 +169,7 @@ def walk(
         return y
 
     for number, stream in enumerate(network.streams):
+        between(number, route)
         route.enter(1 if stream is Stream.HIGH else 0, partial(layer, number))
     velocity = None if what == "commit" else predicted(network, route.leave(), time, latents, s)
     return velocity, tuple(new)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.exporters.memory import predicted_memory_bytes
-from s2search.exporters.package import WEIGHT_FILES
+from s2search.exporters.package import WEIGHT_FILES, Manifest
 from s2search.preset import video_size
 
 if TYPE_CHECKING:
@@ -55,10 +55,21 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
         Text(layout),
         Text(size),
         Text(f"functions: {functions}"),
+        *map(Text, _links(manifest)),
         files,
         figures,
         Text(f"model {manifest.model_digest[:19]}, plan {(manifest.plan_digest or 'none')[:19]}"),
     )
+
+
+def _links(manifest: Manifest) -> Iterator[str]:
+    """Yield a line for every package of a chain: its layers, and what it hands over."""
+    for number, link in enumerate(manifest.chain, 1):
+        first, after = link.layers
+        function = link.functions[0]
+        handed = sum(one.bytes for one in function.outputs if one.name in link.hands_on)
+        hands = f"; hands over {', '.join(link.hands_on)} ({format_bytes(handed)})" if handed else ""
+        yield f"package {number} of {len(manifest.chain)}, {function.file}: layers {first} to {after - 1}{hands}"
 
 
 def component_text(package: ComponentPackage, *, seconds: float) -> RenderableType:

@@ -159,7 +159,7 @@ def packages_at(path: Path) -> dict[Path, str]:
         raise InputError(f"{str(path)!r} is not a Core ML package: it has no {_APPLES}", remedy=_REMEDY)
     manifest = (ComponentPackage if is_component(path) else Package).load(path).manifest
     manifest.check_names()
-    files = dict.fromkeys(one.file for one in manifest.functions if one.file.endswith(_ENDING))
+    files = dict.fromkeys(one.file for one in manifest.stored_functions if one.file.endswith(_ENDING))
     if not files:
         written = manifest.exporter_text
         raise InputError(f"{str(path)!r} holds no {_ENDING}: it is a package of {written}", remedy=_REMEDY)

@@ -133,7 +133,7 @@ class Opened:
         Raises:
             CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
         """
-        return self.exporter.steps(self.source, self.steps.shape)
+        return self.exporter.packaged_steps(self.package.manifest, self.source, self.steps.shape)
 
     @cached_property
     def programs(self) -> dict[FunctionName, ExportedProgram]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import reduce
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from s2search.block import Window
 from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
 from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.package import predicted_sizes
-from s2search.exporters.quantised import grid_bytes, matrices
+from s2search.exporters.quantised import GridConstants, grid_constants, matrices
 from s2search.exporters.step import Steps, StepShape
 from s2search.network.network import S2DiT
 from s2search.precision.part import blob_bytes, part_of
@@ -49,7 +50,7 @@ def test_what_a_package_holds_beside_its_weights_is_little(model, bits):
     """Headers, tables of palettes and of rotary embeddings, and depthwise kernels as bands: 1.1 % of all 28 layers."""
     exporter, preset = CoreMLExporter(bits=bits), model.config.preset
     shape = StepShape(grid=GRID, frames=preset.chunk_frames, window=preset.window)
-    written = exporter.predicted_weight_bytes(SimpleNamespace(model=model, shape=shape))
+    written = exporter.predicted_weight_bytes(SimpleNamespace(links=(), model=model, shape=shape))
     predicted = predicted_sizes(model.config, GRID, shape.frames, shape.slots, exporter.precision)
     assert 1 < written / predicted.predicted_weight_bytes < 1.06
 
@@ -75,4 +76,5 @@ def test_tables_of_rotary_embeddings_take_the_bytes_that_are_foretold(steps_of, 
             steps.function(function)(*(example[name] for name in steps.inputs(function)))
     zeros = blob_bytes(2 * 2 * 3 * 5 * model.config.preset.channels)
     twins = range(4) if steps_of is ChannelsFirstSteps else ()
-    assert grid_bytes(model, shape, twins) == zeros + sum(blob_bytes(2 * count) for _, count, _ in made)
+    constants = reduce(GridConstants.joined, grid_constants(model, shape, twins), GridConstants())
+    assert constants.bytes == zeros + sum(blob_bytes(2 * count) for _, count, _ in made)

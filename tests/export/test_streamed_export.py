@@ -63,7 +63,9 @@ def test_a_coreml_package_is_what_coremltools_writes_of_a_model_in_memory_bit_by
     assert found.specificationVersion == expected.specificationVersion
 
 
-@pytest.mark.parametrize(("exporter", "most"), [("coreml", 2), ("onnx", 2), ("executorch", 3.5)])
+@pytest.mark.parametrize(
+    ("exporter", "most"), [("coreml", 2), ("coreml[package_mb=250]", 2), ("onnx", 2), ("executorch", 3.5)]
+)
 def test_an_export_of_a_wide_model_takes_little_more_memory_than_the_model(tmp_path, exporter, most):
     (tmp_path / "middle.toml").write_text(MIDDLE)
     words = export(str(tmp_path / "middle.toml"), exporter, tmp_path / "package")

@@ -13,7 +13,7 @@ import torch
 from s2search.block import KeptRing, KeptSums, KeptTail
 from s2search.cost import COMMIT_POLICIES
 from s2search.exporters import host
-from s2search.exporters.package import Manifest
+from s2search.exporters.package import ChainLink, Manifest
 from s2search.exporters.past import FUNCTIONS
 from s2search.kit.build import copy_mac
 from s2search.network.config import CausalForm
@@ -211,8 +211,12 @@ def test_what_swift_reads_of_a_manifest_is_there():
     source = (CORE / "PackageManifest.swift").read_text()
     (body,) = re.findall(r"struct PackageManifest[^{]*{(.*?)\n}", source, flags=re.DOTALL)
     read = set(re.findall(r"^    public let (\w+)", body, flags=re.MULTILINE))
-    assert read == {"functions", "held", "host", "model"}
+    assert read == {"functions", "held", "host", "model", "chain"}
     assert read <= {field.name for field in dataclasses.fields(Manifest)}
+    (body,) = re.findall(r"struct ChainLink[^{]*{(.*?)\n}", source, flags=re.DOTALL)
+    assert set(re.findall(r"^    public let (\w+)", body, flags=re.MULTILINE)) == {"handsOn", "functions", "host"}
+    assert 'handsOn = "hands_on"' in body
+    assert {"hands_on", "functions", "host"} <= {field.name for field in dataclasses.fields(ChainLink)}
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,15 @@ def test_a_package_streams_what_its_model_streams(step: Path, decoder: Path, tmp
     assert parity_db(frames_of(tmp_path / "b.mp4"), frames_of(tmp_path / "c.mp4")) < 30
 
 
-@pytest.mark.parametrize("exporter", ["torch_program", "coreml"])
+@pytest.mark.parametrize("exporter", ["torch_program", "coreml", "coreml[package_mb=0.12]"])
 def test_other_runtimes_stream_it_too_and_say_where_they_are_no_phone(exporter: str, tmp_path: Path) -> None:
     package = exported(exporter, tmp_path / "package")
     found = s2search.stream(tmp_path / "a.mp4", package=package, prompt="a cat", chunks=2)
     s2search.stream(tmp_path / "b.mp4", tiny_model(), video=VIDEO, threads=1, prompt="a cat", chunks=2)
     assert parity_db(frames_of(tmp_path / "b.mp4"), frames_of(tmp_path / "a.mp4")) > 25
     stands_in = [note for note in found.notes if "say nothing of a phone" in note]
-    assert len(stands_in) == (1 if exporter == "coreml" else 0)
+    assert len(stands_in) == (0 if exporter == "torch_program" else 1)
+    assert len(list(package.glob("*.mlpackage"))) == {"torch_program": 0, "coreml": 1}.get(exporter, 2)
 
 
 def test_a_stream_from_packages_stops_and_goes_on_bit_for_bit(step: Path, decoder: Path, tmp_path: Path) -> None:

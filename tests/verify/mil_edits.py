@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from s2search.exporters.step import FunctionName
-from tests.verify.mil_graph import MilGraph, name_of, names_of
+from tests.verify.mil_graph import ONE_PACKAGE, MilGraph, name_of, names_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Edit:
         function: The only one that is changed.
         block: Where it must be found.
         change: Of the graph.
+        file: That holds it: of a chain, that of a link.
         exempt: Whether the broken graph gives what the whole one gives, within 90 dB, for every past and after 300
             chunks.
     """
@@ -33,6 +34,7 @@ class Edit:
     function: FunctionName
     block: str
     change: Callable[[Any], None]
+    file: str = ONE_PACKAGE
     exempt: bool = False
 
     def __str__(self) -> str:

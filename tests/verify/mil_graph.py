@@ -13,7 +13,7 @@ from s2search.exporters.package import Package, write_manifest
 from s2search.mil.program import Program
 from s2search.verification.reference import block_of, places
 
-SPECIFICATION = "model.mlpackage/Data/com.apple.CoreML/model.mlmodel"
+ONE_PACKAGE, SPECIFICATION = "model.mlpackage", "Data/com.apple.CoreML/model.mlmodel"
 _WEIGHT = re.compile(r"p_model_(layers_\d+|stem|down|up|head)_")
 _NUMBERS = {"f": "floats", "i": "ints", "b": "bools"}
 
@@ -156,16 +156,17 @@ def name_of(operation: Any, key: str) -> str:
     return str(operation.inputs[key].arguments[0].name)
 
 
-def edit_mil(folder: Path, function: str, change: Callable[[MilGraph], None]) -> None:
-    """Change a function of a package, and write the manifest anew, as one who hides it would."""
+def edit_mil(folder: Path, function: str, change: Callable[[MilGraph], None], file: str = ONE_PACKAGE) -> None:
+    """Change a function of a package, or of a chain's file, and write the manifest anew, as one who hides it would."""
     from coremltools.proto import Model_pb2
 
-    specification = Model_pb2.Model.FromString((folder / SPECIFICATION).read_bytes())
-    constants = Program.load(folder / "model.mlpackage").function(function).constants
+    path = folder / file / SPECIFICATION
+    specification = Model_pb2.Model.FromString(path.read_bytes())
+    constants = Program.load(folder / file).function(function).constants
     told = specification.mlProgram.functions[function]
     graph = MilGraph(told, lambda name: constants[name].read())
     graph.inputs = {value.name: value for value in told.inputs}
     change(graph)
     graph.put()
-    (folder / SPECIFICATION).write_bytes(specification.SerializeToString())
+    path.write_bytes(specification.SerializeToString())
     write_manifest(folder, Package.load(folder).manifest)

@@ -325,3 +325,133 @@ UNHARMFUL = [
 def rename_output(g: MilGraph) -> None:
     one, other = (g.maker[name].outputs[0] for name in ("new_keys", "new_values"))
     one.name, other.name = other.name, one.name
+
+
+# What one package of a chain hands over to the next ones.
+
+
+def returned_through(name: str, made_of: Callable[[MilGraph, Any], list[Any]]) -> Change:
+    """A link returns what some operations make of the value that it would return."""
+
+    def change(g: MilGraph) -> None:
+        maker = g.maker[name]
+        (output,) = [one for one in maker.outputs if one.name == name]
+        rename(g, name, f"{name}_whole")
+        output.name = f"{name}_whole"
+        new = made_of(g, output)
+        new[-1].outputs[0].name = name
+        g.operations += new
+
+    return change
+
+
+def times(factor: float) -> Callable[[MilGraph, Any], list[Any]]:
+    def made(g: MilGraph, value: Any) -> list[Any]:
+        new = type(g.operations[0])(type="mul")
+        new.inputs["x"].arguments.add().name = value.name
+        number = new.inputs["y"].arguments.add().value
+        number.type.tensorType.dataType = 10
+        number.immediateValue.tensor.bytes.values = np.float16(factor).tobytes()
+        new.outputs.add().CopyFrom(value)
+        return [new]
+
+    return made
+
+
+def turned(axis: int, by: int, used: int) -> Callable[[MilGraph, Any], list[Any]]:
+    """The first numbers of those in use come last, along an axis."""
+
+    def made(g: MilGraph, value: Any) -> list[Any]:
+        size = value.type.tensorType.dimensions[axis].constant.size
+        places = [(by, used), (0, by), *([(used, size)] if used < size else [])]
+        parts = [sliced(g, value, axis, begin, end) for begin, end in places]
+        return [*parts, concat(parts, value, axis)]
+
+    return made
+
+
+def taken_times(name: str, factor: float) -> Change:
+    def change(g: MilGraph) -> None:
+        read = reader(g, name)
+        g.multiply(read, next(key for key in read.inputs if name_of(read, key) == name), factor)
+
+    return change
+
+
+def skip_dropped(g: MilGraph) -> None:
+    """The low stream comes up alone."""
+    (add,) = [one for one in g.operations if one.type == "add" and reads_trimmed(g, one, "hidden_01")]
+    g.bypass(add, "y" if reads_trimmed_at(g, add, "x", "hidden_01") else "x")
+
+
+def reads_trimmed(g: MilGraph, operation: Any, name: str) -> bool:
+    return any(reads_trimmed_at(g, operation, key, name) for key in ("x", "y"))
+
+
+def reads_trimmed_at(g: MilGraph, operation: Any, key: str, name: str) -> bool:
+    read = name_of(operation, key)
+    return read == name or (read in g.maker and name in names_of(g.maker[read]))
+
+
+def link(number: int) -> str:
+    return f"model-{number}.mlpackage"
+
+
+_CHANNELS, _HIGH_TOKENS, _LOW_TOKENS = 48, 36, 12  # of the model and its grid, chunks of three frames
+
+#: Of `L1S2L1` cut before its third layer: the long skip goes along.
+IN_TWO = [
+    Edit(name=name, function=function, block="", change=change, file=link(number))  # type: ignore[arg-type]
+    for name, function, number, change in (
+        ("the stream at half its scale", "denoise", 1, returned_through("hidden_02", times(0.5))),
+        ("the stream a thousandth too large", "advance", 1, returned_through("hidden_02", times(1.001))),
+        ("the stream negated where it is taken", "denoise", 2, taken_times("hidden_02", -1.0)),
+        ("the skip twice as large", "first", 1, returned_through("hidden_01", times(2.0))),
+        ("no skip", "denoise", 2, skip_dropped),
+        ("no skip of the first chunk", "first", 2, skip_dropped),
+        ("channels in another order", "advance", 1, returned_through("hidden_02", turned(1, 16, _CHANNELS))),
+        ("channels of the skip in another order", "denoise", 1, returned_through("hidden_01", turned(1, 1, _CHANNELS))),
+        ("tokens one later", "denoise", 1, returned_through("hidden_02", turned(3, 1, _LOW_TOKENS))),
+        ("frames in another order", "commit", 1, returned_through("hidden_02", turned(3, 4, _LOW_TOKENS))),
+        ("tokens of the skip one later", "advance", 1, returned_through("hidden_01", turned(3, 1, _HIGH_TOKENS))),
+        ("the stream cut one number late", "denoise", 2, leaking("hidden_02")),
+        ("the skip cut one number late", "advance", 2, leaking("hidden_01")),
+        ("parts of the modulation in another order", "denoise", 1, returned_through("modulation", turned(3, 48, 288))),
+        ("no modulation", "advance", 2, taken_times("modulation", 0.0)),
+        ("the noise level a hundredth too large", "denoise", 1, returned_through("embedding", times(1.01))),
+        ("channels of the noise level in another order", "first", 1, returned_through("embedding", turned(3, 1, 48))),
+        ("padding of text leaks", "denoise", 2, padding_added("text")),
+        ("keys one frame later", "advance", 2, lambda g: moved_only_row(g, "keys")),
+    )
+]
+
+#: Of the same model cut before its second and its fourth layer.
+IN_THREE = [
+    Edit(name=name, function=function, block="", change=change, file=link(number))  # type: ignore[arg-type]
+    for name, function, number, change in (
+        ("the skip at half its scale, the stream whole", "denoise", 3, taken_times("hidden_01", 0.5)),
+        ("the stream at half its scale", "commit", 2, returned_through("hidden_03", times(0.5))),
+        ("no skip", "advance", 3, skip_dropped),
+        ("modulation negated in the middle", "denoise", 2, taken_times("modulation", -1.0)),
+        ("frames in another order", "first", 2, returned_through("hidden_03", turned(3, 4, _LOW_TOKENS))),
+    )
+]
+
+CHAIN_UNHARMFUL = [
+    Edit(
+        name="a product with one",
+        function="advance",
+        block="",
+        change=returned_through("hidden_02", times(1.0)),
+        file=link(1),
+    ),
+    Edit(name="padding of the stream", function="denoise", block="", change=padding_added("hidden_02"), file=link(2)),
+]
+
+
+def moved_only_row(g: MilGraph, given: str) -> None:
+    """The only row of an input is read a frame earlier."""
+    value = g.inputs[given] if reader(g, given).type != "slice_by_index" else reader(g, given).outputs[0]
+    size = value.type.tensorType.dimensions[3].constant.size
+    parts = [sliced(g, value, 3, FRAME_TOKENS, size), sliced(g, value, 3, 0, FRAME_TOKENS)]
+    after(g, value.name, [*parts, concat(parts, value, 3)])

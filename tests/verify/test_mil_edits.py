@@ -48,7 +48,7 @@ class Whole:
     def broken(self, edit, folder):
         """Open a copy that was broken, with the graphs and references of the whole one."""
         shutil.copytree(self.opened.package.folder, folder)
-        edit_mil(folder, edit.function, edit.change)
+        edit_mil(folder, edit.function, edit.change, edit.file)
         opened = Opened(Package.load(folder), Options(chunks=2))
         opened.__dict__["programs"] = self.opened.programs
         opened._states, opened._references = self.opened._states, self.opened._references

@@ -22,9 +22,10 @@ weights as well: every token passes through them, and at 4 bits the two switches
 from __future__ import annotations
 
 import gc
+import itertools
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,23 +37,30 @@ from typing_extensions import override
 
 from s2search.errors import InputError, missing_extra
 from s2search.exporters.base import Exporter, Runtime, Written
+from s2search.exporters.chain import run_links
 from s2search.exporters.coreml.form import Layout, PackageKeeper
+from s2search.exporters.coreml.functions import SharedFunctions
 from s2search.exporters.host import ONE_STATE
-from s2search.exporters.package import Manifest, NumberType, Package, Progress
+from s2search.exporters.package import FunctionSpec, Manifest, NumberType, Package, Progress, TensorSpec
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
 from s2search.precision.documents import Palette, PrecisionPlan
 from s2search.precision.part import PartPrecision, package_precision, part_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch.export import ExportedProgram
 
     from s2search.exporters.component.base import ComponentWriter
+    from s2search.exporters.coreml.packed import PackedSteps
     from s2search.exporters.quantised import InputRange
-    from s2search.exporters.step import FunctionName, Steps, StepShape
+    from s2search.exporters.step import FunctionName, Link, Steps, StepShape
     from s2search.network.network import S2DiT
+
+    Programs = dict[FunctionName, ExportedProgram]
 
 _FILE = "model.mlpackage"
 _DEFAULT = "denoise"
+_PACKAGE_MB = 900.0  # above 1.0 to 1.4 GB packages are said to run on the GPU, silently
 _SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
 _CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
 
@@ -70,6 +78,8 @@ class CoreMLExporter(Exporter):
         layout: `bc1s`: channels before tokens, or that of the blocks.
         state: Who keeps the state from call to call: the host, which is given what is new; Core ML, rings and tails in
             one state; or the caller, who is given all of it again.
+        package_mb: Megabytes of weights in a package, at most: a larger model becomes several, where the host keeps the
+            state (`exporters/chain.py`).
     """
 
     bits: Literal[16, 8, 6, 4] = 16
@@ -79,6 +89,7 @@ class CoreMLExporter(Exporter):
     mixed: str = ""
     layout: Layout = "bc1s"
     state: PackageKeeper = "host"
+    package_mb: float = _PACKAGE_MB
 
     def __post_init__(self) -> None:
         if self.mixed and (self.bits, self.group, self.activations, self.palette) != (16, 0, 16, "kmeans"):
@@ -90,6 +101,12 @@ class CoreMLExporter(Exporter):
             raise InputError(
                 f"group={self.group} and activations={self.activations} beside {self.bits}-bit weights",
                 allowed="groups of at least 1 row and 8-bit activations, with weights of 4, 6 or 8 bits",
+                remedy="correct the exporter's options",
+            )
+        if not self.package_mb > 0 or (self.state != "host" and self.package_mb != _PACKAGE_MB):
+            raise InputError(
+                f"package_mb={self.package_mb:g} with state={self.state}",
+                allowed="more than 0; and only the host keeps the state of several packages",
                 remedy="correct the exporter's options",
             )
         if self.layout == "blocks" and self.state != "plain":
@@ -116,7 +133,8 @@ class CoreMLExporter(Exporter):
         """The rules on where a package runs (`package lint`) that its form holds at every size."""
         if self.state != "host":
             return ()
-        return ("float32_operation", "states", "state_width", "io_width", "ring_by_concat", "palette_with_state")
+        rules = ("float32_operation", "states", "state_width", "io_width", "ring_by_concat", "palette_with_state")
+        return (*rules, "weight_file_size", "package_size") if self.package_mb <= _PACKAGE_MB else rules
 
     @override
     def why_not(self) -> str | None:
@@ -146,14 +164,17 @@ class CoreMLExporter(Exporter):
 
     @override
     def predicted_weight_bytes(self, steps: Steps) -> int:
-        from s2search.exporters.quantised import grid_bytes, part_bytes, rest_bytes
+        spans = [link.layers for link in steps.links] or [(0, len(steps.model.layers))]
+        return sum(map(self._weight_bytes(steps), spans))
+
+    def _weight_bytes(self, steps: Steps) -> Callable[[tuple[int, int]], int]:
+        """Return what tells the bytes of a package of some layers."""
+        from s2search.exporters.coreml.link_bytes import LinkBytes
 
         model = steps.model
-        parts = self.precisions(model).items()
         others = getattr(steps, "own_layout", range(len(model.layers)))  # layers with tokens before channels
         twins = set(range(len(model.layers))).difference(others)
-        rest = rest_bytes(model, steps.shape.frames) + grid_bytes(model, steps.shape, twins)
-        return rest + sum(part_bytes(model, part, precision) for part, precision in parts)
+        return LinkBytes(model, steps.shape, twins, self.precisions(model))
 
     @override
     def dtype(self, name: str, steps: Steps) -> NumberType:
@@ -171,49 +192,62 @@ class CoreMLExporter(Exporter):
         from s2search.exporters.coreml.channels_first import ChannelsFirstSteps
         from s2search.exporters.coreml.packed import PackedSteps
 
-        if self.state != "plain":
+        if self.state == "host":
+            return self._in_links(PackedSteps(model, shape))
+        if self.state == "core_ml":
             return PackedSteps(model, shape, keeper=self.state)
         return ChannelsFirstSteps(model, shape) if self.layout == "bc1s" else super().steps(model, shape)
 
     @override
+    def packaged_steps(self, manifest: Manifest, model: S2DiT, shape: StepShape) -> Steps:
+        from s2search.exporters.coreml.chained import ChainSteps
+        from s2search.exporters.coreml.packed import PackedSteps
+
+        if self.state != "host":
+            return self.steps(model, shape)
+        spans = [link.layers for link in manifest.chain]
+        return ChainSteps(model, shape, spans) if spans else PackedSteps(model, shape)
+
+    def _in_links(self, steps: PackedSteps) -> PackedSteps:
+        """Return the steps as they are if one package holds them, else in the best links."""
+        from s2search.exporters.chain import Course, Cutting
+        from s2search.exporters.coreml.chained import ChainSteps
+
+        model, shape = steps.model, steps.shape
+        course = Course.of(model.config, model.streams, shape.grid, shape.frames)
+        spans = Cutting(course=course, weight_bytes=self._weight_bytes(steps), most_bytes=1e6 * self.package_mb).best()
+        return steps if len(spans) == 1 else ChainSteps(model, shape, spans, network=steps.network)
+
+    @override
     def write(self, steps: Steps, folder: Path, progress: Progress) -> Written:
-        from s2search.exporters.coreml.compression import compress, rounding_pipeline
-        from s2search.exporters.coreml.functions import SharedFunctions
-        from s2search.exporters.coreml.operators import decompositions_for_coreml
-        from s2search.exporters.coreml.state import hold_states
-        from s2search.exporters.coreml.subsets import add_parts
-        from s2search.exporters.functions import trace_functions
         from s2search.exporters.quantised import matrices
 
         parts = self.precisions(steps.model)
         linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
         ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
-        programs = trace_functions(steps, decompositions_for_coreml(), progress, further=3)
         held = (ONE_STATE,) if ONE_STATE in steps.state else ()
-        with tempfile.TemporaryDirectory(dir=folder) as shared:
-            several = SharedFunctions(Path(shared))
-            for done, function in enumerate(_CONVERTED):
-                progress(2 + done, 5, f"converting {function}")
-                with _temporary_files_in(folder) as part:
-                    model = self._converted(steps, function, programs[function], rounding_pipeline(ranges))
-                    model = compress(model, linears, self._palette)
-                    model.save(str(part / _FILE))
-                    del model
-                    gc.collect()  # programs refer to themselves, and hold all their weights
-                    several.add(function, part / _FILE)
-            progress(4, 5, "writing the package")
-            add_parts(several.specification, "advance", {part: steps.outputs(part) for part in ("denoise", "commit")})
-            hold_states(several.specification, held)
-            config = steps.model.config
-            metadata = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
-            several.save(folder / _FILE, default=_DEFAULT, metadata=metadata)
+        files = []
+        for file, package, programs, tell in self._packages(steps, progress):
+            with tempfile.TemporaryDirectory(dir=folder) as shared:
+                several = SharedFunctions(Path(shared))
+                for function in _CONVERTED:
+                    tell(f"converting {function}")
+                    with _temporary_files_in(folder) as part:
+                        self._save_converted(
+                            steps, package, function, programs[function], ranges, linears, part / _FILE
+                        )
+                        several.add(function, part / _FILE)
+                tell("writing the package")
+                self._save(several, steps, package, folder / file, held)
+            files.append(dict.fromkeys(steps.functions, file))
         if self._plan is not None:
             self._plan.save(folder / Path(self.mixed).name)
-        progress(5, 5, "")
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
         if own := getattr(steps, "own_layout", ()):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
-        return Written(files=dict.fromkeys(programs, _FILE), facts=facts, held=held)
+        if steps.links:
+            return Written(files=dict.fromkeys(steps.functions, ""), facts=facts, chain=files)
+        return Written(files=files[0], facts=facts, held=held)
 
     def convert(self, steps: Steps, function: FunctionName, program: Any) -> Any:
         """Return one traced function as a program by itself, as packages hold it beside others; not loaded."""
@@ -267,13 +301,74 @@ class CoreMLExporter(Exporter):
         found = calibrate(steps.model, steps.shape) if names else {}
         return {name: found[name] for name in names}
 
-    def _converted(self, steps: Steps, function: FunctionName, program: Any, pipeline: Any) -> Any:
+    def _packages(
+        self, steps: Steps, progress: Progress
+    ) -> Iterator[tuple[str, Steps | Link, Programs, Callable[[str], None]]]:
+        """Yield what becomes a package: its file, names and graphs, and what tells how far it is."""
+        from s2search.exporters.coreml.chained import ChainSteps
+        from s2search.exporters.coreml.operators import decompositions_for_coreml
+        from s2search.exporters.functions import trace_functions
+
+        table, count = decompositions_for_coreml(), max(len(steps.links), 1)
+        done = itertools.count(2)
+
+        def tell(label: str) -> None:
+            progress(next(done), 2 + 3 * count, label)
+
+        if not isinstance(steps, ChainSteps):
+            yield _FILE, steps, trace_functions(steps, table, progress, further=3), tell
+        else:
+            traced = []
+            for number, function in enumerate(_CONVERTED):
+                progress(number, 2 + 3 * count, f"tracing {function}")
+                traced.append(steps.programs(function, table))
+            for number, link in enumerate(steps.links, 1):
+                programs = {function: next(parts) for function, parts in zip(_CONVERTED, traced, strict=True)}
+                yield f"model-{number}.mlpackage", link, programs, tell
+        progress(2 + 3 * count, 2 + 3 * count, "")
+
+    def _save_converted(
+        self,
+        steps: Steps,
+        package: Steps | Link,
+        function: FunctionName,
+        program: Any,
+        ranges: Mapping[str, InputRange],
+        linears: Mapping[str, tuple[PartPrecision, int]],
+        path: Path,
+    ) -> None:
+        """Write a package of one function."""
+        from s2search.exporters.coreml.compression import compress, rounding_pipeline
+
+        model = self._converted(steps, function, program, rounding_pipeline(ranges), package)
+        compress(model, linears, self._palette).save(str(path))
+        del model
+        gc.collect()  # programs refer to themselves, and hold all their weights
+
+    def _save(
+        self, several: SharedFunctions, steps: Steps, package: Steps | Link, path: Path, held: tuple[str, ...]
+    ) -> None:
+        """Write a package of all functions, of those that were converted."""
+        from s2search.exporters.coreml.state import hold_states
+        from s2search.exporters.coreml.subsets import add_parts
+
+        parts: tuple[FunctionName, ...] = ("denoise", "commit")
+        add_parts(several.specification, "advance", {part: package.outputs(part) for part in parts})
+        hold_states(several.specification, held)
+        config = steps.model.config
+        metadata = {"s2search.model": config.digest, "s2search.plan": config.plan_digest or "none"}
+        several.save(path, default=_DEFAULT, metadata=metadata)
+
+    def _converted(
+        self, steps: Steps, function: FunctionName, program: Any, pipeline: Any, package: Steps | Link | None = None
+    ) -> Any:
         from s2search.exporters.coreml.conversion import convert_program
 
+        package = package or steps
         return convert_program(
             program,
-            inputs={name: self.dtype(name, steps) for name in steps.inputs(function)},
-            outputs={name: self.dtype(name, steps) for name in steps.outputs(function)},
+            inputs={name: self.dtype(name, steps) for name in package.inputs(function)},
+            outputs={name: self.dtype(name, steps) for name in package.outputs(function)},
             exact=steps.exact,
             pipeline=pipeline,
         )
@@ -302,24 +397,41 @@ class LoadedCoreML(StatefulRuntime):
 
     def __init__(self, package: Package) -> None:
         super().__init__(package)
-        self._models: dict[str, Any] = {}
+        self._models: dict[tuple[str, str], Any] = {}
 
     @override
     def make_state(self, function: str) -> HeldState:
-        state: HeldState = self._model(function).make_state()
+        state: HeldState = self._model(self._package.manifest.function(function)).make_state()
         return state
 
     @override
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
+        manifest = self._package.manifest
+        if not manifest.chain or manifest.host is None:
+            return self._predicted(manifest.function(function), self.returned(function), inputs, state)
+
+        def call_link(number: int, given: Arrays) -> Arrays:
+            spec = manifest.chain[number].function(function)
+            return self._predicted(spec, spec.outputs, given, None)
+
+        return run_links(manifest.host, manifest.chain, function, inputs, call_link)
+
+    def _predicted(
+        self,
+        spec: FunctionSpec,
+        returned: Sequence[TensorSpec],
+        inputs: Mapping[str, NDArray[Any]],
+        state: HeldState | None,
+    ) -> Arrays:
         # predict writes into the dictionary that it is given.
-        outputs = self._model(function).predict(dict(inputs), state)
-        returned = self.returned(function)
+        outputs = self._model(spec).predict(dict(inputs), state)
         return {one.name: outputs[one.name].astype(one.dtype).reshape(one.shape) for one in returned}
 
-    def _model(self, function: str) -> Any:
+    def _model(self, spec: FunctionSpec) -> Any:
         from s2search.mil.library import load_coremltools
 
-        if function not in self._models:
-            path = str(self._package.folder / self._package.manifest.function(function).file)
-            self._models[function] = load_coremltools().models.MLModel(path, function_name=function)
-        return self._models[function]
+        key = spec.file, spec.name
+        if key not in self._models:
+            path = str(self._package.folder / spec.file)
+            self._models[key] = load_coremltools().models.MLModel(path, function_name=spec.name)
+        return self._models[key]

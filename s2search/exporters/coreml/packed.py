@@ -33,7 +33,7 @@ from s2search.exporters.packed_source import from_source, to_source
 from s2search.exporters.past import FUNCTIONS, FunctionName, StepShape, Tensors
 from s2search.exporters.step import VELOCITY, Steps
 from s2search.network.network import S2DiT
-from s2search.network.walk import Pass, walk
+from s2search.network.walk import Pass, Route, walk
 from s2search.preset import PATCH
 
 
@@ -53,10 +53,11 @@ class PackedSteps(Steps):
         shape: StepShape,
         functions: tuple[FunctionName, ...] = FUNCTIONS,
         keeper: Keeper = "host",
+        network: PackedNetwork | None = None,
     ) -> None:
         super().__init__(model, shape, functions)
         self._source_state = self.state
-        self.network = PackedNetwork(model, shape)
+        self.network = PackedNetwork(model, shape) if network is None else network
         self.own_layout = self.network.own_layout
         self.form: HostForm = host_form(self.network, model, shape, keeper)
         kinds = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
@@ -129,6 +130,21 @@ class PackedSteps(Steps):
         return _PackedFunction(self.network, function, self.form)
 
 
+class Uncut:
+    """What is done at the seams of a pass: nothing, in one that a single package makes. See `chained.py`."""
+
+    def between(self, number: int, route: Route) -> None:
+        """Called before a layer is entered."""
+
+    def modulation(self, number: int, modulation_1M11: Tensor) -> Tensor:
+        """Return the modulation that a layer gets."""
+        return modulation_1M11
+
+    def embedding(self, time_1D11: Tensor) -> Tensor:
+        """Return the time embedding that the head gets."""
+        return time_1D11
+
+
 class PackedNetwork(ChannelsFirstNetwork):
     """The twin of `S2DiT` whose layers read what the host gives and return what is new.
 
@@ -154,13 +170,15 @@ class PackedNetwork(ChannelsFirstNetwork):
         sinusoids_1F11: Tensor,
         text_1E1W: Tensor,
         past: Mapping[int, Tensors] | None,
+        seams: Uncut | None = None,
     ) -> tuple[Tensor | None, dict[int, Tensors]]:
         """Return the velocity (None of a commit), and what is new of every layer where that is wanted."""
+        seams = seams or Uncut()
         text_1WE = text_1E1W[:, :, 0].transpose(1, 2) if self.own_layout else text_1E1W
         new: dict[int, Tensors] = {}
 
         def visit(what: Pass, number: int, x_1D1S: Tensor, modulation_1M11: Tensor) -> tuple[Tensor, None]:
-            way = self.ways[number]
+            way, modulation_1M11 = self.ways[number], seams.modulation(number, modulation_1M11)
             if what != "read":
                 new[number] = way.new(x_1D1S, modulation_1M11)
             if what != "commit":
@@ -172,12 +190,12 @@ class PackedNetwork(ChannelsFirstNetwork):
         walked: Any = SimpleNamespace(
             config=self.config,
             stem=stem.embedded,
-            head=self.head,
+            head=lambda x_1D1S, time_1D11: self.head(x_1D1S, seams.embedding(time_1D11)),
             streams=self.streams,
             lowered=self.lowered,
             raised=self.raised,
         )
-        velocity_1CTYX, _ = walk(walked, what, latents_1CRX, sinusoids_1F11, visit)
+        velocity_1CTYX, _ = walk(walked, what, latents_1CRX, sinusoids_1F11, visit, seams.between)
         return velocity_1CTYX, new
 
 

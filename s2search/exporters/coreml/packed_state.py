@@ -62,11 +62,11 @@ class PackedState:
                 found[NEW + ONE_STATE] = self._one_state([*keys, *values, *tails], past)
         else:
             groups = {"new_keys": keys, "new_values": values, "new_tails": tails}
-            found |= {name: _stacked(group, self._shapes[name]) for name, group in groups.items() if group}
+            found |= {name: stacked(group, self._shapes[name]) for name, group in groups.items() if group}
         sums = [new[one.layer]["sums"] for one in form.sums]
         if sums:
             rows = [x.reshape(1, 1, -1, x.shape[3]) for x in sums]
-            found["new_sums"] = _stacked(rows, self._shapes["new_sums"])
+            found["new_sums"] = stacked(rows, self._shapes["new_sums"])
         return found
 
     def _rows(self, past: Mapping[str, Tensor]) -> list[tuple[str, int, Tensor]]:
@@ -124,7 +124,7 @@ class PackedState:
                 kept_1D1M = torch.cat((old_1D1M[..., :first], moved_1D1M[..., first:]), dim=3)
                 moved_1D1M = full * kept_1D1M + (1 - full) * moved_1D1M
             rows.append(moved_1D1M)
-        return _stacked(rows, self._shapes[NEW + ONE_STATE])
+        return stacked(rows, self._shapes[NEW + ONE_STATE])
 
 
 _NAMES = (PAST_BIAS, "keys", "values", "tails", ONE_STATE, "sums")
@@ -152,7 +152,7 @@ def _apart(x_LDXM: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     return [trimmed(row, size) for row, size in zip(rows, sizes, strict=True)]
 
 
-def _stacked(rows: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+def stacked(rows: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
     """Return rows of different sizes as one tensor of a shape, with zeros behind their numbers."""
     if len({row.shape for row in rows}) > 1:
         most = [max(row.shape[axis] for row in rows) for axis in (2, 3)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from typing_extensions import override
 
-from s2search.exporters.package import SOURCE, WEIGHT_FILES
+from s2search.exporters.package import SOURCE, WEIGHT_FILES, Manifest
 from s2search.exporters.step import PAST_BIAS
 from s2search.verification.check import Check
 from s2search.verification.opened import Opened
@@ -48,10 +48,22 @@ class SizesCheck(Check):
         except OSError as error:
             raise CannotRunError(f"a file of the package cannot be weighed: {error.strerror}") from error
         files = self._of(opened, "weights", weights, sizes.predicted_weight_bytes, self.weights_percent)
-        yield replace(files, required=False, why=files.why if apart else f"{files.why}; graphs included")
+        links = _of_links(manifest, apart or own, opened.package.folder)
+        told = f"{files.why}; in {len(links)} packages, {max(links.values()):,} at most" if links else files.why
+        told = told if apart else f"{told}; graphs included"
+        yield replace(files, required=False, why=told, parts={**files.parts, **links})
 
     def _of(self, opened: Opened, of: str, actual: int, predicted: int, threshold: float) -> CheckResult:
         off = 100 * abs(actual - predicted) / max(predicted, 1) if actual != predicted else 0.0
         why = f"{actual:,} bytes, {predicted:,} predicted"
         parts = {"actual": float(actual), "predicted": float(predicted)}
         return self.judge(opened, off, threshold, of=of, why=why, parts=parts)
+
+
+def _of_links(manifest: Manifest, paths: Sequence[PurePosixPath], folder: Path) -> dict[str, float]:
+    """Return the bytes of the weights of every package of a chain, by its file."""
+    files = [link.functions[0].file for link in manifest.chain]
+    return {
+        file: float(sum((folder / path).stat().st_size for path in paths if path.is_relative_to(file)))
+        for file in files
+    }

@@ -104,7 +104,7 @@ class CoreMLInspector(Inspector):
     @override
     def residency(self, opened: Opened) -> tuple[Residency, ...]:
         runtime = emulator(opened, "float32")
-        return tuple(residency(runtime.evaluator(function).function) for function in opened.functions())
+        return tuple(residency(function) for function in runtime.stored_functions())
 
     @override
     def largest(self, opened: Opened, function: FunctionName) -> Largest:
@@ -144,12 +144,16 @@ class CoreMLInspector(Inspector):
 
     @override
     def loading(self, package: Package, function: str, folder: Path, clock: Callable[[], float]) -> dict[str, float]:
-        found = measure_loading(package.folder / package.manifest.function(function).file, function, folder, clock)
+        files = dict.fromkeys(one.file for one in package.manifest.stored_functions if one.name == function)
+        found = []
+        for number, file in enumerate(files):
+            (own := folder / str(number)).mkdir()
+            found.append(measure_loading(package.folder / file, function, own, clock))
         return {
-            "compile_s": found.compile_s,
-            "first_load_s": found.first_load_s,
-            "load_s": found.load_s,
-            "compiled_bytes": float(found.compiled_bytes),
+            "compile_s": sum(one.compile_s for one in found),
+            "first_load_s": sum(one.first_load_s for one in found),
+            "load_s": sum(one.load_s for one in found),
+            "compiled_bytes": float(sum(one.compiled_bytes for one in found)),
         }
 
 
@@ -248,12 +252,8 @@ def _place_rules(opened: Opened, promised: frozenset[str]) -> Iterator[RuleResul
     """Yield what is known to keep the package from the Neural Engine, by rule."""
     manifest, runtime = opened.package.manifest, emulator(opened, "float32")
     version = manifest.facts.get("coremltools", "")
-    found = [
-        finding
-        for function in opened.functions()
-        for finding in place_findings(runtime.evaluator(function).function, version)
-    ]
-    for file in dict.fromkeys(function.file for function in manifest.functions):
+    found = [finding for function in runtime.stored_functions() for finding in place_findings(function, version)]
+    for file in dict.fromkeys(function.file for function in manifest.stored_functions):
         found += sizes(file_sizes(opened.package.folder / file))
     for name in PLACE_RULES:
         broken, rule = [one for one in found if one.rule == name], PACKAGE_RULES[name]
@@ -276,11 +276,13 @@ def _compute_plan(opened: Opened) -> Iterator[str]:
     coremltools: Any = load_coremltools()
     from coremltools.models.compute_plan import MLComputePlan
 
-    path = opened.package.folder / opened.package.manifest.functions[0].file
-    compiled = coremltools.utils.compile_model(str(path))
-    plan = MLComputePlan.load_from_path(compiled, compute_units=coremltools.ComputeUnit.CPU_AND_NE)
-    for function in plan.model_structure.program.functions.values():
-        for operation in function.block.operations:
+    for file in dict.fromkeys(one.file for one in opened.package.manifest.stored_functions):
+        compiled = coremltools.utils.compile_model(str(opened.package.folder / file))
+        plan = MLComputePlan.load_from_path(compiled, compute_units=coremltools.ComputeUnit.CPU_AND_NE)
+        operations = [
+            one for function in plan.model_structure.program.functions.values() for one in function.block.operations
+        ]
+        for operation in operations:
             usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
             if usage is not None:
                 kind = type(usage.preferred_compute_device).__name__

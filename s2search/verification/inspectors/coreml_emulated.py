@@ -6,18 +6,22 @@ What Core ML itself computes only a Mac or a phone can say; that the program is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from s2search.exporters.package import NEW, Package
+from s2search.exporters.chain import run_links
+from s2search.exporters.package import NEW, ChainLink, Manifest, Package
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
 from s2search.mil.evaluator import Evaluator, Mode, Result, Watch
+from s2search.mil.function import Function
 from s2search.mil.heap import give_large_arrays_back
 from s2search.mil.program import Program
+from s2search.verification.inspectors.coreml_joined import inputs_of_joined, joined_program, outputs_of_joined
 from s2search.verification.inspectors.coreml_program import without_rounding
 
 if TYPE_CHECKING:
@@ -54,10 +58,11 @@ class EmulatedCoreML(StatefulRuntime):
     def __init__(self, package: Package, mode: Mode = "float16") -> None:
         super().__init__(package)
         give_large_arrays_back()
-        files = {function.file for function in package.manifest.functions}
+        files = {function.file for function in package.manifest.stored_functions}
         self.programs = {file: Program.load(package.folder / file) for file in sorted(files)}
         self.mode = mode
         self._evaluators: dict[str, Evaluator] = {}
+        self._links: dict[str, dict[str, Evaluator]] = {}
         self._whole: EmulatedCoreML | None = None
         self._in_modes: dict[Mode, EmulatedCoreML] = {mode: self}
 
@@ -68,7 +73,7 @@ class EmulatedCoreML(StatefulRuntime):
         """
         if self._whole is None:
             self._whole = copy.copy(self)
-            self._whole._evaluators = {}
+            self._whole._evaluators, self._whole._links = {}, {}
             self._whole.programs = {file: without_rounding(program) for file, program in self.programs.items()}
         return self._whole
 
@@ -76,15 +81,38 @@ class EmulatedCoreML(StatefulRuntime):
         """Return the same package, read once, in another arithmetic."""
         if mode not in self._in_modes:
             other = self._in_modes[mode] = copy.copy(self)
-            other.mode, other._evaluators, other._whole = mode, {}, None
+            other.mode, other._evaluators, other._links, other._whole = mode, {}, {}, None
         return self._in_modes[mode]
 
     def evaluator(self, function: str) -> Evaluator:
-        """Return the evaluator of a function."""
+        """Return the evaluator of a function; of a chain, of what its links' functions are together."""
         if function not in self._evaluators:
-            program = self.programs[self._package.manifest.function(function).file]
+            manifest = self._package.manifest
+            if manifest.chain:
+                links = [(link, self._of_link(link, function).function) for link in manifest.chain]
+                program = joined_program(function, links)
+            else:
+                program = self.programs[manifest.function(function).file]
             self._evaluators[function] = Evaluator(program, function, self.mode)
         return self._evaluators[function]
+
+    def stored_functions(self) -> Iterator[Function]:
+        """Yield the functions as they are in files: of every link of a chain, named with its number."""
+        manifest = self._package.manifest
+        for spec in manifest.functions if not manifest.chain else ():
+            yield self.evaluator(spec.name).function
+        for number, link in enumerate(manifest.chain, 1):
+            for spec in link.functions:
+                function = self._of_link(link, spec.name).function
+                yield replace(function, name=f"{spec.name} of link {number}")
+
+    def _of_link(self, link: ChainLink, function: str) -> Evaluator:
+        spec = link.function(function)
+        if spec.file not in self._links:
+            self._links[spec.file] = {}
+        if function not in self._links[spec.file]:
+            self._links[spec.file][function] = Evaluator(self.programs[spec.file], function, self.mode)
+        return self._links[spec.file][function]
 
     @override
     def make_state(self, function: str) -> EmulatedState:
@@ -92,11 +120,27 @@ class EmulatedCoreML(StatefulRuntime):
 
     @override
     def call(self, function: str, inputs: Mapping[str, NDArray[Any]], state: HeldState | None) -> Arrays:
+        manifest = self._package.manifest
+        if manifest.chain:
+            return self._in_turn(manifest, function, inputs)
         own = state if isinstance(state, EmulatedState) else None
         result = self._result(function, inputs, own, (), None)
         if own is not None:
             own.values.update(result.state)
         return {one.name: result.outputs[one.name].numpy().astype(one.dtype) for one in self.returned(function)}
+
+    def _in_turn(self, manifest: Manifest, function: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Run the links one after the other, as an application does."""
+        assert manifest.host is not None
+
+        def call(number: int, given: Arrays) -> Arrays:
+            tensors = {name: torch.from_numpy(array) for name, array in given.items()}
+            with torch.no_grad():
+                outputs = self._of_link(manifest.chain[number], function).run(tensors).outputs
+            return {name: x.numpy() for name, x in outputs.items()}
+
+        found = run_links(manifest.host, manifest.chain, function, inputs, call)
+        return {one.name: found[one.name].astype(one.dtype) for one in self.returned(function)}
 
     def watched(
         self,
@@ -116,6 +160,10 @@ class EmulatedCoreML(StatefulRuntime):
         for name in manifest.held:
             if name in given:
                 state.write_state(name, given.pop(name))
+        if manifest.chain and manifest.host is not None:
+            given = inputs_of_joined(manifest.host, manifest.chain, function, given)
+            outputs = self._result(function, given, None, watch, forced).outputs
+            return outputs_of_joined(manifest.host, manifest.chain, outputs)
         result = self._result(function, given, state, watch, forced)
         return {**result.outputs, **{NEW + name: x for name, x in result.state.items()}}
 

@@ -24,7 +24,7 @@ from s2search.verification.inspectors.stored_tensor import StoredTensor
 
 def constants(package: Package) -> Iterator[StoredTensor]:
     """Yield the floating constants of all functions by their names in the program; those that functions share, once."""
-    for file in dict.fromkeys(function.file for function in package.manifest.functions):
+    for file in dict.fromkeys(function.file for function in package.manifest.stored_functions):
         program = Program.load(package.folder / file)
         for name in program.functions:
             yield from _of_function(Evaluator(program, name), f"{file}:{name}")
@@ -111,10 +111,10 @@ def _whole(function: Function) -> Function:
 
 def state_faults(package: Package) -> list[str]:
     """Return in what any function's use of states is not what the manifest says."""
-    programs = {one.file: Program.load(package.folder / one.file) for one in package.manifest.functions}
+    programs = {one.file: Program.load(package.folder / one.file) for one in package.manifest.stored_functions}
     return [
         fault
-        for one in package.manifest.functions
+        for one in package.manifest.stored_functions
         for fault in _faults_of(programs[one.file].function(one.name), one, package.manifest.held)
     ]
 

@@ -15,19 +15,17 @@ public enum StreamError: Error {
 typealias Features = [String: MLFeatureValue]
 
 final class Functions {
-    let manifest: PackageManifest
-
     private var models: [String: MLModel] = [:]
 
     /// - Parameters:
-    ///   - folder: Of the package, with its manifest.json. A model that was compiled beforehand lies beside the
-    ///     .mlpackage, as .mlmodelc; others are compiled here, which can take minutes.
+    ///   - folder: With the manifest.json. A model that was compiled beforehand lies beside the .mlpackage, as
+    ///     .mlmodelc; others are compiled here, which can take minutes.
+    ///   - specs: What the manifest says of the functions: where each is.
     ///   - names: Functions to load; those that the package does not have are left out.
-    init(_ folder: URL, names: [String], computeUnits: MLComputeUnits) async throws {
-        manifest = try PackageManifest.read(folder)
+    init(_ folder: URL, _ specs: [FunctionSpec], names: [String], computeUnits: MLComputeUnits) async throws {
         var compiled: [String: URL] = [:]
         for name in names {
-            guard let spec = manifest.function(name) else { continue }
+            guard let spec = specs.first(where: { $0.name == name }) else { continue }
             if compiled[spec.file] == nil {
                 compiled[spec.file] = try await Functions.compiled(folder.appendingPathComponent(spec.file))
             }

@@ -13,10 +13,7 @@ final class Part {
     private var past: Features
     private var held: MLState?
 
-    init(_ functions: Functions) throws {
-        guard let form = functions.manifest.host else {
-            throw StreamError.missing("the package was exported with state=plain, whose state this host does not keep")
-        }
+    init(_ functions: Functions, _ form: HostForm) throws {
         self.functions = functions
         host = Host(form)
         state = host.start()

@@ -6,13 +6,16 @@ import Foundation
 import S2StreamCore
 
 public final class VideoDecoder {
+    private let manifest: PackageManifest
     private let functions: Functions
     private var held: MLState?
     private var cache: Features = [:]
     private var begun = false
 
     public init(_ folder: URL, computeUnits: MLComputeUnits = .cpuAndNeuralEngine) async throws {
-        functions = try await Functions(folder, names: ["first", "next"], computeUnits: computeUnits)
+        manifest = try PackageManifest.read(folder)
+        let names = ["first", "next"]
+        functions = try await Functions(folder, manifest.functions, names: names, computeUnits: computeUnits)
         try restart()
     }
 
@@ -26,7 +29,7 @@ public final class VideoDecoder {
     /// Return the frames (1, 3, frames, rows, columns), from -1 to 1, of a chunk's latents (C, T, Y, X).
     public func decode(_ latents: FloatTensor) throws -> FloatTensor {
         let name = begun ? "next" : "first"
-        guard let input = functions.manifest.function(name)?.inputs.first(where: { $0.name == "latents" }) else {
+        guard let input = manifest.function(name)?.inputs.first(where: { $0.name == "latents" }) else {
             throw StreamError.missing("the decoder has no function \(name) that takes latents")
         }
         var given = cache

@@ -14,25 +14,31 @@ public final class VideoStream: ChunkModel {
     private var text: FloatTensor
 
     /// - Parameters:
-    ///   - packages: Folders of s2search, in the order in which data flow. What one returns, later ones may take.
+    ///   - packages: Folders that s2search wrote: one, whose manifest lists the links of a chain. Several are run in
+    ///     the order in which they are given.
     ///   - sampler: By default the one that the weights were trained with.
     public init(
         _ packages: [URL], seed: UInt64, sampler: Sampler? = nil,
         computeUnits: MLComputeUnits = .cpuAndNeuralEngine
     ) async throws {
+        let names = ["first", "denoise", "commit", "advance"]
         var loaded: [Part] = []
+        var model: ModelConfig?
         for folder in packages {
-            let names = ["first", "denoise", "commit", "advance"]
-            let functions = try await Functions(folder, names: names, computeUnits: computeUnits)
-            loaded.append(try Part(functions))
+            let manifest = try PackageManifest.read(folder)
+            model = model ?? manifest.model
+            for link in manifest.links {
+                let functions = try await Functions(folder, link.functions, names: names, computeUnits: computeUnits)
+                loaded.append(try Part(functions, link.host))
+            }
         }
         guard let first = loaded.first else {
-            throw StreamError.missing("a stream needs a package")
+            throw StreamError.missing("a stream needs a package that was not exported with state=plain")
         }
         parts = loaded
         noise = Noise(seed: seed)
         text = FloatTensor(shape: first.host.form.text)
-        self.sampler = sampler ?? Sampler(first.functions.manifest.model?.causal)
+        self.sampler = sampler ?? Sampler(model?.causal)
     }
 
     /// Begin a new stream.
@@ -85,7 +91,8 @@ public final class VideoStream: ChunkModel {
         return host.velocity(try Arrays.half(array), latents: x, s: s)
     }
 
-    /// Call a function of every package, each with what those before it returned; the state takes up what is new.
+    /// Call a function of every package, each with what those before it returned in this very call; the state takes up
+    /// what is new.
     private func run(_ function: String, _ x: FloatTensor, _ s: Double) throws -> Features {
         var given = try features(host.inputs(latents: x, s: s, text: text))
         var returned: [Features] = []
