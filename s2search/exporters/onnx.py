@@ -128,6 +128,7 @@ class LoadedOnnx(Runtime):
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False  # else it takes half as much again, and what depends on the order of layers
         path = self._package.folder / file
         try:
             return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -129,6 +129,7 @@ class OnnxSession(Prepared):
         self._options.intra_op_num_threads, self._options.inter_op_num_threads = profiler.threads, 1
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options.log_severity_level = 3
+        self._options.enable_mem_pattern = False  # as packages are loaded
         self._providers = [_PROVIDERS[profiler.provider]]
         self._session = onnxruntime.InferenceSession(self._model, self._options, providers=self._providers)
         self._unit = "cuda" if profiler.provider == "cuda" else "cpu"
