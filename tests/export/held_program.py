@@ -61,8 +61,15 @@ def make_package(folder: Path, *, held=HELD):
         for name in FUNCTIONS
     }
     states = specs(("keys_00", "tail_01", "sum_01"))
+    every = tuple(functions.values())
     manifest = SimpleNamespace(
-        held=held, states=states, function=functions.__getitem__, functions=tuple(functions.values())
+        held=held,
+        states=states,
+        function=functions.__getitem__,
+        functions=every,
+        stored_functions=every,
+        chain=(),
+        host=None,
     )
     return SimpleNamespace(folder=folder, manifest=manifest)
 
