@@ -272,6 +272,8 @@ def _peak_text(manifest: KitManifest) -> str:
 def _state_text(manifest: KitManifest) -> str:
     if manifest.state == "core_ml":
         return "rings and tails as states of Core ML, which are zeros when a sample begins"
+    if manifest.state == "host":
+        return "what is remembered packed by the host, and given"
     return "no state kept"
 
 
