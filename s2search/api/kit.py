@@ -36,7 +36,7 @@ def kit_build(
     precision: Sequence[KitPrecision] = ("float16",),
     compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
     layout: Layout = "bc1s",
-    state: StateKeeper = "core_ml",
+    state: StateKeeper = "host",
     shots: int | None = None,
     known: Sequence[str | LatencyTable] = (),
     layouts: int = 0,
@@ -59,7 +59,7 @@ def kit_build(
         precision: `float16`, `w4a16` (4-bit palettes) or both.
         compute_units: What Core ML may use.
         layout: Axes of the package to be shipped: `bc1s` or `blocks`.
-        state: Who keeps its rings and tails: `core_ml`, or the caller (`plain`).
+        state: Who keeps what it remembers: the `host`, which packs it, `core_ml`, or the caller (`plain`).
         shots: Time only so many blocks per scenario and size, those of default plans first; the rest is predicted.
         known: Known devices' tables, which predict the rest.
         layouts: Random layouts of the blocks to time whole, drawn as `recalibrate` draws them.

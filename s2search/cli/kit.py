@@ -41,8 +41,8 @@ def kit_build(
     ] = None,
     layout: Annotated[Layout, typer.Option(help="Of the package to be shipped: bc1s or blocks.")] = "bc1s",
     state: Annotated[
-        StateKeeper, typer.Option(help="Of the package to be shipped: core_ml keeps rings and tails, or plain.")
-    ] = "core_ml",
+        StateKeeper, typer.Option(help="Of the package to be shipped: the host keeps it, core_ml, or plain.")
+    ] = "host",
     shots: Annotated[
         int | None, typer.Option(help="Time only this many blocks per scenario and size; the rest is predicted.")
     ] = None,

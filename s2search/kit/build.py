@@ -186,7 +186,7 @@ def _converted(
     if isinstance(item, WholeItem):
         yield from ((precision, convert_whole(item, precision, form)) for precision in precisions)
         return
-    whole = convert_item(item, form.layout)
+    whole = convert_item(item, form.layout, form.state)
     for precision in precisions:
         model = whole.model if precision == "float16" else palettize(whole.model, *_bits(item))
         yield precision, dataclasses.replace(whole, model=model).kept_by(form.state)

@@ -179,13 +179,17 @@ class KitRow(Strict, frozen=True, kw_only=True):
             )
 
     @property
+    def part_label(self) -> str:
+        """The part as people write it."""
+        return registry.label_of(self.part, self.options)
+
+    @property
     def label(self) -> str:
         """The row as people write it."""
         if isinstance(self.program, Program):
             part = self.program.label
         else:
-            part = registry.label_of(self.part, self.options)
-            part = f"{part} commit" if self.role == "commit" else part
+            part = f"{self.part_label} commit" if self.role == "commit" else self.part_label
         return f"{self.scenario} {part} {self.shape.grid} {self.precision} {self.compute_unit}"
 
 

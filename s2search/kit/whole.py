@@ -120,10 +120,7 @@ def program_row(
 
 
 def exporter_for(precision: str, form: Form) -> CoreMLExporter:
-    """Return the exporter of a kit's programs: the package that is to be shipped, palettes spaced evenly.
-
-    Blocks alone know no host; a program of layers has the form that the exporter writes by default.
-    """
+    """Return the exporter of a kit's programs: that of the package to be shipped, palettes spaced evenly."""
     from s2search.exporters.coreml.exporter import CoreMLExporter
 
     bits: Any = _BITS[precision]
@@ -131,7 +128,7 @@ def exporter_for(precision: str, form: Form) -> CoreMLExporter:
         bits=bits,
         palette="uniform" if bits < _BITS["float16"] else "kmeans",
         layout=form.layout,
-        state="plain" if form.state == "plain" else "host",
+        state=form.state,
     )
 
 
@@ -152,7 +149,7 @@ class ConvertedProgram:
         state_bytes: Of its whole state.
         peak_bytes: Of activations, as if every operation's result were written out.
         parity_db: Of the traced graph in float32, against the same function in torch.
-        states: Of Core ML's own: none.
+        states: What Core ML keeps of it.
     """
 
     model: Any
@@ -174,9 +171,12 @@ def convert_whole(item: WholeItem, precision: str, form: Form) -> ConvertedProgr
     import torch
 
     from s2search.exporters.coreml.operators import decompositions_for_coreml
+    from s2search.exporters.coreml.state import hold_states
     from s2search.exporters.functions import program_of
     from s2search.exporters.graph import LEAST_PARITY_DB
+    from s2search.exporters.host import ONE_STATE
     from s2search.measurement.program_memory import written_out_bytes
+    from s2search.mil.library import load_coremltools, quiet_coremltools
     from s2search.network.config import ModelConfig
     from s2search.network.network import S2DiT
 
@@ -204,6 +204,14 @@ def convert_whole(item: WholeItem, precision: str, form: Form) -> ConvertedProgr
         )
     converted = exporter.convert(steps, "denoise", program)
     specification = converted.get_spec()
+    peak_bytes = written_out_bytes(specification, list(steps.state))
+    held = (ONE_STATE,) if ONE_STATE in steps.state else ()
+    if held:
+        hold_states(specification, held)
+        with quiet_coremltools():
+            converted = load_coremltools().models.MLModel(
+                specification, weights_dir=converted.weights_dir, skip_model_load=True
+            )
     taken = [feature.name for feature in specification.description.input]
     state_bytes = (
         sum(x.numel() * (4 if name in steps.exact else 2) for name, x in steps.state.items() if name != "past_bias")
@@ -215,8 +223,9 @@ def convert_whole(item: WholeItem, precision: str, form: Form) -> ConvertedProgr
         inputs={name: example[name] for name in taken},
         exact=tuple(name for name in taken if exporter.dtype(name, steps) == "float32"),
         state_bytes=state_bytes,
-        peak_bytes=written_out_bytes(specification, list(steps.state)),
+        peak_bytes=peak_bytes,
         parity_db=parity_db,
+        states=held,
     )
 
 

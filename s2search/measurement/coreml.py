@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing_extensions import override
 
 from s2search.errors import missing_extra
-from s2search.exporters.coreml.form import Layout, StateKeeper
+from s2search.exporters.coreml.form import Form, Layout, StateKeeper
 from s2search.measurement.base import Device, Item, Measure, Memory, Prepared, Profiler
 from s2search.measurement.host import chip
 from s2search.tables.row import ROLES, Role
@@ -42,7 +42,8 @@ class CoreML(Profiler):
     Attributes:
         compute_unit: What Core ML may use beside the CPU; what it does use is the column `unit_ran`.
         layout: `bc1s`: channels before tokens, or that of the blocks; that of the package that is to be shipped.
-        state: Who keeps rings and tails from call to call: Core ML, as states of its own, or the caller.
+        state: Who keeps what is remembered from call to call: the host, which packs it; Core ML, as states of its own;
+            or the caller.
     """
 
     method: ClassVar[str] = (
@@ -54,7 +55,10 @@ class CoreML(Profiler):
 
     compute_unit: Literal["neural_engine", "gpu", "cpu", "all"] = "neural_engine"
     layout: Layout = "bc1s"
-    state: StateKeeper = "core_ml"
+    state: StateKeeper = "host"
+
+    def __post_init__(self) -> None:
+        Form(layout=self.layout, state=self.state)  # refuses what no package is
 
     @override
     def why_not(self) -> str | None:
@@ -90,7 +94,7 @@ class CoreML(Profiler):
     def prepare(self, item: Item) -> Prepared:
         from s2search.measurement.coreml_item import convert_item
 
-        converted = convert_item(item, self.layout).kept_by(self.state)
+        converted = convert_item(item, self.layout, self.state).kept_by(self.state)
         return CoreMLProgram(converted, _UNITS[self.compute_unit])
 
 

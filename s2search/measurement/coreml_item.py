@@ -1,8 +1,8 @@
-"""One item as the Core ML program that an exporter would write for it: the same form, conversion and states.
+"""One item as the Core ML program that an exporter would write for it: the same form and conversion.
 
 The profiler on a Mac and the phone kit both time these. What an exported package does once for all layers is
-in every one that needs it (the step of `past_bias`) or in none (the transposition of the text), and of a state that
-Core ML keeps they see zeros.
+in every one that needs it (the step of `past_bias`) or in none (the transposition of the text, the cutting of what is
+padded), and of a state that Core ML keeps they see zeros.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from s2search.exporters.coreml.form import Layout, StateKeeper
 from s2search.exporters.graph import LEAST_PARITY_DB
 from s2search.exporters.package import NEW, NumberType
 from s2search.measurement.base import Item
+from s2search.measurement.packed_call import packed_call
 from s2search.measurement.program_memory import written_out_bytes
 from s2search.measurement.step_call import step_call
 
@@ -59,7 +60,7 @@ class CoreMLItem:
 
         specification = self.model.get_spec()
         returned = {feature.name for feature in specification.description.output}
-        if keeper == "plain" or not self.rings or returned <= {NEW + name for name in self.rings}:
+        if keeper != "core_ml" or not self.rings or returned <= {NEW + name for name in self.rings}:
             return self
         hold_states(specification, self.rings)
         with quiet_coremltools():
@@ -70,8 +71,8 @@ class CoreMLItem:
         return replace(self, model=model, inputs=inputs, states=self.rings)
 
 
-def convert_item(item: Item, layout: Layout) -> CoreMLItem:
-    """Convert an item; all of its state goes in and out.
+def convert_item(item: Item, layout: Layout, keeper: StateKeeper = "plain") -> CoreMLItem:
+    """Convert an item: packed as the host packs it, or else all of its state goes in and out.
 
     Raises:
         CheckError: The traced graph does not give what the block or part gives.
@@ -81,7 +82,7 @@ def convert_item(item: Item, layout: Layout) -> CoreMLItem:
     from s2search.exporters.coreml.operators import decompositions_for_coreml
     from s2search.exporters.functions import program_of
 
-    call = step_call(item, layout)
+    call = packed_call(item) if keeper == "host" else step_call(item, layout)
     program = program_of(call.module, call.inputs, decompositions_for_coreml())
     parity_db = snr_db(call.expected, program.module()(*call.inputs))
     if not parity_db >= LEAST_PARITY_DB:

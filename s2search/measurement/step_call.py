@@ -44,6 +44,8 @@ class StepCall:
         outputs: Names of what it returns; a tensor of the state is called `new_keys_00`.
         state: Names of the state's tensors among the arguments.
         expected: What the block or part itself returns for the same numbers, in the form of the outputs.
+        kept_bytes: Of the state in a float16 program, where its tensors among the arguments have others: padded, or
+            not there.
     """
 
     module: nn.Module
@@ -51,6 +53,7 @@ class StepCall:
     outputs: tuple[str, ...]
     state: tuple[str, ...]
     expected: tuple[Tensor, ...]
+    kept_bytes: int | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -65,6 +68,8 @@ class StepCall:
     @property
     def float16_state_bytes(self) -> int:
         """Bytes of the state in a float16 program."""
+        if self.kept_bytes is not None:
+            return self.kept_bytes
         return sum(self.arguments[name].numel() * (4 if name in _EXACT else 2) for name in self.state)
 
 
@@ -152,7 +157,7 @@ def _block_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     arguments = {name: x for name, x in call.arguments.items() if isinstance(x, Tensor)}
     if layout == "bc1s":
         x_BTHWD, modulation_BT6D = arguments["x"], arguments["modulation"]
-        arguments |= {"x": _tokens_last(x_BTHWD), "modulation": modulation_BT6D.reshape(1, -1, 1, 1)}
+        arguments |= {"x": tokens_last(x_BTHWD), "modulation": modulation_BT6D.reshape(1, -1, 1, 1)}
     if isinstance(layer, TwinLayer) and not commits:
         arguments["text"] = arguments["text"].transpose(1, 2)[:, :, None]
     output, names = call(), tuple(state)
@@ -162,10 +167,10 @@ def _block_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
         outputs, expected = tuple(NEW + name for name in names), tuple(new[name] for name in names)
     else:
         run, outputs = _Read(layer, names), ("y",)
-        expected = (_tokens_last(output) if layout == "bc1s" else output,)
+        expected = (tokens_last(output) if layout == "bc1s" else output,)
     return StepCall(
         module=run,
-        arguments=_contiguous(arguments | state),
+        arguments=contiguous(arguments | state),
         outputs=outputs,
         state=tuple(name for name in names if name != PAST_BIAS),
         expected=expected,
@@ -178,7 +183,7 @@ class _Kept:
     def __init__(self, item: Item, module: nn.Module, layout: Layout, *, like: Tensor) -> None:
         block, shape = item.part, item.shape
         assert isinstance(block, Block)
-        step = _step_shape(shape, block.stream)
+        step = step_shape(shape, block.stream)
         grid = step.grid
         empty = module.initial_state(1, grid, step.window, like.device, like.dtype)  # type: ignore[operator]
         self.layer: _Layer = (
@@ -196,7 +201,7 @@ class _Kept:
         return self._bias | turned if self.layer.reads_bias else turned
 
 
-def _step_shape(shape: Shape, stream: Stream) -> StepShape:
+def step_shape(shape: Shape, stream: Stream) -> StepShape:
     """Return the shape of a step on a stream's grid; without a past, its window is one chunk."""
     window = Window(frames=shape.context_frames or shape.frames)
     return StepShape(grid=stream_grid(shape, stream), frames=shape.frames, window=window)
@@ -210,23 +215,31 @@ def _part_call(item: Item, call: TorchCall, layout: Layout) -> StepCall:
     if layout == "blocks":
         run = _Part(call.module, further)
     else:
-        run = _Part(channels_first_part(item.part, call.module, _step_shape(item.shape, Stream.HIGH)))
+        run = _Part(channels_first_part(item.part, call.module, step_shape(item.shape, Stream.HIGH)))
         arguments = {key: _channels_first(key, x) for key, x in arguments.items()}
-        returned = tuple(_channels_first(key, x) for key, x in zip(_OUTPUTS[name], returned, strict=True))
-    return StepCall(module=run, arguments=_contiguous(arguments), outputs=_OUTPUTS[name], state=(), expected=returned)
+        returned = part_returned(item, call)
+    return StepCall(module=run, arguments=contiguous(arguments), outputs=_OUTPUTS[name], state=(), expected=returned)
+
+
+def part_returned(item: Item, call: TorchCall) -> tuple[Tensor, ...]:
+    """Return what a part gives, with channels first."""
+    output = call()
+    returned = output if isinstance(output, tuple) else (output,)
+    return tuple(_channels_first(key, x) for key, x in zip(_OUTPUTS[item.part.name], returned, strict=True))
 
 
 def _channels_first(name: str, x: Tensor) -> Tensor:
     """Return an input or output of a part: tokens, vectors as (1, D, 1, 1), or what has channels first already."""
     if name in ("x", "y"):
-        return _tokens_last(x)
+        return tokens_last(x)
     return x.reshape(1, -1, 1, 1) if name in ("modulation", "time_embedding") else x
 
 
-def _tokens_last(x_BTHWD: Tensor) -> Tensor:
+def tokens_last(x_BTHWD: Tensor) -> Tensor:
     """Return (1, D, 1, S)."""
     return x_BTHWD.permute(0, 4, 1, 2, 3).reshape(1, x_BTHWD.shape[-1], 1, -1)
 
 
-def _contiguous(tensors: Tensors) -> Tensors:
+def contiguous(tensors: Tensors) -> Tensors:
+    """Return tensors without gaps, as runtimes take them."""
     return {name: x.contiguous() for name, x in tensors.items()}

@@ -229,16 +229,20 @@ def test_results_that_did_not_come_back_are_said_in_one_line(s2search, kit):
 
 def test_packages_have_the_exporters_form_and_the_manifest_says_so(kit):
     manifest, _ = read_manifest(kit)
-    assert (manifest.layout, manifest.state) == ("bc1s", "core_ml")
-    assert "coreml[layout=bc1s,state=core_ml]" in (kit / "README.md").read_text()
-    block, commit = (
-        manifest.package(next(row for row in manifest.rows if row.role == role)) for role in ("block", "commit")
-    )
-    assert [one.name for one in block.inputs] == ["x", "modulation", "text", "past_bias"]
-    assert [one.shape for one in block.inputs] == [[1, 64, 1, 12], [1, 384, 1, 1], [1, 64, 1, 16], [6]]
-    assert (block.states, block.outputs) == (["keys_00", "values_00"], ["y"])
-    assert (commit.states, commit.outputs) == (["keys_00", "values_00"], ["new_past_bias"])
-    assert block.inputs[-1].low == block.inputs[-1].high == 0  # all frames of the window are there
+    assert (manifest.layout, manifest.state) == ("bc1s", "host")
+    assert "coreml[layout=bc1s,state=host]" in (kit / "README.md").read_text()
+    by_role = {row.role: manifest.package(row) for row in reversed(manifest.rows)}
+    block, commit, stem = by_role["block"], by_role["commit"], by_role["fixed"]
+    assert [one.name for one in block.inputs] == ["x", "modulation", "text", "past_bias", "keys", "values"]
+    ring = [1, 64, 1, 32]  # 6 frames of 4 tokens, padded
+    assert [one.shape for one in block.inputs[3:]] == [[1, 1, 1, 64], ring, ring]
+    assert [one.shape for one in block.inputs[:3]] == [[1, 64, 1, 12], [1, 384, 1, 1], [1, 64, 1, 16]]
+    assert (block.states, block.outputs) == ([], ["y"])
+    assert (commit.states, [one.name for one in commit.inputs]) == ([], ["x", "modulation"])
+    assert commit.outputs == ["new_keys", "new_values"]
+    assert [one.name for one in stem.inputs] == ["latents", "time"]
+    assert {one.dtype for package in manifest.packages for one in package.inputs} == {"float16"}
+    assert block.inputs[3].low == block.inputs[3].high == 0  # all frames of the window are there
     for row in manifest.rows:
         spec = load_spec(kit / manifest.package(row).path)
         assert [feature.name for feature in spec.description.state] == manifest.package(row).states

@@ -262,7 +262,7 @@ def test_ending_ingest_at_random_moments_changes_nothing(kit, manifest, tmp_path
 
 FORMS = {
     "iphone-9.coreml.float16": Form(),
-    "iphone-9.coreml.float16.blocks": Form(layout="blocks"),
+    "iphone-9.coreml.float16.core_ml": Form(state="core_ml"),
     "iphone-9.coreml.float16.blocks.plain": Form(layout="blocks", state="plain"),
     "iphone-9.coreml.float16.plain": Form(state="plain"),
 }
@@ -277,6 +277,7 @@ def test_a_table_says_in_which_form_its_packages_were_and_is_named_by_what_is_no
     protocol = LatencyTable.load(folder).card.protocol
     assert (protocol["layout"], protocol["state"]) == (form.layout, form.state)
     assert ("which are zeros" in protocol["method"]) == (form.state == "core_ml")
+    assert ("packed by the host" in protocol["method"]) == (form.state == "host")
 
 
 def test_results_of_a_kit_of_before_give_the_table_that_they_gave(tmp_path):
@@ -292,7 +293,7 @@ def test_results_of_a_kit_of_before_give_the_table_that_they_gave(tmp_path):
     assert "all inputs ready, no state kept; bytes" in table.card.protocol["method"]
 
 
-@pytest.mark.parametrize("other", [None, Form(layout="blocks"), Form(state="plain")])
+@pytest.mark.parametrize("other", [None, Form(state="core_ml"), Form(state="plain")])
 def test_tables_of_two_forms_are_not_merged(tmp_path, other):
     tables = []
     for number, form in enumerate((Form(), Form(), other)):
@@ -301,7 +302,7 @@ def test_tables_of_two_forms_are_not_merged(tmp_path, other):
         tables += ingest(results, tmp_path / f"tables{number}").tables
     both = merge(tables[:2], name="both", overlap="pool")
     for one in (tables[0], both):
-        with pytest.raises(TableError, match=r"differ in the form of what was timed: 'bc1s, core_ml' and '.*; merge "):
+        with pytest.raises(TableError, match=r"differ in the form of what was timed: 'bc1s, host' and '.*; merge "):
             merge([one, tables[2]], name="mixed", overlap="pool")
 
 

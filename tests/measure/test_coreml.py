@@ -7,10 +7,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from s2search.errors import InputError
 from s2search.exporters.coreml.exporter import CoreMLExporter as Exporter
 from s2search.exporters.coreml.form import Form, Layout, PackageKeeper, StateKeeper
 from s2search.measurement.coreml import CoreML
-from s2search.measurement.step_call import step_call
+from s2search.measurement.packed_call import packed_call
 from s2search.mil.library import load_coremltools
 from s2search.testing.profilers import check_profiler, miniature_items
 from tests.measure.test_tensor_call import snr_db
@@ -91,25 +92,30 @@ def test_every_item_becomes_a_program_that_takes_what_it_is_given(mac, item):
 
 
 def returned(item):
-    """Return the first thing that a program returns: of a commit the sums, or which frames of a ring are there."""
-    return step_call(item, "bc1s").expected[0]
+    """Return the first thing that a program returns: of a commit what is new of a ring or a tail."""
+    return packed_call(item).expected[0]
 
 
-def test_its_forms_are_the_exporters_but_for_a_state_that_the_host_packs_for_all_layers():
+def test_its_forms_are_the_exporters_and_so_is_the_default():
     assert CoreML().layout == Exporter().layout == Form().layout
-    assert CoreML().state == Form().state
-    assert set(get_args(StateKeeper)) < set(get_args(PackageKeeper))
+    assert CoreML().state == Exporter().state == Form().state
+    assert set(get_args(StateKeeper)) == set(get_args(PackageKeeper))
     for layout in get_args(Layout):
         Exporter(layout=layout, state="plain")
+    for make in (CoreML, Form, Exporter):
+        with pytest.raises(InputError, match=r"state=host packs a state that has channels before tokens"):
+            make(layout="blocks")
 
 
 @pytest.mark.parametrize("item", FEW, ids=lambda item: item.key)
 def test_states_of_core_mls_own_are_made_once_and_only_where_asked(mac, item):
-    CoreML().prepare(item).time_ms(1)
-    CoreML(state="plain").prepare(item).time_ms(1)
-    kept, plain = ([feature.name for feature in model.get_spec().description.state] for model in mac)
+    for state in ("core_ml", "plain", "host"):
+        CoreML(state=state).prepare(item).time_ms(1)
+    kept, plain, packed = ([feature.name for feature in model.get_spec().description.state] for model in mac)
     assert kept == (["keys_00", "values_00"] if item.role == "commit" else [])
-    assert plain == []
+    assert plain == packed == []
+    if item.role == "commit":
+        assert [feature.name for feature in mac[-1].get_spec().description.output] == ["new_keys", "new_values"]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from s2search.exporters.coreml.form import Form
 from s2search.exporters.past import StepShape
 from s2search.measurement.coreml_item import convert_item
 from s2search.measurement.items import campaign_items
+from s2search.measurement.packed_call import packed_call
 from s2search.measurement.step_call import step_call
 from s2search.mil.evaluator import Evaluator
 from s2search.mil.library import load_coremltools
@@ -29,21 +30,23 @@ SIZES = Preset(
 ITEMS = campaign_items(SIZES, "80x48", clip_frames=3)
 LEAST_DB = 60  # of float16, as for whole packages
 QUICK = ("stream ssa commit 2x3x5", "stream down 2x3x5")
-FORMS = tuple(Form(layout=layout, state=state) for layout, state in (("bc1s", "core_ml"), ("blocks", "plain")))
-IDS = [form.layout for form in FORMS]
+FORMS = (Form(), Form(state="core_ml"), Form(layout="blocks", state="plain"))
+IDS = [f"{form.layout}-{form.state}" for form in FORMS]
+LAYOUTS = ("bc1s", "blocks")
 
 
 def evaluated(item, form, mode, path):
     """Return what the block gives and what the converted program does for the same float16 numbers, by name."""
-    call = step_call(item, form.layout)
+    call = packed_call(item) if form.state == "host" else step_call(item, form.layout)
     half = {name: x if name in call.exact else x.half().float() for name, x in call.arguments.items()}
-    double = step_call(item, form.layout, torch.float64).module
+    twice = packed_call(item, torch.float64) if form.state == "host" else step_call(item, form.layout, torch.float64)
+    double = twice.module
     with torch.no_grad():
         for parameter, other in zip(double.parameters(), call.module.parameters(), strict=True):
             parameter.copy_(other)
         expected = double(*(x.double() for x in half.values()))
     with few_objects():
-        converted = convert_item(item, form.layout).kept_by(form.state)
+        converted = convert_item(item, form.layout, form.state).kept_by(form.state)
         converted.model.save(str(path))
     program = Evaluator(Program.load(path), mode=mode)
     held = {name: half[name] for name in converted.states}
@@ -64,7 +67,8 @@ def lowest_db(pairs):
 def test_a_timed_program_gives_what_the_block_gives(item, form, tmp_path):
     pairs, converted = evaluated(item, form, "float16", tmp_path / "item.mlpackage")
     assert lowest_db(pairs) >= LEAST_DB
-    assert converted.parity_db > 110
+    # The source makes the sinusoids of its noise level in float32, and the host in float64.
+    assert converted.parity_db > (100 if item.part.name == "stem" and form.state == "host" else 110)
     if form.state == "core_ml":
         assert not [name for name in converted.inputs if name.startswith(("keys_", "values_", "tail_"))]
 
@@ -75,7 +79,7 @@ def operations(specification, function):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [Form(layout=form.layout, state="plain") for form in FORMS], ids=IDS)
+@pytest.mark.parametrize("form", [Form(layout=layout, state="plain") for layout in LAYOUTS], ids=LAYOUTS)
 def test_an_exported_step_has_the_operations_of_the_parts_that_are_timed(form, tmp_path):
     """The promise of a table is about the graphs that are shipped: the sum of the parts is the whole."""
     items = {item.key: item for item in campaign_items(MINIATURE, "48x48", scenarios=["stream"])}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from s2search.errors import InputError
+
 #: `bc1s`: channels before tokens, (1, C, 1, S), as the Neural Engine works; `blocks`: as in the blocks.
 Layout = Literal["bc1s", "blocks"]
 
@@ -15,17 +17,25 @@ Layout = Literal["bc1s", "blocks"]
 #: new (`exporters/host.py`); Core ML, rings and tails as one state; or the caller, who is given all of it again.
 PackageKeeper = Literal["host", "core_ml", "plain"]
 
-#: The same of what is timed alone: Core ML, as states of its own, or the caller.
-StateKeeper = Literal["core_ml", "plain"]
+#: The same of what is timed: the host, which packs it; Core ML, as states of its own; or the caller.
+StateKeeper = Literal["host", "core_ml", "plain"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One of them, of what is timed alone.
+    """One of them, of what is timed; that of the package that is to be shipped.
 
-    An exported package packs the state of all its layers by default (`host`), which a block by itself does not: its own
-    rings and tails are states.
+    Raises:
+        InputError: The host packs a state that has channels before tokens.
     """
 
     layout: Layout = "bc1s"
-    state: StateKeeper = "core_ml"
+    state: StateKeeper = "host"
+
+    def __post_init__(self) -> None:
+        if self.layout == "blocks" and self.state == "host":
+            raise InputError(
+                "state=host packs a state that has channels before tokens, and layout=blocks has tokens first",
+                allowed="layout=blocks,state=plain",
+                remedy="correct the options",
+            )
