@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,9 @@ from s2search.tables.table import LatencyTable, Scope, refuse_existing
 _KIT = "kit:"  # before the path of its results
 
 if TYPE_CHECKING:
-    from s2search.kit.programs import WholePrograms
+    from s2search.kit.programs import ProgramTimes, WholePrograms
     from s2search.pipeline.rival import ScoreRecalibration
-    from s2search.recalibration.campaign import PhoneCampaign
+    from s2search.recalibration.campaign import PhoneCampaign, TimedProgram
     from s2search.recalibration.result import Recalibration
 
 
@@ -135,8 +137,7 @@ def _own_table(results: Path) -> LatencyTable:
 
 def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> PhoneCampaign:
     """Return what a kit timed of one scope of a table, as recalibration takes it."""
-    from s2search.recalibration.campaign import PhoneCampaign, TimedProgram
-    from s2search.space import layout_labels
+    from s2search.recalibration.campaign import PhoneCampaign
 
     own = table.card.protocol.get("results_digest") == whole.results_digest
     rows = {
@@ -151,20 +152,7 @@ def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> PhoneC
         if (one.precision, one.compute_unit, one.shape) == where and one.function == "denoise"
     ]
     return PhoneCampaign(
-        programs=[
-            TimedProgram(
-                kind=one.kind,
-                text=one.layout,
-                layers=[registry.create("blocks", label) for label in layout_labels(one.layout)],
-                ms=one.times.corrected.median_ms,
-                error_ms=one.times.error_ms,
-                changes=one.changes,
-                state_bytes=one.state_bytes,
-                taken=one.memory,
-            )
-            for one in programs
-            if not one.misplaced
-        ],
+        programs=[timed for timed in map(_timed, _whole(programs)) if timed],
         alone_ms={label: (times.corrected.median_ms, times.error_ms) for label, times in again.items()},
         left_out=(
             *(one.placed for one in programs if one.misplaced),
@@ -176,6 +164,35 @@ def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> PhoneC
         drift_percent=whole.drift_percent,
         marked=whole.marked,
         samples_digest=whole.results_digest,
+    )
+
+
+def _whole(programs: Sequence[ProgramTimes]) -> list[list[ProgramTimes]]:
+    """Return the programs, those that are links of one chain together."""
+    found: dict[str, list[ProgramTimes]] = {}
+    for one in programs:
+        found.setdefault(f"chain {one.layout}" if one.link else one.label, []).append(one)
+    return list(found.values())
+
+
+def _timed(links: Sequence[ProgramTimes]) -> TimedProgram | None:
+    """Return a program as recalibration takes it, the sum of its links; None where one ran elsewhere or is missing."""
+    from s2search.recalibration.campaign import TimedProgram
+    from s2search.space import layout_labels
+
+    first = links[0]
+    if any(one.misplaced for one in links) or len(links) < first.links:
+        return None
+    return TimedProgram(
+        kind=first.kind,
+        text=first.layout,
+        layers=[registry.create("blocks", label) for label in layout_labels(first.layout)],
+        ms=math.fsum(one.times.corrected.median_ms for one in links),
+        error_ms=math.hypot(*(one.times.error_ms for one in links)),
+        changes=sum(one.changes for one in links),
+        packages=first.links,
+        state_bytes=first.state_bytes,
+        taken=first.memory if len(links) == 1 else None,
     )
 
 

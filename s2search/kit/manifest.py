@@ -132,6 +132,8 @@ class Program(Strict, frozen=True, kw_only=True):
         function: Which of an exported package's: `first`, `denoise` or `commit`.
         counts: How often one call pays every part of a table, the two ends included.
         exporter: What wrote it.
+        link: Which package of a chain it is, from 1; 0 where the model is in one. `layout` is the whole model's.
+        links: How many packages the model is in.
     """
 
     kind: ProgramKind
@@ -139,12 +141,15 @@ class Program(Strict, frozen=True, kw_only=True):
     function: str
     counts: dict[str, int]
     exporter: str
+    link: int = 0
+    links: int = 1
 
     @property
     def label(self) -> str:
         """The program as people write it."""
         what = f"{self.kind} {self.function}" if self.kind == "package" else self.kind
-        return f"{what} {self.layout}"
+        link = f" link {self.link} of {self.links}" if self.link else ""
+        return f"{what} {self.layout}{link}"
 
 
 class KitRow(Strict, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ class ProgramTimes:
         kind: Why it was timed: a block in context, a random layout, or the package that is shipped.
         layout: Its layers, first to last: `lcha*2,ssa*4`; `space.layout_labels` reads it.
         function: Which of a package's functions: `first`, `denoise` or `commit`; else `denoise`.
+        link: Which package of a chain it is, from 1; 0 where the model is in one.
+        links: How many packages the model is in.
         counts: How often one call pays every part of a table, the two ends included.
         scenario: A stream's.
         shape: What a block of it is called with.
@@ -66,6 +68,8 @@ class ProgramTimes:
     kind: ProgramKind
     layout: str
     function: str
+    link: int
+    links: int
     counts: Mapping[str, int]
     scenario: Scenario
     shape: Shape
@@ -209,6 +213,8 @@ def _times(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Pr
         kind=row.program.kind,
         layout=row.program.layout,
         function=row.program.function,
+        link=row.program.link,
+        links=row.program.links,
         counts=row.program.counts,
         scenario=row.scenario,
         shape=row.shape,

@@ -1,7 +1,8 @@
 """The exported package itself in a kit: its functions `first`, `denoise` and `commit`, each a row of its own.
 
 What a chunk takes on the phone is said by nothing as well as by the package that makes it: first chunk, later steps,
-the commit, and how long it loads. All files are checked against the package's manifest before they are copied.
+the commit, and how long it loads. Of a model in several packages every link has rows of its own: what it takes of the
+link before is an input like others. All files are checked against the package's manifest before they are copied.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from s2search.border.regular_file import read_regular
 from s2search.errors import InputError
 from s2search.exporters.package import MANIFEST, FunctionSpec, Manifest, Package
 from s2search.kit.manifest import ComputeUnits, Input, KitPackage, KitRow, Program, Shipped, digest_of
-from s2search.measurement.layouts import layout_text, parts_of
+from s2search.measurement.layouts import layout_text, parts_of_link
 from s2search.preset import video_size
 from s2search.space import parse_blocks
 
@@ -92,11 +93,11 @@ def ship(folder: str | os.PathLike[str], packages: Path) -> ShippedPackage:
     package.check_files()
     stored: dict[str, tuple[Any, str, int]] = {}
     functions = []
-    for function in manifest.functions:
+    for function, link in _functions(manifest):
         if function.name in _FUNCTIONS:
             if function.file not in stored:
                 stored[function.file] = _stored(package.folder / function.file, packages)
-            functions.append(_function(manifest, function, *stored[function.file]))
+            functions.append(_function(manifest, function, link, *stored[function.file]))
     order = {name: place for place, name in enumerate(_FUNCTIONS)}
     told = Shipped(
         name=package.folder.resolve().name,
@@ -105,7 +106,7 @@ def ship(folder: str | os.PathLike[str], packages: Path) -> ShippedPackage:
         model_digest=manifest.model_digest,
         plan_digest=manifest.plan_digest,
     )
-    functions.sort(key=lambda one: order[one.program.function])
+    functions.sort(key=lambda one: (order[one.program.function], one.program.link))
     return ShippedPackage(told=told, manifest=manifest, functions=tuple(functions))
 
 
@@ -129,8 +130,20 @@ def _stored(source: Path, packages: Path) -> tuple[Any, str, int]:
     return specification, f"packages/{name}", len(stored)
 
 
+def _functions(manifest: Manifest) -> Iterator[tuple[FunctionSpec, int]]:
+    """Yield the functions of all links with the link's number; with 0 where there is one package."""
+    yield from ((function, 0) for function in manifest.functions if not manifest.chain)
+    for number, link in enumerate(manifest.chain, 1):
+        yield from ((function, number) for function in link.functions)
+
+
+def _span(manifest: Manifest, link: int) -> tuple[int, int]:
+    """Return the layers of a link; all of them where there is one package."""
+    return manifest.chain[link - 1].layers if link else (0, len(manifest.model.layout))
+
+
 def _function(
-    manifest: Manifest, function: FunctionSpec, specification: Any, path: str, weight_bytes: int
+    manifest: Manifest, function: FunctionSpec, link: int, specification: Any, path: str, weight_bytes: int
 ) -> ShippedFunction:
     from s2search.measurement.program_memory import written_out_bytes
 
@@ -144,8 +157,10 @@ def _function(
             kind="package",
             layout=layout_text(layers),
             function=function.name,
-            counts=dict(sorted(parts_of(layers).items())),
+            counts=dict(sorted(parts_of_link(layers, *_span(manifest, link)).items())),
             exporter=manifest.exporter_text,
+            link=link,
+            links=max(1, len(manifest.chain)),
         ),
         package=KitPackage(
             digest=digest_of(path.encode(), function.name.encode()),

@@ -102,7 +102,7 @@ def _of_context(row: KitRow, found: InContext) -> dict[str, Any]:
         "latency_raw_ms": round(found.raw_ms, _DIGITS) if found.raw_ms > 0 else None,
         "latency_error_ms": None if math.isnan(found.error_ms) else round(found.error_ms, _DIGITS),
         "samples": found.samples,
-        "latency_provenance": "derived",
+        "latency_provenance": "measured",  # a difference of two programs that were
     }
 
 

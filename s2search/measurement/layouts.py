@@ -41,6 +41,22 @@ def parts_of(layers: Sequence[Block]) -> Counter[str]:
     return blocks_and_switches(layers) + Counter(("stem", "head"))
 
 
+def parts_of_link(layers: Sequence[Block], first: int, after: int) -> Counter[str]:
+    """Return what of it some layers pay that are a package of their own: a switch belongs to the layer behind it.
+
+    >>> layers = Space.parse("lcha,ssa", depth=2).candidates
+    >>> sorted(parts_of_link(layers, 1, 2).items())
+    [('down', 1), ('head', 1), ('ssa', 1), ('up', 1)]
+    """
+    is_last = after == len(layers)
+    streams = [Stream.HIGH, *(Stream(block.stream) for block in layers), Stream.HIGH]
+    here = streams[first : after + 1 + is_last]
+    found = Counter(block.label for block in layers[first:after])
+    found.update({"down": streams_changed(here, Stream.LOW), "up": streams_changed(here, Stream.HIGH)})
+    found.update({"stem": first == 0, "head": is_last})
+    return +found
+
+
 def blocks_and_switches(layers: Sequence[Block]) -> Counter[str]:
     """Return the same without the ends.
 

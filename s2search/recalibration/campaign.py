@@ -23,7 +23,7 @@ from s2search.recalibration.answer import answer_of
 from s2search.recalibration.attribution import CHANGE, Drift, Parts
 from s2search.recalibration.correction import LEAST_LAYOUTS
 from s2search.recalibration.evidence import ProgramEvidence, WholeProgram
-from s2search.recalibration.in_context import Measured, in_context
+from s2search.recalibration.in_context import InContext, Measured, in_context
 from s2search.recalibration.judgement import gains_needed
 from s2search.recalibration.memory import MemoryParts
 from s2search.recalibration.result import Recalibration
@@ -44,6 +44,7 @@ class TimedProgram:
         ms: The median of its samples, drift taken out.
         error_ms: Standard error of that.
         changes: How often the processor changes inside it.
+        packages: How many programs it is, called one after the other.
         state_bytes: What a call is given of a state; 0 where it is not known.
         taken: What its process takes, where that was measured.
     """
@@ -54,6 +55,7 @@ class TimedProgram:
     ms: float
     error_ms: float
     changes: int = 0
+    packages: int = 1
     state_bytes: int = 0
     taken: Resident | None = None
 
@@ -116,7 +118,10 @@ def recalibrate_by(
         for one in campaign.programs
     ]
     held_out = _held_out(campaign)
-    fitted = in_context([piece for piece, held in zip(pieces, held_out, strict=True) if not held], before, drift)
+    in_one = [one.packages == 1 for one in campaign.programs]  # a chain pays several calls
+    context = in_context(list(itertools.compress(pieces, in_one)), before, drift)
+    for_fit = [whole and not held for whole, held in zip(in_one, held_out, strict=True)]
+    fitted = in_context(list(itertools.compress(pieces, for_fit)), before, drift)
     evidence = ProgramEvidence(
         rows=rows,
         programs=[
@@ -125,15 +130,15 @@ def recalibrate_by(
                 counts=piece.counts,
                 measured_ms=one.ms,
                 error_ms=one.error_ms,
-                foretold_ms=fitted.correction(before, one.state_bytes).predict_ms(piece.counts, before),
+                foretold_ms=_foretold_ms(one, piece, fitted, before),
                 held_out=held,
                 is_package=one.kind == "package",
                 taken=one.taken,
             )
             for one, piece, held in zip(campaign.programs, pieces, held_out, strict=True)
         ],
-        now=in_context(pieces, before, drift).now,
-        correction=fitted.correction(before, _state_bytes(campaign, depth)),
+        now=context.now,
+        correction=fitted.correction(before, _hand_over_ms(campaign, pieces, fitted, before, depth)),
         level=(min(1.0, drift.factor - 2 * drift.error), max(1.0, drift.factor + 2 * drift.error)),
         blocks=_blocks(campaign),
         memory=MemoryParts.of(rows, scope),
@@ -189,11 +194,27 @@ def _blocks(campaign: PhoneCampaign) -> frozenset[str]:
     return frozenset(block.label for one in campaign.programs for block in one.layers)
 
 
-def _state_bytes(campaign: PhoneCampaign, depth: int) -> float:
-    """Return the state of the package, or of a model of so many layers of the programs'."""
-    packages = [one.state_bytes for one in campaign.programs if one.kind == "package"]
+def _foretold_ms(one: TimedProgram, piece: Measured, fitted: InContext, before: Parts) -> float | None:
+    """Return what the correction says of a program with so much state; of a chain the new rows say it."""
+    if one.packages > 1:
+        return None
+    return fitted.correction(before, fitted.hand_over_ms(one.state_bytes)).predict_ms(piece.counts, before)
+
+
+def _hand_over_ms(
+    campaign: PhoneCampaign, pieces: Sequence[Measured], fitted: InContext, before: Parts, depth: int
+) -> float:
+    """Return what a model pays beyond its parts: the package, or one of so many layers of the programs'.
+
+    What a chain pays for its links is no law of bytes, so there it is what was measured.
+    """
+    packages = [(one, piece) for one, piece in zip(campaign.programs, pieces, strict=True) if one.kind == "package"]
+    for one, piece in packages:
+        if one.packages > 1:
+            return piece.ms - fitted.correction(before, 0.0).predict_ms(piece.counts, before)
     layers = sum(len(one.layers) for one in campaign.programs)
-    return max(packages, default=depth * sum(one.state_bytes for one in campaign.programs) / layers)
+    typical = depth * sum(one.state_bytes for one in campaign.programs) / layers
+    return fitted.hand_over_ms(max((one.state_bytes for one, _ in packages), default=typical))
 
 
 def _check(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> None:

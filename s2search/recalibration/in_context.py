@@ -84,15 +84,15 @@ class InContext:
         """Return what a call pays for so much state, beyond what its parts take."""
         return float(self.weight_M @ (self.most_ms_M * state_bytes / (state_bytes + self.reach_bytes_M)))
 
-    def correction(self, before: Parts, state_bytes: float) -> TableCorrection:
-        """Return what becomes of a table's rows for models that are given so much state.
+    def correction(self, before: Parts, hand_over_ms: float) -> TableCorrection:
+        """Return what becomes of a table's rows for models that pay so much beyond their parts.
 
-        What such a call pays for its state lies on the parts that every model has. No row falls below a tenth.
+        It lies on the parts that every model has. No row falls below a tenth.
         """
         offset_ms = {}
         for term, beyond_ms in zip(self.now.terms, self.now.beyond_ms_K, strict=True):
             is_fixed = before.role.get(term[0]) == "fixed"
-            shared_ms = self.hand_over_ms(state_bytes) / len(term) if is_fixed else 0.0
+            shared_ms = hand_over_ms / len(term) if is_fixed else 0.0
             for label in term if term != (CHANGE,) else ():
                 least_ms = (LEAST_SHARE - 1) * self.now.drift.factor * before.latency_ms[label]
                 offset_ms[label] = max(least_ms, float(beyond_ms) + shared_ms)

@@ -11,8 +11,9 @@ Behind the runner and the imitations of Apple's tools it is the same phone: `mac
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import Any
 
 import msgspec
 
+from s2search.block import Block, Precision, Shape
 from s2search.kit.build import copy_mac
 from s2search.kit.manifest import KitManifest, KitPackage, KitProtocol, KitRow, Program, Shipped, ordered
 from s2search.kit.whole import Wholes, program_row, whole_items
 from s2search.measurement.items import campaign_items
-from s2search.measurement.layouts import layout_text, parts_of
+from s2search.measurement.layouts import layout_text, parts_of_link
 from s2search.preset import Preset
 from s2search.space import layout_labels, parse_blocks
 from tests.kit.fake_mac.imitation import Imitation
@@ -33,6 +35,7 @@ __all__ = ["Imitation", "imitated", "imitated_kit", "play", "slots_of"]
 
 _START = datetime(2026, 1, 2, 12, tzinfo=UTC)
 _FUNCTIONS = ("first", "denoise", "commit")
+_RUNTIME_BYTES, _SPARE_BYTES = 8_000_000, 500_000  # what a program takes beyond weights, state and activations
 
 
 def imitated_kit(
@@ -43,6 +46,7 @@ def imitated_kit(
     depth: int = 6,
     contexts: bool = True,
     package: str = "",
+    links: int = 1,
     preset: str = "s2dit-tiny",
     video: str = "64x48",
     mac: bool = False,
@@ -58,14 +62,17 @@ def imitated_kit(
         depth: See `layouts`.
         contexts: Pairs and triples.
         package: A layout of any depth, `lcha*4,ssa*8`: then `first`, `denoise` and `commit` of it are rows too.
+        links: How many packages that layout is in, cut evenly.
         preset: Sizes.
         video: Pixels.
         mac: With the runner and its sources.
+        phone: Which pays for the state of programs: then they say so many bytes.
         protocol: Of `KitProtocol`.
     """
     sizes, blocks = Preset.named(preset), parse_blocks(candidates)
     rules = KitProtocol(**protocol)
     asked: dict[str, Any] = {"precision": "float16", "compute_unit": "cpu_and_neural_engine"}
+    half, weight_bytes = Precision.named("float16"), dict[str, int]()
     rows: list[KitRow] = []
     for item in campaign_items(sizes, video, scenarios=["stream"], candidates=blocks):
         rows.append(
@@ -77,11 +84,13 @@ def imitated_kit(
                 scenario="stream",
                 shape=item.shape,
                 package=f"sha256:{len(rows)}",
-                state_bytes=1000 if item.role in ("block", "commit") else 0,
-                peak_bytes=2000,
+                state_bytes=item.part.state_bytes(item.shape, half) if isinstance(item.part, Block) else 0,
+                peak_bytes=item.part.peak_bytes(item.shape, half),
                 **asked,
             )
         )
+        weight_bytes[rows[-1].package] = half.weight_bytes(item.part.parameters(item.shape))
+    blocks_bytes = {row.part_label: weight_bytes[row.package] for row in rows}
     wholes = Wholes(contexts=contexts, layouts=layouts, depth=depth)
     for item in whole_items(sizes, video, blocks, wholes):
         rows.append(
@@ -92,22 +101,31 @@ def imitated_kit(
                 units=asked["compute_unit"],
                 exporter="coreml",
                 package=f"sha256:{len(rows)}",
-                state_bytes=_state_bytes(item.layers, phone),
-                peak_bytes=2000,
+                state_bytes=_state_bytes(item.layers, item.shape, phone),
+                peak_bytes=max(block.peak_bytes(item.shape, half) for block in item.layers),
             )
         )
     if package:
-        rows += _package_rows(package, len(rows), rows[0], asked, phone)
-    return _written(folder, rows, rules, sizes, package, mac=mac)
+        rows += _package_rows(package, links, len(rows), rows[0], asked, phone)
+    for row in rows:
+        if row.role == "layout":
+            weight_bytes[row.package] = sum(n * blocks_bytes[label] for label, n in row.program.counts.items())
+    return _written(folder, rows, weight_bytes, rules, sizes, package, mac=mac)
 
 
-def _state_bytes(layers, phone: Imitation | None) -> int:
-    """Return what a program is given of its state: what the phone pays for."""
-    return sum(round(1e6 * phone.state_megabytes(block.label)) if phone else 1000 for block in layers)
+def _state_bytes(layers: Sequence[Block], shape: Shape, phone: Imitation | None) -> int:
+    """Return the bytes of a program's state; of those that a phone pays for where it is told."""
+    if phone:
+        return sum(round(1e6 * phone.state_megabytes(block.label)) for block in layers)
+    return sum(block.state_bytes(shape, Precision.named("float16")) for block in layers)
 
 
-def _package_rows(package: str, number: int, like: KitRow, asked: dict[str, Any], phone) -> list[KitRow]:
+def _package_rows(
+    package: str, links: int, number: int, like: KitRow, asked: dict[str, Any], phone: Imitation | None
+) -> list[KitRow]:
     layers = tuple(block for label in layout_labels(package) for block in parse_blocks(label))
+    ends = [len(layers) * n // links for n in range(links + 1)]
+    spans = [(function, *one) for function in _FUNCTIONS for one in enumerate(itertools.pairwise(ends), 1)]
     return [
         KitRow(
             id=number + place,
@@ -117,31 +135,40 @@ def _package_rows(package: str, number: int, like: KitRow, asked: dict[str, Any]
             scenario="stream",
             shape=like.shape,
             package=f"sha256:{number + place}",
-            state_bytes=_state_bytes(layers, phone),
-            peak_bytes=2000,
+            state_bytes=_state_bytes(layers, like.shape, phone),
+            peak_bytes=like.peak_bytes,
             single_calls=True,
             program=Program(
                 kind="package",
                 layout=layout_text(layers),
                 function=function,
-                counts=dict(sorted(parts_of(layers).items())),
+                counts=dict(sorted(parts_of_link(layers, *span).items())),
                 exporter="coreml",
+                link=link if links > 1 else 0,
+                links=links,
             ),
             **asked,
         )
-        for place, function in enumerate(_FUNCTIONS)
+        for place, (function, link, span) in enumerate(spans)
     ]
 
 
 def _written(
-    folder: Path, rows: Sequence[KitRow], rules: KitProtocol, sizes: Preset, package: str, *, mac: bool
+    folder: Path,
+    rows: Sequence[KitRow],
+    weight_bytes: Mapping[str, int],
+    rules: KitProtocol,
+    sizes: Preset,
+    package: str,
+    *,
+    mac: bool,
 ) -> KitManifest:
     packages = [
         KitPackage(
             digest=row.package,
             path=f"packages/p{row.id:03}.mlpackage",
             **({"function": row.program.function} if row.single_calls else {}),
-            weight_bytes=1_000_000 + row.id,
+            weight_bytes=weight_bytes[row.package],
             operations={"linear": 2},
             inputs=[{"name": "x", "shape": [1, 2], "dtype": "float16", "low": -1.0, "high": 1.0}],
             outputs=["y"],
@@ -157,7 +184,7 @@ def _written(
         preset=sizes.name,
         converter={"coremltools": "9.0"},
         layout="bc1s",
-        state="core_ml",
+        state="host",
         protocol=rules,
         packages=packages,
         rows=list(rows),
@@ -237,16 +264,17 @@ def _launched(
 ) -> list[dict[str, Any]]:
     session = {"kit": digest, "machine": "iPhone9,1", "os": "iOS 26", "thermal": "nominal", "low_power_mode": False}
     lines = [{"kind": "session", **session, "battery": 1.0, "charging": True, "crashed": False}]
-    taken = 40_000_000
+    taken, weights = 40_000_000, {one.digest: one.weight_bytes for one in manifest.packages}
     for row in rows:
-        grown = 1_000_000 * (1 + round(phone.row_ms(row)))
-        memory = {"before_bytes": taken, "load_bytes": taken + grown, "first_bytes": taken + 2 * grown}
-        memory |= {"steady_bytes": taken + grown, "peak_before_bytes": taken, "peak_bytes": taken + 2 * grown}
+        loaded = taken + _RUNTIME_BYTES + weights[row["package"]] + row["state_bytes"]
+        called = loaded + row["peak_bytes"]
+        memory = {"before_bytes": taken, "load_bytes": loaded, "first_bytes": called, "steady_bytes": called}
+        memory |= {"peak_before_bytes": taken, "peak_bytes": called + _SPARE_BYTES}
         repetitions = phone.repetitions(row, manifest.protocol.least_sample_ms)
         ready = {"load_ms": 100.0, "warm_ups": 6, "settled": True, "repetitions": repetitions}
         lines.append({"kind": "loading", "row": row["id"]})
         lines.append({"kind": "ready", "row": row["id"], **ready, "first_ms": 3 * phone.row_ms(row), "memory": memory})
-        taken += grown
+        taken = called
     return [{"at": _at(number), **line} for line in lines]
 
 

@@ -154,3 +154,25 @@ def test_a_package_of_another_runtime_is_refused(tmp_path):
     items = campaign_items(TINY, VIDEO, scenarios=["stream"], candidates=parse_blocks("ssa"))[:1]
     with pytest.raises(InputError, match=r"was written by the exporter 'onnx'.*packages of coreml"):
         build(tmp_path / "kit", items, preset=TINY.name, package=other.folder)
+
+
+@pytest.mark.slow
+def test_of_a_chain_every_link_is_timed(tmp_path):
+    folder = tmp_path / "chain"
+    chain = CoreMLExporter(package_mb=0.4).export(model_of(("lcha", "ssa", "ssa", "lcha")), token_grid(VIDEO), folder)
+    links = len(chain.manifest.chain)
+    assert links > 1
+    items = campaign_items(TINY, VIDEO, scenarios=["stream"], candidates=parse_blocks("ssa"))[:1]
+    build(tmp_path / "kit", items, preset=TINY.name, package=folder)
+    manifest, _ = read_manifest(tmp_path / "kit")
+    rows = [row for row in manifest.programs if row.program.function == "denoise"]
+    assert [(row.program.link, row.program.links) for row in rows] == [(n, links) for n in range(1, links + 1)]
+    assert sum((Counter(row.program.counts) for row in rows), Counter()) == Counter(
+        {"lcha": 2, "ssa": 2, "down": 1, "up": 1, "stem": 1, "head": 1}
+    )
+    for row, link in zip(rows, chain.manifest.chain, strict=True):
+        package = manifest.package(row)
+        assert (tmp_path / "kit" / package.path / "Manifest.json").exists()
+        assert [one.name for one in package.inputs] == [one.name for one in link.function("denoise").inputs]
+    assert len({manifest.package(row).path for row in rows}) == links
+    assert len({row.label for row in rows}) == links

@@ -6,6 +6,7 @@ import json
 import statistics
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 import s2search
@@ -123,6 +124,27 @@ def test_plans_on_the_new_table_foretell_other_layouts_of_that_size(phones):
         for layout in ("lcha*28", "ssa*28", "lcha*9,ssa*10,full*9", "ssa*3,lcha*22,ssa*3"):
             true_ms = one.level * one.phone.truth_ms(parts_of(blocks_of(layout)))
             errors.append(abs(parts.sum_ms(parts.counts(blocks_of(layout))) / true_ms - 1))
+    assert statistics.median(errors) < 0.02
+
+
+@pytest.mark.parametrize("links", [2, 3])
+def test_what_a_chain_of_packages_pays_for_its_links_is_told_and_foretold(tmp_path, links):
+    errors = []
+    for seed in range(5):
+        phone, folder = Imitation(seed=seed), tmp_path / str(seed)
+        manifest, results = second_kit(folder, phone, links=links)
+        found = s2search.recalibrate(f"kit:{results}", folder / "new", depth=28)
+        (package,) = [one for one in found.layouts if one.is_package]
+        level = phone.level(slots_of(manifest))
+        rows = [row for row in msgspec.to_builtins(manifest.rows) if row["role"] == "layout" and row["single_calls"]]
+        calls = [phone.row_ms(row) for row in rows if row["program"]["function"] == "denoise"]
+        parts = parts_of(blocks_of(PACKAGE))
+        parts_ms = phone.call_ms + sum(count * phone.part_ms(label) for label, count in parts.items())
+        handed_ms = level * (sum(calls) - parts_ms)
+        assert len(calls) == links
+        miss = package.miss
+        assert abs(miss.hand_over_ms - handed_ms) <= max(0.01 * package.measured_ms, 3 * miss.errors_ms["hand_over"])
+        errors.append(abs(package.corrected_ms / (level * sum(calls)) - 1))
     assert statistics.median(errors) < 0.02
 
 
