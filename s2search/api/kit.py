@@ -18,7 +18,7 @@ from s2search.tables.row import ROLES
 from s2search.tables.table import LatencyTable
 
 if TYPE_CHECKING:
-    from s2search.kit.build import KitPrecision
+    from s2search.kit.campaign import KitPrecision
     from s2search.kit.ingest import Ingested
     from s2search.kit.manifest import ComputeUnits, KitManifest
     from s2search.kit.shots import ShotChoice

@@ -16,11 +16,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -28,6 +26,7 @@ from s2search.border.regular_file import open_regular, read_regular
 from s2search.document import write_text
 from s2search.errors import InputError, require
 from s2search.exporters.coreml.form import Form
+from s2search.kit.campaign import Built, Campaign, KitPrecision, converter, manifest_of
 from s2search.kit.manifest import (
     MANIFEST,
     ComputeUnits,
@@ -35,30 +34,19 @@ from s2search.kit.manifest import (
     KitManifest,
     KitPackage,
     KitProtocol,
-    KitRow,
-    KnownTable,
-    Program,
-    Shots,
-    Strict,
     digest_of,
-    grouped,
-    ordered,
 )
 from s2search.kit.readme import readme
-from s2search.kit.shipped import ShippedPackage, ship
+from s2search.kit.shipped import ship
 from s2search.kit.shots import ShotChoice
-from s2search.kit.whole import ConvertedProgram, WholeItem, convert_whole, exporter_text, program_row
+from s2search.kit.whole import ConvertedProgram, WholeItem, convert_whole
 from s2search.measurement.base import Item
-from s2search.measurement.schedule import sentinel_of
-from s2search.registry import own_version
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from s2search.measurement.coreml_item import CoreMLItem
 
-KitPrecision = Literal["float16", "w4a16"]
-PRECISIONS: tuple[KitPrecision, ...] = get_args(KitPrecision)
 
 #: Is told how many packages are done, of how many, and what comes next.
 Progress = Callable[[int, int, str], None]
@@ -66,15 +54,6 @@ Progress = Callable[[int, int, str], None]
 _NOTES = ".build"
 _WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 _TEXT_WEIGHTS = {"cross_attention_key": 8, "cross_attention_value": 8}
-
-
-class Built(Strict, frozen=True, kw_only=True):
-    """The note of a finished package."""
-
-    made_of: dict[str, str]
-    package: KitPackage
-    state_bytes: int
-    peak_bytes: int
 
 
 def build(
@@ -122,8 +101,8 @@ def build(
         (out / "packages").mkdir(exist_ok=True)
         shipped = None if package is None else ship(package, out / "packages")
         built = _packages(out, [*items, *wholes], precisions, form, progress)
-        campaign = _Campaign(items=items, wholes=wholes, built=built, precisions=precisions, form=form, shipped=shipped)
-        manifest = _manifest(campaign, preset, compute_units, protocol, choice)
+        campaign = Campaign(items=items, wholes=wholes, built=built, precisions=precisions, form=form, shipped=shipped)
+        manifest = manifest_of(campaign, preset, compute_units, protocol, choice)
         _keep_only(out / "packages", {package.path for package in manifest.packages})
         copy_mac(out)
         write_text(out / "README.md", readme(manifest))
@@ -257,119 +236,7 @@ def _note_path(out: Path, item: Item | WholeItem, precision: KitPrecision) -> Pa
 
 def _made_of(item: Item | WholeItem, precision: KitPrecision, form: Form) -> dict[str, str]:
     what = {"item": item.key, "shape": repr(item.shape), "precision": precision}
-    return {**what, "layout": form.layout, "state": form.state, **_converter()}
-
-
-def _converter() -> dict[str, str]:
-    return (
-        {"s2search": own_version()} | {name: version(name) for name in ("coremltools", "torch")} | {"target": "iOS18"}
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Campaign:
-    """What a kit's rows are made of."""
-
-    items: Sequence[Item]
-    wholes: Sequence[WholeItem]
-    built: dict[tuple[str, str], Built]
-    precisions: Sequence[KitPrecision]
-    form: Form
-    shipped: ShippedPackage | None
-
-    @property
-    def packages(self) -> list[KitPackage]:
-        """All of them, each once."""
-        shipped = [one.package for one in self.shipped.functions] if self.shipped else []
-        notes = [note.package for note in self.built.values()]
-        return list({package.digest: package for package in (*notes, *shipped)}.values())
-
-    def rows(self, compute_units: Sequence[ComputeUnits]) -> list[KitRow]:
-        """Return parts and whole programs on every unit in every precision, then the package that is shipped."""
-        rows: list[KitRow] = []
-        for units in compute_units:
-            for precision in self.precisions:
-                for item in self.items:
-                    rows.append(_row(len(rows), item, precision, units, self.built[item.key, precision]))
-                for whole in self.wholes:
-                    note = self.built[whole.key, precision]
-                    rows.append(
-                        program_row(
-                            len(rows),
-                            whole,
-                            precision=precision,
-                            units=units,
-                            exporter=exporter_text(precision, self.form),
-                            package=note.package.digest,
-                            state_bytes=note.state_bytes,
-                            peak_bytes=note.peak_bytes,
-                        )
-                    )
-        for units in compute_units:
-            rows += self.shipped.rows(len(rows), units) if self.shipped else ()
-        return rows
-
-
-def _manifest(
-    campaign: _Campaign,
-    preset: str,
-    compute_units: Sequence[ComputeUnits],
-    protocol: KitProtocol,
-    choice: ShotChoice | None,
-) -> KitManifest:
-    rows, form = campaign.rows(compute_units), campaign.form
-    sentinel = _sentinel(campaign.items, rows)
-    weights = {package.digest: package.weight_bytes for package in campaign.packages}
-    resident_bytes = {row.id: row.state_bytes + row.peak_bytes + weights[row.package] for row in rows}
-    groups = grouped(rows, sentinel, resident_bytes, protocol.resident_bytes)
-    return KitManifest(
-        code_version=f"s2search {own_version()}",
-        preset=preset,
-        converter=_converter(),
-        layout=form.layout,
-        state=form.state,
-        protocol=protocol,
-        packages=campaign.packages,
-        rows=rows,
-        sentinel=sentinel.id,
-        groups=groups,
-        order=ordered(groups, sentinel.id, protocol),
-        shots=_shots(choice, rows) if choice and choice.foretold else msgspec.UNSET,
-        shipped=campaign.shipped.told if campaign.shipped else msgspec.UNSET,
-    )
-
-
-def _sentinel(items: Sequence[Item], rows: Sequence[KitRow]) -> KitRow:
-    """Return the row that tells the drift: three equal layers where there are such, since one may run elsewhere."""
-    triple = f"{sentinel_of(items).part.label}*3"
-    wholes = [(row, row.program) for row in rows if isinstance(row.program, Program)]
-    three = next((row for row, program in wholes if (program.kind, program.layout) == ("context", triple)), None)
-    return three or rows[list(items).index(sentinel_of(items))]
-
-
-def _shots(choice: ShotChoice, rows: Sequence[KitRow]) -> Shots:
-    return Shots(
-        shots=choice.shots,
-        known=[KnownTable(name=table.name, digest=table.digest) for table in choice.known],
-        chosen=[row.id for row in rows if row.role == "block"],
-        foretold=[item.key for item in choice.foretold],
-    )
-
-
-def _row(number: int, item: Item, precision: KitPrecision, units: ComputeUnits, built: Built) -> KitRow:
-    return KitRow(
-        id=number,
-        role=item.role,
-        part=item.part.name,
-        options=item.part.options_text,
-        scenario=item.scenario,
-        shape=item.shape,
-        precision=precision,
-        compute_unit=units,
-        package=built.package.digest,
-        state_bytes=built.state_bytes,
-        peak_bytes=built.peak_bytes,
-    )
+    return {**what, "layout": form.layout, "state": form.state, **converter()}
 
 
 def _keep_only(folder: Path, paths: set[str]) -> None:

@@ -16,7 +16,7 @@ from s2search.errors import InputError
 from s2search.exporters.coreml.form import Form
 from s2search.kit import build as building
 from s2search.kit.build import build
-from s2search.kit.manifest import KitManifest, KitProtocol, ordered, read_manifest
+from s2search.kit.manifest import KitManifest, KitProtocol, grouped, ordered, read_manifest
 from s2search.measurement.coreml_item import convert_item
 from s2search.measurement.items import FORWARD, campaign_items
 from s2search.mil.library import load_coremltools
@@ -206,10 +206,10 @@ def test_groups_fit_memory_beside_the_sentinel(kit):
     manifest, _ = read_manifest(kit)
     rows = manifest.rows
     sizes = {row.id: 10 + row.id for row in rows}
-    groups = building.grouped(rows, rows[3], sizes, 60)
+    groups = grouped(rows, rows[3], sizes, 60)
     assert [row for group in groups for row in group] == [row.id for row in rows]
     assert all(sum(sizes[row] for row in {*group, 3}) <= 60 for group in groups)
-    assert building.grouped(rows, rows[0], sizes, 1) == [[row.id] for row in rows] or len(groups) < len(rows)
+    assert grouped(rows, rows[0], sizes, 1) == [[row.id] for row in rows] or len(groups) < len(rows)
 
 
 def test_a_manifest_refuses_what_it_does_not_know(kit, tmp_path):

@@ -1,6 +1,8 @@
 """Whole programs among the rows of a kit: what a phone says of them comes back whole, and no table has them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from s2search.errors import InputError
 from s2search.kit.ingest import ingest
 from s2search.kit.manifest import read_manifest
-from s2search.kit.programs import WholePrograms, whole_programs
+from s2search.kit.programs import whole_programs
 from s2search.lint.linter import lint_table
 from s2search.measurement.layouts import context_layouts, layout_text, parts_of
 from s2search.space import layout_labels, parse_blocks
@@ -204,16 +206,57 @@ def test_contexts_are_all_pairs_and_the_difference_of_three_and_two():
         assert added == {block.label: 1}
 
 
-@pytest.mark.slow
-def test_the_same_phone_behind_the_runner_gives_the_same_programs(tmp_path):
-    """Through the imitations of Apple's tools, unplugged twice."""
-    mac = Mac(tmp_path, write=imitated_kit, layouts=4, depth=3, package="lcha*2", mac=True, rounds=3, timeout_s=5)
-    phone = Imitation(seed=2)
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory):
+    """The same phone behind the runner and the imitations of Apple's tools, unplugged twice, then heated."""
+    protocol = {"rounds": 3, "timeout_s": 5, "sustained_s": 40.0}
+    folder = tmp_path_factory.mktemp("behind")
+    mac = Mac(folder, write=imitated_kit, layouts=0, package="lcha*2", mac=True, **protocol)
+    phone = Imitation(seed=2, jump=0.0)
     mac.faults(**imitated(phone, mac.manifest), unplug_at=[5, 20], looks_until_back=8)
     mac.run()
-    behind = whole_programs(mac.results)
-    here = whole_programs(play(mac.kit, mac.manifest, phone))
-    assert isinstance(behind, WholePrograms)
-    assert [one.sample_ms for one in behind.programs] == [one.sample_ms for one in here.programs]
-    assert [one.unit_ran for one in behind.programs] == [one.unit_ran for one in here.programs]
-    assert behind.programs[-1].first_calls_ms[0] == 40.25
+    return mac, phone
+
+
+@pytest.mark.slow
+def test_the_same_phone_behind_the_runner_gives_the_same_programs(behind, tmp_path):
+    mac, phone = behind
+    found = whole_programs(mac.results)
+    shutil.copytree(mac.kit, tmp_path / "kit")
+    here = programs_here(play(tmp_path / "kit", mac.manifest, phone))
+    assert [one.sample_ms for one in found.programs] == here
+    assert {one.unit_ran for one in found.programs} == {"neural_engine:0.97,cpu:0.03"}
+    assert found.programs[-1].first_calls_ms == (40.25,) * 4  # three launches, and once more under load
+
+
+def programs_here(results):
+    """Return the samples of programs in results that a phone without the runner gave."""
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    manifest, _ = read_manifest(results.parent)
+    samples = [line for line in lines if line["kind"] == "sample" and not line["sentinel"]]
+    return [tuple(line["ms"] for line in samples if line["row"] == row.id) for row in manifest.programs]
+
+
+@pytest.mark.slow
+def test_the_runner_asks_for_every_function_by_its_name(behind):
+    mac, _ = behind
+    asked = {tuple(json.loads(line)) for line in (mac.world / "functions.jsonl").read_text().splitlines()}
+    told = {
+        (Path(one.path).stem, None if one.function is msgspec.UNSET else one.function) for one in mac.manifest.packages
+    }
+    assert asked == told
+    assert {function for _, function in asked} == {None, "first", "denoise", "commit"}
+
+
+@pytest.mark.slow
+def test_programs_are_timed_under_sustained_load_too(behind, tmp_path):
+    mac, phone = behind
+    cold, hot = whole_programs(mac.results), whole_programs(mac.results, sustained=True)
+    assert [one.label for one in cold.programs] == [one.label for one in hot.programs]
+    assert hot.mode.startswith("sustained for 40 s")
+    for one in hot.programs:
+        truth_ms = (1 + phone.throttle) * phone.truth_ms(one.counts, one.function)
+        assert one.times.corrected.median_ms == pytest.approx(truth_ms, rel=0.08)
+    found = ingest(mac.results, tmp_path)
+    assert found.programs == (cold, hot)
+    assert [table.card.protocol["programs"]["timed"] for table in found.tables] == [9, 9]

@@ -12,7 +12,8 @@ from msgspec import UNSET
 from s2search.cli.kit import kit_build
 from s2search.errors import InputError, MissingRowError
 from s2search.kit import build as building
-from s2search.kit.build import Built, build
+from s2search.kit.build import build
+from s2search.kit.campaign import Built
 from s2search.kit.ingest import ingest
 from s2search.kit.manifest import KitPackage, KitProtocol, read_manifest
 from s2search.kit.shots import choose_items

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from s2search.kit import manifest, results
+from tests.kit.swift_in_python import errors, parse
 
 SWIFT = Path(manifest.__file__).with_name("swift")
 SOURCES = {path.name: path.read_text() for path in (SWIFT / "KitRunner").glob("*.swift")}
@@ -59,6 +60,17 @@ def test_the_loop_reads_keys_that_the_manifest_has(struct, cls):
 def test_the_loop_knows_every_compute_unit_thermal_state_and_number_type():
     for name in (*manifest.ComputeUnits.__args__, *results.Thermal.__args__, "float32"):
         assert any(f'"{name}"' in source for source in SOURCES.values()), name
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_parses_without_a_node_of_error(name):
+    assert not errors(parse(SOURCES[name].encode()))
+
+
+def test_the_loop_loads_the_function_of_a_package_and_times_single_calls_where_the_manifest_says_so():
+    assert "configuration.functionName = package.function" in SOURCES["TimedModel.swift"]
+    assert "repetitions = singleCalls ? 1 :" in SOURCES["TimedModel.swift"]
+    assert "singleCalls: row.singleCalls" in SOURCES["MeasuringLoop.swift"]
 
 
 def test_brackets_are_closed():

@@ -24,6 +24,7 @@ from typing import Any
 _ENDS = ("stem", "head")
 _SWITCHES = ("down", "up")
 _COMMIT = 0.4  # of a block's pass
+_HEATS_IN_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Imitation:
         jump: How often a sample is much slower, a fraction.
         misplaced: Blocks that run on the processor when they are alone, and layouts that do, as rows name them.
         throttled: Begin and end of a stretch in which it is too hot, as fractions of the order.
-        throttle: How much slower it is there.
+        throttle: How much slower it is there, and under load that lasts.
         handed_over: A factor on the cost of handing state over; 0 makes programs additive but for the call.
         parts_ms: Parts whose time is given, by label; the others are drawn.
     """
@@ -139,6 +140,13 @@ class Imitation:
         calls = self.repetitions(row, least_sample_ms)
         ticks = max(1, round(calls * self.row_ms(row) * factor / self.tick_ms))
         return ticks * self.tick_ms / calls
+
+    def hot_ms(self, row: Mapping[str, Any], second: float, least_sample_ms: float) -> float:
+        """What a sample says after so many seconds of load without a pause."""
+        draw = self._drawn(f"second {second} {row['id']}")
+        factor = (1 + self.throttle * (1 - math.exp(-second / _HEATS_IN_S))) * draw.lognormvariate(0.0, self.noise)
+        calls = self.repetitions(row, least_sample_ms)
+        return max(1, round(calls * self.row_ms(row) * factor / self.tick_ms)) * self.tick_ms / calls
 
     def level(self, order: Sequence[Mapping[str, Any]]) -> float:
         """The typical state of a campaign, to which corrected times refer: the median of its sentinel's."""

@@ -70,6 +70,12 @@ class App:
         row, least_ms = self.manifest["rows"][slot["row"]], self.manifest["protocol"]["least_sample_ms"]
         return self.imitation.sample_ms(row, slot["slot"], len(self.manifest["order"]), least_ms)
 
+    def hot_ms(self, slot, second):
+        if self.imitation is None:
+            return hot_ms(slot, second)
+        row, least_ms = self.manifest["rows"][slot["row"]], self.manifest["protocol"]["least_sample_ms"]
+        return self.imitation.hot_ms(row, second, least_ms)
+
     def thermal(self, slot):
         if self.imitation is not None and self.imitation.is_too_hot(slot, len(self.manifest["order"])):
             return "serious"
@@ -173,7 +179,7 @@ class App:
                     lap=lap,
                     row=slot["row"],
                     sentinel=slot["sentinel"],
-                    ms=hot_ms(slot, second),
+                    ms=self.hot_ms(slot, second),
                     thermal=thermal_under_load(second),
                     thermal_after=thermal_under_load(second + 1),
                 )

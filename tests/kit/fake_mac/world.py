@@ -39,6 +39,12 @@ def count(name: str) -> int:
     return number
 
 
+def note(name: str, *words) -> None:
+    """Write down what was asked for, a line each."""
+    with (ROOT / f"{name}.jsonl").open("a") as file:
+        file.write(json.dumps(words) + "\n")
+
+
 def unplugged() -> bool:
     """An unplugged phone comes back after it was looked for a few times, if at all."""
     path = ROOT / "unplugged"

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import world
+
 
 class MLModel:
     def __init__(
@@ -17,3 +19,4 @@ class MLModel:
         self.name = Path(model).stem
         self.compute_unit = compute_units
         self.function_name = function_name
+        world.note("functions", self.name, function_name)
