@@ -107,10 +107,10 @@ class Mac:
             start_new_session=True,
         )
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def run(self, *words: str, code: int = 0, timeout: float = 30) -> str:
         process = self.start(*(words or ("run", "--team", "TEAM1", "--chip", "A18 Pro", "--wait", "30")))
         try:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
