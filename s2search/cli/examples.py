@@ -90,7 +90,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "train compare compare.toml --out layouts --figure layouts.png",
         "train compare compare.toml --out layouts --csv layouts.csv",
     ),
-    "kit build": ("kit build --out kit", "kit build --out kit --shots 2 --known h100 --sustained 5m"),
+    "kit build": (
+        "kit build --out kit",
+        "kit build --out kit --contexts --layouts 15 --package package",
+        "kit build --out kit --shots 2 --known h100 --sustained 5m",
+    ),
     "kit ingest": ("kit ingest kit/results.jsonl --out latency_tables",),
     "": ("plan --budget 10fps", "plan --help"),
 }

@@ -206,6 +206,23 @@ def test_contexts_are_all_pairs_and_the_difference_of_three_and_two():
         assert added == {block.label: 1}
 
 
+@pytest.mark.slow
+def test_over_twenty_phones_times_are_the_truth_within_one_per_cent_or_three_standard_errors(tmp_path):
+    manifest, within, level = imitated_kit(tmp_path, package="lcha*12,ssa*16"), [], []
+    for seed in range(20):
+        phone = Imitation(seed=seed, misplaced=("ssa",), throttled=(0.4, 0.43))
+        found = whole_programs(play(tmp_path, manifest, phone, unplugged=(200, 700)))
+        at = phone.level(slots_of(manifest))
+        truth_ms = [at * phone.truth_ms(one.counts, one.function) for one in found.programs]
+        ratios = [one.times.corrected.median_ms / ms for one, ms in zip(found.programs, truth_ms, strict=True)]
+        errors = [one.times.error_ms / one.times.corrected.median_ms for one in found.programs]
+        within += [abs(ratio - 1) <= max(0.01, 3 * error) for ratio, error in zip(ratios, errors, strict=True)]
+        level.append(abs(float(np.median(ratios)) - 1))
+    assert np.mean(within) >= 0.95
+    assert np.median(level) < 0.005
+    assert max(level) < 0.02
+
+
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory):
     """The same phone behind the runner and the imitations of Apple's tools, unplugged twice, then heated."""
