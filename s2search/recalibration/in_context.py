@@ -176,7 +176,7 @@ def _terms(programs: Sequence[Measured], before: Parts) -> tuple[Term, ...]:
     ]  # a buffer takes no time, and goes on taking none
     seen = [label for label in paid if any(one.counts.get(label) for one in programs)]
     of = {kind: tuple(label for label in seen if before.role[label] == kind) for kind in ("block", "switch", "fixed")}
-    change = (CHANGE,) if any(one.counts.get(CHANGE) for one in programs) else ()
+    change = (CHANGE,) if len({one.counts.get(CHANGE, 0) for one in programs}) > 1 else ()  # else an end like others
     shared = [term for term in (of["switch"], of["fixed"], change) if term]
     return (*((label,) for label in of["block"]), *shared)
 

@@ -49,7 +49,7 @@ def test_a_promise_is_broken_by_the_phone_and_mended(tmp_path):
 
     # A plan on it, and the package that it becomes.
     asked = ["--depth", "8", "--candidates", "lcha,ssa", "--compute-unit", UNIT]
-    run("plan", "--table", table, *asked, "--budget", "45ms", "--out", "plan.json")
+    run("plan", "--table", table, *asked, "--budget", "60ms", "--out", "plan.json")
     run("export", "--plan", "plan.json", "--random-weights", "--exporter", "coreml", "--out", "package")
     run("package", "lint", "package")
 

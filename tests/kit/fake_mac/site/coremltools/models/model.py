@@ -15,7 +15,8 @@ class MLModel:
         skip_model_load=False,
     ):
         assert skip_model_load, "a Mac would load it"
-        self.row_text = Path(model, "model").read_text()
+        written = Path(model, "model")  # of the tests' own kits; a real package is a folder of other names
+        self.row_text = written.read_text() if written.exists() else Path(model).stem
         self.name = Path(model).stem
         self.compute_unit = compute_units
         self.function_name = function_name
