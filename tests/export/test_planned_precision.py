@@ -6,20 +6,23 @@ import dataclasses
 import io
 
 import pytest
+import torch
 from rich.console import Console
 
 from s2search.api.export import export
 from s2search.api.plan import plan as make_plan
+from s2search.errors import InputError
 from s2search.exporters.base import Exporter
 from s2search.exporters.coreml.exporter import CoreMLExporter
-from s2search.exporters.prompt_tokens import PROMPTS
+from s2search.exporters.prompt_tokens import PROMPTS, PromptTokens
 from s2search.exporters.torch_program import TorchProgramExporter
-from s2search.network.network import realize
+from s2search.network.network import S2DiT, realize
 from s2search.preset import Preset
 from s2search.report.package import package_text
 from s2search.text.hashing import Hashing
 from s2search.verification.checks.arithmetic import ArithmeticCheck
-from s2search.verification.opened import Opened
+from s2search.verification.opened import Opened, Options
+from s2search.verification.result import CannotRunError
 
 SIZES = Preset(name="tiny", depth=2, channels=32, heads=4, feed_forward=64, text_channels=8, text_tokens=5)
 
@@ -96,6 +99,25 @@ def test_a_package_of_another_precision_than_the_plans_table_says_so_in_one_line
         ]
         assert all(line in why for why in found)
     assert found
+
+
+def test_a_package_keeps_its_prompts_and_verification_shows_the_last(tmp_path):
+    preset = dataclasses.replace(SIZES, depth=1)
+    model = S2DiT.from_preset(preset, "S").eval()
+    prompts = PromptTokens.hashed(preset)
+    kept = Opened(TorchProgramExporter().export(model, (3, 4), tmp_path / "kept", prompts=prompts))
+    assert torch.equal(kept.text_BSE, prompts.held_out)
+    assert torch.equal(torch.from_numpy(kept.inputs("first")["text"]), prompts.held_out)
+    plain = Opened(TorchProgramExporter().export(model, (3, 4), tmp_path / "plain"))
+    again = Opened(plain.package, Options(seed=1))
+    assert plain.text_BSE.shape == again.text_BSE.shape == prompts.held_out.shape
+    assert not torch.equal(plain.text_BSE, again.text_BSE)
+    other = PromptTokens(text_PSE=torch.zeros(1, 5, 9), encoder="other")
+    with pytest.raises(InputError, match="makes 5 tokens of 9 channels, and the model reads 5 of 8"):
+        TorchProgramExporter().export(model, (3, 4), tmp_path / "other", prompts=other)
+    (kept.package.source / "prompts.safetensors").write_bytes(b"none")
+    with pytest.raises(CannotRunError, match="holds no prompts"):
+        _ = Opened(kept.package).text_BSE
 
 
 def test_prompts_of_a_file_and_their_encoder_reach_the_exporter(asked, tmp_path):

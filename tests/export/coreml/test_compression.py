@@ -193,6 +193,8 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
     exporter = precision_plan(tmp_path / "p.json", model, MIXED)
     package = exporter.export(model, grid, tmp_path / "package")
     assert (package.folder / "p.json").exists()
+    assert package.manifest.facts["ranges"].startswith("4 streams of 4 chunks, ")
+    assert PromptTokens.beside(package.source) is not None
     shape = StepShape(grid=grid, frames=3, window=model.config.preset.window)
     prompts = PromptTokens.hashed(model.config.preset)
     recording = record(model, shape, chunks=2, seed=5)
