@@ -10,11 +10,15 @@ from s2search.errors import InputError
 from s2search.exporters.package import check_new_folder
 from s2search.planner.plan import Plan
 from s2search.preset import Preset, token_grid
+from s2search.registry import parse
+from s2search.streaming.prompt_list import PromptList
 
 if TYPE_CHECKING:
     from s2search.exporters.base import Exporter
     from s2search.exporters.package import Package
+    from s2search.exporters.prompt_tokens import PromptTokens
     from s2search.network.network import S2DiT
+    from s2search.text.base import TextEncoder
 
 
 def export(
@@ -29,11 +33,14 @@ def export(
     video: str = "256x144",
     seed: int = 0,
     part: str | None = None,
+    text: str | TextEncoder | None = None,
+    prompts: PathText | None = None,
 ) -> Package:
     """Export a model's streaming step, or a part around it, as a package with the weights to verify it against.
 
     Args:
-        exporter: `onnx`, `executorch`, `coreml[bits=4]` ..., or the exporter itself.
+        exporter: `onnx`, `executorch`, `coreml[bits=4]` ..., or the exporter itself. Where a plan stands behind the
+            model and no option of precision is named, it writes the precision of the plan's table, if it can.
         out: The package's folder; it must not exist yet.
         weights: A folder that save_pretrained wrote, or a model.
         preset: Model size, a TOML file of sizes, or the sizes; without weights.
@@ -43,6 +50,9 @@ def export(
         video: Video size.
         seed: Of random weights.
         part: Instead of the step: `clip[folder=DIR]`, `wan[folder=DIR]` or `dct` (its decoder).
+        text: The text encoder that the model was trained with; `hashing`, as wide as the model, by default. Ranges of
+            8-bit activations come from streams of prompts, and verification streams one.
+        prompts: A text file of one prompt a line; five of our own by default. The last is for verification.
 
     Raises:
         InputError: The options contradict each other, or the exporter cannot take the model.
@@ -52,13 +62,30 @@ def export(
     grid = token_grid(video)
     check_new_folder(Path(out))
     if part is not None:
-        model_options = {"WEIGHTS": weights, "--preset": preset, "--plan": plan, "--layout": layout}
+        model_options: dict[str, object] = {"WEIGHTS": weights, "--preset": preset, "--plan": plan, "--layout": layout}
+        model_options |= {"--text": text, "--prompts": prompts}
         _refuse_beside_part(model_options | {"--random-weights": random_weights, "--seed": seed})
         return _export_part(part, exporter, Path(out), grid)
-    model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
+    source = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
     chosen: Exporter = plugin_of("exporters", exporter)
+    named = parse(exporter)[1] if isinstance(exporter, str) else exporter.options
+    listed = None if prompts is None else PromptList.read(Path(prompts)).prompts
+    model = loaded(source, mapped=True)
+    if model.plan is not None and not named.keys() & {*chosen.precision_options}:
+        chosen = chosen.in_precision(model.plan.precision) or chosen
+    tokens = _tokens(text, listed, model.config.preset)
     with progress_bar("exporting") as progress:
-        return chosen.export(loaded(model, mapped=True), grid, Path(out), progress)
+        return chosen.export(model, grid, Path(out), progress, prompts=tokens)
+
+
+def _tokens(text: str | TextEncoder | None, prompts: tuple[str, ...] | None, preset: Preset) -> PromptTokens | None:
+    """Return the tokens of prompts, where an encoder or prompts are named."""
+    if text is None and prompts is None:
+        return None
+    from s2search.exporters.prompt_tokens import PROMPTS, PromptTokens
+
+    hashing = f"hashing[channels={preset.text_channels},tokens={preset.text_tokens}]"
+    return PromptTokens.of(plugin_of("texts", text or hashing), prompts or PROMPTS)
 
 
 def _refuse_beside_part(options: dict[str, object]) -> None:

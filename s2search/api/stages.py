@@ -369,7 +369,8 @@ class Stages:
         from s2search.api.export import export
 
         asked = self.settings
-        export(asked.export.exporter, PACKAGE, "self_forcing/model", video=asked.data.video)
+        text = asked.text or None
+        export(asked.export.exporter, PACKAGE, "self_forcing/model", video=asked.data.video, text=text)
 
     def _verify(self, folder: Path) -> None:
         from s2search.api.verify import verify

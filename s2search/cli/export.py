@@ -23,6 +23,21 @@ def export(
     layout: LayoutOption = None,
     video: VideoOption = "256x144",
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text encoder that the model was trained with: clip[folder=FOLDER].",
+            show_default="hashing, as wide as the model",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file of prompts, one a line: ranges of 8-bit activations come from streams of all but the "
+            "last, which verify streams.",
+            show_default="five of our own",
+        ),
+    ] = None,
     part: Annotated[
         str | None, typer.Option(help="Instead of the step: clip[folder=DIR], wan[folder=DIR] or dct (its decoder).")
     ] = None,
@@ -42,6 +57,8 @@ def export(
         video=video,
         seed=seed,
         part=part,
+        text=text,
+        prompts=prompts,
     )
     seconds = time.perf_counter() - start
     from s2search.exporters.component.package import ComponentPackage

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from s2search.exporters.component.base import ComponentWriter
+    from s2search.exporters.prompt_tokens import PromptTokens
     from s2search.exporters.step import FunctionName, Link, Steps, StepShape
     from s2search.network.network import S2DiT
 
@@ -107,6 +108,20 @@ class Exporter(registry.Plugin, abc.ABC):
         """Return the functions of a package that is there: cut as it is, where it is in several."""
         return self.steps(model, shape)
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether what is written, or how exact it is, depends on what the model is asked to show."""
+        return False
+
+    @property
+    def precision_options(self) -> tuple[str, ...]:
+        """The options that say a precision; where none is named, a plan's table does."""
+        return ()
+
+    def in_precision(self, precision: str) -> Exporter | None:
+        """Return this exporter so that it writes a precision, as latency tables name it; None where it cannot."""
+        return self if precision == self.precision else None
+
     def predicted_weight_bytes(self, steps: Steps) -> int | None:
         """Return the bytes of all stored weights, where the exporter knows better than the formulas of the blocks."""
         return None
@@ -121,6 +136,7 @@ class Exporter(registry.Plugin, abc.ABC):
         frames: int | None = None,
         window: Window | None = None,
         functions: tuple[FunctionName, ...] | None = None,
+        prompts: PromptTokens | None = None,
     ) -> Package:
         """Write a package, all or nothing.
 
@@ -135,11 +151,14 @@ class Exporter(registry.Plugin, abc.ABC):
             frames: Latent frames of a chunk; by default the preset's.
             window: Past frames that softmax attention sees; by default the preset's.
             functions: Those that are needed; by default all, as streaming does.
+            prompts: Tokens as the model was trained to read them: for ranges of activations, where these have few bits,
+                and for verification. By default hashed ones where the numbers have few bits.
 
         Raises:
             InputError: This machine cannot export so, the weights were trained to stream with another chunk or window,
-                or the folder exists.
+                the model reads other tokens, or the folder exists.
         """
+        from s2search.exporters.prompt_tokens import PromptTokens
         from s2search.exporters.step import StepShape
         from s2search.network.network import S2DiT
         from s2search.network.random_weights import RandomS2DiT
@@ -156,14 +175,21 @@ class Exporter(registry.Plugin, abc.ABC):
             )
         check_shape(model.config, window=window, frames=frames)
         preset = model.config.preset
+        if prompts is None and self.reads_prompts:
+            prompts = PromptTokens.hashed(preset)
+        if prompts is not None:
+            prompts.check(preset)
         shape = StepShape(grid=grid, frames=frames or preset.chunk_frames, window=window or preset.window)
         with new_folder(out) as folder:
             progress(0, 1, "saving the weights")
             model.save_pretrained(folder / SOURCE)
             source = S2DiT.from_pretrained(folder / SOURCE, mapped=True)
             assert source.mapping is not None
+            if prompts is not None:
+                prompts.save(folder / SOURCE)
             with source.mapping.released():
                 steps = self.steps(source, shape, functions)
+                steps.prompts = prompts
                 written = self.write(steps, folder, progress)
             write_manifest(folder, self._manifest(steps, written), progress)
         return Package.load(out)

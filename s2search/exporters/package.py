@@ -1,7 +1,8 @@
 """A package: a folder with everything that a runtime needs to stream a model, and what it was made from.
 
     manifest.json   what is in it (`Manifest`)
-    source/         the weights that it was made from, as `save_pretrained` writes them; verification compares with them
+    source/         the weights that it was made from, as `save_pretrained` writes them: verification compares with it;
+                    and prompts that the model reads, where it was exported with some (`prompt_tokens.py`)
     ...             the runtime's own files, named in the manifest
 
 A package is written all or nothing. Its functions are those of `s2search/exporters/step.py`, whose names and shapes the
@@ -32,7 +33,8 @@ from s2search.document import as_json, check_folder, read_json, write_text
 from s2search.errors import CheckError, InputError
 from s2search.exporters.chain import Course, Span
 from s2search.exporters.host import HostForm
-from s2search.network.config import ModelConfig
+from s2search.network.config import PLAN, ModelConfig
+from s2search.planner.plan import Plan
 from s2search.preset import video_size
 
 SCHEMA: Literal["s2search.package/1"] = "s2search.package/1"
@@ -337,6 +339,15 @@ class Package:
     def source(self) -> Path:
         """The folder of the weights that it was made from: `S2DiT.from_pretrained` reads it."""
         return self.folder / SOURCE
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan that its model was realized from; None where there is none.
+
+        Raises:
+            InputError: It is missing, or none.
+        """
+        return None if self.manifest.plan_digest is None else Plan.load(self.source / PLAN)
 
     def check_files(self) -> None:
         """Raise unless all files are there as they were written, and nothing that a runtime could take for one.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from s2search.block import LinearState, RingState, Stream
 from s2search.errors import InputError
+from s2search.exporters.prompt_tokens import PromptTokens
 from s2search.exporters.step import StepShape
 from s2search.mil.library import load_coremltools, quiet_coremltools
 from s2search.network.network import LayerStates, S2DiT
@@ -30,7 +31,6 @@ from s2search.streaming.state import StreamState
 
 _LOWEST, _HIGHEST = -128, 127
 _LEAST_HALF = 2.0**-14  # smallest normal number of float16
-CALIBRATION_CHUNKS, CALIBRATION_SEED = 4, 1000
 
 
 def matrices(model: nn.Module) -> dict[str, nn.Linear]:
@@ -88,7 +88,12 @@ class InputRange:
 
     def joined(self, x: Tensor) -> InputRange:
         """Return the range with some more values."""
-        return InputRange(low=min(self.low, x.min().item()), high=max(self.high, x.max().item()))
+        low, high = x.aminmax()
+        return InputRange(low=min(self.low, low.item()), high=max(self.high, high.item()))
+
+    def over(self, other: InputRange) -> InputRange:
+        """Return the smallest range that covers two."""
+        return InputRange(low=min(self.low, other.low), high=max(self.high, other.high))
 
 
 Ranges = Mapping[str, InputRange]
@@ -168,7 +173,7 @@ class Recording:
                 yield model(latents_BCTYX, s_BT, self.text_BSE, state)
 
 
-class _Recorder:
+class Recorder:
     """A model that notes what it is asked and what it answers, for a sampler."""
 
     def __init__(self, model: S2DiT) -> None:
@@ -178,65 +183,52 @@ class _Recorder:
         self.passes: list[tuple[Tensor, Tensor, Pass]] = []
         self.velocities: list[Tensor] = []
 
+    def began(self, latents_BCTYX: Tensor, s_BT: Tensor, what: Pass) -> None:
+        """Note what is asked."""
+        self.passes.append((latents_BCTYX, s_BT, what))
+
+    def answered(self, velocity_BCTYX: Tensor) -> None:
+        """Note the answer."""
+        self.velocities.append(velocity_BCTYX)
+
     def __call__(
         self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates | None = None
     ) -> Tensor:
+        """Return the velocity."""
+        self.began(latents_BCTYX, s_BT, "read")
         velocity_BCTYX: Tensor = self._model(latents_BCTYX, s_BT, text_BSE, state)
-        self.passes.append((latents_BCTYX, s_BT, "read"))
-        self.velocities.append(velocity_BCTYX)
+        self.answered(velocity_BCTYX)
         return velocity_BCTYX
 
     def commit(self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates) -> LayerStates:
-        self.passes.append((latents_BCTYX, s_BT, "commit"))
+        """Return the state with this chunk added."""
+        self.began(latents_BCTYX, s_BT, "commit")
         return self._model.commit(latents_BCTYX, s_BT, text_BSE, state)
 
     def advance(
         self, latents_BCTYX: Tensor, s_BT: Tensor, text_BSE: Tensor, state: LayerStates
     ) -> tuple[Tensor, LayerStates]:
+        """Return the velocity, and the state with this chunk added."""
+        self.began(latents_BCTYX, s_BT, "advance")
         velocity_BCTYX, new = self._model.advance(latents_BCTYX, s_BT, text_BSE, state)
-        self.passes.append((latents_BCTYX, s_BT, "advance"))
-        self.velocities.append(velocity_BCTYX)
+        self.answered(velocity_BCTYX)
         return velocity_BCTYX, new
 
 
 @torch.no_grad()
-def record(model: S2DiT, shape: StepShape, *, chunks: int, seed: int) -> Recording:
-    """Let a model stream as it was trained, from noise and text that depend on the seed alone; note every pass."""
-    preset, recorder, sampler = model.config.preset, _Recorder(model), briefly(model.config)
-    generator = torch.Generator().manual_seed(seed)
-    text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
+def record(model: S2DiT, shape: StepShape, *, chunks: int, seed: int, prompts: PromptTokens | None = None) -> Recording:
+    """Let a model stream as it was trained, from noise that depends on the seed alone; note every pass.
+
+    The text is the prompt that ranges do not come from: by default a hashed one.
+    """
+    recorder, sampler = Recorder(model), briefly(model.config)
+    text_BSE = (prompts or PromptTokens.hashed(model.config.preset)).held_out
     state = StreamState.start(recorder, shape.grid, seed=seed, window=shape.window)
     for _ in range(chunks):
         _, state = sampler.next_chunk(recorder, text_BSE, state, frames=shape.frames)
     return Recording(
         text_BSE=text_BSE, shape=shape, passes=tuple(recorder.passes), velocities=tuple(recorder.velocities)
     )
-
-
-@torch.no_grad()
-def calibrate(
-    model: S2DiT, shape: StepShape, *, chunks: int = CALIBRATION_CHUNKS, seed: int = CALIBRATION_SEED
-) -> dict[str, InputRange]:
-    """Return the range of what every matrix is multiplied with over a stream, by linear layer.
-
-    coremltools calibrates by predictions of Core ML, which takes a Mac (and keeps the last sample's range only, version
-    9.0); so the source is watched instead.
-    """
-    ranges: dict[str, InputRange] = {}
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            ranges[name] = ranges.get(name, InputRange(low=0.0, high=0.0)).joined(inputs[0])
-
-        return hook
-
-    handles = [linear.register_forward_pre_hook(watch(name)) for name, linear in matrices(model).items()]
-    try:
-        record(model, shape, chunks=chunks, seed=seed)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return ranges
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ from s2search.exporters.package import NEW
 from s2search.exporters.past import FUNCTIONS, PAST_BIAS, FunctionName, StepShape, Tensors, layer_past
 from s2search.network.network import S2DiT
 from s2search.preset import PATCH
+
+if TYPE_CHECKING:
+    from s2search.exporters.prompt_tokens import PromptTokens
 
 __all__ = [
     "FUNCTIONS",
@@ -90,6 +93,8 @@ class Steps:
     form: HostForm | None = None
     #: The packages that they are written as, where these are several.
     links: Sequence[Link] = ()
+    #: What is known of the tokens that the model reads; without it they are random.
+    prompts: PromptTokens | None = None
 
     def __init__(self, model: S2DiT, shape: StepShape, functions: tuple[FunctionName, ...] = FUNCTIONS) -> None:
         self.model, self.shape, self.functions = model, shape, functions
@@ -132,6 +137,8 @@ class Steps:
             "s": torch.rand(1, 1, generator=generator, dtype=torch.float64).to(self._exact),
             "text": noise(1, preset.text_tokens, preset.text_channels),
         }
+        if self.prompts is not None:
+            inputs["text"] = self.prompts.held_out.to(self._kind)
         if function == "first":
             return inputs
         return inputs | self.left([inputs, inputs])

@@ -59,6 +59,7 @@ def package_text(package: Package, *, seconds: float) -> RenderableType:
         files,
         figures,
         Text(f"model {manifest.model_digest[:19]}, plan {(manifest.plan_digest or 'none')[:19]}"),
+        *_of_another_precision(package),
     )
 
 
@@ -70,6 +71,16 @@ def _links(manifest: Manifest) -> Iterator[str]:
         handed = sum(one.bytes for one in function.outputs if one.name in link.hands_on)
         hands = f"; hands over {', '.join(link.hands_on)} ({format_bytes(handed)})" if handed else ""
         yield f"package {number} of {len(manifest.chain)}, {function.file}: layers {first} to {after - 1}{hands}"
+
+
+def _of_another_precision(package: Package) -> Iterator[Text]:
+    """Yield a line where the plan's numbers are not those of such a package."""
+    plan, written = package.plan, package.manifest.precision
+    if plan is not None and plan.precision != written:
+        yield Text(
+            f"the plan's table {plan.provenance.table} is of {plan.precision}, and this package is {written}: "
+            "nothing is promised of its times and bytes"
+        )
 
 
 def component_text(package: ComponentPackage, *, seconds: float) -> RenderableType:

@@ -15,6 +15,7 @@ from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.exporters.base import Exporter, Runtime, exporter_of
 from s2search.exporters.functions import trace_function
 from s2search.exporters.package import Package
+from s2search.exporters.prompt_tokens import PromptTokens
 from s2search.exporters.step import FunctionName, Steps, StepShape, Tensors
 from s2search.mil.library import quiet
 from s2search.network.network import S2DiT
@@ -133,7 +134,32 @@ class Opened:
         Raises:
             CannotRunError: The source cannot be loaded, or the manifest's shape fits no step.
         """
-        return self.exporter.packaged_steps(self.package.manifest, self.source, self.steps.shape)
+        exported = self.exporter.packaged_steps(self.package.manifest, self.source, self.steps.shape)
+        exported.prompts = self.prompts
+        return exported
+
+    @cached_property
+    def prompts(self) -> PromptTokens | None:
+        """Tokens as the model was trained to read them, where the package was made with some.
+
+        Raises:
+            CannotRunError: They cannot be read, or are those of another model.
+        """
+        try:
+            found = PromptTokens.beside(self.package.source)
+            if found is not None:
+                found.check(self.package.manifest.model.preset)
+        except InputError as error:
+            raise CannotRunError(f"the prompts beside the source cannot be used: {error}") from error
+        return found
+
+    @property
+    def text_BSE(self) -> torch.Tensor:
+        """What a stream shows: the package's prompt for checks; without one, noise that depends on the seed alone."""
+        if self.prompts is not None:
+            return self.prompts.held_out.float()
+        preset, generator = self.package.manifest.model.preset, torch.Generator().manual_seed(self.options.seed)
+        return torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
 
     @cached_property
     def programs(self) -> dict[FunctionName, ExportedProgram]:

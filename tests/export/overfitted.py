@@ -28,12 +28,18 @@ def clip_latents(name: str = "carphone") -> torch.Tensor:
     return torch.stack(latents_BCTYX.split(FRAMES, dim=2))
 
 
-def overfitted(steps: int = 800, layout: str | None = None) -> tuple[S2DiT, list[float]]:
-    """Return s2dit-tiny after so many steps on one clip, in evaluation mode, and the loss of every step."""
+def overfitted(
+    steps: int = 800, layout: str | None = None, text_BSE: torch.Tensor | None = None
+) -> tuple[S2DiT, list[float]]:
+    """Return s2dit-tiny after so many steps on one clip, in evaluation mode, and the loss of every step.
+
+    Its prompt is `text_BSE`, or noise.
+    """
     torch.manual_seed(0)
     preset = Preset.named("s2dit-tiny")
     model = S2DiT.from_preset(preset, layout) if layout else S2DiT.from_preset(preset)
     latents, text = clip_latents(), torch.randn(1, preset.text_tokens, preset.text_channels)
+    text = text if text_BSE is None else text_BSE
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     losses = []
     for step in range(steps):

@@ -17,6 +17,7 @@ from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.coreml.state import hold_states
 from s2search.exporters.package import Package
 from s2search.mil.library import load_coremltools
+from s2search.mil.program import Program
 from s2search.mil.rules.rule import PLACE_RULES
 from s2search.testing.exporters import GRID, tiny_model
 from s2search.verification.check import results
@@ -25,6 +26,7 @@ from s2search.verification.checks.residency import ResidencyCheck
 from s2search.verification.opened import Opened
 from s2search.verification.result import CheckResult
 from tests.conftest import Outcome
+from tests.export.test_quantised import small
 
 pytestmark = pytest.mark.slow  # exports and traces whole models
 
@@ -71,9 +73,14 @@ def test_the_default_of_before_breaks_five_rules_and_lint_says_which(
     "options", [{}, {"state": "core_ml"}, {"bits": 4}, {"bits": 4, "activations": 8}], ids=lambda given: str(given)
 )
 def test_the_default_form_breaks_none_and_is_required_to(options: dict[str, Any], tmp_path: Path) -> None:
-    package = CoreMLExporter(**options).export(tiny_model("SL"), GRID, tmp_path / "package")
+    model, shape = small("SL")  # as narrow as the narrowest whose matrices are compressed
+    window = model.config.preset.window
+    package = CoreMLExporter(**options).export(model, shape.grid, tmp_path / "package", window=window)
     (linted,) = s2search.package_lint(package.folder).packages
     assert linted.findings == ()
+    for function in Program.load(package.folder / "model.mlpackage").functions.values():
+        rounded = [operation for operation in function.operations if operation.type == "quantize"]
+        assert bool(rounded) == ("activations" in options)
     if "state" in options:
         return
     checks = {one.name: one for check in (LintCheck(), ResidencyCheck()) for one in results(check, Opened(package))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from types import SimpleNamespace
 
@@ -47,8 +48,27 @@ def opened(packed, broken):
         chunks_of=lambda past: SHAPE.slots // SHAPE.frames,
         least_db=lambda by_precision: by_precision["float16"],
         run_package=run,
+        is_compressed=False,
         say=lambda label: None,
     )
+
+
+def compressed(packed, broken):
+    """Return the same of a package whose weights are no longer the source's, but stored with few bits."""
+
+    def values(given, names):
+        with torch.no_grad():
+            tensors = (torch.from_numpy(given[name].astype(np.float32)) for name in packed.inputs("commit"))
+            outputs = packed.function("commit")(*tensors)
+        return {name: x.numpy() for name, x in zip(packed.outputs("commit"), outputs, strict=True) if name in names}
+
+    made = opened(packed, broken)
+    made.source = copy.deepcopy(packed.model)
+    for parameter in made.source.parameters():
+        parameter.mul_(1.2)
+    made.steps, made.is_compressed = Steps(made.source, SHAPE), True
+    made.reference = lambda function: SimpleNamespace(values=values, steps=packed)
+    return made
 
 
 BROKEN = {
@@ -65,6 +85,12 @@ def test_the_state_of_a_sound_package_is_the_sources(packed):
     assert {name: one.status for name, one in found.items()} == {"state.form": "passed", "state.host": "passed"}
     # Keys and values of one layer, and a tail, S and z of two.
     assert found["state.host"].why.startswith("8 tensors, the worst ")
+
+
+@pytest.mark.parametrize("fault", [None, *BROKEN])
+def test_where_weights_have_few_bits_it_is_the_source_with_these_that_state_is_held_against(packed, fault):
+    found = {one.name: one for one in results(StateCheck(), compressed(packed, BROKEN.get(fault, lambda new: new)))}
+    assert found["state.host"].status == ("failed" if fault else "passed")
 
 
 @pytest.mark.parametrize("fault", BROKEN)

@@ -21,6 +21,7 @@ weights as well: every token passes through them, and at 4 bits the two switches
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import platform
@@ -141,6 +142,26 @@ class CoreMLExporter(Exporter):
         missing = missing_extra("coremltools", "torch")
         return str(missing) if missing else None
 
+    @property
+    @override
+    def reads_prompts(self) -> bool:
+        return self.precision != PartPrecision().label
+
+    @property
+    @override
+    def precision_options(self) -> tuple[str, ...]:
+        return ("bits", "activations", "group", "mixed")
+
+    @override
+    def in_precision(self, precision: str) -> Exporter | None:
+        if precision == self.precision or self.mixed:
+            return super().in_precision(precision)
+        try:
+            part: Any = PartPrecision.parse(precision)
+        except InputError:
+            return None
+        return dataclasses.replace(self, bits=part.weight_bits, activations=part.activation_bits)
+
     def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
         """Return the precision of every part of a model.
 
@@ -224,7 +245,8 @@ class CoreMLExporter(Exporter):
 
         parts = self.precisions(steps.model)
         linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
-        ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
+        rounded = [name for name, (precision, _) in linears.items() if precision.rounds_inputs]
+        ranges, watched = self._ranges(steps, rounded, progress) if rounded else ({}, {})
         held = (ONE_STATE,) if ONE_STATE in steps.state else ()
         files = []
         for file, package, programs, tell in self._packages(steps, progress):
@@ -242,7 +264,7 @@ class CoreMLExporter(Exporter):
             files.append(dict.fromkeys(steps.functions, file))
         if self._plan is not None:
             self._plan.save(folder / Path(self.mixed).name)
-        facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}}
+        facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}, **watched}
         if own := getattr(steps, "own_layout", ()):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
         if steps.links:
@@ -256,7 +278,8 @@ class CoreMLExporter(Exporter):
 
         parts = self.precisions(steps.model)
         linears = {name: (parts[part_of(name)], linear.out_features) for name, linear in matrices(steps.model).items()}
-        ranges = self._ranges(steps, [name for name, (precision, _) in linears.items() if precision.rounds_inputs])
+        rounded = [name for name, (precision, _) in linears.items() if precision.rounds_inputs]
+        ranges = self._ranges(steps, rounded, lambda done, total, label: None)[0] if rounded else {}
         return compress(self._converted(steps, function, program, rounding_pipeline(ranges)), linears, self._palette)
 
     @override
@@ -294,12 +317,18 @@ class CoreMLExporter(Exporter):
     def _of_layers(self) -> PartPrecision:
         return PartPrecision(weight_bits=self.bits, group=self.group, activation_bits=self.activations)
 
-    def _ranges(self, steps: Steps, names: Sequence[str]) -> dict[str, InputRange]:
-        """Return the ranges of the inputs of some linear layers."""
-        from s2search.exporters.quantised import calibrate
+    def _ranges(
+        self, steps: Steps, names: Sequence[str], progress: Progress
+    ) -> tuple[dict[str, InputRange], dict[str, str]]:
+        """Return the ranges of the inputs of some linear layers, and what is to be known of them."""
+        from s2search.exporters.calibration import Calibration, calibrate
+        from s2search.exporters.prompt_tokens import PromptTokens
 
-        found = calibrate(steps.model, steps.shape) if names else {}
-        return {name: found[name] for name in names}
+        prompts = steps.prompts or PromptTokens.hashed(steps.model.config.preset)
+        calibration = Calibration(shape=steps.shape, prompts=prompts)
+        found = calibrate(steps.model, calibration, progress)
+        told = {"ranges": calibration.told(steps.model)}
+        return {name: found[name] for name in names if name in found}, told
 
     def _packages(
         self, steps: Steps, progress: Progress

@@ -72,6 +72,8 @@ class ArithmeticCheck(Check):
             why += "; what committing takes is not in the table"
         if policy == "clean_pass":
             why += "; the clean pass is counted as a whole one, which is an upper limit"
+        if (written := opened.package.manifest.precision) != plan.precision:
+            why += f"; the plan's numbers are of {plan.precision}, and the package is {written}"
         if plan.provenance.table_marks:
             why += "; the table's run was marked"
         fps = 1e6 * pipeline.chunk_frames / chunk_us

@@ -123,7 +123,8 @@ class _Copies:
 
 def _host_db(opened: Opened, form: HostForm) -> dict[str, float]:
     """Return the parity of every tensor of a host's state with the source's, after the same chunks."""
-    host, steps = Host(form), opened.steps
+    host, exact, steps = Host(form), Host(form, kind="float32"), opened.steps
+    stored = exact.start()
     left, state = host.start(), {name: tensor.numpy() for name, tensor in steps.state.items()}
     for chunk in range(opened.chunks_of("full") + 2):
         opened.say(f"the host's state beside the source's, chunk {chunk}")
@@ -132,9 +133,19 @@ def _host_db(opened: Opened, form: HostForm) -> dict[str, float]:
         arrays = {name: tensor.numpy() for name, tensor in example.items()} | host.past(left)
         given = {one.name: arrays[one.name].astype(one.dtype) for one in specs}
         left = host.after(left, opened.run_package("commit", given))
+        if opened.is_compressed:
+            stored = exact.after(stored, _with_stored_weights(opened, given | exact.past(stored)))
+            continue
         with torch.no_grad(), opened.exported.given_to(opened.source, given):
             source = opened.exported.to_source(given) | state
             tensors = (torch.from_numpy(source[name]) for name in steps.inputs("commit"))
             state = dict(zip(steps.state, (x.numpy() for x in steps.function("commit")(*tensors)), strict=True))
     kept = state_to_source(form, left, state)
-    return {name: parity_db(state[name], array) for name, array in kept.items()}
+    wanted = state_to_source(form, stored, state) if opened.is_compressed else state
+    return {name: parity_db(wanted[name], array) for name, array in kept.items()}
+
+
+def _with_stored_weights(opened: Opened, given: Arrays) -> Arrays:
+    """Return what the source commits in float32 with the weights of the package: their price is another check's."""
+    reference = opened.reference("commit")
+    return reference.values(given, set(reference.steps.outputs("commit")))

@@ -165,11 +165,8 @@ class Pair:
 
 
 def streamed(opened: Opened, model: Any, sampler: ChunkSampler, label: str) -> Iterator[Tensor]:
-    """Yield clean latents of chunk after chunk, from noise and text that depend on the seed alone."""
-    manifest, options = opened.package.manifest, opened.options
-    preset = manifest.model.preset
-    generator = torch.Generator().manual_seed(options.seed)
-    text_BSE = torch.randn(1, preset.text_tokens, preset.text_channels, generator=generator)
+    """Yield clean latents of chunk after chunk, from noise that depends on the seed alone."""
+    manifest, options, text_BSE = opened.package.manifest, opened.options, opened.text_BSE
     state = StreamState.start(model, manifest.grid, seed=options.seed, window=manifest.window)
     for chunk in range(options.chunks):
         opened.say(f"{label}, chunk {chunk + 1} of {options.chunks}")

@@ -11,10 +11,12 @@ from torch import nn
 
 from s2search.block import PRECISIONS
 from s2search.errors import InputError
+from s2search.exporters.calibration import Calibration, calibrate
 from s2search.exporters.coreml.compression import compress, rounding_pipeline
 from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.graph import decompositions, exported
-from s2search.exporters.quantised import InputRange, calibrate, quantised, record, rounded_weight
+from s2search.exporters.prompt_tokens import PromptTokens
+from s2search.exporters.quantised import InputRange, quantised, record, rounded_weight
 from s2search.exporters.step import StepShape
 from s2search.exporters.streamed import StreamedPackage
 from s2search.mil.evaluator import Evaluator
@@ -191,8 +193,12 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
     exporter = precision_plan(tmp_path / "p.json", model, MIXED)
     package = exporter.export(model, grid, tmp_path / "package")
     assert (package.folder / "p.json").exists()
+    assert package.manifest.facts["ranges"].startswith("4 streams of 4 chunks, ")
+    assert PromptTokens.beside(package.source) is not None
     shape = StepShape(grid=grid, frames=3, window=model.config.preset.window)
-    recording, ranges = record(model, shape, chunks=2, seed=5), calibrate(model, shape)
+    prompts = PromptTokens.hashed(model.config.preset)
+    recording = record(model, shape, chunks=2, seed=5)
+    ranges = calibrate(model, Calibration(shape=shape, prompts=prompts))
     streamed = StreamedPackage(package, EmulatedCoreML(package, "float32"))
     with quantised(model, exporter.precisions(model), "uniform", ranges, {}):
         fake_db = noise_db(recording.noise(model))
