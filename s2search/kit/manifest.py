@@ -132,6 +132,8 @@ class Program(Strict, frozen=True, kw_only=True):
         function: Which of an exported package's: `first`, `denoise` or `commit`.
         counts: How often one call pays every part of a table, the two ends included.
         exporter: What wrote it.
+        link: Which package of a chain it is in, from 1; layers and counts are then that package's. Left out where a
+            model is in one.
     """
 
     kind: ProgramKind
@@ -139,12 +141,14 @@ class Program(Strict, frozen=True, kw_only=True):
     function: str
     counts: dict[str, int]
     exporter: str
+    link: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def label(self) -> str:
         """The program as people write it."""
         what = f"{self.kind} {self.function}" if self.kind == "package" else self.kind
-        return f"{what} {self.layout}"
+        link = "" if isinstance(self.link, msgspec.UnsetType) else f" link {self.link}"
+        return f"{what}{link} {self.layout}"
 
 
 class KitRow(Strict, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from msgspec import UnsetType
 
 from s2search.block import Scenario, Shape
 from s2search.border.regular_file import read_regular
@@ -40,6 +41,7 @@ class ProgramTimes:
         layout: Its layers, first to last: `lcha*2,ssa*4`; `space.layout_labels` reads it.
         function: Which of a package's functions: `first`, `denoise` or `commit`; else `denoise`.
         counts: How often one call pays every part of a table, the two ends included.
+        link: Which package of a chain it is, from 1; null where the model is in one.
         scenario: A stream's.
         shape: What a block of it is called with.
         precision: Of weights and activations.
@@ -66,6 +68,7 @@ class ProgramTimes:
     layout: str
     function: str
     counts: Mapping[str, int]
+    link: int | None
     scenario: Scenario
     shape: Shape
     precision: str
@@ -208,6 +211,7 @@ def _times(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Pr
         layout=row.program.layout,
         function=row.program.function,
         counts=row.program.counts,
+        link=None if isinstance(row.program.link, UnsetType) else row.program.link,
         scenario=row.scenario,
         shape=row.shape,
         precision=row.precision,

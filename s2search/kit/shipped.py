@@ -1,5 +1,7 @@
 """The exported package itself in a kit: its functions `first`, `denoise` and `commit`, each a row of its own.
 
+Of a chain, every package has these rows, of its own layers; what a chunk takes is the sum, and what lies between.
+
 What a chunk takes on the phone is said by nothing as well as by the package that makes it: first chunk, later steps,
 the commit, and how long it loads. All files are checked against the package's manifest before they are copied.
 """
@@ -10,17 +12,19 @@ import dataclasses
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import UNSET, UnsetType
 
 from s2search.block import Block
 from s2search.border.regular_file import read_regular
 from s2search.errors import InputError
 from s2search.exporters.package import MANIFEST, FunctionSpec, Manifest, Package
 from s2search.kit.manifest import ComputeUnits, Input, KitPackage, KitRow, Program, Shipped, digest_of
-from s2search.measurement.layouts import layout_text, parts_of
+from s2search.measurement.layouts import layout_text, parts_of_link
 from s2search.preset import video_size
 from s2search.space import parse_blocks
 
@@ -35,6 +39,7 @@ class ShippedFunction:
 
     program: Program
     package: KitPackage
+    state_bytes: int
     peak_bytes: int
 
 
@@ -63,7 +68,7 @@ class ShippedPackage:
                 precision=manifest.precision,
                 compute_unit=units,
                 package=one.package.digest,
-                state_bytes=manifest.sizes.state_bytes,
+                state_bytes=one.state_bytes,
                 peak_bytes=one.peak_bytes,
                 program=one.program,
                 single_calls=True,
@@ -90,13 +95,7 @@ def ship(folder: str | os.PathLike[str], packages: Path) -> ShippedPackage:
             remedy="export it for Core ML: s2search export --exporter coreml",
         )
     package.check_files()
-    stored: dict[str, tuple[Any, str, int]] = {}
-    functions = []
-    for function in manifest.functions:
-        if function.name in _FUNCTIONS:
-            if function.file not in stored:
-                stored[function.file] = _stored(package.folder / function.file, packages)
-            functions.append(_function(manifest, function, *stored[function.file]))
+    functions = [one for link in _links(manifest) for one in _functions(package, link, packages)]
     order = {name: place for place, name in enumerate(_FUNCTIONS)}
     told = Shipped(
         name=package.folder.resolve().name,
@@ -105,8 +104,51 @@ def ship(folder: str | os.PathLike[str], packages: Path) -> ShippedPackage:
         model_digest=manifest.model_digest,
         plan_digest=manifest.plan_digest,
     )
-    functions.sort(key=lambda one: order[one.program.function])
+    functions.sort(key=lambda one: (one.program.link or 0, order[one.program.function]))
     return ShippedPackage(told=told, manifest=manifest, functions=tuple(functions))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Link:
+    """A package of Core ML: the only one, or one of a chain.
+
+    Attributes:
+        number: In the chain, from 1; unset where it is the only one.
+        functions: What it can do.
+        layers: Of the whole model.
+        span: Those in it: the first, and the one after the last.
+        state_bytes: Of what is remembered for them.
+    """
+
+    number: int | UnsetType
+    functions: Sequence[FunctionSpec]
+    layers: Sequence[Block]
+    span: tuple[int, int]
+    state_bytes: int
+
+
+def _links(manifest: Manifest) -> list[_Link]:
+    layers = [block for label in manifest.model.layout for block in parse_blocks(label)]
+    chain: Any = getattr(manifest, "chain", ())
+    if not chain:
+        span, state_bytes = (0, len(layers)), manifest.sizes.state_bytes
+        return [_Link(number=UNSET, functions=manifest.functions, layers=layers, span=span, state_bytes=state_bytes)]
+    return [
+        _Link(
+            number=number,
+            functions=link.functions,
+            layers=layers,
+            span=tuple(link.layers),
+            state_bytes=link.host.state_bytes,
+        )
+        for number, link in enumerate(chain, 1)
+    ]
+
+
+def _functions(package: Package, link: _Link, packages: Path) -> Iterator[ShippedFunction]:
+    wanted = [one for one in link.functions if one.name in _FUNCTIONS]
+    stored = {file: _stored(package.folder / file, packages) for file in {one.file for one in wanted}}
+    yield from (_function(package.manifest, link, one, *stored[one.file]) for one in wanted)
 
 
 def _stored(source: Path, packages: Path) -> tuple[Any, str, int]:
@@ -130,7 +172,7 @@ def _stored(source: Path, packages: Path) -> tuple[Any, str, int]:
 
 
 def _function(
-    manifest: Manifest, function: FunctionSpec, specification: Any, path: str, weight_bytes: int
+    manifest: Manifest, link: _Link, function: FunctionSpec, specification: Any, path: str, weight_bytes: int
 ) -> ShippedFunction:
     from s2search.measurement.program_memory import written_out_bytes
 
@@ -138,14 +180,14 @@ def _function(
     alone.mlProgram.functions[function.name].CopyFrom(specification.mlProgram.functions[function.name])
     blocks = alone.mlProgram.functions[function.name].block_specializations.values()
     operations = Counter(one.type for block in blocks for one in block.operations if one.type != "const")
-    layers: list[Block] = [block for label in manifest.model.layout for block in parse_blocks(label)]
     return ShippedFunction(
         program=Program(
             kind="package",
-            layout=layout_text(layers),
+            layout=layout_text(link.layers[slice(*link.span)]),
             function=function.name,
-            counts=dict(sorted(parts_of(layers).items())),
+            counts=dict(sorted(parts_of_link(link.layers, *link.span).items())),
             exporter=manifest.exporter_text,
+            link=link.number,
         ),
         package=KitPackage(
             digest=digest_of(path.encode(), function.name.encode()),
@@ -158,6 +200,7 @@ def _function(
             states=list(manifest.held) if function.name != "first" else [],
             parity_db=None,
         ),
+        state_bytes=link.state_bytes,
         peak_bytes=written_out_bytes(alone, [state.name for state in manifest.states]),
     )
 
