@@ -191,7 +191,7 @@ def _timed(links: Sequence[ProgramTimes]) -> TimedProgram | None:
         error_ms=math.hypot(*(one.times.error_ms for one in links)),
         changes=sum(one.changes for one in links),
         packages=first.links,
-        state_bytes=first.state_bytes,
+        state_bytes=sum(one.state_bytes for one in links),
         taken=first.memory if len(links) == 1 else None,
     )
 

@@ -91,7 +91,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "train compare compare.toml --out layouts --csv layouts.csv",
     ),
     "kit build": (
-        "kit build --out kit",
         "kit build --out kit --contexts --layouts 15 --package package",
         "kit build --out kit --shots 2 --known h100 --sustained 5m",
     ),

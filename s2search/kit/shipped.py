@@ -36,6 +36,7 @@ class ShippedFunction:
 
     program: Program
     package: KitPackage
+    state_bytes: int
     peak_bytes: int
 
 
@@ -64,7 +65,7 @@ class ShippedPackage:
                 precision=manifest.precision,
                 compute_unit=units,
                 package=one.package.digest,
-                state_bytes=manifest.sizes.state_bytes,
+                state_bytes=one.state_bytes,
                 peak_bytes=one.peak_bytes,
                 program=one.program,
                 single_calls=True,
@@ -173,6 +174,7 @@ def _function(
             states=list(manifest.held) if function.name != "first" else [],
             parity_db=None,
         ),
+        state_bytes=manifest.chain[link - 1].host.state_bytes if link else manifest.sizes.state_bytes,
         peak_bytes=written_out_bytes(alone, [state.name for state in manifest.states]),
     )
 

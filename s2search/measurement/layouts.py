@@ -38,31 +38,36 @@ def parts_of(layers: Sequence[Block]) -> Counter[str]:
     >>> sorted(parts_of(Space.parse("lcha,ssa", depth=2).candidates).items())
     [('down', 1), ('head', 1), ('lcha', 1), ('ssa', 1), ('stem', 1), ('up', 1)]
     """
-    return blocks_and_switches(layers) + Counter(("stem", "head"))
+    return parts_of_link(layers, 0, len(layers))
 
 
 def parts_of_link(layers: Sequence[Block], first: int, after: int) -> Counter[str]:
-    """Return what of it some layers pay that are a package of their own: a switch belongs to the layer behind it.
+    """Return the same of one package of a chain: its layers, and the switches before them.
 
-    >>> layers = Space.parse("lcha,ssa", depth=2).candidates
-    >>> sorted(parts_of_link(layers, 1, 2).items())
-    [('down', 1), ('head', 1), ('ssa', 1), ('up', 1)]
+    Args:
+        layers: All layers of the model.
+        first: The first in the package.
+        after: The one after the last.
     """
-    is_last = after == len(layers)
-    streams = [Stream.HIGH, *(Stream(block.stream) for block in layers), Stream.HIGH]
-    here = streams[first : after + 1 + is_last]
-    found = Counter(block.label for block in layers[first:after])
-    found.update({"down": streams_changed(here, Stream.LOW), "up": streams_changed(here, Stream.HIGH)})
-    found.update({"stem": first == 0, "head": is_last})
-    return +found
+    ends = (["stem"] if first == 0 else []) + (["head"] if after == len(layers) else [])
+    streams = _streams(layers)[first : after + 1 + (after == len(layers))]
+    return _counted(layers[first:after], streams) + Counter(ends)
 
 
 def blocks_and_switches(layers: Sequence[Block]) -> Counter[str]:
-    """Return the same without the ends.
+    """Return how often a pass calls its blocks and switches, without the ends."""
+    return _counted(layers, _streams(layers))
 
-    Source of the streams: S2DiT, section 3; the first and the last part work in high resolution.
+
+def _streams(layers: Sequence[Block]) -> list[Stream]:
+    """Return the stream before every layer, then that of the head.
+
+    Source: S2DiT, section 3; the first and the last part work in high resolution.
     """
-    streams = [Stream.HIGH, *(Stream(block.stream) for block in layers), Stream.HIGH]
+    return [Stream.HIGH, *(Stream(block.stream) for block in layers), Stream.HIGH]
+
+
+def _counted(layers: Sequence[Block], streams: Sequence[Stream]) -> Counter[str]:
     found = Counter(block.label for block in layers)
     found.update({"down": streams_changed(streams, Stream.LOW), "up": streams_changed(streams, Stream.HIGH)})
     return +found

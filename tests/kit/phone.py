@@ -135,7 +135,7 @@ def _package_rows(
             scenario="stream",
             shape=like.shape,
             package=f"sha256:{number + place}",
-            state_bytes=_state_bytes(layers, like.shape, phone),
+            state_bytes=_state_bytes(layers[slice(*span)], like.shape, phone),
             peak_bytes=like.peak_bytes,
             single_calls=True,
             program=Program(

@@ -50,7 +50,20 @@ def test_a_promise_is_broken_by_the_phone_and_mended(tmp_path):
     # A plan on it, and the package that it becomes.
     asked = ["--depth", "8", "--candidates", "lcha,ssa", "--compute-unit", UNIT]
     run("plan", "--table", table, *asked, "--budget", "60ms", "--out", "plan.json")
-    run("export", "--plan", "plan.json", "--random-weights", "--exporter", "coreml", "--out", "package")
+    run(
+        "export",
+        "--preset",
+        "s2dit-tiny",
+        "--random-weights",
+        "--plan",
+        "plan.json",
+        "--video",
+        "64x48",
+        "--exporter",
+        "coreml",
+        "--out",
+        "package",
+    )
     run("package", "lint", "package")
 
     # The package on the phone, among blocks in context and small layouts.

@@ -2,18 +2,22 @@
 
 import json
 import shutil
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s2search.errors import InputError
 from s2search.kit.ingest import ingest
 from s2search.kit.manifest import read_manifest
 from s2search.kit.programs import whole_programs
 from s2search.lint.linter import lint_table
-from s2search.measurement.layouts import context_layouts, layout_text, parts_of
+from s2search.measurement.layouts import context_layouts, layout_text, parts_of, parts_of_link
 from s2search.space import layout_labels, parse_blocks
 from s2search.tables.table import LatencyTable
 from tests.kit.conftest import Mac, write_kit
@@ -172,6 +176,14 @@ def test_samples_of_programs_say_what_a_block_adds(campaign):
     added_ms = three.times.corrected.median_ms - two.times.corrected.median_ms
     assert alone.corrected.median_ms > 1.5 * added_ms
     assert added_ms < 1.5 * phone.part_ms("ssa")
+
+
+@given(st.lists(st.sampled_from(["lcha", "ssa", "full"]), min_size=2, max_size=9), st.data())
+def test_the_links_of_a_chain_call_together_what_the_model_calls(labels, data):
+    layers = [block for label in labels for block in parse_blocks(label)]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(layers) - 1))))
+    spans = list(pairwise([0, *cuts, len(layers)]))
+    assert sum((parts_of_link(layers, *span) for span in spans), Counter()) == parts_of(layers)
 
 
 def test_a_kit_without_programs_says_how_to_get_some(tmp_path):
