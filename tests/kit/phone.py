@@ -22,7 +22,7 @@ import msgspec
 
 from s2search.block import Block, Precision
 from s2search.kit.build import copy_mac
-from s2search.kit.manifest import KitManifest, KitPackage, KitProtocol, KitRow, Program, Shipped, ordered
+from s2search.kit.manifest import KitManifest, KitPackage, KitProgram, KitProtocol, KitRow, Shipped, ordered
 from s2search.kit.whole import Wholes, program_row, whole_items
 from s2search.measurement.items import campaign_items
 from s2search.measurement.layouts import layout_text, parts_of
@@ -122,7 +122,7 @@ def _package_rows(package: str, number: int, like: KitRow, asked: dict[str, Any]
             state_bytes=sum(block.state_bytes(like.shape, Precision.named("float16")) for block in layers),
             peak_bytes=like.peak_bytes,
             single_calls=True,
-            program=Program(
+            program=KitProgram(
                 kind="package",
                 layout=layout_text(layers),
                 function=function,
