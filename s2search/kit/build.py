@@ -26,7 +26,7 @@ from s2search.border.regular_file import open_regular, read_regular
 from s2search.document import write_text
 from s2search.errors import InputError, require
 from s2search.exporters.coreml.form import Form
-from s2search.kit.campaign import Built, Campaign, KitPrecision, converter, manifest_of
+from s2search.kit.campaign import Built, KitCampaign, KitPrecision, converter, manifest_of
 from s2search.kit.manifest import (
     MANIFEST,
     ComputeUnits,
@@ -101,7 +101,9 @@ def build(
         (out / "packages").mkdir(exist_ok=True)
         shipped = None if package is None else ship(package, out / "packages")
         built = _packages(out, [*items, *wholes], precisions, form, progress)
-        campaign = Campaign(items=items, wholes=wholes, built=built, precisions=precisions, form=form, shipped=shipped)
+        campaign = KitCampaign(
+            items=items, wholes=wholes, built=built, precisions=precisions, form=form, shipped=shipped
+        )
         manifest = manifest_of(campaign, preset, compute_units, protocol, choice)
         _keep_only(out / "packages", {package.path for package in manifest.packages})
         copy_mac(out)

@@ -14,10 +14,10 @@ from s2search.kit.manifest import (
     ComputeUnits,
     KitManifest,
     KitPackage,
+    KitProgram,
     KitProtocol,
     KitRow,
     KnownTable,
-    Program,
     Shots,
     Strict,
     grouped,
@@ -43,7 +43,7 @@ class Built(Strict, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Campaign:
+class KitCampaign:
     """What a kit's rows are made of."""
 
     items: Sequence[Item]
@@ -87,7 +87,7 @@ class Campaign:
 
 
 def manifest_of(
-    campaign: Campaign,
+    campaign: KitCampaign,
     preset: str,
     compute_units: Sequence[ComputeUnits],
     protocol: KitProtocol,
@@ -119,7 +119,7 @@ def manifest_of(
 def _sentinel(items: Sequence[Item], rows: Sequence[KitRow]) -> KitRow:
     """Return the row that tells the drift: three equal layers where there are such, since one may run elsewhere."""
     triple = f"{sentinel_of(items).part.label}*3"
-    wholes = [(row, row.program) for row in rows if isinstance(row.program, Program)]
+    wholes = [(row, row.program) for row in rows if isinstance(row.program, KitProgram)]
     three = next((row for row, program in wholes if (program.kind, program.layout) == ("context", triple)), None)
     return three or rows[list(items).index(sentinel_of(items))]
 

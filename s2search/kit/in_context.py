@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from s2search.kit.manifest import KitManifest, KitRow, Program
+from s2search.kit.manifest import KitManifest, KitProgram, KitRow
 from s2search.kit.results import Results
 from s2search.kit.runs import Run
 from s2search.measurement.correction import ItemTimes
@@ -82,7 +82,7 @@ def in_context(manifest: KitManifest, results: Results, row: KitRow, run: Run) -
 
 def _equal_layers(other: KitRow, row: KitRow) -> int | None:
     """Return of how many layers of a row's block a program is, where it is a context of that row."""
-    if not isinstance(other.program, Program) or other.program.kind != "context":
+    if not isinstance(other.program, KitProgram) or other.program.kind != "context":
         return None
     same = (other.shape, other.precision, other.compute_unit) == (row.shape, row.precision, row.compute_unit)
     label, _, layers = other.program.layout.rpartition("*")

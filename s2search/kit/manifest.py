@@ -123,7 +123,7 @@ class KitPackage(Strict, frozen=True, kw_only=True):
     parity_db: float | None
 
 
-class Program(Strict, frozen=True, kw_only=True):
+class KitProgram(Strict, frozen=True, kw_only=True):
     """What a row of the role `layout` times: stem, layers, switches and head in one program.
 
     Attributes:
@@ -171,11 +171,11 @@ class KitRow(Strict, frozen=True, kw_only=True):
     package: str
     state_bytes: int
     peak_bytes: int
-    program: Program | msgspec.UnsetType = msgspec.UNSET
+    program: KitProgram | msgspec.UnsetType = msgspec.UNSET
     single_calls: bool = False
 
     def __post_init__(self) -> None:
-        if (self.role == "layout") != isinstance(self.program, Program):
+        if (self.role == "layout") != isinstance(self.program, KitProgram):
             raise InputError(
                 f"row {self.id} is of the role {self.role} and {'names no' if self.role == 'layout' else 'names a'} "
                 "program",
@@ -191,7 +191,7 @@ class KitRow(Strict, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The row as people write it."""
-        if isinstance(self.program, Program):
+        if isinstance(self.program, KitProgram):
             part = self.program.label
         else:
             part = f"{self.part_label} commit" if self.role == "commit" else self.part_label

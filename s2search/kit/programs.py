@@ -20,7 +20,7 @@ from s2search.dates import instant
 from s2search.errors import InputError
 from s2search.exporters.resident import Resident
 from s2search.kit.in_context import is_row_misplaced, ran_text
-from s2search.kit.manifest import KitManifest, KitRow, Program, ProgramKind, digest_of, read_manifest
+from s2search.kit.manifest import KitManifest, KitProgram, KitRow, ProgramKind, digest_of, read_manifest
 from s2search.kit.results import ReadyLine, Results
 from s2search.kit.runs import Missing, Run, broken_load, cold_run, sustained_run
 from s2search.kit.tabulate import marks_of, memory_of
@@ -201,7 +201,7 @@ def _missing(entries: Sequence[Missing]) -> dict[str, str]:
 
 
 def _times(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> ProgramTimes:
-    assert isinstance(row.program, Program)
+    assert isinstance(row.program, KitProgram)
     own = [
         (sample.ms, float(corrected_ms))
         for sample, corrected_ms in zip(run.usable, run.correction.corrected_ms_N, strict=True)

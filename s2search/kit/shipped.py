@@ -20,7 +20,7 @@ from s2search.block import Block
 from s2search.border.regular_file import read_regular
 from s2search.errors import InputError
 from s2search.exporters.package import MANIFEST, FunctionSpec, Manifest, Package
-from s2search.kit.manifest import ComputeUnits, Input, KitPackage, KitRow, Program, Shipped, digest_of
+from s2search.kit.manifest import ComputeUnits, Input, KitPackage, KitProgram, KitRow, Shipped, digest_of
 from s2search.measurement.layouts import layout_text, parts_of_link
 from s2search.preset import video_size
 from s2search.space import parse_blocks
@@ -34,7 +34,7 @@ _WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 class ShippedFunction:
     """One function of the exported package, in the kit."""
 
-    program: Program
+    program: KitProgram
     package: KitPackage
     state_bytes: int
     peak_bytes: int
@@ -154,7 +154,7 @@ def _function(
     operations = Counter(one.type for block in blocks for one in block.operations if one.type != "const")
     layers: list[Block] = [block for label in manifest.model.layout for block in parse_blocks(label)]
     return ShippedFunction(
-        program=Program(
+        program=KitProgram(
             kind="package",
             layout=layout_text(layers),
             function=function.name,

@@ -16,7 +16,7 @@ from s2search.block import Block, Shape
 from s2search.decibels import snr_db
 from s2search.errors import CheckError
 from s2search.exporters.coreml.form import Form
-from s2search.kit.manifest import ComputeUnits, KitRow, Program, ProgramKind
+from s2search.kit.manifest import ComputeUnits, KitProgram, KitRow, ProgramKind
 from s2search.measurement.layouts import context_layouts, draw_layouts, layout_text, parts_of
 from s2search.preset import Preset
 from s2search.space import Space
@@ -96,7 +96,7 @@ def program_row(
     peak_bytes: int,
 ) -> KitRow:
     """Return the row of a whole program."""
-    program = Program(
+    program = KitProgram(
         kind=item.kind,
         layout=layout_text(item.layers),
         function="denoise",

@@ -23,7 +23,7 @@ import msgspec
 
 from s2search.block import Block, Precision, Shape
 from s2search.kit.build import copy_mac
-from s2search.kit.manifest import KitManifest, KitPackage, KitProtocol, KitRow, Program, Shipped, ordered
+from s2search.kit.manifest import KitManifest, KitPackage, KitProgram, KitProtocol, KitRow, Shipped, ordered
 from s2search.kit.whole import Wholes, program_row, whole_items
 from s2search.measurement.items import campaign_items
 from s2search.measurement.layouts import layout_text, parts_of_link
@@ -138,7 +138,7 @@ def _package_rows(
             state_bytes=_state_bytes(layers[slice(*span)], like.shape, phone),
             peak_bytes=like.peak_bytes,
             single_calls=True,
-            program=Program(
+            program=KitProgram(
                 kind="package",
                 layout=layout_text(layers),
                 function=function,
