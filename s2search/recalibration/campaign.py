@@ -23,7 +23,7 @@ from s2search.recalibration.answer import answer_of
 from s2search.recalibration.attribution import CHANGE, Drift, Parts
 from s2search.recalibration.correction import LEAST_LAYOUTS
 from s2search.recalibration.evidence import ProgramEvidence, WholeProgram
-from s2search.recalibration.in_context import InContext, Measured, in_context
+from s2search.recalibration.in_context import ContextFit, Measured, in_context
 from s2search.recalibration.judgement import gains_needed
 from s2search.recalibration.memory import MemoryParts
 from s2search.recalibration.result import Recalibration
@@ -194,7 +194,7 @@ def _blocks(campaign: PhoneCampaign) -> frozenset[str]:
     return frozenset(block.label for one in campaign.programs for block in one.layers)
 
 
-def _foretold_ms(one: TimedProgram, piece: Measured, fitted: InContext, before: Parts) -> float | None:
+def _foretold_ms(one: TimedProgram, piece: Measured, fitted: ContextFit, before: Parts) -> float | None:
     """Return what the correction says of a program with so much state; of a chain the new rows say it."""
     if one.packages > 1:
         return None
@@ -202,7 +202,7 @@ def _foretold_ms(one: TimedProgram, piece: Measured, fitted: InContext, before: 
 
 
 def _hand_over_ms(
-    campaign: PhoneCampaign, pieces: Sequence[Measured], fitted: InContext, before: Parts, depth: int
+    campaign: PhoneCampaign, pieces: Sequence[Measured], fitted: ContextFit, before: Parts, depth: int
 ) -> float:
     """Return what a model pays beyond its parts: the package, or one of so many layers of the programs'.
 

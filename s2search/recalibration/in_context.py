@@ -65,7 +65,7 @@ class _Fit:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InContext:
+class ContextFit:
     """What programs of several layers tell.
 
     Attributes:
@@ -99,7 +99,7 @@ class InContext:
         return TableCorrection(kind="context", factor=self.now.drift.factor, offset_ms=offset_ms)
 
 
-def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> InContext:
+def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> ContextFit:
     """Return what parts take in programs of several layers.
 
     Args:
@@ -139,7 +139,7 @@ def in_context(programs: Sequence[Measured], before: Parts, drift: Drift) -> InC
         slope_K=-np.einsum("m,mkn,n->k", weight_M, gain_MKN, predicted_N),
     )
     most_ms_M = np.array([float(one.gain_KN[kept] @ beyond_N) for one in found])
-    return InContext(now=now, reach_bytes_M=reach_M, most_ms_M=most_ms_M, weight_M=weight_M)
+    return ContextFit(now=now, reach_bytes_M=reach_M, most_ms_M=most_ms_M, weight_M=weight_M)
 
 
 def _reaches(programs: Sequence[Measured]) -> _Array:
