@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class RangeStreams:
     """The streams that ranges come from: one of every prompt.
 
     Attributes:
@@ -83,7 +83,7 @@ class Calibration:
 
 
 def calibrate(
-    model: S2DiT, calibration: Calibration, progress: Progress = lambda done, total, label: None
+    model: S2DiT, calibration: RangeStreams, progress: Progress = lambda done, total, label: None
 ) -> dict[str, InputRange]:
     """Return the range of what every matrix is multiplied with over all streams, by linear layer.
 
@@ -98,7 +98,7 @@ def calibrate(
 
 @torch.no_grad()
 def ranges_by_call(
-    model: S2DiT, calibration: Calibration, progress: Progress = lambda done, total, label: None
+    model: S2DiT, calibration: RangeStreams, progress: Progress = lambda done, total, label: None
 ) -> dict[Call, dict[str, InputRange]]:
     """Return the ranges of every pass, by linear layer; those of all streams together.
 

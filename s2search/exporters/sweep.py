@@ -19,7 +19,7 @@ from torch import Tensor
 
 from s2search.document import check_writable
 from s2search.errors import InputError, keeping
-from s2search.exporters.calibration import Calibration, calibrate
+from s2search.exporters.calibration import RangeStreams, calibrate
 from s2search.exporters.prompt_tokens import PromptTokens
 from s2search.exporters.quantised import (
     Ranges,
@@ -172,7 +172,7 @@ class _Figures:
         if self._recording is None:
             prompts, asked = PromptTokens.hashed(self._model.config.preset), self._asked
             self._recording = record(self._model, self._shape, chunks=asked.chunks, seed=asked.seed, prompts=prompts)
-            self._ranges = calibrate(self._model, Calibration(shape=self._shape, prompts=prompts))
+            self._ranges = calibrate(self._model, RangeStreams(shape=self._shape, prompts=prompts))
         precisions = {part: PartPrecision.parse(label) for part, label in parts.items()}
         with quantised(self._model, precisions, self._asked.palette, self._ranges, self._rounded):
             return self._recording.noise(self._model)

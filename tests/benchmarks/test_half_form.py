@@ -105,7 +105,8 @@ class Setup:
         sizes = {"keys": shapes.get("keys"), "values": shapes.get("values"), "bias": None}
         if self.form.rings:
             sizes["bias"] = (1, 1, 1, (self.form.slots + SHAPE.frames) * self.form.grids[-1])
-        sizes |= {"tail": shapes.get("tails"), "sums": None if "sums" not in shapes else (1, 2, 130, 128)}
+        width = SHAPE.channels // SHAPE.heads
+        sizes |= {"tail": shapes.get("tails"), "sums": (1, SHAPE.heads, width + 2, width) if self.form.sums else None}
         self.sizes = {name: size for name, size in sizes.items() if size}
         function = Function(block.channels_first(_float(block, layer), SHAPE.frames, grid, WINDOW), tuple(self.sizes))
         new = function.model.new(torch.zeros(1, SHAPE.channels, 1, SHAPE.frames * tokens))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from s2search.errors import InputError
-from s2search.exporters.calibration import Calibration, Call, calibrate, ranges_by_call
+from s2search.exporters.calibration import Call, RangeStreams, calibrate, ranges_by_call
 from s2search.exporters.prompt_tokens import PROMPTS, PromptTokens
 from s2search.exporters.quantised import InputRange, matrices, quantised, record
 from s2search.exporters.step import StepShape
@@ -58,7 +58,7 @@ def prompts_of(model, count=2):
 )
 def test_every_noise_level_is_watched_in_every_chunk_and_the_committing_pass_too(form, calls):
     model, shape = trained(form)
-    calibration = Calibration(shape=shape, prompts=prompts_of(model))
+    calibration = RangeStreams(shape=shape, prompts=prompts_of(model))
     found = ranges_by_call(model, calibration)
     chunks = range(shape.slots // shape.frames + 2)
     assert set(found) == {Call(chunk, round(s, 6), what) for chunk in chunks for s, what in calls}
@@ -70,15 +70,15 @@ def test_every_noise_level_is_watched_in_every_chunk_and_the_committing_pass_too
 
 def test_one_that_was_not_trained_to_stream_is_watched_with_both_commit_policies():
     model, shape = trained(None)
-    alone = ranges_by_call(model, Calibration(shape=shape, prompts=prompts_of(model, 1)))
-    both = ranges_by_call(model, Calibration(shape=shape, prompts=prompts_of(model, 3)))
+    alone = ranges_by_call(model, RangeStreams(shape=shape, prompts=prompts_of(model, 1)))
+    both = ranges_by_call(model, RangeStreams(shape=shape, prompts=prompts_of(model, 3)))
     assert {call.what for call in alone} == {"read", "advance"}
     assert {call.what for call in both} == {"read", "advance", "commit"}
 
 
 def test_what_it_costs_is_said_before_and_while_it_is_paid():
     model, shape = trained(CausalForm(commit="clean_pass", level=0.0, schedule=TWO))
-    calibration, told = Calibration(shape=shape, prompts=prompts_of(model, 3)), []
+    calibration, told = RangeStreams(shape=shape, prompts=prompts_of(model, 3)), []
     calibrate(model, calibration, lambda done, total, label: told.append((done, total)))
     passes = 2 * 3 * 3  # two streams, the ring and two chunks more, two steps and a clean pass
     assert calibration.passes(model) == passes
@@ -88,7 +88,7 @@ def test_what_it_costs_is_said_before_and_while_it_is_paid():
 
 def test_a_range_is_that_of_all_passes_and_depends_on_the_seed_alone():
     model, shape = trained(CausalForm(commit="reuse_last", level=TWO[-1], schedule=TWO))
-    calibration = Calibration(shape=shape, prompts=prompts_of(model, 3), seed=3)
+    calibration = RangeStreams(shape=shape, prompts=prompts_of(model, 3), seed=3)
     ranges = calibrate(model, calibration)
     calls = ranges_by_call(model, calibration)
     assert ranges.keys() == matrices(model).keys()
@@ -106,7 +106,9 @@ def test_it_is_what_the_matrix_reads_in_that_very_stream():
     handle = linear.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten()))
     record(model, shape, chunks=2, seed=3, prompts=prompts)
     handle.remove()
-    span = calibrate(model, Calibration(shape=shape, prompts=prompts, chunks=2, seed=3))["layers.0.feed_forward.narrow"]
+    span = calibrate(model, RangeStreams(shape=shape, prompts=prompts, chunks=2, seed=3))[
+        "layers.0.feed_forward.narrow"
+    ]
     x = torch.cat(seen)
     assert (span.low, span.high) == (min(x.min().item(), 0), max(x.max().item(), 0))
 
@@ -192,7 +194,7 @@ def test_ranges_of_a_trained_model_hold_for_other_prompts_and_seeds_where_those_
     model, losses = overfitted(text_BSE=own.text_PSE)
     assert sum(losses[-100:]) < 0.7 * sum(losses[:100])
     shape = StepShape(grid=GRID, frames=3, window=preset.window)
-    streamed = calibrate(model, Calibration(shape=shape, prompts=PromptTokens.hashed(preset)))
+    streamed = calibrate(model, RangeStreams(shape=shape, prompts=PromptTokens.hashed(preset)))
     random = of_random_latents(model, shape)
     recording = record(model, shape, chunks=6, seed=5, prompts=own)
     shares = [clipped(model, ranges, lambda: recording.noise(model)) for ranges in (streamed, random)]

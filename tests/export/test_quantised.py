@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from s2search.block import Window
 from s2search.errors import InputError
-from s2search.exporters.calibration import Calibration, calibrate
+from s2search.exporters.calibration import RangeStreams, calibrate
 from s2search.exporters.prompt_tokens import PromptTokens
 from s2search.exporters.quantised import (
     InputRange,
@@ -90,7 +90,7 @@ def test_what_lies_outside_of_a_range_is_clipped_to_its_ends():
 def test_a_model_is_afterwards_what_it_was():
     model, shape = small()
     prompts = PromptTokens.hashed(model.config.preset)
-    ranges = calibrate(model, Calibration(shape=shape, prompts=prompts, chunks=1))
+    ranges = calibrate(model, RangeStreams(shape=shape, prompts=prompts, chunks=1))
     recording = record(model, shape, chunks=1, seed=0)
     before = {name: (x, x.data_ptr(), x.clone()) for name, x in model.named_parameters()}
     parts = dict.fromkeys(parts_in_order(matrices(model)), PartPrecision.parse("w4a8"))

@@ -1,7 +1,7 @@
 """Compressed weights and 8-bit activations in a Core ML program: each linear layer at the precision of its part.
 
 coremltools' own calibration of activations runs Core ML, which takes a Mac. Ranges come from the source instead
-(`quantised.calibrate`), and a pass of ours puts `quantize` and `dequantize` of iOS 17 before every product that reads
+(`calibration.calibrate`), and a pass of ours puts `quantize` and `dequantize` of iOS 17 before every product that reads
 an 8-bit input: one scale per tensor, fixed.
 
 What was measured: docs/decisions/export.md, "Precision is chosen part by part".

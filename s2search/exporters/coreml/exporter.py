@@ -321,11 +321,11 @@ class CoreMLExporter(Exporter):
         self, steps: Steps, names: Sequence[str], progress: Progress
     ) -> tuple[dict[str, InputRange], dict[str, str]]:
         """Return the ranges of the inputs of some linear layers, and what is to be known of them."""
-        from s2search.exporters.calibration import Calibration, calibrate
+        from s2search.exporters.calibration import RangeStreams, calibrate
         from s2search.exporters.prompt_tokens import PromptTokens
 
         prompts = steps.prompts or PromptTokens.hashed(steps.model.config.preset)
-        calibration = Calibration(shape=steps.shape, prompts=prompts)
+        calibration = RangeStreams(shape=steps.shape, prompts=prompts)
         found = calibrate(steps.model, calibration, progress)
         told = {"ranges": calibration.told(steps.model)}
         return {name: found[name] for name in names if name in found}, told

@@ -11,7 +11,7 @@ from torch import nn
 
 from s2search.block import PRECISIONS
 from s2search.errors import InputError
-from s2search.exporters.calibration import Calibration, calibrate
+from s2search.exporters.calibration import RangeStreams, calibrate
 from s2search.exporters.coreml.compression import compress, rounding_pipeline
 from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.graph import decompositions, exported
@@ -198,7 +198,7 @@ def test_a_mixed_package_is_as_fake_quantisation_and_its_size_as_predicted(tmp_p
     shape = StepShape(grid=grid, frames=3, window=model.config.preset.window)
     prompts = PromptTokens.hashed(model.config.preset)
     recording = record(model, shape, chunks=2, seed=5)
-    ranges = calibrate(model, Calibration(shape=shape, prompts=prompts))
+    ranges = calibrate(model, RangeStreams(shape=shape, prompts=prompts))
     streamed = StreamedPackage(package, EmulatedCoreML(package, "float32"))
     with quantised(model, exporter.precisions(model), "uniform", ranges, {}):
         fake_db = noise_db(recording.noise(model))
