@@ -3,7 +3,7 @@
 Programs of two or three layers and packages are for the fit, and so is every third random layout; the other layouts
 judge the correction. What parts take in context is told by all that was made to be timed, so that a package is held
 against it: what remains of its miss is what it hands over. A program that ran elsewhere than it was asked to says
-nothing of the unit that it was asked to run on. A block that did so alone, being small, is found by its programs.
+nothing of the unit that it was asked to run on. A part that did so alone, being small, is found by its programs.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _held_out(campaign: PhoneCampaign) -> list[bool]:
 
 
 def _in_their_place(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> LatencyTable:
-    """Return the table with blocks that alone ran elsewhere as rows of the unit on which whole programs have them.
+    """Return the table with parts that alone ran elsewhere as rows of the unit on which whole programs have them.
 
     Their time is that of the other unit, until the programs correct it.
     """
@@ -181,7 +181,8 @@ def _in_their_place(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) 
     known = {row.label for row in table.in_scope(scope)}
 
     def moved(row: Row) -> Row:
-        is_meant = row.role == "block" and row.label in blocks - known and row.unit_asked == asked
+        in_programs = row.role in ("switch", "fixed") or (row.role == "block" and row.label in blocks)
+        is_meant = in_programs and row.label not in known and row.unit_asked == asked
         if not is_meant or (row.scenario, row.shape, row.precision) != place:
             return row
         note = f"alone it ran on {row.unit_ran}"
@@ -226,11 +227,12 @@ def _check(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> None:
                 f"the kit was run on the {name} {theirs!r}, and the table {table.name!r} is of {own!r}",
                 remedy="name a table of this device, or leave out --table: then it is the kit's own",
             )
-    known = {row.label for row in _in_their_place(table, scope, campaign).in_scope(scope) if row.role == "block"}
-    if strange := _blocks(campaign) - known:
+    parts = Parts.of(_in_their_place(table, scope, campaign), scope)
+    needed = {label for one in campaign.programs for label in parts.counts(one.layers)}
+    if strange := needed - parts.role.keys():
         raise InputError(
             f"the table {table.name!r} has no row of {', '.join(sorted(strange))} for {scope}",
-            allowed=f"it has: {', '.join(sorted(known))}",
+            allowed=f"it has: {', '.join(parts.role)}",
             remedy="name the table of this kit's model, size and precision",
         )
     layouts = sum(one.kind == "layout" for one in campaign.programs)
