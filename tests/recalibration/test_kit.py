@@ -158,6 +158,18 @@ def test_a_block_that_alone_ran_elsewhere_is_found_in_context(phones):
         assert row.latency_ms == pytest.approx(one.level * one.phone.part_ms("full"), rel=0.15)
 
 
+def test_a_switch_that_alone_ran_elsewhere_is_found_in_context_too(tmp_path):
+    phone = Imitation(seed=6, misplaced=("down",))
+    manifest, results = second_kit(tmp_path, phone)
+    found = s2search.recalibrate(f"kit:{results}", tmp_path / "new", depth=28)
+    rows = {row.label: row for row in LatencyTable.load(tmp_path / "new").rows if row.compute_unit == UNIT}
+    level = phone.level(slots_of(manifest))
+    pair_ms = rows["down"].latency_ms + rows["up"].latency_ms  # programs have as many of the one as of the other
+    assert pair_ms == pytest.approx(level * (phone.part_ms("down") + phone.part_ms("up")), abs=0.5)
+    assert "alone it ran on cpu" in rows["down"].note
+    assert found.new_table == "new"
+
+
 def test_a_second_run_gives_the_same_table(tmp_path):
     phone = Imitation(seed=7)
     _, results = second_kit(tmp_path, phone)
