@@ -46,8 +46,8 @@ def recalibrate(
     written: `new_table` of the answer is null, and `refusal` says why.
 
     Args:
-        table: A table that was measured here. Or `kit:results.jsonl`, of a kit that timed whole programs: these are the
-            layouts then, and nothing is timed here.
+        table: A table that was measured here. Or `kit:results.jsonl` (or `kit:` and its folder), of a kit that timed
+            whole programs: these are the layouts then, and nothing is timed here.
         out: The new table's folder, or that of the new score.json. An unfinished recalibration is finished.
         of: With a kit: the table that is corrected, of its phone; by default its own.
         score: Instead of a table: a folder of `run`, whose score is multiplied by what its rival measured; the others
@@ -66,9 +66,9 @@ def recalibrate(
             the run has no rival's result.
     """
     if (table is None) == (score is None):
-        given = "neither a table nor --score" if table is None else "a table and --score"
+        given = "neither a table nor --score is" if table is None else "a table and --score are"
         raise InputError(
-            f"{given} is given",
+            f"{given} given",
             remedy="name a table that was measured here, kit:results.jsonl, or a run's folder: --score RUN",
         )
     kit = str(table).removeprefix(_KIT) if str(table).startswith(_KIT) else None
@@ -111,6 +111,7 @@ def _by_kit(
     from s2search.kit.programs import whole_programs
     from s2search.recalibration.campaign import recalibrate_by
 
+    results = results / "results.jsonl" if results.is_dir() else results
     old = _own_table(results) if table is None else table_of(table)
     whole = whole_programs(results, sustained=old.card.sustained)
     units = {one.compute_unit for one in whole.programs}

@@ -108,7 +108,7 @@ def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
         raise InputError(
             f"{count} layouts are asked for, and {len(space.candidates)} blocks at {space.depth} layers have "
             f"{space.layouts}",
-            remedy="ask for fewer layouts, or give a larger --depth",
+            remedy="ask for fewer layouts, or for deeper ones",
         )
     rng, found = random.Random(seed), dict[tuple[int, ...], None]()
     places = range(len(space.candidates))

@@ -241,7 +241,8 @@ def _check(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> None:
     if gains_needed(held_out) > held_out or fitted < LEAST_LAYOUTS:
         gone = f" ({len(campaign.left_out)} left out: {campaign.left_out[0]})" if campaign.left_out else ""
         raise InputError(
-            f"{len(campaign.programs)} whole programs, {layouts} of them random layouts, cannot judge a table{gone}",
+            f"{len(campaign.programs)} whole programs of {scope}, {layouts} of them random layouts, cannot judge a "
+            f"table{gone}",
             allowed=f"at least {LEAST_LAYOUTS} to fit and {_least_held_out()} random layouts held out",
             remedy="build a kit with --layouts 15 --contexts",
         )

@@ -179,7 +179,7 @@ def test_a_second_run_gives_the_same_table(tmp_path):
 
 def test_without_a_table_the_kits_own_rows_are_corrected_and_nothing_drifted(tmp_path):
     _, results = second_kit(tmp_path, Imitation(seed=1))
-    found = s2search.recalibrate(f"kit:{results}", tmp_path / "new", depth=28)
+    found = s2search.recalibrate(f"kit:{results.parent}", tmp_path / "new", depth=28)
     assert found.new_table == "new"
     assert {one.miss.drift_ms for one in found.layouts} == {0.0}
     assert found.correction.factor == 1.0
