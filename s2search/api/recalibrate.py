@@ -74,6 +74,8 @@ def recalibrate(
     kit = str(table).removeprefix(_KIT) if str(table).startswith(_KIT) else None
     if kit is None and of is not None:
         raise InputError("--table is given without a kit", remedy="name its results: kit:results.jsonl")
+    if kit is not None:
+        _refuse_timing(runtime=runtime, candidates=candidates, layouts=layouts, rounds=rounds, seed=seed)
     check_folder(Path(out))
     refuse_existing(Path(out))
     if score is not None:
@@ -81,6 +83,7 @@ def recalibrate(
     if kit is not None:
         return _by_kit(Path(kit), of, Path(out), preset=preset, depth=depth, video=video)
     assert table is not None
+    _refuse_results(table)
     from s2search.recalibration import recalibrate as recalibration
     from s2search.report.progress import progress_bar
 
@@ -98,6 +101,26 @@ def recalibrate(
     return recalibration.recalibrate(old, scope, settings, out, bench, progress=progress_bar)
 
 
+def _refuse_timing(**given: object) -> None:
+    """Refuse options of a timing here: a kit's programs have been timed."""
+    usual = {"runtime": None, "candidates": None, "layouts": 30, "rounds": 30, "seed": 0}
+    for name, value in given.items():
+        if value != usual[name]:
+            raise InputError(
+                f"--{name} {value} is of programs that are timed here, and a kit's have been timed",
+                remedy="leave it out: what a kit times, `s2search kit build` decides",
+            )
+
+
+def _refuse_results(table: PathText | LatencyTable) -> None:
+    """Refuse a kit that is not called one."""
+    if isinstance(table, LatencyTable):
+        return
+    path = Path(table)
+    if path.name == "results.jsonl" or (path / "manifest.json").exists():
+        raise InputError(f"{str(path)!r} is a kit's, and no table", remedy=f"say kit:{path}")
+
+
 def _by_kit(
     results: Path,
     table: PathText | LatencyTable | None,
@@ -109,15 +132,27 @@ def _by_kit(
 ) -> Recalibration:
     """Correct a phone's table, by default the kit's own, by the whole programs of its kit."""
     from s2search.kit.programs import whole_programs
+    from s2search.kit.results import results_file
     from s2search.recalibration.campaign import recalibrate_by
 
-    results = results / "results.jsonl" if results.is_dir() else results
+    results = results_file(results)
     old = _own_table(results) if table is None else table_of(table)
     whole = whole_programs(results, sustained=old.card.sustained)
+    if whole.programs and all(one.misplaced for one in whole.programs):
+        raise InputError(
+            f"no whole program ran where it was asked: {whole.programs[0].placed}",
+            remedy="build the kit in another form: --state, --layout, --precision",
+        )
     units = {one.compute_unit for one in whole.programs}
     scope = old.scope(
         "stream", video=token_grid(video) if video else None, compute_unit=units.pop() if len(units) == 1 else None
     )
+    if whole.programs and scope.shape.grid not in (grids := {one.shape.grid for one in whole.programs}):
+        raise InputError(
+            f"the kit timed no whole program of {scope.shape.grid} tokens",
+            allowed=", ".join(sorted(grids)),
+            remedy="name the kit's own size with --video, or the table of that size",
+        )
     return recalibrate_by(old, scope, _campaign(whole, old, scope), out, depth=depth or _sizes(old, preset).depth)
 
 

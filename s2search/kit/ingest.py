@@ -24,7 +24,7 @@ from s2search.errors import InputError
 from s2search.kit.in_context import in_context, is_row_misplaced, ran_text
 from s2search.kit.manifest import KitManifest, read_manifest
 from s2search.kit.programs import WholePrograms, programs_of
-from s2search.kit.results import Results
+from s2search.kit.results import Results, results_file
 from s2search.kit.runs import Missing, Run, broken_load, cold_run, sustained_run
 from s2search.kit.tabulate import PROGRAMS, marks_of, tables_of
 from s2search.tables.placement import unit_asked_by
@@ -64,7 +64,7 @@ def ingest(
     """Make latency tables of a kit's results.
 
     Args:
-        path: results.jsonl, beside the kit's manifest.json.
+        path: results.jsonl, beside the kit's manifest.json; or their folder.
         out: The folder of tables; each becomes a folder in it.
         pipeline: What runs once per chunk beside the transformer, for the cards.
         keep_misplaced: Keep rows that ran elsewhere than asked, as rows of the unit that they ran on.
@@ -74,7 +74,7 @@ def ingest(
             where it was asked.
         TableError: A folder already holds another table.
     """
-    results_path = Path(path)
+    results_path = results_file(path)
     manifest, kit_digest = read_manifest(results_path.parent)
     results = Results(results_path, manifest, kit_digest)
     cold = cold_run(manifest, results)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -307,7 +307,7 @@ def read_manifest(folder: Path) -> tuple[KitManifest, str]:
     try:
         stored = read_regular(path)
         content = without_mark(stored)
-        return msgspec.json.decode(content, type=KitManifest), digest_of(stored)
+        manifest = msgspec.json.decode(content, type=KitManifest)
     except OSError as error:
         raise InputError(
             f"there is no kit in {str(folder)!r}: {MANIFEST} cannot be read ({error.strerror})",
@@ -320,6 +320,38 @@ def read_manifest(folder: Path) -> tuple[KitManifest, str]:
                 remedy="install that version, or build the kit with this one",
             ) from error
         raise InputError(f"{str(path)!r} is not a manifest of schema {SCHEMA}: {error}", remedy="restore it") from error
+    if said := next(_contradictions(manifest), ""):
+        raise InputError(f"{str(path)!r} contradicts itself: {said}", remedy="restore it as `kit build` wrote it")
+    return manifest, digest_of(stored)
+
+
+def _contradictions(manifest: KitManifest) -> Iterator[str]:
+    """Yield what `kit build` cannot have written: what refers to nothing, and chains that are not whole."""
+    rows, digests = range(len(manifest.rows)), {package.digest for package in manifest.packages}
+    yield from (f"row {n} says id {row.id}" for n, row in enumerate(manifest.rows) if row.id != n)
+    if manifest.sentinel not in rows:
+        yield f"the sentinel is row {manifest.sentinel} of {len(rows)}"
+    yield from (f"row {row.id} is of a package that it lacks" for row in manifest.rows if row.package not in digests)
+    named = {slot.row for slot in manifest.order}.union(*manifest.groups)
+    yield from (f"its order or a group names row {row} of {len(rows)}" for row in sorted(named - {*rows}))
+    yield from (f"slot {n} says {slot.slot}" for n, slot in enumerate(manifest.order) if slot.slot != n)
+    yield from _broken_programs(
+        [(row, row.program) for row in manifest.programs if isinstance(row.program, KitProgram)]
+    )
+
+
+def _broken_programs(programs: Sequence[tuple[KitRow, KitProgram]]) -> Iterator[str]:
+    links: dict[str, list[int]] = {}
+    most: dict[str, int] = {}
+    for row, program in programs:
+        yield from (f"a call of {row.label} pays {n} of {part}" for part, n in program.counts.items() if n < 0)
+        if program.kind == "package":
+            key = f"{program.function} on {row.compute_unit}"
+            links.setdefault(key, []).append(program.link)
+            most[key] = max(program.links, most.get(key, 0))
+    for key, found in links.items():
+        if found != (list(range(1, most[key] + 1)) if most[key] > 1 else [0]):
+            yield f"the package's {key} has the links {found} of {most[key]}"
 
 
 def digest_of(*contents: bytes) -> str:

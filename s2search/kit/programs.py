@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from s2search.errors import InputError
 from s2search.exporters.resident import Resident
 from s2search.kit.in_context import is_row_misplaced, ran_text
 from s2search.kit.manifest import KitManifest, KitProgram, KitRow, ProgramKind, digest_of, read_manifest
-from s2search.kit.results import ReadyLine, Results
+from s2search.kit.results import ReadyLine, Results, results_file
 from s2search.kit.runs import Missing, Run, broken_load, cold_run, sustained_run
 from s2search.kit.tabulate import marks_of, memory_of
 from s2search.measurement.correction import ItemTimes
@@ -150,14 +149,14 @@ def whole_programs(path: str | os.PathLike[str], *, sustained: bool = False) -> 
     """Return what whole programs took on a phone.
 
     Args:
-        path: results.jsonl, beside the kit's manifest.json.
+        path: results.jsonl, beside the kit's manifest.json; or their folder.
         sustained: Under sustained load, its last third, instead of cold.
 
     Raises:
         InputError: The kit times no whole programs or no sustained load, a line is no result, or the campaign is not
             finished.
     """
-    results_path = Path(path)
+    results_path = results_file(path)
     manifest, kit_digest = read_manifest(results_path.parent)
     if not manifest.programs:
         raise InputError(

@@ -8,6 +8,7 @@ none is taken twice. Either may report `failed`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,9 +18,10 @@ from s2search.border.regular_file import read_regular
 from s2search.dates import newer_schema
 from s2search.document import without_mark
 from s2search.errors import InputError
-from s2search.kit.manifest import KitManifest
+from s2search.kit.manifest import MANIFEST, KitManifest
 
 RESULTS_SCHEMA: Literal["s2search.kit_results/1"] = "s2search.kit_results/1"
+RESULTS = "results.jsonl"
 Thermal = Literal["nominal", "fair", "serious", "critical"]
 Reason = Literal["does_not_compile", "out_of_memory", "timeout", "error"]
 Stage = Literal["compile", "load", "predict", "placement"]
@@ -228,6 +230,22 @@ AnyLine = (
     | FailedLine
     | DoneLine
 )
+
+
+def results_file(path: str | os.PathLike[str]) -> Path:
+    """Return a kit's results.jsonl, where it is named itself or by the kit's folder.
+
+    Raises:
+        InputError: There is none.
+    """
+    named = Path(path)
+    found = named / RESULTS if named.is_dir() else named
+    if found.exists():
+        return found
+    remedy = "name the kit's folder, or results.jsonl in it, as they came back from the Mac"
+    if (found.parent / MANIFEST).exists():
+        remedy = "run the kit on the Mac, and bring back the whole folder"
+    raise InputError(f"there are no results {str(found)!r}", remedy=remedy)
 
 
 class Results:

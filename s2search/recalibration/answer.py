@@ -94,8 +94,11 @@ def _written(
 
 
 def _memory(evidence: ProgramEvidence) -> MemoryFound | None:
-    """Return what programs took against what the table promised; None where not all of them were measured."""
-    programs = evidence.programs
+    """Return what programs took against what the table promised; None where not all of them were measured.
+
+    A package in several links is no process of its own, and is left out.
+    """
+    programs = [one for one in evidence.programs if one.taken or not one.is_package]
     taken = [one.taken for one in programs if one.taken]
     if len(taken) < len(programs):
         return None
@@ -119,7 +122,8 @@ def _refusal(found: Recalibration, evidence: ProgramEvidence, old: LatencyTable,
             why = "their median error does not fall"
         if evidence.level:
             least, most = evidence.level
-            why += f", at any speed of the device between {least:.3f} and {most:.3f} of the table's"
+            speeds = f", at any speed of the device between {least:.3f} and {most:.3f} of the table's"
+            why += speeds if least < most else ""
         elif found.drift_percent > 0:
             why += f", beyond the {found.drift_percent:.3g} % by which the machine's speed changed meanwhile"
         return f"the layouts held out do not support it: {why}"

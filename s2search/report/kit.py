@@ -62,4 +62,5 @@ def _package_text(one: ProgramTimes) -> str:
     told = [f"p50 {one.times.corrected.median_ms:.1f} ms", f"p95 {one.p95_ms:.1f} ms"]
     for what, ms in (("cold load", one.cold_loads_ms), ("load", one.loads_ms), ("first call", one.first_calls_ms)):
         told += [f"{what} {ms[0]:.0f} ms"] if ms else []
-    return f"package {one.function}: {', '.join(told)}"
+    link = f" link {one.link} of {one.links}" if one.link else ""
+    return f"package {one.function}{link}: {', '.join(told)}"

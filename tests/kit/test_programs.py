@@ -20,6 +20,7 @@ from s2search.lint.linter import lint_table
 from s2search.measurement.layouts import context_layouts, layout_text, parts_of, parts_of_link
 from s2search.space import layout_labels, parse_blocks
 from s2search.tables.table import LatencyTable
+from tests.command import run_here
 from tests.kit.conftest import Mac, write_kit
 from tests.kit.phone import Imitation, imitated, imitated_kit, play, slots_of
 from tests.kit.test_ingest import write_results
@@ -289,3 +290,45 @@ def test_programs_are_timed_under_sustained_load_too(behind, tmp_path):
     found = ingest(mac.results, tmp_path)
     assert found.programs == (cold, hot)
     assert [table.card.protocol["programs"]["timed"] for table in found.tables] == [9, 9]
+
+
+CONTRADICTIONS = {
+    "row 3 says id 7": lambda kit: kit["rows"][3].update(id=7),
+    "the sentinel is row -1": lambda kit: kit.update(sentinel=-1),
+    "the sentinel is row 99": lambda kit: kit.update(sentinel=99),
+    "row 3 is of a package that it lacks": lambda kit: kit["rows"][3].update(package="sha256:none"),
+    "names row 99": lambda kit: kit["order"][5].update(row=99),
+    "slot 5 says 4": lambda kit: kit["order"][5].update(slot=4),
+    "pays -3 of lcha": lambda kit: kit["rows"][-1]["program"].update(counts={"lcha": -3}),
+    r"has the links \[1, 1\] of 2": lambda kit: kit["rows"][-1]["program"].update(link=1),
+    r"has the links \[1, 2\] of 3": lambda kit: kit["rows"][-1]["program"].update(links=3),
+}
+
+
+@pytest.mark.parametrize("said", CONTRADICTIONS)
+def test_a_manifest_that_contradicts_itself_is_refused_by_what_it_says(said, tmp_path):
+    imitated_kit(tmp_path / "kit", layouts=0, contexts=False, package="lcha*1,ssa*2", links=2)
+    read_manifest(tmp_path / "kit")
+    path = tmp_path / "kit/manifest.json"
+    kit = json.loads(path.read_text())
+    CONTRADICTIONS[said](kit)
+    path.write_text(json.dumps(kit))
+    with pytest.raises(InputError, match=f"contradicts itself: .*{said}"):
+        read_manifest(tmp_path / "kit")
+
+
+def test_results_are_found_by_the_kits_folder_and_missed_by_name(tmp_path):
+    manifest = imitated_kit(tmp_path / "kit", layouts=0, candidates="lcha", rounds=3)
+    with pytest.raises(InputError, match=r"there are no results .*run the kit on the Mac"):
+        whole_programs(tmp_path / "kit")
+    results = play(tmp_path / "kit", manifest, Imitation(seed=3))
+    assert whole_programs(tmp_path / "kit") == whole_programs(results)
+    with pytest.raises(InputError, match=r"there are no results '.*elsewhere'; name the kit's folder"):
+        whole_programs(tmp_path / "elsewhere")
+
+
+def test_links_of_a_chain_are_told_apart_where_they_are_printed(tmp_path):
+    asked = {"layouts": 0, "contexts": False, "package": "lcha*1,ssa*2", "links": 2, "rounds": 3}
+    play(tmp_path / "kit", imitated_kit(tmp_path / "kit", **asked), Imitation(seed=3))
+    printed = run_here(["kit", "ingest", "kit", "--out", "tables"], tmp_path).out
+    assert "package denoise link 2 of 2: p50" in printed

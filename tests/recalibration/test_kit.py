@@ -259,3 +259,34 @@ def test_the_command_prints_the_package_and_what_was_left_out(tmp_path):
     refused = run_here(["recalibrate", "table", "--table", str(table)], tmp_path)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "kit:results.jsonl" in refused.err
+
+
+def test_options_of_a_timing_here_are_refused_with_a_kit_and_a_kit_is_called_one(tmp_path):
+    manifest = imitated_kit(tmp_path / "kit", candidates="lcha", layouts=0, rounds=3)
+    play(tmp_path / "kit", manifest, Imitation(seed=3))
+    for option, value in (("--layouts", "15"), ("--runtime", "onnxruntime"), ("--candidates", "full"), ("--seed", "1")):
+        found = run_here(["recalibrate", "kit:kit", option, value, "--out", "new"], tmp_path)
+        assert (found.code, f"{option} {value} is of programs that are timed here" in found.err) == (2, True)
+    found = run_here(["recalibrate", "kit", "--out", "new"], tmp_path)
+    assert (found.code, "say kit:kit" in found.err) == (2, True)
+
+
+def test_a_kit_whose_programs_all_ran_elsewhere_says_so(tmp_path):
+    manifest = imitated_kit(tmp_path / "kit", rounds=3)
+    path = play(tmp_path / "kit", manifest, Imitation(seed=3))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    moved = [line | {"operations": {"cpu": 1}, "cost": {}} if line["kind"] == "placement" else line for line in lines]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in moved))
+    with pytest.raises(InputError, match=r"no whole program ran where it was asked: .* ran on cpu:1"):
+        s2search.recalibrate(f"kit:{path}", tmp_path / "new")
+    play(tmp_path / "kit", manifest, Imitation(seed=3))
+    with pytest.raises(InputError, match=r"no whole program of 3x9x16 tokens; 3x3x4"):
+        s2search.recalibrate(f"kit:{path}", tmp_path / "new", video="256x144")
+
+
+def test_a_chain_does_not_keep_memory_from_being_corrected(tmp_path):
+    manifest = imitated_kit(tmp_path / "kit", package="lcha*2,ssa*2", links=2, rounds=3)
+    play(tmp_path / "kit", manifest, Imitation(seed=3))
+    found = s2search.recalibrate(f"kit:{tmp_path / 'kit'}", tmp_path / "new")
+    assert found.memory is not None
+    assert found.memory.judgement.layouts == 10
