@@ -192,6 +192,11 @@ def _campaign(whole: WholePrograms, table: LatencyTable, scope: Scope) -> PhoneC
         alone_ms={label: (times.corrected.median_ms, times.error_ms) for label, times in again.items()},
         left_out=(
             *(one.placed for one in programs if one.misplaced),
+            *(
+                f"{one.label}: it is no program of {scope}"
+                for one in whole.programs
+                if one.kind == "package" and one.function == "denoise" and one not in programs
+            ),
             *(f"{label}: {why}" for label, why in whole.missing.items()),
         ),
         runtime=table.card.runtime,

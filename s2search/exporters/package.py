@@ -243,6 +243,11 @@ class Manifest(Listing):
             self._check_host(self.host)
         if self.chain:
             self._check_chain()
+        elif any(not one.file for one in self.functions):
+            raise InputError(
+                "the package's functions name no file, and its manifest lists no links of a chain",
+                remedy="export it again",
+            )
 
     def _check_chain(self) -> None:
         """Raise unless the links of a chain are the whole model's layers, and take what those before them hand on.
@@ -266,9 +271,11 @@ class Manifest(Listing):
         """Yield what a link states and what goes with the rest; the later ones stand where all before agree."""
         first, after = link.layers
         yield "first layer", first, begins
-        yield "the last layer", first < after <= course.depth and (after == course.depth) == last, True
+        if not first < after <= course.depth or (after == course.depth) != last:
+            yield "layers", list(link.layers), f"[{first}, {course.depth}]" if last else f"fewer than {course.depth}"
         yield "functions", [one.name for one in link.functions], [one.name for one in self.functions]
-        yield "its layers' host", self.host is not None and link.host == self.host.of_layers(first, after), True
+        if self.host is None or link.host != self.host.of_layers(first, after):
+            yield "host", "one of other layers", "that of its own"
         yield "hand-over", link.hands_on, course.returned(link.layers)
         yield from _tensors_of_link(link, course)
 

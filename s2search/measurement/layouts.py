@@ -106,9 +106,11 @@ def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
     """
     if space.layouts < count:
         raise InputError(
-            f"{count} layouts are asked for, and {len(space.candidates)} blocks at {space.depth} layers have "
-            f"{space.layouts}",
-            remedy="ask for fewer layouts, or for deeper ones",
+            f"{count} layouts are asked for, and {_several(len(space.candidates), 'block')} at "
+            f"{_several(space.depth, 'layer')} can make {space.layouts}",
+            remedy="ask for fewer layouts, or for deeper ones"
+            if len(space.candidates) > 1
+            else "name more blocks with --candidates",
         )
     rng, found = random.Random(seed), dict[tuple[int, ...], None]()
     places = range(len(space.candidates))
@@ -118,8 +120,9 @@ def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
         offered = [c for c in places if c % fitted != number]
         if len(held) > space.depth or fitted < 2:
             raise InputError(
-                f"{fitted} layouts of {space.depth} layers for the fit cannot show {len(places)} blocks",
-                remedy="ask for more layouts, or name fewer --candidates",
+                f"of {_several(count, 'layout')} every third is for the fit, and {fitted} of "
+                f"{_several(space.depth, 'layer')} cannot show what {_several(len(places), 'block')} take",
+                remedy="ask for more layouts, 4 at least, or name fewer --candidates",
             )
         found[_drawn(rng, offered, space.depth, held, found)] = None
     for _ in range(count - fitted):
@@ -127,6 +130,10 @@ def draw_layouts(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
     layouts = list(found)
     fits, others = iter(layouts[:fitted]), iter(layouts[fitted:])
     return [next(others if number % FIT_EVERY else fits) for number in range(count)]
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _drawn(

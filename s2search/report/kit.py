@@ -25,11 +25,18 @@ def built_text(manifest: KitManifest, folder: Path) -> RenderableType:
     size, paths = format_bytes(manifest.weight_bytes), {package.path for package in manifest.packages}
     wholes = f", {len(manifest.programs)} of them whole programs" if manifest.programs else ""
     foretold = () if isinstance(manifest.shots, UnsetType) else manifest.shots.foretold
+    places = {(row.shape.grid, row.precision) for row in manifest.parts if row.scenario == "stream"}
+    strange = {
+        f"{row.precision} at {row.shape.grid}"
+        for row in manifest.programs
+        if row.single_calls and (row.shape.grid, row.precision) not in places
+    }
+    alone = f"The package is of {strange.pop()} tokens, and no row is: no table foretells it.\n" if strange else ""
     left_out = f"Left to be predicted: {', '.join(foretold)}.\n" if foretold else ""
     return Text(
         f"{folder}: {len(manifest.rows)} rows{wholes}, {len(paths)} packages, {size} of weights, "
-        f"{len(manifest.order)} samples.\n{left_out}Take the folder to a Mac with an iPhone and follow its README.md; "
-        f"about {expected_minutes(manifest):.0f} minutes are expected there (an estimate)."
+        f"{len(manifest.order)} samples.\n{left_out}{alone}Take the folder to a Mac with an iPhone and follow its "
+        f"README.md; about {expected_minutes(manifest):.0f} minutes are expected there (an estimate)."
     )
 
 

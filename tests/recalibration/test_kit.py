@@ -15,6 +15,7 @@ from s2search.errors import InputError
 from s2search.kit.ingest import ingest
 from s2search.measurement.layouts import parts_of
 from s2search.recalibration.attribution import Parts
+from s2search.report.kit import built_text
 from s2search.space import layout_labels
 from s2search.tables.table import LatencyTable
 from tests.command import run_here
@@ -290,3 +291,20 @@ def test_a_chain_does_not_keep_memory_from_being_corrected(tmp_path):
     found = s2search.recalibrate(f"kit:{tmp_path / 'kit'}", tmp_path / "new")
     assert found.memory is not None
     assert found.memory.judgement.layouts == 10
+
+
+def test_a_package_of_another_precision_than_the_rows_is_named_as_left_out(tmp_path):
+    manifest = imitated_kit(tmp_path / "kit", package="lcha*2,ssa*2", rounds=3)
+    path = tmp_path / "kit/manifest.json"
+    rows = [
+        msgspec.structs.replace(row, precision="w4a8") if row.program and row.program.kind == "package" else row
+        for row in manifest.rows
+    ]
+    changed = msgspec.structs.replace(manifest, rows=rows)
+    path.write_bytes(changed.to_json())
+    play(tmp_path / "kit", changed, Imitation(seed=3))
+    found = s2search.recalibrate(f"kit:{tmp_path / 'kit'}", tmp_path / "new")
+    (left_out,) = found.left_out
+    assert left_out.startswith("stream package denoise lcha*2,ssa*2 3x3x4 w4a8")
+    assert "it is no program of" in left_out
+    assert "The package is of w4a8 at 3x3x4 tokens, and no row is" in str(built_text(changed, tmp_path))

@@ -128,9 +128,13 @@ def test_every_block_is_seen_with_and_without_it_in_the_fit(blocks, depth, layou
 
 def test_too_few_layouts_to_show_every_block_are_refused():
     space = Space(candidates=tuple(MANY[:7]), depth=1)
-    with pytest.raises(InputError, match="have 7"):
+    with pytest.raises(InputError, match="7 blocks at 1 layer can make 7"):
         draw_layouts(space, 15, seed=0)
-    with pytest.raises(InputError, match="5 layouts of 1 layers for the fit cannot show 20 blocks"):
+    with pytest.raises(InputError, match="1 block at 6 layers can make 1; name more blocks"):
+        draw_layouts(Space(candidates=tuple(MANY[:1]), depth=6), 4, seed=0)
+    with pytest.raises(
+        InputError, match="every third is for the fit, and 5 of 1 layer cannot show what 20 blocks take"
+    ):
         draw_layouts(Space(candidates=tuple(MANY), depth=1), 15, seed=0)
 
 

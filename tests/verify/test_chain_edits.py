@@ -268,8 +268,12 @@ def test_a_layer_that_is_too_large_for_a_package_is_refused_in_one_line(tmp_path
             make_model(48, LAYOUT, DEPTH), GRID, tmp_path / "a"
         )
     assert not (tmp_path / "a").exists()
-    for options in ("package_mb=0", "package_mb=1,state=core_ml"):
-        with pytest.raises(InputError, match=r"package_mb=[01] with state="):
+    for options, said in (
+        ("package_mb=0", "package_mb is 0; more than 0"),
+        ("package_mb=nan", "package_mb is nan; more than 0"),
+        ("package_mb=1,state=core_ml", "package_mb=1 is given with state=core_ml; state=host"),
+    ):
+        with pytest.raises(InputError, match=said):
             registry.create("exporters", f"coreml[{options}]")
 
 

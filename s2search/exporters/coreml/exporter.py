@@ -104,11 +104,15 @@ class CoreMLExporter(Exporter):
                 allowed="groups of at least 1 row and 8-bit activations, with weights of 4, 6 or 8 bits",
                 remedy="correct the exporter's options",
             )
-        if not self.package_mb > 0 or (self.state != "host" and self.package_mb != _PACKAGE_MB):
+        if not self.package_mb > 0:
             raise InputError(
-                f"package_mb={self.package_mb:g} with state={self.state}",
-                allowed="more than 0; and only the host keeps the state of several packages",
-                remedy="correct the exporter's options",
+                f"package_mb is {self.package_mb:g}", allowed="more than 0", remedy="correct the exporter's options"
+            )
+        if self.state != "host" and self.package_mb != _PACKAGE_MB:
+            raise InputError(
+                f"package_mb={self.package_mb:g} is given with state={self.state}",
+                allowed="state=host: only the host keeps the state of several packages",
+                remedy="leave one of them out",
             )
         if self.layout == "blocks" and self.state != "plain":
             raise InputError(
