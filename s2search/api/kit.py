@@ -131,7 +131,7 @@ def kit_ingest(
     """Check what a phone measured, correct its drift, and write latency tables.
 
     Args:
-        results: results.jsonl, in the kit's folder.
+        results: results.jsonl in the kit's folder, or that folder.
         out: Where tables go; one folder each.
         pipeline: What runs once per chunk beside the transformer, for `fps` budgets: a JSON file of `chunk_frames`,
             `steps`, `text_ms` and `decoder_ms`, or the pipeline itself.

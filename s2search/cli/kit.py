@@ -95,7 +95,7 @@ def kit_build(
 
 @kit_app.command("ingest", epilog=epilog("kit ingest"))
 def kit_ingest(
-    results: Annotated[Path, typer.Argument(help="results.jsonl, in the kit's folder as it came back.")],
+    results: Annotated[Path, typer.Argument(help="The kit's folder as it came back, or results.jsonl in it.")],
     out: Annotated[Path, typer.Option(help="Where tables go; one folder each.")] = Path("latency_tables"),
     pipeline: PipelineOption = None,
     keep_misplaced: Annotated[

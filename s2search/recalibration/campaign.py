@@ -244,7 +244,7 @@ def _check(table: LatencyTable, scope: Scope, campaign: PhoneCampaign) -> None:
             f"{len(campaign.programs)} whole programs of {scope}, {layouts} of them random layouts, cannot judge a "
             f"table{gone}",
             allowed=f"at least {LEAST_LAYOUTS} to fit and {_least_held_out()} random layouts held out",
-            remedy="build a kit with --layouts 15 --contexts",
+            remedy="build a kit of two candidates or more with --layouts 15 --contexts",
         )
 
 

@@ -275,11 +275,20 @@ def open_table(name_or_folder: str | os.PathLike[str]) -> LatencyTable:
         TableError: The folder does not hold a valid table, or the name means an installed table as well.
     """
     if (folder := table_folder(name_or_folder)) is not None:
+        _refuse_folder_of_tables(folder)
         return LatencyTable.load(folder)
     name = os.fspath(name_or_folder)
     if os.sep in name or not isinstance(name_or_folder, str):
         raise TableError(f"there is no table folder {name!r}", remedy="check the path")
     raise UnknownNameError("table", name, installed_tables())
+
+
+def _refuse_folder_of_tables(folder: Path) -> None:
+    """Refuse a folder that holds tables and is none, such as what `kit ingest` writes them below."""
+    if (folder / "card.json").exists():
+        return
+    if inside := sorted(str(card.parent) for card in folder.glob("*/card.json")):
+        raise TableError(f"{str(folder)!r} holds tables and is none", allowed=", ".join(inside), remedy="name one")
 
 
 def table_folder(name_or_folder: str | os.PathLike[str]) -> Path | None:

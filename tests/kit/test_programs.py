@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2search.errors import InputError
+from s2search.errors import InputError, TableError
 from s2search.kit.ingest import ingest
 from s2search.kit.manifest import read_manifest
 from s2search.kit.programs import whole_programs
 from s2search.lint.linter import lint_table
 from s2search.measurement.layouts import context_layouts, layout_text, parts_of, parts_of_link
 from s2search.space import layout_labels, parse_blocks
-from s2search.tables.table import LatencyTable
+from s2search.tables.table import LatencyTable, open_table
 from tests.command import run_here
 from tests.kit.conftest import Mac, write_kit
 from tests.kit.phone import Imitation, imitated, imitated_kit, play, slots_of
@@ -325,6 +325,14 @@ def test_results_are_found_by_the_kits_folder_and_missed_by_name(tmp_path):
     assert whole_programs(tmp_path / "kit") == whole_programs(results)
     with pytest.raises(InputError, match=r"there are no results '.*elsewhere'; name the kit's folder"):
         whole_programs(tmp_path / "elsewhere")
+
+
+def test_a_folder_of_tables_is_no_table_and_names_those_that_it_holds(tmp_path):
+    play(tmp_path / "kit", imitated_kit(tmp_path / "kit", layouts=0, contexts=False, rounds=3), Imitation(seed=3))
+    ingest(tmp_path / "kit", tmp_path / "tables")
+    with pytest.raises(TableError, match=r"holds tables and is none; .*iphone-9.coreml.float16; name one"):
+        open_table(tmp_path / "tables")
+    assert open_table(tmp_path / "tables/iphone-9.coreml.float16").rows
 
 
 def test_links_of_a_chain_are_told_apart_where_they_are_printed(tmp_path):

@@ -212,6 +212,7 @@ def renamed(functions, old, new):
 LIES = {
     "links in another order": lambda m: {"chain": m.chain[::-1]},
     "a link left out": lambda m: {"chain": m.chain[:1]},
+    "no links": lambda m: {"chain": ()},
     "a link twice": lambda m: {"chain": (m.chain[0], *m.chain)},
     "a cut one layer earlier": moved_cut,
     "the first layer of a link": lambda m: with_link(m, 1, layers=(1, 4)),
