@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,3 +263,13 @@ def test_two_runners_cannot_write_one_file(mac):
     assert "another runner writes" in mac.run("run", "--team", "T", code=2)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
+
+
+def test_a_kit_that_was_copied_in_part_is_refused_before_anything_is_timed(mac):
+    shutil.rmtree(mac.kit / "packages/p1.mlpackage")
+    said = mac.run("check", code=2)
+    assert "runner: packages/p1.mlpackage of 4 packages missing here; copy the kit's folder again" in said
+    path = mac.kit / "manifest.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "runner: manifest.json is not whole; copy the kit's folder again" in mac.run(code=2)
+    assert not mac.results.exists()

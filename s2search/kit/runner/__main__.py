@@ -114,7 +114,15 @@ def _manifest() -> tuple[dict[str, Any], str]:
         content = Path("manifest.json").read_bytes()
     except OSError:
         raise RefusalError("there is no manifest.json here; change to the kit's folder") from None
-    return json.loads(content), f"sha256:{hashlib.sha256(content).hexdigest()}"
+    try:
+        manifest = json.loads(content)
+        paths = {package["path"] for package in manifest["packages"]}
+    except (ValueError, KeyError, TypeError):
+        raise RefusalError("manifest.json is not whole; copy the kit's folder again") from None
+    if gone := sorted(path for path in paths if not Path(path).exists()):
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        raise RefusalError(f"{gone[0]}{more} of {len(paths)} packages missing here; copy the kit's folder again")
+    return manifest, f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _apple(manifest: dict[str, Any]) -> Apple:
