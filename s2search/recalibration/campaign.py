@@ -21,7 +21,7 @@ from s2search.exporters.resident import Resident
 from s2search.measurement.layouts import FIT_EVERY
 from s2search.recalibration.answer import answer_of
 from s2search.recalibration.attribution import CHANGE, Drift, Parts
-from s2search.recalibration.correction import LEAST_LAYOUTS
+from s2search.recalibration.correction import LEAST_LAYOUTS, LEAST_SHARE
 from s2search.recalibration.evidence import ProgramEvidence, WholeProgram
 from s2search.recalibration.in_context import ContextFit, Measured, in_context
 from s2search.recalibration.judgement import gains_needed
@@ -139,7 +139,7 @@ def recalibrate_by(
         ],
         now=context.now,
         correction=fitted.correction(before, _hand_over_ms(campaign, pieces, fitted, before, depth)),
-        level=(min(1.0, drift.factor - 2 * drift.error), max(1.0, drift.factor + 2 * drift.error)),
+        level=_speeds(drift),
         blocks=_blocks(campaign),
         memory=MemoryParts.of(rows, scope),
         runtime=campaign.runtime,
@@ -163,6 +163,12 @@ def _drift(before: Parts, campaign: PhoneCampaign) -> Drift:
         error_ms={label: error_ms for label, (_, error_ms) in campaign.alone_ms.items()},
     )
     return Drift.between(before, again)
+
+
+def _speeds(drift: Drift) -> tuple[float, float]:
+    """Return between which speeds, of the table's, the device may run: one that takes twice as long has half of it."""
+    least, most = (1 / max(drift.factor + way * 2 * drift.error, LEAST_SHARE) for way in (1, -1))
+    return min(1.0, least), max(1.0, most)
 
 
 def _held_out(campaign: PhoneCampaign) -> list[bool]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -155,6 +157,131 @@ def test_programs_that_are_no_sum_have_larger_errors():
         return in_context(programs, TABLE, Drift()).now.covariance_KK[0, 0] ** 0.5
 
     assert error(3.0) == pytest.approx(30 * error(0.1), rel=0.5)
+    assert error(0.001) == error(0.0)  # those that agree by chance have no smaller ones
+
+
+@given(LAYOUTS, PARTS, PARTS, PARTS, st.floats(min_value=0.01, max_value=1))
+def test_errors_of_parts_alone_follow_from_their_own_and_from_the_drift(choice_L, before, later, errors, whole_ms):
+    now = Parts(role=ROLE, latency_ms=later.latency_ms, error_ms=errors.latency_ms)
+    counts, found = counted(choice_L, before), Now.alone(before, now)
+    miss = attribute(counts, before, found, 1.0, whole_ms)
+
+    def own(labels):
+        return math.hypot(*(counts[label] * errors.latency_ms[label] for label in labels))
+
+    # hand-over is measured less what parts take now: what the drift is does not matter
+    assert miss.errors_ms["hand_over"] == pytest.approx(math.hypot(own(counts), whole_ms))
+    blocks = [label for label in counts if ROLE[label] == "block"]
+    drifting_ms = {label: found.drift.error * counts[label] * before.latency_ms[label] for label in blocks}
+    assert miss.errors_ms["blocks"] == pytest.approx(math.hypot(own(blocks), sum(drifting_ms.values())))
+    assert miss.of_block_errors_ms == {
+        label: pytest.approx(math.hypot(own([label]), drifting_ms[label])) for label in blocks
+    }
+
+
+def test_an_error_of_the_drift_moves_every_share_as_far_as_another_drift_does():
+    rng, step, error = np.random.default_rng(1), 1e-4, 0.05
+    drawn = [list(rng.integers(0, 2, 6)) for _ in range(15)]
+    counts = [counted(choice_L, TABLE) for choice_L in [*PAIRS, *drawn]]
+    programs = [Measured(counts=one, ms=1.1 * TABLE.sum_ms(one), error_ms=1.0) for one in counts]
+    whole = counted(WHOLE, TABLE)
+
+    def miss(factor, error=0.0):
+        now = in_context(programs, TABLE, Drift(factor=factor, error=error)).now
+        return attribute(whole, TABLE, now, 1.1 * TABLE.sum_ms(whole))
+
+    low, high, exact, told = miss(1.05 - step), miss(1.05 + step), miss(1.05), miss(1.05, error)
+    for name in ("drift", "blocks", "switches", "fixed", "hand_over"):
+        slope = (getattr(high, f"{name}_ms") - getattr(low, f"{name}_ms")) / (2 * step)
+        assert told.errors_ms[name] == pytest.approx(math.hypot(exact.errors_ms[name], slope * error), rel=1e-3), name
+
+
+def test_a_drift_is_as_uncertain_as_its_parts_are_and_as_they_differ():
+    rng = np.random.default_rng(2)
+    for scatter, error in ((0.05, 0.0), (0.0, 0.05)):
+        inside, errors = 0, []
+        for _ in range(200):
+            noise = np.exp((scatter + error) * rng.standard_normal(len(ROLE)))
+            latency_ms = {label: 1.1 * ms * x for (label, ms), x in zip(TABLE.latency_ms.items(), noise, strict=True)}
+            error_ms = {label: error * ms for label, ms in latency_ms.items()}
+            exact = Parts(role=ROLE, latency_ms=TABLE.latency_ms)
+            drift = Drift.between(exact, Parts(role=ROLE, latency_ms=latency_ms, error_ms=error_ms))
+            inside += abs(drift.factor - 1.1) <= 1.96 * drift.error
+            errors.append(drift.error)
+        assert inside >= 0.85 * 200
+        assert np.median(errors) < 0.04  # of 0.05 / sqrt(6), for a median
+
+
+def test_reaches_are_believed_as_often_as_they_are_true():
+    """Truths are drawn as the priors say: then weights are probabilities, and errors are what they are said to be."""
+    rng = np.random.default_rng(3)
+    choices = [*PAIRS, *(list(rng.integers(0, 2, 6)) for _ in range(12)), [0] * 20, [1] * 20, WHOLE]
+    counts = [counted(choice_L, TABLE) for choice_L in choices]
+    bytes_N = np.array([sum((3, 1)[c] for c in choice_L) for choice_L in choices])
+    prior_ms = {"lcha": 8.0, "ssa": 5.0, "down": 1.75, "up": 1.75, "stem": 2.75, "head": 2.75}
+
+    def fitted(beyond_ms, handed_N):
+        ms_N = [sum(n * (TABLE.latency_ms[label] + beyond_ms[label]) for label, n in one.items()) for one in counts]
+        ms_N = np.array(ms_N) + handed_N + 0.05 * rng.standard_normal(len(counts))
+        programs = [
+            Measured(counts=one, ms=ms, error_ms=0.05, state_bytes=size)
+            for one, ms, size in zip(counts, ms_N.tolist(), bytes_N.tolist(), strict=True)
+        ]
+        return in_context(programs, TABLE, Drift())
+
+    reach_M = fitted(dict.fromkeys(ROLE, 0.0), 0.0).reach_bytes_M
+    told, expected, away = [], [], []
+    for _ in range(200):
+        of_kind = {role: rng.standard_normal() for role in ("switch", "fixed")}
+        beyond_ms = {label: ms * of_kind.get(ROLE[label], rng.standard_normal()) for label, ms in prior_ms.items()}
+        truth = rng.integers(len(reach_M))
+        fit = fitted(beyond_ms, 6.5 * rng.standard_normal() * bytes_N / (bytes_N + reach_M[truth]))
+        told.append(fit.weight_M[truth])
+        expected.append(fit.weight_M @ fit.weight_M)
+        true_K = [beyond_ms[term[0]] for term in fit.now.terms]
+        away.append((fit.now.beyond_ms_K - true_K) / np.sqrt(np.diag(fit.now.covariance_KK)))
+    assert np.mean(told) == pytest.approx(np.mean(expected), abs=0.05)
+    assert np.mean(told) > 0.2  # of 13 reaches
+    assert np.mean(np.square(away), axis=0).max() < 1.4
+    assert np.mean(np.abs(away) < 1) < 0.85
+
+
+def exactly(parts, drift, beyond_ms, changes=0):
+    """Return what programs without noise tell of parts that take so much beyond the drift."""
+    counts = [counted(choice_L, parts) for choice_L in [*PAIRS, [0, 1, 1, 0], [1, 0, 0, 1], [1, 1, 0, 0]]]
+    programs = [
+        Measured(
+            counts={**one, **({CHANGE: changes} if changes else {})},
+            ms=sum(n * (drift * parts.latency_ms[label] + beyond_ms.get(label, 0.0)) for label, n in one.items()),
+            error_ms=0.001,
+        )
+        for one in counts
+    ]
+    return in_context(programs, parts, Drift(factor=drift)), programs
+
+
+@pytest.mark.parametrize("drift", [0.8, 1.0, 1.3])
+def test_a_correction_foretells_the_programs_that_it_comes_from_and_what_they_hand_over(drift):
+    fit, programs = exactly(TABLE, drift, {"ssa": 2.5, "lcha": -1.0, "down": 0.5, "up": 0.5, "stem": 1.0})
+    for handed_ms in (0.0, 7.0):
+        correction = fit.correction(TABLE, handed_ms)
+        for one in programs:
+            assert correction.predict_ms(one.counts, TABLE) == pytest.approx(one.ms + handed_ms, rel=1e-3)
+
+
+@pytest.mark.parametrize("drift", [0.8, 1.0, 1.3])
+def test_a_tenth_of_a_row_is_left_though_programs_do_not_seem_to_pay_it(drift):
+    fit, _ = exactly(TABLE, drift, {"ssa": -1.2 * drift * 5.0})
+    row_ms = fit.correction(TABLE, 0.0).row_ms
+    assert row_ms("ssa", 5.0) == pytest.approx(0.1 * drift * 5.0)
+    assert row_ms("lcha", 8.0) == pytest.approx(drift * 8.0, rel=1e-2)
+
+
+def test_what_takes_no_time_goes_on_taking_none_and_a_change_that_all_programs_have_is_no_term():
+    parts = Parts(role={**ROLE, "long_skip": "fixed"}, latency_ms={**TABLE.latency_ms, "long_skip": 0.0})
+    fit, _ = exactly(parts, 1.1, {"stem": 1.0}, changes=2)
+    assert fit.correction(parts, 3.0).row_ms("long_skip", 0.0) == 0.0
+    assert (CHANGE,) not in fit.now.terms
 
 
 def test_a_layout_pays_a_switch_wherever_its_stream_changes_and_at_its_end():

@@ -149,6 +149,23 @@ def test_what_a_chain_of_packages_pays_for_its_links_is_told_and_foretold(tmp_pa
     assert statistics.median(errors) < 0.02
 
 
+@pytest.mark.parametrize(("change", "said"), [("hot", "throttled"), ("cpu", "ran on cpu")])
+def test_a_chain_of_which_a_link_is_missing_or_ran_elsewhere_is_no_program(tmp_path, change, said):
+    manifest, results = second_kit(tmp_path, Imitation(seed=1), links=2)
+    links = [row for row in manifest.programs if row.single_calls and row.program.function == "denoise"]
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    for line in lines:
+        if line.get("row") == links[1].id and not line.get("sentinel"):
+            if change == "hot" and line["kind"] == "sample":
+                line["thermal"] = "critical"
+            if change == "cpu" and line["kind"] == "placement":
+                line["cost"] = {"cpu": 0.9, "neural_engine": 0.1}
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = s2search.recalibrate(f"kit:{results}", tmp_path / "new", depth=28)
+    assert not any(one.is_package for one in found.layouts)
+    assert said in " ".join(found.left_out)
+
+
 def test_a_block_that_alone_ran_elsewhere_is_found_in_context(phones):
     for one in phones:
         if one.table is None:

@@ -41,7 +41,8 @@ class WeightsCheck(Check):
     """Every tensor of the source is stored, and every stored tensor of that name has its numbers.
 
     Stored numbers are the source's rounded to the type of the file, so nothing is allowed for rounding; of a table's
-    values each is the nearest to the source's; other quantised ones are within half a step.
+    values each is the nearest to the source's, and these serve as well as evenly spaced ones; other quantised ones are
+    within half a step.
     """
 
     name: ClassVar[str] = "weights"

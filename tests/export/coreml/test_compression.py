@@ -99,10 +99,16 @@ def stored(wanted, tables_GV):
     )
 
 
+def even_tables(wanted):
+    """Return 16 evenly spaced values for each of two groups."""
+    groups = np.split(wanted, 2)
+    return [np.linspace(rows.min(), rows.max(), 16).astype(np.float16).astype(np.float64) for rows in groups]
+
+
 def test_a_stored_value_that_is_not_the_nearest_of_its_groups_table_is_found():
     rng = np.random.default_rng(0)
-    wanted = rng.normal(size=(32, 8)).astype(np.float16).astype(np.float32)
-    tables = [np.sort(rng.normal(size=16)).astype(np.float16).astype(np.float64) * scale for scale in (1, 3)]
+    wanted = (rng.normal(size=(32, 8)) * np.repeat((1, 3), 16)[:, None]).astype(np.float16).astype(np.float32)
+    tables = even_tables(wanted)
     right = stored(wanted, tables)
     assert difference(wanted, right) == ""
     values = right.values.copy()
@@ -113,6 +119,25 @@ def test_a_stored_value_that_is_not_the_nearest_of_its_groups_table_is_found():
     )
     swapped = dataclasses.replace(right, tables_GV=right.tables_GV[::-1])
     assert difference(wanted, swapped) != ""
+
+
+@pytest.mark.parametrize("numbers", ["normal", "uniform", "mostly zeros"])
+def test_a_table_that_does_not_fit_its_group_is_found_though_every_number_has_its_nearest_value(numbers):
+    rng = np.random.default_rng(1)
+    wanted = rng.uniform(-1, 1, (32, 64)) if numbers == "uniform" else rng.normal(size=(32, 64))
+    wanted = np.where(rng.random(wanted.shape) < 0.8 * (numbers == "mostly zeros"), 0.0, wanted)
+    wanted = np.concatenate((wanted[:16], 3 * wanted[16:])).astype(np.float16).astype(np.float32)
+    even = even_tables(wanted)
+    assert difference(wanted, stored(wanted, even)) == ""
+    broken = {
+        "halved": (even[0], 0.5 * even[1]),
+        "as wide again": (even[0], 2 * even[1]),
+        "half the values": (np.repeat(even[0][::2], 2), even[1]),
+        "of the other group": (even[1], even[1]),
+        "shifted": (even[0] + 8 * (even[0][1] - even[0][0]), even[1]),
+    }
+    for tables in broken.values():
+        assert "times the noise of even ones" in difference(wanted, stored(wanted, list(tables)))
 
 
 @pytest.mark.parametrize(
