@@ -83,9 +83,11 @@ def ship(folder: str | os.PathLike[str], packages: Path) -> ShippedPackage:
         CheckError: A file is missing or changed.
         InputError: It is no package of Core ML.
     """
+    from s2search.exporters.coreml.exporter import CoreMLExporter
+
     package = Package.load(folder)
     manifest = package.manifest
-    if manifest.exporter != "coreml":
+    if manifest.exporter != CoreMLExporter.name:
         raise InputError(
             f"the package {str(folder)!r} was written by the exporter {manifest.exporter_text!r}",
             allowed="packages of coreml",

@@ -42,7 +42,8 @@ def arithmetic(
 ) -> tuple:
     config = SimpleNamespace(causal=form)
     source = SimpleNamespace(plan=plan, config=config)
-    opened = SimpleNamespace(source=source, options=Options(thresholds=thresholds, table=table))
+    package = SimpleNamespace(manifest=SimpleNamespace(precision=plan.precision if plan else "float32"))
+    opened = SimpleNamespace(package=package, source=source, options=Options(thresholds=thresholds, table=table))
     return results(ArithmeticCheck(), opened)  # type: ignore[arg-type]
 
 
