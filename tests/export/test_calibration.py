@@ -116,6 +116,7 @@ def test_ranges_of_several_streams_cover_those_of_every_prompt_with_noise_of_its
     )
     assert both == {name: span.over(other[name]) for name, span in one.items()}
     assert both not in (one, other)
+    assert not any(linear._forward_pre_hooks for linear in matrices(model).values())  # nobody watches any more
 
 
 def test_it_is_what_the_matrix_reads_in_that_very_stream():
