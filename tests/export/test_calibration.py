@@ -99,6 +99,26 @@ def test_a_range_is_that_of_all_passes_and_depends_on_the_seed_alone():
     assert calibrate(model, dataclasses.replace(calibration, seed=4)) != ranges
 
 
+def test_ranges_of_several_streams_cover_those_of_every_prompt_with_noise_of_its_own():
+    model, shape = trained(CausalForm(commit="reuse_last", level=TWO[-1], schedule=TWO))
+    prompts = prompts_of(model, 3)
+    both = calibrate(model, RangeStreams(shape=shape, prompts=prompts, seed=3))
+    one, other = (
+        calibrate(
+            model,
+            RangeStreams(
+                shape=shape,
+                prompts=PromptTokens(text_PSE=prompts.text_PSE[n : n + 1], encoder="one"),
+                seed=3 + n,
+            ),
+        )
+        for n in range(2)
+    )
+    assert both == {name: span.over(other[name]) for name, span in one.items()}
+    assert both not in (one, other)
+    assert not any(linear._forward_pre_hooks for linear in matrices(model).values())  # nobody watches any more
+
+
 def test_it_is_what_the_matrix_reads_in_that_very_stream():
     model, shape = trained(CausalForm(commit="reuse_last", level=TWO[-1], schedule=TWO))
     prompts = prompts_of(model, 1)

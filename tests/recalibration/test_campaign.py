@@ -108,3 +108,15 @@ def test_rows_of_other_sizes_and_units_stay_where_they_are(table, tmp_path):
     assert kept == {row.key for row in others}
     (moved,) = [row for row in new.in_scope(scope) if row.part == "full"]
     assert moved.latency_ms == pytest.approx(SHARE["full"] * TRUE_MS["full"], rel=0.02)
+
+
+def test_what_a_chain_takes_beyond_its_parts_is_what_the_new_table_says_of_it(table, tmp_path):
+    truth, layers = campaign(table), tuple(SPACE.candidates) * 2
+    counts = Parts.of(table, table.scope("stream")).counts(layers)
+    parts_ms = sum(n * SHARE.get(label, 1.0) * TRUE_MS.get(label, 0.0) for label, n in counts.items())
+    chain = dataclasses.replace(timed("package", layers, parts_ms + 3.0), packages=2)
+    told = dataclasses.replace(truth, programs=[*truth.programs, chain])
+    found = recalibrate_by(table, table.scope("stream"), told, tmp_path / "new", depth=6)
+    (package,) = [one for one in found.layouts if one.is_package]
+    assert package.corrected_ms == pytest.approx(parts_ms + 3.0, rel=0.01)
+    assert package.miss.hand_over_ms == pytest.approx(3.0, abs=0.1)
