@@ -224,7 +224,7 @@ def test_a_manifest_refuses_what_it_does_not_know(kit, tmp_path):
 def test_results_that_did_not_come_back_are_said_in_one_line(s2search, kit):
     done = s2search("kit", "ingest", str(kit / "results.jsonl"))
     assert (done.code, done.out) == (2, "")
-    assert "results.jsonl' cannot be read: No such file or directory; check the path" in done.err
+    assert "results.jsonl'; run the kit on the Mac, and bring back the whole folder" in done.err
 
 
 def test_packages_have_the_exporters_form_and_the_manifest_says_so(kit):

@@ -343,7 +343,7 @@ def test_drawn_layouts_differ_and_the_same_seed_draws_the_same():
     layouts = draw_layouts(space, 16, seed=1)
     assert len(set(layouts)) == 16
     assert draw_layouts(space, 16, seed=1) == layouts != draw_layouts(space, 16, seed=2)
-    with pytest.raises(InputError, match="have 16"):
+    with pytest.raises(InputError, match="can make 16"):
         draw_layouts(space, 17, seed=1)
 
 

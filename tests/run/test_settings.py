@@ -155,7 +155,7 @@ def test_a_score_is_recalibrated_by_a_run_that_has_a_rival(tmp_path: Path, s2sea
     (tmp_path / "empty").mkdir()
     for words, said in {
         "": "neither a table nor --score is given",
-        "h100 --score empty": "a table and --score is given",
+        "h100 --score empty": "a table and --score are given",
         "--score empty": "'empty' has no rival's result; s2search run --out empty --until rival",
     }.items():
         outcome = s2search("recalibrate", *words.split())
