@@ -87,15 +87,16 @@ class ContextFit:
     def correction(self, before: Parts, hand_over_ms: float) -> TableCorrection:
         """Return what becomes of a table's rows for models that pay so much beyond their parts.
 
-        It lies on the parts that every model has. No row falls below a tenth.
+        It lies on the parts that every model has. Rows of a term are told from programs together, so they keep their
+        proportion. None falls below a tenth.
         """
-        offset_ms = {}
+        offset_ms, drift = dict[str, float](), self.now.drift.factor
         for term, beyond_ms in zip(self.now.terms, self.now.beyond_ms_K, strict=True):
-            is_fixed = before.role.get(term[0]) == "fixed"
-            shared_ms = hand_over_ms / len(term) if is_fixed else 0.0
-            for label in term if term != (CHANGE,) else ():
-                least_ms = (LEAST_SHARE - 1) * self.now.drift.factor * before.latency_ms[label]
-                offset_ms[label] = max(least_ms, float(beyond_ms) + shared_ms)
+            if term == (CHANGE,):
+                continue
+            more_ms = len(term) * float(beyond_ms) + (hand_over_ms if before.role[term[0]] == "fixed" else 0.0)
+            share = max(LEAST_SHARE - 1, more_ms / (drift * sum(before.latency_ms[label] for label in term)))
+            offset_ms |= {label: share * drift * before.latency_ms[label] for label in term}
         return TableCorrection(kind="context", factor=self.now.drift.factor, offset_ms=offset_ms)
 
 
