@@ -3,8 +3,7 @@
 One table per precision, `<device>.coreml.<precision>`, and beside it `<device>.coreml.<precision>.sustained` where the
 kit asks for sustained load. A row's latency is that of the steady loop on the phone; where
 Core ML means to run it, and the cold samples, stand in the card. Rows that could not be measured are named in the card
-and left out. A row that did not run where the kit asked is refused, or kept as one of the unit that it ran on; a block
-of which larger programs did run there has its time from those (`in_context.py`). Whole
+and left out. A row that did not run where the kit asked is refused, or kept as one of the unit that it ran on. Whole
 programs are no rows: what they took stands in programs.json beside each table, misplaced ones named. Reading the same
 file again gives the same tables, to the byte.
 """
@@ -21,12 +20,11 @@ from s2search.border.regular_file import read_regular
 from s2search.cost import Pipeline
 from s2search.document import as_json, write_text
 from s2search.errors import InputError
-from s2search.kit.in_context import in_context, is_row_misplaced, ran_text
 from s2search.kit.manifest import KitManifest, read_manifest
 from s2search.kit.programs import WholePrograms, programs_of
 from s2search.kit.results import Results, results_file
 from s2search.kit.runs import Missing, Run, broken_load, cold_run, sustained_run
-from s2search.kit.tabulate import PROGRAMS, marks_of, tables_of
+from s2search.kit.tabulate import PROGRAMS, is_row_misplaced, marks_of, ran_text, tables_of
 from s2search.tables.placement import unit_asked_by
 from s2search.tables.table import LatencyTable, refuse_existing
 
@@ -41,7 +39,6 @@ class Ingested:
         missing: Rows that could not be measured.
         marks: What is to be said against the whole run; empty for a good one.
         misplaced: Rows that were kept although they ran elsewhere: label, asked and ran.
-        in_context: Blocks that ran elsewhere alone, and whose rows are what they add to larger programs.
         programs: Whole programs, cold, then under sustained load; empty where the kit times none.
     """
 
@@ -50,7 +47,6 @@ class Ingested:
     missing: tuple[Missing, ...]
     marks: tuple[str, ...]
     misplaced: tuple[str, ...] = ()
-    in_context: tuple[str, ...] = ()
     programs: tuple[WholePrograms, ...] = ()
 
 
@@ -103,7 +99,6 @@ def ingest(
         missing=tuple(missing.values()),
         marks=tuple(marks),
         misplaced=misplaced,
-        in_context=_in_context(manifest, results, runs),
         programs=tuple(programs),
     )
 
@@ -114,16 +109,8 @@ def _misplaced(manifest: KitManifest, results: Results, runs: Sequence[Run]) -> 
     return tuple(
         f"{row.label} was asked to run on {unit_asked_by(row.compute_unit)} and ran on {ran_text(results, row)}"
         for row in manifest.parts
-        if row.id not in gone
-        and is_row_misplaced(results, row)
-        and not all(in_context(manifest, results, row, run) for run in runs)
+        if row.id not in gone and is_row_misplaced(results, row)
     )
-
-
-def _in_context(manifest: KitManifest, results: Results, runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return one sentence for every block that ran elsewhere alone, and has its time from larger programs."""
-    found = {row.label: in_context(manifest, results, row, runs[0]) for row in manifest.parts}
-    return tuple(f"{label}: {one.said}" for label, one in found.items() if one)
 
 
 def _misplaced_error(misplaced: Sequence[str]) -> InputError:
@@ -131,7 +118,8 @@ def _misplaced_error(misplaced: Sequence[str]) -> InputError:
     more = f" (and {len(others)} more rows)" if others else ""
     return InputError(
         f"{first}{more}: its time is not one of the unit asked for",
-        remedy="time it in a larger program or in another form; or --keep-misplaced files it under the unit it ran on",
+        remedy="--keep-misplaced files it under the unit it ran on, and s2search recalibrate kit:... then finds it in "
+        "larger programs; or time it in another form",
     )
 
 

@@ -18,11 +18,10 @@ from s2search.border.regular_file import read_regular
 from s2search.dates import instant
 from s2search.errors import InputError
 from s2search.exporters.resident import Resident
-from s2search.kit.in_context import is_row_misplaced, ran_text
 from s2search.kit.manifest import KitManifest, KitProgram, KitRow, ProgramKind, digest_of, read_manifest
 from s2search.kit.results import ReadyLine, Results, results_file
 from s2search.kit.runs import Missing, Run, broken_load, cold_run, sustained_run
-from s2search.kit.tabulate import marks_of, memory_of
+from s2search.kit.tabulate import is_row_misplaced, marks_of, memory_of, ran_text
 from s2search.measurement.correction import ItemTimes
 from s2search.tables.placement import unit_asked_by
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,15 +14,15 @@ from s2search.border.regular_file import read_regular
 from s2search.dates import instant
 from s2search.exporters.coreml.form import Form
 from s2search.exporters.resident import Resident
-from s2search.kit.in_context import InContext, in_context, is_row_misplaced, ran_text
 from s2search.kit.manifest import KitManifest, KitRow, digest_of
 from s2search.kit.results import Results
 from s2search.kit.runs import Run
 from s2search.measurement.base import Device
 from s2search.measurement.correction import Correction, ItemTimes
 from s2search.measurement.items import long_skip_row
+from s2search.measurement.tabulate import latency_columns
 from s2search.tables.card import Card, Provenance
-from s2search.tables.placement import ran_on, unit_asked_by
+from s2search.tables.placement import is_misplaced, ran_on, shares_text, unit_asked_by
 from s2search.tables.row import Role, Row
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
@@ -43,9 +42,7 @@ def tables_of(manifest: KitManifest, results: Results, run: Run) -> tuple[Latenc
             continue
         rows = [_row(manifest, results, row, run) for row in kept]
         units = dict.fromkeys(
-            (row.scenario, row.shape, row.compute_unit)
-            for row in kept
-            if in_context(manifest, results, row, run) or not is_row_misplaced(results, row)
+            (row.scenario, row.shape, row.compute_unit) for row in kept if not is_row_misplaced(results, row)
         )
         for scenario, shape, unit in units:
             rows.append(long_skip_row(scenario, shape, _device(results, precision, unit)))
@@ -56,7 +53,7 @@ def tables_of(manifest: KitManifest, results: Results, run: Run) -> tuple[Latenc
 
 
 def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
-    context = in_context(manifest, results, row, run)
+    times: ItemTimes = run.correction.items[row.label]
     own = [(place, sample) for place, sample in enumerate(run.usable) if sample.row == row.id]
     return Row(
         role=cast(Role, row.role),  # programs are none of a table's parts
@@ -65,45 +62,30 @@ def _row(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> Row:
         scenario=row.scenario,
         **dataclasses.asdict(row.shape),
         precision=row.precision,
-        **(_of_context(row, context) if context else _alone(results, row, run.correction.items[row.label])),
+        **_place(results, row),
+        **latency_columns(times),
+        samples=times.samples,
         order=own[0][0],
         measured_at=own[0][1].at,
         weight_bytes=manifest.package(row).weight_bytes,
         state_bytes=row.state_bytes,
         peak_bytes=row.peak_bytes,
-        **(memory.columns if (memory := memory_of(results, row)) and not context else {}),
+        **(memory.columns if (memory := memory_of(results, row)) else {}),
+        latency_provenance="measured",
         bytes_provenance="derived",
-        note=f"{context.said}; {_placement_text(results, row)}" if context else _placement_text(results, row),
+        note=_placement_text(results, row),
     )
 
 
-def _alone(results: Results, row: KitRow, times: ItemTimes) -> dict[str, Any]:
-    """Return where a row ran and what it took."""
-    numbers = {
-        "latency_ms": times.corrected.median_ms,
-        "latency_p10_ms": times.corrected.p10_ms,
-        "latency_p90_ms": times.corrected.p90_ms,
-        "latency_mean_ms": times.corrected.mean_ms,
-        "latency_std_ms": times.corrected.std_ms,
-        "latency_raw_ms": times.raw.median_ms,
-        "latency_error_ms": times.error_ms,
-    }
-    rounded = {column: None if math.isnan(ms) else round(ms, _DIGITS) for column, ms in numbers.items()}
-    return {**_place(results, row), **rounded, "samples": times.samples, "latency_provenance": "measured"}
+def ran_text(results: Results, row: KitRow) -> str | None:
+    """Return which unit did which share of a row's work; None where it is not known."""
+    placement = results.placement.get(row.id)
+    return None if placement is None else shares_text(placement.work)
 
 
-def _of_context(row: KitRow, found: InContext) -> dict[str, Any]:
-    """Return where a block that ran elsewhere alone ran among others, and what it took there: how it varies is open."""
-    return {
-        "compute_unit": row.compute_unit,
-        "unit_asked": unit_asked_by(row.compute_unit),
-        "unit_ran": found.unit_ran,
-        "latency_ms": round(found.latency_ms, _DIGITS),
-        "latency_raw_ms": round(found.raw_ms, _DIGITS) if found.raw_ms > 0 else None,
-        "latency_error_ms": None if math.isnan(found.error_ms) else round(found.error_ms, _DIGITS),
-        "samples": found.samples,
-        "latency_provenance": "measured",  # a difference of two programs that were
-    }
+def is_row_misplaced(results: Results, row: KitRow) -> bool:
+    """Whether a row did not run where the kit asked; one of which nothing is known is taken at its word."""
+    return is_misplaced(unit_asked_by(row.compute_unit), ran_text(results, row))
 
 
 def _place(results: Results, row: KitRow) -> dict[str, Any]:
@@ -185,7 +167,7 @@ def _card(manifest: KitManifest, results: Results, kept: Sequence[KitRow], run: 
             },
             "marks": list(marks_of(results, correction)),
             **({} if isinstance(manifest.shots, UnsetType) else {"shots": msgspec.to_builtins(manifest.shots)}),
-            "rows": {row.label: _findings(results, row) | _beside(manifest, results, row, run) for row in kept},
+            "rows": {row.label: _findings(results, row) | _beside(row, run) for row in kept},
             "missing": {entry.row.label: entry.reason for entry in run.missing},
             **_beside_text(manifest, run),
         },
@@ -222,17 +204,13 @@ def _findings(results: Results, row: KitRow) -> dict[str, Any]:
     }
 
 
-def _beside(manifest: KitManifest, results: Results, row: KitRow, run: Run) -> dict[str, Any]:
+def _beside(row: KitRow, run: Run) -> dict[str, Any]:
     """Return a row's cold latency beside its sustained one; nothing in a cold table."""
     if run.cold is None:
         return {}
     if row.id in {entry.row.id for entry in run.cold.missing}:
         return {"cold_ms": None, "sustained_over_cold": None}
-    cold, hot = (in_context(manifest, results, row, one) for one in (run.cold, run))
-    if cold and hot:
-        cold_ms, hot_ms = cold.latency_ms, hot.latency_ms
-    else:
-        cold_ms, hot_ms = (one.correction.items[row.label].corrected.median_ms for one in (run.cold, run))
+    cold_ms, hot_ms = (one.correction.items[row.label].corrected.median_ms for one in (run.cold, run))
     return {"cold_ms": round(cold_ms, _DIGITS), "sustained_over_cold": round(hot_ms / cold_ms, 4)}
 
 

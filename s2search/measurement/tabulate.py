@@ -85,7 +85,7 @@ def _row(item: Item, profiler: Profiler, device: Device, ready: Ready, order: in
         compute_unit=device.compute_unit,
         unit_asked=unit_asked_by(device.compute_unit) if ready.unit_work else None,
         unit_ran=shares_text(ready.unit_work),
-        **_latency(times),
+        **latency_columns(times),
         launch_us=_launch_us(item.key, ready, run),
         **_origin(times.samples, order, first.at, profiler),
         **dataclasses.asdict(ready.memory),
@@ -111,7 +111,7 @@ def _origin(samples: int, order: int, at: str, profiler: Profiler) -> dict[str, 
     return {"samples": samples, "order": order, "measured_at": moment}
 
 
-def _latency(times: ItemTimes) -> dict[str, Any]:
+def latency_columns(times: ItemTimes) -> dict[str, Any]:
     """Return a row's columns of latency, in milliseconds."""
     numbers = {
         "latency_ms": times.corrected.median_ms,

@@ -47,7 +47,6 @@ def ingested_text(found: Ingested) -> RenderableType:
         parts += [table_text(table), f"written to {folder}"]
     parts += [f"not measured: {entry.row.label}: {entry.reason}" for entry in found.missing]
     parts += [f"misplaced: {sentence}" for sentence in found.misplaced]
-    parts += [f"in context: {sentence}" for sentence in found.in_context]
     parts += [f"mark: {mark}" for mark in found.marks]
     for whole in found.programs:
         parts.append(_whole_text(whole))
