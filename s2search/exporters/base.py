@@ -77,11 +77,17 @@ class Exporter(registry.Plugin, abc.ABC):
         """
 
     def check_form(self, manifest: Manifest) -> None:
-        """Raise unless a package is in the form that these options stand for today.
+        """Raise unless a package is in the form that these options stand for today, and of their precision.
 
         Raises:
-            InputError: They stood for another one when it was written.
+            InputError: They stood for another form when it was written, or its manifest states another precision, which
+                decides what is asked of a package.
         """
+        if manifest.precision != self.precision:
+            raise InputError(
+                f"the manifest says {manifest.precision}, and {manifest.exporter_text} writes {self.precision}",
+                remedy="export it again",
+            )
 
     def component_writer(self) -> ComponentWriter:
         """Return what writes text encoders and decoders by these options.

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2search import registry
 from s2search.errors import CheckError, InputError, S2SearchError
 from s2search.exporters.base import exporter_of, open_runtime
 from s2search.exporters.coreai import check_readable
@@ -211,7 +212,8 @@ def forged(made, folder: Path, exporter: str, files: dict[str, bytes], **manifes
     (file,) = {Path(name).parts[0] for name in files if "weights" not in name}
     functions = tuple(dataclasses.replace(one, file=file) for one in made.manifest.functions)
     options = "state=plain" if exporter == "coreml" else made.manifest.options  # a form without a host's part
-    changed = {"exporter": exporter, "options": options, "functions": functions} | manifest
+    written = {"precision": registry.create("exporters", f"{exporter}[{options}]" if options else exporter).precision}
+    changed = {"exporter": exporter, "options": options, "functions": functions} | written | manifest
     return write_manifest(folder, dataclasses.replace(made.manifest, **changed))
 
 
@@ -335,6 +337,17 @@ def test_a_manifest_names_files_of_its_package_once(made, tmp_path, fields, line
         Package.load(tmp_path)
     assert line in str(raised.value)
     assert "\x1b" not in str(raised.value)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "w4a8", "", "no precision"])
+@pytest.mark.parametrize("exporter", FILES)
+def test_a_precision_that_the_exporter_does_not_write_excuses_nothing(made, tmp_path, exporter, precision):
+    """What `verify` asks of a package depends on it: of 4-bit weights it asks less."""
+    package = forged(made, tmp_path / "package", exporter, FILES[exporter], precision=precision)
+    with pytest.raises(
+        InputError, match=rf"^the manifest says {precision}, and {exporter}.* writes float.*export it again$"
+    ):
+        exporter_of(package)
 
 
 @pytest.mark.parametrize("apart", [measured_apart, lambda package: check_readable(package.folder / "source", ())])

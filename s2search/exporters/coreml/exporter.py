@@ -293,6 +293,8 @@ class CoreMLExporter(Exporter):
                 "the package was written when Core ML kept a state for every ring, which nothing here reads any more",
                 remedy="export it again",
             )
+        if not self.mixed:  # that file lies in the package, and its weights are held against it
+            super().check_form(manifest)
 
     @override
     def component_writer(self) -> ComponentWriter:
