@@ -393,12 +393,12 @@ def test_rooms_reach_the_door_of_the_reports_only_where_a_value_shows_itself() -
             for function in ast.walk(tree)
             if isinstance(function, ast.FunctionDef) and function.name in allowed
             for node in ast.walk(function)
-            if isinstance(node, ast.ImportFrom) and node.module == "s2search.report"
+            if isinstance(node, ast.ImportFrom) and node.module == "s2search.reporting"
         ]
         every = [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("s2search.report")
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("s2search.reporting")
         ]
         assert len(every) == len(inside), path
         found += len(inside)

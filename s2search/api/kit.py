@@ -80,7 +80,7 @@ def kit_build(
     from s2search.kit.manifest import KitProtocol
     from s2search.kit.whole import Wholes, whole_items
     from s2search.measurement.items import FORWARD, campaign_items
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     sizes = preset_of(preset)
     items = [

@@ -66,7 +66,7 @@ def measure(
     from s2search.measurement.campaign import measure as run
     from s2search.measurement.items import SCENARIOS, campaign_items
     from s2search.measurement.samples import Protocol
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     told, sizes = pipeline_of(pipeline), preset_of(preset)
     sizes = dataclasses.replace(

@@ -140,7 +140,7 @@ def solver_of(given: str | Solver) -> Iterator[Solver]:
     if not hasattr(chosen, "progress"):
         yield chosen
         return
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     with progress_bar("searching") as progress:
         yield dataclasses.replace(chosen, progress=progress)

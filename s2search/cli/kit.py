@@ -65,7 +65,7 @@ def kit_build(
 ) -> int:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README."""
     from s2search.api.kit import kit_build as run
-    from s2search.report.kit import built_text
+    from s2search.reporting.kit import built_text
 
     manifest = run(
         out,
@@ -104,7 +104,7 @@ def kit_ingest(
 ) -> int:
     """Check what a phone measured, correct its drift, and write latency tables."""
     from s2search.api.kit import kit_ingest as run
-    from s2search.report.kit import ingested_text
+    from s2search.reporting.kit import ingested_text
 
     say(ingested_text(run(results, out=out, pipeline=pipeline, keep_misplaced=keep_misplaced)))
     return 0

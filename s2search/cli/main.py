@@ -77,7 +77,7 @@ def s2search(
 @app.command(epilog=epilog("plugins"))
 def plugins() -> int:
     """List what is installed, by family, and from which distribution."""
-    from s2search.report.terminal import plugins_text
+    from s2search.reporting.terminal import plugins_text
 
     say(plugins_text())
     return 0

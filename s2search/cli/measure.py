@@ -35,7 +35,7 @@ def measure(
 ) -> int:
     """Measure latency and memory of blocks on this machine, into a table with provenance."""
     from s2search.api.measure import measure as run
-    from s2search.report.terminal import table_text
+    from s2search.reporting.terminal import table_text
 
     table = run(
         out,

@@ -240,22 +240,22 @@ class LatencyTable:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw one line per part, its latencies along it, on axes or as a picture of its own."""
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plot_table(self, ax)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.table_html(self)
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.table_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 
