@@ -20,7 +20,7 @@ from s2search.reporting.durations import duration
 if TYPE_CHECKING:
     from s2search.training.engine import Outcome
     from s2search.training.estimate import RunEstimate
-    from s2search.training.judge import JudgedPart, ModelJudgement
+    from s2search.training.judgement import JudgedPart, ModelJudgement
     from s2search.training.run_folder import Record, Row
     from s2search.training.watch import Look, Watched
 
