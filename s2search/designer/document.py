@@ -195,7 +195,8 @@ class Design(Document):
         cells: Its cells, by rate and steps.
         designs: Every design that is named below, each once.
         front: Those that no other dominates in rate, video, score, memory, first frame and what else is unranked.
-        answer: The best design within all budgets; null where no time was asked for.
+        answer: The best design within all budgets; null where no time was asked for, or nothing keeps them.
+        missing: What lacks where nothing keeps the budgets.
         equals: Designs that the quality cannot tell from the answer.
         plan: The answer as a plan; null without an answer.
         neighbours: The answer with the next value of each axis.
@@ -222,6 +223,7 @@ class Design(Document):
     designs: tuple[Possible, ...]
     front: tuple[int, ...]
     answer: int | None
+    missing: str = ""
     equals: tuple[int, ...] = ()
     plan: Plan | None = None
     neighbours: tuple[Neighbour, ...] = ()

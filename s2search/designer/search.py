@@ -25,6 +25,24 @@ Progress = Callable[[int, int, str], None]
 _INSIDE: tuple[AxisName, ...] = ("chunk", "decoder", "commit", "steps", "width", "depth")
 
 
+#: The name of the budgets that were asked.
+ASKED = "asked"
+
+
+def rate_row(fps: float) -> str:
+    """Return the name of the budgets with this rate in the place of that which was asked.
+
+    >>> rate_row(10.0)
+    '10fps'
+    """
+    return f"{fps:g}fps"
+
+
+def without(n: int) -> str:
+    """Return the name of the budgets without the n-th."""
+    return f"without {n}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What every combination is asked: its best layout within each of some sets of budgets, by name."""
@@ -47,6 +65,10 @@ class Searched:
     impossible: int = 0
     unpriced: Counter[str] = field(default_factory=Counter)
 
+    def has(self, combination: Combination, name: str) -> bool:
+        """Tell whether a combination has a design within some budgets."""
+        return (combination, name) in self.best
+
     def within(self, name: str) -> list[Found]:
         """Return the designs of all combinations within some budgets."""
         return [found for (_, asked), several in self.best.items() if asked == name for found in several]
@@ -64,6 +86,7 @@ class Search:
         self.question = question
         self.setting = Setting(offer=question.offer)
         self.searched = Searched()
+        self.combinations: tuple[Combination, ...] = ()
         self._like: dict[tuple[Value, ...], list[Found]] = {}
 
     def program(self, combination: Combination) -> Program:
@@ -101,6 +124,7 @@ class Search:
         Raises:
             MissingRowError: None of them has a price.
         """
+        self.combinations = (*self.combinations, *several)
         done, told = 0, progress or (lambda *_: None)
         for group in _by_program(several):
             told(done, len(several), f"{group[0].video}, {group[0].precision}")
