@@ -14,7 +14,7 @@ from s2search.designer.found import Found
 from s2search.designer.judging import axis_answer, budget_answer, doubts, lacking, most_fps, unranked
 from s2search.designer.neighbours import neighbours_of
 from s2search.designer.origin import assumptions, origin
-from s2search.designer.planned import plan_of, shown
+from s2search.designer.planned import Shown, as_planned, plan_of
 from s2search.designer.preference import best_of, equal_to, undominated
 from s2search.designer.request import DesignRequest
 from s2search.designer.search import ASKED, Progress, Question, Search, rate_row, without
@@ -35,7 +35,7 @@ def design(request: DesignRequest, solver: Solver, progress: Progress | None = N
     plan = None
     if answer is not None:
         plan = plan_of(search, answer, solver)
-        book.place(answer, as_shown=shown(answer, plan))
+        book.place(answer, as_shown=as_planned(answer, plan))
     cells = _cells(search, request, axes, book)
     at_rows = [one for rate in request.rows_fps for one in found.within(rate_row(rate))]
     at_rows = list({one.key: one for one in [*at_rows, *([answer] if answer else [])]}.values())
@@ -75,12 +75,13 @@ class _Book:
     def __init__(self) -> None:
         self._places: dict[object, int] = {}
         self._designs: list[Found] = []
+        self._shown = Shown()
 
-    def place(self, found: Found, as_shown: Found | None = None) -> int:
-        """Return the place of a design, and note how it is shown: with which of the layouts that tie."""
+    def place(self, found: Found, as_shown: Found | None = None, *, in_cell: bool = False) -> int:
+        """Return the place of a design, and note with which of the layouts that tie it is shown."""
         if found.key not in self._places:
             self._places[found.key] = len(self._designs)
-            self._designs.append(as_shown or shown(found))
+            self._designs.append(as_shown or self._shown.of(found, in_cell=in_cell))
         return self._places[found.key]
 
     def described(self) -> tuple[Possible, ...]:
@@ -121,6 +122,6 @@ def _cells(search: Search, request: DesignRequest, axes: Sequence[Axis], book: _
                 fastest = most_fps(search, [one for one in search.combinations if one.steps == steps])
             said = "" if best is not None else f"at most {fastest:.1f} FPS" if fastest else "nothing fits"
             cells.append(
-                Cell(rate_fps=rate, steps=steps, design=None if best is None else book.place(best), missing=said)
+                Cell(rate_fps=rate, steps=steps, design=None if best is None else book.place(best, in_cell=True), missing=said)
             )
     return tuple(sorted(cells, key=lambda cell: (cell.rate_fps, cell.steps)))

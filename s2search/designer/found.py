@@ -55,7 +55,7 @@ class Found:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Its layout, by the labels of its blocks."""
-        return tuple(self.program.space.candidates[c].label for c in self.point.choice_L)
+        return tuple(self.program.labels[c] for c in self.point.choice_L)
 
     @cached_property
     def judgement(self) -> Judgement | None:
@@ -83,7 +83,7 @@ class Found:
 
     def described(self) -> Possible:
         """Return it as the document has it."""
-        counts = {block.label: self.labels.count(block.label) for block in self.program.space.candidates}
+        counts = {label: self.labels.count(label) for label in self.program.labels}
         judged = self.judgement
         return Possible(
             settings={axis: self.combination.of(axis) for axis in AXES},

@@ -13,7 +13,7 @@ from s2search.planner.plan import Plan
 from s2search.planner.request import Request
 from s2search.solver.base import Solution, Solver
 from s2search.solver.frontier import FrontPoint
-from s2search.solver.questions.tie_break import preferred
+from s2search.solver.questions.tie_break import even_order, preferred
 
 
 def plan_of(search: Search, answer: Found, solver: Solver) -> Plan:
@@ -56,16 +56,34 @@ def _left(budget: Budget, answer: Found) -> Budget:
     return dataclasses.replace(budget, amount=budget.amount - taken)
 
 
-def shown(found: Found, plan: Plan | None = None) -> Found:
-    """Return a design with that of the layouts that tie which a plan would show."""
-    program = found.program
-    if plan is not None:
-        labels = [block.label for block in program.space.candidates]
-        return _with_layout(found, tuple(labels.index(label) for label in plan.layout))
-    if not found.proven:
-        return found
+class Shown:
+    """Which of the layouts that tie are shown; combinations of one program share them.
+
+    In a cell it is that which a plan would show. Elsewhere, where there are many, it is the most even order of the same
+    blocks, if that is as good: to look among all that tie takes searches of their own.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[object, tuple[int, ...]] = {}
+
+    def of(self, found: Found, *, in_cell: bool) -> Found:
+        """Return a design with the layout that is shown."""
+        if not found.proven:
+            return found
+        key = (in_cell, found.combination.network, found.around.peak_bytes, found.point.choice_L)
+        if key not in self._known:
+            self._known[key] = _shown(found, in_cell)
+        return _with_layout(found, self._known[key])
+
+
+def as_planned(found: Found, plan: Plan) -> Found:
+    """Return a design with a plan's layout."""
+    return _with_layout(found, tuple(map(found.program.labels.index, plan.layout)))
+
+
+def _shown(found: Found, in_cell: bool) -> tuple[int, ...]:
     problem = dataclasses.replace(
-        program.above(found.around.peak_bytes),
+        found.program.above(found.around.peak_bytes),
         latency_budget_us=found.point.latency_us,
         memory_budget_bytes=found.point.memory_bytes,
     )
@@ -80,10 +98,13 @@ def shown(found: Found, plan: Plan | None = None) -> Found:
         optimal=True,
         method="design",
     )
-    return _with_layout(found, preferred(solution, problem, program.space).choice_L)
+    if in_cell:
+        return preferred(solution, problem, found.program.space).choice_L
+    return even_order(solution, problem, found.program.space, problem.admits).choice_L
 
 
 def _with_layout(found: Found, choice_L: tuple[int, ...]) -> Found:
+    """Return a design with another layout of the same program."""
     price = found.program.above(found.around.peak_bytes).price(choice_L)
     point = FrontPoint(
         latency_us=price.latency_us, memory_bytes=price.total_bytes, score=price.score, choice_L=choice_L

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from s2search.block import Precision, Shape
+from s2search.block import Block, Precision, Shape
 from s2search.designer.axes import Offer
 from s2search.designer.combination import Combination
 from s2search.errors import InputError
@@ -43,7 +43,7 @@ class Wish:
     `constraints` are read for each depth, so they are kept as they are written.
     """
 
-    candidates: str
+    candidates: tuple[Block, ...]
     group_size: int
     score: Score
     latency_model: LatencyModel
@@ -54,7 +54,7 @@ class Wish:
 
     def space(self, depth: int) -> Space:
         """Return the layouts of a depth."""
-        return Space.parse(self.candidates, depth=depth, group_size=self.group_size)
+        return Space(candidates=self.candidates, depth=depth, group_size=self.group_size)
 
     def constraints(self, space: Space) -> Constraints:
         """Return what layouts of a space must be."""
@@ -96,6 +96,16 @@ class Program:
             problem=constraints.put_on(problem, space),
         )
 
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What its candidates are called."""
+        return tuple(block.label for block in self.space.candidates)
+
+    @cached_property
+    def parts(self) -> dict[str, Estimate]:
+        """What is foretold of every part, by its name."""
+        return self.evidence.parts(self.space)
+
     def above(self, peak_bytes: int) -> Problem:
         """Return the search where activations of other networks are a floor under those of every layer."""
         if peak_bytes <= int(self.problem.peak_bytes_LC.min()):
@@ -135,15 +145,14 @@ class Program:
 
     def priced(self, layouts: Sequence[tuple[str, ...]], limits: Limits, peak_bytes: int) -> list[FrontPoint]:
         """Return those of some layouts, by labels, that are of this space and within limits."""
-        labels = [block.label for block in self.space.candidates]
         latency_us, memory_bytes = limits
         problem = dataclasses.replace(
             self.above(peak_bytes), latency_budget_us=latency_us, memory_budget_bytes=memory_bytes
         )
         choices = [
-            tuple(map(labels.index, layout))
+            tuple(map(self.labels.index, layout))
             for layout in layouts
-            if len(layout) == self.space.depth and set(layout) <= set(labels)
+            if len(layout) == self.space.depth and set(layout) <= set(self.labels)
         ]
         return [_point(problem, choice_L) for choice_L in choices if problem.admits(choice_L)]
 
@@ -155,8 +164,8 @@ class Program:
 
     def used(self, choice_L: Sequence[int]) -> dict[str, tuple[int, Estimate]]:
         """Return what a forward pass of a layout is made of: how often each part runs, and what it is foretold."""
-        parts, counts = self.evidence.parts(self.space), Counter(self.evidence.run(self.problem, self.space, choice_L))
-        return {name: (count, parts[name]) for name, count in counts.items()}
+        counts = Counter(self.evidence.run(self.problem, self.labels, choice_L))
+        return {name: (count, self.parts[name]) for name, count in counts.items()}
 
 
 def _point(problem: Problem, choice_L: Sequence[int]) -> FrontPoint:
