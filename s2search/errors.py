@@ -140,6 +140,10 @@ class ScoreError(InputError):
     """A score that cannot rank the candidates which it was given."""
 
 
+class QualityError(InputError):
+    """What is known of whole designs' quality that cannot be read, or contradicts itself."""
+
+
 class ProblemError(InputError):
     """A search problem that contradicts itself."""
 

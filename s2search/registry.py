@@ -30,6 +30,7 @@ FAMILIES = {
     "tables": "table collection",
     "latency_models": "latency model",
     "scores": "score",
+    "qualities": "quality",
     "solvers": "solver",
     "profilers": "profiler",
     "readers": "reader",

@@ -81,7 +81,7 @@ class Setting:
         if pipeline is None:
             return _NOTHING
         ms = pipeline.decoder_ms if axis == "decoder" else pipeline.text_ms
-        return Component(name=axis.replace("_", " "), ms=ms, source="the card's pipeline")
+        return Component(name=axis, ms=ms, source="the card's pipeline")
 
     def around(self, combination: Combination) -> Surroundings:
         """Return what the application of a combination takes beside the transformer.

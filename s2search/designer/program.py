@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from s2search.block import Precision, Shape
+from s2search.block import Block, Precision, Shape
 from s2search.designer.axes import Offer
 from s2search.designer.combination import Combination
 from s2search.errors import InputError
@@ -26,7 +26,7 @@ from s2search.planner.evidence import Evidence
 from s2search.preset import token_grid
 from s2search.score.base import Score
 from s2search.solver.base import unconstrained_bound
-from s2search.solver.frontier import Within, best_within
+from s2search.solver.frontier import FrontPoint, Within, best_within
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Problem
 from s2search.solver.questions.infeasible import smallest_relaxations
 from s2search.space import Space
@@ -43,7 +43,7 @@ class Wish:
     `constraints` are read for each depth, so they are kept as they are written.
     """
 
-    candidates: str
+    candidates: tuple[Block, ...]
     group_size: int
     score: Score
     latency_model: LatencyModel
@@ -54,7 +54,7 @@ class Wish:
 
     def space(self, depth: int) -> Space:
         """Return the layouts of a depth."""
-        return Space.parse(self.candidates, depth=depth, group_size=self.group_size)
+        return Space(candidates=self.candidates, depth=depth, group_size=self.group_size)
 
     def constraints(self, space: Space) -> Constraints:
         """Return what layouts of a space must be."""
@@ -96,6 +96,16 @@ class Program:
             problem=constraints.put_on(problem, space),
         )
 
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What its candidates are called."""
+        return tuple(block.label for block in self.space.candidates)
+
+    @cached_property
+    def parts(self) -> dict[str, Estimate]:
+        """What is foretold of every part, by its name."""
+        return self.evidence.parts(self.space)
+
     def above(self, peak_bytes: int) -> Problem:
         """Return the search where activations of other networks are a floor under those of every layer."""
         if peak_bytes <= int(self.problem.peak_bytes_LC.min()):
@@ -116,22 +126,35 @@ class Program:
         peak_bytes = np.where(problem.allowed_LC, problem.peak_bytes_LC, UNLIMITED // 1000).min()
         return int(latency_us) + problem.fixed_us, int(held_bytes + peak_bytes) + problem.fixed_bytes
 
-    def fastest_us(self, memory_bytes: int, peak_bytes: int) -> int | None:
-        """Return the least latency of any layout within a memory limit; None where none is within it."""
+    def fastest(self, memory_bytes: int, peak_bytes: int) -> FrontPoint | None:
+        """Return the layout of the least latency within a memory limit; None where none is within it."""
         problem = dataclasses.replace(self.above(peak_bytes), memory_budget_bytes=memory_bytes, latency_budget_us=0)
-        found = smallest_relaxations(problem).found
-        return found["latency"].needed if "latency" in found else None
+        found = smallest_relaxations(problem).found.get("latency")
+        return None if found is None else _point(problem, found.choice_L)
 
-    def smallest_bytes(self, latency_us: int, peak_bytes: int) -> int | None:
-        """Return the least memory of any layout within a latency; None where none is within it."""
+    def smallest(self, latency_us: int, peak_bytes: int) -> FrontPoint | None:
+        """Return the layout of the least memory within a latency; None where none is within it."""
         problem = dataclasses.replace(self.above(peak_bytes), latency_budget_us=latency_us, memory_budget_bytes=0)
-        found = smallest_relaxations(problem).found
-        return found["memory"].needed if "memory" in found else None
+        found = smallest_relaxations(problem).found.get("memory")
+        return None if found is None else _point(problem, found.choice_L)
 
     def best(self, limits: Collection[Limits], peak_bytes: int) -> dict[Limits, Within]:
         """Return the best layout within each pair of limits."""
         asked = sorted(limits)
         return dict(zip(asked, best_within(self.above(peak_bytes), asked), strict=True))
+
+    def priced(self, layouts: Sequence[tuple[str, ...]], limits: Limits, peak_bytes: int) -> list[FrontPoint]:
+        """Return those of some layouts, by labels, that are of this space and within limits."""
+        latency_us, memory_bytes = limits
+        problem = dataclasses.replace(
+            self.above(peak_bytes), latency_budget_us=latency_us, memory_budget_bytes=memory_bytes
+        )
+        choices = [
+            tuple(map(self.labels.index, layout))
+            for layout in layouts
+            if len(layout) == self.space.depth and set(layout) <= set(self.labels)
+        ]
+        return [_point(problem, choice_L) for choice_L in choices if problem.admits(choice_L)]
 
     @cached_property
     def state_bytes(self) -> int:
@@ -141,8 +164,15 @@ class Program:
 
     def used(self, choice_L: Sequence[int]) -> dict[str, tuple[int, Estimate]]:
         """Return what a forward pass of a layout is made of: how often each part runs, and what it is foretold."""
-        parts, counts = self.evidence.parts(self.space), Counter(self.evidence.run(self.problem, self.space, choice_L))
-        return {name: (count, parts[name]) for name, count in counts.items()}
+        counts = Counter(self.evidence.run(self.problem, self.labels, choice_L))
+        return {name: (count, self.parts[name]) for name, count in counts.items()}
+
+
+def _point(problem: Problem, choice_L: Sequence[int]) -> FrontPoint:
+    price = problem.price(choice_L)
+    return FrontPoint(
+        latency_us=price.latency_us, memory_bytes=price.total_bytes, score=price.score, choice_L=tuple(choice_L)
+    )
 
 
 def scope_of(offer: Offer, combination: Combination) -> Scope:

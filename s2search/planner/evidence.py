@@ -129,11 +129,11 @@ class Evidence:
         used = self._used(problem, choice_L)
         return tuple(sorted({estimate.provenance for estimate in used if estimate.cost.latency_us > 0}))
 
-    def run(self, problem: Problem, space: Space, choice_L: Sequence[int]) -> tuple[str, ...]:
+    def run(self, problem: Problem, label_C: Sequence[str], choice_L: Sequence[int]) -> tuple[str, ...]:
         """Return the names of what a forward pass of a layout is made of, each part as often as it runs."""
         streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
         switches = ["down" if before < after else "up" for before, after in pairwise(streams) if before != after]
-        return (*self.fixed_parts, *(space.candidates[c].label for c in choice_L), *switches)
+        return (*self.fixed_parts, *(label_C[c] for c in choice_L), *switches)
 
     def _used(self, problem: Problem, choice_L: Sequence[int]) -> list[Estimate]:
         """Return what a forward pass of a layout is made of, each part as often as it runs."""

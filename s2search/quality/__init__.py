@@ -1,0 +1,1 @@
+"""Quality across axes: what is known of designs that differ in more than their layout."""
