@@ -96,12 +96,14 @@ def _allowed() -> str:
 
 def _documents() -> dict[str, tuple[str, Any]]:
     """Return how a document is read, and its kind, by its schema."""
+    from s2search.designer.document import Design
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
     from s2search.planner.promise import PlanCheck
     from s2search.verification.result import Verification
 
     return {
+        "s2search.design/1": ("designs", Design.load),
         "s2search.plan/1": ("plans", Plan.load),
         "s2search.plan_check/1": ("promises", lambda path: read_json(path, PlanCheck, what="check of a plan")),
         "s2search.frontier/1": ("fronts", Frontier.load),
@@ -184,7 +186,8 @@ def _judged(table: LatencyTable, name: str = "") -> Given[JudgedTable]:
 def _made_from(kinds: dict[str, list[Given[Any]]]) -> Iterator[Given[JudgedTable]]:
     """Yield installed tables that plans and fronts name by their digests, and that nobody gave."""
     plans = [one.part for one in kinds.get("plans", ())] + [one.part.plans[0] for one in kinds.get("fronts", ())]
-    asked = {device.table_digest: device.table for plan in plans for device in plan.every_device}
+    named = {one.part.provenance.table_digest: one.part.provenance.table for one in kinds.get("designs", ())}
+    asked = named | {device.table_digest: device.table for plan in plans for device in plan.every_device}
     there = {one.digest for one in kinds["tables"]}
     installed = installed_tables()
     for digest, name in asked.items():

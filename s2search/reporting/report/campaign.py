@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from s2search.designer.document import Design
     from s2search.lint.base import Finding
     from s2search.pipeline.result import PipelineResult
     from s2search.planner.frontier import Frontier
@@ -110,7 +111,7 @@ class Campaign:
 
     tables: tuple[Given[JudgedTable], ...] = ()
     fronts: tuple[Given[Frontier], ...] = ()
-    designs: tuple[Given[Any], ...] = ()
+    designs: tuple[Given[Design], ...] = ()
     plans: tuple[Given[Plan], ...] = ()
     promises: tuple[Given[PlanCheck], ...] = ()
     runs: tuple[Given[Learnt], ...] = ()

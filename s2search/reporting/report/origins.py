@@ -26,9 +26,12 @@ class Origins:
         """
         if not shown:
             return Html()
-        place = self._number.setdefault(origin, len(self._number) + 1)
-        name = f"o{place}"
-        return element("a", shown, class_="n", href=f"#{name}", aria_describedby=name, data_o=place)
+        name = self.anchor(origin)
+        return element("a", shown, class_="n", href=f"#{name}", aria_describedby=name, data_o=name[1:])
+
+    def anchor(self, origin: str) -> str:
+        """Return where an origin stands on the page, for what leads elsewhere and is described by it."""
+        return f"o{self._number.setdefault(origin, len(self._number) + 1)}"
 
     def lines(self, shown: str, origin: str) -> Html:
         """Return a text of several lines, each leading to the origin that they share."""

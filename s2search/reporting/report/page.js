@@ -10,7 +10,7 @@ for (const number of document.querySelectorAll("a.n")) {
 }
 
 function show(number) {
-  tip.textContent = document.getElementById(number.hash.slice(1)).textContent;
+  tip.textContent = document.getElementById(number.getAttribute("aria-describedby")).textContent;
   tip.hidden = false;
   const at = number.getClientRects()[0] || number.getBoundingClientRect();
   const below = at.bottom + tip.offsetHeight + 10 < innerHeight;
@@ -20,13 +20,14 @@ function show(number) {
 
 let hiding = 0;
 function hide() { tip.hidden = true; }
+function told(event) { return event.target.closest && event.target.closest("a[aria-describedby]"); }
 function shown(event) { return event.target.closest && event.target.closest("a.n"); }
 document.addEventListener("pointerover", (event) => {
   clearTimeout(hiding);
-  if (shown(event)) show(shown(event));
+  if (told(event)) show(told(event));
   else if (!tip.contains(event.target)) hiding = setTimeout(hide, 200);   // so that one can reach the origin and copy it
 });
-document.addEventListener("focusin", (event) => { if (shown(event)) show(shown(event)); else hide(); });
+document.addEventListener("focusin", (event) => { if (told(event)) show(told(event)); else hide(); });
 document.addEventListener("scroll", hide, { passive: true });
 
 document.addEventListener("keydown", (event) => {
@@ -77,3 +78,42 @@ document.addEventListener("click", (event) => {
 const closed = [...document.querySelectorAll("details:not([open])")];
 addEventListener("beforeprint", () => { for (const one of closed) one.open = true; });
 addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
+
+// A matrix: the chosen cell's design alone is shown; arrow keys move among the cells.
+for (const matrix of document.querySelectorAll(".matrix")) {
+  const cells = [...matrix.querySelectorAll("td > a")];
+  const design = (cell) => document.getElementById(cell.hash.slice(1));
+  const choose = (cell) => {
+    for (const one of cells) {
+      design(one).hidden = true;
+      one.removeAttribute("aria-current");
+      one.tabIndex = -1;
+    }
+    design(cell).hidden = false;
+    cell.setAttribute("aria-current", "true");
+    cell.tabIndex = 0;
+  };
+  for (const cell of cells) {
+    cell.addEventListener("click", (event) => { event.preventDefault(); choose(cell); cell.focus(); });
+    cell.addEventListener("keydown", (event) => {
+      const box = cell.parentNode, row = box.parentNode;
+      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      let [y, x] = [row.sectionRowIndex, box.cellIndex];
+      for (;;) {
+        y += step[0];
+        x += step[1];
+        const next = row.parentNode.rows[y] && row.parentNode.rows[y].cells[x];
+        if (!next || next.tagName === "TH") return;
+        const found = next.querySelector("a");
+        if (!found) continue;
+        choose(found);
+        found.focus();
+        return;
+      }
+    });
+  }
+  const first = cells.find((cell) => cell.parentNode.classList.contains("answer")) || cells[0];
+  if (first) choose(first);
+}

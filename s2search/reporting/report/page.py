@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -15,8 +12,10 @@ from s2search.cost import format_bytes, format_us
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
 from s2search.reporting.report.campaign import Campaign, Given
+from s2search.reporting.report.design import designs_html
+from s2search.reporting.report.file import page_file
 from s2search.reporting.report.front import fronts_html
-from s2search.reporting.report.markup import Html, element, joined, paragraph, section, text, verdict
+from s2search.reporting.report.markup import Html, element, joined, paragraph, section, verdict
 from s2search.reporting.report.missing import KINDS, missing_html, not_given
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.report.pictures import Pictures
@@ -89,7 +88,7 @@ def campaign_html(campaign: Campaign, *, title: str, version: str) -> CampaignPa
             element("footer", f"Made by s2search {version}. This file loads nothing from anywhere."),
         ]
     )
-    page, note = pictures.fill(_file(title, body), MOST_BYTES - 500)
+    page, note = pictures.fill(page_file(title, body), MOST_BYTES - 500)
     notes = tuple(one for one in (note, *pictures.why_not) if one)
     page = page.replace(_NOTE, paragraph(f"{note}.", class_="small") if note else "")
     if (size := len(page.encode())) > MOST_BYTES:
@@ -100,25 +99,6 @@ def campaign_html(campaign: Campaign, *, title: str, version: str) -> CampaignPa
         )
     shown = tuple(heading for field, (heading, _) in KINDS.items() if field not in lacking)
     return CampaignPage(html=page, shown=shown, not_given=tuple(lacking.values()), notes=notes)
-
-
-def _file(title: str, body: str) -> str:
-    """Return the page around its body; the one script that may run is named by its hash."""
-    style, script, page = (_shipped(name) for name in ("page.css", "page.js", "page.html"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    placed = {
-        "title": text(title),
-        "style": style,
-        "script_hash": f"sha256-{digest}",
-        "script": script,
-        "content": body,
-    }
-    parts = page.split("{{")
-    return parts[0] + "".join(placed[name] + after for name, _, after in (part.partition("}}") for part in parts[1:]))
-
-
-def _shipped(name: str) -> str:
-    return resources.files("s2search.reporting.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _subject(campaign: Campaign) -> str:
@@ -132,7 +112,7 @@ def _sections(campaign: Campaign, origins: Origins, pictures: Pictures) -> dict[
     bodies = {
         "tables": lambda: tables_html(campaign.tables, origins),
         "fronts": lambda: fronts_html(campaign.fronts, origins),
-        "designs": lambda: Html(),
+        "designs": lambda: designs_html(campaign.designs, origins),
         "plans": lambda: plans_html(campaign.plans, campaign.promises, origins),
         "runs": lambda: training_html(campaign.runs, campaign.whole, campaign.clips, origins, pictures),
         "verifications": lambda: verifications_html(campaign.verifications, origins),
