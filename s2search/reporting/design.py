@@ -1,4 +1,4 @@
-"""A design in the terminal, made for 80 columns: what is possible, the answer, what binds it, and whether it is firm."""
+"""A design in the terminal, made for 80 columns: what is possible, the answer, what binds it, whether it is firm."""
 
 from __future__ import annotations
 

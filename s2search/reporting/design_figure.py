@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def design_figure(designs: Sequence[Design]) -> Figure:
 def _colours(videos: Sequence[str]) -> dict[str, str]:
     shares = [n / (len(videos) - 1) if len(videos) > 1 else 0.75 for n in range(len(videos))]
     return {
-        video: to_hex([low + share * (high - low) for low, high in zip(_LIGHT, _DARK, strict=True)])
+        video: to_hex(tuple(low + share * (high - low) for low, high in zip(_LIGHT, _DARK, strict=True)))
         for video, share in zip(videos, shares, strict=True)
     }
 
@@ -92,15 +92,17 @@ def _draw_cell(axes: Axes, x: int, y: int, cell: words.MatrixCell, colours: dict
     """Draw a cell: the video in large, below it what it reaches; empty ones are hatched, and say what lacks."""
     nothing = cell.design is None
     colour = _NOTHING if nothing else colours[cell.said[0]]
-    hatch = {"hatch": "////", "edgecolor": "#D7DADF", "linewidth": 0.0} if nothing else {"edgecolor": "none"}
+    hatch: dict[str, Any] = (
+        {"hatch": "////", "edgecolor": "#D7DADF", "linewidth": 0.0} if nothing else {"edgecolor": "none"}
+    )
     axes.add_patch(Rectangle((x + 0.025, y + 0.04), 0.95, 0.92, facecolor=colour, **hatch))
     ink = "#555555" if nothing else ink_on(colour)
     below = [fill(line, 19) for line in cell.said[1:]]
     share = 1 / (1.35 + sum(line.count("\n") + 1 for line in below))
-    axes.text(x + 0.5, y + 0.5 - 0.36 * (1 - share), cell.said[0] if not nothing else "nothing", ha="center", va="center",
-              fontsize=9.5 if nothing else 12.5, fontweight="normal" if nothing else "bold", color=ink)  # fmt: skip
-    axes.text(x + 0.5, y + 0.5 + 0.42 * share + 0.03, "\n".join(below), ha="center", va="center", fontsize=8.5, color=ink,
-              linespacing=1.15)  # fmt: skip
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    large: dict[str, Any] = {"fontsize": 9.5} if nothing else {"fontsize": 12.5, "fontweight": "bold"}
+    axes.text(x + 0.5, y + 0.5 - 0.36 * (1 - share), cell.said[0], **middle, **large)
+    axes.text(x + 0.5, y + 0.53 + 0.42 * share, "\n".join(below), **middle, fontsize=8.5, linespacing=1.15)
     if cell.is_answer:
         axes.add_patch(Rectangle((x + 0.025, y + 0.04), 0.95, 0.92, fill=False, edgecolor="#D55E00", linewidth=3))
 

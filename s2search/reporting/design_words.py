@@ -158,8 +158,8 @@ def how_to_read(design: Design) -> str:
     if free & {"window", "chunk"}:
         below.append("how many chunks it looks back (window) and how many latent frames it makes at once (chunk)")
     return (
-        f"A cell is the largest video that plays at least as fast as its row says{kept}, when a chunk of video is made in "
-        "as many denoising steps as its column says. Fewer steps are faster, and may look worse. Below the video: "
+        f"A cell is the largest video that plays at least as fast as its row says{kept}, when a chunk of video is made "
+        "in as many denoising steps as its column says. Fewer steps are faster, and may look worse. Below the video: "
         f"{', and '.join(below)}."
     )
 

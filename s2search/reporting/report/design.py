@@ -25,7 +25,7 @@ from s2search.reporting.report.markup import (
     verdict,
 )
 from s2search.reporting.report.origins import Origins
-from s2search.reporting.report.picture import SERIES, spaced
+from s2search.reporting.report.picture import spaced
 
 _MOST_FRONT = 40
 
@@ -69,8 +69,8 @@ def _whence(design: Design) -> str:
     origin = design.provenance
     marked = ", in a marked run" if origin.table_marks else ""
     return (
-        f"table {origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}{marked}; rows that nobody measured "
-        f"by {origin.latency_model}"
+        f"table {origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}{marked}; rows that nobody "
+        f"measured by {origin.latency_model}"
     )
 
 

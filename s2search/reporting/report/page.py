@@ -71,7 +71,7 @@ def campaign_html(campaign: Campaign, *, title: str, version: str) -> CampaignPa
     """
     origins, pictures = Origins(), Pictures()
     sections = _sections(campaign, origins, pictures)
-    lacking = dict((field, told) for told, field in not_given(campaign))
+    lacking = {field: told for told, field in not_given(campaign)}
     short = _short(campaign, origins)
     last = [
         section("missing", "What was not measured", missing_html(campaign, origins)),
@@ -151,8 +151,8 @@ def _short(campaign: Campaign, origins: Origins) -> Html:
         tiles += [element("h3", heading), element("dl", *every, class_="tiles")]
     verdicts = [verdict(kind, line) for kind, line in _verdicts(campaign)]
     hint = (
-        "Every underlined number tells where it comes from: rest the pointer on it, or go there with the Tab key; arrow "
-        "keys move among neighbours, Enter leads to its origin."
+        "Every underlined number tells where it comes from: rest the pointer on it, or go there with the Tab key. "
+        "Arrow keys move among neighbours, Enter leads to the origin."
     )
     return section(
         "short",

@@ -52,6 +52,7 @@ class Axis:
         return cls(low=low - margin, high=high + margin, start_px=start_px, end_px=end_px)
 
     def __call__(self, value: float) -> float:
+        """Return where a value lies, in pixels."""
         low, high, at = (math.log(one) if self.log else one for one in (self.low, self.high, value))
         return self.start_px + (at - low) / (high - low) * (self.end_px - self.start_px)
 

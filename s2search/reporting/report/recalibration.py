@@ -1,4 +1,4 @@
-"""Recalibration: how far whole models were from what the table foretold, where the miss comes from, and what changed."""
+"""Recalibration: how far whole models were from what the table foretold, where the miss is, and what changed."""
 
 from __future__ import annotations
 
