@@ -144,15 +144,19 @@ class Firmness:
     """Whether the answer would be the same if every row that is foretold were measured.
 
     Attributes:
-        firm: Whether the answer holds with a probability of 95 % and nothing better fits with more than 5 %.
-        probability: That the answer keeps its budgets, by the deviations of its rows.
-        doubts: What else may turn out otherwise, one sentence each.
-        rows: What to measure, the most telling first; so many that the answer is then expected to be settled.
-        settles: The probability that these rows settle it.
+        firm: Whether its settings hold with a probability of 95 %, and nothing better fits with more than 5 %.
+        probability: That some layout of its settings keeps the budgets, by the deviations of the rows that are
+            foretold; null where a row states none.
+        layout_probability: That its own layout does; where that does not, another one of the same settings may.
+        doubts: What may turn out otherwise, one sentence each.
+        rows: What to measure, the most telling first: what is expected to settle the settings, or where these are
+            firm, the layout.
+        settles: The probability that these rows settle it; null where nothing is open.
     """
 
     firm: bool
     probability: float | None
+    layout_probability: float | None = None
     doubts: tuple[str, ...] = ()
     rows: tuple[RowToMeasure, ...] = ()
     settles: float | None = None

@@ -143,7 +143,9 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
 
         return key
 
-    own = decision_of(answer, float(left_us or 0), "the answer does not keep its budgets", key_of(answer))
+    fastest = _fastest(search, answer.combination, request.budgets) or answer
+    settings = decision_of(fastest, float(left_us or 0), "no layout of these settings is in time", key_of(fastest))
+    layout = decision_of(answer, float(left_us or 0), "this very layout is not in time", key_of(answer))
     better: list[Decision] = []
     for combination in several:
         if search.searched.has(combination, ASKED) or not _wished_for(combination, answer, request.prefer):
@@ -151,11 +153,11 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
         found = _fastest(search, combination, request.budgets)
         if found is None:
             continue
-        says = f"{_told(combination, answer.combination)} fits as well"
+        says = f"{_told(combination, answer.combination)} is in time as well"
         decision = decision_of(found, float(found.around.forward_us(request.budgets) or 0), says, key_of(found))
         if decision is not None and decision.probability > _UNLIKELY:
             better.append(decision)
-    return firmness(own, better, rows)
+    return firmness(settings, layout, better, rows)
 
 
 def _wished_for(combination: Combination, answer: Found, prefer: Sequence[str]) -> bool:
