@@ -2,9 +2,9 @@
 
 A quality is a frozen keyword-only dataclass. `judge` says how good a design is, as far as anyone measured or stated it,
 and None where nobody did: a figure of another design is never carried over. Values are larger where designs are better,
-so a loss or a distance enters with a minus, and are comparable within one `scale` only. A figure says nothing of what it
-was not taken for: where a source gives one whatever the steps are, say, the scale names the steps, so that no two
-designs that differ in them are ordered by it.
+so that a loss or a distance enters with a minus, and are comparable within one `scale` only. A figure says nothing of
+what it was not taken for: where a source gives one whatever the steps are, its scale names the steps, and orders no two
+designs that differ in them.
 """
 
 from __future__ import annotations
@@ -161,10 +161,10 @@ def compare(one: Judgement | None, other: Judgement | None) -> Order:
 
     >>> def judged(value, error=None, scale="VBench"):
     ...     return Judgement(value=value, error=error, scale=scale, source="a test", provenance="stated")
-    >>> compare(judged(3), judged(1)), compare(judged(3, 1.0), judged(1, 0.5)), compare(judged(3), judged(1, scale="FID"))
-    ('better', 'equal', 'incomparable')
-    >>> compare(judged(3), None)
-    'incomparable'
+    >>> compare(judged(3), judged(1)), compare(judged(3, 1.0), judged(1, 0.5))
+    ('better', 'equal')
+    >>> compare(judged(3), judged(1, scale="FID")), compare(judged(3), None)
+    ('incomparable', 'incomparable')
     """
     if one is None or other is None or one.scale != other.scale:
         return "incomparable"
