@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from pathlib import Path
@@ -303,4 +302,3 @@ def test_a_name_that_is_a_file_here_too_is_refused(tmp_path: Path, monkeypatch: 
 def test_fields_of_settings_vary_in_the_tests_above() -> None:
     assert OTHERS.keys() == {*FIELDS}
     assert all(getattr(PHONE, name) != OTHERS[name] for name in FIELDS)
-    assert len({*itertools.chain(FIELDS)}) == len(FIELDS)
