@@ -83,13 +83,22 @@ class Judgement:
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value) or not (self.error is None or 0 <= self.error < math.inf):
-            told = "" if self.error is None else f" +- {self.error}"
-            raise QualityError(
-                f"the quality by {self.source} is {self.value}{told}",
-                allowed="finite numbers, errors from 0",
-                remedy="correct it",
-            )
+        check_number(self.value, self.error, self.source)
+
+
+def check_number(value: float, error: float | None, source: str) -> None:
+    """Raise unless a value is a finite number, and so is its error where there is one.
+
+    Raises:
+        QualityError: It is not.
+    """
+    if not math.isfinite(value) or not (error is None or 0 <= error < math.inf):
+        told = "" if error is None else f" +- {error}"
+        raise QualityError(
+            f"the quality by {source} is {value}{told}",
+            allowed="finite numbers, errors from 0",
+            remedy="correct it",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

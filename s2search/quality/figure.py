@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from s2search.quality.base import FIELDS, Judgement, Provenance, Setting
+from s2search.quality.base import FIELDS, Judgement, Provenance, Setting, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,9 @@ class Figure:
         error: Standard error; None where none is stated.
         metric: What it is of.
         source: Where it stands.
+
+    Raises:
+        QualityError: The value or its error is no finite number.
     """
 
     when: Mapping[str, Any]
@@ -31,6 +34,9 @@ class Figure:
     error: float | None = None
     metric: str
     source: str
+
+    def __post_init__(self) -> None:
+        check_number(self.value, self.error, self.source)
 
     def fits(self, setting: Setting) -> bool:
         """Whether a design is what the figure was taken for."""
@@ -45,15 +51,15 @@ class Figure:
             free: Sides that the figure does not state and that designs of one scale may still differ in.
         """
         alike = [name for name in FIELDS if name not in self.when and name not in {*free}]
-        told = ", ".join(f"{name} {_written(getattr(setting, name))}" for name in alike)
+        told = ", ".join(f"{name} {written(getattr(setting, name))}" for name in alike)
         scale = f"{self.metric}; designs alike in {told}" if alike else self.metric
         return Judgement(value=self.value, error=self.error, scale=scale, source=self.source, provenance=provenance)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Return a side of a design as it stands in a sentence.
 
-    >>> _written(("lcha", "ssa", "ssa")), _written(4), _written(""), _written(None)
+    >>> written(("lcha", "ssa", "ssa")), written(4), written(""), written(None)
     ('lcha,ssa*2', '4', 'not named', 'any')
     """
     if isinstance(value, tuple):
