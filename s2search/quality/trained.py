@@ -109,9 +109,9 @@ class _Comparison(msgspec.Struct, frozen=True):
 class Trained(Quality):
     """Figures of training runs, of models that are what the design is: in depth, width, video, layout and all else.
 
-    A distance is of a model that streams, in the steps that it was asked in. Its error is that of the clips: what another
-    training of the same model would give is not in it. A loss is of models before they stream, and says nothing of
-    steps, chunks and windows.
+    A distance is of a model that streams, in the steps that it was asked in. Its error is that of the clips: what
+    another training of the same model would give is not in it. A loss is of models before they stream, and says nothing
+    of steps, chunks and windows.
 
     Attributes:
         run: A folder of `run`, `distance measure` or `train compare`, or the document itself.
@@ -141,7 +141,7 @@ class Trained(Quality):
     def __post_init__(self) -> None:
         if not self._figures:
             raise QualityError(
-                f"{str(self._document)!r} has no model that a design could be",
+                f"{str(self._asked[1])!r} has no model that a design could be",
                 allowed="models that stream, and losses of one layout each",
                 remedy="measure one, or name another run" if not self.model else f"look at model={self.model}",
             )
@@ -187,10 +187,6 @@ class Trained(Quality):
             f"{self.run!r} has no {names}", remedy="name a folder of `run`, `distance measure` or `train compare`"
         )
 
-    @property
-    def _document(self) -> Path:
-        return self._asked[1]
-
     @cached_property
     def _figures(self) -> tuple[Figure, ...]:
         metric, path = self._asked
@@ -204,7 +200,7 @@ class Trained(Quality):
             raise QualityError(f"{str(path)!r} has no network {self.network!r}", allowed=f"it has: {known}")
         digest = document.networks[self.network].digest[:_SHORT]
         clips = f"{document.samples} clips of the data {document.data[:_SHORT]}"
-        sizes = {(one.weights, one.steps): one.latent_size for one in _generated(path)}
+        sizes = _latent_sizes(path)
         for row in self._rows(document, path):
             model = self._model(path, Path(row.name))
             if model.causal is None or row.steps is None:
@@ -303,7 +299,8 @@ def _check_same(path: Path, row: _Row, commit: str) -> None:
         )
 
 
-def _generated(path: Path) -> list[_Generated]:
-    """Return what the samples beside a measurement say of themselves; none where they are gone."""
+def _latent_sizes(path: Path) -> dict[tuple[str | None, int], tuple[int, int, int, int]]:
+    """Return channels, frames, rows and columns of the samples beside a measurement, by weights and steps."""
     journals = sorted(path.parent.glob(_SAMPLES))
-    return [read_first_line(journal, _Generated, what="journal of samples") for journal in journals]
+    found = [read_first_line(journal, _Generated, what="journal of samples") for journal in journals]
+    return {(one.weights, one.steps): one.latent_size for one in found}
