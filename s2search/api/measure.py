@@ -91,4 +91,6 @@ def measure(
     seconds = None if sustained is None else duration_s(sustained)
     protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
     with progress_bar("measuring") as progress:
-        return run(chosen, only_items(items, keys), out, preset=sizes.name, protocol=protocol, pipeline=told, progress=progress)
+        return run(
+            chosen, only_items(items, keys), out, preset=sizes.name, protocol=protocol, pipeline=told, progress=progress
+        )

@@ -31,7 +31,8 @@ def kit_build(
     ] = None,
     candidates: Annotated[str | None, typer.Option(help="Blocks to measure; all installed ones by default.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it.")
+        list[str] | None,
+        typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it."),
     ] = None,
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
     precision: Annotated[

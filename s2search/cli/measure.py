@@ -23,7 +23,8 @@ def measure(
         list[RoleName] | None, typer.Option(help="Rows to measure: all that the profiler can (default), or some.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it.")
+        list[str] | None,
+        typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it."),
     ] = None,
     chunk: Annotated[int | None, typer.Option(min=1, help="Latent frames of a stream's chunk.")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Past chunks that a stream still sees.")] = None,

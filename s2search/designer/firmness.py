@@ -170,6 +170,6 @@ def _percent(probability: float) -> str:
     >>> _percent(0.9999), _percent(0.314)
     ('over 99 %', '31 %')
     """
-    if probability > 0.99:  # noqa: PLR2004
+    if probability > 0.99:
         return "over 99 %"
-    return f"{100 * probability:.0f} %" if probability >= 0.01 else "under 1 %"  # noqa: PLR2004
+    return f"{100 * probability:.0f} %" if probability >= 0.01 else "under 1 %"

@@ -1,4 +1,4 @@
-"""What a design is asked: the table, what may be chosen beside the layout, the budgets, and by what the best is chosen."""
+"""What a design is asked: the table, what may be chosen beside the layout, the budgets, and what is best."""
 
 from __future__ import annotations
 
@@ -131,8 +131,6 @@ class DesignRequest:
     def asks_time(self) -> bool:
         """Whether a rate, a latency or a time to the first frames is asked for."""
         return any(budget.kind != "memory" for budget in self.budgets)
-
-
 
     @property
     def rows_fps(self) -> tuple[float, ...]:

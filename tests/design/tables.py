@@ -89,7 +89,13 @@ def random_card(rng: np.random.Generator, **changes: object) -> Card:
             ),
             text_encoders=(
                 Component(
-                    name="words", ms=2.0, weight_bytes=10**6, state_bytes=0, peak_bytes=10**5, load_ms=3.0, source="drawn"
+                    name="words",
+                    ms=2.0,
+                    weight_bytes=10**6,
+                    state_bytes=0,
+                    peak_bytes=10**5,
+                    load_ms=3.0,
+                    source="drawn",
                 ),
             ),
             steps=(1, 2, 4),
@@ -126,9 +132,7 @@ def every_design(table: LatencyTable, score: Score, axes: dict[str, Sequence[obj
             yield _priced(table, settings, choice_L, score_LC)
 
 
-def _priced(
-    table: LatencyTable, settings: dict[str, object], choice_L: tuple[int, ...], score_LC: np.ndarray
-) -> Naive:
+def _priced(table: LatencyTable, settings: dict[str, object], choice_L: tuple[int, ...], score_LC: np.ndarray) -> Naive:
     rows = {
         row.part: row
         for row in table.rows

@@ -156,8 +156,8 @@ def test_the_front_is_what_nothing_dominates_of_the_best_at_every_rate(seed: int
                 best = max(fits, key=wish_of)
                 chosen[best.settings, wish_of(best)] = best
     right = [one for one in chosen.values() if not any(dominates(other, one) for other in chosen.values())]
-    front = sorted(as_wish(found.designs[n]) + (found.designs[n].first_ms,) for n in found.front)
-    naive = sorted(wish_of(one) + (one.first_us / 1000,) for one in right)
+    front = sorted((*as_wish(found.designs[n]), found.designs[n].first_ms) for n in found.front)
+    naive = sorted((*wish_of(one), one.first_us / 1000) for one in right)
     assert len(front) == len(naive) == len(found.front)
     for mine, its in zip(front, naive, strict=True):
         assert mine == pytest.approx(its, rel=1e-5)

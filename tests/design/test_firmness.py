@@ -25,9 +25,7 @@ def without_large(table: LatencyTable) -> LatencyTable:
 
 def with_rows(part: LatencyTable, whole: LatencyTable, keys: list[str]) -> LatencyTable:
     added = [
-        row
-        for row in whole.rows
-        if row.role != "commit" and f"{row.scenario} {row.label} {row.shape.grid}" in keys
+        row for row in whole.rows if row.role != "commit" and f"{row.scenario} {row.label} {row.shape.grid}" in keys
     ]
     assert len(added) == len(keys)
     return LatencyTable(name="more", card=part.card, rows=[*part.rows, *added])  # type: ignore[arg-type]  # see Rows

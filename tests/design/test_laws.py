@@ -109,7 +109,12 @@ def test_a_neighbour_that_does_not_fit_fits_with_what_it_lacks() -> None:
     exact = f"{left_ms + larger.missing_ms:.3f}ms"
     again = design("iphone-16-pro-max", budget=[exact, "2GB"], fix="video=768x432,steps=4")
     assert again.best is not None
-    assert design("iphone-16-pro-max", budget=[f"{left_ms + larger.missing_ms - 0.01:.3f}ms"], fix="video=768x432,steps=4").best is None
+    assert (
+        design(
+            "iphone-16-pro-max", budget=[f"{left_ms + larger.missing_ms - 0.01:.3f}ms"], fix="video=768x432,steps=4"
+        ).best
+        is None
+    )
 
 
 def test_files_say_what_was_found(tmp_path_factory: pytest.TempPathFactory) -> None:
