@@ -76,36 +76,33 @@ def design(
     """Say what is possible: for every rate and number of steps the best design, exactly."""
     from s2search.api.design import design as run
     from s2search.api.values import table_of
-    from s2search.reporting.progress import progress_bar
 
     check_outputs(out, figure, others=(csv, html))
     others = [Design.load(file) for file in beside or []]
     opened = table_of(table)
-    with progress_bar("searching") as progress:
-        found = run(
-            opened,
-            budget=budget or (),
-            choose=choose or (),
-            fix=fix or (),
-            prefer=prefer,
-            rate=rate or (),
-            quality=quality,
-            score=score,
-            score_check=score_check,
-            candidates=candidates,
-            group_size=group_size,
-            count=count or (),
-            first=first,
-            last=last,
-            max_switches=max_switches,
-            text_ms=text_ms,
-            decode_ms=decode_ms,
-            solver=solver,
-            latency_model=latency_model,
-            compute_unit=compute_unit,
-            solve_all=solve_all,
-            progress=progress,
-        )
+    found = run(
+        opened,
+        budget=budget or (),
+        choose=choose or (),
+        fix=fix or (),
+        prefer=prefer,
+        rate=rate or (),
+        quality=quality,
+        score=score,
+        score_check=score_check,
+        candidates=candidates,
+        group_size=group_size,
+        count=count or (),
+        first=first,
+        last=last,
+        max_switches=max_switches,
+        text_ms=text_ms,
+        decode_ms=decode_ms,
+        solver=solver,
+        latency_model=latency_model,
+        compute_unit=compute_unit,
+        solve_all=solve_all,
+    )
     say_misleading([opened])
 
     def show(found: Design) -> None:
