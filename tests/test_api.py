@@ -64,6 +64,7 @@ options = {
     "kit_build": {"preset": "nope"}, "measure": {"preset": "nope"}, "table_merge": {},
 }
 answered = {
+    "design": ((), {"fix": "steps=4"}),
     "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_check": ((plan,), {}),
     "plan_diff": ((plan, plan), {}),
     "price": (("L4",), {"depth": 4}), "table": (("h100",), {}), "table_compare": (("h100", "h100"), {}),
@@ -135,6 +136,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html", "junit", "markdown"),
+    *(("design", "out"), ("design", "csv"), ("design", "beside")),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
     ("run", "dry_run"),
     ("cache make", "dry_run"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from s2search.api.question import depth_of
 from s2search.api.values import (
@@ -61,7 +61,6 @@ def design(
     latency_model: str | LatencyModel = "linear",
     compute_unit: str | None = None,
     solve_all: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
 ) -> Design:
     """Say what is possible on a device: for every rate and number of steps the best design, exactly.
 
@@ -91,7 +90,6 @@ def design(
         latency_model: How rows that nobody measured are foretold.
         compute_unit: Where the table holds several.
         solve_all: Search every combination, also those that bounds rule out.
-        progress: Called with combinations done, all of them, and what is being searched.
 
     Raises:
         InputError: Something asked for cannot be read, or contradicts itself.
@@ -126,7 +124,9 @@ def design(
         quality=open_quality(quality) if not isinstance(quality, Quality) else quality,
         solve_all=solve_all,
     )
-    with solver_of(solver) as chosen:
+    from s2search.reporting.progress import progress_bar
+
+    with solver_of(solver) as chosen, progress_bar("searching") as progress:
         return design_of(request, chosen, progress)
 
 

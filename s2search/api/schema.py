@@ -28,6 +28,7 @@ DOCUMENTS = {
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
     "plan_check": ("planner.promise:PlanCheck", "whether what a plan promised holds"),
     "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),
+    "design": ("designer.document:Design", "what is possible on a device, rate by steps"),
     "frontier": ("planner.frontier:Frontier", "the plans of a front"),
     "front": ("solver.frontier:Front", "latency x memory x score"),
     "sensitivity": ("precision.documents:Sensitivity", "noise of every part in every precision"),

@@ -30,6 +30,10 @@ def kit_build(
         list[ScenarioName] | None, typer.Option(help="stream, clip; repeatable.", show_default="stream")
     ] = None,
     candidates: Annotated[str | None, typer.Option(help="Blocks to measure; all installed ones by default.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it."),
+    ] = None,
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
     precision: Annotated[
         list[PrecisionName] | None,
@@ -73,6 +77,7 @@ def kit_build(
         video=video or "512x288",
         scenario=[name.value for name in scenario or [ScenarioName.STREAM]],
         candidates=candidates,
+        only=only or (),
         clip_frames=clip_frames,
         precision=[name.value for name in precision or [PrecisionName.FLOAT16]],
         compute_units=[name.value for name in compute_units or [UnitsName.CPU_AND_NEURAL_ENGINE]],

@@ -1,1 +1,1 @@
-"""Design: which video a device can have, when steps, chunk, size, precision and decoder are choices as the layout is."""
+"""Design: which video a device can have, when steps, video size, precision and more are choices as the layout is."""

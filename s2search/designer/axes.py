@@ -104,7 +104,9 @@ def _split(item: str) -> tuple[str, list[Value]]:
     name, equals, values = item.partition("=")
     if not equals or not values.strip():
         raise InputError(
-            f"the choice {item.strip()!r} cannot be read", allowed="AXIS=VALUE|VALUE", remedy="write for example steps=1|2|4"
+            f"the choice {item.strip()!r} cannot be read",
+            allowed="AXIS=VALUE|VALUE",
+            remedy="write for example steps=1|2|4",
         )
     return name.strip(), [value.strip() for value in values.split("|")]
 
@@ -171,7 +173,9 @@ class Offer:
             "steps": self.application.steps or (*_STEPS, *([self.pipeline.steps] if self.pipeline else [])),
             "width": self.forms.different("channels"),
             "depth": [self.depth],
-            "window": list(dict.fromkeys(-(-seen // own) for own, seen in self.forms.different("frames", "context_frames"))),
+            "window": list(
+                dict.fromkeys(-(-seen // own) for own, seen in self.forms.different("frames", "context_frames"))
+            ),
             "precision": self.forms.different("precision"),
             "chunk": self.forms.different("frames"),
             "decoder": [one.name for one in self.application.decoders] or [""],
@@ -199,8 +203,8 @@ def settle(
             raise InputError(f"{axis} is fixed at {len(values)} values", remedy=f"use --choose {axis}=... for several")
     asked = {**choose, **fix}
     for axis in ("decoder", "text_encoder"):
-        for value in asked.get(axis, ()):  # type: ignore[call-overload]  # the two names are of axes
-            if value not in (known := offer.values(axis)):  # type: ignore[arg-type]  # likewise
+        for value in asked.get(axis, ()):
+            if value not in (known := offer.values(axis)):
                 raise InputError(
                     f"the table {offer.table.name!r} has no {axis.replace('_', ' ')} {value!r}",
                     allowed=f"its card lists: {', '.join(map(str, filter(None, known))) or 'none'}",

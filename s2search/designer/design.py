@@ -1,8 +1,7 @@
-"""Design: from a question to its answer. All combinations are searched, compared cell by cell, and the best explained."""
+"""Design: from a question to its answer. Combinations are searched, compared cell by cell, and the best explained."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -11,7 +10,7 @@ from s2search.designer.axes import Axis, amount, settle
 from s2search.designer.combination import combinations
 from s2search.designer.document import Cell, Design, Possible
 from s2search.designer.found import Found
-from s2search.designer.judging import axis_answer, budget_answer, doubts, lacking, most_fps, unranked
+from s2search.designer.judging import axis_answer, budget_answer, doubts, evidence, lacking, most_fps, unranked
 from s2search.designer.neighbours import neighbours_of
 from s2search.designer.origin import assumptions, origin
 from s2search.designer.planned import Shown, as_planned, plan_of
@@ -56,6 +55,7 @@ def design(request: DesignRequest, solver: Solver, progress: Progress | None = N
         equals=() if answer is None else tuple(book.place(one) for one in equal_to(answer, at_rows)),
         plan=plan,
         neighbours=() if answer is None else neighbours_of(search, answer, axes, request.prefer),
+        evidence=() if answer is None else evidence(search, answer, axes),
         firmness=None if answer is None else doubts(search, request, answer, several),
         combinations=len(several),
         solved=found.solved,
@@ -122,6 +122,11 @@ def _cells(search: Search, request: DesignRequest, axes: Sequence[Axis], book: _
                 fastest = most_fps(search, [one for one in search.combinations if one.steps == steps])
             said = "" if best is not None else f"at most {fastest:.1f} FPS" if fastest else "nothing fits"
             cells.append(
-                Cell(rate_fps=rate, steps=steps, design=None if best is None else book.place(best, in_cell=True), missing=said)
+                Cell(
+                    rate_fps=rate,
+                    steps=steps,
+                    design=None if best is None else book.place(best, in_cell=True),
+                    missing=said,
+                )
             )
     return tuple(sorted(cells, key=lambda cell: (cell.rate_fps, cell.steps)))

@@ -1,4 +1,4 @@
-"""Design: what a device can have, as a document. A matrix of rate and steps, an answer, a front, and what they rest on."""
+"""Design: what a device can have, as a document. A matrix of rate and steps, an answer, a front, and their grounds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from s2search.cost import BudgetKind
 from s2search.designer.axes import AxisName, Value
 from s2search.document import Document, read_json, write_text
 from s2search.planner.plan import Plan
+from s2search.quality.base import Evidence
 from s2search.tables.card import ProvenanceKind
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SCHEMA: Literal["s2search.design/1"] = "s2search.design/1"
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedQuality:
-    """What a quality says of a design: larger is better, within one scale only. `error` is null where none is stated."""
+    """What a quality says of a design: larger is better, within one scale. `error` is null where none is stated."""
 
     value: float
     error: float | None
@@ -85,8 +86,8 @@ class Cell:
 class AxisAnswer:
     """One axis: its values, the answer's, and what keeps the answer from more of it.
 
-    `held_by` is `offer` (the answer has the most that is on offer), `budgets` (more does not fit), `fixed` (there was no
-    choice) or `cost` (nobody ranks its values, so the answer has the one that leaves most for the rest).
+    `held_by` is `offer` (the answer has the most that is on offer), `budgets` (more does not fit), `fixed` (there was
+    no choice) or `cost` (nobody ranks its values, so the answer has the one that leaves most for the rest).
     """
 
     name: AxisName
@@ -144,15 +145,19 @@ class Firmness:
     """Whether the answer would be the same if every row that is foretold were measured.
 
     Attributes:
-        firm: Whether the answer holds with a probability of 95 % and nothing better fits with more than 5 %.
-        probability: That the answer keeps its budgets, by the deviations of its rows.
-        doubts: What else may turn out otherwise, one sentence each.
-        rows: What to measure, the most telling first; so many that the answer is then expected to be settled.
-        settles: The probability that these rows settle it.
+        firm: Whether its settings hold with a probability of 95 %, and nothing better fits with more than 5 %.
+        probability: That some layout of its settings keeps the budgets, by the deviations of the rows that are
+            foretold; null where a row states none.
+        layout_probability: That its own layout does; where that does not, another one of the same settings may.
+        doubts: What may turn out otherwise, one sentence each.
+        rows: What to measure, the most telling first: what is expected to settle the settings, or where these are
+            firm, the layout.
+        settles: The probability that these rows settle it; null where nothing is open.
     """
 
     firm: bool
     probability: float | None
+    layout_probability: float | None = None
     doubts: tuple[str, ...] = ()
     rows: tuple[RowToMeasure, ...] = ()
     settles: float | None = None
@@ -200,6 +205,7 @@ class Design(Document):
         equals: Designs that the quality cannot tell from the answer.
         plan: The answer as a plan; null without an answer.
         neighbours: The answer with the next value of each axis.
+        evidence: What others found of other models where such an axis changed: beside the answer, and no number in it.
         firmness: Whether foretold rows could change the answer; null without one.
         combinations: How many there are.
         solved: How many were searched.
@@ -227,6 +233,7 @@ class Design(Document):
     equals: tuple[int, ...] = ()
     plan: Plan | None = None
     neighbours: tuple[Neighbour, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
     firmness: Firmness | None = None
     combinations: int
     solved: int

@@ -26,7 +26,6 @@ from s2search.designer.found import Found
 SETTLED, EXPECTED = 0.95, 0.9
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(SETTLED)
-_MOST_ROWS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,74 +81,84 @@ def _within(margin: float, std: float) -> float:
 def decision_of(found: Found, left_us: float, says: str, key_of: Callable[[str], str]) -> Decision | None:
     """Return whether a design is within the time left for a forward pass; None where a row states no deviation.
 
+    A measured row is known; what its timings vary by is for `plan --confidence`.
+
     Args:
         found: The design.
         left_us: The time left.
         says: What would be otherwise.
         key_of: Of a part's name, the key of its row.
     """
-    if found.std_us is None:
-        return None
     foretold: dict[str, float] = {}
-    measured = [found.around.decoder_std_us / found.around.pipeline.forwards(found.combination.commit)]
     for name, (count, estimate) in found.parts.items():
-        deviation_us = count * (estimate.latency_std_us or 0.0)
-        if estimate.provenance == "estimated":
-            foretold[key_of(name)] = foretold.get(key_of(name), 0.0) + deviation_us
-        else:
-            measured.append(deviation_us)
+        if estimate.provenance == "measured" or not estimate.cost.latency_us:
+            continue
+        if estimate.latency_std_us is None:
+            return None
+        foretold[key_of(name)] = foretold.get(key_of(name), 0.0) + count * estimate.latency_std_us
     return Decision(
         says=says,
         margin_us=left_us - found.point.latency_us,
-        deviation_us=foretold,
-        other_us=math.hypot(*measured),
+        deviation_us={key: std_us for key, std_us in foretold.items() if std_us > 0},
+        other_us=found.around.decoder_std_us / found.around.pipeline.forwards(found.combination.commit),
     )
 
 
-def firmness(own: Decision | None, better: Sequence[Decision], rows: Mapping[str, tuple[str, str]]) -> Firmness:
+def firmness(
+    settings: Decision | None, layout: Decision | None, better: Sequence[Decision], rows: Mapping[str, tuple[str, str]]
+) -> Firmness:
     """Return whether an answer is firm, and what would settle it.
 
     Args:
-        own: Whether the answer keeps its budgets; None where its rows state no deviation.
+        settings: Whether some layout of its settings keeps the budgets: its fastest one.
+        layout: Whether its own layout does. Both are None where a row states no deviation.
         better: Of everything better that does not fit: whether it would.
         rows: Part and video size of every row that could be measured, by its key.
     """
-    if own is None:
+    if settings is None or layout is None:
         said = "rows behind the answer state no deviation, so nobody can say how firm it is"
         return Firmness(firm=False, probability=None, doubts=(said,))
-    open_D = [decision for decision in (own, *better) if not decision.settled]
-    holds = own.probability >= SETTLED
-    chosen = _chosen(open_D)
-    said = [f"{one.says} (with a probability of {_percent(one.probability)})" for one in open_D if one is not own]
-    if not holds:
-        said.insert(0, f"{own.says} (with a probability of {_percent(1 - own.probability)})")
-    variance = sum(one.deviation_us.get(row, 0.0) ** 2 for one in open_D for row in rows) or 1.0
+    open_settings = [one for one in (settings, *better) if not one.settled]
+    firm = not open_settings and settings.probability >= SETTLED
+    several = open_settings or ([] if layout.settled else [layout])
+    chosen = _chosen(several)
     return Firmness(
-        firm=holds and not open_D,
-        probability=round(own.probability, 6),
-        doubts=tuple(said),
-        rows=tuple(
-            RowToMeasure(
-                key=key,
-                part=rows[key][0],
-                video=rows[key][1],
-                share=round(sum(one.deviation_us.get(key, 0.0) ** 2 for one in open_D) / variance, 6),
-            )
-            for key in chosen
-        ),
-        settles=round(min((one.settled_by(chosen) for one in open_D), default=1.0), 6) if open_D else None,
+        firm=firm,
+        probability=round(settings.probability, 6),
+        layout_probability=round(layout.probability, 6),
+        doubts=_doubts(settings, layout, open_settings),
+        rows=tuple(_row(key, rows[key], several) for key in chosen),
+        settles=round(min(one.settled_by(chosen) for one in several), 6) if several else None,
     )
 
 
+def _doubts(settings: Decision, layout: Decision, open_settings: Sequence[Decision]) -> tuple[str, ...]:
+    mine = [one for one in (settings, layout) if one.probability < SETTLED]
+    likely = sorted((one for one in open_settings if one is not settings), key=lambda one: -one.probability)
+    return (
+        *(f"{one.says} (with a probability of {_percent(1 - one.probability)})" for one in mine),
+        *(f"{one.says} (with a probability of {_percent(one.probability)})" for one in likely),
+    )
+
+
+def _row(key: str, names: tuple[str, str], several: Sequence[Decision]) -> RowToMeasure:
+    part, video = names
+    variance = sum(one.std_us**2 for one in several)
+    mine = sum(one.deviation_us.get(key, 0.0) ** 2 for one in several)
+    return RowToMeasure(key=key, part=part, video=video, share=round(mine / variance, 6))
+
+
 def _chosen(several: Sequence[Decision]) -> list[str]:
-    """Return the rows that are expected to settle every decision, the most telling first."""
+    """Return the rows that are expected to settle every decision, the most telling first; as few as help."""
     left = list(dict.fromkeys(row for one in several for row in one.deviation_us))
     chosen: list[str] = []
-    while left and len(chosen) < _MOST_ROWS:
+    while left:
         least = min(several, key=lambda one: one.settled_by(chosen))
         if least.settled_by(chosen) >= EXPECTED:
             break
-        row = max(left, key=lambda row: (least.deviation_us.get(row, 0.0), sum(d.deviation_us.get(row, 0.0) for d in several)))
+        row = max(
+            left, key=lambda row: (least.deviation_us.get(row, 0.0), sum(d.deviation_us.get(row, 0.0) for d in several))
+        )
         chosen.append(row)
         left.remove(row)
     return chosen
@@ -161,6 +170,6 @@ def _percent(probability: float) -> str:
     >>> _percent(0.9999), _percent(0.314)
     ('over 99 %', '31 %')
     """
-    if probability > 0.99:  # noqa: PLR2004
+    if probability > 0.99:
         return "over 99 %"
-    return f"{100 * probability:.0f} %" if probability >= 0.01 else "under 1 %"  # noqa: PLR2004
+    return f"{100 * probability:.0f} %" if probability >= 0.01 else "under 1 %"

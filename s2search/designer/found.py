@@ -50,7 +50,9 @@ class Found:
     @cached_property
     def memory_bytes(self) -> int:
         """The whole application, at its largest."""
-        return max(self.point.memory_bytes + self.around.held_bytes, self.around.waiting_bytes(self.program.state_bytes))
+        return max(
+            self.point.memory_bytes + self.around.held_bytes, self.around.waiting_bytes(self.program.state_bytes)
+        )
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

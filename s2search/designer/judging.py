@@ -15,6 +15,7 @@ from s2search.designer.preference import best_of
 from s2search.designer.request import DesignRequest
 from s2search.designer.search import ASKED, Search, without
 from s2search.errors import MissingRowError
+from s2search.quality.base import Evidence
 
 #: What a budget is measured in, and how much of that one of the budget's own is.
 _UNITS: Mapping[BudgetKind, tuple[str, float]] = {
@@ -80,6 +81,19 @@ def unranked(axes: Sequence[Axis], answer: Found | None, search: Search) -> tupl
     )
 
 
+def evidence(search: Search, answer: Found, axes: Sequence[Axis]) -> tuple[Evidence, ...]:
+    """Return what others found where an axis changed that there is a choice of."""
+    preset = search.question.offer.table.card.preset
+    mine = setting_of(answer.combination, preset, answer.labels)
+    others = [
+        setting_of(answer.combination.with_value(axis.name, value), preset, answer.labels)
+        for axis in axes
+        for value in axis.values
+        if value != answer.combination.of(axis.name)
+    ]
+    return tuple(dict.fromkeys(one for other in others for one in search.question.quality.evidence(mine, other)))
+
+
 def _ranks(axis: Axis, base: Found, search: Search) -> bool:
     preset = search.question.offer.table.card.preset
     layout = None if axis.name == "depth" else base.labels
@@ -126,7 +140,9 @@ def lacking(search: Search, several: Sequence[Combination]) -> str:
     if "memory" in kinds:
         found = search.searched.within(without(kinds.index("memory")))
         least = min((one.memory_bytes for one in found), default=None)
-        said.append("in time is none of any size" if least is None else f"the best in time take {format_bytes(least)} or more")
+        said.append(
+            "in time is none of any size" if least is None else f"the best in time take {format_bytes(least)} or more"
+        )
     return "; ".join(said)
 
 
@@ -143,7 +159,9 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
 
         return key
 
-    own = decision_of(answer, float(left_us or 0), "the answer does not keep its budgets", key_of(answer))
+    fastest = _fastest(search, answer.combination, request.budgets) or answer
+    settings = decision_of(fastest, float(left_us or 0), "no layout of these settings is in time", key_of(fastest))
+    layout = decision_of(answer, float(left_us or 0), "this very layout is not in time", key_of(answer))
     better: list[Decision] = []
     for combination in several:
         if search.searched.has(combination, ASKED) or not _wished_for(combination, answer, request.prefer):
@@ -151,11 +169,11 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
         found = _fastest(search, combination, request.budgets)
         if found is None:
             continue
-        says = f"{_told(combination, answer.combination)} fits as well"
+        says = f"{_told(combination, answer.combination)} is in time as well"
         decision = decision_of(found, float(found.around.forward_us(request.budgets) or 0), says, key_of(found))
         if decision is not None and decision.probability > _UNLIKELY:
             better.append(decision)
-    return firmness(own, better, rows)
+    return firmness(settings, layout, better, rows)
 
 
 def _wished_for(combination: Combination, answer: Found, prefer: Sequence[str]) -> bool:

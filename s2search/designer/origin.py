@@ -40,9 +40,7 @@ def assumptions(search: Search, designs: Sequence[Found]) -> tuple[str, ...]:
     unknown = dict.fromkeys(what for found in designs for what in found.around.unknown)
     said = [f"not counted in memory, since the card does not say it: {what}" for what in unknown]
     grown = {found.around.decoder.name: found.around for found in designs if found.around.decoder_growth != 1}
-    said += [
-        f"the {name} is taken to grow with the pixels of a chunk: it was timed at another size" for name in grown
-    ]
+    said += [f"the {name} is taken to grow with the pixels of a chunk: it was timed at another size" for name in grown]
     estimated = sorted({found.combination.video for found in designs if "estimated" in found.provenance})
     if estimated:
         model = search.question.wish.latency_model.label

@@ -36,7 +36,8 @@ def plan_of(search: Search, answer: Found, solver: Solver) -> Plan:
         ),
         constraints=program.constraints,
     )
-    if not answer.proven:  # a layout that a quality has judged, or the best that was found in time
+    floored = program.above(around.peak_bytes) is not program.problem
+    if floored or not answer.proven:  # a plan knows no activations of other networks, and proves what it chooses
         return price(request, answer.point.choice_L, solver)
     plan = find(request, solver)
     if plan.score != answer.point.score:

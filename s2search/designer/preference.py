@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from s2search.designer.axes import AXES, ORDERED, AxisName, amount
 from s2search.designer.found import Found
 from s2search.errors import InputError, UnknownNameError
-from s2search.quality.base import Order, compare
+from s2search.quality.base import ERRORS_TO_DIFFER, Order, compare
 
 DEFAULT: tuple[str, ...] = ("video", "quality", "steps", "width", "depth", "window", "precision", "score")
 #: What settles the rest: the faster, then the smaller.
 _LAST: tuple[Callable[[Found], float], ...] = (lambda found: found.rate_fps, lambda found: -found.memory_bytes)
 #: Axes without a direction that change what is seen; residency does not.
 _UNORDERED: tuple[AxisName, ...] = tuple(axis for axis in AXES if axis not in (*ORDERED, "residency", "text_encoder"))
-_TWO_SIDED_95 = 1.959964
 
 
 def parse_preference(text: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -78,8 +77,7 @@ def _best_quality(several: Sequence[Found]) -> list[Found]:
     return [
         found
         for found in several
-        if found.judgement is None
-        or compare(found.judgement, best[found.judgement.scale].judgement) != "worse"
+        if found.judgement is None or compare(found.judgement, best[found.judgement.scale].judgement) != "worse"
     ]
 
 
@@ -90,11 +88,7 @@ def _value(found: Found) -> float:
 def equal_to(answer: Found, others: Sequence[Found]) -> list[Found]:
     """Return the designs that the quality cannot tell from an answer: judged on the same scale, within error."""
     said: Order = "equal"
-    return [
-        other
-        for other in others
-        if other.key != answer.key and compare(other.judgement, answer.judgement) == said
-    ]
+    return [other for other in others if other.key != answer.key and compare(other.judgement, answer.judgement) == said]
 
 
 def undominated(several: Sequence[Found]) -> list[int]:
@@ -158,15 +152,19 @@ class _Judged:
 
     def on_scale_of(self, n: int) -> NDArray[np.bool_]:
         """Tell which are judged on the scale of one."""
-        return (self._scale_N == self._scale_N[n]) & (self._scale_N >= 0)
+        same_N: NDArray[np.bool_] = (self._scale_N == self._scale_N[n]) & (self._scale_N >= 0)
+        return same_N
 
     def no_worse_than(self, n: int) -> NDArray[np.bool_]:
         """Tell which are not worse than one, beyond error."""
-        return self._value_N - self._value_N[n] >= -self._margin_N(n)
+        within_N: NDArray[np.bool_] = self._value_N - self._value_N[n] >= -self._margin_N(n)
+        return within_N
 
     def better_than(self, n: int) -> NDArray[np.bool_]:
         """Tell which are better than one, beyond error."""
-        return self._value_N - self._value_N[n] > self._margin_N(n)
+        beyond_N: NDArray[np.bool_] = self._value_N - self._value_N[n] > self._margin_N(n)
+        return beyond_N
 
     def _margin_N(self, n: int) -> NDArray[np.float64]:
-        return _TWO_SIDED_95 * np.hypot(self._error_N, self._error_N[n])
+        margin_N: NDArray[np.float64] = ERRORS_TO_DIFFER * np.hypot(self._error_N, self._error_N[n])
+        return margin_N

@@ -1,4 +1,4 @@
-"""What a design is asked: the table, what may be chosen beside the layout, the budgets, and by what the best is chosen."""
+"""What a design is asked: the table, what may be chosen beside the layout, the budgets, and what is best."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from s2search.cost import NOTHING_TOLD, Budget, BudgetKind, ToldPipeline
+from s2search.cost import NOTHING_TOLD, Budget, BudgetKind, Pipeline, ToldPipeline
 from s2search.designer.axes import AxisName, Offer, Value
 from s2search.designer.preference import DEFAULT
 from s2search.designer.program import Wish
@@ -88,17 +88,24 @@ class DesignRequest:
             TableError: It has no such rows, or does not say what runs beside the transformer.
         """
         forms = self._forms()
-        pipeline = self.told.over(
-            self.table.card.pipeline, chunk_frames=PIXEL_FRAMES * forms[0].shape.frames, table=self.table.name
-        )
-        offer = Offer(table=self.table, forms=forms, depth=self.depth, pipeline=pipeline)
-        if pipeline is None and not (offer.application.decoders and offer.application.text_encoders):
+        offer = Offer(table=self.table, forms=forms, depth=self.depth, pipeline=self._pipeline(forms[0].shape.frames))
+        if offer.pipeline is None and not (offer.application.decoders and offer.application.text_encoders):
             raise TableError(
                 f"the table {self.table.name!r} does not say what its text encoder and decoder take, so that no design "
                 "has a rate",
                 remedy="tell it with --text-ms and --decode-ms, or write a pipeline into its card",
             )
         return offer
+
+    def _pipeline(self, frames: int) -> Pipeline | None:
+        """Return the card's pipeline, with what was told in its place; None where neither says anything.
+
+        Steps are an axis here: a table without a pipeline needs to be told the two networks beside the transformer.
+        """
+        pixel_frames, told = PIXEL_FRAMES * frames, self.told
+        if self.table.card.pipeline is None and told.statement:
+            told = dataclasses.replace(told, steps=1)
+        return told.over(self.table.card.pipeline, chunk_frames=pixel_frames, table=self.table.name)
 
     def _forms(self) -> Rows:
         forms = self.table.rows.having(scenario="stream", role="block")
@@ -124,8 +131,6 @@ class DesignRequest:
     def asks_time(self) -> bool:
         """Whether a rate, a latency or a time to the first frames is asked for."""
         return any(budget.kind != "memory" for budget in self.budgets)
-
-
 
     @property
     def rows_fps(self) -> tuple[float, ...]:

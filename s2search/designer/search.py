@@ -216,5 +216,3 @@ def _inside(combination: Combination) -> tuple[Value, ...]:
 
 def _amount(combination: Combination, axis: AxisName) -> int:
     return amount(axis, combination.of(axis))
-
-

@@ -2,9 +2,9 @@
 
 A quality is a frozen keyword-only dataclass. `judge` says how good a design is, as far as anyone measured or stated it,
 and None where nobody did: a figure of another design is never carried over. Values are larger where designs are better,
-so a loss or a distance enters with a minus, and are comparable within one `scale` only. A figure says nothing of what it
-was not taken for: where a source gives one whatever the steps are, say, the scale names the steps, so that no two
-designs that differ in them are ordered by it.
+so that a loss or a distance enters with a minus, and are comparable within one `scale` only. A figure says nothing of
+what it was not taken for: where a source gives one whatever the steps are, its scale names the steps, and orders no two
+designs that differ in them.
 """
 
 from __future__ import annotations
@@ -83,13 +83,22 @@ class Judgement:
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value) or not (self.error is None or 0 <= self.error < math.inf):
-            told = "" if self.error is None else f" +- {self.error}"
-            raise QualityError(
-                f"the quality by {self.source} is {self.value}{told}",
-                allowed="finite numbers, errors from 0",
-                remedy="correct it",
-            )
+        check_number(self.value, self.error, self.source)
+
+
+def check_number(value: float, error: float | None, source: str) -> None:
+    """Raise unless a value is a finite number, and so is its error where there is one.
+
+    Raises:
+        QualityError: It is not.
+    """
+    if not math.isfinite(value) or not (error is None or 0 <= error < math.inf):
+        told = "" if error is None else f" +- {error}"
+        raise QualityError(
+            f"the quality by {source} is {value}{told}",
+            allowed="finite numbers, errors from 0",
+            remedy="correct it",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +170,10 @@ def compare(one: Judgement | None, other: Judgement | None) -> Order:
 
     >>> def judged(value, error=None, scale="VBench"):
     ...     return Judgement(value=value, error=error, scale=scale, source="a test", provenance="stated")
-    >>> compare(judged(3), judged(1)), compare(judged(3, 1.0), judged(1, 0.5)), compare(judged(3), judged(1, scale="FID"))
-    ('better', 'equal', 'incomparable')
-    >>> compare(judged(3), None)
-    'incomparable'
+    >>> compare(judged(3), judged(1)), compare(judged(3, 1.0), judged(1, 0.5))
+    ('better', 'equal')
+    >>> compare(judged(3), judged(1, scale="FID")), compare(judged(3), None)
+    ('incomparable', 'incomparable')
     """
     if one is None or other is None or one.scale != other.scale:
         return "incomparable"

@@ -210,8 +210,7 @@ def best_within(problem: Problem, limits: Sequence[tuple[int, int]]) -> tuple[Wi
             memory_limit_bytes=memory_bytes,
         )
         return tuple(
-            Within(point=front.best(latency_us=latency, memory_bytes=memory), proven=True)
-            for latency, memory in limits
+            Within(point=front.best(latency_us=latency, memory_bytes=memory), proven=True) for latency, memory in limits
         )
     budgets_K2 = np.array(limits, np.int64)
     answers = _completed(folded, budgets_K2, _search(folded, budgets_K2, 0.0, None), 0.0)
