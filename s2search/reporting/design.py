@@ -85,6 +85,8 @@ def facts(design: Design) -> Iterator[tuple[str, str]]:
         yield "as good", f"the quality cannot tell from it: {told}"
     if design.firmness is not None:
         yield "firm", "\n".join(words.firmness_lines(design.firmness))
+    if found := words.evidence_lines(design):
+        yield "elsewhere", "\n".join(["others found, of other models (no number in the answer):", *found])
 
 
 def _memory(design: Design) -> str:

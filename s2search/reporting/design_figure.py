@@ -57,11 +57,12 @@ def design_figure(designs: Sequence[Design]) -> Figure:
 
 
 def _colours(videos: Sequence[str]) -> dict[str, str]:
-    shares = [n / (len(videos) - 1) if len(videos) > 1 else 0.75 for n in range(len(videos))]
-    return {
-        video: to_hex(tuple(low + share * (high - low) for low, high in zip(_LIGHT, _DARK, strict=True)))
-        for video, share in zip(videos, shares, strict=True)
-    }
+    found = {}
+    for n, video in enumerate(videos):
+        share = n / (len(videos) - 1) if len(videos) > 1 else 0.75
+        red, green, blue = (low + share * (high - low) for low, high in zip(_LIGHT, _DARK, strict=True))
+        found[video] = to_hex((red, green, blue))
+    return found
 
 
 def _draw(axes: Axes, design: Design, rows: Sequence[words.MatrixRow], colours: dict[str, str], *, most: int) -> None:

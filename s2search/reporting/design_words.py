@@ -213,9 +213,14 @@ def neighbour_name(near: Neighbour) -> str:
 
 def firmness_lines(firm: Firmness) -> list[str]:
     """Return whether measuring could change the answer, and what to measure."""
-    sure = "" if firm.probability is None else f" (its budgets are kept with {100 * firm.probability:.0f} %)"
-    said = "FIRM: measuring what is foretold would not change it" if firm.firm else "NOT FIRM: measuring may change it"
-    lines = [f"{said}{sure}", *firm.doubts]
+    kept = "" if firm.probability is None else f" (they keep the budgets with {100 * firm.probability:.0f} %)"
+    said = (
+        "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
+    )
+    lines = [f"{said}{kept}"]
+    if firm.layout_probability is not None:
+        lines.append(f"this very layout keeps them with {100 * firm.layout_probability:.0f} %")
+    lines += firm.doubts
     if firm.rows:
         settled = "" if firm.settles is None else f", with {100 * firm.settles:.0f} %"
         count = f"these {len(firm.rows)} rows" if len(firm.rows) > 1 else "this row"
@@ -225,6 +230,15 @@ def firmness_lines(firm: Firmness) -> list[str]:
         if few := [row.key for row in firm.rows if row.share < _TELLING]:
             lines.append(f"with less than 1 % each: {', '.join(few)}")
     return lines
+
+
+def evidence_lines(design: Design) -> list[str]:
+    """Return what others found of other models: a line for each figure, with its source."""
+    return [
+        f"{one.axis.replace('_', ' ')} {one.before} to {one.after}, {one.model}: {one.metric} {one.value_before:g} to "
+        f"{one.value_after:g} ({one.source})"
+        for one in design.evidence
+    ]
 
 
 def search_text(design: Design) -> str:

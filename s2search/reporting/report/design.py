@@ -159,6 +159,9 @@ def _deciding(given: Given[Design], origins: Origins) -> Iterator[tuple[str, str
     if design.firmness is not None:
         told = "\n".join(words.firmness_lines(design.firmness))
         yield "Is it firm?", origins.lines(told, f"{file}: firmness, by the deviations of the rows")
+    if design.evidence:
+        told = "\n".join(words.evidence_lines(design))
+        yield "Others found", origins.lines(told, f"{file}: evidence of other models, no number in the answer")
 
 
 def _front(given: Given[Design], origins: Origins) -> Html:
