@@ -213,13 +213,11 @@ def neighbour_name(near: Neighbour) -> str:
 
 def firmness_lines(firm: Firmness) -> list[str]:
     """Return whether measuring could change the answer, and what to measure."""
-    kept = "" if firm.probability is None else f" (they keep the budgets with {100 * firm.probability:.0f} %)"
+    kept = "" if firm.probability is None else f" (its settings keep the budgets with {100 * firm.probability:.0f} %)"
     said = (
         "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
     )
     lines = [f"{said}{kept}"]
-    if firm.layout_probability is not None:
-        lines.append(f"this very layout keeps them with {100 * firm.layout_probability:.0f} %")
     lines += firm.doubts
     if firm.rows:
         settled = "" if firm.settles is None else f", with {100 * firm.settles:.0f} %"
