@@ -20,8 +20,8 @@ from typing import Any
 from s2search import distance_measure, registry, train
 from s2search.document import read_json, read_object
 from s2search.network.config import CONFIG, ModelConfig
-from s2search.report.console import PrintableConsole
-from s2search.report.distance import distances_text
+from s2search.reporting.console import PrintableConsole
+from s2search.reporting.distance import distances_text
 
 STEPS = (4, 2, 1)
 FRAMES = {"chunks": 3, "frames": 1}  # latent frames that are made at once

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s2search.api.cache import cache_dry, cache_inspect, cache_make, cache_verify
     from s2search.api.compare import train_compare
     from s2search.api.data import data_inspect, data_make, data_verify
+    from s2search.api.design import design
     from s2search.api.distance import distance_measure, distance_train
     from s2search.api.export import export
     from s2search.api.frontier import frontier
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from s2search.api.train import train, train_dry
     from s2search.api.verify import verify
     from s2search.cost import Budget
+    from s2search.designer.document import Design
     from s2search.errors import InfeasibleError, S2SearchError
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
@@ -65,6 +67,7 @@ _HOMES = {
     "api.cache": ("cache_dry", "cache_inspect", "cache_make", "cache_verify"),
     "api.compare": ("train_compare",),
     "api.data": ("data_inspect", "data_make", "data_verify"),
+    "api.design": ("design",),
     "api.distance": ("distance_measure", "distance_train"),
     "api.export": ("export",),
     "api.frontier": ("frontier",),
@@ -86,6 +89,7 @@ _HOMES = {
     "api.train": ("train", "train_dry"),
     "api.verify": ("verify",),
     "cost": ("Budget",),
+    "designer.document": ("Design",),
     "errors": ("InfeasibleError", "S2SearchError"),
     "planner.frontier": ("Frontier",),
     "planner.plan": ("Plan",),
@@ -99,6 +103,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Budget",
+    "Design",
     "Frontier",
     "InfeasibleError",
     "LatencyTable",
@@ -116,6 +121,7 @@ __all__ = [
     "data_inspect",
     "data_make",
     "data_verify",
+    "design",
     "distance_measure",
     "distance_train",
     "export",

@@ -283,7 +283,7 @@ class ToldPipeline:
         if not given:
             return pipeline
         if pipeline is not None:
-            return dataclasses.replace(pipeline, **given)
+            return dataclasses.replace(pipeline, chunk_frames=chunk_frames, **given)
         options = {"steps": "--steps", "text_ms": "--text-ms", "decoder_ms": "--decode-ms"}
         missing = [options[name] for name in told if name not in given]
         if missing:

@@ -64,6 +64,7 @@ options = {
     "kit_build": {"preset": "nope"}, "measure": {"preset": "nope"}, "table_merge": {},
 }
 answered = {
+    "design": ((), {"fix": "steps=4"}),
     "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_check": ((plan,), {}),
     "plan_diff": ((plan, plan), {}),
     "price": (("L4",), {"depth": 4}), "table": (("h100",), {}), "table_compare": (("h100", "h100"), {}),
@@ -135,6 +136,7 @@ def test_the_face_lists_all_that_it_offers_and_nothing_else() -> None:
 
 OUTPUTS = {  # what a command does with the answer; a function returns it
     *("as_json", "exit_code", "figure", "html", "junit", "markdown"),
+    *(("design", "out"), ("design", "csv"), ("design", "beside")),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
     ("run", "dry_run"),
     ("cache make", "dry_run"),
@@ -393,12 +395,12 @@ def test_rooms_reach_the_door_of_the_reports_only_where_a_value_shows_itself() -
             for function in ast.walk(tree)
             if isinstance(function, ast.FunctionDef) and function.name in allowed
             for node in ast.walk(function)
-            if isinstance(node, ast.ImportFrom) and node.module == "s2search.report"
+            if isinstance(node, ast.ImportFrom) and node.module == "s2search.reporting"
         ]
         every = [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("s2search.report")
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("s2search.reporting")
         ]
         assert len(every) == len(inside), path
         found += len(inside)

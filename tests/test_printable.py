@@ -16,7 +16,7 @@ from rich.text import Text
 
 from s2search.border.printable import printable, printable_json
 from s2search.errors import InputError
-from s2search.report.console import PrintableConsole
+from s2search.reporting.console import PrintableConsole
 from tests.command import run_here
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b1A\rover\x7f\u202etxt.exe\u2066\u2028"

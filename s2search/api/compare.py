@@ -46,7 +46,7 @@ def train_compare(comparison: PathText | Mapping[str, Any], out: PathText = "com
     """
     require("torch", "safetensors")
     from s2search.api.train import draw_page
-    from s2search.report.progress import notice, progress_bar
+    from s2search.reporting.progress import notice, progress_bar
     from s2search.training.compare.compare import Contest, Watch, compare
     from s2search.training.compare.contenders import contenders_of
     from s2search.training.compare.settings import ComparisonSettings

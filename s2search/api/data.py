@@ -59,7 +59,7 @@ def data_make(
     """
     check_folder(Path(out))
     require("torch", "safetensors")
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
     from s2search.training.data.make import make
     from s2search.training.parallel import device_of
 

@@ -57,7 +57,7 @@ def export(
     Raises:
         InputError: The options contradict each other, or the exporter cannot take the model.
     """
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     grid = token_grid(video)
     check_new_folder(Path(out))
@@ -99,7 +99,7 @@ def _refuse_beside_part(options: dict[str, object]) -> None:
 
 def _export_part(part: str, exporter: str | Exporter, out: Path, grid: tuple[int, int]) -> Package:
     from s2search.exporters.component.package import export_component
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     written = exporter if isinstance(exporter, str) else exporter.label
     with progress_bar("exporting") as progress:

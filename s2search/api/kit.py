@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, preset_of, table_of, texts_of
+from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, preset_of, rows_of, table_of, texts_of
 from s2search.block import Block, Scenario
 from s2search.cost import Pipeline
 from s2search.document import check_folder
@@ -32,6 +32,7 @@ def kit_build(
     video: Texts = "512x288",
     scenario: Sequence[Scenario] = ("stream",),
     candidates: Blocks | None = None,
+    only: Texts | PathText = (),
     clip_frames: int | None = None,
     precision: Sequence[KitPrecision] = ("float16",),
     compute_units: Sequence[ComputeUnits] = ("cpu_and_neural_engine",),
@@ -55,6 +56,8 @@ def kit_build(
         video: One video size, or several.
         scenario: `stream`, `clip` or both.
         candidates: Blocks to measure; all installed ones by default.
+        only: Rows to measure and no others, by key (`stream ssa 3x18x32`), or a design's JSON file: those that would
+            settle it. With `shots` these blocks are timed before any other.
         clip_frames: Latent frames of a clip.
         precision: `float16`, `w4a16` (4-bit palettes) or both.
         compute_units: What Core ML may use.
@@ -79,8 +82,8 @@ def kit_build(
     from s2search.kit.build import build
     from s2search.kit.manifest import KitProtocol
     from s2search.kit.whole import Wholes, whole_items
-    from s2search.measurement.items import FORWARD, campaign_items
-    from s2search.report.progress import progress_bar
+    from s2search.measurement.items import FORWARD, campaign_items, only_items
+    from s2search.reporting.progress import progress_bar
 
     sizes = preset_of(preset)
     items = [
@@ -95,8 +98,12 @@ def kit_build(
             roles=ROLES if shots is None else FORWARD,
         )
     ]
+    asked_rows = only_items(items, keys) if (keys := rows_of(only)) else ()
     needed = parse_blocks(DEFAULT_CANDIDATES) if candidates is None else ()  # who names blocks means them all alike
-    choice = _choice(items, shots, known, [block.label for block in needed])
+    first = [item.part.label for item in asked_rows] or [block.label for block in needed]
+    if asked_rows and shots is None:
+        items = list(asked_rows)
+    choice = _choice(items, shots, known, first)
     blocks = tuple(dict.fromkeys(item.part for item in items if isinstance(item.part, Block)))
     asked = Wholes(contexts=contexts, layouts=layouts, depth=layout_depth, seed=seed)
     if (contexts or layouts) and "stream" not in scenario:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, plugin_of, preset_of, texts_of
+from s2search.api.values import Blocks, PathText, Texts, blocks_of, pipeline_of, plugin_of, preset_of, rows_of, texts_of
 from s2search.block import Scenario
 from s2search.cost import Pipeline
 from s2search.document import check_folder
@@ -28,6 +28,7 @@ def measure(
     scenario: Sequence[Scenario] | None = None,
     candidates: Blocks | None = None,
     role: Sequence[Role] | None = None,
+    only: Texts | PathText = (),
     chunk: int | None = None,
     window: int | None = None,
     clip_frames: int | None = None,
@@ -47,6 +48,8 @@ def measure(
         scenario: `stream`, `clip`, or both by default.
         candidates: Blocks to measure; all installed ones by default.
         role: Rows to measure; all that the profiler can by default.
+        only: Rows to measure and no others, by key (`stream ssa 3x18x32`), or a design's JSON file: those that would
+            settle it, the most telling first.
         chunk: Latent frames of a stream's chunk.
         window: Past chunks that a stream still sees.
         clip_frames: Latent frames of a clip.
@@ -64,11 +67,11 @@ def measure(
     check_folder(Path(out))
     from s2search.dates import duration_s
     from s2search.measurement.campaign import measure as run
-    from s2search.measurement.items import SCENARIOS, campaign_items
+    from s2search.measurement.items import SCENARIOS, campaign_items, only_items
     from s2search.measurement.samples import Protocol
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
-    told, sizes = pipeline_of(pipeline), preset_of(preset)
+    told, sizes, keys = pipeline_of(pipeline), preset_of(preset), rows_of(only)
     sizes = dataclasses.replace(
         sizes, chunk_frames=chunk or sizes.chunk_frames, window_chunks=window or sizes.window_chunks
     )
@@ -88,4 +91,6 @@ def measure(
     seconds = None if sustained is None else duration_s(sustained)
     protocol = Protocol(rounds=rounds, seed=seed, sustained_s=seconds, pairs=pairs)
     with progress_bar("measuring") as progress:
-        return run(chosen, items, out, preset=sizes.name, protocol=protocol, pipeline=told, progress=progress)
+        return run(
+            chosen, only_items(items, keys), out, preset=sizes.name, protocol=protocol, pipeline=told, progress=progress
+        )

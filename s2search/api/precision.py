@@ -56,7 +56,7 @@ def sensitivity(
     check_writable(Path(out))
     model = model_of(weights, preset=preset, random_weights=random_weights, plan=plan, layout=layout, seed=seed)
     from s2search.exporters.sweep import PRECISIONS, PrecisionSweep, finished, sweep
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     asked = PrecisionSweep(
         grid=token_grid(video),

@@ -21,7 +21,7 @@ def joined(device: str, doing: str) -> Iterator[tuple[Processes, Callable[[int, 
     Raises:
         InputError: There is no such device.
     """
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
     from s2search.training.parallel import processes
     from s2search.training.settings import EngineSettings
 

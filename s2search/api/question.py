@@ -73,7 +73,7 @@ def request_of(
     """Read everything before anything is computed."""
     blocks, near = blocks_of(candidates), plan_of(like)
     device, *further = _targets(table, budgets_of(budget), where, told)
-    layers = _depth_of(device.table) if depth is None else depth
+    layers = depth_of(device.table) if depth is None else depth
     space = Space(candidates=blocks, depth=layers, group_size=group_size)
     return Request(
         table=device.table,
@@ -98,7 +98,7 @@ def request_of(
     )
 
 
-def _depth_of(table: LatencyTable) -> int:
+def depth_of(table: LatencyTable) -> int:
     """Return the depth of the preset that a table's card names; of one that is not installed nothing is known."""
     preset = PRESETS.get(table.card.preset)
     return DEFAULT_DEPTH if preset is None else preset.depth

@@ -85,7 +85,7 @@ def recalibrate(
     assert table is not None
     _refuse_results(table)
     from s2search.recalibration import recalibrate as recalibration
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     old = table_of(table)
     bench = recalibration.bench_of(old, runtime)

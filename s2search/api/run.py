@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from s2search.pipeline.result import Judged, PipelineResult
     from s2search.pipeline.settings import PipelineSettings
     from s2search.pipeline.stages import Stage
-    from s2search.report.run import Learning
+    from s2search.reporting.run import Learning
 
 SETTINGS, REPORT = "settings.json", "report.html"
 FIGURES, PAGE = "report/figures.json", "report/page.html"
@@ -75,7 +75,7 @@ def run(
     require("torch", "safetensors", "av")
     from s2search.pipeline.execute import execute, opened
     from s2search.pipeline.result import PipelineResult
-    from s2search.report.run import Teller
+    from s2search.reporting.run import Teller
 
     whole, stages = _asked(preset, settings, until)
     folder, teller = Path(out).resolve(), Teller(total=len(stages))
@@ -190,7 +190,7 @@ def _reports(settings: PipelineSettings) -> Callable[[Path], None]:
     def report(folder: Path) -> None:
         from s2search.api.stages import TRAINED
         from s2search.pipeline.record import PipelineRecord
-        from s2search.report.run import run_html
+        from s2search.reporting.run import run_html
 
         found = _result(settings, PipelineRecord.load(Path()))
         found.save(FIGURES)
@@ -201,7 +201,7 @@ def _reports(settings: PipelineSettings) -> Callable[[Path], None]:
 
 
 def _learning(name: str) -> Learning:
-    from s2search.report.run import Learning
+    from s2search.reporting.run import Learning
     from s2search.training.judge import ModelJudgement
     from s2search.training.run_folder import JUDGEMENT, STRIP, read_metrics
     from s2search.training.watch import Watched

@@ -342,7 +342,7 @@ class Stages:
     def _streamed(self, out: Path, weights: str, prompt: str, steps: int) -> Frames:
         from s2search.api.stream import stream
         from s2search.codec.video import read_video
-        from s2search.report.stream import StreamReport
+        from s2search.reporting.stream import StreamReport
         from s2search.training.data.clips import Clips
 
         asked, latent_frames = self.settings, Clips.load(Path("data")).heading.latent_size[1]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from s2search.block import Window
     from s2search.codec.base import Codec
     from s2search.network.network import S2DiT
-    from s2search.report.clips import ClipsReport
-    from s2search.report.stream import StreamReport
+    from s2search.reporting.clips import ClipsReport
+    from s2search.reporting.stream import StreamReport
     from s2search.streaming.header import Header
     from s2search.streaming.pipeline import Prompts
     from s2search.streaming.state import StreamState
@@ -220,8 +220,8 @@ def _stream_one(
     import torch
 
     from s2search.codec.video import VideoWriter
-    from s2search.report.progress import progress_bar
-    from s2search.report.stream import StreamReport
+    from s2search.reporting.progress import progress_bar
+    from s2search.reporting.stream import StreamReport
 
     writer = VideoWriter(out, fps=setup.fps)
     with setup.opened() as opened:

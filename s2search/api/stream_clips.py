@@ -10,7 +10,7 @@ from s2search.api.stream_setup import OpenedStream, Setup, interruption
 from s2search.document import check_folder
 
 if TYPE_CHECKING:
-    from s2search.report.clips import ClipsReport
+    from s2search.reporting.clips import ClipsReport
     from s2search.streaming.clips import StreamClips
 
 
@@ -27,9 +27,9 @@ def stream_clips(
     Raises:
         InputError: The prompts cannot be read, or the folder holds something else.
     """
-    from s2search.report.clips import ClipsReport
-    from s2search.report.durations import duration
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.clips import ClipsReport
+    from s2search.reporting.durations import duration
+    from s2search.reporting.progress import progress_bar
     from s2search.streaming.clips import check_clip_folder, list_of, open_clips
     from s2search.streaming.prompt_list import PromptList
 

@@ -124,7 +124,7 @@ def table_transfer(
         seed: Draws the candidates.
     """
     from s2search.lint.misleading import misleading
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
     from s2search.transfer.evaluate_transfer import evaluate_transfer, fit_known
     from s2search.transfer.runs import read_layouts
 

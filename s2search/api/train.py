@@ -52,7 +52,7 @@ def train(
     """
     require("torch", "safetensors")
     given, asked = _settings(run, data, settings)
-    from s2search.report.progress import notice, progress_bar
+    from s2search.reporting.progress import notice, progress_bar
     from s2search.training.engine import Engine
     from s2search.training.parallel import processes
     from s2search.training.prepare import PreparedRun
@@ -125,7 +125,7 @@ def draw_page(prepared: PreparedRun, outcome: Outcome) -> None:
     from s2search.codec.pixels import frames_from_video
     from s2search.codec.video import png
     from s2search.document import write_text
-    from s2search.report.training import training_html
+    from s2search.reporting.training import training_html
     from s2search.training.run_folder import REPORT, STRIP, read_metrics
 
     if outcome.interrupted:

@@ -13,6 +13,7 @@ from s2search import registry
 from s2search.block import Block
 from s2search.cost import Budget, Pipeline
 from s2search.dates import duration_s
+from s2search.designer.document import Design
 from s2search.document import read_json
 from s2search.errors import InputError, ScoreError, require
 from s2search.planner.plan import Plan
@@ -133,6 +134,24 @@ def plugin_of(family: str, given: Any) -> Any:
     return registry.create(family, given) if isinstance(given, str) else given
 
 
+def rows_of(given: Texts | PathText) -> tuple[str, ...]:
+    """Return the keys of rows: as they are written, or those that a design's JSON file says would settle it.
+
+    Raises:
+        InputError: The file is no design, or one that no row would settle.
+    """
+    found: list[str] = []
+    for text in (given,) if isinstance(given, str | os.PathLike) else given:
+        if not str(text).endswith(".json"):
+            found.append(str(text))
+            continue
+        rows = () if (firmness := Design.load(text).firmness) is None else firmness.rows
+        if not rows:
+            raise InputError(f"the design {str(text)!r} names no row to measure", remedy="leave out --only")
+        found += [row.key for row in rows]
+    return tuple(found)
+
+
 @contextmanager
 def solver_of(given: str | Solver) -> Iterator[Solver]:
     """Yield a solver; one that reports its progress moves a bar."""
@@ -140,7 +159,7 @@ def solver_of(given: str | Solver) -> Iterator[Solver]:
     if not hasattr(chosen, "progress"):
         yield chosen
         return
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
 
     with progress_bar("searching") as progress:
         yield dataclasses.replace(chosen, progress=progress)

@@ -49,7 +49,7 @@ def verify(
         Package.load(folder)  # before torch is loaded, and minutes of work
     if out is None:
         _check_report(place)
-    from s2search.report.progress import progress_bar
+    from s2search.reporting.progress import progress_bar
     from s2search.verification import verify as verification
     from s2search.verification.components import verify_component
     from s2search.verification.opened import Options

@@ -43,7 +43,7 @@ def cache_make(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print it as JSON.")] = False,
 ) -> int:
     """Ask a teacher about noisy clips, and keep what it answers."""
-    from s2search.report.cache import estimate_text, made_text
+    from s2search.reporting.cache import estimate_text, made_text
 
     if as_json and not dry_run:
         raise InputError("--json is given without --dry-run", remedy="add it, or use cache inspect --json")
@@ -90,7 +90,7 @@ def cache_inspect(
     """Say what a cache holds, whole or not."""
     from s2search.api.cache import cache_inspect as run
     from s2search.document import as_json as json_of
-    from s2search.report.cache import inspection_text
+    from s2search.reporting.cache import inspection_text
 
     found = run(folder)
     if as_json:
@@ -110,7 +110,7 @@ def cache_verify(
 ) -> int:
     """Check every file and record of a cache; 1 where something does not hold."""
     from s2search.api.cache import cache_verify as run
-    from s2search.report.cache import problems_text
+    from s2search.reporting.cache import problems_text
 
     problems = run(folder, data, recompute=recompute, teacher=teacher, device=device)
     say(problems_text(problems, folder, recompute))

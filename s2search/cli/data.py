@@ -44,7 +44,7 @@ def data_make(
 ) -> int:
     """Cut clips out of recordings and encode them, once and for all of training."""
     from s2search.api.data import data_make as run
-    from s2search.report.data import made_text
+    from s2search.reporting.data import made_text
 
     made = run(
         sources,
@@ -71,7 +71,7 @@ def data_inspect(
     """Say what a data set holds."""
     from s2search.api.data import data_inspect as run
     from s2search.document import as_json as json_of
-    from s2search.report.data import inspection_text
+    from s2search.reporting.data import inspection_text
 
     found = run(folder)
     if as_json:
@@ -85,7 +85,7 @@ def data_inspect(
 def data_verify(folder: FolderArgument) -> int:
     """Check every file and clip of a data set; 1 where something does not hold."""
     from s2search.api.data import data_verify as run
-    from s2search.report.data import problems_text
+    from s2search.reporting.data import problems_text
 
     problems = run(folder)
     say(problems_text(problems, folder))

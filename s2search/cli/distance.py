@@ -28,7 +28,7 @@ def distance_train(
 ) -> int:
     """Make the two networks that look at clips: one random, one trained on the training split."""
     from s2search.api.distance import distance_train as run
-    from s2search.report.distance import networks_text
+    from s2search.reporting.distance import networks_text
 
     networks = run(data, out, features=features, steps=steps, seed=seed)
     if is_first_process():
@@ -58,7 +58,7 @@ def distance_measure(
 
     check_outputs(None, others=[csv])
     from s2search.api.distance import distance_measure as run
-    from s2search.report.distance import distances_csv, distances_text
+    from s2search.reporting.distance import distances_csv, distances_text
 
     found = run(
         models or (),

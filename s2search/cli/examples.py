@@ -10,6 +10,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "plan diff": ("plan diff before.json after.json", "plan diff before.json after.json --json"),
     "plan precision": ("plan precision sensitivity.json --least-db 30",),
+    "design": (
+        "design --budget 10fps --budget 1.2GB",
+        "design --budget 30fps --choose 'steps=1|2|4,video=512x288|768x432'",
+    ),
     "frontier": (
         "frontier --out front.csv --budget 1.5GB --html front.html",
         "frontier --table h100 --video 512x288 --confidence 0.95 --json",

@@ -62,7 +62,7 @@ def export(
     )
     seconds = time.perf_counter() - start
     from s2search.exporters.component.package import ComponentPackage
-    from s2search.report.package import component_text, package_text
+    from s2search.reporting.package import component_text, package_text
 
     if isinstance(package, ComponentPackage):
         say(component_text(package, seconds=seconds))

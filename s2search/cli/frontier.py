@@ -112,11 +112,11 @@ def frontier(
         if out:
             front.save(out)
         if figure:
-            from s2search.report.figures import front_figure, save_figure
+            from s2search.reporting.figures import front_figure, save_figure
 
             save_figure(front_figure(front.plans, front.references, others), figure)
         if html:
-            from s2search.report.html import front_html, save_html
+            from s2search.reporting.html import front_html, save_html
 
             save_html(front_html(front.plans, front.references, others), html)
     show(front)

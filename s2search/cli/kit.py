@@ -30,6 +30,10 @@ def kit_build(
         list[ScenarioName] | None, typer.Option(help="stream, clip; repeatable.", show_default="stream")
     ] = None,
     candidates: Annotated[str | None, typer.Option(help="Blocks to measure; all installed ones by default.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it."),
+    ] = None,
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
     precision: Annotated[
         list[PrecisionName] | None,
@@ -65,7 +69,7 @@ def kit_build(
 ) -> int:
     """Make a folder for a Mac: Core ML packages, the order, a runner, Swift sources, a README."""
     from s2search.api.kit import kit_build as run
-    from s2search.report.kit import built_text
+    from s2search.reporting.kit import built_text
 
     manifest = run(
         out,
@@ -73,6 +77,7 @@ def kit_build(
         video=video or "512x288",
         scenario=[name.value for name in scenario or [ScenarioName.STREAM]],
         candidates=candidates,
+        only=only or (),
         clip_frames=clip_frames,
         precision=[name.value for name in precision or [PrecisionName.FLOAT16]],
         compute_units=[name.value for name in compute_units or [UnitsName.CPU_AND_NEURAL_ENGINE]],
@@ -104,7 +109,7 @@ def kit_ingest(
 ) -> int:
     """Check what a phone measured, correct its drift, and write latency tables."""
     from s2search.api.kit import kit_ingest as run
-    from s2search.report.kit import ingested_text
+    from s2search.reporting.kit import ingested_text
 
     say(ingested_text(run(results, out=out, pipeline=pipeline, keep_misplaced=keep_misplaced)))
     return 0

@@ -17,6 +17,7 @@ import typer
 from s2search.border.printable import printable
 from s2search.cli.cache import cache_app
 from s2search.cli.data import data_app
+from s2search.cli.design import design
 from s2search.cli.distance import distance_app
 from s2search.cli.examples import epilog
 from s2search.cli.export import export
@@ -52,7 +53,7 @@ app.add_typer(distance_app, name="distance")
 app.add_typer(score_app, name="score")
 app.add_typer(train_app, name="train")
 app.add_typer(package_app, name="package")
-for command in (run, frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
+for command in (run, design, frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 
@@ -77,7 +78,7 @@ def s2search(
 @app.command(epilog=epilog("plugins"))
 def plugins() -> int:
     """List what is installed, by family, and from which distribution."""
-    from s2search.report.terminal import plugins_text
+    from s2search.reporting.terminal import plugins_text
 
     say(plugins_text())
     return 0

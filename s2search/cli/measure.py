@@ -22,6 +22,10 @@ def measure(
     role: Annotated[
         list[RoleName] | None, typer.Option(help="Rows to measure: all that the profiler can (default), or some.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A row to measure, 'stream ssa 3x18x32', or a design.json: what settles it."),
+    ] = None,
     chunk: Annotated[int | None, typer.Option(min=1, help="Latent frames of a stream's chunk.")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Past chunks that a stream still sees.")] = None,
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Latent frames of a clip.")] = None,
@@ -35,7 +39,7 @@ def measure(
 ) -> int:
     """Measure latency and memory of blocks on this machine, into a table with provenance."""
     from s2search.api.measure import measure as run
-    from s2search.report.terminal import table_text
+    from s2search.reporting.terminal import table_text
 
     table = run(
         out,
@@ -45,6 +49,7 @@ def measure(
         scenario=[name.value for name in scenario] if scenario else None,
         candidates=candidates,
         role=[name.value for name in role] if role else None,
+        only=only or (),
         chunk=chunk,
         window=window,
         clip_frames=clip_frames,

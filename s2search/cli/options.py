@@ -77,7 +77,7 @@ def say(answer: RenderableType) -> None:
     """Print an answer for people; nothing in it is taken for markup, and no line ends with blanks in a file."""
     from rich.protocol import rich_cast
 
-    from s2search.report.console import PrintableConsole
+    from s2search.reporting.console import PrintableConsole
 
     if not is_first_process():
         return

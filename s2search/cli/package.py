@@ -49,7 +49,7 @@ def package_evaluate(
 ) -> int:
     """Run a function of a package once, without Core ML."""
     from s2search.api.package import package_evaluate as run
-    from s2search.report.package import evaluated_text
+    from s2search.reporting.package import evaluated_text
 
     found = run(path, inputs, mode=mode, function=function, out=out)  # type: ignore[arg-type]  # it is refused there
     say(evaluated_text(found))

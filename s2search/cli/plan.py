@@ -159,7 +159,7 @@ def plan(
         if out:
             answer.save(out)
         if figure:
-            from s2search.report.figures import plan_figure, save_figure
+            from s2search.reporting.figures import plan_figure, save_figure
 
             save_figure(plan_figure(answer), figure)
     show(answer)
@@ -176,7 +176,7 @@ def plan_diff(
     """Show what changed from one plan to another, layer by layer, and why."""
     from s2search.api.plan import plan_diff as run
     from s2search.planner.plan import Plan
-    from s2search.report.difference import difference_text
+    from s2search.reporting.difference import difference_text
 
     old, new = Plan.load(before), Plan.load(after)
     found = run(old, new)
@@ -212,7 +212,7 @@ def plan_check(
 ) -> int:
     """Say whether a plan's promise holds on another table; exit code 0 only if it does."""
     from s2search.api.plan import plan_check as run
-    from s2search.report.plan_check import plan_check_junit, plan_check_markdown
+    from s2search.reporting.plan_check import plan_check_junit, plan_check_markdown
 
     check_outputs(None, others=(junit, markdown))
     found = run(plan, table or (), tolerance=tolerance, changes=changes, score=score, score_check=score_check)

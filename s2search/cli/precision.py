@@ -44,7 +44,7 @@ def sensitivity(
 ) -> int:
     """Measure what each precision of each part of a model costs, in noise of the velocity."""
     from s2search.api.precision import sensitivity as run
-    from s2search.report.precision import sensitivity_text
+    from s2search.reporting.precision import sensitivity_text
 
     with printed_anyway(lambda found: say(sensitivity_text(found))):
         found = run(
@@ -79,7 +79,7 @@ def plan_precision(
     """Choose the precision of every part, exactly: least noise within a budget, or fewest bytes at a quality."""
     from s2search.api.precision import plan_precision as run
     from s2search.precision.documents import PrecisionPlan, Sensitivity
-    from s2search.report.precision import precision_text
+    from s2search.reporting.precision import precision_text
 
     check_outputs(out)
     found = Sensitivity.load(file)

@@ -55,7 +55,7 @@ def recalibrate(
     from s2search.api.recalibrate import recalibrate as run
     from s2search.pipeline.rival import ScoreRecalibration
     from s2search.recalibration.version import correction_text, memory_text
-    from s2search.report.recalibration import recalibration_text, score_recalibration_text
+    from s2search.reporting.recalibration import recalibration_text, score_recalibration_text
 
     found = run(
         table,

@@ -26,7 +26,7 @@ def run(
 
     The exit code is 1 where the package is not verified, or is not what was planned.
     """
-    from s2search.report.run import foreseen_text, outcome_text
+    from s2search.reporting.run import foreseen_text, outcome_text
 
     if dry_run:
         from s2search.api.run import run_dry

@@ -18,7 +18,7 @@ def schema(
 
     found = run(name)
     if name is None:
-        from s2search.report.terminal import pairs_text
+        from s2search.reporting.terminal import pairs_text
 
         say(pairs_text({f"s2search.{known}/1": told for known, told in found.items()}))
     else:

@@ -47,7 +47,7 @@ def score_measure(
 ) -> int:
     """Measure what a trained model loses where candidates stand in for its layers."""
     from s2search.api.score import score_measure as run
-    from s2search.report.score import score_text
+    from s2search.reporting.score import score_text
 
     times = tuple(steps or (90, 180))
     if len(times) != 2:
@@ -80,7 +80,7 @@ def score_judge(
 ) -> int:
     """Say how a score orders trained layouts of another model; 1 where it does not reach what a plan asks of it."""
     from s2search.api.score import score_judge as run
-    from s2search.report.score import check_text
+    from s2search.reporting.score import check_text
 
     check_outputs(out, figure)
     for given in (score, check):
@@ -95,7 +95,7 @@ def score_judge(
         if out is not None:
             found.save(out)
         if figure is not None:
-            from s2search.report.score import check_figure
+            from s2search.reporting.score import check_figure
 
             check_figure(found, figure)
     show(found)
@@ -129,7 +129,7 @@ def score_check(
 ) -> int:
     """Train layouts, and say how a measured score orders them; 1 where it does not reach what a plan asks of it."""
     from s2search.api.score import score_check as run
-    from s2search.report.score import check_text
+    from s2search.reporting.score import check_text
 
     if figure is not None:
         from s2search.document import check_writable
@@ -156,7 +156,7 @@ def score_check(
     )
     say(check_text(found))
     if figure is not None and is_first_process():
-        from s2search.report.score import check_figure
+        from s2search.reporting.score import check_figure
 
         check_figure(found, figure)
     return 0 if found.passed or not is_first_process() else 1

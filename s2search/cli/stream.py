@@ -19,8 +19,8 @@ from s2search.cli.options import (
 from s2search.cost import CommitPolicy
 
 if TYPE_CHECKING:
-    from s2search.report.clips import ClipsReport
-    from s2search.report.stream import StreamReport
+    from s2search.reporting.clips import ClipsReport
+    from s2search.reporting.stream import StreamReport
 
 _INTERRUPTED = 130
 

@@ -43,7 +43,7 @@ def table_retabulate(
 ) -> int:
     """Make a measured table again from its raw samples, with today's statistics and drift correction."""
     from s2search.api.table import table_retabulate as run
-    from s2search.report.terminal import table_text
+    from s2search.reporting.terminal import table_text
 
     say(table_text(run(folder)))
     return 0
@@ -57,7 +57,7 @@ def table_lint(
     """Find what is wrong with a table, row by row. Exits with 1 where it finds anything."""
     from s2search.api.table import table_lint as run
     from s2search.lint.linter import to_json
-    from s2search.report.lint import lint_text
+    from s2search.reporting.lint import lint_text
 
     findings = run(path)
     if as_json:
@@ -75,7 +75,7 @@ def table_evaluate(
 ) -> int:
     """Say how well measured layouts predict held-out ones, with and without drift."""
     from s2search.api.table import table_evaluate as run
-    from s2search.report.evaluation import evaluation_text
+    from s2search.reporting.evaluation import evaluation_text
 
     found = run(layouts, seed=seed)
     if as_json:
@@ -97,7 +97,7 @@ def table_import(
     """
     from s2search.api.table import table_import as run
     from s2search.lint.linter import lint
-    from s2search.report.tables import import_text
+    from s2search.reporting.tables import import_text
 
     say(import_text(run(reader, file, out), lint(out)))
     return 0
@@ -114,7 +114,7 @@ def table_compare(
     Ratios of latencies with their uncertainty, what differs beyond noise, ranks, and where the cards differ.
     """
     from s2search.api.table import table_compare as run
-    from s2search.report.tables import comparison_text
+    from s2search.reporting.tables import comparison_text
 
     found = run(before, after)
     say_misleading([before, after])
@@ -136,7 +136,7 @@ def table_merge(
     Every row says which table it comes from. A row that several have is refused, unless --overlap settles it.
     """
     from s2search.api.table import table_merge as run
-    from s2search.report.tables import show_text
+    from s2search.reporting.tables import show_text
 
     merged = run(tables, out, overlap=overlap)
     say_misleading(tables)
@@ -151,13 +151,13 @@ def table_show(
 ) -> int:
     """Show a table's rows and origin, and draw it."""
     from s2search.api.table import table_show as run
-    from s2search.report.tables import show_text
+    from s2search.reporting.tables import show_text
 
     check_outputs(None, figure)
     found = run(table)
     if figure is not None:
-        from s2search.report.figures import save_figure
-        from s2search.report.table_figure import table_figure
+        from s2search.reporting.figures import save_figure
+        from s2search.reporting.table_figure import table_figure
 
         save_figure(table_figure(found), figure)
     say(show_text(found))
@@ -177,7 +177,7 @@ def table_transfer(
 ) -> int:
     """Say how well a few timings of a device, with known devices' models, predict the rest."""
     from s2search.api.table import table_transfer as run
-    from s2search.report.transfer import transfer_text
+    from s2search.reporting.transfer import transfer_text
 
     found = run(known, target, shots=shots, draws=draws, seed=seed)
     if as_json:

@@ -59,7 +59,7 @@ def train(
     """Train a model on clips, or go on with a run that was stopped."""
     if context.invoked_subcommand:
         return 0
-    from s2search.report.training import estimate_text, outcome_text
+    from s2search.reporting.training import estimate_text, outcome_text
 
     if as_json and not dry_run:
         raise InputError("--json is given without --dry-run", remedy="add it, or read metrics.csv and judgement.json")
@@ -91,7 +91,7 @@ def train_compare(
 ) -> int:
     """Train several models alike, and say which are better, with paired errors."""
     from s2search.api.compare import train_compare as run
-    from s2search.report.compare import comparison_csv, comparison_text
+    from s2search.reporting.compare import comparison_csv, comparison_text
 
     check_outputs(csv, figure)
     found = run(comparison, out)
@@ -107,8 +107,8 @@ def train_compare(
             if csv is not None:
                 write_text(csv, comparison_csv(found))
             if figure is not None:
-                from s2search.report.compare import comparison_figure
-                from s2search.report.figures import save_figure
+                from s2search.reporting.compare import comparison_figure
+                from s2search.reporting.figures import save_figure
 
                 save_figure(comparison_figure(found), figure)
     show(found)

@@ -30,7 +30,7 @@ def verify(
 ) -> int:
     """Check a package against its source and its plan; exit code 0 only if every required check ran and passed."""
     from s2search.api.verify import verify as run
-    from s2search.report.verification import verification_text
+    from s2search.reporting.verification import verification_text
 
     def show(found: Verification) -> None:
         if as_json:

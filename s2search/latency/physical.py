@@ -46,17 +46,21 @@ class Work:
 def measured(table: LatencyTable, scope: Scope, part: str, options: str) -> Estimate | None:
     """Return what the table itself says of a part, or None where its work must be asked for.
 
-    A part that only tables know, such as a buffer between layers, answers from another video size: the largest row,
-    grown in proportion to tokens.
+    A part that only tables know, such as a buffer between layers, answers from another shape: the largest row, grown
+    in proportion to the numbers of an activation.
     """
     label = registry.label_of(part, options)
-    rows = table.in_scope(scope, any_grid=True).labelled(label)
-    if any(row.shape == scope.shape for row in rows):
+    if any(row.shape == scope.shape for row in table.in_scope(scope, any_grid=True).labelled(label)):
         return Lookup().predict(table, scope, part, options)
-    if not rows or any(part in registry.installed(family) for family in _FAMILIES):
+    if any(part in registry.installed(family) for family in _FAMILIES):
         return None
-    largest = estimate_of(max(rows, key=lambda row: row.shape.tokens))
-    growth = max(scope.shape.tokens / max(row.shape.tokens for row in rows), 1.0)
+    rows = table.like_scope(scope).labelled(label)
+    if not rows:
+        return None
+    largest_row = max(rows, key=lambda row: row.shape.tokens * row.shape.channels)
+    largest = estimate_of(largest_row)
+    there = largest_row.shape.tokens * largest_row.shape.channels
+    growth = max(scope.shape.tokens * scope.shape.channels / there, 1.0)
     cost = Cost(
         latency_us=math.ceil(growth * largest.cost.latency_us),
         memory_bytes=math.ceil(growth * largest.cost.memory_bytes),

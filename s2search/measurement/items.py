@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from s2search import registry
 from s2search.block import Block, Part, Precision, Scenario, Shape
+from s2search.errors import UnknownNameError
 from s2search.measurement.base import Device, Item
 from s2search.preset import Preset
 from s2search.tables.row import ROLES, Role, Row
@@ -53,6 +54,23 @@ def campaign_items(
         for role, part in parts
         if role in roles and (role != "commit" or scenario == "stream")
     )
+
+
+def only_items(items: Sequence[Item], keys: Sequence[str]) -> tuple[Item, ...]:
+    """Return the items of some keys, in the order of the keys; all items where no key is given.
+
+    Raises:
+        UnknownNameError: No item has a key.
+
+    >>> items = campaign_items(Preset.named("s2dit-tiny"), "256x144", scenarios=["stream"])
+    >>> [item.key for item in only_items(items, ["stream up 3x9x16", "stream ssa 3x9x16"])]
+    ['stream up 3x9x16', 'stream ssa 3x9x16']
+    """
+    by_key = {item.key: item for item in items}
+    for key in keys:
+        if key not in by_key:
+            raise UnknownNameError("row of this campaign", key, by_key, listed_as="its rows")
+    return tuple(by_key[key] for key in dict.fromkeys(keys)) or tuple(items)
 
 
 def long_skip_row(scenario: Scenario, shape: Shape, device: Device) -> Row:

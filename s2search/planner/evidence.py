@@ -45,6 +45,7 @@ class Evidence:
             MissingRowError: The table has no grounds for one of them.
         """
         fixed = table.in_scope(scope, any_grid=True).having(role="fixed").different("part")
+        fixed = fixed or table.like_scope(scope).having(role="fixed").different("part")  # of a model of other sizes
         for part in ("stem", "head"):
             if part not in fixed:
                 raise MissingRowError(
@@ -127,6 +128,12 @@ class Evidence:
         """Return the kinds of evidence behind a layout's latency, by name; what takes no time has no say."""
         used = self._used(problem, choice_L)
         return tuple(sorted({estimate.provenance for estimate in used if estimate.cost.latency_us > 0}))
+
+    def run(self, problem: Problem, label_C: Sequence[str], choice_L: Sequence[int]) -> tuple[str, ...]:
+        """Return the names of what a forward pass of a layout is made of, each part as often as it runs."""
+        streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
+        switches = ["down" if before < after else "up" for before, after in pairwise(streams) if before != after]
+        return (*self.fixed_parts, *(label_C[c] for c in choice_L), *switches)
 
     def _used(self, problem: Problem, choice_L: Sequence[int]) -> list[Estimate]:
         """Return what a forward pass of a layout is made of, each part as often as it runs."""

@@ -135,22 +135,22 @@ class Frontier(Sequence[Plan]):
 
     def plot(self, ax: Axes | None = None, *, label: str = "") -> Axes:
         """Draw score over latency, on axes that may hold other fronts already; the label names it in the legend."""
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plot_front(self, ax, label=label)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.front_html(self)
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.front_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 

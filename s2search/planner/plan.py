@@ -459,22 +459,22 @@ class Plan(Document):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the layers in their two streams; without axes to draw on also the budgets, as a picture of its own."""
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plot_plan(self, ax)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plan_html(self)
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plan_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 

@@ -174,6 +174,55 @@ def frontier(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """The best layout within a pair of limits, None where there is none, and whether that is proven."""
+
+    point: FrontPoint | None
+    proven: bool
+
+
+def best_within(problem: Problem, limits: Sequence[tuple[int, int]]) -> tuple[Within, ...]:
+    """Return the best layout within each pair of limits (microseconds, bytes), all of them from one search.
+
+    Of equals it is the fastest, and of these the smallest, where the complete front is small. The limits stand in the
+    place of the problem's own.
+
+    >>> import numpy as np
+    >>> from s2search.testing.problems import random_problem
+    >>> problem = random_problem(np.random.default_rng(0), layers=6, candidates=3)
+    >>> loose, tight = best_within(problem, [(10**9, 10**12), (1, 1)])
+    >>> loose.proven, loose.point is None, tight.point is None
+    (True, False, True)
+    """
+    if not limits:
+        return ()
+    latency_us, memory_bytes = (max(limit[r] for limit in limits) for r in (0, 1))
+    loosest = dataclasses.replace(problem, latency_budget_us=latency_us, memory_budget_bytes=memory_bytes)
+    folded = loosest.by_group()
+    points = _complete(folded)
+    if points is not None:
+        front = Front(
+            points=_unfold(points, loosest),
+            complete=True,
+            epsilon=0.0,
+            latency_limit_us=latency_us,
+            memory_limit_bytes=memory_bytes,
+        )
+        return tuple(
+            Within(point=front.best(latency_us=latency, memory_bytes=memory), proven=True) for latency, memory in limits
+        )
+    budgets_K2 = np.array(limits, np.int64)
+    answers = _completed(folded, budgets_K2, _search(folded, budgets_K2, 0.0, None), 0.0)
+    return tuple(
+        Within(
+            point=None if answer.layout is None else _unfold(_points(folded, [answer.layout]), loosest)[0],
+            proven=answer.settled or answer.bound == answer.score,
+        )
+        for answer in answers
+    )
+
+
 def latency_front(problem: Problem, solver: Solver, *, points: int = 40) -> list[Solution]:
     """Return layouts of rising latency and score at the problem's memory budget, none dominated by another.
 

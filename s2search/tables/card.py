@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from s2search.cost import Pipeline
 from s2search.errors import TableError
+from s2search.tables.application import Application
 
 SCHEMA: Literal["s2search.table/1"] = "s2search.table/1"
 ProvenanceKind = Literal["measured", "published", "derived", "estimated"]
@@ -36,6 +37,7 @@ class Card:
 
     `threads` is null where the runtime decides. `protocol` records the profiler's own configuration and findings.
     `pipeline` is what runs once per chunk beside the transformer; without it a table cannot answer `fps` budgets.
+    `application` is what else may run there, for `design` to choose from.
     `common_std_relative` is the standard deviation of the factor that all latencies share, from run to run or from
     device to device, as a fraction of latency; null where it was not measured.
     """
@@ -57,6 +59,7 @@ class Card:
     pipeline: Pipeline | None = None
     assumptions: list[str] = dataclasses.field(default_factory=list)
     common_std_relative: float | None = None
+    application: Application | None = None
 
     @property
     def marks(self) -> tuple[str, ...]:

@@ -57,17 +57,17 @@ class TableList(Document):
     tables: list[ListedTable]
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.table_list_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.text_html(self)
 

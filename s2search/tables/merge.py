@@ -32,7 +32,18 @@ from s2search.tables.table import LatencyTable
 Overlap = Literal["refuse", "newer", "pool"]
 Table = LatencyTable | ImportedTable
 
-_SAME = ("device", "chip", "os", "runtime", "runtime_version", "threads", "power_mode", "preset", "pipeline")
+_SAME = (
+    "device",
+    "chip",
+    "os",
+    "runtime",
+    "runtime_version",
+    "threads",
+    "power_mode",
+    "preset",
+    "pipeline",
+    "application",
+)
 _SAME_IMPORTED = ("device", "runtime", "precision", "compute_unit")
 _CHOOSE = "choose with --overlap newer or --overlap pool, or remove the rows from one of them"
 _T = TypeVar("_T")

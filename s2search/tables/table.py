@@ -88,8 +88,9 @@ class LatencyTable:
         # By `asdict`, since msgspec leaves a default out of what it encodes where it also left it out when decoding.
         rows = sorted(rows_as_json(self.rows))  # by code points, as UTF-8 sorts
         card = dataclasses.asdict(self.card)
-        if card["common_std_relative"] is None:
-            del card["common_std_relative"]  # a table that says nothing of it keeps the digest from before it existed
+        for name in ("common_std_relative", "application"):
+            if card[name] is None:
+                del card[name]  # a table that says nothing of it keeps the digest from before it existed
         content = hashlib.sha256(msgspec.json.encode(card, order="sorted"))
         for first in range(0, len(rows), _AT_ONCE):
             content.update("\n".join(["", *rows[first : first + _AT_ONCE]]).encode())
@@ -166,6 +167,16 @@ class LatencyTable:
         """Return the rows of one scope that say what committing a chunk takes; a table may have none."""
         return self._in_scope(scope, any_grid=False, commits=True)
 
+    def like_scope(self, scope: Scope) -> Rows:
+        """Return the forward passes of one scenario, precision and compute unit, at any shape."""
+
+        def find() -> Rows:
+            place = {field: getattr(scope, field) for field in ("scenario", "precision", "compute_unit")}
+            found = self.rows.having(**place)
+            return found.take(~found.have(role="commit"))
+
+        return self.remember(("like", scope.scenario, scope.precision, scope.compute_unit), find)
+
     def _in_scope(self, scope: Scope, *, any_grid: bool, commits: bool) -> Rows:
         def find() -> Rows:
             shape = {field: getattr(scope.shape, field) for field in (_MODEL if any_grid else SHAPE_COLUMNS)}
@@ -229,22 +240,22 @@ class LatencyTable:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw one line per part, its latencies along it, on axes or as a picture of its own."""
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plot_table(self, ax)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.table_html(self)
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.table_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 

@@ -71,17 +71,17 @@ class PackageFindings(Document):
         return not any(package.findings for package in self.packages)
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.package_findings_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.text_html(self)
 

@@ -90,17 +90,17 @@ class Verification(Document):
     checks: tuple[CheckResult, ...]
 
     def __rich__(self) -> RenderableType:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.verification_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.text_html(self)
 

@@ -17,7 +17,7 @@ import pytest
 
 from s2search.latency.linear import Linear
 from s2search.lint.linter import lint_table
-from s2search.report.shown import plain
+from s2search.reporting.shown import plain
 from s2search.tables.compare import compare
 from s2search.tables.merge import merge
 from s2search.tables.reading import parse_rows

@@ -18,7 +18,7 @@ from s2search.exporters.prompt_tokens import PROMPTS, PromptTokens
 from s2search.exporters.torch_program import TorchProgramExporter
 from s2search.network.network import S2DiT, realize
 from s2search.preset import Preset
-from s2search.report.package import package_text
+from s2search.reporting.package import package_text
 from s2search.text.hashing import Hashing
 from s2search.verification.checks.arithmetic import ArithmeticCheck
 from s2search.verification.opened import Opened, Options

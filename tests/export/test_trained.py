@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s2search.exporters.coreml.exporter import CoreMLExporter
-from s2search.report.verification import verdict
+from s2search.reporting.verification import verdict
 from s2search.verification.verify import verify
 from tests.export.overfitted import GRID, overfitted
 

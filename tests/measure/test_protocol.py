@@ -22,7 +22,7 @@ from s2search.measurement.base import Device, Measure, Memory, Prepared, Profile
 from s2search.measurement.campaign import measure
 from s2search.measurement.samples import Protocol
 from s2search.measurement.warm_up import warm_up
-from s2search.report.terminal import table_text
+from s2search.reporting.terminal import table_text
 from s2search.tables.samples import pass_times
 from s2search.tables.table import LatencyTable
 from s2search.testing.profilers import miniature_items

@@ -26,8 +26,8 @@ from s2search.measurement.samples import Entry, Ready, Sample
 from s2search.planner.condition import Percentile
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request
-from s2search.report.command import plan_command
-from s2search.report.terminal import facts
+from s2search.reporting.command import plan_command
+from s2search.reporting.terminal import facts
 from s2search.score.file import ScoreFile
 from s2search.tables.samples import pass_times
 from s2search.tables.table import LatencyTable, installed_folder, installed_tables, open_table

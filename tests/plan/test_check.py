@@ -27,8 +27,8 @@ from s2search.planner.nearby import _fewest
 from s2search.planner.plan import Plan
 from s2search.planner.promise import PlanCheck, Replan
 from s2search.planner.replan import asked_on, candidates_of, model_of_plan, targets_on
-from s2search.report.origin import mark_lines
-from s2search.report.plan_check import plan_check_junit, plan_check_markdown
+from s2search.reporting.origin import mark_lines
+from s2search.reporting.plan_check import plan_check_junit, plan_check_markdown
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.tables.row import Row

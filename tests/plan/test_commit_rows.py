@@ -25,7 +25,7 @@ from s2search.planner.explain import explain
 from s2search.planner.find import find, price
 from s2search.planner.plan import Plan
 from s2search.planner.request import Request
-from s2search.report.terminal import facts
+from s2search.reporting.terminal import facts
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space

@@ -16,7 +16,7 @@ from s2search.latency.lookup import Lookup
 from s2search.planner.find import find, front, price
 from s2search.planner.plan import FewestSwitches, Plan
 from s2search.planner.request import Request
-from s2search.report.terminal import facts
+from s2search.reporting.terminal import facts
 from s2search.score.file import ScoreFile
 from s2search.score.published import Published
 from s2search.solver.allocation import Allocation

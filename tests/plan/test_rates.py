@@ -14,7 +14,7 @@ from s2search.cost import Pipeline
 from s2search.errors import InfeasibleError, InputError, QuantityError, TableError
 from s2search.kit.ingest import ingest
 from s2search.planner.plan import Plan
-from s2search.report.terminal import facts
+from s2search.reporting.terminal import facts
 from s2search.tables.table import open_table
 from tests.command import Outcome
 from tests.kit.conftest import write_kit

@@ -12,9 +12,9 @@ import pytest
 import s2search
 from s2search.errors import InfeasibleError, S2SearchError
 from s2search.planner.plan import Plan
-from s2search.report import figures, table_figure
-from s2search.report.html import front_html
-from s2search.report.origin import mark_lines, origin_text
+from s2search.reporting import figures, table_figure
+from s2search.reporting.html import front_html
+from s2search.reporting.origin import mark_lines, origin_text
 from s2search.tables.card import Card
 from s2search.tables.compare import compare
 from s2search.tables.table import LatencyTable, open_table

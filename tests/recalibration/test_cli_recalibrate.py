@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from s2search.cli.main import app
 from s2search.recalibration import recalibrate as module
 from s2search.recalibration.version import correction_text
-from s2search.report.recalibration import recalibration_text
+from s2search.reporting.recalibration import recalibration_text
 from tests.recalibration.fake_bench import PRESET, FakeBench, fake_table, run
 
 PRESET_TOML = "\n".join(

@@ -15,7 +15,7 @@ from s2search.errors import InputError
 from s2search.kit.ingest import ingest
 from s2search.measurement.layouts import parts_of
 from s2search.recalibration.attribution import Parts
-from s2search.report.kit import built_text
+from s2search.reporting.kit import built_text
 from s2search.space import layout_labels
 from s2search.tables.table import LatencyTable
 from tests.command import run_here

@@ -18,7 +18,7 @@ from s2search.planner.request import Request
 from s2search.preset import Preset
 from s2search.recalibration.memory import MemoryCorrection, MemoryParts, attribute_memory, find_memory, fit_memory
 from s2search.recalibration.recalibrate import Settings, bench_of, recalibrate
-from s2search.report.recalibration import recalibration_text
+from s2search.reporting.recalibration import recalibration_text
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space, parse_blocks

@@ -9,9 +9,9 @@ import pytest
 
 import s2search
 from s2search.planner.plan import Plan
-from s2search.report.figures import front_figure, plan_figure
-from s2search.report.rates import rate_line
-from s2search.report.table_figure import table_figure
+from s2search.reporting.figures import front_figure, plan_figure
+from s2search.reporting.rates import rate_line
+from s2search.reporting.table_figure import table_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,9 +21,9 @@ from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
 from s2search.planner.references import reference_layouts
 from s2search.planner.request import Request
-from s2search.report.command import plan_command
-from s2search.report.figures import front_figure
-from s2search.report.html import front_html, save_html
+from s2search.reporting.command import plan_command
+from s2search.reporting.figures import front_figure
+from s2search.reporting.html import front_html, save_html
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
 from s2search.space import Space

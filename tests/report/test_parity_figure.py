@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from s2search.report.parity_figure import parity_figure
+from s2search.reporting.parity_figure import parity_figure
 from s2search.verification.result import Verification, judged, not_run
 
 BLOCKS = {"stem": 70.0, "layers.0": 62.0, "head": 66.0}

@@ -1,4 +1,4 @@
-from s2search.report.progress import progress_bar
+from s2search.reporting.progress import progress_bar
 
 
 def test_without_a_terminal_there_is_a_line_a_minute(capsys):

@@ -27,7 +27,7 @@ from s2search.api.compare import _made
 from s2search.document import read_json
 from s2search.errors import InfeasibleError, InputError, S2SearchError
 from s2search.network.network import S2DiT
-from s2search.report.compare import comparison_csv, comparison_figure
+from s2search.reporting.compare import comparison_csv, comparison_figure
 from s2search.training.captions import Captions, text_encoder
 from s2search.training.compare import compare as compare_module
 from s2search.training.compare.result import RunComparison

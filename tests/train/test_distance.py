@@ -22,7 +22,7 @@ from s2search.errors import CheckError, InputError
 from s2search.network.config import CausalForm
 from s2search.network.network import S2DiT
 from s2search.preset import Preset
-from s2search.report.distance import distance_lines
+from s2search.reporting.distance import distance_lines
 from s2search.streaming.sampler import FewStepSampler
 from s2search.streaming.state import StreamState
 from s2search.training.data.clips import Clips

@@ -231,7 +231,7 @@ def test_a_run_prints_its_bands_and_its_page_has_them(made: Path, tmp_path: Path
     assert max(map(len, done.out.splitlines())) <= 80
     page = (tmp_path / "run/report.html").read_text()
     assert "<th>blind 1-cos</th>" in page
-    from s2search.report.training import training_html
+    from s2search.reporting.training import training_html
     from s2search.training.run_folder import Record
 
     record = read_json(tmp_path / "run/run.json", Record, what="run")

@@ -26,7 +26,7 @@ from s2search.network.config import ModelConfig
 from s2search.network.network import S2DiT
 from s2search.planner.plan import Plan
 from s2search.preset import Preset
-from s2search.report.score import score_text
+from s2search.reporting.score import score_text
 from s2search.score.base import ScoreErrors
 from s2search.score.check import CheckQuestion, Compared, ScoreCheck
 from s2search.score.file import open_score

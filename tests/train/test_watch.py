@@ -22,9 +22,9 @@ from s2search.network.config import CausalForm, ModelConfig
 from s2search.network.network import S2DiT
 from s2search.network.random_weights import RandomS2DiT
 from s2search.preset import Preset
-from s2search.report.run import _learning as learning_html
-from s2search.report.shown import plain
-from s2search.report.training import outcome_text
+from s2search.reporting.run import _learning as learning_html
+from s2search.reporting.shown import plain
+from s2search.reporting.training import outcome_text
 from s2search.testing.trainers import _engine, _Killed, _killed_after
 from s2search.training.checkpoint import save
 from s2search.training.distance.held_out import HeldOutDistance, WatchedDistance

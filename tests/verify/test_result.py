@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from s2search.errors import CheckError
-from s2search.report.verification import verification_text
+from s2search.reporting.verification import verification_text
 from s2search.verification.check import Check, results
 from s2search.verification.result import CannotRunError, CheckResult, Verification, judged, keeps_promise, not_run
 

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.document import as_json
-from s2search.report.distance import distance_lines, distances_text, with_error
-from s2search.report.durations import duration
-from s2search.report.progress import notice
-from s2search.report.training import look_table, loss_curve
+from s2search.reporting.distance import distance_lines, distances_text, with_error
+from s2search.reporting.durations import duration
+from s2search.reporting.progress import notice
+from s2search.reporting.training import look_table, loss_curve
 
 if TYPE_CHECKING:
     from s2search.api.run import PipelineOutcome
@@ -143,7 +143,7 @@ def run_html(found: PipelineResult, strip: bytes, learnt: Sequence[Learning]) ->
         "<h2>Settings</h2>",
         f"<pre>{escape(as_json(found.settings))}</pre>",
     ]
-    page = resources.files("s2search.report").joinpath("training.html").read_text(encoding="utf-8")
+    page = resources.files("s2search.reporting").joinpath("training.html").read_text(encoding="utf-8")
     page = page.replace("<title>Training run: s2search</title>", "<title>From a budget to a video: s2search</title>")
     return page.replace("{{content}}", "\n".join(content))
 

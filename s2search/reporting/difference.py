@@ -9,7 +9,7 @@ from rich.text import Text
 from s2search.cost import format_bytes, format_us
 from s2search.planner.diff import ChangedLayers, DeviceDifference, Difference, Moved, Unit
 from s2search.planner.plan import Plan
-from s2search.report.terminal import strip
+from s2search.reporting.terminal import strip
 
 
 def difference_text(before: Plan, after: Plan, found: Difference) -> RenderableType:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.document import as_json
-from s2search.report.durations import duration
+from s2search.reporting.durations import duration
 
 if TYPE_CHECKING:
     from s2search.training.engine import Outcome
@@ -96,7 +96,7 @@ def training_html(
             f'<figure><img alt="{shown}" src="data:image/png;base64,{data}"><figcaption>{shown}</figcaption></figure>'
         )
     content += ["<h2>Settings</h2>", f"<pre>{escape(as_json(record).rstrip())}</pre>"]
-    template = resources.files("s2search.report").joinpath("training.html").read_text(encoding="utf-8")
+    template = resources.files("s2search.reporting").joinpath("training.html").read_text(encoding="utf-8")
     return template.replace("{{content}}", "\n".join(content))
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2search.cost import format_bytes
-from s2search.report.durations import duration
+from s2search.reporting.durations import duration
 
 if TYPE_CHECKING:
     from s2search.training.cache.documents import CacheHeading

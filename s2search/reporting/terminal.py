@@ -22,8 +22,8 @@ from s2search.planner.plan import (
     Plan,
     RateAnswer,
 )
-from s2search.report.colours import block_colours
-from s2search.report.origin import evidence_text, mark_lines, origin_text, score_with_error
+from s2search.reporting.colours import block_colours
+from s2search.reporting.origin import evidence_text, mark_lines, origin_text, score_with_error
 from s2search.tables.row import Row
 from s2search.tables.table import LatencyTable, installed_tables
 

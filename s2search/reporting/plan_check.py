@@ -13,7 +13,7 @@ from rich.text import Text
 from s2search.border.printable import printable
 from s2search.cost import format_bytes, format_us
 from s2search.planner.promise import CheckedBudget, CheckedDevice, CheckedPromise, CheckedRow, PlanCheck, Replan
-from s2search.report.origin import mark_lines
+from s2search.reporting.origin import mark_lines
 
 _BUDGETS = ("budget", "asked", "planned", "now", "")
 _ROWS = ("row", "planned", "now", "moved", "")

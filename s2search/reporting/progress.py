@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from s2search.border.printable import printable
-from s2search.report.console import PrintableConsole
+from s2search.reporting.console import PrintableConsole
 
 _LINE_EVERY_S = 60
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from s2search.cost import format_bytes
 from s2search.kit.readme import expected_minutes
-from s2search.report.terminal import table_text
+from s2search.reporting.terminal import table_text
 
 if TYPE_CHECKING:
     from s2search.kit.ingest import Ingested

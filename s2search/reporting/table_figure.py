@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from s2search.preset import video_size
-from s2search.report.colours import block_colours
-from s2search.report.figures import pyplot_figure
-from s2search.report.origin import mark_lines
+from s2search.reporting.colours import block_colours
+from s2search.reporting.figures import pyplot_figure
+from s2search.reporting.origin import mark_lines
 from s2search.tables.card import Card
 from s2search.tables.foreign import BY_ROW, NOT_STATED, ImportedRow, ImportedTable
 from s2search.tables.row import Row

@@ -110,7 +110,7 @@ def _say_memory(said: Table, found: MemoryFound, correction: str) -> None:
 
 def score_recalibration_text(found: ScoreRecalibration) -> RenderableType:
     """Return what was promised and measured, and what became of the score."""
-    from s2search.report.run import rival_lines
+    from s2search.reporting.run import rival_lines
 
     made = f"{found.score} ({found.digest:.19}, from {found.old_digest:.19}, which is left as it is)"
     return Group(*map(Text, rival_lines(found.rival)), Text(made))

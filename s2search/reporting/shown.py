@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 
 from s2search.errors import extras_named
-from s2search.report import notebook, terminal
-from s2search.report.console import PrintableConsole
+from s2search.reporting import notebook, terminal
+from s2search.reporting.console import PrintableConsole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def plan_text(plan: Plan) -> RenderableType:
     """Return a plan for the terminal, with its explanation where it has one."""
     if plan.explanation is None:
         return terminal.plan_text(plan)
-    from s2search.report.explanation import explanation_text
+    from s2search.reporting.explanation import explanation_text
 
     return Group(terminal.plan_text(plan), explanation_text(plan.explanation, plan))
 
@@ -67,7 +67,7 @@ def plan_html(plan: Plan) -> str:
 @extras_named()
 def plot_plan(plan: Plan, ax: Axes | None) -> Axes:
     """Draw a plan."""
-    from s2search.report import figures
+    from s2search.reporting import figures
 
     return figures.plot_plan(plan, ax)
 
@@ -85,21 +85,21 @@ def front_html(front: Frontier) -> str:
 @extras_named()
 def plot_front(front: Frontier, ax: Axes | None, *, label: str) -> Axes:
     """Draw a front."""
-    from s2search.report import figures
+    from s2search.reporting import figures
 
     return figures.plot_front(front, ax, label=label)
 
 
 def table_text(table: LatencyTable) -> RenderableType:
     """Return a table for the terminal."""
-    from s2search.report.tables import show_text
+    from s2search.reporting.tables import show_text
 
     return show_text(table)
 
 
 def table_list_text(found: TableList) -> RenderableType:
     """Return the installed tables for the terminal."""
-    from s2search.report.tables import list_text
+    from s2search.reporting.tables import list_text
 
     return list_text(found)
 
@@ -112,34 +112,34 @@ def table_html(table: LatencyTable) -> str:
 @extras_named()
 def plot_table(table: LatencyTable, ax: Axes | None) -> Axes:
     """Draw a table."""
-    from s2search.report import table_figure
+    from s2search.reporting import table_figure
 
     return table_figure.plot_table(table, ax)
 
 
 def difference_text(found: Difference) -> RenderableType:
     """Return a difference for the terminal, without the two plans' strips."""
-    from s2search.report.difference import facts_text
+    from s2search.reporting.difference import facts_text
 
     return facts_text(found)
 
 
 def plan_check_text(found: PlanCheck) -> RenderableType:
     """Return whether a plan's promise holds for the terminal."""
-    from s2search.report import plan_check
+    from s2search.reporting import plan_check
 
     return plan_check.plan_check_text(found)
 
 
 def package_findings_text(found: PackageFindings) -> RenderableType:
     """Return what packages break for the terminal."""
-    from s2search.report.package import package_findings_text as text
+    from s2search.reporting.package import package_findings_text as text
 
     return text(found)
 
 
 def verification_text(found: Verification) -> RenderableType:
     """Return a verification for the terminal."""
-    from s2search.report import verification
+    from s2search.reporting import verification
 
     return verification.verification_text(found)

@@ -13,10 +13,10 @@ from itertools import groupby
 from s2search.cost import format_bytes, format_us
 from s2search.planner.frontier import Frontier
 from s2search.planner.plan import DeviceAnswer, Plan
-from s2search.report.colours import block_colours
-from s2search.report.front_svg import front_svg
-from s2search.report.origin import mark_lines, origin_text, score_with_error
-from s2search.report.terminal import MOST_ROWS, facts, spread_text
+from s2search.reporting.colours import block_colours
+from s2search.reporting.front_svg import front_svg
+from s2search.reporting.origin import mark_lines, origin_text, score_with_error
+from s2search.reporting.terminal import MOST_ROWS, facts, spread_text
 from s2search.tables.table import LatencyTable
 
 _FIXED, _OTHER = "#6E7781", "#9AA4AE"
@@ -164,8 +164,8 @@ def _bar(top: int, name: str, parts: Sequence[tuple[str, float, str]], budget: f
 def _explanation(plan: Plan) -> str:
     if plan.explanation is None:
         return ""
-    from s2search.report import shown
-    from s2search.report.explanation import explanation_text
+    from s2search.reporting import shown
+    from s2search.reporting.explanation import explanation_text
 
     text = shown.plain(explanation_text(plan.explanation, plan))
     return f'<pre style="margin-top:.8em;overflow:auto;background:none;color:inherit">{escape(text)}</pre>'

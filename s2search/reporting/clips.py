@@ -11,7 +11,7 @@ from rich.text import Text
 from typing_extensions import TypedDict
 
 from s2search.document import as_json
-from s2search.report.durations import duration
+from s2search.reporting.durations import duration
 
 if TYPE_CHECKING:
     from s2search.streaming.clips import StreamClip
@@ -112,12 +112,12 @@ class ClipsReport:
         return clips_text(self)
 
     def __str__(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.plain(self)
 
     def _repr_html_(self) -> str:
-        from s2search.report import shown
+        from s2search.reporting import shown
 
         return shown.text_html(self)
 

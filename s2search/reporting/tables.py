@@ -10,9 +10,9 @@ from rich.text import Text
 
 from s2search.cost import format_bytes, format_us
 from s2search.lint.base import Finding
-from s2search.report.lint import lint_text
-from s2search.report.origin import mark_lines
-from s2search.report.terminal import table_text
+from s2search.reporting.lint import lint_text
+from s2search.reporting.origin import mark_lines
+from s2search.reporting.terminal import table_text
 from s2search.tables.compare import ComparedRow, Comparison, TableName
 from s2search.tables.foreign import PLACES, ImportedRow, ImportedTable
 from s2search.tables.listing import ListedTable, TableList

@@ -10,7 +10,7 @@ from html import escape
 from s2search.cost import format_us
 from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
-from s2search.report.origin import score_with_error
+from s2search.reporting.origin import score_with_error
 
 _POINT, _REFERENCE = "#3B8BC4", "#D55E00"
 _WIDTH, _HEIGHT = 640, 300

@@ -19,11 +19,11 @@ from s2search.cost import format_us
 from s2search.document import write_text
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
-from s2search.report.colours import block_colours
-from s2search.report.command import plan_command
-from s2search.report.origin import evidence_text, mark_lines, statement
-from s2search.report.rates import rate_line
-from s2search.report.terminal import facts
+from s2search.reporting.colours import block_colours
+from s2search.reporting.command import plan_command
+from s2search.reporting.origin import evidence_text, mark_lines, statement
+from s2search.reporting.rates import rate_line
+from s2search.reporting.terminal import facts
 
 _PLACE = "{{front}}"
 # In a script element these three could end it, or begin a comment or an entity.
@@ -46,7 +46,7 @@ def front_html(
         InputError: A front beside it is by another score.
     """
     check_one_score(plans, beside)
-    template = resources.files("s2search.report").joinpath("front.html").read_text(encoding="utf-8")
+    template = resources.files("s2search.reporting").joinpath("front.html").read_text(encoding="utf-8")
     data = msgspec.json.encode(_data(plans, references, beside)).decode().translate(_ESCAPES)
     return template.replace(_PLACE, data)
 

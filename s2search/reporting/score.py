@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2search.report.figures import save_figure
+from s2search.reporting.figures import save_figure
 from s2search.score.check import WITH_PAIRS, ScoreCheck
 from s2search.score.measured import MeasuredScore, Value
 

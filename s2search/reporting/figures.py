@@ -19,10 +19,10 @@ from matplotlib.ticker import MaxNLocator
 from s2search.cost import format_bytes
 from s2search.errors import InputError
 from s2search.planner.plan import DeviceAnswer, Plan
-from s2search.report.colours import block_colours
-from s2search.report.html import check_one_score
-from s2search.report.origin import evidence_text, statement
-from s2search.report.rates import rate_line
+from s2search.reporting.colours import block_colours
+from s2search.reporting.html import check_one_score
+from s2search.reporting.origin import evidence_text, statement
+from s2search.reporting.rates import rate_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

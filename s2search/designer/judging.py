@@ -1,0 +1,194 @@
+"""What an answer is to its axes and budgets: what holds it, what each budget costs, and what could change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from s2search.cost import Budget, BudgetKind, format_bytes
+from s2search.designer.axes import AXES, Axis, AxisName, amount
+from s2search.designer.combination import Combination
+from s2search.designer.document import AxisAnswer, BudgetAnswer, Firmness
+from s2search.designer.firmness import Decision, decision_of, firmness
+from s2search.designer.found import Found, setting_of
+from s2search.designer.neighbours import fastest_of
+from s2search.designer.preference import best_of
+from s2search.designer.request import DesignRequest
+from s2search.designer.search import ASKED, Search, without
+from s2search.errors import MissingRowError
+from s2search.quality.base import Evidence
+
+#: What a budget is measured in, and how much of that one of the budget's own is.
+_UNITS: Mapping[BudgetKind, tuple[str, float]] = {
+    "latency": ("ms", 1000.0),
+    "first": ("ms", 1000.0),
+    "memory": ("bytes", 1.0),
+    "rate": ("fps", 1.0),
+}
+_UNLIKELY = 0.05
+_NOT_SEEN: tuple[AxisName, ...] = ("video", "residency", "text_encoder")
+
+
+def axis_answer(axis: Axis, answer: Found | None, search: Search) -> AxisAnswer:
+    """Return one axis, the answer's value, and what keeps it from more."""
+    if answer is None:
+        return AxisAnswer(name=axis.name, values=axis.values, chosen=None, held_by=None)
+    value = answer.combination.of(axis.name)
+    if not axis.chosen:
+        held = "fixed"
+    elif not axis.ordered:
+        held = "cost"
+    else:
+        held = "offer" if value == axis.values[-1] else "budgets"
+    return AxisAnswer(name=axis.name, values=axis.values, chosen=value, held_by=held)  # type: ignore[arg-type]  # one of four words
+
+
+def budget_answer(
+    search: Search, request: DesignRequest, answer: Found | None, n: int, place: Callable[[Found], int]
+) -> BudgetAnswer:
+    """Return one budget: what is used of it, and the answer that there would be without it."""
+    budget = request.budgets[n]
+    unit, scale = _UNITS[budget.kind]
+    used = {} if answer is None else _used(answer)
+    best = best_of(search.searched.within(without(n)), request.prefer)
+    other = best is not None and (answer is None or best.key != answer.key)
+    return BudgetAnswer(
+        text=budget.text,
+        kind=budget.kind,
+        limit=float(budget.amount) / scale,
+        used=used[budget.kind] / scale if used else None,
+        unit=unit,
+        binds=other,
+        without=place(best) if other and best is not None else None,
+    )
+
+
+def _used(answer: Found) -> dict[BudgetKind, float]:
+    return {
+        "latency": answer.point.latency_us,
+        "first": answer.first_us,
+        "memory": answer.memory_bytes,
+        "rate": round(answer.rate_fps, 3),
+    }
+
+
+def unranked(axes: Sequence[Axis], answer: Found | None, search: Search) -> tuple[AxisName, ...]:
+    """Return the axes with a choice whose values the quality does not rank, video aside, which is its own wish."""
+    base = answer or next(iter(search.searched.designs), None)
+    if base is None:
+        return ()
+    return tuple(
+        axis.name for axis in axes if axis.chosen and axis.name not in _NOT_SEEN and not _ranks(axis, base, search)
+    )
+
+
+def evidence(search: Search, answer: Found, axes: Sequence[Axis]) -> tuple[Evidence, ...]:
+    """Return what others found where an axis changed that there is a choice of."""
+    preset = search.question.offer.table.card.preset
+    mine = setting_of(answer.combination, preset, answer.labels)
+    others = [
+        setting_of(answer.combination.with_value(axis.name, value), preset, answer.labels)
+        for axis in axes
+        for value in axis.values
+        if value != answer.combination.of(axis.name)
+    ]
+    return tuple(dict.fromkeys(one for other in others for one in search.question.quality.evidence(mine, other)))
+
+
+def _ranks(axis: Axis, base: Found, search: Search) -> bool:
+    preset = search.question.offer.table.card.preset
+    layout = None if axis.name == "depth" else base.labels
+    settings = [setting_of(base.combination.with_value(axis.name, value), preset, layout) for value in axis.values]
+    judged = [search.question.quality.judge(setting) for setting in settings]
+    return None not in judged and len({one.scale for one in judged if one is not None}) == 1
+
+
+def most_fps(search: Search, several: Sequence[Combination], name: str = "") -> float | None:
+    """Return the highest rate of any layout of some combinations, whatever the rate asked for; None for none."""
+    budgets = tuple(b for b in search.question.budgets[name or ASKED] if b.kind == "memory")
+    bounds = [(_rate_bound(search, one), one) for one in several]
+    most: float | None = None
+    for bound, combination in sorted(bounds, key=lambda pair: -pair[0]):
+        if most is not None and bound <= most:
+            break
+        found = _fastest(search, combination, budgets)
+        if found is not None and (most is None or found.rate_fps > most):
+            most = found.rate_fps
+    return most
+
+
+def _rate_bound(search: Search, combination: Combination) -> float:
+    try:
+        return search.setting.around(combination).rate_fps(search.program(combination).least[0])
+    except MissingRowError:
+        return 0.0
+
+
+def _fastest(search: Search, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
+    try:
+        return fastest_of(search, combination, budgets)
+    except MissingRowError:
+        return None
+
+
+def lacking(search: Search, several: Sequence[Combination]) -> str:
+    """Say what would have to give way where nothing keeps the budgets."""
+    budgets = search.question.budgets[ASKED]
+    said = [f"no design keeps {' and '.join(budget.text for budget in budgets)}"]
+    kinds = [budget.kind for budget in budgets]
+    if "rate" in kinds and (most := most_fps(search, several)) is not None:
+        said.append(f"the fastest within the memory reaches {most:.1f} FPS")
+    if "memory" in kinds:
+        found = search.searched.within(without(kinds.index("memory")))
+        least = min((one.memory_bytes for one in found), default=None)
+        said.append(
+            "in time is none of any size" if least is None else f"the best in time take {format_bytes(least)} or more"
+        )
+    return "; ".join(said)
+
+
+def doubts(search: Search, request: DesignRequest, answer: Found, several: Sequence[Combination]) -> Firmness:
+    """Return whether rows that are foretold could change an answer."""
+    left_us = answer.around.forward_us(request.budgets)
+    rows: dict[str, tuple[str, str]] = {}
+
+    def key_of(found: Found) -> Callable[[str], str]:
+        def key(part: str) -> str:
+            shape = found.program.scope.shape
+            rows[f"stream {part} {shape.grid}"] = (part, found.combination.video)
+            return f"stream {part} {shape.grid}"
+
+        return key
+
+    fastest = _fastest(search, answer.combination, request.budgets) or answer
+    settings = decision_of(fastest, float(left_us or 0), "no layout of these settings is in time", key_of(fastest))
+    layout = decision_of(answer, float(left_us or 0), "this very layout is not in time", key_of(answer))
+    better: list[Decision] = []
+    for combination in several:
+        if search.searched.has(combination, ASKED) or not _wished_for(combination, answer, request.prefer):
+            continue
+        found = _fastest(search, combination, request.budgets)
+        if found is None:
+            continue
+        says = f"{_told(combination, answer.combination)} is in time as well"
+        decision = decision_of(found, float(found.around.forward_us(request.budgets) or 0), says, key_of(found))
+        if decision is not None and decision.probability > _UNLIKELY:
+            better.append(decision)
+    return firmness(settings, layout, better, rows)
+
+
+def _wished_for(combination: Combination, answer: Found, prefer: Sequence[str]) -> bool:
+    """Tell whether its axes alone make a combination better than an answer."""
+    for wish in prefer:
+        if wish in ("quality", "score"):
+            continue
+        axis: AxisName = wish  # type: ignore[assignment]  # the other wishes are axes
+        mine, its = (amount(axis, one.of(axis)) for one in (combination, answer.combination))
+        if mine != its:
+            return mine > its
+    return False
+
+
+def _told(combination: Combination, answer: Combination) -> str:
+    """Name a combination by what sets it apart from an answer."""
+    apart = [f"{axis} {combination.of(axis)}" for axis in AXES if combination.of(axis) != answer.of(axis)]
+    return ", ".join(apart)

@@ -1,0 +1,111 @@
+"""Neighbours: an answer with the next value of one axis, and what lacks where nothing fits there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+from s2search.cost import Budget, format_bytes, format_us
+from s2search.designer.axes import AXES, Axis, AxisName, Value
+from s2search.designer.combination import Combination, Surroundings
+from s2search.designer.document import Neighbour
+from s2search.designer.found import Found
+from s2search.designer.preference import best_of
+from s2search.designer.search import Search
+from s2search.errors import S2SearchError
+from s2search.preset import token_grid
+from s2search.solver.frontier import FrontPoint
+from s2search.solver.problem import UNLIMITED
+
+#: Video sizes of 16:9 whose sides are multiples of 16: what may be wished for next.
+_SIZES = tuple(f"{256 * n}x{144 * n}" for n in range(1, 8))
+
+
+def neighbours_of(search: Search, answer: Found, axes: Sequence[Axis], prefer: Sequence[str]) -> tuple[Neighbour, ...]:
+    """Return the answer with the next value of every axis, one step each way, under the same budgets."""
+    found = []
+    for axis, value, offered in _steps(answer.combination, axes):
+        try:
+            found.append(_neighbour(search, answer.combination.with_value(axis, value), axis, value, offered, prefer))
+        except S2SearchError:
+            continue  # of a value that nothing foretells there is nothing to say
+    return tuple(found)
+
+
+def _steps(combination: Combination, axes: Sequence[Axis]) -> Iterator[tuple[AxisName, Value, bool]]:
+    by_name = {axis.name: axis for axis in axes}
+    for name in AXES:
+        values, now = by_name[name].values, combination.of(name)
+        place = values.index(now)
+        if not by_name[name].ordered:
+            yield from ((name, value, True) for value in values if value != now)
+            continue
+        yield from ((name, values[p], True) for p in (place - 1, place + 1) if 0 <= p < len(values))
+        if place == len(values) - 1 and (beyond := _beyond(name, now)) is not None:
+            yield name, beyond, False
+
+
+def _beyond(axis: AxisName, value: Value) -> Value | None:
+    """Return the next value after the last one on offer, where there is a usual one."""
+    if axis == "steps":
+        return 2 * int(value)
+    if axis == "video":
+        height, width = token_grid(str(value))
+        larger = [size for size in _SIZES if math.prod(token_grid(size)) > height * width]
+        return larger[0] if larger and width >= height else None
+    return None
+
+
+def _neighbour(
+    search: Search,
+    combination: Combination,
+    axis: AxisName,
+    value: Value,
+    offered: bool,
+    prefer: Sequence[str],
+) -> Neighbour:
+    """Search one combination under the budgets that were asked."""
+    program, around = search.program(combination), search.setting.around(combination)
+    limits = search.limits(around, program, "asked")
+    several = [] if limits is None else search.designs(around, program, limits)
+    best = best_of(several, prefer)
+    if best is not None:
+        return Neighbour(axis=axis, value=value, offered=offered, design=best.described())
+    return _missing(search, Neighbour(axis=axis, value=value, offered=offered, design=None), around)
+
+
+def _missing(search: Search, neighbour: Neighbour, around: Surroundings) -> Neighbour:
+    """Say how much faster, or smaller, it would have to be."""
+    program, budgets = search.program(around.combination), search.question.budgets["asked"]
+    left_us, left_bytes = around.forward_us(budgets), around.transformer_bytes(budgets)
+    if left_us is None:
+        said = "the decoder and the text encoder alone take longer than a chunk may"
+        return dataclasses.replace(neighbour, missing=said)
+    fastest = program.fastest(left_bytes, around.peak_bytes) if left_bytes > 0 else None
+    smallest = program.smallest(left_us, around.peak_bytes)
+    missing_us = None if fastest is None else max(fastest.latency_us - left_us, 0)
+    missing_bytes = None if smallest is None else max(smallest.memory_bytes - left_bytes, 0)
+    words = [
+        *([f"{format_us(missing_us)} a pass"] if missing_us else []),
+        *([format_bytes(missing_bytes)] if missing_bytes else []),
+    ]
+    both = "no layout is fast enough, and none small enough"
+    return dataclasses.replace(
+        neighbour,
+        missing_ms=missing_us / 1000 if missing_us else None,
+        missing_bytes=missing_bytes or None,
+        missing=" or ".join(words) or both,
+    )
+
+
+def fastest_of(search: Search, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
+    """Return the fastest layout of a combination within its memory, however long it takes; None where there is none."""
+    program, around = search.program(combination), search.setting.around(combination)
+    left_bytes = around.transformer_bytes(budgets)
+    point: FrontPoint | None = None
+    if left_bytes > 0 and around.forward_us(budgets) is not None:
+        point = program.fastest(min(left_bytes, UNLIMITED), around.peak_bytes)
+    if point is None:
+        return None
+    return Found(around=around, program=program, point=point, proven=False, quality=search.question.quality)

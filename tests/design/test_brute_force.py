@@ -1,0 +1,164 @@
+"""What `design` finds is what looking at every layout of every combination finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from s2search.api.design import design
+from s2search.designer.axes import amount
+from s2search.designer.document import Possible
+from s2search.score.base import Score
+from s2search.space import Space
+from tests.design.tables import Naive, every_design, random_table
+
+AXES = {
+    "video": ("256x144", "512x288"),
+    "steps": (1, 2, 4),
+    "depth": (2, 4),
+    "precision": ("bfloat16", "float32"),
+    "decoder": ("small", "large"),
+    "commit": ("reuse_last", "clean_pass"),
+    "residency": ("together", "in_turn"),
+}
+RATES = (60.0, 120.0, 240.0)
+WISHES = ("video", "steps", "depth", "precision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Score):
+    """Scores that depend on the position, so that no two layouts tie by design."""
+
+    seed: int
+    statement = "drawn"
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.seed}"
+
+    def score_LC(self, space: Space) -> NDArray[np.float64]:
+        return np.random.default_rng([self.seed, space.depth]).integers(0, 9, (space.depth, len(space.candidates))) / 8
+
+
+def wish_of(one: Naive) -> tuple[float, ...]:
+    axes = one.named
+    return (
+        *(amount(axis, axes[axis]) for axis in WISHES),  # type: ignore[arg-type]  # values of the axes above
+        one.score,
+        one.rate_fps,
+        -one.memory_bytes,
+    )
+
+
+def best_of(designs: Iterable[Naive]) -> tuple[float, ...] | None:
+    return max(map(wish_of, designs), default=None)
+
+
+def as_wish(design: Possible) -> tuple[float, ...]:
+    naive = Naive(
+        settings=tuple(design.settings.items()),
+        layout=(),
+        rate_fps=design.frames_per_second,
+        first_us=0,
+        memory_bytes=design.memory_bytes,
+        score=design.score,
+    )
+    return wish_of(naive)
+
+
+def same(found: tuple[float, ...] | None, right: tuple[float, ...] | None) -> bool:
+    if found is None or right is None:
+        return found is right
+    return found == pytest.approx(right, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_cell_and_the_answer_are_the_best_of_all_layouts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table, score = random_table(rng), Drawn(seed=seed)
+    everything = list(every_design(table, score, AXES))
+    memory = int(np.quantile([one.memory_bytes for one in everything], rng.uniform(0.05, 0.9)))
+    first = int(np.quantile([one.first_us for one in everything], rng.uniform(0.2, 0.95)))
+    asked = float(np.round(np.quantile([one.rate_fps for one in everything], rng.uniform(0.2, 0.9)), 1))
+    found = design(
+        table,
+        budget=[f"{memory}B", f"first:{first}us", f"{asked:g}fps"],
+        choose={axis: list(values) for axis, values in AXES.items()},
+        rate=RATES,
+        score=score,
+        latency_model="lookup",
+    )
+    fits = [one for one in everything if one.memory_bytes <= memory and one.first_us <= first]
+    assert found.combinations == 2**6 * 3
+    for cell in found.cells:
+        right = best_of(one for one in fits if one.named["steps"] == cell.steps and one.rate_fps >= cell.rate_fps)
+        shown = None if cell.design is None else as_wish(found.designs[cell.design])
+        assert same(shown, right), (cell, right)
+    best = best_of(one for one in fits if one.rate_fps >= asked)
+    assert same(None if found.best is None else as_wish(found.best), best)
+    assert (found.plan is None) == (best is None)
+    for answer, without in zip(found.budgets, ("memory", "first", "rate"), strict=True):
+        kept = [
+            one
+            for one in everything
+            if (without == "memory" or one.memory_bytes <= memory)
+            and (without == "first" or one.first_us <= first)
+            and (without == "rate" or one.rate_fps >= asked)
+        ]
+        right = best_of(kept)
+        assert answer.binds == (right is not None and (best is None or not same(right, best)))
+        if answer.without is not None:
+            assert same(as_wish(found.designs[answer.without]), right)
+
+
+def dominates(one: Naive, other: Naive) -> bool:
+    mine, its = one.named, other.named
+    if any(mine[axis] != its[axis] for axis in ("decoder", "commit", "depth")):
+        return False
+    figures = [
+        (first.rate_fps, first.score, -first.memory_bytes, -first.first_us, *_amounts(first)) for first in (one, other)
+    ]
+    return all(a >= b for a, b in zip(*figures, strict=True)) and figures[0] != figures[1]
+
+
+def _amounts(one: Naive) -> tuple[int, ...]:
+    return tuple(amount(axis, one.named[axis]) for axis in ("video", "steps", "precision"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_front_is_what_nothing_dominates_of_the_best_at_every_rate(seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    table, score = random_table(rng), Drawn(seed=seed)
+    axes = AXES | {"depth": (3,), "commit": ("reuse_last",)}
+    everything = list(every_design(table, score, axes))
+    memory = int(np.quantile([one.memory_bytes for one in everything], 0.7))
+    found = design(
+        table,
+        budget=f"{memory}B",
+        choose={axis: list(values) for axis, values in axes.items()},
+        rate=RATES,
+        score=score,
+        latency_model="lookup",
+    )
+    chosen: dict[object, Naive] = {}
+    for rate in RATES:
+        for settings in {one.settings for one in everything}:
+            fits = [
+                one
+                for one in everything
+                if one.settings == settings and one.memory_bytes <= memory and one.rate_fps >= rate
+            ]
+            if fits:
+                best = max(fits, key=wish_of)
+                chosen[best.settings, wish_of(best)] = best
+    right = [one for one in chosen.values() if not any(dominates(other, one) for other in chosen.values())]
+    front = sorted((*as_wish(found.designs[n]), found.designs[n].first_ms) for n in found.front)
+    naive = sorted((*wish_of(one), one.first_us / 1000) for one in right)
+    assert len(front) == len(naive) == len(found.front)
+    for mine, its in zip(front, naive, strict=True):
+        assert mine == pytest.approx(its, rel=1e-5)
+    assert found.answer is None
