@@ -103,6 +103,7 @@ MEMBERS = {
     "exporters": "export",
     "codecs": "stream",
     "texts": "stream",
+    "qualities": "quality",
     "teachers": "cache",
     "trainers": "train",
 }

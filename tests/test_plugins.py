@@ -42,7 +42,7 @@ def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_installed_plugin_is_listed_with_its_distribution(site: Path) -> None:
     listed = run(site, "-m", "s2search", "plugins").stdout
-    for name in ("shift", "prefer_early", "greedy"):
+    for name in ("shift", "prefer_early", "marks", "greedy"):
         assert any(name in line and "s2search-example 1.2.3" in line for line in listed.splitlines())
 
 
@@ -52,6 +52,24 @@ def test_an_installed_score_and_solver_make_a_plan(site: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "L12S16" in done.stdout
     assert "made up: the first candidate" in done.stdout
+
+
+def test_an_installed_quality_keeps_its_contract_and_calls_designs_within_error_equal(site: Path) -> None:
+    program = """
+from dataclasses import replace
+from s2search.quality.base import Setting, compare
+from s2search.quality.file import open_quality
+from s2search.testing.qualities import check_quality
+four = Setting(preset="s2dit-tiny", depth=4, channels=64, video="64x32", steps=4, chunk_frames=3, window_chunks=2,
+               commit="clean_pass", precision="float32")
+quality = open_quality("marks[error=0.3]")
+settings = [replace(four, steps=steps) for steps in (4, 2, 1, 3)]
+check_quality(quality, settings)
+judged = [quality.judge(setting) for setting in settings]
+print(quality.label, *(compare(judged[0], other) for other in judged))
+"""
+    done = run(site, "-c", program)
+    assert done.stdout == "marks[error=0.3] equal equal better incomparable\n", done.stderr
 
 
 def test_an_installed_latency_model_prices_a_plan_which_records_it_with_its_options(site: Path) -> None:

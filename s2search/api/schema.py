@@ -24,6 +24,7 @@ DOCUMENTS = {
     "samples": ("measurement.samples:Campaign|Ready|Sample", "raw samples of a campaign, one a line"),
     "score": ("score.file:ScoreFile|MeasuredScore", "scores per block and layer: your own, or measured (score/2)"),
     "score_check": ("score.check:ScoreCheck", "how a measured score orders trained layouts"),
+    "quality": ("quality.file:QualityFile", "qualities of whole designs: your own"),
     "plan": ("planner.plan:Plan", "a plan"),
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
     "plan_check": ("planner.promise:PlanCheck", "whether what a plan promised holds"),

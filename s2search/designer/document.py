@@ -14,7 +14,7 @@ from s2search.cost import BudgetKind
 from s2search.designer.axes import AxisName, Value
 from s2search.document import Document, read_json, write_text
 from s2search.planner.plan import Plan
-from s2search.quality.base import Evidence
+from s2search.quality.base import PublishedPair
 from s2search.tables.card import ProvenanceKind
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Design(Document):
     equals: tuple[int, ...] = ()
     plan: Plan | None = None
     neighbours: tuple[Neighbour, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[PublishedPair, ...] = ()
     firmness: Firmness | None = None
     combinations: int
     solved: int

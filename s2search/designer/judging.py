@@ -15,7 +15,7 @@ from s2search.designer.preference import best_of
 from s2search.designer.request import DesignRequest
 from s2search.designer.search import ASKED, Search, without
 from s2search.errors import MissingRowError
-from s2search.quality.base import Evidence
+from s2search.quality.base import PublishedPair
 
 #: What a budget is measured in, and how much of that one of the budget's own is.
 _UNITS: Mapping[BudgetKind, tuple[str, float]] = {
@@ -81,7 +81,7 @@ def unranked(axes: Sequence[Axis], answer: Found | None, search: Search) -> tupl
     )
 
 
-def evidence(search: Search, answer: Found, axes: Sequence[Axis]) -> tuple[Evidence, ...]:
+def evidence(search: Search, answer: Found, axes: Sequence[Axis]) -> tuple[PublishedPair, ...]:
     """Return what others found where an axis changed that there is a choice of."""
     preset = search.question.offer.table.card.preset
     mine = setting_of(answer.combination, preset, answer.labels)

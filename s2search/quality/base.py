@@ -102,7 +102,7 @@ def check_number(value: float, error: float | None, source: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class PublishedPair:
     """What somebody found when one thing of some model changed: shown beside an answer, and no number of ours.
 
     Attributes:
@@ -152,7 +152,7 @@ class Quality(Plugin, ABC):
         """Layouts that were judged one by one, each the label of every layer's block; none, the default."""
         return ()
 
-    def evidence(self, one: Setting, other: Setting) -> tuple[Evidence, ...]:
+    def evidence(self, one: Setting, other: Setting) -> tuple[PublishedPair, ...]:
         """Return what was found of other models where what changed is what these two differ in; none, the default.
 
         It orders nothing.

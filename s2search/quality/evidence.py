@@ -5,7 +5,7 @@ Each pair stands where its source says. No errors were published with any of the
 
 from __future__ import annotations
 
-from s2search.quality.base import Evidence
+from s2search.quality.base import PublishedPair
 
 S2DIT = "Zhao et al., S2DiT, arXiv 2601.12719v1 (2026)"
 SELF_FORCING = "Huang et al., Self Forcing, arXiv 2506.08009 (2025), the ablation in chunk-wise and frame-wise halves"
@@ -18,23 +18,23 @@ _LOSS = "eval loss, less is better"
 
 def _steps(
     before: str, after: str, model: str, values: tuple[float, float], source: str, metric: str = _VBENCH
-) -> Evidence:
+) -> PublishedPair:
     return _pair("steps", before, after, model, values, source, metric)
 
 
-def _chunks(model: str, values: tuple[float, float]) -> Evidence:
+def _chunks(model: str, values: tuple[float, float]) -> PublishedPair:
     return _pair("chunk_frames", "chunk by chunk", "frame by frame", model, values, SELF_FORCING, _VBENCH)
 
 
-def _layouts(before: str, after: str, values: tuple[float, float]) -> Evidence:
+def _layouts(before: str, after: str, values: tuple[float, float]) -> PublishedPair:
     model, source = "S2DiT at 512x288, before distillation", f"{S2DIT}, table 4"
     return _pair("layout", before, after, model, values, source, _LOSS)
 
 
 def _pair(
     axis: str, before: str, after: str, model: str, values: tuple[float, float], source: str, metric: str
-) -> Evidence:
-    return Evidence(
+) -> PublishedPair:
+    return PublishedPair(
         axis=axis,
         before=before,
         after=after,
@@ -46,7 +46,7 @@ def _pair(
     )
 
 
-EVIDENCE: tuple[Evidence, ...] = (
+EVIDENCE: tuple[PublishedPair, ...] = (
     _steps("full, bidirectional", "4, streaming", "S2DiT distilled, 512x288", (83.62, 83.26), f"{S2DIT}, VBench"),
     _steps("4", "2", "LongLive-2.0-5B-NVFP4, streaming", (84.51, 83.14), LONGLIVE),
     _steps("50 x 2", "4", "Wan2.1-T2V-1.3B, teacher forcing, then DMD, chunk by chunk", (83.58, 82.32), SELF_FORCING),

@@ -25,6 +25,7 @@ from s2search.preset import token_grid
 from s2search.quality.base import FIELDS, Judgement, Quality, Setting
 from s2search.space import layout_labels
 
+SCHEMA = "s2search.quality/1"
 _LARGEST, _LONGEST, _MOST_ENTRIES = 1e100, 300, 10_000
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
@@ -92,7 +93,7 @@ class QualityFile(Quality):
 
     file: ClassVar[str] = ""  # of one that was loaded, its path
 
-    schema: Literal["s2search.quality/1"] = "s2search.quality/1"
+    schema: Literal["s2search.quality/1"]
     name: str = field()  # type: ignore[misc]  # of the file: it has no entry point
     statement: str
     scale: str = ""
@@ -106,7 +107,7 @@ class QualityFile(Quality):
         Raises:
             QualityError: It is missing, is not JSON of the schema, or contradicts itself.
         """
-        found = read_json(path, cls, what="quality of designs", error=QualityError)
+        found = read_json(path, cls, what=f"quality of schema {SCHEMA}", error=QualityError)
         _refuse_repeated_keys(path)
         object.__setattr__(found, "file", str(path))  # no field: it is not in the file, nor in the digest
         return found

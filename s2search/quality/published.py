@@ -12,7 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from s2search.preset import PRESETS
-from s2search.quality.base import Evidence, Judgement, Quality, Setting
+from s2search.quality.base import Judgement, PublishedPair, Quality, Setting
 from s2search.quality.evidence import EVIDENCE, S2DIT
 from s2search.quality.figure import Figure
 from s2search.space import Space
@@ -41,7 +41,7 @@ _PRESET = "s2dit-1.8b"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published(Quality):
+class PublishedQuality(Quality):
     """S2DiT's figures, of the designs that it printed them for and no other.
 
     The sandwich that was published is taken to be the preset's own layout, 12 LCHA and 16 SSA: the counts follow from
@@ -78,7 +78,7 @@ class Published(Quality):
         return tuple(figure.when["layout"] for figure in _figures(self.metric))
 
     @override
-    def evidence(self, one: Setting, other: Setting) -> tuple[Evidence, ...]:
+    def evidence(self, one: Setting, other: Setting) -> tuple[PublishedPair, ...]:
         return tuple(found for found in EVIDENCE if getattr(one, found.axis) != getattr(other, found.axis))
 
 

@@ -27,7 +27,7 @@ CHANCE = 0.025  # of as many gains where a correction changes nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class HeldOutJudgement:
     """What held-out layouts say of a correction; gains are fractions of what a layout takes.
 
     Attributes:
@@ -47,7 +47,7 @@ class Judgement:
     supported: bool
 
 
-def judge(before_N: Sequence[float], after_N: Sequence[float]) -> Judgement:
+def judge(before_N: Sequence[float], after_N: Sequence[float]) -> HeldOutJudgement:
     """Judge a correction by the errors |foretold / measured - 1| of layouts that it was not fitted to.
 
     >>> judge([0.10, 0.12, 0.08, 0.11, 0.09, 0.10], [0.01, 0.02, 0.01, 0.03, 0.01, 0.02]).supported
@@ -59,7 +59,7 @@ def judge(before_N: Sequence[float], after_N: Sequence[float]) -> Judgement:
     needed = gains_needed(len(gain_N))
     better = sum(gain > 0 for gain in gain_N)
     falls = statistics.median(after_N) < statistics.median(before_N)
-    return Judgement(
+    return HeldOutJudgement(
         layouts=len(gain_N),
         better=better,
         needed=needed,

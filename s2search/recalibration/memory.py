@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from s2search.exporters.resident import Resident
 from s2search.recalibration.choice import Counts, choose, cross_validated
-from s2search.recalibration.judgement import Judgement, judge
+from s2search.recalibration.judgement import HeldOutJudgement, judge
 from s2search.tables.row import Role, Row
 from s2search.tables.table import LatencyTable, Scope
 
@@ -180,7 +180,7 @@ class MemoryFound:
     after_median: float
     after_worst: float
     exceeded: int
-    judgement: Judgement
+    judgement: HeldOutJudgement
     layouts: tuple[LayoutMemory, ...]
 
     def misses(self) -> dict[str, float]:

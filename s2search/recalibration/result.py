@@ -16,7 +16,7 @@ from s2search.document import as_json, read_object
 from s2search.errors import InputError
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
-from s2search.recalibration.judgement import Judgement, judge
+from s2search.recalibration.judgement import HeldOutJudgement, judge
 from s2search.recalibration.memory import MemoryFound
 
 SCHEMA = "s2search.recalibration/1"
@@ -64,7 +64,7 @@ class Errors:
         )
 
 
-def judgement_of(times: Sequence[LayoutTime], level: tuple[float, float]) -> Judgement:
+def judgement_of(times: Sequence[LayoutTime], level: tuple[float, float]) -> HeldOutJudgement:
     """Judge the correction by the layouts that were held out of its fit.
 
     The machine's speed leaves the level of all latencies open between two factors: the correction must foretell better
@@ -115,7 +115,7 @@ class Recalibration:
     cross_validated: Mapping[str, float]
     fitted: Errors
     held_out: Errors
-    judgement: Judgement
+    judgement: HeldOutJudgement
     drift_percent: float
     layouts: tuple[LayoutTime, ...]
     marked: tuple[str, ...]

@@ -16,10 +16,10 @@ from s2search.errors import QualityError, S2SearchError
 from s2search.quality.base import FIELDS, Judgement, Setting, compare
 from s2search.quality.evidence import EVIDENCE
 from s2search.quality.file import QualityFile, When, open_quality
-from s2search.quality.published import METRICS, STREAMED_VBENCH, TABLE_4, Published
+from s2search.quality.published import METRICS, STREAMED_VBENCH, TABLE_4, PublishedQuality
 from s2search.testing.qualities import check_quality
 
-SANDWICH = Published().layouts[0]
+SANDWICH = PublishedQuality().layouts[0]
 PHONE = Setting(
     preset="s2dit-1.8b",
     depth=28,
@@ -99,23 +99,23 @@ def test_a_judgement_is_a_finite_number_with_an_error_from_0(value: float, error
 def test_built_in_qualities_pass_the_conformance_suite(tmp_path: Path) -> None:
     varied = [PHONE, *(dataclasses.replace(PHONE, **{name: value}) for name, value in OTHERS.items())]
     for metric in METRICS:
-        check_quality(Published(metric=metric), varied)
+        check_quality(PublishedQuality(metric=metric), varied)
     check_quality(open_quality(write(tmp_path, [entry(1), entry(2, {"steps": 2}, error=0.5)])), varied)
 
 
 def test_the_published_figure_is_of_the_published_design_and_no_other() -> None:
-    judged = Published().judge(PHONE)
+    judged = PublishedQuality().judge(PHONE)
     assert judged is not None
     assert (judged.value, judged.error, judged.provenance) == (STREAMED_VBENCH, None, "published")
     for name in ("preset", "depth", "channels", "video", "steps", "chunk_frames", "window_chunks", "layout"):
-        assert Published().judge(dataclasses.replace(PHONE, **{name: OTHERS[name]})) is None, name
-    assert Published().judge(dataclasses.replace(PHONE, layout=None)) is None
+        assert PublishedQuality().judge(dataclasses.replace(PHONE, **{name: OTHERS[name]})) is None, name
+    assert PublishedQuality().judge(dataclasses.replace(PHONE, layout=None)) is None
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_published_figure_orders_no_designs_that_differ_in_what_it_was_not_taken_for(metric: Any, name: str) -> None:
-    quality = Published(metric=metric)
+    quality = PublishedQuality(metric=metric)
     other = dataclasses.replace(PHONE, **{name: OTHERS[name]})
     order = compare(quality.judge(PHONE), quality.judge(other))
     assert (order == "incomparable") == (name != "layout" or metric == "vbench")
@@ -125,7 +125,7 @@ def test_table_4_orders_layouts_as_the_paper_does() -> None:
     """Source: S2DiT, table 4: every metric has full attention before the sandwich, and that before SSA alone."""
     assert sorted(TABLE_4, key=lambda name: TABLE_4[name][0]) == ["full", "sandwich", "ssa"]
     for metric in ("eval_loss", "clip", "fid", "fvd"):
-        quality = Published(metric=metric)  # type: ignore[arg-type]
+        quality = PublishedQuality(metric=metric)  # type: ignore[arg-type]
         full, sandwich, ssa = (
             quality.judge(dataclasses.replace(PHONE, layout=layout))
             for layout in (("full",) * 28, SANDWICH, ("ssa",) * 28)
@@ -139,10 +139,10 @@ def test_the_sandwich_has_the_counts_that_the_paper_s_latencies_tell() -> None:
 
 def test_evidence_is_of_what_two_designs_differ_in() -> None:
     fewer = dataclasses.replace(PHONE, steps=2)
-    assert {one.axis for one in Published().evidence(PHONE, fewer)} == {"steps"}
-    assert Published().evidence(PHONE, PHONE) == ()
+    assert {one.axis for one in PublishedQuality().evidence(PHONE, fewer)} == {"steps"}
+    assert PublishedQuality().evidence(PHONE, PHONE) == ()
     both = dataclasses.replace(fewer, chunk_frames=1)
-    assert {one.axis for one in Published().evidence(PHONE, both)} == {"steps", "chunk_frames"}
+    assert {one.axis for one in PublishedQuality().evidence(PHONE, both)} == {"steps", "chunk_frames"}
     assert {one.axis for one in EVIDENCE} <= {*FIELDS}
 
 
@@ -226,7 +226,7 @@ def test_a_file_has_one_digest_wherever_it_lies(tmp_path: Path) -> None:
 
 
 def test_every_published_metric_has_a_digest_of_its_own() -> None:
-    digests = [Published(metric=metric).digest for metric in METRICS]
+    digests = [PublishedQuality(metric=metric).digest for metric in METRICS]
     assert len({*digests}) == len(METRICS)
 
 
@@ -253,7 +253,8 @@ def test_every_published_metric_has_a_digest_of_its_own() -> None:
         ([entry(1)], {"statement": "x" * 301}, "has the statement"),
         ([entry(1)], {"entires": []}, "no key of the quality"),
         ([entry(1)], {"schema": "s2search.quality/9"}, "made by a newer s2search"),
-        ([entry(1)], {"schema": "s2search.score/1"}, "its schema is 's2search.score/1'"),
+        ([entry(1)], {"schema": "s2search.score/1"}, "Invalid enum value 's2search.score/1'"),
+        ([entry(1)], {"schema": None}, "Expected `str`"),
         ([entry(2**70)], {}, "64 bits"),
     ],
 )
@@ -292,7 +293,7 @@ def test_broken_files_and_what_is_no_file(tmp_path: Path) -> None:
 
 def test_a_name_that_is_a_file_here_too_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert isinstance(open_quality("published"), Published)
+    assert isinstance(open_quality("published"), PublishedQuality)
     write(tmp_path, [entry(1)]).rename(tmp_path / "published")
     with pytest.raises(QualityError, match=r"write \./published for the file"):
         open_quality("published")
