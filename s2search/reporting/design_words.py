@@ -197,12 +197,7 @@ def neighbour_text(near: Neighbour) -> str:
     if near.design is not None:
         one = near.design
         return f"{in_short(one)}, {format_bytes(one.memory_bytes)}, score {one.score:.6f}"
-    lacks = []
-    if near.missing_ms is not None:
-        lacks.append(f"{near.missing_ms:.1f} ms less per forward pass would allow it")
-    if near.missing_bytes is not None:
-        lacks.append(f"{format_bytes(near.missing_bytes)} less memory would allow it")
-    return " and ".join(lacks) if lacks else f"not possible: {near.missing}" if near.missing else "not possible"
+    return near.missing or "not possible"
 
 
 def neighbour_name(near: Neighbour) -> str:
