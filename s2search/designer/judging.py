@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from s2search.cost import Budget, BudgetKind, format_bytes
@@ -173,7 +174,8 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
         decision = decision_of(found, float(found.around.forward_us(request.budgets) or 0), says, key_of(found))
         if decision is not None and decision.probability > _UNLIKELY:
             better.append(decision)
-    return firmness(settings, layout, better, rows)
+    unmeasured = tuple(kind for kind in answer.provenance if kind != "measured")
+    return dataclasses.replace(firmness(settings, layout, better, rows), unmeasured=unmeasured)
 
 
 def _wished_for(combination: Combination, answer: Found, prefer: Sequence[str]) -> bool:

@@ -208,13 +208,16 @@ def neighbour_name(near: Neighbour) -> str:
 
 def firmness_lines(firm: Firmness) -> list[str]:
     """Return whether measuring could change the answer, and what to measure."""
-    kept = "" if firm.probability is None else f" (they keep the budgets with {100 * firm.probability:.0f} %)"
+    kept = "" if firm.probability is None else f" (they keep the budgets with {_percent(firm.probability)})"
     said = (
         "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
     )
     lines = [f"{said}{kept}"]
     if firm.layout_probability is not None:
-        lines.append(f"this very layout keeps them with {100 * firm.layout_probability:.0f} %")
+        lines.append(f"this very layout keeps them with {_percent(firm.layout_probability)}")
+    if firm.firm and firm.unmeasured:
+        kinds = " and ".join(firm.unmeasured)
+        lines.append(f"as far as the deviations go that its {kinds} rows state: nobody measured these")
     lines += firm.doubts
     if firm.rows:
         settled = "" if firm.settles is None else f", with {100 * firm.settles:.0f} %"
@@ -225,6 +228,17 @@ def firmness_lines(firm: Firmness) -> list[str]:
         if few := [row.key for row in firm.rows if row.share < _TELLING]:
             lines.append(f"with less than 1 % each: {', '.join(few)}")
     return lines
+
+
+def _percent(probability: float) -> str:
+    """Write a probability that is neither 0 nor 1 as neither.
+
+    >>> _percent(0.99999), _percent(1.0), _percent(0.52)
+    ('over 99 %', '100 %', '52 %')
+    """
+    if 0.99 < probability < 1:
+        return "over 99 %"
+    return "under 1 %" if 0 < probability < 0.01 else f"{100 * probability:.0f} %"
 
 
 def evidence_lines(design: Design) -> list[str]:
