@@ -286,7 +286,7 @@ def test_broken_files_and_what_is_no_file(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(QualityError, match="is not a quality"):
         open_quality(path)
-    for missing in (str(tmp_path), str(tmp_path / "none.json")):
+    for missing in (str(tmp_path), str(tmp_path / "none.json"), "x" * 5000 + ".json", "/dev/null"):
         with pytest.raises(QualityError, match="cannot be read"):
             open_quality(missing)
 
