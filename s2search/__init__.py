@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from s2search.api.precision import plan_precision, sensitivity
     from s2search.api.project import project
     from s2search.api.recalibrate import recalibrate
+    from s2search.api.report import report
     from s2search.api.run import run, run_dry
     from s2search.api.schema import schema
     from s2search.api.score import score_check, score_judge, score_measure
@@ -78,6 +79,7 @@ _HOMES = {
     "api.precision": ("plan_precision", "sensitivity"),
     "api.project": ("project",),
     "api.recalibrate": ("recalibrate",),
+    "api.report": ("report",),
     "api.run": ("run", "run_dry"),
     "api.schema": ("schema",),
     "api.score": ("score_check", "score_judge", "score_measure"),
@@ -138,6 +140,7 @@ __all__ = [
     "price",
     "project",
     "recalibrate",
+    "report",
     "run",
     "run_dry",
     "schema",

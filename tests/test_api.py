@@ -54,7 +54,7 @@ refused = {  # asked for what cannot be, since doing it takes minutes; the comma
     "export": ("onnx", folder / "out"), "kit_build": (folder / "kit",), "kit_ingest": (folder / "no.jsonl",),
     "measure": (folder / "out",), "plan_precision": (folder / "no.json",), "project": (folder / "no.toml",),
     "package_evaluate": (folder / "no", folder / "no.npz"), "package_lint": (folder / "no",),
-    "recalibrate": (folder / "no", folder / "out"), "sensitivity": (folder / "out.json",),
+    "recalibrate": (folder / "no", folder / "out"), "report": (folder / "page.html",), "sensitivity": (folder / "out.json",),
     "stream": (folder / "out.mp4",), "table_evaluate": (folder / "layouts.csv",),
     "table_import": ("hat", folder / "no.csv", folder / "out"), "table_retabulate": (folder / "no",),
     "table_transfer": ([folder / "layouts.csv"], folder / "layouts.csv"), "verify": (folder / "no",),

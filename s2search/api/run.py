@@ -202,7 +202,7 @@ def _reports(settings: PipelineSettings) -> Callable[[Path], None]:
 
 def _learning(name: str) -> Learning:
     from s2search.reporting.run import Learning
-    from s2search.training.judge import ModelJudgement
+    from s2search.training.judgement import ModelJudgement
     from s2search.training.run_folder import JUDGEMENT, STRIP, read_metrics
     from s2search.training.watch import Watched
 
@@ -259,7 +259,7 @@ def _result(settings: PipelineSettings, record: PipelineRecord) -> PipelineResul
 
 def _judged(name: str) -> Judged | None:
     from s2search.pipeline.result import Judged
-    from s2search.training.judge import ModelJudgement
+    from s2search.training.judgement import ModelJudgement
     from s2search.training.run_folder import JUDGEMENT
 
     if not (place := Path(name, JUDGEMENT)).exists():

@@ -61,7 +61,7 @@ DOCUMENTS = {
     ),
     "run": ("training.run_folder:Record", "a training run: what it was asked"),
     "checkpoint": ("training.checkpoint:State", "a checkpoint of a training run, beside its tensors"),
-    "judgement": ("training.judge:ModelJudgement", "how good a trained model is"),
+    "judgement": ("training.judgement:ModelJudgement", "how good a trained model is"),
     "run_comparison": ("training.compare.result:RunComparison", "models that were trained alike, by loss"),
     "run_losses": (
         "training.compare.result:ComparisonQuestion|RunLosses",

@@ -117,7 +117,8 @@ def design(
         if csv:
             found.save_csv(csv)
         if figure:
-            from s2search.reporting.figures import design_figure, save_figure
+            from s2search.reporting.design_figure import design_figure
+            from s2search.reporting.figures import save_figure
 
             save_figure(design_figure([found, *others]), figure)
         if html:

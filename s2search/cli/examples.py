@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "recalibrate mine --out mine-corrected --preset s2dit-tiny",
         "recalibrate --score pipeline --out corrected",
     ),
+    "report": ("report campaign.html plan.json pipeline", "report phone.html --table h100 front.json"),
     "run": ("run --preset nano --out pipeline", "run --preset mine.toml --out mine --dry-run"),
     "plugins": ("plugins",),
     "schema": ("schema", "schema plan"),

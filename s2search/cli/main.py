@@ -30,6 +30,7 @@ from s2search.cli.package import package_app
 from s2search.cli.plan import plan_app
 from s2search.cli.precision import plan_precision, sensitivity
 from s2search.cli.recalibrate import recalibrate
+from s2search.cli.report import report
 from s2search.cli.run import run
 from s2search.cli.schema import schema
 from s2search.cli.score import score_app
@@ -53,7 +54,7 @@ app.add_typer(distance_app, name="distance")
 app.add_typer(score_app, name="score")
 app.add_typer(train_app, name="train")
 app.add_typer(package_app, name="package")
-for command in (run, design, frontier, measure, stream, sensitivity, export, verify, recalibrate, schema):
+for command in (run, design, frontier, measure, stream, sensitivity, export, verify, recalibrate, report, schema):
     app.command(epilog=epilog(command.__name__))(command)
 plan_app.command("precision", epilog=epilog("plan precision"))(plan_precision)
 

@@ -69,7 +69,7 @@ class Shown:
 
     def of(self, found: Found, *, in_cell: bool) -> Found:
         """Return a design with the layout that is shown."""
-        if not found.proven:
+        if not found.proven or not (in_cell or found.program.layers_alike):
             return found
         key = (in_cell, found.combination.network, found.around.peak_bytes, found.point.choice_L)
         if key not in self._known:

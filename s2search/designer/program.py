@@ -145,16 +145,24 @@ class Program:
 
     def priced(self, layouts: Sequence[tuple[str, ...]], limits: Limits, peak_bytes: int) -> list[FrontPoint]:
         """Return those of some layouts, by labels, that are of this space and within limits."""
-        latency_us, memory_bytes = limits
-        problem = dataclasses.replace(
-            self.above(peak_bytes), latency_budget_us=latency_us, memory_budget_bytes=memory_bytes
-        )
-        choices = [
-            tuple(map(self.labels.index, layout))
-            for layout in layouts
-            if len(layout) == self.space.depth and set(layout) <= set(self.labels)
-        ]
-        return [_point(problem, choice_L) for choice_L in choices if problem.admits(choice_L)]
+        key = (tuple(layouts), peak_bytes)
+        if key not in self._priced:
+            problem = self.above(peak_bytes)
+            own = [x for x in layouts if len(x) == self.space.depth and set(x) <= set(self.labels)]
+            choices = [tuple(map(self.labels.index, layout)) for layout in own]
+            self._priced[key] = [_point(problem, choice_L) for choice_L in choices if problem.admits(choice_L)]
+        return [p for p in self._priced[key] if p.latency_us <= limits[0] and p.memory_bytes <= limits[1]]
+
+    @cached_property
+    def _priced(self) -> dict[tuple[tuple[tuple[str, ...], ...], int], list[FrontPoint]]:
+        return {}
+
+    @cached_property
+    def layers_alike(self) -> bool:
+        """Whether every layer scores and costs the same, so that layouts of the same blocks tie."""
+        problem = self.problem
+        arrays = (problem.score_LC, problem.latency_us_LC, problem.memory_bytes_LC, problem.allowed_LC)
+        return problem.pair_score_LCC is None and all((array == array[0]).all() for array in arrays)
 
     @cached_property
     def state_bytes(self) -> int:

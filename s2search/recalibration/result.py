@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from s2search.document import as_json
+import msgspec
+
+from s2search.document import as_json, read_object
+from s2search.errors import InputError
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.judgement import HeldOutJudgement, judge
@@ -16,6 +21,7 @@ from s2search.recalibration.memory import MemoryFound
 
 SCHEMA = "s2search.recalibration/1"
 GOAL, GOAL_LAYOUTS = 0.05, 20
+_FOLLOWING = ("schema", "goal_met", "miss_shares")  # in its file; they follow from the others, or are no field
 MISSES = ("drift", "blocks", "switches", "fixed", "changes", "hand_over")
 
 
@@ -119,6 +125,23 @@ class Recalibration:
     new_digest: str | None = None
     refusal: str = ""
     memory: MemoryFound | None = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recalibration:
+        """Read one from the JSON that `s2search recalibrate --json` printed.
+
+        Raises:
+            InputError: The file is missing, or holds something else.
+        """
+        content = read_object(Path(path))
+        if content.get("schema") != SCHEMA:
+            remedy = "name what s2search recalibrate --json printed"
+            raise InputError(f"{str(path)!r} is no recalibration", remedy=remedy)
+        fields = {name: value for name, value in content.items() if name not in _FOLLOWING}
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{str(path)!r} is not a recalibration: {error}", remedy="make it again") from error
 
     @property
     def goal_met(self) -> bool:

@@ -17,3 +17,23 @@ def block_colours(labels: Iterable[str]) -> dict[str, str]:
     """
     others = iter(_OTHERS * 10)
     return {label: _NAMED[label] if label in _NAMED else next(others) for label in labels}
+
+
+def ink_on(colour: str) -> str:
+    """Return white, or all but black: the one that is read better on a colour, by WCAG's ratio of luminances.
+
+    >>> ink_on("#0072B2"), ink_on("#CC79A7")
+    ('#fff', '#040404')
+    """
+    return "#040404" if luminance(colour) > 0.182 else "#fff"  # where both have a contrast of 4.53
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour such as `#0072B2`, as WCAG 2.2 defines it.
+
+    >>> luminance("#ffffff"), luminance("#000000")
+    (1.0, 0.0)
+    """
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

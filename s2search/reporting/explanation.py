@@ -36,7 +36,7 @@ def explanation_text(explanation: Explanation, plan: Plan) -> RenderableType:
     grid.add_column(overflow="fold")
     for price in explanation.prices:
         kind, _, device = price.budget.partition(" of ")
-        grid.add_row(kind, _price(price, on=(device or plan.devices[0].table) if several else ""))
+        grid.add_row(kind, price_text(price, on=(device or plan.devices[0].table) if several else ""))
     if explanation.kernels:
         grid.add_row("kernels", "\n".join(_kernel(kernel, several) for kernel in explanation.kernels))
     if explanation.prices:
@@ -49,12 +49,6 @@ def explanation_text(explanation: Explanation, plan: Plan) -> RenderableType:
 
 def _swaps(swaps: Sequence[SwapAnswer]) -> RenderableType:
     """Return one line per kind of swap, with all layers at which it is the best one."""
-    kinds: dict[tuple[str, ...], list[SwapAnswer]] = {}
-    for swap in swaps:
-        score, latency = f"{swap.score_gain:+.6f}", _signed(format_us(1000 * swap.latency_ms))
-        memory, limits = _signed(format_bytes(swap.memory_bytes)), "\n".join(map(_over, swap.over)) or "fits"
-        line: tuple[str, ...] = (swap.block, swap.instead, score, latency, memory, limits)
-        kinds.setdefault(line, []).append(swap)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layers", overflow="fold", max_width=18)
     table.add_column("here", overflow="fold")
@@ -62,9 +56,20 @@ def _swaps(swaps: Sequence[SwapAnswer]) -> RenderableType:
     for heading in ("score", "latency", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("limits", overflow="fold")
-    for line, group in kinds.items():
-        table.add_row(_layers(group), *line)
+    for row in swap_rows(swaps):
+        table.add_row(*row)
     return Group(table, Text())
+
+
+def swap_rows(swaps: Sequence[SwapAnswer]) -> list[tuple[str, ...]]:
+    """Return a line per kind of swap: the layers, here, instead, score, latency, memory, and limits."""
+    kinds: dict[tuple[str, ...], list[SwapAnswer]] = {}
+    for swap in swaps:
+        score, latency = f"{swap.score_gain:+.6f}", _signed(format_us(1000 * swap.latency_ms))
+        memory, limits = _signed(format_bytes(swap.memory_bytes)), "\n".join(map(_over, swap.over)) or "fits"
+        line: tuple[str, ...] = (swap.block, swap.instead, score, latency, memory, limits)
+        kinds.setdefault(line, []).append(swap)
+    return [(_layers(group), *line) for line, group in kinds.items()]
 
 
 def _layers(swaps: Sequence[SwapAnswer]) -> str:
@@ -92,7 +97,8 @@ def _over(over: OverAnswer) -> str:
     return f"{over.limit}: {over.amount:g} over"
 
 
-def _price(price: PriceAnswer, *, on: str) -> str:
+def price_text(price: PriceAnswer, *, on: str = "") -> str:
+    """Return what one unit more of a budget buys, and what one less costs."""
     unit, lines = price.unit, [f"on {on}"] if on else []
     less = f"1 {unit} less and no layout fits"
     if price.score_loss is not None:

@@ -13,7 +13,7 @@ from itertools import groupby
 from s2search.cost import format_bytes, format_us
 from s2search.planner.frontier import Frontier
 from s2search.planner.plan import DeviceAnswer, Plan
-from s2search.reporting.colours import block_colours
+from s2search.reporting.colours import block_colours, ink_on
 from s2search.reporting.front_svg import front_svg
 from s2search.reporting.origin import mark_lines, origin_text, score_with_error
 from s2search.reporting.terminal import MOST_ROWS, facts, spread_text
@@ -36,7 +36,7 @@ def plan_html(plan: Plan) -> str:
         for name, text in pairs
         if name != "layout"
     )
-    parts = [_heading(plan), strip_svg(plan), *(_bars(plan, device) for device in plan.every_device)]
+    parts = [_heading(plan), strip_svg(plan), *(bars_svg(plan, device) for device in plan.every_device)]
     return f'<div style="{_BOX}">{"".join(parts)}<div style="{_GRID}">{told}</div>{_explanation(plan)}</div>'
 
 
@@ -50,7 +50,7 @@ def front_html(front: Frontier) -> str:
                 format_us(1000 * plan.latency_ms.predicted),
                 format_bytes(plan.memory_bytes.predicted),
                 score_with_error(plan.score, plan.score_error),
-                _small_strip(plan),
+                small_strip_svg(plan),
                 *map(str, plan.counts.values()),
             ],
             title=plan.written,
@@ -129,7 +129,7 @@ def _heading(plan: Plan) -> str:
     )
 
 
-def _bars(plan: Plan, device: DeviceAnswer) -> str:
+def bars_svg(plan: Plan, device: DeviceAnswer) -> str:
     """Return what a layout spends on one device: a bar of latency and one of memory, each against its budget."""
     colours, latency, memory = block_colours(plan.counts), device.latency_ms, device.memory_bytes
     ms = [(label, n * device.blocks[label].latency_ms, colours[label]) for label, n in plan.counts.items()]
@@ -171,8 +171,8 @@ def _explanation(plan: Plan) -> str:
     return f'<pre style="margin-top:.8em;overflow:auto;background:none;color:inherit">{escape(text)}</pre>'
 
 
-def _small_strip(plan: Plan) -> str:
-    """Return the layers as bars in two lines, runs of equal neighbours joined."""
+def small_strip_svg(plan: Plan) -> str:
+    """Return the layers as bars in two lines, runs of equal neighbours joined, for a line of a table."""
     cell, colours, bars = min(6.0, 168 / plan.depth), block_colours(plan.counts), ""
     for label, start, count in _runs(plan.layout):
         y = 0 if plan.blocks[label].stream == "high" else 8
@@ -220,7 +220,7 @@ def _cell(x: float, y: float, width: float, label: str, colour: str) -> str:
     if width < 11:
         return drawn
     letter = escape(label[0].upper())
-    style = 'font-size="11" font-weight="bold" text-anchor="middle" fill="#fff"'
+    style = f'font-size="11" font-weight="bold" text-anchor="middle" fill="{ink_on(colour)}"'
     return f'{drawn}<text x="{x:.1f}" y="{y + 4}" {style}>{letter}</text>'
 
 

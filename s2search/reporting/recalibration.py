@@ -35,8 +35,8 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
         layouts.add_row(
             one.layout,
             f"{one.measured_ms:.3f} ms",
-            _signed(one.predicted_ms / one.measured_ms - 1),
-            _signed(one.corrected_ms / one.measured_ms - 1),
+            signed_share(one.predicted_ms / one.measured_ms - 1),
+            signed_share(one.corrected_ms / one.measured_ms - 1),
             "package" if one.is_package else "held out" if one.held_out else "",
         )
     said = Table.grid(padding=(0, 2))
@@ -46,7 +46,7 @@ def recalibration_text(found: Recalibration, correction: str, memory: str = "") 
     said.add_row("before", f"median {held.before_median:.2%}, worst {held.before_worst:.2%}, {_held(held.layouts)}")
     said.add_row("after", f"median {held.after_median:.2%}, worst {held.after_worst:.2%}")
     shares = {name: share for name, share in found.shares().items() if share or name != "changes"}
-    said.add_row("miss", ", ".join(f"{name.replace('_', '-')} {_signed(share)}" for name, share in shares.items()))
+    said.add_row("miss", ", ".join(f"{name.replace('_', '-')} {signed_share(share)}" for name, share in shares.items()))
     said.add_row("", "of what a layout takes, medians; a part is predicted too low where this is positive")
     for one in found.layouts:
         if one.is_package:
@@ -116,10 +116,10 @@ def score_recalibration_text(found: ScoreRecalibration) -> RenderableType:
     return Group(*map(Text, rival_lines(found.rival)), Text(made))
 
 
-def _signed(share: float) -> str:
+def signed_share(share: float) -> str:
     """Return a share in per cent, of which nothing is +0.0%.
 
-    >>> _signed(-0.0001), _signed(-0.01)
+    >>> signed_share(-0.0001), signed_share(-0.01)
     ('+0.0%', '-1.0%')
     """
     return f"{round(share, 3) + 0.0:+.1%}"

@@ -18,6 +18,7 @@ from s2search.reporting.console import PrintableConsole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from s2search.designer.document import Design
     from s2search.planner.diff import Difference
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
@@ -48,6 +49,13 @@ def plain(value: Any) -> str:
 def text_html(value: Any) -> str:
     """Return for a notebook what a value shows in a terminal."""
     return f'<pre style="overflow:auto;background:none;color:inherit">{escape(plain(value))}</pre>'
+
+
+def design_text(design: Design) -> RenderableType:
+    """Return a design for the terminal."""
+    from s2search.reporting.design import design_text
+
+    return design_text(design)
 
 
 def plan_text(plan: Plan) -> RenderableType:

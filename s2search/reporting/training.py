@@ -20,13 +20,14 @@ from s2search.reporting.durations import duration
 if TYPE_CHECKING:
     from s2search.training.engine import Outcome
     from s2search.training.estimate import RunEstimate
-    from s2search.training.judge import JudgedPart, ModelJudgement
+    from s2search.training.judgement import JudgedPart, ModelJudgement
     from s2search.training.run_folder import Record, Row
     from s2search.training.watch import Look, Watched
 
 _WIDTH, _HEIGHT = 900, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 12, 40
 _LOOK = ("step", "deviation / real", "motion / real")
+_MOST_POINTS = 600  # of a curve 800 pixels wide
 _SMOOTH = 1 / 20  # of the curve, which a point of the smooth one is the mean of
 
 
@@ -78,7 +79,7 @@ def training_html(
     if left:
         content.append(f"<p>{escape(left)}</p>")
     if judgement is not None:
-        content += [f'<p class="verdict">{escape(line)}</p>' for line in map(_verdict, judgement.parts)]
+        content += [f'<p class="verdict">{escape(line)}</p>' for line in map(judged_text, judgement.parts)]
     blind = None if judgement is None else judgement.parts[0].blind
     content += ["<h2>Loss on what it is trained on</h2>", loss_curve(metrics, blind)]
     if judgement is not None:
@@ -107,7 +108,7 @@ def _judged(judgement: ModelJudgement) -> list[RenderableType]:
     for part in judgement.parts:
         ratio = f"{part.ratio:.3f} +- {part.ratio_error:.3f}"
         table.add_row(part.name, str(part.samples), f"{part.loss:.4f}", f"{part.blind:.4f}", ratio)
-    lines = [_verdict(part) for part in judgement.parts if not part.trained]
+    lines = [judged_text(part) for part in judgement.parts if not part.trained]
     of_bands = [one for part in judgement.parts if part.also for one in (_band_table(part), Text())]
     return [table, Text(), *of_bands, *map(Text, [f"blind: {judgement.baseline}", *lines])]
 
@@ -119,23 +120,28 @@ def _looks(watched: Watched) -> list[RenderableType]:
         table.add_column(name, justify="right")
     chosen = {look.step: look for look in (watched.looks[0], watched.best, watched.looks[-1]) if look}
     for step in sorted(chosen):
-        table.add_row(*_look_cells(chosen[step], watched))
+        table.add_row(*look_cells(chosen[step], watched))
     return [table]
 
 
-def _look_cells(look: Look, watched: Watched) -> list[str]:
+def look_cells(look: Look, watched: Watched) -> list[str]:
+    """Return a line of a table: the step, how far samples were by each network, their deviation and their motion."""
     seen, best = look.seen, watched.best
     name = f"{look.step}, the best" if best is not None and look.step == best.step else str(look.step)
     apart = (f"{value:.4f} +- {seen.mmd_error[name]:.4f}" for name, value in seen.mmd.items())
     return [name, *apart, f"{seen.std_ratio:.2f}", f"{seen.motion_ratio:.2f}"]
 
 
+def look_heads(watched: Watched) -> list[str]:
+    """Return the headings of a table of looks."""
+    return [_LOOK[0], *(f"MMD^2 {name}" for name in watched.looks[0].seen.mmd), *_LOOK[1:]]
+
+
 def look_table(watched: Watched) -> str:
     """Return all looks as a table in HTML."""
-    names = (_LOOK[0], *(f"MMD^2 {name}" for name in watched.looks[0].seen.mmd), *_LOOK[1:])
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    head = "".join(f"<th>{escape(name)}</th>" for name in look_heads(watched))
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _look_cells(look, watched)) + "</tr>"
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in look_cells(look, watched)) + "</tr>"
         for look in watched.looks
     )
     said = "of averaged weights; MMD^2 is 0, but for its error, where what is made is as clips are"
@@ -153,7 +159,8 @@ def _band_table(part: JudgedPart) -> Table:
     return table
 
 
-def _verdict(part: JudgedPart) -> str:
+def judged_text(part: JudgedPart) -> str:
+    """Return in one line how much better a model is than one that does not look."""
     times = f"{part.ratio:.3f} +- {part.ratio_error:.3f} times the blind baseline's loss"
     return f"{part.name}: {times}" + ("" if part.trained else ": UNTRAINED, no better than not to look")
 
@@ -196,6 +203,7 @@ def loss_curve(metrics: Sequence[Row], blind: float | None) -> str:
     def way(ends: Sequence[tuple[int, float]]) -> str:
         return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in ends)
 
+    points = _thinned(points)
     width = max(1, round(_SMOOTH * len(points)))
     smooth = []
     for i, (step, _) in enumerate(points):
@@ -219,3 +227,14 @@ def loss_curve(metrics: Sequence[Row], blind: float | None) -> str:
             f'<text class="blind" x="{_WIDTH - _RIGHT}" y="{y(blind) - 6:.1f}" text-anchor="end">blind baseline</text>'
         )
     return f'<svg role="img" aria-label="loss over steps" viewBox="0 0 {_WIDTH} {_HEIGHT}">{drawn}</svg>'
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return so many points at most, each the mean of neighbours, at the last step of these.
+
+    >>> len(_thinned([(step, 1.0) for step in range(5000)])), _thinned([(1, 2.0), (2, 4.0)])
+    (556, [(1, 2.0), (2, 4.0)])
+    """
+    size = -(-len(points) // _MOST_POINTS)
+    groups = [points[first : first + size] for first in range(0, len(points), size)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 _STYLES = {"passed": "green", "failed": "bold red", "not_run": "yellow"}
 _WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
 _MISSED = Text("missed", style="yellow")  # failed, and not required
-_SIGNS = {"at least": ">=", "at most": "<=", None: ""}
+#: How a figure is held against its threshold.
+SIGNS = {"at least": ">=", "at most": "<=", None: ""}
 
 
 def verification_text(found: Verification) -> RenderableType:
@@ -28,13 +29,13 @@ def verification_text(found: Verification) -> RenderableType:
     grid.add_column("mode" if any(check.mode for check in found.checks) else "", no_wrap=True)
     notes: list[tuple[str, str]] = []
     for check in found.checks:
-        asked = "" if check.threshold is None else f"{_SIGNS[check.bound]} {_number(check.threshold)}"
+        asked = "" if check.threshold is None else f"{SIGNS[check.bound]} {number_text(check.threshold)}"
         name = check.name if check.required else f"({check.name})"
-        value = "" if check.value is None else _number(check.value)
+        value = "" if check.value is None else number_text(check.value)
         word = Text(_WORDS[check.status], style=_STYLES[check.status])
         status = _MISSED if check.status == "failed" and not check.required else word
         grid.add_row(name, status, value, asked, check.unit, check.mode)
-        if note := _note(check):
+        if note := note_of(check):
             notes.append((check.name, note))
     said = Table.grid(padding=(0, 2))
     said.add_column(no_wrap=True)
@@ -55,12 +56,14 @@ def verdict(found: Verification) -> str:
     return f"{what}: NOT verified, of {len(required)} required checks {' and '.join(short) or 'none was found'}"
 
 
-def _note(check: CheckResult) -> str:
+def note_of(check: CheckResult) -> str:
+    """Return what there is to say of a check beside its figure."""
     where = f"{check.where}: " if check.where and check.where not in check.why else ""
     return f"{where}{check.why}" if check.why else check.where
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Return a figure in as many digits as one reads."""
     if value == int(value) and abs(value) < 1e6:
         return f"{value:.0f}"
     return f"{value:.1f}" if 0.1 <= abs(value) < 1e6 else f"{value:.3g}"

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from s2search.errors import CheckError, InputError
 from s2search.training.checkpoint import recall, resume, save
-from s2search.training.judge import ModelJudgement, parts
+from s2search.training.judge import parts
+from s2search.training.judgement import ModelJudgement
 from s2search.training.parallel import Processes, started
 from s2search.training.run_folder import JUDGEMENT, Metrics, read_metrics
 from s2search.training.share import Share, shares

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from s2search.training.distance.held_out import FROZEN_BELOW, SATURATED_ABOVE, WatchedDistance
+from s2search.training.distance.watched import FROZEN_BELOW, SATURATED_ABOVE, WatchedDistance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -27,7 +27,8 @@ from s2search.reporting.shown import plain
 from s2search.reporting.training import outcome_text
 from s2search.testing.trainers import _engine, _Killed, _killed_after
 from s2search.training.checkpoint import save
-from s2search.training.distance.held_out import HeldOutDistance, WatchedDistance
+from s2search.training.distance.held_out import HeldOutDistance
+from s2search.training.distance.watched import WatchedDistance
 from s2search.training.draw import streams
 from s2search.training.engine import Engine
 from s2search.training.flow import Flow

@@ -23,7 +23,7 @@ from s2search.training.cache.make import PromptTable, Writer
 from s2search.training.cache.planned import Planned, pieces
 from s2search.training.cache.records import TeacherCache, check_data, check_shard, drawn_from, noise_of, read_cache
 from s2search.training.data.clips import Clips
-from s2search.training.judge import BANDS
+from s2search.training.judgement import BANDS
 from s2search.training.parallel import DTYPES, Processes
 from s2search.training.teachers.base import Teacher
 

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import msgspec
-
 from s2search.errors import InputError
 from s2search.training.distance.measure import Seen, see
 from s2search.training.distance.networks import batched, check_frames
 from s2search.training.distance.statistics import mmd
+from s2search.training.distance.watched import WatchedDistance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,39 +21,9 @@ if TYPE_CHECKING:
     from s2search.training.data.clips import Clip, Clips
     from s2search.training.distance.networks import FeatureNetwork
 
-#: Standard deviation, to that of real latents, above which samples are called saturated.
-SATURATED_ABOVE = 1.3
-#: Mean absolute difference of frames, to that of real clips, below which samples are called frozen.
-FROZEN_BELOW = 0.5
 _LEAST = 8
 _LEAST_RECORDINGS = 3
 _BATCH = 32
-
-
-class WatchedDistance(msgspec.Struct, frozen=True, kw_only=True):
-    """What samples are like.
-
-    Attributes:
-        mmd: MMD^2 to held-out clips, unbiased, by the name of each network.
-        mmd_error: Standard errors.
-        std_ratio: Standard deviation, to that of the clips.
-        motion_ratio: Mean absolute difference of frames, to that of the clips.
-    """
-
-    mmd: dict[str, float]
-    mmd_error: dict[str, float]
-    std_ratio: float
-    motion_ratio: float
-
-    @property
-    def saturated(self) -> bool:
-        """Whether the standard deviation is above 1.3 times that of real clips."""
-        return self.std_ratio > SATURATED_ABOVE
-
-    @property
-    def frozen(self) -> bool:
-        """Whether frames differ by less than half of what those of real clips do."""
-        return self.motion_ratio < FROZEN_BELOW
 
 
 def check_held_out(clips: Clips) -> None:

@@ -1,0 +1,270 @@
+"""What there is to say of a design, in words and cells, for the terminal, figures and pages alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from s2search.cost import format_bytes, format_us
+from s2search.designer.axes import AxisName, Value, amount
+from s2search.designer.document import AxisAnswer, BudgetAnswer, Design, Firmness, Neighbour, Possible
+
+#: Of the columns and rows of the matrix themselves.
+_ON_ITS_EDGES = ("video", "steps")
+_HELD_BY = {
+    "offer": "the most that is on offer",
+    "budgets": "more of it does not fit the budgets",
+    "fixed": "there was no choice",
+    "cost": "nobody ranks its values, so the one that leaves most for the rest",
+}
+_TELLING = 0.01  # share of the doubt, below which rows are named together
+_UNITS = {"window": "chunks", "chunk": "latent frames", "depth": "layers", "width": "wide"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixCell:
+    """A cell: the place of its design among `Design.designs`, or what lacks.
+
+    `said` are its lines: the video, the rate that it reaches, and what else is chosen in it.
+    """
+
+    design: int | None
+    said: tuple[str, ...]
+    is_answer: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixRow:
+    """Rates that have the same cells, in words, and these cells by steps."""
+
+    label: str
+    rates_fps: tuple[float, ...]
+    cells: tuple[MatrixCell, ...]
+
+
+def matrix(design: Design) -> list[MatrixRow]:
+    """Return the matrix by falling rate, rates that have the same cells joined: whoever reaches 20 FPS reaches 10."""
+    by_place = {(cell.rate_fps, cell.steps): cell for cell in design.cells}
+
+    def held(rate: float) -> tuple[tuple[int | None, str], ...]:
+        cells = [by_place.get((rate, steps)) for steps in design.steps]
+        return tuple((None, "") if cell is None else (cell.design, cell.missing) for cell in cells)
+
+    rows = []
+    for cells, group in groupby(sorted(design.rates_fps, reverse=True), key=held):
+        rates = tuple(group)
+        label = f"{rates[0]:g} FPS" if len(rates) == 1 else f"{rates[-1]:g} to {rates[0]:g} FPS"
+        rows.append(MatrixRow(label=label, rates_fps=rates, cells=tuple(_cell(design, *cell) for cell in cells)))
+    return rows
+
+
+def _cell(design: Design, place: int | None, missing: str) -> MatrixCell:
+    if place is None:
+        return MatrixCell(
+            design=None,
+            said=("nothing", *([missing] if missing and not missing.startswith("nothing") else [])),
+            is_answer=False,
+        )
+    one = design.designs[place]
+    videos = {design.designs[cell.design].settings["video"] for cell in design.cells if cell.design is not None}
+    layout = [] if len(videos) > 1 else [counts_text(one)]  # where videos are alike, layouts are what differs
+    said = (str(one.settings["video"]), f"{one.frames_per_second:.1f} FPS", *layout, *_short(design, one))
+    return MatrixCell(design=place, said=said, is_answer=place == design.answer)
+
+
+def free_axes(design: Design) -> list[AxisName]:
+    """Return the axes with a choice, beside those on the edges of the matrix."""
+    return [axis.name for axis in design.axes if len(axis.values) > 1 and axis.name not in _ON_ITS_EDGES]
+
+
+def _short(design: Design, one: Possible) -> list[str]:
+    """Return what was chosen in a design beside its video and steps, in a few letters."""
+    named = {"window", "chunk", "width", "depth"}
+    chosen = [(name, one.settings[name]) for name in free_axes(design) if one.settings[name] != ""]
+    found = [f"{name} {value}" if name in named else str(value).replace("_", " ") for name, value in chosen]
+    return [" ".join(found)] if found else []
+
+
+def varying(design: Design, one: Possible) -> list[str]:
+    """Return what was chosen in a design beside its video and steps, where there was a choice."""
+    return [setting(name, one.settings[name]) for name in free_axes(design) if one.settings[name] != ""]
+
+
+def setting(name: AxisName, value: Value) -> str:
+    """Return one setting in words.
+
+    >>> setting("steps", 1), setting("chunk", 3), setting("precision", "w4a8")
+    ('1 step', 'chunk of 3 latent frames', 'w4a8')
+    """
+    if name == "steps":
+        return f"{value} step" if value == 1 else f"{value} steps"
+    if name in ("chunk", "window"):
+        unit = _UNITS[name] if value != 1 else _UNITS[name][:-1]
+        return f"{name} of {value} {unit}"
+    if name in ("width", "depth"):
+        return f"{value} {_UNITS[name]}"
+    if name in ("decoder", "text_encoder"):
+        return f"{name.replace('_', ' ')} {value}"
+    return f"packages resident {str(value).replace('_', ' ')}" if name == "residency" else str(value)
+
+
+def in_words(one: Possible, without: Sequence[AxisName] = ()) -> str:
+    """Return all settings of a design that are stated."""
+    return ", ".join(setting(n, v) for n, v in one.settings.items() if v != "" and n not in without)
+
+
+def counts_text(one: Possible) -> str:
+    """Return how many layers take which block."""
+    return " + ".join(f"{count} {label}" for label, count in one.counts.items() if count)
+
+
+def in_short(one: Possible) -> str:
+    """Return the video, the rate and the steps."""
+    steps = setting("steps", one.settings["steps"])
+    return f"{one.settings['video']} at {one.frames_per_second:.1f} FPS with {steps}"
+
+
+def score_text(one: Possible) -> str:
+    """Return the score of the layout, and the quality of the whole where it is known."""
+    proof = "" if one.proven else " (not proven the best)"
+    said = f"{one.score:.6f}{proof}"
+    if one.quality is None:
+        return said
+    error = "" if one.quality.error is None else f" +- {one.quality.error:.4g}"
+    return f"{said}; quality {one.quality.value:.4g}{error} ({one.quality.scale}, {one.quality.provenance})"
+
+
+def latency_text(one: Possible) -> str:
+    """Return one forward pass, with its deviation where it is known, and the kinds of evidence behind it."""
+    off = "" if one.latency_std_ms is None else f" +- {one.latency_std_ms:.1f} ms"
+    kinds = " and ".join(one.latency_provenance)
+    return f"{format_us(1000 * one.latency_ms)}{off} a forward pass" + (f", {kinds}" if kinds else "")
+
+
+def question_text(design: Design) -> str:
+    """Return what was asked, in one sentence."""
+    budgets = [budget.text for budget in design.budgets]
+    within = f" within {' and '.join(budgets)}" if budgets else ""
+    return f"What {design.provenance.device} can do{within}"
+
+
+def how_to_read(design: Design) -> str:
+    """Return what a cell of the matrix says, for somebody who never saw one."""
+    other = [budget.text for budget in design.budgets if budget.kind != "rate"]
+    kept = f" and keeps {' and '.join(other)}" if other else ""
+    free = set(free_axes(design))
+    below = ["how fast it really is"]
+    if free & {"window", "chunk"}:
+        below.append("how many chunks it looks back (window) and how many latent frames it makes at once (chunk)")
+    return (
+        f"A cell is the largest video that plays at least as fast as its row says{kept}, when a chunk of video is made "
+        "in as many denoising steps as its column says. Fewer steps are faster, and may look worse. Below the video: "
+        f"{', and '.join(below)}."
+    )
+
+
+def budget_text(budget: BudgetAnswer, design: Design) -> str:
+    """Return what of a budget the answer uses, and what would be had without it."""
+    limit = _amount(budget.limit, budget.unit)
+    side = "at least" if budget.kind == "rate" else "of"
+    used = "" if budget.used is None else f"{_amount(budget.used, budget.unit)}, {side} {limit}".replace(", of", " of")
+    if not budget.binds:
+        return f"{used or 'nothing is used'}; it does not decide"
+    if budget.without is None:
+        return f"{used}; BINDS" if used else "BINDS"
+    return f"{used}; BINDS: without it {in_short(design.designs[budget.without])}"
+
+
+def _amount(value: float, unit: str) -> str:
+    """Return an amount in the unit of a budget."""
+    if unit == "bytes":
+        return format_bytes(round(value))
+    return format_us(1000 * value) if unit == "ms" else f"{value:.1f} FPS" if unit == "fps" else f"{value:g} {unit}"
+
+
+def axis_text(axis: AxisAnswer) -> str:
+    """Return what the answer has of an axis, of what, and what keeps it from more."""
+    chosen = "nothing" if axis.chosen is None else setting(axis.name, axis.chosen)
+    if len(axis.values) == 1:
+        return f"{chosen}, the only one"
+    held = "" if axis.held_by is None else f"; {_HELD_BY[axis.held_by]}"
+    return f"{chosen}, of {', '.join(map(str, axis.values))}{held}"
+
+
+def neighbour_text(near: Neighbour) -> str:
+    """Return what is had with the next value of an axis, or what lacks."""
+    if near.design is not None:
+        one = near.design
+        return f"{in_short(one)}, {format_bytes(one.memory_bytes)}, score {one.score:.6f}"
+    return near.missing or "not possible"
+
+
+def neighbour_name(near: Neighbour) -> str:
+    """Return the axis and value of a neighbour, and whether it was on offer."""
+    name = f"video {near.value}" if near.axis == "video" else setting(near.axis, near.value)
+    return name if near.offered else f"{name} (not on offer)"
+
+
+def firmness_lines(firm: Firmness) -> list[str]:
+    """Return whether measuring could change the answer, and what to measure."""
+    kept = "" if firm.probability is None else f" (they keep the budgets with {100 * firm.probability:.0f} %)"
+    said = (
+        "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
+    )
+    lines = [f"{said}{kept}"]
+    if firm.layout_probability is not None:
+        lines.append(f"this very layout keeps them with {100 * firm.layout_probability:.0f} %")
+    lines += firm.doubts
+    if firm.rows:
+        settled = "" if firm.settles is None else f", with {100 * firm.settles:.0f} %"
+        count = f"these {len(firm.rows)} rows" if len(firm.rows) > 1 else "this row"
+        lines.append(f"measuring {count} would settle it{settled}:")
+        telling = [row for row in firm.rows if row.share >= _TELLING]
+        lines += [f"{row.key} ({100 * row.share:.0f} % of the doubt)" for row in telling]
+        if few := [row.key for row in firm.rows if row.share < _TELLING]:
+            lines.append(f"with less than 1 % each: {', '.join(few)}")
+    return lines
+
+
+def evidence_lines(design: Design) -> list[str]:
+    """Return what others found of other models: a line for each figure, with its source."""
+    return [
+        f"{one.axis.replace('_', ' ')} {one.before} to {one.after}, {one.model}: {one.metric} {one.value_before:g} to "
+        f"{one.value_after:g} ({one.source})"
+        for one in design.evidence
+    ]
+
+
+def search_text(design: Design) -> str:
+    """Return how many combinations there were, and what became of them."""
+    unpriced = sum(design.unpriced.values())
+    parts = [
+        f"{design.combinations:,} combinations",
+        f"{design.solved:,} searched",
+        f"{design.ruled_out:,} ruled out by bounds",
+        f"{design.impossible:,} impossible",
+        *([f"{unpriced:,} without a price"] if unpriced else []),
+    ]
+    return ", ".join(parts)
+
+
+def unpriced_lines(design: Design) -> list[str]:
+    """Return why combinations have no price."""
+    return [f"{count:,} combinations have no price: {why}" for why, count in design.unpriced.items()]
+
+
+def front_designs(design: Design) -> list[Possible]:
+    """Return the front, by falling rate."""
+    return sorted((design.designs[n] for n in design.front), key=lambda one: -one.frames_per_second)
+
+
+def by_video(designs: Iterable[Design]) -> list[str]:
+    """Return all videos of some matrices, the smallest first."""
+    found = {
+        str(design.designs[cell.design].settings["video"])
+        for design in designs
+        for cell in design.cells
+        if cell.design is not None
+    }
+    return sorted(found, key=lambda video: amount("video", video))

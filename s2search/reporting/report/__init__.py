@@ -1,0 +1,1 @@
+"""The page that tells a campaign: what was found, from table to package, and what nobody measured. One file."""
