@@ -22,7 +22,7 @@ from s2search.errors import QualityError
 from s2search.preset import PATCH, video_size
 from s2search.quality.base import ERRORS_TO_DIFFER, Judgement, Quality, Setting
 from s2search.quality.figure import Figure, written
-from s2search.quality.measured import read_document, read_first_line
+from s2search.quality.measured import is_file, read_document, read_first_line
 
 Metric = Literal["distance", "loss"]
 
@@ -180,7 +180,7 @@ class Trained(Quality):
         for metric in metrics:
             for file in _FILES[metric]:
                 path = run if run.name == Path(file).name else run / file
-                if path.is_file():
+                if is_file(path):
                     return metric, path
         names = " nor ".join(Path(_FILES[metric][0]).name for metric in metrics)
         raise QualityError(
@@ -267,8 +267,8 @@ class Trained(Quality):
             QualityError: It is not where it was, or several are.
         """
         starts = [Path(self.models)] if self.models else [*path.absolute().parents[:_UP], Path.cwd()]
-        there = [(start / name / _CONFIG).resolve() for start in starts]
-        found = list(dict.fromkeys(config for config in there if config.is_file()))
+        there = [start / name / _CONFIG for start in starts]
+        found = list(dict.fromkeys(config.resolve() for config in there if is_file(config)))
         if len(found) != 1:
             folders = f"{len(found)} folders are" if found else "no folder is"
             raise QualityError(

@@ -236,6 +236,14 @@ def test_models_that_moved_are_named_by_a_folder(run: Path) -> None:
     assert trained(run, models=str(moved.with_name("other") / "steps")).digest == trained(MEASURED).digest
 
 
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "nowhere"])
+def test_a_model_s_name_that_no_folder_can_have_is_one_line(run: Path, name: str) -> None:
+    rows = distances(run).rows
+    rewrite(run, rows=(*rows[:-1], msgspec.structs.replace(rows[-1], name=name)))
+    with pytest.raises(QualityError, match="no folder is the"):
+        trained(run)
+
+
 def test_losses_order_layouts_and_are_equal_where_the_comparison_calls_none_worse(tmp_path: Path) -> None:
     other, third = ("lcha",) * 6, ("ssa",) * 6
     run = compared(tmp_path, {"best": (LAYOUT, 0.0, 0.0), "near": (other, 0.12, 0.01), "far": (third, 0.13, 0.01)})
