@@ -1,4 +1,4 @@
-"""Why a plan of a family is as it is: what another alternative would change, and what the next step of a budget buys."""
+"""Why a plan of a family is as it is: what another alternative would change, and what more of a budget buys."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class Family:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """The chain. {layer} counts how often all slots have come, from `first_layer`, {n} the repeats of one, from 0."""
+        """The chain. {layer} counts how often all slots have come, from `first_layer`, {n} a slot's repeats, from 0."""
         return tuple(
             Slot(
                 name=_numbered(asked, layer if self.depth > 1 else None, n if asked.repeat > 1 else None),
@@ -313,7 +313,8 @@ class Family:
             if switch.before == switch.after != _ANY:
                 raise InputError(f"a switch goes from {switch.before!r} to itself", remedy="remove it")
         _check_once([f"{switch.before} to {switch.after}" for switch in self.switches], "switches")
-        for paid in (*self.fixed, *self.switches):
+        every: list[FixedAsked | SwitchAsked] = [*self.fixed, *self.switches]
+        for paid in every:
             self._check_paid(paid)
 
     def _check_paid(self, paid: FixedAsked | SwitchAsked) -> None:
@@ -335,7 +336,7 @@ class Family:
         )
 
     def switch(self, before: str, after: str) -> SwitchAsked | None:
-        """Return what is said of going from one stream to another: the most exact of what fits; None where nothing is."""
+        """Return what is said of going from one stream to another, the most exact that fits; None for nothing."""
         exact = {(switch.before, switch.after): switch for switch in self.switches}
         pairs = ((before, after), (before, _ANY), (_ANY, after), (_ANY, _ANY))
         return next((exact[pair] for pair in pairs if pair in exact), None)

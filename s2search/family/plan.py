@@ -1,4 +1,4 @@
-"""The answer to a family and its budgets, as a document: what stands in every slot, what it uses, and whence it comes."""
+"""The answer to a family and its budgets, as a document: what stands where, what it uses, and whence it comes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class FamilySwap:
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyPrice:
-    """The next step of one budget: the least `extra` for which a better score fits, and how much better; null if none."""
+    """The next step of one budget: the least `extra` with which a better score fits, and the gain; null if none."""
 
     budget: str
     unit: str

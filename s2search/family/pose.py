@@ -72,7 +72,8 @@ class Use:
         streams = posed.streams_of(choice_L)
         switches = sum((self.switch_SS[a, b] for a, b in pairwise(streams)), Fraction(0))
         slots = sum((self.cost_LC[layer, c] for layer, c in enumerate(choice_L)), Fraction(0))
-        return self.fixed + slots + switches + max(self.peak_LC[layer, c] for layer, c in enumerate(choice_L))
+        peak: Fraction = max(self.peak_LC[layer, c] for layer, c in enumerate(choice_L))
+        return self.fixed + slots + switches + peak
 
     def resource(self, allowed_LC: NDArray[np.bool_]) -> Resource:
         """Return it in whole numbers, rounded up, with the limit rounded down."""
@@ -301,7 +302,7 @@ class _Reading:
             for column in (asked.column, asked.peak)
         )
         fixed, fixed_peak = self._fixed(name, asked)
-        peak_LC = np.maximum(peak_LC, fixed_peak)
+        peak_LC[peak_LC < fixed_peak] = fixed_peak
         switch_SS = self._switch_SS(name, asked)
         values = [*cost_LC[allowed_LC], *peak_LC[allowed_LC], *switch_SS.ravel(), fixed]
         step, exact = resolution(values, 2 * len(self.slots) + 2, asked.resolution, repr(name))
@@ -441,7 +442,7 @@ def _problem(posed: Posed) -> Problem:
         return Problem(
             score_LC=score_LC / FIXED_POINT,
             pair_score_LCC=None if pair_LCC is None else pair_LCC / FIXED_POINT,
-            latency_us_LC=by_least.use_LC,  # without a limit: of models that tie, one that uses least of the first resource
+            latency_us_LC=by_least.use_LC,  # no limit: of ties, the least of the first resource
             memory_bytes_LC=none_LC,
             peak_bytes_LC=none_LC,
             allowed_LC=allowed_LC,

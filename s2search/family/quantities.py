@@ -1,4 +1,4 @@
-"""Numbers with a unit, exact: a table's cells, budgets, and how coarse the whole numbers are that a search counts in."""
+"""Numbers with a unit, exact: a table's cells, budgets, and the whole numbers that a search counts in."""
 
 from __future__ import annotations
 

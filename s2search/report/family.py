@@ -45,9 +45,10 @@ def _span(first: SlotAnswer, last: SlotAnswer) -> str:
 
 
 def _uses(plan: FamilyPlan) -> RenderableType:
-    table = _table("uses", "total", "budget", "left", "")
-    for column in table.columns[1:4]:
-        column.justify = "right"
+    table = _table("uses")
+    for heading in ("total", "budget", "left"):
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
     for use in plan.uses:
         budget = ("-", "-") if use.budget is None or use.slack is None else (_in(use, use.budget), _in(use, use.slack))
         table.add_row(use.name, _in(use, use.total), *budget, "; ".join(_said(use)))
