@@ -25,8 +25,9 @@ StatedCells = dict[str, str | int]
 
 _MOST_SLOTS = 10_000
 _ANY = "*"
-#: What the limit on switches is called; no resource may be.
+#: How limits are called that are no budgets; no resource may be.
 SWITCHES = "stream changes"
+TAKEN = (SWITCHES, "slots of ", "slots without ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +88,20 @@ class SlotAsked:
 class AlternativeAsked:
     """What may stand in slots, or, with `each`, one alternative per combination of cells in these columns.
 
-    In a `label` with `each`, the columns' names in braces are the cells.
+    In a `label` with `each`, the columns' names in braces are the cells. What can run in several streams names them all.
     """
 
     label: str = ""
     each: list[str] = field(default_factory=list)
     slots: list[str] | None = None
-    stream: str | None = None
+    stream: str | list[str] | None = None
     rows: StatedCells = field(default_factory=dict)
     score: float | None = None
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams that it can run in; none where the family has none."""
+        return [self.stream] if isinstance(self.stream, str) else self.stream or []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,19 +260,20 @@ class Family:
             for kind in one.slots or ():
                 if kind not in kinds:
                     raise UnknownNameError("slot", kind, kinds, listed_as="slots")
-            if self.streams is None and one.stream is not None:
+            if self.streams is None and one.streams:
                 raise InputError(
-                    f"{one.label!r} has the stream {one.stream!r}, and there are none", remedy="add [streams]"
+                    f"{one.label!r} has the stream {one.streams[0]!r}, and there are none", remedy="add [streams]"
                 )
-            if self.streams is not None and one.stream not in self.streams.names:
-                self._refuse_stream(one.stream, f"the alternative {one.label!r}")
+            for stream in (one.streams or [None]) if self.streams is not None else ():
+                if stream not in self.streams.names:
+                    self._refuse_stream(stream, f"the alternative {one.label!r}")
         _check_once([one.label for one in self.alternatives if not one.each], "alternatives")
 
     def _check_resources(self) -> None:
         _check_some(self.resources, "[resources.NAME]")
         for name, resource in self.resources.items():
             _check_text(name, "name of a resource")
-            if ":" in name or name != name.strip() or name == SWITCHES:
+            if ":" in name or name != name.strip() or name.startswith(TAKEN):
                 raise InputError(
                     f"a resource is called {name!r}", allowed="another name, without a colon or spaces around it"
                 )

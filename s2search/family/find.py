@@ -196,7 +196,7 @@ def _ties(posed: Posed, best: Solution) -> FamilyTies | None:
     if not best.optimal or posed.allowed_LC.size > _FEW_CELLS:
         return None
     found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0)
-    return FamilyTies(count=found.count, exact=found.exact)
+    return FamilyTies(count=max(found.count, 1), exact=found.exact)
 
 
 def _constraints(family: Family) -> tuple[str, ...]:
@@ -246,23 +246,27 @@ class _Limit:
     unit: str
     asked: Fraction
     step: Fraction
+    counts: bool = False
 
     @classmethod
     def of(cls, resource: Resource, posed: Posed) -> _Limit:
         """Return the limit of a resource of the search."""
         use = next((use for use in posed.uses if use.name == resource.name), None)
         if use is None or use.budget is None:
-            return cls(name=resource.name, unit="", asked=Fraction(resource.limit), step=Fraction(1))
+            return cls(name=resource.name, unit="", asked=Fraction(resource.limit), step=Fraction(1), counts=True)
         return cls(name=use.name, unit=use.unit, asked=use.budget, step=use.step)
+
+    def _amount(self, amount: Fraction) -> str:
+        return f"{written(amount)} {self.name}" if self.counts else f"{self.name} {written(amount, self.unit)}"
 
     @property
     def told(self) -> str:
         """The limit in a few words."""
-        return f"{self.name} of {written(self.asked, self.unit)}"
+        return f"{'at most ' if self.counts else ''}{self._amount(self.asked)}"
 
     def raised(self, needed: int) -> str:
         """Say to what it is to be raised."""
-        return f"{self.name} to {written(needed * self.step, self.unit)}"
+        return f"to {self._amount(needed * self.step)}"
 
     def effort(self, needed: int) -> Fraction:
         """Return by which part of itself it is to be raised."""

@@ -8,6 +8,7 @@ Axes:  L slots  C alternatives  S streams, and one for an end of the chain that 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -183,27 +184,33 @@ class _Reading:
 
     def alternatives(self) -> tuple[tuple[Alternative, ...], _Rows]:
         """Return the candidates that may stand in some slot, and their rows."""
-        asked = [one for stated in self.family.alternatives for one in self._expanded(stated)]
-        for label, many in Counter(one.label for one in asked).items():
+        asked = [one for stated in self.family.alternatives for one in self._in_streams(stated)]
+        for (label, stream), many in Counter((one.label, one.stream) for one in asked).items():
             if many > 1:
-                raise InputError(f"{many} alternatives are called {label!r}", remedy="give each a label of its own")
+                there = f" in the stream {self.family.stream_names[stream]!r}" if self.family.streams else ""
+                raise InputError(
+                    f"{many} alternatives{there} are called {label!r}", remedy="give each a label of its own"
+                )
         if len(asked) * len(self.slots) > _MOST_CELLS:
             raise InputError(
                 f"{len(asked):,} alternatives in {len(self.slots):,} slots are too many",
                 allowed=f"{_MOST_CELLS:,} pairs",
                 remedy="say more in `where` or `rows`, or split the family",
             )
-        found: dict[int, _Rows] = {c: self._rows_of(one) for c, one in enumerate(asked)}
+        found = {c: self._rows_of(one) for c, one in enumerate(asked)}
         kept = [c for c in found if found[c]]
         row_of = {(layer, new, own): n for new, c in enumerate(kept) for (layer, _, own), n in found[c].items()}
         return tuple(asked[c] for c in kept), row_of
 
+    def _in_streams(self, asked: AlternativeAsked) -> Iterator[Alternative]:
+        for one in self._expanded(asked):
+            for stream in asked.streams or self.family.stream_names:
+                yield replace(one, stream=self.family.stream_names.index(stream))
+
     def _expanded(self, asked: AlternativeAsked) -> Iterator[Alternative]:
-        names = self.family.stream_names
-        stream = 0 if asked.stream is None else names.index(asked.stream)
         cells = cells_of(asked.rows)
         if not asked.each:
-            yield Alternative(label=asked.label, stream=stream, cells=cells, asked=asked)
+            yield Alternative(label=asked.label, stream=0, cells=cells, asked=asked)
             return
         columns = [(name, self.rows.column(name)) for name in asked.each]
         several = dict.fromkeys(tuple(self.rows.cell_NK[n][k] for _, k in columns) for n in self.rows.all_with(cells))
@@ -215,7 +222,7 @@ class _Reading:
                     label = asked.label
                     for name, cell in own.items():
                         label = label.replace("{" + name + "}", cell)
-                yield Alternative(label=label, stream=stream, cells=cells | own, asked=asked)
+                yield Alternative(label=label, stream=0, cells=cells | own, asked=asked)
 
     def _sources(self) -> list[Cells]:
         """Return the different cells by which resources and the score tell their own rows."""
@@ -264,12 +271,12 @@ class _Reading:
             for layer, label in enumerate(getattr(self.family, end), start=start):
                 if label not in labels:
                     raise UnknownNameError("alternative", label, labels, listed_as="alternatives")
-                c = labels.index(label)
-                if not allowed_LC[layer, c]:
+                named_C = np.array([one == label for one in labels])
+                if not allowed_LC[layer, named_C].any():
                     raise InputError(
                         f"{end} wants {label!r} in the slot {self.slots[layer].name!r}, where it cannot stand"
                     )
-                allowed_LC[layer] = np.arange(len(labels)) == c
+                allowed_LC[layer] &= named_C
         size = self.family.group_size
         whole_G = np.all(allowed_LC.reshape(-1, size, len(labels)), axis=1).any(axis=1)
         if not whole_G.all():
@@ -435,7 +442,6 @@ def _problem(posed: Posed) -> Problem:
     by_least = posed.uses[0].resource(allowed_LC)
     score_LC = posed.sign * _nearest(posed.score_LC, posed.score_step, allowed_LC)
     score_LC, pair_LCC = _with_switches(posed, score_LC, stream_C)
-    counts = _counts(posed)
     limited = (use.resource(allowed_LC) for use in posed.uses if use.budget is not None)
     none_LC = np.zeros(allowed_LC.shape, np.int64)
     try:
@@ -451,8 +457,7 @@ def _problem(posed: Posed) -> Problem:
             first_stream=posed.first_stream,
             last_stream=posed.last_stream,
             group_size=posed.family.group_size,
-            counts=counts,
-            limits=(*_most_switches(posed), *limited),
+            limits=(*_counts(posed), *_most_switches(posed), *limited),
             label_C=tuple(one.label for one in posed.alternatives),
         )
     except ProblemError as error:
@@ -499,21 +504,30 @@ def _most_switches(posed: Posed) -> tuple[Resource, ...]:
     return (replace(resource, switch_SS=changes_SS),)
 
 
-def _counts(posed: Posed) -> dict[int, tuple[int, int]]:
-    labels = [one.label for one in posed.alternatives]
-    found = {}
+def _counts(posed: Posed) -> Iterator[Resource]:
+    """Yield the counts as limits: at least n slots are at most all others without n."""
+    labels, shape = [one.label for one in posed.alternatives], posed.allowed_LC.shape
+    streams = len(posed.family.stream_names) + 1
     for label, asked in posed.family.counts.items():
         if label not in labels:
             raise UnknownNameError("alternative", label, labels, listed_as="alternatives")
-        low, dots, high = str(asked).partition("..")
-        if not (low.isascii() and low.isdecimal() and len(low) < 9) or (
-            dots and not (high.isascii() and high.isdecimal() and len(high) < 9)
-        ):
-            raise InputError(
-                f"the count of {label!r} is {str(asked)[:40]!r}", allowed="a number, or a range such as 2..4"
-            )
-        found[labels.index(label)] = (int(low), int(high if dots else low))
-    return found
+        low, high = _range(label, str(asked))
+        here_LC = np.broadcast_to(np.array([one == label for one in labels]), shape).astype(np.int64)
+        if high < shape[0]:
+            yield Resource.of(f"slots of {label}", here_LC, high, streams=streams)
+        if low > 0:
+            yield Resource.of(f"slots without {label}", 1 - here_LC, shape[0] - low, streams=streams)
+
+
+def _range(label: str, asked: str) -> tuple[int, int]:
+    """Read how many slots an alternative takes: `4`, or `2..4`."""
+    match = re.fullmatch(r"([0-9]{1,8})(?:\.\.([0-9]{1,8}))?", asked)
+    low, high = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
+    if low > high:
+        raise InputError(
+            f"the count of {label!r} is {asked[:40]!r}", allowed="a number, or a range such as 2..4, the smaller first"
+        )
+    return low, high
 
 
 def _up(value_XX: Exact, step: Fraction, where_XX: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
