@@ -88,7 +88,7 @@ class SlotAsked:
 class AlternativeAsked:
     """What may stand in slots, or, with `each`, one alternative per combination of cells in these columns.
 
-    In a `label` with `each`, the columns' names in braces are the cells. What can run in several streams names them all.
+    In a `label` with `each`, the columns' names in braces are the cells. What runs in several streams names them all.
     """
 
     label: str = ""
