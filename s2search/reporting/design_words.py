@@ -208,7 +208,7 @@ def neighbour_name(near: Neighbour) -> str:
 
 def firmness_lines(firm: Firmness) -> list[str]:
     """Return whether measuring could change the answer, and what to measure."""
-    kept = "" if firm.probability is None else f" (they keep the budgets with {_percent(firm.probability)})"
+    kept = "" if firm.probability is None else f" (its settings keep the budgets with {_percent(firm.probability)})"
     said = (
         "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
     )
