@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
-from s2search.cost import Budget, format_bytes, format_us
+from s2search.cost import format_bytes, format_us
 from s2search.designer.axes import AXES, Axis, AxisName, Value
 from s2search.designer.combination import Combination, Surroundings
 from s2search.designer.document import Neighbour
@@ -107,15 +107,3 @@ def _both_missing(neighbour: Neighbour, fastest: FrontPoint | None, left_us: int
     missing_us, missing_bytes = fastest.latency_us - left_us, fastest.memory_bytes - left_bytes
     said = f"its fastest layout lacks {format_us(missing_us)} a pass and {format_bytes(missing_bytes)} of memory"
     return dataclasses.replace(neighbour, missing=said)
-
-
-def fastest_of(search: Search, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
-    """Return the fastest layout of a combination within its memory, however long it takes; None where there is none."""
-    program, around = search.program(combination), search.setting.around(combination)
-    left_bytes = around.transformer_bytes(budgets)
-    point: FrontPoint | None = None
-    if left_bytes > 0 and around.forward_us(budgets) is not None:
-        point = program.fastest(min(left_bytes, UNLIMITED), around.peak_bytes)
-    if point is None:
-        return None
-    return Found(around=around, program=program, point=point, proven=False, quality=search.question.quality)

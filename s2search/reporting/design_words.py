@@ -168,12 +168,14 @@ def budget_text(budget: BudgetAnswer, design: Design) -> str:
     """Return what of a budget the answer uses, and what would be had without it."""
     limit = _amount(budget.limit, budget.unit)
     side = "at least" if budget.kind == "rate" else "of"
-    used = "" if budget.used is None else f"{_amount(budget.used, budget.unit)}, {side} {limit}".replace(", of", " of")
+    used = (
+        "" if budget.used is None else f"{_amount(budget.used, budget.unit)}, {side} {limit}; ".replace(", of", " of")
+    )
     if not budget.binds:
-        return f"{used or 'nothing is used'}; it does not decide"
+        return f"{used}it does not decide" if used else "without it nothing would be possible either"
     if budget.without is None:
-        return f"{used}; BINDS" if used else "BINDS"
-    return f"{used}; BINDS: without it {in_short(design.designs[budget.without])}"
+        return f"{used}BINDS"
+    return f"{used}BINDS: without it {in_short(design.designs[budget.without])}"
 
 
 def _amount(value: float, unit: str) -> str:
