@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from s2search.api.design import design
     from s2search.api.distance import distance_measure, distance_train
     from s2search.api.export import export
+    from s2search.api.family import plan_family
     from s2search.api.frontier import frontier
     from s2search.api.kit import kit_build, kit_ingest
     from s2search.api.measure import measure
@@ -71,6 +72,7 @@ _HOMES = {
     "api.design": ("design",),
     "api.distance": ("distance_measure", "distance_train"),
     "api.export": ("export",),
+    "api.family": ("plan_family",),
     "api.frontier": ("frontier",),
     "api.kit": ("kit_build", "kit_ingest"),
     "api.measure": ("measure",),
@@ -136,6 +138,7 @@ __all__ = [
     "plan",
     "plan_check",
     "plan_diff",
+    "plan_family",
     "plan_precision",
     "price",
     "project",

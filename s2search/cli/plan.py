@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
 
 if TYPE_CHECKING:
+    from s2search.family.plan import FamilyPlan
     from s2search.planner.plan import Plan
     from s2search.planner.promise import PlanCheck
 
@@ -58,6 +59,9 @@ def plan(
             "one layout for all these devices.",
             show_default=DEFAULT_TABLE,
         ),
+    ] = None,
+    space: Annotated[
+        Path | None, typer.Option(help="Plan any family of models: a TOML file. With --table FILE.csv.")
     ] = None,
     scenario: ScenarioOption = "stream",
     depth: DepthOption = None,
@@ -117,6 +121,21 @@ def plan(
     from s2search.cli.project import asked
 
     check_outputs(out, figure)
+    if space is not None:
+        _refuse_with_space(context)
+        return _plan_family(
+            space,
+            table or [],
+            as_json=as_json,
+            out=out,
+            budget=budget or (),
+            count=count or (),
+            depth=depth,
+            max_switches=max_switches,
+            explain=explain,
+            solver=solver,
+            time_limit=time_limit,
+        )
     try:
         answer = asked(context, run)(
             table or DEFAULT_TABLE,
@@ -232,15 +251,69 @@ def plan_check(
     return 0 if found.holds else 1
 
 
-def _say_json(answer: Plan) -> None:
+def _plan_family(space: Path, tables: list[str], *, as_json: bool, out: Path | None, **asked: Any) -> int:
+    """Plan another family than the sandwich, from a table of any columns."""
+    from s2search.api.family import plan_family as run
+
+    if len(tables) != 1:
+        raise InputError(
+            f"--space {str(space)!r} is given with {len(tables) or 'no'} tables",
+            remedy="name one CSV file with --table",
+        )
+    try:
+        answer = run(space, tables[0], **asked)
+    except InfeasibleError as error:
+        if as_json:
+            say_json(error.fields["answer"].to_json())
+        raise
+    show = _say_json if as_json else say
+    with printed_anyway(show), keeping(answer):
+        if out:
+            answer.save(out)
+    show(answer)
+    return 0
+
+
+def _say_json(answer: Plan | FamilyPlan) -> None:
     say_json(answer.to_json())
+
+
+_WITH_SPACE = (
+    "space",
+    "table",
+    "budget",
+    "count",
+    "depth",
+    "max_switches",
+    "explain",
+    "solver",
+    "time_limit",
+    "as_json",
+    "out",
+)
+
+
+def _refuse_with_space(context: typer.Context) -> None:
+    """Refuse options that mean nothing for a family of the user's own."""
+    allowed = [p.opts[0] for p in context.command.params if p.name in _WITH_SPACE and p.name != "space"]
+    for parameter in context.command.params:
+        if parameter.name not in _WITH_SPACE and _typed(context, parameter.name):
+            raise InputError(
+                f"{parameter.opts[0]} means nothing with --space",
+                allowed=f"with it: {', '.join(allowed)}",
+                remedy="leave it out, or say it in the family's file",
+            )
+
+
+def _typed(context: typer.Context, name: str | None) -> bool:
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_options(context: typer.Context) -> None:
     """Refuse options of `plan` before a sub-command, where they would be lost in silence."""
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == "COMMANDLINE":
+        if _typed(context, parameter.name):
             raise InputError(
                 f"{parameter.opts[0]} is given before {context.invoked_subcommand!r}, which does not use it",
                 remedy=f"leave it out; see s2search plan {context.invoked_subcommand} --help",

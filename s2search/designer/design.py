@@ -114,19 +114,26 @@ def _steps(axes: Sequence[Axis]) -> tuple[int, ...]:
 def _cells(search: Search, request: DesignRequest, axes: Sequence[Axis], book: _Book) -> tuple[Cell, ...]:
     cells = []
     for steps in _steps(axes):
-        fastest: float | None = None
+        reached: float | None = None
         for rate in request.rows_fps:
             within = search.searched.within(rate_row(rate))
             best = best_of([one for one in within if one.combination.steps == steps], request.prefer)
-            if best is None and fastest is None:
-                fastest = most_fps(search, [one for one in search.combinations if one.steps == steps])
-            said = "" if best is not None else f"at most {fastest:.1f} FPS" if fastest else "nothing fits"
+            if best is None and reached is None:
+                reached = most_fps(search, [one for one in search.combinations if one.steps == steps]) or 0.0
             cells.append(
                 Cell(
                     rate_fps=rate,
                     steps=steps,
                     design=None if best is None else book.place(best, in_cell=True),
-                    missing=said,
+                    missing="" if best is not None else _missing(request, rate, reached or 0.0),
                 )
             )
     return tuple(sorted(cells, key=lambda cell: (cell.rate_fps, cell.steps)))
+
+
+def _missing(request: DesignRequest, rate_fps: float, reached_fps: float) -> str:
+    """Say why nothing is possible in a cell: no layout is so fast, or another budget is in the way."""
+    others = [budget.text for budget in request.budgets if budget.kind != "rate"]
+    if 0 < reached_fps < rate_fps:
+        return f"at most {reached_fps:.1f} FPS"
+    return f"not within {' and '.join(others)}"

@@ -153,12 +153,15 @@ class Firmness:
         doubts: What may turn out otherwise, one sentence each.
         rows: What to measure, the most telling first: what is expected to settle the settings, or where these are
             firm, the layout.
+        unmeasured: The kinds of evidence behind the answer that are no measurement: it is as firm as the deviations
+            that these state are true.
         settles: The probability that these rows settle it; null where nothing is open.
     """
 
     firm: bool
     probability: float | None
     layout_probability: float | None = None
+    unmeasured: tuple[ProvenanceKind, ...] = ()
     doubts: tuple[str, ...] = ()
     rows: tuple[RowToMeasure, ...] = ()
     settles: float | None = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from s2search.cost import Budget, BudgetKind, format_bytes
+from s2search.cost import Budget, BudgetKind, format_bytes, format_us
 from s2search.designer.axes import AXES, Axis, AxisName, amount
 from s2search.designer.combination import Combination
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Firmness
 from s2search.designer.firmness import Decision, decision_of, firmness
 from s2search.designer.found import Found, setting_of
-from s2search.designer.neighbours import fastest_of
 from s2search.designer.preference import best_of
 from s2search.designer.request import DesignRequest
 from s2search.designer.search import ASKED, Search, without
@@ -110,7 +110,7 @@ def most_fps(search: Search, several: Sequence[Combination], name: str = "") -> 
     for bound, combination in sorted(bounds, key=lambda pair: -pair[0]):
         if most is not None and bound <= most:
             break
-        found = _fastest(search, combination, budgets)
+        found = search.fastest(combination, budgets)
         if found is not None and (most is None or found.rate_fps > most):
             most = found.rate_fps
     return most
@@ -123,13 +123,6 @@ def _rate_bound(search: Search, combination: Combination) -> float:
         return 0.0
 
 
-def _fastest(search: Search, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
-    try:
-        return fastest_of(search, combination, budgets)
-    except MissingRowError:
-        return None
-
-
 def lacking(search: Search, several: Sequence[Combination]) -> str:
     """Say what would have to give way where nothing keeps the budgets."""
     budgets = search.question.budgets[ASKED]
@@ -138,12 +131,27 @@ def lacking(search: Search, several: Sequence[Combination]) -> str:
     if "rate" in kinds and (most := most_fps(search, several)) is not None:
         said.append(f"the fastest within the memory reaches {most:.1f} FPS")
     if "memory" in kinds:
-        found = search.searched.within(without(kinds.index("memory")))
-        least = min((one.memory_bytes for one in found), default=None)
+        least = _least_bytes(search, several, budgets)
         said.append(
-            "in time is none of any size" if least is None else f"the best in time take {format_bytes(least)} or more"
+            "in time is none of any size" if least is None else f"the smallest in time takes {format_bytes(least)}"
         )
+    fastest = _fastest_of_all(search, several, budgets) if {"first", "latency"} & {*kinds} else []
+    if "first" in kinds and fastest:
+        said.append(f"first frames come after {format_us(min(one.first_us for one in fastest))} at the earliest")
+    if "latency" in kinds and fastest:
+        said.append(f"the fastest pass takes {format_us(min(one.point.latency_us for one in fastest))}")
     return "; ".join(said)
+
+
+def _least_bytes(search: Search, several: Sequence[Combination], budgets: Sequence[Budget]) -> int | None:
+    """Return the least memory of any design within all budgets but those of memory."""
+    found = [search.smallest(combination, budgets) for combination in several]
+    return min((one.memory_bytes for one in found if one is not None), default=None)
+
+
+def _fastest_of_all(search: Search, several: Sequence[Combination], budgets: Sequence[Budget]) -> list[Found]:
+    memory = tuple(budget for budget in budgets if budget.kind == "memory")
+    return [one for combination in several if (one := search.fastest(combination, memory)) is not None]
 
 
 def doubts(search: Search, request: DesignRequest, answer: Found, several: Sequence[Combination]) -> Firmness:
@@ -159,21 +167,22 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
 
         return key
 
-    fastest = _fastest(search, answer.combination, request.budgets) or answer
+    fastest = search.fastest(answer.combination, request.budgets) or answer
     settings = decision_of(fastest, float(left_us or 0), "no layout of these settings is in time", key_of(fastest))
     layout = decision_of(answer, float(left_us or 0), "this very layout is not in time", key_of(answer))
     better: list[Decision] = []
     for combination in several:
         if search.searched.has(combination, ASKED) or not _wished_for(combination, answer, request.prefer):
             continue
-        found = _fastest(search, combination, request.budgets)
+        found = search.fastest(combination, request.budgets)
         if found is None:
             continue
         says = f"{_told(combination, answer.combination)} is in time as well"
         decision = decision_of(found, float(found.around.forward_us(request.budgets) or 0), says, key_of(found))
         if decision is not None and decision.probability > _UNLIKELY:
             better.append(decision)
-    return firmness(settings, layout, better, rows)
+    unmeasured = tuple(kind for kind in answer.provenance if kind != "measured")
+    return dataclasses.replace(firmness(settings, layout, better, rows), unmeasured=unmeasured)
 
 
 def _wished_for(combination: Combination, answer: Found, prefer: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
-from s2search.cost import Budget, format_bytes, format_us
+from s2search.cost import format_bytes, format_us
 from s2search.designer.axes import AXES, Axis, AxisName, Value
 from s2search.designer.combination import Combination, Surroundings
 from s2search.designer.document import Neighbour
@@ -84,28 +84,26 @@ def _missing(search: Search, neighbour: Neighbour, around: Surroundings) -> Neig
         return dataclasses.replace(neighbour, missing=said)
     fastest = program.fastest(left_bytes, around.peak_bytes) if left_bytes > 0 else None
     smallest = program.smallest(left_us, around.peak_bytes)
+    if fastest is None and smallest is None:
+        return _both_missing(neighbour, program.fastest(UNLIMITED, around.peak_bytes), left_us, left_bytes)
     missing_us = None if fastest is None else max(fastest.latency_us - left_us, 0)
     missing_bytes = None if smallest is None else max(smallest.memory_bytes - left_bytes, 0)
-    words = [
-        *([f"{format_us(missing_us)} a pass"] if missing_us else []),
-        *([format_bytes(missing_bytes)] if missing_bytes else []),
+    ways = [
+        *([f"{format_us(missing_us)} less a pass"] if missing_us else []),
+        *([f"{format_bytes(missing_bytes)} more memory"] if missing_bytes else []),
     ]
-    both = "no layout is fast enough, and none small enough"
     return dataclasses.replace(
         neighbour,
         missing_ms=missing_us / 1000 if missing_us else None,
         missing_bytes=missing_bytes or None,
-        missing=" or ".join(words) or both,
+        missing=f"{' or '.join(ways)} would allow it",
     )
 
 
-def fastest_of(search: Search, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
-    """Return the fastest layout of a combination within its memory, however long it takes; None where there is none."""
-    program, around = search.program(combination), search.setting.around(combination)
-    left_bytes = around.transformer_bytes(budgets)
-    point: FrontPoint | None = None
-    if left_bytes > 0 and around.forward_us(budgets) is not None:
-        point = program.fastest(min(left_bytes, UNLIMITED), around.peak_bytes)
-    if point is None:
-        return None
-    return Found(around=around, program=program, point=point, proven=False, quality=search.question.quality)
+def _both_missing(neighbour: Neighbour, fastest: FrontPoint | None, left_us: int, left_bytes: int) -> Neighbour:
+    """Say how much its fastest layout lacks of both, where no layout lacks one alone."""
+    if fastest is None:
+        return dataclasses.replace(neighbour, missing="no layout keeps what is asked of layouts")
+    missing_us, missing_bytes = fastest.latency_us - left_us, fastest.memory_bytes - left_bytes
+    said = f"its fastest layout lacks {format_us(missing_us)} a pass and {format_bytes(missing_bytes)} of memory"
+    return dataclasses.replace(neighbour, missing=said)

@@ -21,7 +21,7 @@ def origin(request: DesignRequest) -> DesignOrigin:
         table_statement=table.card.provenance.statement,
         table_source=table.card.provenance.source,
         table_marks=table.card.marks,
-        device=table.card.device,
+        device=f"{table.card.device} ({table.card.chip})",
         preset=table.card.preset,
         compute_unit=request.offer.forms[0].compute_unit,
         latency_model=wish.latency_model.label,

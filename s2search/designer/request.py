@@ -104,6 +104,11 @@ class DesignRequest:
         """
         pixel_frames, told = PIXEL_FRAMES * frames, self.told
         if self.table.card.pipeline is None and told.statement:
+            if None in (told.text_ms, told.decode_ms):
+                raise TableError(
+                    f"the table {self.table.name!r} has no pipeline, and {told.statement} is told alone",
+                    remedy="tell both --text-ms and --decode-ms",
+                )
             told = dataclasses.replace(told, steps=1)
         return told.over(self.table.card.pipeline, chunk_frames=pixel_frames, table=self.table.name)
 

@@ -18,7 +18,7 @@ from s2search.designer.found import Found
 from s2search.designer.program import Limits, Program, Wish
 from s2search.errors import MissingRowError
 from s2search.quality.base import Quality
-from s2search.solver.frontier import Within
+from s2search.solver.frontier import FrontPoint, Within
 
 #: Called with combinations done, all of them, and what is being searched.
 Progress = Callable[[int, int, str], None]
@@ -182,6 +182,31 @@ class Search:
             Found(around=around, program=program, point=point, proven=proven, quality=self.question.quality)
             for point, proven in points
         ]
+
+    def fastest(self, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
+        """Return the fastest layout of a combination within its memory, however long it takes; None where none is."""
+        try:
+            program, around = self.program(combination), self.setting.around(combination)
+        except MissingRowError:
+            return None
+        left_bytes = around.transformer_bytes(budgets)
+        if left_bytes <= 0 or around.forward_us(budgets) is None:
+            return None
+        return self._found(around, program, program.fastest(left_bytes, around.peak_bytes))
+
+    def smallest(self, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
+        """Return the smallest layout of a combination in time, however much it takes; None where none is."""
+        try:
+            program, around = self.program(combination), self.setting.around(combination)
+        except MissingRowError:
+            return None
+        left_us = around.forward_us(budgets)
+        return None if left_us is None else self._found(around, program, program.smallest(left_us, around.peak_bytes))
+
+    def _found(self, around: Surroundings, program: Program, point: FrontPoint | None) -> Found | None:
+        if point is None:
+            return None
+        return Found(around=around, program=program, point=point, proven=False, quality=self.question.quality)
 
     def _is_reached(self, around: Surroundings, program: Program) -> bool:
         """Tell whether a found design has as much of everything as any layout here could have.

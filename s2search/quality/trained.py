@@ -22,7 +22,8 @@ from s2search.errors import QualityError
 from s2search.preset import PATCH, video_size
 from s2search.quality.base import ERRORS_TO_DIFFER, Judgement, Quality, Setting
 from s2search.quality.figure import Figure, written
-from s2search.quality.measured import read_document, read_first_line
+from s2search.quality.measured import is_file, read_document, read_first_line
+from s2search.quality.seeds import across_seeds
 
 Metric = Literal["distance", "loss"]
 
@@ -119,11 +120,13 @@ class Trained(Quality):
         network: By whose features distances are; the two need not agree.
         model: Only models whose folder or name has this in it.
         models: The folder from which the names of models count, where they do not lie as they were measured.
+        seeds: Take models of one design for one training under several seeds: distances are their means, and errors
+            have what seeds change. Losses have that without it.
         stand_in: Let models of other sizes stand in for designs. A distance then orders designs of one size by steps,
             chunks, window and commit, whatever their layouts; a loss orders layouts of the same depth.
 
     Raises:
-        QualityError: There is no such document, a model is gone, or two models are one design.
+        QualityError: There is no such document, a model is gone, or two models are one design without `seeds`.
     """
 
     run: str
@@ -131,6 +134,7 @@ class Trained(Quality):
     network: str = "trained"
     model: str = ""
     models: str = ""
+    seeds: bool = False
     stand_in: bool = False
 
     statement = (
@@ -145,15 +149,6 @@ class Trained(Quality):
                 allowed="models that stream, and losses of one layout each",
                 remedy="measure one, or name another run" if not self.model else f"look at model={self.model}",
             )
-        seen: dict[str, Figure] = {}
-        for figure in self._figures:
-            key = repr(sorted(figure.when.items()))
-            if key in seen:
-                raise QualityError(
-                    f"{seen[key].source} and {figure.source} are one design",
-                    remedy="name a part of the name of the one that counts: model=...",
-                )
-            seen[key] = figure
 
     @property
     @override
@@ -180,7 +175,7 @@ class Trained(Quality):
         for metric in metrics:
             for file in _FILES[metric]:
                 path = run if run.name == Path(file).name else run / file
-                if path.is_file():
+                if is_file(path):
                     return metric, path
         names = " nor ".join(Path(_FILES[metric][0]).name for metric in metrics)
         raise QualityError(
@@ -190,7 +185,19 @@ class Trained(Quality):
     @cached_property
     def _figures(self) -> tuple[Figure, ...]:
         metric, path = self._asked
-        return tuple(self._distances(path) if metric == "distance" else self._losses(path))
+        groups: dict[str, list[Figure]] = {}
+        for figure in self._distances(path) if metric == "distance" else self._losses(path):
+            groups.setdefault(repr(sorted(figure.when.items())), []).append(figure)
+        together = self.seeds and metric == "distance"
+        for group in groups.values():
+            alike = together and len({one.metric for one in group}) == 1
+            if len(group) > 1 and not alike:
+                several = "" if together else ", or say that they are one training under several seeds (seeds=true)"
+                raise QualityError(
+                    f"{group[0].source} and {group[1].source} are one design",
+                    remedy=f"name a part of the name of the one that counts (model=...){several}",
+                )
+        return across_seeds([*groups.values()]) if together else tuple(group[0] for group in groups.values())
 
     def _distances(self, path: Path) -> Iterator[Figure]:
         """Yield the distances of models that stream."""
@@ -267,8 +274,8 @@ class Trained(Quality):
             QualityError: It is not where it was, or several are.
         """
         starts = [Path(self.models)] if self.models else [*path.absolute().parents[:_UP], Path.cwd()]
-        there = [(start / name / _CONFIG).resolve() for start in starts]
-        found = list(dict.fromkeys(config for config in there if config.is_file()))
+        there = [start / name / _CONFIG for start in starts]
+        found = list(dict.fromkeys(config.resolve() for config in there if is_file(config)))
         if len(found) != 1:
             folders = f"{len(found)} folders are" if found else "no folder is"
             raise QualityError(

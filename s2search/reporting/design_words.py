@@ -169,12 +169,14 @@ def budget_text(budget: BudgetAnswer, design: Design) -> str:
     """Return what of a budget the answer uses, and what would be had without it."""
     limit = _amount(budget.limit, budget.unit)
     side = "at least" if budget.kind == "rate" else "of"
-    used = "" if budget.used is None else f"{_amount(budget.used, budget.unit)}, {side} {limit}".replace(", of", " of")
+    used = (
+        "" if budget.used is None else f"{_amount(budget.used, budget.unit)}, {side} {limit}; ".replace(", of", " of")
+    )
     if not budget.binds:
-        return f"{used or 'nothing is used'}; it does not decide"
+        return f"{used}it does not decide" if used else "without it nothing would be possible either"
     if budget.without is None:
-        return f"{used}; BINDS" if used else "BINDS"
-    return f"{used}; BINDS: without it {in_short(design.designs[budget.without])}"
+        return f"{used}BINDS"
+    return f"{used}BINDS: without it {in_short(design.designs[budget.without])}"
 
 
 def _amount(value: float, unit: str) -> str:
@@ -198,12 +200,7 @@ def neighbour_text(near: Neighbour) -> str:
     if near.design is not None:
         one = near.design
         return f"{in_short(one)}, {format_bytes(one.memory_bytes)}, score {one.score:.6f}"
-    lacks = []
-    if near.missing_ms is not None:
-        lacks.append(f"{near.missing_ms:.1f} ms less per forward pass would allow it")
-    if near.missing_bytes is not None:
-        lacks.append(f"{format_bytes(near.missing_bytes)} less memory would allow it")
-    return " and ".join(lacks) if lacks else f"not possible: {near.missing}" if near.missing else "not possible"
+    return near.missing or "not possible"
 
 
 def neighbour_name(near: Neighbour) -> str:
@@ -214,11 +211,16 @@ def neighbour_name(near: Neighbour) -> str:
 
 def firmness_lines(firm: Firmness) -> list[str]:
     """Return whether measuring could change the answer, and what to measure."""
-    kept = "" if firm.probability is None else f" (its settings keep the budgets with {100 * firm.probability:.0f} %)"
+    kept = "" if firm.probability is None else f" (its settings keep the budgets with {_percent(firm.probability)})"
     said = (
         "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
     )
     lines = [f"{said}{kept}"]
+    if firm.layout_probability is not None:
+        lines.append(f"this very layout keeps them with {_percent(firm.layout_probability)}")
+    if firm.firm and firm.unmeasured:
+        kinds = " and ".join(firm.unmeasured)
+        lines.append(f"as far as the deviations go that its {kinds} rows state: nobody measured these")
     lines += firm.doubts
     if firm.rows:
         settled = "" if firm.settles is None else f", with {100 * firm.settles:.0f} %"
@@ -229,6 +231,17 @@ def firmness_lines(firm: Firmness) -> list[str]:
         if few := [row.key for row in firm.rows if row.share < _TELLING]:
             lines.append(f"with less than 1 % each: {', '.join(few)}")
     return lines
+
+
+def _percent(probability: float) -> str:
+    """Write a probability that is neither 0 nor 1 as neither.
+
+    >>> _percent(0.99999), _percent(1.0), _percent(0.52)
+    ('over 99 %', '100 %', '52 %')
+    """
+    if 0.99 < probability < 1:
+        return "over 99 %"
+    return "under 1 %" if 0 < probability < 0.01 else f"{100 * probability:.0f} %"
 
 
 def evidence_lines(design: Design) -> list[str]:

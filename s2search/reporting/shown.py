@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from s2search.designer.document import Design
+    from s2search.family.plan import FamilyPlan
     from s2search.planner.diff import Difference
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
@@ -124,6 +125,13 @@ def plot_table(table: LatencyTable, ax: Axes | None) -> Axes:
     from s2search.reporting import table_figure
 
     return table_figure.plot_table(table, ax)
+
+
+def family_text(plan: FamilyPlan) -> RenderableType:
+    """Return the plan of a family for the terminal."""
+    from s2search.reporting.family import family_text as text
+
+    return text(plan)
 
 
 def difference_text(found: Difference) -> RenderableType:

@@ -31,6 +31,9 @@ from s2search.planner.plan import Plan
 from s2search.planner.project import Project
 from s2search.precision.documents import PrecisionPlan, Sensitivity
 from s2search.preset import Preset
+from s2search.quality.base import Setting
+from s2search.quality.file import QualityFile
+from s2search.quality.trained import Trained
 from s2search.score.file import ScoreFile, open_score
 from s2search.score.measured import MeasuredScore, RunValue, Value
 from s2search.solver.frontier import Front
@@ -156,6 +159,33 @@ def measured(path: Path) -> None:
     score.errors(Space.parse("ssa", depth=5))
 
 
+QUALITY = b"""{"schema": "s2search.quality/1", "name": "m", "statement": "s", "scale": "v", "entries": [
+  {"when": {"steps": 4, "layout": "L4S"}, "value": 1.5, "error": 0.1, "source": "x"},
+  {"when": {"video": "512x288", "commit": "clean_pass"}, "value": 2, "source": "y"}]}"""
+MEASURED = Path(__file__).parents[2] / "notebooks/quality/steps"
+DESIGN = Setting(
+    preset="sizes",
+    depth=6,
+    channels=64,
+    video="128x64",
+    steps=4,
+    chunk_frames=3,
+    window_chunks=2,
+    commit="clean_pass",
+    precision="w4a8",
+    layout=("lcha", "ssa", "ssa", "lcha", "ssa", "lcha"),
+)
+
+
+def distances_file(folder: Path) -> bytes:
+    return (MEASURED / "distance/distance.json").read_bytes()
+
+
+def judged(path: Path) -> None:
+    """Ask distances about a design, whose models lie where they were."""
+    Trained(run=str(path), models=str(MEASURED)).judge(DESIGN)
+
+
 PIPELINE = b'{"chunk_frames": 3, "steps": 4, "text_ms": 4.0, "decoder_ms": 80.0}'
 PRESET = (
     b'name = "mine"\ndepth = 4\nchannels = 64\nheads = 4\nfeed_forward = 128\ntext_channels = 16\ntext_tokens = 8\n'
@@ -184,6 +214,8 @@ TARGETS: dict[str, Target] = {
     "precision.json": (lambda _: b'{"schema": "s2search.precision/1"}', PrecisionPlan.load),
     "score.json": (lambda _: b'{"schema": "s2search.score/1"}', ScoreFile.load),
     "measured.json": (measured_file, measured),
+    "quality.json": (lambda _: QUALITY, lambda path: QualityFile.load(path).judge(DESIGN)),
+    "distance.json": (distances_file, judged),
     "clips.jsonl": (clips_file, lambda path: Clips.load(path.parent).of("train")),
     "run.toml": (lambda _: RUN, lambda path: RunSettings.of(RunSettings.read(path))),
     "compare.toml": (

@@ -85,6 +85,12 @@ def test_designs_are_equal_within_1_96_errors_of_the_difference_and_only_on_one_
     assert compare(one, other) == (expected if one.scale == other.scale else "incomparable")
 
 
+def test_two_errors_are_a_difference_and_one_point_nine_are_none() -> None:
+    one = Judgement(value=1.0, error=0.3, scale="VBench", source="a test", provenance="measured")
+    apart = [dataclasses.replace(one, value=1.0 - by * 0.5, error=0.4) for by in (1.9, 1.95, 1.97, 2.0)]
+    assert [compare(one, other) for other in apart] == ["equal", "equal", "better", "better"]
+
+
 def test_what_is_not_known_is_never_worse_nor_equal() -> None:
     known = Judgement(value=1.0, error=None, scale="VBench", source="a test", provenance="stated")
     assert compare(known, None) == compare(None, known) == compare(None, None) == "incomparable"
@@ -286,7 +292,7 @@ def test_broken_files_and_what_is_no_file(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(QualityError, match="is not a quality"):
         open_quality(path)
-    for missing in (str(tmp_path), str(tmp_path / "none.json")):
+    for missing in (str(tmp_path), str(tmp_path / "none.json"), "x" * 5000 + ".json", "/dev/null"):
         with pytest.raises(QualityError, match="cannot be read"):
             open_quality(missing)
 

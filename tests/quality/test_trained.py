@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from scipy import stats
 
 from s2search.document import as_json, write_text
 from s2search.errors import InputError, QualityError
@@ -14,6 +16,7 @@ from s2search.network.config import CausalForm, ModelConfig
 from s2search.preset import Preset
 from s2search.quality.base import Setting, compare
 from s2search.quality.file import open_quality
+from s2search.quality.seeds import T_975
 from s2search.quality.trained import Trained
 from s2search.testing.qualities import check_quality
 from s2search.training.compare.result import ContenderResult, RunComparison
@@ -192,6 +195,49 @@ def test_two_models_of_one_design_are_refused_until_one_is_named(run: Path) -> N
     )
 
 
+def reseeded(run: Path, values: dict[int, tuple[float, ...]]) -> None:
+    """Write distances of models of some steps under seeds, chunk by chunk, each with the errors that it had."""
+    rows = []
+    for steps, of_seeds in values.items():
+        like = next(row for row in distances(MEASURED).rows if row.name.endswith(f"chunks-{steps}/model"))
+        for seed, mmd in enumerate(of_seeds):
+            name = f"seed{seed}-{steps}"
+            shutil.copytree(run / f"chunks-{steps}", run / name, dirs_exist_ok=True)
+            far = msgspec.structs.replace(like.distances["trained"], mmd=mmd, mmd_error=0.1)
+            rows.append(msgspec.structs.replace(like, name=f"../steps/{name}/model", distances={"trained": far}))
+    rewrite(run, rows=tuple(rows))
+
+
+def test_seeds_are_one_figure_whose_error_has_what_they_change_and_that_of_the_clips(run: Path) -> None:
+    """Against a plain reading: pooled variance over designs, Student's quantile, errors of clips that do not shrink."""
+    values = {4: (1.0, 1.4, 1.2), 2: (2.0, 2.2), 1: (3.0,)}
+    reseeded(run, values)
+    with pytest.raises(QualityError, match=r"are one design; .* or say that .* \(seeds=true\)"):
+        trained(run)
+    variance = (3 * np.var(values[4]) + 2 * np.var(values[2])) / 3
+    for steps, of_seeds in values.items():
+        judged = trained(run, seeds=True).judge(dataclasses.replace(SMALL, steps=steps))
+        spread = np.sqrt(variance / len(of_seeds)) * stats.t.ppf(0.975, 3) / 1.96
+        assert judged is not None
+        assert judged.value == pytest.approx(-np.mean(of_seeds))
+        assert judged.error == pytest.approx(np.hypot(spread, 0.1), rel=1e-3)
+        assert judged.source.count(f"-{steps}/model, {steps} steps") == len(of_seeds)
+
+
+def test_seeds_ask_for_two_models_of_a_design_and_for_one_kind_of_stand_in(run: Path) -> None:
+    with pytest.raises(QualityError, match="no design has two models; measure further seeds"):
+        trained(MEASURED, seeds=True)
+    reseeded(run, {4: (1.0, 1.4)})
+    path = run / "seed1-4" / "model" / "config.json"
+    path.write_text(path.read_text().replace('"ssa"', '"full"', 1))
+    with pytest.raises(QualityError, match=r"seed0-4.* and .*seed1-4.* are one design; .*\(model=...\)$"):
+        trained(run, seeds=True, stand_in=True)
+
+
+def test_the_quantiles_are_student_s() -> None:
+    assert pytest.approx(stats.t.ppf(0.975, range(1, len(T_975) + 1)), abs=5e-4) == T_975
+
+
 def test_what_self_forcing_begins_with_in_a_run_is_no_design(tmp_path: Path) -> None:
     """A run has two models of its few steps: one that consistency left, and what self-forcing made of it."""
     rows = distances().rows
@@ -234,6 +280,14 @@ def test_models_that_moved_are_named_by_a_folder(run: Path) -> None:
         trained(run)
     shutil.copytree(MEASURED, moved.with_name("other") / "steps")
     assert trained(run, models=str(moved.with_name("other") / "steps")).digest == trained(MEASURED).digest
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "nowhere"])
+def test_a_model_s_name_that_no_folder_can_have_is_one_line(run: Path, name: str) -> None:
+    rows = distances(run).rows
+    rewrite(run, rows=(*rows[:-1], msgspec.structs.replace(rows[-1], name=name)))
+    with pytest.raises(QualityError, match="no folder is the"):
+        trained(run)
 
 
 def test_losses_order_layouts_and_are_equal_where_the_comparison_calls_none_worse(tmp_path: Path) -> None:

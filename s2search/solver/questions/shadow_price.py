@@ -32,7 +32,7 @@ _FURTHER = 16
 class NextPoint:
     """The front's next point along one budget: the least to add for a better score, and the best layout then.
 
-    `extra` is in the resource's unit, microseconds or bytes; `gain` in the score's.
+    `extra` is in the resource's whole numbers, microseconds or bytes; `gain` in the score's unit.
     """
 
     extra: int
@@ -94,7 +94,8 @@ def next_point(problem: Problem, best: Solution, resource: Resource, solver: Sol
         ProblemError: The solver does not prove its answers.
     """
     most = max(resource.most - resource.limit, 1)
-    same, reach = 0, min(ROUND_UNIT[resource.unit], most)
+    begin = ROUND_UNIT.get(resource.unit, max(resource.limit // 100, 1))
+    same, reach = 0, min(begin, most)
     while True:
         found = first_better(
             lambda extra: with_more(problem, resource.name, extra), best, solver, same=same, reach=reach
@@ -108,6 +109,12 @@ def next_point(problem: Problem, best: Solution, resource: Resource, solver: Sol
 
 def with_more(problem: Problem, name: str, extra: int) -> Problem:
     """Return the same search with more of one budget (less, if negative), named as in `Problem.resources`."""
+    if any(limit.name == name for limit in problem.limits):
+        limits = (
+            dataclasses.replace(limit, limit=limit.limit + extra) if limit.name == name else limit
+            for limit in problem.limits
+        )
+        return dataclasses.replace(problem, limits=tuple(limits))
     kind, _, device_name = name.partition(" of ")
     field = {"latency": "latency_budget_us", "memory": "memory_budget_bytes"}[kind]
     if not device_name:

@@ -1,0 +1,430 @@
+"""Layout and precisions in one exact search: at every layer a block and its precision, the best layout that all allow.
+
+A layer's candidates are pairs of a block and a precision. Stem, head, switches and the projections of text are slots of
+their own, with their own candidates; noise is one more budget, in which powers add up (see `precision/choose.py`). All
+of this is a `Problem` like any other but for one thing: what passing a switch takes depends on the switch's precision,
+which is chosen once. So the search is told the quickest that is on offer, and asked again with fewer on offer where an
+answer cannot be had at its own switches' price: a tree whose leaves have one precision each, and whose bounds prove.
+
+Axes:  N slots  L layers  C candidates of the base  J joint candidates  S streams
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2search.block import Stream
+from s2search.errors import InfeasibleError, ProblemError
+from s2search.latency.base import Estimate
+from s2search.planner.evidence import Evidence
+from s2search.precision.choose import NOISE_LIMIT, noise_limit
+from s2search.precision.documents import PrecisionChoice, noise_db
+from s2search.precision.noise import Noise
+from s2search.solver.base import Solution, Solver, unconstrained_bound
+from s2search.solver.problem import FIXED_POINT, NO_CONSTRAINTS, Int, Problem, Resource
+from s2search.solver.problem_checks import LARGEST_SUM
+from s2search.space import Space
+
+_SWITCHES = ("down", "up")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What may stand in a slot: a block at a layer, or the part of the slot's own name, in a precision."""
+
+    name: str
+    precision: str
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.name} {self.precision}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointProblem:
+    """A search for a layout with the precision of every part.
+
+    `problem` has a slot for the stem, every layer, head, switches and text, in this order, as far as there are such
+    parts. Its switches take what the quickest precision takes: `solve` settles which one it is.
+
+    Attributes:
+        problem: As integer arrays.
+        parts: The part of every slot: `stem`, `layers.0`, ..., `head`, `down`, `up`, `text`.
+        options: What every candidate is.
+        switch_us: Microseconds of a switch by its part and precision.
+        noise_NJ: Noise power of every candidate in every slot, relative to the signal; None where noise has no say.
+        least_db: Signal-to-noise ratio that is kept; None for none.
+    """
+
+    problem: Problem
+    parts: tuple[str, ...]
+    options: tuple[Option, ...]
+    switch_us: Mapping[tuple[str, str], int]
+    noise_NJ: NDArray[np.float64] | None = None
+    least_db: float | None = None
+
+    @cached_property
+    def layers(self) -> slice:
+        """The slots of layers."""
+        first = next(n for n, part in enumerate(self.parts) if part.startswith("layers."))
+        return slice(first, first + sum(part.startswith("layers.") for part in self.parts))
+
+    def layout(self, choice_N: Sequence[int]) -> tuple[str, ...]:
+        """Return the block of every layer."""
+        return tuple(self.options[j].name for j in choice_N[self.layers])
+
+    def precisions(self, choice_N: Sequence[int]) -> dict[str, str]:
+        """Return the precision of every part; switches that no layer needs have none."""
+        low = self._low(choice_N)
+        found = {part: self.options[j].precision for part, j in zip(self.parts, choice_N, strict=True)}
+        return {part: label for part, label in found.items() if low or part not in _SWITCHES}
+
+    def noise(self, choice_N: Sequence[int]) -> float:
+        """Return the noise power of an answer: that of its parts, added up."""
+        assert self.noise_NJ is not None
+        counted = self._noise_counts(low=self._low(choice_N))
+        return float(sum(self.noise_NJ[n, j] for n, j in enumerate(choice_N) if counted[n]))
+
+    def exact(self, choice_N: Sequence[int]) -> Problem:
+        """Return the search in which an answer's switches cost what they do in their own precisions."""
+        offered = {part: (self._of(part, choice_N),) for part in _SWITCHES if part in self.parts}
+        return self._offering(offered, low=self._low(choice_N))
+
+    def solve(self, solver: Solver) -> Solution:
+        """Return the best layout with precisions that keep all limits; its costs are those of its own switches.
+
+        Raises:
+            InfeasibleError: Nothing fits; the message says which limit binds and what would do.
+        """
+        found, tried = self._best(solver)
+        if found is None:
+            raise self._infeasible(tried)
+        return found
+
+    def quietest(self, layout: Sequence[str], solver: Solver) -> Solution:
+        """Return the precisions of least noise for a layout, within all limits; its score is minus the noise."""
+        allowed_NJ = self.problem.allowed_LC.copy()
+        names_J = np.array([option.name for option in self.options])
+        allowed_NJ[self.layers] &= names_J == np.array(layout)[:, None]
+        assert self.noise_NJ is not None
+        unit = max(float(self.noise_NJ[allowed_NJ].max()), 1e-300) * len(self.parts) * 2 / LARGEST_SUM
+        steps_NJ = np.ceil(np.where(allowed_NJ, self.noise_NJ, 0.0) / unit)
+        steps_NJ *= self._noise_counts(low=self._is_low(layout))[:, None]
+        asked = dataclasses.replace(
+            self.problem, allowed_LC=allowed_NJ, score_LC=-steps_NJ / FIXED_POINT, pair_score_LCC=None
+        )
+        return dataclasses.replace(self, problem=asked).solve(solver)
+
+    def _best(self, solver: Solver) -> tuple[Solution | None, list[Problem]]:
+        """Search the tree of what switches may be; return also every search that found nothing."""
+        best: Solution | None = None
+        bound, tried = -np.inf, list[Problem]()
+        open_ = [(self._all_offered, low) for low in (False, True) if low in self._kinds]
+        while open_:
+            offered, low = open_.pop()
+            problem = self._offering(offered, low=low)
+            if best is not None and unconstrained_bound(problem) <= round(best.score * FIXED_POINT):
+                continue
+            found = solver.best(problem)
+            if found is None:
+                tried.append(problem)
+            elif best is None or found.upper_bound > best.score:
+                exact = self.exact(found.choice_L)
+                if exact.admits(found.choice_L):
+                    bound = max(bound, found.upper_bound)
+                    best = self._better(best, found, exact)
+                else:
+                    open_ += [(part, low) for part in self._divided(offered, found.choice_L)]
+        if best is None:
+            return None, tried
+        bound = max(bound, best.score)
+        return dataclasses.replace(best, upper_bound=float(bound), optimal=best.score >= bound), tried
+
+    def _better(self, best: Solution | None, found: Solution, exact: Problem) -> Solution:
+        priced = dataclasses.replace(found, latency_us=exact.price(found.choice_L).latency_us)
+        if best is None or (priced.score, -priced.latency_us) > (best.score, -best.latency_us):
+            return priced
+        return best
+
+    def _divided(
+        self, offered: Mapping[str, tuple[str, ...]], choice_N: Sequence[int]
+    ) -> list[Mapping[str, tuple[str, ...]]]:
+        """Return what is on offer in two: the precision that an answer gives a switch, and all others of it.
+
+        The switch is one that takes longer in that precision than in the quickest.
+        """
+        for part, labels in offered.items():
+            own = self._of(part, choice_N)
+            if self.switch_us[part, own] > min(self.switch_us[part, label] for label in labels):
+                others = tuple(label for label in labels if label != own)
+                return [{**offered, part: (own,)}, {**offered, part: others}]
+        raise ProblemError("an answer that its own switches admit was not taken", remedy="report this bug")
+
+    @cached_property
+    def _all_offered(self) -> Mapping[str, tuple[str, ...]]:
+        return {
+            part: tuple(option.precision for option in self.options if option.name == part)
+            for part in _SWITCHES
+            if part in self.parts
+        }
+
+    @cached_property
+    def _kinds(self) -> set[bool]:
+        """Whether layouts may have layers in low resolution, and whether they may have none."""
+        low_J = self.problem.stream_C == Stream.LOW
+        allowed_LJ = self.problem.allowed_LC[self.layers]
+        without = {False} if (allowed_LJ & ~low_J).any(axis=1).all() else set()
+        return without | ({True} if (allowed_LJ & low_J).any() else set())
+
+    def _offering(self, offered: Mapping[str, tuple[str, ...]], *, low: bool) -> Problem:
+        """Return the search with some precisions of switches on offer; without low layers, switches make no noise."""
+        allowed_NJ, switch_SS = self.problem.allowed_LC.copy(), np.zeros_like(self.problem.switch_us_SS)
+        for part, labels in offered.items():
+            kept_J = [option.name == part and option.precision in labels for option in self.options]
+            allowed_NJ[self.parts.index(part)] &= kept_J
+            way = (Stream.HIGH, Stream.LOW) if part == "down" else (Stream.LOW, Stream.HIGH)
+            switch_SS[way] = min(self.switch_us[part, label] for label in labels)
+        if not low:
+            allowed_NJ[:, self.problem.stream_C == Stream.LOW] = False
+        return dataclasses.replace(
+            self.problem,
+            allowed_LC=allowed_NJ,
+            switch_us_SS=switch_SS,
+            limits=(*self.problem.limits, *self._noise_limits(low=low)),
+        )
+
+    def _noise_limits(self, *, low: bool) -> tuple[Resource, ...]:
+        if self.noise_NJ is None or self.least_db is None:
+            return ()
+        counted_N1 = self._noise_counts(low=low)[:, None]
+        return (noise_limit(np.where(counted_N1, self.noise_NJ, 0.0), self.least_db),)
+
+    def _noise_counts(self, *, low: bool) -> NDArray[np.bool_]:
+        return np.array([low or part not in _SWITCHES for part in self.parts])
+
+    def _of(self, part: str, choice_N: Sequence[int]) -> str:
+        return self.options[choice_N[self.parts.index(part)]].precision
+
+    def _low(self, choice_N: Sequence[int]) -> bool:
+        return any(self.problem.stream_C[j] == Stream.LOW for j in choice_N[self.layers])
+
+    def _is_low(self, layout: Sequence[str]) -> bool:
+        low = {o.name for o, s in zip(self.options, self.problem.stream_C, strict=True) if s == Stream.LOW}
+        return not low.isdisjoint(layout)
+
+    def _infeasible(self, tried: Sequence[Problem]) -> InfeasibleError:
+        """Return the error of the search that comes nearest, with noise in decibels."""
+        from s2search.planner.joint_infeasible import nearest_error
+
+        return nearest_error(tried, self.least_db)
+
+
+def pose_joint(
+    base: Problem,
+    space: Space,
+    evidence_of: Mapping[str, Evidence],
+    *,
+    noise: Noise | None = None,
+    least_db: float | None = None,
+) -> JointProblem:
+    """Return a search for a layout as one for a layout and the precision of every part.
+
+    Args:
+        base: The search for a layout in one precision: its scores, budgets and constraints are kept. Costs are not.
+        space: Its candidates.
+        evidence_of: What every part costs, by precision. What has no precision of its own here (the decoder, buffers)
+            costs what it does in the first.
+        noise: Of all parts; without it noise and the projections of text have no say.
+        least_db: Signal-to-noise ratio of the velocity that is to be kept.
+
+    Raises:
+        InputError: No sweep knows the noise of something that may be chosen.
+        ProblemError: The search is for several devices.
+    """
+    if base.devices:
+        raise ProblemError("precisions are chosen for one device", remedy="give one table")
+    slots = _Slots(base=base, space=space, evidence_of=evidence_of, noise=noise)
+    if noise is not None:
+        noise.check(slots.asked)
+    problem = slots.problem()
+    return JointProblem(
+        problem=problem,
+        parts=slots.parts,
+        options=slots.options,
+        switch_us={
+            (part, label): one.cost.latency_us
+            for label, evidence in evidence_of.items()
+            for part, one in zip(_SWITCHES, (evidence.down, evidence.up), strict=True)
+            if one is not None
+        },
+        noise_NJ=None if noise is None else slots.noise_NJ(problem.allowed_LC),
+        least_db=least_db,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Slots:
+    """Slots and candidates of a joint search, and what each costs where."""
+
+    base: Problem
+    space: Space
+    evidence_of: Mapping[str, Evidence]
+    noise: Noise | None
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        first = next(iter(self.evidence_of.values()))
+        layers = [f"layers.{layer}" for layer in range(self.space.depth)]
+        switches = _SWITCHES if first.down is not None else ()
+        text = ["text"] if self.noise is not None and self.noise.knows_part("text") else []
+        return ("stem", *layers, "head", *switches, *text)
+
+    @cached_property
+    def options(self) -> tuple[Option, ...]:
+        others = [part for part in self.parts if not part.startswith("layers.")]
+        names = [*(block.label for block in self.space.candidates), *others]
+        return tuple(Option(name=name, precision=label) for name in names for label in self.evidence_of)
+
+    @cached_property
+    def block_J(self) -> Int:
+        """Which candidate of the base each is at a layer; -1 for none."""
+        labels = [block.label for block in self.space.candidates]
+        return np.array([labels.index(o.name) if o.name in labels else -1 for o in self.options], np.int64)
+
+    @cached_property
+    def at_layer_N(self) -> NDArray[np.bool_]:
+        return np.array([part.startswith("layers.") for part in self.parts])
+
+    @property
+    def asked(self) -> list[tuple[str, str, str]]:
+        """Return what noise is needed of: part, block and precision."""
+        allowed_NJ = self.allowed_NJ
+        return [
+            (part, option.name if self.at_layer_N[n] else "", option.precision)
+            for n, part in enumerate(self.parts)
+            for j, option in enumerate(self.options)
+            if allowed_NJ[n, j]
+        ]
+
+    @cached_property
+    def allowed_NJ(self) -> NDArray[np.bool_]:
+        names_J = np.array([option.name for option in self.options])
+        allowed_NJ = names_J == np.array(self.parts)[:, None]
+        allowed_NJ[self.at_layer_N] = self.over_layers(self.base.allowed_LC, other=False)
+        return allowed_NJ
+
+    def over_layers(self, values_LC: NDArray[np.generic], *, other: float) -> NDArray[np.generic]:
+        """Return what candidates of the base have at every layer, for each precision; `other` for other parts."""
+        spread_LJ: NDArray[np.generic] = np.where(self.block_J >= 0, values_LC[:, self.block_J], other)
+        return spread_LJ
+
+    def problem(self) -> Problem:
+        latency_J, memory_J, peak_J = self._costs()
+        shape, base = self.allowed_NJ.shape, self.base
+        score_NJ, pair_NJJ = np.zeros(shape), None
+        score_NJ[self.at_layer_N] = self.over_layers(base.score_LC, other=0.0)
+        if base.pair_score_LCC is not None:
+            pair_NJJ = self._pairs(base.pair_score_LCC)
+        return Problem(
+            score_LC=score_NJ,
+            pair_score_LCC=pair_NJJ,
+            latency_us_LC=np.tile(latency_J, (shape[0], 1)),
+            memory_bytes_LC=np.tile(memory_J, (shape[0], 1)),
+            peak_bytes_LC=np.tile(peak_J, (shape[0], 1)),
+            allowed_LC=self.allowed_NJ,
+            stream_C=np.where(self.block_J >= 0, base.stream_C[self.block_J], int(Stream.HIGH)),
+            switch_us_SS=base.switch_us_SS,
+            fixed_us=sum(one.cost.latency_us for one in self._fixed()),
+            fixed_bytes=sum(one.cost.memory_bytes for one in self._fixed()),
+            latency_budget_us=base.latency_budget_us,
+            memory_budget_bytes=base.memory_budget_bytes,
+            max_switches=base.max_switches,
+            limits=self._limits(),
+            label_C=tuple(option.label for option in self.options),
+        )
+
+    def _costs(self) -> tuple[Int, Int, Int]:
+        """Return microseconds, bytes and peak of every candidate; a peak is at least that of what always runs."""
+        cost_J = [self.estimate(option).cost if option.name != "text" else None for option in self.options]
+        text = {label: self._text_bytes(label) for label in self.evidence_of}
+        floor = max((one.cost.peak_bytes for one in self._fixed()), default=0)
+        memory = []
+        for option, cost, block in zip(self.options, cost_J, self.block_J, strict=True):
+            held = text[option.precision] if cost is None else cost.memory_bytes
+            # The rows of layers hold the projections of text, which have a slot of their own here.
+            memory.append(max(held - text[option.precision] // self.space.depth, 0) if block >= 0 else held)
+        # What passing a switch takes counts as often as it is passed: see `JointProblem.switch_us`.
+        passed = [cost is None or option.name in _SWITCHES for option, cost in zip(self.options, cost_J, strict=True)]
+        return (
+            np.array([0 if passes else cost.latency_us for passes, cost in zip(passed, cost_J, strict=True)], np.int64),
+            np.array(memory, np.int64),
+            np.array([max(floor, 0 if cost is None else cost.peak_bytes) for cost in cost_J], np.int64),
+        )
+
+    def _text_bytes(self, precision: str) -> int:
+        """Return the bytes of all projections of text, a multiple of the depth."""
+        if self.noise is None or "text" not in self.parts:
+            return 0
+        depth = self.space.depth
+        return self.noise.choice("text", "", precision).bytes // depth * depth
+
+    def estimate(self, option: Option) -> Estimate:
+        """Return what a block, or another part but text, costs in its precision."""
+        return self.evidence_of[option.precision].parts(self.space)[option.name]
+
+    def _fixed(self) -> list[Estimate]:
+        """Return what every layout has that has no precision of its own here."""
+        first = next(iter(self.evidence_of.values()))
+        return [one for part, one in zip(first.fixed_parts, first.fixed, strict=True) if part not in ("stem", "head")]
+
+    def _pairs(self, pair_LCC: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return what blocks score behind one another, at layers behind layers."""
+        size = len(self.options)
+        pair_NJJ, both_JJ = np.zeros((len(self.parts), size, size)), (self.block_J >= 0) & (self.block_J >= 0)[:, None]
+        first = int(np.argmax(self.at_layer_N))
+        pair_NJJ[first : first + self.space.depth] = np.where(
+            both_JJ, pair_LCC[:, self.block_J[:, None], self.block_J], 0.0
+        )
+        return pair_NJJ
+
+    def _limits(self) -> tuple[Resource, ...]:
+        """Return the base's constraints on blocks, and its groups, as sums with a limit."""
+        found = [self._over(resource) for resource in self._constraints()]
+        return (*found, *([self._groups()] if self.base.group_size > 1 else []))
+
+    def _constraints(self) -> list[Resource]:
+        """Return all that limits blocks beside budgets and stream changes."""
+        base = dataclasses.replace(self.base, group_size=1, max_switches=None)
+        return list(base.resources[2:])
+
+    def _over(self, resource: Resource) -> Resource:
+        shape = self.allowed_NJ.shape
+        use_NJ, peak_NJ = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        use_NJ[self.at_layer_N] = self.over_layers(resource.use_LC, other=0)
+        peak_NJ[self.at_layer_N] = self.over_layers(resource.peak_LC, other=0)
+        pair_NJJ = None if resource.pair_LCC is None else self._pairs(resource.pair_LCC).astype(np.int64)
+        return dataclasses.replace(resource, use_LC=use_NJ, peak_LC=peak_NJ, pair_LCC=pair_NJJ)
+
+    def _groups(self) -> Resource:
+        """Return as a resource of which there is none: another block behind a layer of the same group."""
+        differs_CC = 1 - np.eye(len(self.space.candidates), dtype=np.int64)
+        within_L = np.arange(self.space.depth) % self.base.group_size > 0
+        differs_LCC = within_L[:, None, None] * differs_CC
+        free = Resource.of("blocks that differ inside a group", np.zeros(self.allowed_NJ.shape, np.int64), 0)
+        return dataclasses.replace(free, pair_LCC=self._pairs(differs_LCC).astype(np.int64))
+
+    def noise_NJ(self, allowed_NJ: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the noise of every candidate that may be chosen."""
+        assert self.noise is not None
+        found_NJ = np.zeros(allowed_NJ.shape)
+        for n, j in np.argwhere(allowed_NJ):
+            option, block = self.options[j], self.options[j].name if self.at_layer_N[n] else ""
+            found_NJ[n, j] = self.noise.choice(self.parts[n], block, option.precision).noise
+        return found_NJ
