@@ -211,7 +211,7 @@ def _whole_way(folder: Path, clips: dict[str, bytes]) -> Iterator[tuple[str, Giv
             kind, one = _document(document)
             yield kind, replace(one, name=f"{folder.name}/{document.relative_to(folder).as_posix()}")
     for stage in record.stages:
-        if Path(stage).name == stage and (folder / stage / "run.json").exists():
+        if Path(stage).name == stage != ".." and (folder / stage / "run.json").exists():
             yield "runs", _learnt(folder / stage, f"{folder.name}/{stage}")
     strip = folder / "stream" / "strip.png"
     if strip.exists():

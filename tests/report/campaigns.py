@@ -230,6 +230,25 @@ def poisoned(value: _Part) -> _Part:
     return found
 
 
+def numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield where numbers stand in what JSON holds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield path
+    for key, one in value.items() if isinstance(value, dict) else ():
+        yield from numbers(one, (*path, key))
+    for place, one in enumerate(value) if isinstance(value, list | tuple) else ():
+        yield from numbers(one, (*path, place))
+
+
+def put(value: Any, path: tuple[str | int, ...], new: float) -> Any:
+    """Return what JSON holds with another number at a place."""
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {key: put(one, path[1:], new) if key == path[0] else one for key, one in value.items()}
+    return [put(one, path[1:], new) if place == path[0] else one for place, one in enumerate(value)]
+
+
 def _texts(value: Any) -> set[str]:
     if isinstance(value, str):
         return {value}

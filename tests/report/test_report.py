@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 import s2search
 from s2search.document import as_json
 from s2search.errors import InputError
+from s2search.pipeline.record import Asked, PipelineRecord, StageRecord
 from s2search.planner.frontier import Frontier
 from s2search.recalibration.result import Recalibration
 from s2search.reporting.colours import luminance
@@ -24,6 +28,8 @@ from s2search.reporting.report.campaign import Campaign, Recalibrated
 from s2search.reporting.report.page import MOST_BYTES, campaign_html
 from s2search.reporting.report.picture import Axis, fronts_svg
 from s2search.tables.table import open_table
+from s2search.training.run_folder import Record
+from s2search.training.settings import RunSettings
 from tests.conftest import Outcome
 from tests.report.campaigns import (
     HOSTILE,
@@ -33,8 +39,10 @@ from tests.report.campaigns import (
     given,
     judged,
     learnt,
+    numbers,
     picture,
     poisoned,
+    put,
     recalibration,
     whole_campaign,
 )
@@ -278,6 +286,21 @@ def test_only_pixels_of_a_picture_come_in_and_what_is_none_is_left_out() -> None
     assert b"script" not in base64.b64decode(image.attributes["src"].partition(",")[2])
 
 
+@pytest.mark.parametrize("kind", ["fronts", "designs", "plans", "promises", "verifications"])
+def test_no_number_of_a_file_ends_the_page_with_a_traceback(campaign: Campaign, kind: str) -> None:
+    part = getattr(campaign, kind)[0].part
+    content = msgspec.to_builtins(part)
+    drawn_pages = 0
+    places = sorted(numbers(content), key=str)
+    for path in random.Random(0).sample(places, min(25, len(places))):
+        for new in (0, -1, 1e308, -1e308):
+            with contextlib.suppress(msgspec.ValidationError, InputError):
+                changed = msgspec.convert(put(content, path, new), type(part))
+                drawn(Campaign(**{kind: (given(changed, "x"),)}))
+                drawn_pages += 1
+    assert drawn_pages > 5
+
+
 def test_fronts_far_apart_are_drawn_on_a_logarithmic_axis_and_each_keeps_its_form() -> None:
     slow = s2search.frontier("amd-epyc", video="512x288", depth=4)
     fast = s2search.frontier("h100", video="512x288", depth=4)
@@ -315,6 +338,41 @@ def test_the_command_knows_documents_and_folders_by_what_they_say(s2search: Run,
     assert [h.text for h in page.of("h3") if tables in h.around] == [table.name, "iphone-16-pro-max.coreml.w4a8"]
     assert "lacks: Verification" in done.out
     assert "lacks: The front" not in done.out
+
+
+def test_folders_of_runs_are_told_by_stages_and_nothing_outside_them_is_read(s2search: Run, tmp_path: Path) -> None:
+    settings = RunSettings.of({"data": "clips"})
+    stages = {"flow": StageRecord(state="done", asked=Asked()), "..": StageRecord(state="done", asked=Asked())}
+    PipelineRecord(stages={**stages, "../outside": stages["flow"]}).save(make(tmp_path / "whole") / "stages.json")
+    for folder in (tmp_path / "whole" / "flow", tmp_path / "alone", tmp_path / "outside", tmp_path):
+        run = msgspec.structs.replace(settings, trainer=f"trainer of {folder.name}")
+        Record(settings=run, digests={"model": "sha256:1"}, versions={}).save(make(folder) / "run.json")
+        (folder / "metrics.csv").write_text("step,name,value\n1,loss,0.5\n2,loss,0.4\n")
+        (folder / "strip.png").write_bytes(picture(16, 8))
+    (tmp_path / "whole" / "flow" / "judgement.json").write_text(as_json(learnt().judgement))
+    done = s2search("report", "page.html", "whole", "alone")
+    assert (done.code, done.err) == (0, ""), done.err
+    page = Page((tmp_path / "page.html").read_text())
+    assert [h.text for h in page.of("h3") if "trainer" in h.text] == [
+        "whole/flow: trainer of flow",
+        "alone: trainer of alone",
+    ]
+    assert len(page.of("img")) == 2
+    missing = next(element for element in page.of("section") if element.attributes["id"] == "missing").text
+    assert "alone was not judged on held-out clips" in missing
+    assert "whole/flow was not judged" not in missing
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    return folder
+
+
+def test_a_page_that_cannot_be_written_is_one_line_before_any_work(s2search: Run, tmp_path: Path) -> None:
+    for place in ("/proc/page.html", "nowhere/page.html", "-"):
+        done = s2search("report", place, "not-there.json")
+        assert (done.code, len(done.err.splitlines())) == (2, 1)
+        assert "cannot be written" in done.err
 
 
 @pytest.mark.parametrize(

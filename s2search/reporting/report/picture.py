@@ -7,6 +7,7 @@ and the page that the picture stands on gives them their colours in light and in
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,9 @@ class Axis:
         low, high = min(values), max(values)
         if log:
             room = (high / low) ** 0.05
-            return cls(low=low / room, high=high * room, start_px=start_px, end_px=end_px, log=True)
+            return cls(
+                low=low / room, high=min(high * room, sys.float_info.max), start_px=start_px, end_px=end_px, log=True
+            )
         margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
         return cls(low=low - margin, high=high + margin, start_px=start_px, end_px=end_px)
 
@@ -63,6 +66,8 @@ class Axis:
             every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
             inside = [tick for tick in every if self.low <= tick <= self.high]
             return inside if len(inside) <= 2 * wanted else [t for t in inside if math.log10(t) % 1 < 1e-9]
+        if not math.isfinite(self.high - self.low):
+            return []  # numbers that no table has, and a file may
         step = _round_step((self.high - self.low) / wanted)
         first = math.ceil(self.low / step - 1e-9)
         return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
