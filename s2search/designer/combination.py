@@ -61,7 +61,7 @@ def combinations(axes: Sequence[Axis]) -> tuple[Combination, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ApplicationSetting:
     """Where combinations run: what the table's card says of everything beside the transformer.
 
     Attributes:
