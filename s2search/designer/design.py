@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from s2search.cost import Budget
-from s2search.designer.axes import Axis, amount, settle
+from s2search.designer.axes import DesignAxis, amount, settle
 from s2search.designer.combination import combinations
 from s2search.designer.document import Cell, Design, Possible
 from s2search.designer.found import FoundDesign
@@ -107,11 +107,11 @@ def _rate(fps: float) -> Budget:
     return Budget("rate", Fraction(fps).limit_denominator(1000), f"{fps:g}fps")
 
 
-def _steps(axes: Sequence[Axis]) -> tuple[int, ...]:
+def _steps(axes: Sequence[DesignAxis]) -> tuple[int, ...]:
     return next(tuple(int(value) for value in axis.values) for axis in axes if axis.name == "steps")
 
 
-def _cells(search: Search, request: DesignRequest, axes: Sequence[Axis], book: _Book) -> tuple[Cell, ...]:
+def _cells(search: Search, request: DesignRequest, axes: Sequence[DesignAxis], book: _Book) -> tuple[Cell, ...]:
     cells = []
     for steps in _steps(axes):
         reached: float | None = None

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from s2search.cost import Budget, BudgetKind, format_bytes, format_us
-from s2search.designer.axes import AXES, Axis, AxisName, amount
+from s2search.designer.axes import AXES, AxisName, DesignAxis, amount
 from s2search.designer.combination import Combination
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Firmness
 from s2search.designer.firmness import Decision, decision_of, firmness
@@ -28,7 +28,7 @@ _UNLIKELY = 0.05
 _NOT_SEEN: tuple[AxisName, ...] = ("video", "residency", "text_encoder")
 
 
-def axis_answer(axis: Axis, answer: FoundDesign | None, search: Search) -> AxisAnswer:
+def axis_answer(axis: DesignAxis, answer: FoundDesign | None, search: Search) -> AxisAnswer:
     """Return one axis, the answer's value, and what keeps it from more."""
     if answer is None:
         return AxisAnswer(name=axis.name, values=axis.values, chosen=None, held_by=None)
@@ -71,7 +71,7 @@ def _used(answer: FoundDesign) -> dict[BudgetKind, float]:
     }
 
 
-def unranked(axes: Sequence[Axis], answer: FoundDesign | None, search: Search) -> tuple[AxisName, ...]:
+def unranked(axes: Sequence[DesignAxis], answer: FoundDesign | None, search: Search) -> tuple[AxisName, ...]:
     """Return the axes with a choice whose values the quality does not rank, video aside, which is its own wish."""
     base = answer or next(iter(search.searched.designs), None)
     if base is None:
@@ -81,7 +81,7 @@ def unranked(axes: Sequence[Axis], answer: FoundDesign | None, search: Search) -
     )
 
 
-def evidence(search: Search, answer: FoundDesign, axes: Sequence[Axis]) -> tuple[PublishedPair, ...]:
+def evidence(search: Search, answer: FoundDesign, axes: Sequence[DesignAxis]) -> tuple[PublishedPair, ...]:
     """Return what others found where an axis changed that there is a choice of."""
     preset = search.question.offer.table.card.preset
     mine = setting_of(answer.combination, preset, answer.labels)
@@ -94,7 +94,7 @@ def evidence(search: Search, answer: FoundDesign, axes: Sequence[Axis]) -> tuple
     return tuple(dict.fromkeys(one for other in others for one in search.question.quality.evidence(mine, other)))
 
 
-def _ranks(axis: Axis, base: FoundDesign, search: Search) -> bool:
+def _ranks(axis: DesignAxis, base: FoundDesign, search: Search) -> bool:
     preset = search.question.offer.table.card.preset
     layout = None if axis.name == "depth" else base.labels
     settings = [setting_of(base.combination.with_value(axis.name, value), preset, layout) for value in axis.values]

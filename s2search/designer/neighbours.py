@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from s2search.cost import format_bytes, format_us
-from s2search.designer.axes import AXES, Axis, AxisName, Value
+from s2search.designer.axes import AXES, AxisName, DesignAxis, Value
 from s2search.designer.combination import Combination, Surroundings
 from s2search.designer.document import Neighbour
 from s2search.designer.found import FoundDesign
@@ -23,7 +23,7 @@ _SIZES = tuple(f"{256 * n}x{144 * n}" for n in range(1, 8))
 
 
 def neighbours_of(
-    search: Search, answer: FoundDesign, axes: Sequence[Axis], prefer: Sequence[str]
+    search: Search, answer: FoundDesign, axes: Sequence[DesignAxis], prefer: Sequence[str]
 ) -> tuple[Neighbour, ...]:
     """Return the answer with the next value of every axis, one step each way, under the same budgets."""
     found = []
@@ -35,7 +35,7 @@ def neighbours_of(
     return tuple(found)
 
 
-def _steps(combination: Combination, axes: Sequence[Axis]) -> Iterator[tuple[AxisName, Value, bool]]:
+def _steps(combination: Combination, axes: Sequence[DesignAxis]) -> Iterator[tuple[AxisName, Value, bool]]:
     by_name = {axis.name: axis for axis in axes}
     for name in AXES:
         values, now = by_name[name].values, combination.of(name)
