@@ -186,12 +186,6 @@ class _Reading:
     def alternatives(self) -> tuple[tuple[Alternative, ...], _Rows]:
         """Return the candidates that may stand in some slot, and their rows."""
         asked = [one for stated in self.family.alternatives for one in self._in_streams(stated)]
-        for (label, stream), many in Counter((one.label, one.stream) for one in asked).items():
-            if many > 1:
-                there = f" in the stream {self.family.stream_names[stream]!r}" if self.family.streams else ""
-                raise InputError(
-                    f"{many} alternatives{there} are called {label!r}", remedy="give each a label of its own"
-                )
         if len(asked) * len(self.slots) > _MOST_CELLS:
             raise InputError(
                 f"{len(asked):,} alternatives in {len(self.slots):,} slots are too many",
@@ -200,6 +194,12 @@ class _Reading:
             )
         found = {c: self._rows_of(one) for c, one in enumerate(asked)}
         kept = [c for c in found if found[c]]
+        for (label, stream), many in Counter((asked[c].label, asked[c].stream) for c in kept).items():
+            if many > 1:
+                there = f" in the stream {self.family.stream_names[stream]!r}" if self.family.streams else ""
+                raise InputError(
+                    f"{many} alternatives{there} are called {label!r}", remedy="give each a label of its own"
+                )
         row_of = {(layer, new, own): n for new, c in enumerate(kept) for (layer, _, own), n in found[c].items()}
         return tuple(asked[c] for c in kept), row_of
 
