@@ -23,7 +23,7 @@ from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
 from s2search.planner.diff import Difference, difference
 from s2search.planner.explain import Explanation, explain
-from s2search.precision.documents import Palette, PrecisionChoice
+from s2search.precision.documents import Palette, PrecisionChoice, PrecisionPlan
 from s2search.registry import label_of
 from s2search.solver.questions.score_errors import Stability
 from s2search.tables.card import ProvenanceKind
@@ -329,6 +329,21 @@ class PrecisionAnswer:
     def asked(self) -> str:
         """What was asked for, as people write it."""
         return f"at least {self.least_db:g} dB, chosen with the layout"
+
+    def of_model(self, model_digest: str, weights_digest: str, *, optimal: bool) -> PrecisionPlan:
+        """Return the choice as that of one model, which was realized from the plan after it was made."""
+        return PrecisionPlan(
+            model_digest=model_digest,
+            weights_digest=weights_digest,
+            sensitivity_digest=self.sensitivity_digest,
+            asked=self.asked,
+            palette=self.palette,
+            rest_bytes=self.rest_bytes,
+            parts=self.parts,
+            weight_bytes=self.rest_bytes + sum(choice.bytes for choice in self.parts.values()),
+            predicted_db=self.predicted_db,
+            optimal=optimal,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
