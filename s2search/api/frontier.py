@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from collections.abc import Sequence
+
 from s2search.api.question import GivenTables, Where, request_of
-from s2search.api.values import Blocks, Budgets, PathText, Texts, scores_of, solver_of
+from s2search.api.values import Blocks, Budgets, PathText, Texts, scores_of, solver_of, table_of
 from s2search.block import Scenario
+from s2search.errors import InputError
 from s2search.latency.base import LatencyModel
 from s2search.planner.find import front
 from s2search.planner.frontier import Frontier
@@ -12,7 +17,7 @@ from s2search.score.base import Score
 from s2search.score.check import ScoreCheck
 from s2search.solver.base import Solver
 from s2search.space import DEFAULT_CANDIDATES
-from s2search.tables.table import DEFAULT_TABLE
+from s2search.tables.table import DEFAULT_TABLE, LatencyTable
 
 
 def frontier(
@@ -36,6 +41,7 @@ def frontier(
     video: str | None = None,
     precision: str | None = None,
     compute_unit: str | None = None,
+    compare: PathText | LatencyTable | Sequence[PathText | LatencyTable] = (),
 ) -> Frontier:
     """Trace the best score for every latency, at one memory budget.
 
@@ -61,6 +67,8 @@ def frontier(
         video: Video size, where the table holds several: `512x288`.
         precision: Where the table holds several.
         compute_unit: Where the table holds several.
+        compare: Further tables, installed or folders: each is asked the same (layers, blocks, score, memory budget,
+            video size), and has a front of its own beside this one.
 
     Raises:
         InputError: The budget limits latency, which the front itself varies.
@@ -71,19 +79,52 @@ def frontier(
     >>> len(front), front.at(latency="260ms").written
     (29, 'LSLSLS2LSLS2LSLS2LSLS2LSLS2L')
     """
-    request = request_of(
-        table,
-        Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit="reuse_last"),
-        depth=depth,
-        group_size=group_size,
-        candidates=candidates,
-        score=scores_of(score, check=score_check)[0],
-        latency_model=latency_model,
-        budget=budget,
-        count=count,
-        first=first,
-        last=last,
-        max_switches=max_switches,
+    given = Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit="reuse_last")
+    scored = scores_of(score, check=score_check)[0]
+
+    def traced(tables: GivenTables, where: Where, layers: int | None) -> Frontier:
+        request = request_of(
+            tables,
+            where,
+            depth=layers,
+            group_size=group_size,
+            candidates=candidates,
+            score=scored,
+            latency_model=latency_model,
+            budget=budget,
+            count=count,
+            first=first,
+            last=last,
+            max_switches=max_switches,
+        )
+        with solver_of(solver) as chosen:
+            return front(request, chosen, points=points, confidence=confidence)
+
+    others = _others(compare)
+    found = traced(table, given, depth)
+    asked = found.plans[0]
+    beside = {other.name: traced(other, _there(given, other, asked.video), asked.depth) for other in others}
+    if asked.provenance.table in beside:
+        raise InputError(f"the table {asked.provenance.table!r} is compared with itself", remedy="name another one")
+    return dataclasses.replace(found, beside=beside)
+
+
+def _others(compare: PathText | LatencyTable | Sequence[PathText | LatencyTable]) -> list[LatencyTable]:
+    """Return the tables to compare with, which must have names of their own."""
+    given = [compare] if isinstance(compare, str | os.PathLike | LatencyTable) else [*compare]
+    found = [table_of(one) for one in given]
+    names = [table.name for table in found]
+    for twice in {name for name in names if names.count(name) > 1}:
+        raise InputError(f"two tables to compare with are called {twice!r}", remedy="rename the folder of one of them")
+    return found
+
+
+def _there(given: Where, table: LatencyTable, video: str) -> Where:
+    """Return which rows of another table count: those of the same video, and of what was asked where it has that."""
+    precisions, units = table.rows.different("precision"), table.rows.different("compute_unit")
+    return dataclasses.replace(
+        given,
+        video=video,
+        precision=given.precision if given.precision in precisions else None,
+        compute_unit=given.compute_unit if given.compute_unit in units else None,
     )
-    with solver_of(solver) as chosen:
-        return front(request, chosen, points=points, confidence=confidence)

@@ -65,6 +65,10 @@ def frontier(
     video: SizeOption = None,
     precision: PrecisionOption = None,
     compute_unit: UnitOption = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Trace another table with the same question, and draw it beside this one. Repeatable."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the front as JSON (schema s2search.frontier/1).")
     ] = False,
@@ -100,7 +104,9 @@ def frontier(
         video=video,
         precision=precision,
         compute_unit=compute_unit,
+        compare=compare or (),
     )
+    drawn = {name: one.plans for name, one in front.beside.items()} | others
 
     def show(front: Frontier) -> None:
         if as_json:
@@ -114,11 +120,11 @@ def frontier(
         if figure:
             from s2search.reporting.figures import front_figure, save_figure
 
-            save_figure(front_figure(front.plans, front.references, others), figure)
+            save_figure(front_figure(front.plans, front.references, drawn), figure)
         if html:
             from s2search.reporting.html import front_html, save_html
 
-            save_html(front_html(front.plans, front.references, others), html)
+            save_html(front_html(front.plans, front.references, drawn), html)
     show(front)
     return 0
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from s2search.cost import BudgetKind
 from s2search.designer.axes import AxisName, Value
 from s2search.document import Document, read_json, write_text
+from s2search.errors import InputError
 from s2search.planner.plan import Plan
 from s2search.quality.base import PublishedPair
 from s2search.tables.card import ProvenanceKind
@@ -246,6 +247,16 @@ class Design(Document):
     unranked: tuple[AxisName, ...] = ()
     assumptions: tuple[str, ...] = ()
     provenance: DesignOrigin
+
+    def __post_init__(self) -> None:
+        places = [*self.front, *self.equals, *(cell.design for cell in self.cells), self.answer]
+        places += [budget.without for budget in self.budgets]
+        names = {axis.name for axis in self.axes} | {"video", "steps"}
+        near = [one.design for one in self.neighbours if one.design is not None]
+        if any(place is not None and not 0 <= place < len(self.designs) for place in places):
+            raise InputError("the design speaks of designs that it does not hold", remedy="make it again")
+        if any(not names <= set(one.settings) for one in (*self.designs, *near)):
+            raise InputError("the design holds one without a value of every axis", remedy="make it again")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Design:

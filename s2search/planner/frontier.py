@@ -29,11 +29,13 @@ class Frontier(Sequence[Plan]):
     Attributes:
         plans: By rising latency (`Plan.kept_ms`) and score; at least one.
         references: Further plans by name, to compare with.
+        beside: The fronts of other tables by their names, each traced with the same question.
     """
 
     schema: Literal["s2search.frontier/1"] = "s2search.frontier/1"
     plans: tuple[Plan, ...]
     references: Mapping[str, Plan] = field(default_factory=dict)
+    beside: Mapping[str, Frontier] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.plans:
@@ -98,7 +100,8 @@ class Frontier(Sequence[Plan]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write CSV: one plan per line, with its latency (ms), memory (bytes), score, counts, layout and provenance.
 
-        With a score that states errors: its standard error. With a confidence: what is kept with it; with further
+        Fronts of other tables follow, and the tables' names tell them apart. With a score that states errors: its
+        standard error. With a confidence: what is kept with it; with further
         devices: what the layout takes there. The kinds of evidence are joined by +, and marks of the tables' runs by a
         semicolon.
         """
@@ -116,7 +119,7 @@ class Frontier(Sequence[Plan]):
         return ["latency_ms", "memory_bytes", "score", *errors, *first.counts, "layout", *kept, *further, *_PROVENANCE]
 
     def _lines(self) -> list[list[float | str]]:
-        return [
+        own: list[list[float | str]] = [
             [
                 *(plan.latency_ms.predicted, plan.memory_bytes.predicted, plan.score),
                 *([plan.score_error] if plan.score_error is not None else []),
@@ -132,6 +135,7 @@ class Frontier(Sequence[Plan]):
             ]
             for plan in self.plans
         ]
+        return own + [line for front in self.beside.values() for line in front._lines()]
 
     def plot(self, ax: Axes | None = None, *, label: str = "") -> Axes:
         """Draw score over latency, on axes that may hold other fronts already; the label names it in the legend."""

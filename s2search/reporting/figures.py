@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from s2search.cost import format_bytes
 from s2search.errors import InputError
@@ -23,6 +23,7 @@ from s2search.reporting.colours import block_colours
 from s2search.reporting.html import check_one_score
 from s2search.reporting.origin import evidence_text, statement
 from s2search.reporting.rates import rate_line
+from s2search.reporting.report.picture import wants_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,9 @@ _INK, _FAINT, _REFERENCE = "#333333", "#BBBBBB", "#D55E00"
 _FIXED, _OTHER, _OVER = "#555555", "#999999", "#D1242F"
 _FRONT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D31", "#56B4E9")
 _FRONT = "s2search.front"  # marks the lines of fronts, so that the next front on the same axes takes another colour
+_FRONT_FORMS = ("o", "s", "^", "D", "v", "P")  # so that no colour alone tells fronts apart
 _FRONT_INCHES = (8.5, 5.6)
+_MOST_LAYERS = 4
 
 
 def plan_figure(plan: Plan) -> Figure:
@@ -62,20 +65,51 @@ def front_figure(
     """Return a picture of the front: score over latency, and below it how many layers take which block.
 
     Every point has its interval; where the table knows the pipeline, a second axis has the frames per second.
-    `references` are further plans by name, drawn as diamonds for comparison, and `beside` further fronts by name.
+    `references` are further plans by name, drawn as diamonds for comparison, and `beside` further fronts by name: they
+    have points of another form, and layers of their own below; where they are far apart, the axis is logarithmic.
 
     Raises:
         InputError: A front beside it is by another score.
     """
     check_one_score(plans, beside)
-    figure = Figure(figsize=_FRONT_INCHES, layout="constrained")
-    axes = _fill_front(figure, plans, references, label=plans[0].provenance.table if beside else "")
-    for n, (name, others) in enumerate(beside.items(), start=1):
-        marked = " (marked run)" if others[0].provenance.table_marks else ""
-        _draw_front(axes, others, _FRONT_COLOURS[n % len(_FRONT_COLOURS)], f"{name}{marked}")
-    if beside:
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if not beside:
+        figure = Figure(figsize=_FRONT_INCHES, layout="constrained")
+        _fill_front(figure, plans, references)
+        return figure
+    table = plans[0].provenance.table
+    fronts = {f"{table} (this front)" if table in beside else table: plans, **beside}
+    shown = list(fronts.items())[:_MOST_LAYERS]
+    width, height = _FRONT_INCHES
+    figure = Figure(figsize=(width, height + 0.9 * (len(shown) - 1)), layout="constrained")
+    axes, *layers = figure.subplots(1 + len(shown), 1, sharex=True, height_ratios=[3, *([0.85] * len(shown))])
+    for n, (name, several) in enumerate(fronts.items()):
+        marked = " (marked run)" if several[0].provenance.table_marks else ""
+        _draw_front(axes, several, n, f"{name}{marked}")
+    for name, reference in references.items():
+        _draw_reference(axes, name, reference, plans)
+    for one, (name, several) in zip(layers, shown, strict=True):
+        _draw_layers(one, several)
+        one.set_title(name, loc="left", fontsize=8, color=_INK, pad=2)
+    _between(figure, axes, layers, fronts)
     return figure
+
+
+def _between(figure: Figure, axes: Axes, layers: Sequence[Axes], fronts: Mapping[str, Sequence[Plan]]) -> None:
+    """Name and scale the axes that several fronts share."""
+    first = next(iter(fronts.values()))[0]
+    latencies = [plan.kept_ms for several in fronts.values() for plan in several]
+    axes.set_ylabel(f"score: {first.provenance.score}", fontsize=9)
+    axes.margins(x=0.06, y=0.1)
+    if wants_log(latencies):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    layers[-1].set_xlabel(_latency_name(first), fontsize=9)
+    for one in (axes, *layers):
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(colors=_INK, labelsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 1.0 + 0.075 * len(fronts)))
 
 
 def plot_front(front: Frontier, ax: Axes | None = None, *, label: str = "") -> Axes:
@@ -86,7 +120,7 @@ def plot_front(front: Frontier, ax: Axes | None = None, *, label: str = "") -> A
     if ax is None:
         return _fill_front(pyplot_figure(_FRONT_INCHES), front.plans, front.references, label=label)
     drawn = sum(line.get_gid() == _FRONT for line in ax.get_lines())
-    _draw_front(ax, front.plans, _FRONT_COLOURS[drawn % len(_FRONT_COLOURS)], label or _front_label(front.plans[0]))
+    _draw_front(ax, front.plans, drawn, label or _front_label(front.plans[0]))
     _name_axes(ax, front.plans[0])
     ax.legend(frameon=False, fontsize=8, loc="lower right")
     return ax
@@ -129,7 +163,7 @@ def _plan_title(plan: Plan) -> str:
 
 def _fill_front(figure: Figure, plans: Sequence[Plan], references: Mapping[str, Plan], *, label: str = "") -> Axes:
     axes, layers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.3])
-    _draw_front(axes, plans, _FRONT_COLOURS[0], label)
+    _draw_front(axes, plans, 0, label)
     for name, reference in references.items():
         _draw_reference(axes, name, reference, plans)
     _draw_layers(layers, plans)
@@ -147,7 +181,9 @@ def _fill_front(figure: Figure, plans: Sequence[Plan], references: Mapping[str, 
     return first
 
 
-def _draw_front(axes: Axes, plans: Sequence[Plan], colour: str, label: str) -> None:
+def _draw_front(axes: Axes, plans: Sequence[Plan], number: int, label: str) -> None:
+    """Draw the front of so high a number, from 0, in a colour and with a form of its own."""
+    colour, form = _FRONT_COLOURS[number % len(_FRONT_COLOURS)], _FRONT_FORMS[number % len(_FRONT_FORMS)]
     x, y = [plan.kept_ms for plan in plans], [plan.score for plan in plans]
     axes.step(x, y, where="post", color=_FAINT, zorder=1, gid=_FRONT)
     ranges = [_range(plan, plan.every_device[0]) for plan in plans]
@@ -160,7 +196,7 @@ def _draw_front(axes: Axes, plans: Sequence[Plan], colour: str, label: str) -> N
         axes.errorbar(x, y, xerr=[list(side) for side in zip(*ends, strict=True)], **bar)
     if plans[0].score_error is not None:
         axes.errorbar(x, y, yerr=[plan.score - plan.score_range[0] for plan in plans], **bar)
-    axes.scatter(x, y, s=22, color=colour, zorder=2, label=label or None)
+    axes.scatter(x, y, s=22, color=colour, marker=form, zorder=2, label=label or None)
 
 
 def _draw_layers(axes: Axes, plans: Sequence[Plan]) -> None:

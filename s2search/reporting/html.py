@@ -23,6 +23,7 @@ from s2search.reporting.colours import block_colours
 from s2search.reporting.command import plan_command
 from s2search.reporting.origin import evidence_text, mark_lines, statement
 from s2search.reporting.rates import rate_line
+from s2search.reporting.report.picture import wants_log
 from s2search.reporting.terminal import facts
 
 _PLACE = "{{front}}"
@@ -80,6 +81,7 @@ def _data(
     return {
         **_front("", plans, references),
         "beside": [_front(name, front, {}) for name, front in beside.items()],
+        "log": wants_log([plan.kept_ms for front in (plans, *beside.values()) for plan in front]) and bool(beside),
         "provenance": list(dict.fromkeys(lines)),
     }
 

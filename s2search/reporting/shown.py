@@ -83,12 +83,13 @@ def plot_plan(plan: Plan, ax: Axes | None) -> Axes:
 
 def front_text(front: Frontier) -> RenderableType:
     """Return a front for the terminal."""
-    return terminal.front_text(front.plans)
+    fronts = [front.plans, *(one.plans for one in front.beside.values())]
+    return Group(*map(terminal.front_text, fronts))
 
 
 def front_html(front: Frontier) -> str:
     """Return a front for a notebook."""
-    return notebook.front_html(front)
+    return "".join(map(notebook.front_html, [front, *front.beside.values()]))
 
 
 @extras_named()

@@ -105,3 +105,32 @@ def test_the_csv_says_where_every_plan_comes_from(tmp_path: Path) -> None:
     assert line["table_digests"] == open_table("iphone-16-pro-max").digest
     assert (line["latency_provenance"], line["bytes_provenance"], line["table_marks"]) == ("derived", "derived", "")
     assert (line["score_name"], line["latency_model"], line["solver"]) == ("published", "lookup", "dynamic")
+
+
+def test_each_compared_table_has_the_front_that_it_has_alone(tmp_path: Path) -> None:
+    asked = {"depth": 6, "video": "512x288", "candidates": "lcha,ssa", "budget": "3GB"}
+    front = s2search.frontier("iphone-16-pro-max", compare=["h100", "amd-epyc"], **asked)  # type: ignore[arg-type]
+    assert [name.partition(".")[0] for name in front.beside] == ["h100", "amd-epyc"]
+    for name, beside in front.beside.items():
+        assert beside == s2search.frontier(name, **asked)  # type: ignore[arg-type]
+        assert name in str(front)
+    (tmp_path / "front.json").write_text(front.to_json())
+    assert Frontier.load(tmp_path / "front.json") == front
+    front.save(tmp_path / "front.csv")
+    tables = [line["tables"] for line in csv.DictReader((tmp_path / "front.csv").read_text().splitlines())]
+    assert tables == [plan.provenance.table for one in (front, *front.beside.values()) for plan in one]
+
+
+def test_a_compared_table_is_asked_for_the_video_of_the_first_one() -> None:
+    front = s2search.frontier(depth=4, compare="amd-epyc")  # which holds two sizes
+    assert {plan.video for one in (front, *front.beside.values()) for plan in one} == {"512x288"}
+    alone = s2search.frontier(
+        "iphone-16-pro-max", depth=4, precision="w4a8", compute_unit="neural_engine", compare="h100"
+    )
+    assert {plan.compute_unit for one in alone.beside.values() for plan in one} == {"gpu"}
+
+
+@pytest.mark.parametrize("compare", [["h100", "h100"], ["iphone-16-pro-max"]])
+def test_a_table_is_compared_with_others_and_with_each_once(compare: list[str]) -> None:
+    with pytest.raises(InputError, match="compare"):
+        s2search.frontier("iphone-16-pro-max", depth=4, compare=compare)

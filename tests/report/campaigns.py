@@ -25,7 +25,9 @@ from s2search.training.watch import Watched
 from s2search.verification.result import CheckResult, Verification
 
 TABLE = "iphone-16-pro-max"
-HOSTILE = "</script></style></title><script>document.title='owned'</script><img src=x onerror=alert(1)>&amp;'\"`\u202e\x1b{{x}}"
+HOSTILE = (
+    "</script></style></title><script>document.title='owned'</script><img src=x onerror=x()>&amp;'\"`\u202e\x1b{{x}}"
+)
 _HTML_VOID = {"meta", "img", "br"}
 _Part = TypeVar("_Part")
 
@@ -110,7 +112,9 @@ def whole_campaign() -> Campaign:
         runs=(given(learnt(), "run"),),
         clips={"run": picture(64, 48)},
         verifications=(given(verification(plan), "report.json"),),
-        recalibrations=(given(Recalibrated(found=recalibration(table), correction="factor 1.1"), "recalibration.json"),),
+        recalibrations=(
+            given(Recalibrated(found=recalibration(table), correction="factor 1.1"), "recalibration.json"),
+        ),
     )
 
 
@@ -137,7 +141,9 @@ def learnt(steps: int = 300, strip: bytes | None = None) -> Learnt:
 
 def verification(plan: Plan) -> Verification:
     checks = (
-        CheckResult(name="parity", status="passed", value=91.5, unit="dB", threshold=40.0, bound="at least", why="chunk 2"),
+        CheckResult(
+            name="parity", status="passed", value=91.5, unit="dB", threshold=40.0, bound="at least", why="chunk 2"
+        ),
         CheckResult(name="latency", status="not_run", why="not asked for", required=False),
         CheckResult(name="sizes", status="failed", value=3.0, unit="MB", threshold=1.0, bound="at most", where="w.bin"),
     )
@@ -155,7 +161,9 @@ def verification(plan: Plan) -> Verification:
 
 def recalibration(table: LatencyTable) -> Recalibration:
     sources = {f"{name}_ms": 0.5 for name in MISSES}
-    miss = Attribution(**sources, errors_ms={"blocks": 0.1}, of_block_ms={"lcha": 0.2}, of_block_errors_ms={"lcha": 0.1})
+    miss = Attribution(
+        **sources, errors_ms={"blocks": 0.1}, of_block_ms={"lcha": 0.2}, of_block_errors_ms={"lcha": 0.1}
+    )
     times = tuple(
         LayoutTime(
             layout=f"L{n + 1}S{9 - n}",

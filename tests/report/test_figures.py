@@ -6,9 +6,13 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import s2search
+from s2search.errors import InputError
 from s2search.planner.plan import Plan
+from s2search.reporting.design_figure import design_figure
+from s2search.reporting.design_words import matrix
 from s2search.reporting.figures import front_figure, plan_figure
 from s2search.reporting.rates import rate_line
 from s2search.reporting.table_figure import table_figure
@@ -113,3 +117,61 @@ def test_a_picture_names_only_the_blocks_that_a_layout_has() -> None:
     plan: Plan = s2search.plan("iphone-16-pro-max", candidates="lcha,ssa,kv_compressed", layout="L28")
     title = plan_figure(plan).get_suptitle()
     assert title == "28 lcha  on  iphone-16-pro-max.coreml.w4a8"
+
+
+def test_fronts_of_devices_far_apart_have_forms_of_their_own_on_a_logarithmic_axis() -> None:
+    front = s2search.frontier("h100", depth=6, video="512x288", compare=["amd-epyc", "iphone-16-pro-max"])
+    figure = front_figure(front.plans, {}, {name: one.plans for name, one in front.beside.items()})
+    axes, *layers = figure.axes
+    assert axes.get_xscale() == "log"
+    assert [one.get_title(loc="left") for one in layers] == [front[0].provenance.table, *front.beside]
+    forms = {tuple(map(tuple, dots.get_paths()[0].vertices)) for dots in axes.collections if dots.get_label()[0] != "_"}
+    assert len(forms) == 3
+    assert not axes.child_axes  # rates are those of one table's pipeline
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    legend = axes.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent(drawn)
+    assert figure.bbox.contains(box.x0, box.y0)
+    assert figure.bbox.contains(box.x1, box.y1)
+    near = front_figure(front.plans, {}, {"same": front.plans})
+    assert near.axes[0].get_xscale() == "linear"
+
+
+def test_a_design_figure_has_every_cell_of_every_table_inside_it() -> None:
+    designs = [
+        s2search.design("iphone-16-pro-max", budget=["10fps", "1.3GB"], choose="video=256x144|512x288,chunk=1|3"),
+        s2search.design("amd-epyc", budget="1fps", text_ms=4, decode_ms=80),
+    ]
+    figure = design_figure(designs)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    for axes, design in zip(figure.axes, designs, strict=True):
+        words = [text.get_text() for text in axes.texts]
+        for cell in design.cells:
+            if cell.design is not None:
+                assert str(design.designs[cell.design].settings["video"]) in words
+        for text in axes.texts:
+            box = text.get_window_extent(drawn)
+            assert figure.bbox.contains(box.x0, box.y0), text.get_text()
+            assert figure.bbox.contains(box.x1, box.y1), text.get_text()
+    with pytest.raises(InputError, match="0 designs"):
+        design_figure([])
+
+
+def test_the_words_of_a_matrix_fit_80_columns_and_keep_every_cell() -> None:
+    design = s2search.design("iphone-16-pro-max", budget="10fps", choose="steps=1|2|3|4|6|8,chunk=1|3,window=1|2")
+    lines = str(design).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = matrix(design)
+    rates = [rate for row in rows for rate in row.rates_fps]
+    assert rates == sorted(design.rates_fps, reverse=True)
+    for row in rows:
+        for rate in row.rates_fps:
+            for steps, cell in zip(design.steps, row.cells, strict=True):
+                found = None if cell.design is None else design.designs[cell.design]
+                assert found == design.cell(rate, steps)
+                assert cell.is_answer == (found is not None and found == design.best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -76,7 +77,7 @@ def evil(campaign: Campaign) -> str:
     table = open_table(TABLE)
     card = dataclasses.replace(
         table.card,
-        **{name: HOSTILE for name in ("device", "chip", "os", "runtime", "runtime_version", "date")},
+        **dict.fromkeys(("device", "chip", "os", "runtime", "runtime_version", "date"), HOSTILE),
         provenance=dataclasses.replace(table.card.provenance, source=HOSTILE, statement=HOSTILE),
         protocol={"marked": [HOSTILE], "sentinel_drift_percent": 1.0},
         assumptions=[HOSTILE],
@@ -103,7 +104,7 @@ def evil(campaign: Campaign) -> str:
 def test_no_text_of_a_stranger_becomes_markup_in_any_section(evil: str, page: Page) -> None:
     parsed = Page(evil)
     assert len(parsed.of("script")) == 1
-    assert len(parsed.of("title")) == len(parsed.of("style")) == 1
+    assert len(parsed.of("style")) == sum(title.parent in parsed.of("head") for title in parsed.of("title")) == 1
     assert {name for element in parsed.every for name in element.attributes if name.startswith("on")} == set()
     assert {element.tag for element in parsed.every} <= {element.tag for element in page.every}
     assert not {"\u202e", "\x1b", "\x00"} & set(evil)
@@ -169,7 +170,7 @@ def test_headings_come_in_order_and_tables_say_what_their_cells_are_of(page: Pag
         levels = [int(element.tag[1]) for element in parsed.of("h1", "h2", "h3", "h4", "h5", "h6")]
         assert levels.count(1) == 1
         assert levels[0] == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
         assert all(element.attributes.get("scope") in ("col", "row") for element in parsed.of("th"))
         for table in parsed.of("table"):
             assert table.children[0].tag == "caption"
@@ -304,7 +305,9 @@ def test_the_command_knows_documents_and_folders_by_what_they_say(s2search: Run,
     (tmp_path / "front.json").write_text(s2search("frontier", "--depth", "4", "--json").out)
     (tmp_path / "found.json").write_text(recalibration(open_table(TABLE)).to_json())
     table = next(Path(__file__).parents[2].joinpath("latency_tables").glob("h100*"))
-    done = s2search("report", "page.html", "front.json", "plan.json", "found.json", str(table), "--title", "Mine & yours")
+    done = s2search(
+        "report", "page.html", "front.json", "plan.json", "found.json", str(table), "--title", "Mine & yours"
+    )
     assert (done.code, done.err) == (0, ""), done.err
     page = Page((tmp_path / "page.html").read_text())
     assert page.of("h1")[0].text == page.of("title")[0].text == "Mine & yours"

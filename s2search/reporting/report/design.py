@@ -77,14 +77,14 @@ def _whence(design: Design) -> str:
 def _matrix(given: Given[Design], anchor: str, videos: Sequence[str], origins: Origins) -> Html:
     """Return the matrix: a cell is a link to its design, in a shade by its video, with the answer's in a frame."""
     design = given.part
-    origin = origins.anchor(f"{given.told}: cells, the best design of each, {_whence(design)}")
+    whence = f"{given.told}: cells, the best design of each, {_whence(design)}"
     heads = [element("th", "at least", scope="col", class_="w")]
     heads += [element("th", words.setting("steps", steps), scope="col") for steps in design.steps]
     rows = [
         element(
             "tr",
             element("th", row.label, scope="row", class_="w"),
-            *(_cell(design, cell, anchor, videos, origin) for cell in row.cells),
+            *(_cell(cell, anchor, videos, whence, origins) for cell in row.cells),
         )
         for row in words.matrix(design)
     ]
@@ -93,15 +93,20 @@ def _matrix(given: Given[Design], anchor: str, videos: Sequence[str], origins: O
     return element("div", whole, class_="scroll", role="region", tabindex=0, aria_label="Rates by denoising steps")
 
 
-def _cell(design: Design, cell: words.MatrixCell, anchor: str, videos: Sequence[str], origin: str) -> Html:
+def _cell(cell: words.MatrixCell, anchor: str, videos: Sequence[str], whence: str, origins: Origins) -> Html:
     if cell.design is None:
-        return element("td", joined(cell.said, ": "), class_="nothing")
+        return element("td", origins.number(": ".join(cell.said), whence), class_="nothing")
     first, *rest = cell.said
     answer = element("span", "the answer", class_="tag") if cell.is_answer else Html()
     below = [element("span", line) for line in rest]
     shade = round(1 + 4 * videos.index(first) / max(1, len(videos) - 1)) if len(videos) > 1 else 3
     link = element(
-        "a", element("strong", first), *below, answer, href=f"#{anchor}-{cell.design}", aria_describedby=origin
+        "a",
+        element("strong", first),
+        *below,
+        answer,
+        href=f"#{anchor}-{cell.design}",
+        aria_describedby=origins.anchor(whence),
     )
     return element("td", link, class_=f"v{shade}" + (" answer" if cell.is_answer else ""))
 

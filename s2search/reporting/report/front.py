@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from s2search.cost import format_bytes, format_us
@@ -41,7 +42,8 @@ def _anchor(named: Mapping[str, Given[Frontier]], name: str) -> str:
 
 def _named(fronts: Sequence[Given[Frontier]]) -> dict[str, Given[Frontier]]:
     found: dict[str, Given[Frontier]] = {}
-    for given in fronts:
+    beside = (dataclasses.replace(given, part=one) for given in fronts for one in given.part.beside.values())
+    for given in (*fronts, *beside):
         name = given.part.plans[0].provenance.table
         found[name if name not in found else f"{name} ({given.name})"] = given
     return found

@@ -179,27 +179,26 @@ def _tiles(campaign: Campaign, origins: Origins) -> Iterator[tuple[str, list[tup
         )
     for corrected in campaign.recalibrations[:_MOST_TILES]:
         errors = corrected.part.found.held_out
-        told = f"{errors.before_median:.1%} to {errors.after_median:.1%}"
-        shown = origins.number(
-            told, f"{corrected.told}: median error of held-out layouts, before and after the correction"
-        )
-        yield (
-            f"{corrected.name}: {corrected.part.found.table}",
-            [("Error of the table", shown, f"{errors.layouts} layouts held out")],
-        )
+        whence = f"{corrected.told}: median error of held-out layouts, before and after the correction"
+        shown = origins.number(f"{errors.before_median:.1%} to {errors.after_median:.1%}", whence)
+        held = origins.number(f"{errors.layouts} layouts held out", whence)
+        yield f"{corrected.name}: {corrected.part.found.table}", [("Error of the table", shown, held)]
 
 
 def _of_plan(given: Given[Plan], origins: Origins) -> Iterator[tuple[str, Html, str]]:
     plan = given.part
     latency, memory = plan.latency_ms, plan.memory_bytes
     took = origins.number(format_us(1000 * latency.predicted), plan_origin(given, "latency"))
-    yield "One forward pass", took, "no budget" if latency.budget is None else f"of {format_us(1000 * latency.budget)}"
+    asked = f"{given.told}: budgets, as asked"
+    of = "no budget" if latency.budget is None else f"of {format_us(1000 * latency.budget)}"
+    yield "One forward pass", took, origins.number(of, asked)
     held = origins.number(format_bytes(memory.predicted), plan_origin(given, "memory"))
-    yield "Memory", held, "no budget" if memory.budget is None else f"of {format_bytes(memory.budget)}"
+    of = "no budget" if memory.budget is None else f"of {format_bytes(memory.budget)}"
+    yield "Memory", held, origins.number(of, asked)
     if plan.rate is not None:
         told = f"{plan.rate.frames_per_second[plan.commit]:.1f} fps"
-        asked = "" if plan.rate.budget is None else f", asked {plan.rate.budget:g}"
-        yield "Frames per second", origins.number(told, plan_origin(given, "rate")), f"{plan.commit}{asked}"
+        of = f"{plan.commit}, no budget" if plan.rate.budget is None else f"{plan.commit}, asked {plan.rate.budget:g}"
+        yield "Frames per second", origins.number(told, plan_origin(given, "rate")), origins.number(of, asked)
     proof = "proven optimal" if plan.optimal else "not proven optimal"
     yield "Score", origins.number(f"{plan.score:.4f}", plan_origin(given, "score")), f"{plan.provenance.score}, {proof}"
 

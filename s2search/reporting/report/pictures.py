@@ -100,6 +100,7 @@ def _inside(png: bytes, scale: float) -> str:
 
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         plain = image.convert("RGB")
+    plain.info.clear()  # or a comment of the file would be written again
     if scale != 1:
         size = max(1, round(plain.width * scale)), max(1, round(plain.height * scale))
         plain = plain.resize(size, Image.Resampling.LANCZOS)

@@ -147,7 +147,7 @@ def _findings(findings: Sequence[Finding], given: Given[JudgedTable], origins: O
         more = [f"and {len(found) - _LINES} more"] if len(found) > _LINES else []
         origin = f"s2search table lint of {given.name}: the rule {rule}, made when this page was"
         told = origins.lines("\n".join([*first, *more]), origin)
-        rows.append((rule, origins.number(str(len(found)), origin), told, found[0].remedy))
+        rows.append((rule, origins.number(str(len(found)), origin), told, origins.number(found[0].remedy, origin)))
     return table("What the linter finds", ("rule", "times", "where", "what to do"), rows, last_words=2)
 
 

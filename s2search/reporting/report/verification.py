@@ -25,7 +25,7 @@ def _one(given: Given[Verification], origins: Origins) -> Html:
     digests = {"model": found.model_digest, "plan": found.plan_digest}
     told = ", ".join(f"{name} {digest[7:19]}" for name, digest in digests.items() if digest)
     pairs = [
-        ("Exporter", f"{found.exporter}, {found.precision}"),
+        ("Exporter", origins.number(f"{found.exporter}, {found.precision}", f"{given.told}: exporter and precision")),
         (
             "What is in it",
             origins.number(told, f"{given.told}: model_digest and plan_digest of the package's manifest"),
