@@ -23,7 +23,7 @@ from s2search.designer.axes import Value, parse_choices
 from s2search.designer.design import design as design_of
 from s2search.designer.document import Design
 from s2search.designer.preference import parse_preference
-from s2search.designer.program import Wish
+from s2search.designer.program import LayoutWish
 from s2search.designer.request import RATES_FPS, DesignRequest
 from s2search.latency.base import LatencyModel
 from s2search.quality.base import Quality
@@ -111,7 +111,7 @@ def design(
         fix=parse_choices(_choices(fix)),
         prefer=parse_preference(prefer),
         rates_fps=tuple(map(float, rate)) or RATES_FPS,
-        wish=Wish(
+        wish=LayoutWish(
             candidates=blocks,
             group_size=group_size,
             score=scores_of(score, check=score_check)[0],

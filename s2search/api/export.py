@@ -72,10 +72,17 @@ def export(
     listed = None if prompts is None else PromptList.read(Path(prompts)).prompts
     model = loaded(source, mapped=True)
     if model.plan is not None and not named.keys() & {*chosen.precision_options}:
-        chosen = chosen.in_precision(model.plan.precision) or chosen
+        chosen = _as_planned(chosen, model.plan)
     tokens = _tokens(text, listed, model.config.preset)
     with progress_bar("exporting") as progress:
         return chosen.export(model, grid, Path(out), progress, prompts=tokens)
+
+
+def _as_planned(exporter: Exporter, plan: Plan) -> Exporter:
+    """Return an exporter in the precision of a plan's table, or in those that the plan chose, if it can."""
+    if plan.precisions is not None:
+        return exporter.in_precisions(plan.precisions) or exporter
+    return exporter.in_precision(plan.precision) or exporter
 
 
 def _tokens(text: str | TextEncoder | None, prompts: tuple[str, ...] | None, preset: Preset) -> PromptTokens | None:

@@ -6,14 +6,17 @@ import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 from s2search import registry
+from s2search.api.joint import Sweeps, Wanted, joint_request, refuse_beside
 from s2search.api.question import GivenTables, Where, request_of
 from s2search.api.values import (
     Blocks,
     Budgets,
     PathText,
     Texts,
+    budgets_of,
     plan_of,
     scores_of,
     solver_of,
@@ -29,8 +32,10 @@ from s2search.planner.diff import Difference
 from s2search.planner.find import find
 from s2search.planner.find import price as price_layout
 from s2search.planner.infeasible import infeasible
+from s2search.planner.joint_plan import JointRequest, find_joint
 from s2search.planner.plan import Plan
 from s2search.planner.promise import PlanCheck
+from s2search.precision.noise import Elsewhere
 from s2search.score.base import Score
 from s2search.score.check import ScoreCheck
 from s2search.solver.base import Solver
@@ -71,6 +76,10 @@ def plan(
     video: str | None = None,
     precision: str | None = None,
     compute_unit: str | None = None,
+    precisions: Texts = (),
+    sensitivity: Sweeps = (),
+    least_db: float | None = None,
+    noise_elsewhere: Elsewhere = "refuse",
 ) -> Plan:
     """Place a block at every layer, exactly, within latency and memory budgets.
 
@@ -110,6 +119,11 @@ def plan(
         video: Video size, where the table holds several: `512x288`.
         precision: Where the table holds several.
         compute_unit: Where the table holds several.
+        precisions: Choose them too, for every part, in the same search: `float16,w8a16,w4a16`. The table, or tables of
+            the same device beside it, have rows of each.
+        sensitivity: What `sensitivity` wrote or returned of layouts that together have every block at every layer.
+        least_db: Signal-to-noise ratio of the velocity that the precisions are to keep.
+        noise_elsewhere: The noise of a block at a layer where no sweep has it: `refuse`, or its `mean` over layers.
 
     Raises:
         InfeasibleError: No layout fits. Its `answer` says which limit would do, and which layout comes nearest.
@@ -129,28 +143,34 @@ def plan(
         raise InputError("--tie-score chooses among layouts, and --layout gives one", remedy="leave out one of them")
     check_tie_rule(tie)
     by, chooser = scores_of(score, tie_score, score_check)
-    request = request_of(
-        table,
-        Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit),
-        depth=depth,
-        group_size=group_size,
-        candidates=candidates,
-        score=by,
-        latency_model=latency_model,
-        budget=budget,
-        count=count,
-        first=first,
-        last=last,
-        max_switches=max_switches,
-        like=like,
-        max_changes=max_changes,
-        confidence=confidence,
-        told=ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
-    )
+    where = Where(scenario=scenario, video=video, precision=precision, compute_unit=compute_unit, commit=commit)
+    asked: dict[str, Any] = {
+        "depth": depth,
+        "group_size": group_size,
+        "candidates": candidates,
+        "score": by,
+        "latency_model": latency_model,
+        "count": count,
+        "first": first,
+        "last": last,
+        "max_switches": max_switches,
+        "like": like,
+        "max_changes": max_changes,
+        "confidence": confidence,
+        "told": ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
+    }
+    wanted = Wanted(precisions=precisions, sensitivity=sensitivity, least_db=least_db, noise_elsewhere=noise_elsewhere)
+    joint: JointRequest | None = None
+    if wanted.anything:
+        refuse_beside(near=near, tie=tie != "fastest", tie_score=tie_score, layout=layout, explain=explain)
+        joint = joint_request(table, where, wanted, budget=budgets_of(budget), **asked)
+    request = request_of(table, where, budget=budget, **asked) if joint is None else joint.request
     choice_L = None if layout is None else request.space.parse_layout(layout)
     try:
         with solver_of(solver) as whole:
             chosen = within_time(whole, time_limit)
+            if joint is not None:
+                return find_joint(joint, chosen)
             found = (
                 find(request, chosen, near=near, tie=tie, tie_score=chooser)
                 if choice_L is None

@@ -13,6 +13,7 @@ from s2search.cli.options import FigureOption, check_outputs, printed_anyway, sa
 from s2search.cost import CommitPolicy
 from s2search.document import write_text
 from s2search.errors import InfeasibleError, InputError, keeping
+from s2search.precision.noise import Elsewhere
 from s2search.solver.questions.tie_break import TieRule
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
@@ -109,6 +110,18 @@ def plan(
     video: SizeOption = None,
     precision: PrecisionOption = None,
     compute_unit: UnitOption = None,
+    precisions: Annotated[
+        str | None, typer.Option(help="Choose a precision for every part in the same search: float16,w8a16,w4a16.")
+    ] = None,
+    sensitivity: Annotated[
+        list[Path] | None, typer.Option(help="What s2search sensitivity wrote, for --precisions. Repeatable.")
+    ] = None,
+    least_db: Annotated[
+        float | None, typer.Option(help="Signal-to-noise ratio of the velocity, dB, for --precisions.")
+    ] = None,
+    noise_elsewhere: Annotated[
+        Elsewhere, typer.Option(help="Noise of a block at a layer where no sweep has it: its mean over layers.")
+    ] = "refuse",
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON (schema s2search.plan/1).")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the plan as JSON to this file.")] = None,
     figure: FigureOption = None,
@@ -168,6 +181,10 @@ def plan(
             video=video,
             precision=precision,
             compute_unit=compute_unit,
+            precisions=precisions or (),
+            sensitivity=sensitivity or (),
+            least_db=least_db,
+            noise_elsewhere=noise_elsewhere,
         )
     except InfeasibleError as error:
         if as_json and "answer" in error.fields:

@@ -46,7 +46,7 @@ Value = str | int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class DesignAxis:
     """One thing to choose: its values, the least first where it has a direction."""
 
     name: AxisName
@@ -190,7 +190,7 @@ def settle(
     offer: Offer,
     choose: Mapping[AxisName, tuple[Value, ...]],
     fix: Mapping[AxisName, tuple[Value, ...]],
-) -> tuple[Axis, ...]:
+) -> tuple[DesignAxis, ...]:
     """Return every axis with its values: those that are chosen from, the one that is fixed, or what is on offer.
 
     Raises:
@@ -210,4 +210,4 @@ def settle(
                     allowed=f"its card lists: {', '.join(map(str, filter(None, known))) or 'none'}",
                     remedy="choose one of these, or write it into the application of the card",
                 )
-    return tuple(Axis(name=axis, values=asked.get(axis) or offer.values(axis)) for axis in AXES)
+    return tuple(DesignAxis(name=axis, values=asked.get(axis) or offer.values(axis)) for axis in AXES)

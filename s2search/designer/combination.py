@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from s2search.cost import Budget, CommitPolicy, Pipeline
-from s2search.designer.axes import OF_NETWORK, Axis, AxisName, Offer, Value
+from s2search.designer.axes import OF_NETWORK, AxisName, DesignAxis, Offer, Value
 from s2search.errors import QuantityError, TableError
 from s2search.preset import PIXEL_FRAMES, token_grid
 from s2search.solver.problem import UNLIMITED
@@ -51,7 +51,7 @@ class Combination:
         return dataclasses.replace(self, **changed)
 
 
-def combinations(axes: Sequence[Axis]) -> tuple[Combination, ...]:
+def combinations(axes: Sequence[DesignAxis]) -> tuple[Combination, ...]:
     """Return every combination of the values of all axes."""
     names: list[str] = [axis.name for axis in axes]
     found: list[dict[str, Any]] = [
@@ -61,7 +61,7 @@ def combinations(axes: Sequence[Axis]) -> tuple[Combination, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ApplicationSetting:
     """Where combinations run: what the table's card says of everything beside the transformer.
 
     Attributes:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from s2search.cost import Budget
-from s2search.designer.axes import Axis, amount, settle
+from s2search.designer.axes import DesignAxis, amount, settle
 from s2search.designer.combination import combinations
 from s2search.designer.document import Cell, Design, Possible
-from s2search.designer.found import Found
+from s2search.designer.found import FoundDesign
 from s2search.designer.judging import axis_answer, budget_answer, doubts, evidence, lacking, most_fps, unranked
 from s2search.designer.neighbours import neighbours_of
 from s2search.designer.origin import assumptions, origin
 from s2search.designer.planned import Shown, as_planned, plan_of
 from s2search.designer.preference import best_of, equal_to, undominated
 from s2search.designer.request import DesignRequest
-from s2search.designer.search import ASKED, Progress, Question, Search, rate_row, without
+from s2search.designer.search import ASKED, DesignQuestion, Progress, Search, rate_row, without
 from s2search.solver.base import Solver
 
 
@@ -74,10 +74,10 @@ class _Book:
 
     def __init__(self) -> None:
         self._places: dict[object, int] = {}
-        self._designs: list[Found] = []
+        self._designs: list[FoundDesign] = []
         self._shown = Shown()
 
-    def place(self, found: Found, as_shown: Found | None = None, *, in_cell: bool = False) -> int:
+    def place(self, found: FoundDesign, as_shown: FoundDesign | None = None, *, in_cell: bool = False) -> int:
         """Return the place of a design, and note with which of the layouts that tie it is shown."""
         if found.key not in self._places:
             self._places[found.key] = len(self._designs)
@@ -89,12 +89,12 @@ class _Book:
         return tuple(one.described() for one in self._designs)
 
 
-def _question(request: DesignRequest) -> Question:
+def _question(request: DesignRequest) -> DesignQuestion:
     """Return what every combination is asked: what was asked, every rate in its place, and each budget left out."""
     others = tuple(budget for budget in request.budgets if budget.kind != "rate")
     at_rates = {rate_row(rate): (*others, _rate(rate)) for rate in request.rows_fps}
     less = {without(n): (*request.budgets[:n], *request.budgets[n + 1 :]) for n in range(len(request.budgets))}
-    return Question(
+    return DesignQuestion(
         offer=request.offer,
         wish=request.wish,
         quality=request.quality,
@@ -107,11 +107,11 @@ def _rate(fps: float) -> Budget:
     return Budget("rate", Fraction(fps).limit_denominator(1000), f"{fps:g}fps")
 
 
-def _steps(axes: Sequence[Axis]) -> tuple[int, ...]:
+def _steps(axes: Sequence[DesignAxis]) -> tuple[int, ...]:
     return next(tuple(int(value) for value in axis.values) for axis in axes if axis.name == "steps")
 
 
-def _cells(search: Search, request: DesignRequest, axes: Sequence[Axis], book: _Book) -> tuple[Cell, ...]:
+def _cells(search: Search, request: DesignRequest, axes: Sequence[DesignAxis], book: _Book) -> tuple[Cell, ...]:
     cells = []
     for steps in _steps(axes):
         reached: float | None = None

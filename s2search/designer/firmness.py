@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from s2search.designer.document import Firmness, RowToMeasure
-from s2search.designer.found import Found
+from s2search.designer.found import FoundDesign
 
 #: A decision is settled where it goes one way with so much probability; rows suffice where they settle it so likely.
 SETTLED, EXPECTED = 0.95, 0.9
@@ -78,7 +78,7 @@ def _within(margin: float, std: float) -> float:
     return _NORMAL.cdf(margin / std)
 
 
-def decision_of(found: Found, left_us: float, says: str, key_of: Callable[[str], str]) -> Decision | None:
+def decision_of(found: FoundDesign, left_us: float, says: str, key_of: Callable[[str], str]) -> Decision | None:
     """Return whether a design is within the time left for a forward pass; None where a row states no deviation.
 
     A measured row is known; what its timings vary by is for `plan --confidence`.

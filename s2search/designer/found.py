@@ -1,4 +1,4 @@
-"""Found: a layout of one combination, with the figures by which designs are compared."""
+"""Found designs: a layout of one combination, with the figures by which designs are compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cached_property
 from s2search.designer.axes import AXES
 from s2search.designer.combination import Combination, Surroundings
 from s2search.designer.document import JudgedQuality, Possible
-from s2search.designer.program import Program
+from s2search.designer.program import DesignProgram
 from s2search.latency.base import Estimate
 from s2search.quality.base import Judgement, Quality, Setting
 from s2search.solver.frontier import FrontPoint
@@ -18,11 +18,11 @@ from s2search.tables.card import ProvenanceKind
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class FoundDesign:
     """A layout of one combination."""
 
     around: Surroundings
-    program: Program
+    program: DesignProgram
     point: FrontPoint
     proven: bool
     quality: Quality

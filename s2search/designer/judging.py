@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from s2search.cost import Budget, BudgetKind, format_bytes, format_us
-from s2search.designer.axes import AXES, Axis, AxisName, amount
+from s2search.designer.axes import AXES, AxisName, DesignAxis, amount
 from s2search.designer.combination import Combination
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Firmness
 from s2search.designer.firmness import Decision, decision_of, firmness
-from s2search.designer.found import Found, setting_of
+from s2search.designer.found import FoundDesign, setting_of
 from s2search.designer.preference import best_of
 from s2search.designer.request import DesignRequest
 from s2search.designer.search import ASKED, Search, without
@@ -28,7 +28,7 @@ _UNLIKELY = 0.05
 _NOT_SEEN: tuple[AxisName, ...] = ("video", "residency", "text_encoder")
 
 
-def axis_answer(axis: Axis, answer: Found | None, search: Search) -> AxisAnswer:
+def axis_answer(axis: DesignAxis, answer: FoundDesign | None, search: Search) -> AxisAnswer:
     """Return one axis, the answer's value, and what keeps it from more."""
     if answer is None:
         return AxisAnswer(name=axis.name, values=axis.values, chosen=None, held_by=None)
@@ -43,7 +43,7 @@ def axis_answer(axis: Axis, answer: Found | None, search: Search) -> AxisAnswer:
 
 
 def budget_answer(
-    search: Search, request: DesignRequest, answer: Found | None, n: int, place: Callable[[Found], int]
+    search: Search, request: DesignRequest, answer: FoundDesign | None, n: int, place: Callable[[FoundDesign], int]
 ) -> BudgetAnswer:
     """Return one budget: what is used of it, and the answer that there would be without it."""
     budget = request.budgets[n]
@@ -62,7 +62,7 @@ def budget_answer(
     )
 
 
-def _used(answer: Found) -> dict[BudgetKind, float]:
+def _used(answer: FoundDesign) -> dict[BudgetKind, float]:
     return {
         "latency": answer.point.latency_us,
         "first": answer.first_us,
@@ -71,7 +71,7 @@ def _used(answer: Found) -> dict[BudgetKind, float]:
     }
 
 
-def unranked(axes: Sequence[Axis], answer: Found | None, search: Search) -> tuple[AxisName, ...]:
+def unranked(axes: Sequence[DesignAxis], answer: FoundDesign | None, search: Search) -> tuple[AxisName, ...]:
     """Return the axes with a choice whose values the quality does not rank, video aside, which is its own wish."""
     base = answer or next(iter(search.searched.designs), None)
     if base is None:
@@ -81,7 +81,7 @@ def unranked(axes: Sequence[Axis], answer: Found | None, search: Search) -> tupl
     )
 
 
-def evidence(search: Search, answer: Found, axes: Sequence[Axis]) -> tuple[PublishedPair, ...]:
+def evidence(search: Search, answer: FoundDesign, axes: Sequence[DesignAxis]) -> tuple[PublishedPair, ...]:
     """Return what others found where an axis changed that there is a choice of."""
     preset = search.question.offer.table.card.preset
     mine = setting_of(answer.combination, preset, answer.labels)
@@ -94,7 +94,7 @@ def evidence(search: Search, answer: Found, axes: Sequence[Axis]) -> tuple[Publi
     return tuple(dict.fromkeys(one for other in others for one in search.question.quality.evidence(mine, other)))
 
 
-def _ranks(axis: Axis, base: Found, search: Search) -> bool:
+def _ranks(axis: DesignAxis, base: FoundDesign, search: Search) -> bool:
     preset = search.question.offer.table.card.preset
     layout = None if axis.name == "depth" else base.labels
     settings = [setting_of(base.combination.with_value(axis.name, value), preset, layout) for value in axis.values]
@@ -149,17 +149,17 @@ def _least_bytes(search: Search, several: Sequence[Combination], budgets: Sequen
     return min((one.memory_bytes for one in found if one is not None), default=None)
 
 
-def _fastest_of_all(search: Search, several: Sequence[Combination], budgets: Sequence[Budget]) -> list[Found]:
+def _fastest_of_all(search: Search, several: Sequence[Combination], budgets: Sequence[Budget]) -> list[FoundDesign]:
     memory = tuple(budget for budget in budgets if budget.kind == "memory")
     return [one for combination in several if (one := search.fastest(combination, memory)) is not None]
 
 
-def doubts(search: Search, request: DesignRequest, answer: Found, several: Sequence[Combination]) -> Firmness:
+def doubts(search: Search, request: DesignRequest, answer: FoundDesign, several: Sequence[Combination]) -> Firmness:
     """Return whether rows that are foretold could change an answer."""
     left_us = answer.around.forward_us(request.budgets)
     rows: dict[str, tuple[str, str]] = {}
 
-    def key_of(found: Found) -> Callable[[str], str]:
+    def key_of(found: FoundDesign) -> Callable[[str], str]:
         def key(part: str) -> str:
             shape = found.program.scope.shape
             rows[f"stream {part} {shape.grid}"] = (part, found.combination.video)
@@ -185,7 +185,7 @@ def doubts(search: Search, request: DesignRequest, answer: Found, several: Seque
     return dataclasses.replace(firmness(settings, layout, better, rows), unmeasured=unmeasured)
 
 
-def _wished_for(combination: Combination, answer: Found, prefer: Sequence[str]) -> bool:
+def _wished_for(combination: Combination, answer: FoundDesign, prefer: Sequence[str]) -> bool:
     """Tell whether its axes alone make a combination better than an answer."""
     for wish in prefer:
         if wish in ("quality", "score"):

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from s2search.cost import format_bytes, format_us
-from s2search.designer.axes import AXES, Axis, AxisName, Value
+from s2search.designer.axes import AXES, AxisName, DesignAxis, Value
 from s2search.designer.combination import Combination, Surroundings
 from s2search.designer.document import Neighbour
-from s2search.designer.found import Found
+from s2search.designer.found import FoundDesign
 from s2search.designer.preference import best_of
 from s2search.designer.search import Search
 from s2search.errors import S2SearchError
@@ -22,7 +22,9 @@ from s2search.solver.problem import UNLIMITED
 _SIZES = tuple(f"{256 * n}x{144 * n}" for n in range(1, 8))
 
 
-def neighbours_of(search: Search, answer: Found, axes: Sequence[Axis], prefer: Sequence[str]) -> tuple[Neighbour, ...]:
+def neighbours_of(
+    search: Search, answer: FoundDesign, axes: Sequence[DesignAxis], prefer: Sequence[str]
+) -> tuple[Neighbour, ...]:
     """Return the answer with the next value of every axis, one step each way, under the same budgets."""
     found = []
     for axis, value, offered in _steps(answer.combination, axes):
@@ -33,7 +35,7 @@ def neighbours_of(search: Search, answer: Found, axes: Sequence[Axis], prefer: S
     return tuple(found)
 
 
-def _steps(combination: Combination, axes: Sequence[Axis]) -> Iterator[tuple[AxisName, Value, bool]]:
+def _steps(combination: Combination, axes: Sequence[DesignAxis]) -> Iterator[tuple[AxisName, Value, bool]]:
     by_name = {axis.name: axis for axis in axes}
     for name in AXES:
         values, now = by_name[name].values, combination.of(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s2search.designer.document import DesignOrigin
-from s2search.designer.found import Found
+from s2search.designer.found import FoundDesign
 from s2search.designer.request import DesignRequest
 from s2search.designer.search import Search
 from s2search.registry import own_version
@@ -35,7 +35,7 @@ def origin(request: DesignRequest) -> DesignOrigin:
     )
 
 
-def assumptions(search: Search, designs: Sequence[Found]) -> tuple[str, ...]:
+def assumptions(search: Search, designs: Sequence[FoundDesign]) -> tuple[str, ...]:
     """Return what designs rest on that nobody measured, one sentence each."""
     unknown = dict.fromkeys(what for found in designs for what in found.around.unknown)
     said = [f"not counted in memory, since the card does not say it: {what}" for what in unknown]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from s2search.cost import Budget, ToldPipeline
-from s2search.designer.found import Found
+from s2search.designer.found import FoundDesign
 from s2search.designer.search import ASKED, Search
 from s2search.errors import CheckError
 from s2search.planner.find import find, price
@@ -16,7 +16,7 @@ from s2search.solver.frontier import FrontPoint
 from s2search.solver.questions.tie_break import even_order, preferred
 
 
-def plan_of(search: Search, answer: Found, solver: Solver) -> Plan:
+def plan_of(search: Search, answer: FoundDesign, solver: Solver) -> Plan:
     """Return a design as a plan: the same network, with what its application leaves of every budget.
 
     Raises:
@@ -48,7 +48,7 @@ def plan_of(search: Search, answer: Found, solver: Solver) -> Plan:
     return plan
 
 
-def _left(budget: Budget, answer: Found) -> Budget:
+def _left(budget: Budget, answer: FoundDesign) -> Budget:
     """Return what a budget leaves for the transformer: of memory and of first frames, less what else is in them."""
     around = answer.around
     taken = {"memory": around.held_bytes, "first": around.text_load_us}.get(budget.kind, 0)
@@ -67,7 +67,7 @@ class Shown:
     def __init__(self) -> None:
         self._known: dict[object, tuple[int, ...]] = {}
 
-    def of(self, found: Found, *, in_cell: bool) -> Found:
+    def of(self, found: FoundDesign, *, in_cell: bool) -> FoundDesign:
         """Return a design with the layout that is shown."""
         if not found.proven or not (in_cell or found.program.layers_alike):
             return found
@@ -77,12 +77,12 @@ class Shown:
         return _with_layout(found, self._known[key])
 
 
-def as_planned(found: Found, plan: Plan) -> Found:
+def as_planned(found: FoundDesign, plan: Plan) -> FoundDesign:
     """Return a design with a plan's layout."""
     return _with_layout(found, tuple(map(found.program.labels.index, plan.layout)))
 
 
-def _shown(found: Found, in_cell: bool) -> tuple[int, ...]:
+def _shown(found: FoundDesign, in_cell: bool) -> tuple[int, ...]:
     problem = dataclasses.replace(
         found.program.above(found.around.peak_bytes),
         latency_budget_us=found.point.latency_us,
@@ -104,7 +104,7 @@ def _shown(found: Found, in_cell: bool) -> tuple[int, ...]:
     return even_order(solution, problem, found.program.space, problem.admits).choice_L
 
 
-def _with_layout(found: Found, choice_L: tuple[int, ...]) -> Found:
+def _with_layout(found: FoundDesign, choice_L: tuple[int, ...]) -> FoundDesign:
     """Return a design with another layout of the same program."""
     price = found.program.above(found.around.peak_bytes).price(choice_L)
     point = FrontPoint(

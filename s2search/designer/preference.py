@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.designer.axes import AXES, ORDERED, AxisName, amount
-from s2search.designer.found import Found
+from s2search.designer.found import FoundDesign
 from s2search.errors import InputError, UnknownNameError
 from s2search.quality.base import ERRORS_TO_DIFFER, Order, compare
 
 DEFAULT: tuple[str, ...] = ("video", "quality", "steps", "width", "depth", "window", "precision", "score")
 #: What settles the rest: the faster, then the smaller.
-_LAST: tuple[Callable[[Found], float], ...] = (lambda found: found.rate_fps, lambda found: -found.memory_bytes)
+_LAST: tuple[Callable[[FoundDesign], float], ...] = (lambda found: found.rate_fps, lambda found: -found.memory_bytes)
 #: Axes without a direction that change what is seen; residency does not.
 _UNORDERED: tuple[AxisName, ...] = tuple(axis for axis in AXES if axis not in (*ORDERED, "residency", "text_encoder"))
 
@@ -43,7 +43,7 @@ def parse_preference(text: str | Sequence[str] | None) -> tuple[str, ...]:
     return (*named, *(word for word in DEFAULT if word not in named))
 
 
-def best_of(several: Sequence[Found], prefer: Sequence[str]) -> Found | None:
+def best_of(several: Sequence[FoundDesign], prefer: Sequence[str]) -> FoundDesign | None:
     """Return the best of several designs; None of none."""
     left = list(several)
     for wish in prefer:
@@ -54,22 +54,22 @@ def best_of(several: Sequence[Found], prefer: Sequence[str]) -> Found | None:
     return left[0] if left else None
 
 
-def _figure(found: Found, wish: str) -> float:
+def _figure(found: FoundDesign, wish: str) -> float:
     if wish == "score":
         return found.point.score
     axis: AxisName = wish  # type: ignore[assignment]  # the other wishes are axes
     return amount(axis, found.combination.of(axis))
 
 
-def _most(several: Sequence[Found], figure: Callable[[Found], float]) -> list[Found]:
+def _most(several: Sequence[FoundDesign], figure: Callable[[FoundDesign], float]) -> list[FoundDesign]:
     figures = [figure(found) for found in several]
     most = max(figures, default=0.0)
     return [found for found, one in zip(several, figures, strict=True) if one == most]
 
 
-def _best_quality(several: Sequence[Found]) -> list[Found]:
+def _best_quality(several: Sequence[FoundDesign]) -> list[FoundDesign]:
     """Leave out what is worse than the best on its own scale; of what is on no scale nobody can say."""
-    best: dict[str, Found] = {}
+    best: dict[str, FoundDesign] = {}
     for found in several:
         judged = found.judgement
         if judged is not None and (judged.scale not in best or judged.value > _value(best[judged.scale])):
@@ -81,17 +81,17 @@ def _best_quality(several: Sequence[Found]) -> list[Found]:
     ]
 
 
-def _value(found: Found) -> float:
+def _value(found: FoundDesign) -> float:
     return found.judgement.value if found.judgement else -np.inf
 
 
-def equal_to(answer: Found, others: Sequence[Found]) -> list[Found]:
+def equal_to(answer: FoundDesign, others: Sequence[FoundDesign]) -> list[FoundDesign]:
     """Return the designs that the quality cannot tell from an answer: judged on the same scale, within error."""
     said: Order = "equal"
     return [other for other in others if other.key != answer.key and compare(other.judgement, answer.judgement) == said]
 
 
-def undominated(several: Sequence[Found]) -> list[int]:
+def undominated(several: Sequence[FoundDesign]) -> list[int]:
     """Return the places of those designs that no other is as good as in everything and better in something.
 
     Everything is: rate, video, score (of one width and depth), memory, first frame, and every axis with a direction;
@@ -124,7 +124,7 @@ def undominated(several: Sequence[Found]) -> list[int]:
     return kept
 
 
-def _common(found: Found) -> tuple[float, ...]:
+def _common(found: FoundDesign) -> tuple[float, ...]:
     return (found.rate_fps, _figure(found, "video"), -found.memory_bytes, -found.first_us)
 
 
@@ -140,7 +140,7 @@ class _Judged:
         self._scale_N, self._value_N, self._error_N = scale_N, value_N, error_N
 
     @classmethod
-    def of(cls, several: Sequence[Found]) -> _Judged:
+    def of(cls, several: Sequence[FoundDesign]) -> _Judged:
         judgements = [found.judgement for found in several]
         scales = _numbered([None if one is None else one.scale for one in judgements])
         nothing_N = np.array([one is None for one in judgements])

@@ -37,7 +37,7 @@ Limits = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class LayoutWish:
     """What a layout is chosen from and by, whatever its program.
 
     `constraints` are read for each depth, so they are kept as they are written.
@@ -64,7 +64,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Program:
+class DesignProgram:
     """One network on one table: the scope of its rows, what they are foretold to take, and the search."""
 
     table: LatencyTable
@@ -75,7 +75,7 @@ class Program:
     problem: Problem
 
     @classmethod
-    def of(cls, offer: Offer, combination: Combination, wish: Wish) -> Program:
+    def of(cls, offer: Offer, combination: Combination, wish: LayoutWish) -> DesignProgram:
         """Return the program of a combination, without limits.
 
         Raises:

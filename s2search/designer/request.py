@@ -10,7 +10,7 @@ from functools import cached_property
 from s2search.cost import NOTHING_TOLD, Budget, BudgetKind, Pipeline, ToldPipeline
 from s2search.designer.axes import AxisName, Offer, Value
 from s2search.designer.preference import DEFAULT
-from s2search.designer.program import Wish
+from s2search.designer.program import LayoutWish
 from s2search.errors import InputError, TableError
 from s2search.preset import PIXEL_FRAMES
 from s2search.quality.base import Quality
@@ -48,7 +48,7 @@ class DesignRequest:
 
     table: LatencyTable
     depth: int
-    wish: Wish
+    wish: LayoutWish
     quality: Quality
     compute_unit: str | None = None
     told: ToldPipeline = NOTHING_TOLD

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from s2search.cost import Budget
 from s2search.designer.axes import ORDERED, AxisName, Offer, Value, amount
-from s2search.designer.combination import Combination, Setting, Surroundings
-from s2search.designer.found import Found
-from s2search.designer.program import Limits, Program, Wish
+from s2search.designer.combination import ApplicationSetting, Combination, Surroundings
+from s2search.designer.found import FoundDesign
+from s2search.designer.program import DesignProgram, LayoutWish, Limits
 from s2search.errors import MissingRowError
 from s2search.quality.base import Quality
 from s2search.solver.frontier import FrontPoint, Within
@@ -44,11 +44,11 @@ def without(n: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class DesignQuestion:
     """What every combination is asked: its best layout within each of some sets of budgets, by name."""
 
     offer: Offer
-    wish: Wish
+    wish: LayoutWish
     quality: Quality
     budgets: Mapping[str, tuple[Budget, ...]]
     solve_all: bool = False
@@ -58,8 +58,8 @@ class Question:
 class Searched:
     """What came of it: by combination and name of the budgets, the best layout and those that a quality has judged."""
 
-    best: dict[tuple[Combination, str], list[Found]] = field(default_factory=dict)
-    programs: dict[tuple[object, ...], Program | str] = field(default_factory=dict)
+    best: dict[tuple[Combination, str], list[FoundDesign]] = field(default_factory=dict)
+    programs: dict[tuple[object, ...], DesignProgram | str] = field(default_factory=dict)
     solved: int = 0
     ruled_out: int = 0
     impossible: int = 0
@@ -69,12 +69,12 @@ class Searched:
         """Tell whether a combination has a design within some budgets."""
         return (combination, name) in self.best
 
-    def within(self, name: str) -> list[Found]:
+    def within(self, name: str) -> list[FoundDesign]:
         """Return the designs of all combinations within some budgets."""
         return [found for (_, asked), several in self.best.items() if asked == name for found in several]
 
     @property
-    def designs(self) -> list[Found]:
+    def designs(self) -> list[FoundDesign]:
         """Every design, once."""
         return list({found.key: found for several in self.best.values() for found in several}.values())
 
@@ -82,14 +82,14 @@ class Searched:
 class Search:
     """Searches combinations, and remembers programs: a neighbour of an answer often shares one."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: DesignQuestion) -> None:
         self.question = question
-        self.setting = Setting(offer=question.offer)
+        self.setting = ApplicationSetting(offer=question.offer)
         self.searched = Searched()
         self.combinations: tuple[Combination, ...] = ()
-        self._like: dict[tuple[Value, ...], list[Found]] = {}
+        self._like: dict[tuple[Value, ...], list[FoundDesign]] = {}
 
-    def program(self, combination: Combination) -> Program:
+    def program(self, combination: Combination) -> DesignProgram:
         """Return the program of a combination.
 
         Raises:
@@ -98,7 +98,7 @@ class Search:
         known = self.searched.programs.get(combination.network)
         if known is None:
             try:
-                known = Program.of(self.question.offer, combination, self.question.wish)
+                known = DesignProgram.of(self.question.offer, combination, self.question.wish)
             except MissingRowError as error:
                 known = error.problem
             self.searched.programs[combination.network] = known
@@ -106,7 +106,7 @@ class Search:
             raise MissingRowError(known, remedy="measure its rows, or choose among those that there are")
         return known
 
-    def limits(self, around: Surroundings, program: Program, name: str) -> Limits | None:
+    def limits(self, around: Surroundings, program: DesignProgram, name: str) -> Limits | None:
         """Return the microseconds and bytes that budgets leave for a layout; None where nothing can be within them."""
         budgets = self.question.budgets[name]
         latency_us, memory_bytes = around.forward_us(budgets), around.transformer_bytes(budgets)
@@ -172,18 +172,18 @@ class Search:
         found.impossible += len(solved - won)
 
     def designs(
-        self, around: Surroundings, program: Program, limits: Limits, within: Within | None = None
-    ) -> list[Found]:
+        self, around: Surroundings, program: DesignProgram, limits: Limits, within: Within | None = None
+    ) -> list[FoundDesign]:
         """Return the best layout within limits as a design, and those that the quality has judged one by one."""
         within = within or program.best([limits], around.peak_bytes)[limits]
         points = [] if within.point is None else [(within.point, within.proven)]
         points += [(point, False) for point in program.priced(self.question.quality.layouts, limits, around.peak_bytes)]
         return [
-            Found(around=around, program=program, point=point, proven=proven, quality=self.question.quality)
+            FoundDesign(around=around, program=program, point=point, proven=proven, quality=self.question.quality)
             for point, proven in points
         ]
 
-    def fastest(self, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
+    def fastest(self, combination: Combination, budgets: Sequence[Budget]) -> FoundDesign | None:
         """Return the fastest layout of a combination within its memory, however long it takes; None where none is."""
         try:
             program, around = self.program(combination), self.setting.around(combination)
@@ -194,7 +194,7 @@ class Search:
             return None
         return self._found(around, program, program.fastest(left_bytes, around.peak_bytes))
 
-    def smallest(self, combination: Combination, budgets: Sequence[Budget]) -> Found | None:
+    def smallest(self, combination: Combination, budgets: Sequence[Budget]) -> FoundDesign | None:
         """Return the smallest layout of a combination in time, however much it takes; None where none is."""
         try:
             program, around = self.program(combination), self.setting.around(combination)
@@ -203,12 +203,12 @@ class Search:
         left_us = around.forward_us(budgets)
         return None if left_us is None else self._found(around, program, program.smallest(left_us, around.peak_bytes))
 
-    def _found(self, around: Surroundings, program: Program, point: FrontPoint | None) -> Found | None:
+    def _found(self, around: Surroundings, program: DesignProgram, point: FrontPoint | None) -> FoundDesign | None:
         if point is None:
             return None
-        return Found(around=around, program=program, point=point, proven=False, quality=self.question.quality)
+        return FoundDesign(around=around, program=program, point=point, proven=False, quality=self.question.quality)
 
-    def _is_reached(self, around: Surroundings, program: Program) -> bool:
+    def _is_reached(self, around: Surroundings, program: DesignProgram) -> bool:
         """Tell whether a found design has as much of everything as any layout here could have.
 
         Where a quality may have something to say of either, it is not asked: then nothing is ruled out.

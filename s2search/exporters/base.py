@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from s2search.exporters.prompt_tokens import PromptTokens
     from s2search.exporters.step import FunctionName, Link, Steps, StepShape
     from s2search.network.network import S2DiT
+    from s2search.planner.plan import PrecisionAnswer
 
 
 class Runtime(abc.ABC):
@@ -127,6 +128,10 @@ class Exporter(registry.Plugin, abc.ABC):
     def in_precision(self, precision: str) -> Exporter | None:
         """Return this exporter so that it writes a precision, as latency tables name it; None where it cannot."""
         return self if precision == self.precision else None
+
+    def in_precisions(self, chosen: PrecisionAnswer) -> Exporter | None:
+        """Return the same exporter with the precision of every part that a plan chose; None where it cannot."""
+        return None
 
     def predicted_weight_bytes(self, steps: Steps) -> int | None:
         """Return the bytes of all stored weights, where the exporter knows better than the formulas of the blocks."""

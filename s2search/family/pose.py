@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -181,16 +181,11 @@ class _Reading:
     rows: Rows
     slots: tuple[Slot, ...]
     taken: set[int]
+    combinations: dict[tuple[int, int], set[tuple[str, ...]]] = field(default_factory=dict)
 
     def alternatives(self) -> tuple[tuple[Alternative, ...], _Rows]:
         """Return the candidates that may stand in some slot, and their rows."""
         asked = [one for stated in self.family.alternatives for one in self._in_streams(stated)]
-        for (label, stream), many in Counter((one.label, one.stream) for one in asked).items():
-            if many > 1:
-                there = f" in the stream {self.family.stream_names[stream]!r}" if self.family.streams else ""
-                raise InputError(
-                    f"{many} alternatives{there} are called {label!r}", remedy="give each a label of its own"
-                )
         if len(asked) * len(self.slots) > _MOST_CELLS:
             raise InputError(
                 f"{len(asked):,} alternatives in {len(self.slots):,} slots are too many",
@@ -199,6 +194,12 @@ class _Reading:
             )
         found = {c: self._rows_of(one) for c, one in enumerate(asked)}
         kept = [c for c in found if found[c]]
+        for (label, stream), many in Counter((asked[c].label, asked[c].stream) for c in kept).items():
+            if many > 1:
+                there = f" in the stream {self.family.stream_names[stream]!r}" if self.family.streams else ""
+                raise InputError(
+                    f"{many} alternatives{there} are called {label!r}", remedy="give each a label of its own"
+                )
         row_of = {(layer, new, own): n for new, c in enumerate(kept) for (layer, _, own), n in found[c].items()}
         return tuple(asked[c] for c in kept), row_of
 
@@ -233,16 +234,26 @@ class _Reading:
     def _rows_of(self, alternative: Alternative) -> _Rows:
         found: _Rows = {}
         for layer, slot in enumerate(self.slots):
-            asked = alternative.asked
-            if asked.slots is not None and slot.kind not in asked.slots:
-                continue
-            if any(slot.cells.get(name, cell) != cell for name, cell in alternative.cells.items()):
-                continue
-            here = self._rows_here(layer, slot, alternative)
-            found |= {(layer, 0, own): n for own, n in here.items()}
+            if self._may_stand(alternative, layer, slot):
+                here = self._rows_here(slot, alternative)
+                found |= {(layer, 0, own): n for own, n in here.items()}
         return found
 
-    def _rows_here(self, layer: int, slot: Slot, alternative: Alternative) -> dict[tuple[tuple[str, str], ...], int]:
+    def _may_stand(self, alternative: Alternative, layer: int, slot: Slot) -> bool:
+        asked = alternative.asked
+        if asked.slots is not None and slot.kind not in asked.slots:
+            return False
+        if any(slot.cells.get(name, cell) != cell for name, cell in alternative.cells.items()):
+            return False
+        if not asked.each:
+            return True
+        place = (id(asked), layer)
+        if place not in self.combinations:
+            cells = {**slot.cells, **cells_of(asked.rows)}
+            self.combinations[place] = self.rows.combinations(asked.each, cells, loose=slot.cells)
+        return tuple(alternative.cells[name] for name in asked.each) in self.combinations[place]
+
+    def _rows_here(self, slot: Slot, alternative: Alternative) -> dict[tuple[tuple[str, str], ...], int]:
         cells = {**slot.cells, **alternative.cells}
         found, missing = {}, []
         for own in self._sources():
@@ -541,9 +552,9 @@ def _nearest(value_XX: Exact, step: Fraction, where_XX: NDArray[np.bool_] | None
 def _rounded(value_XX: Exact, step: Fraction, where_XX: NDArray[np.bool_] | None, way: Any) -> NDArray[np.int64]:
     found_XX = np.zeros(value_XX.shape, np.int64)
     at = np.ones(value_XX.shape, np.bool_) if where_XX is None else where_XX
-    known: dict[Fraction, int] = {}
+    known: dict[int, int] = {}  # by identity: what several slots share is one object, and to hash a fraction is slow
     for value in value_XX[at]:
-        if value not in known:
-            known[value] = way(value / step)
-    found_XX[at] = [known[value] for value in value_XX[at]]
+        if id(value) not in known:
+            known[id(value)] = way(value / step)
+    found_XX[at] = [known[id(value)] for value in value_XX[at]]
     return found_XX

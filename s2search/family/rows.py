@@ -119,11 +119,12 @@ class Rows:
         Raises:
             TableError: Several rows have them.
         """
-        open_columns = sorted({name for name in loose if ("",) in self._by((name,))})[:_LOOSE]
+        index = self._by(tuple(cells))
+        open_columns = [name for name in loose if ("",) in self._by((name,))][:_LOOSE]
         for many in range(len(open_columns) + 1):
             for emptied in combinations(open_columns, many):
-                wanted = {name: "" if name in emptied else value for name, value in cells.items()}
-                found = self._by(tuple(sorted(wanted))).get(tuple(wanted[name] for name in sorted(wanted)), ())
+                wanted = ("" if name in emptied else value for name, value in cells.items())
+                found = index.get(tuple(wanted), ())
                 if len(found) > 1:
                     self._refuse_twice(found, cells)
                 if found:
@@ -145,7 +146,13 @@ class Rows:
 
     def all_with(self, cells: Cells) -> list[int]:
         """Return all rows with these cells."""
-        return self._by(tuple(sorted(cells))).get(tuple(cells[name] for name in sorted(cells)), [])
+        return self._by(tuple(cells)).get(tuple(cells.values()), [])
+
+    def combinations(self, columns: Sequence[str], cells: Cells, *, loose: Iterable[str] = ()) -> set[tuple[str, ...]]:
+        """Return what stands in some columns of the rows with these cells, where `loose` ones may be empty."""
+        at = [(self.column(name), {value, ""} if name in loose else {value}) for name, value in cells.items()]
+        wanted = [self.column(name) for name in columns]
+        return {tuple(row[k] for k in wanted) for row in self.cell_NK if all(row[k] in values for k, values in at)}
 
     def _by(self, names: tuple[str, ...]) -> dict[tuple[str, ...], list[int]]:
         if names not in self._index:

@@ -95,6 +95,11 @@ def check_plan(
 
 
 def _check_question(plan: Plan, changes: int, tolerance: Fraction | None) -> None:
+    if plan.precisions is not None:
+        raise InputError(
+            f"the plan {plan.written!r} mixes precisions, and a check knows one for all parts",
+            remedy="plan again on the new table with the same --precisions",
+        )
     if changes < 0:
         raise InputError(f"the re-plan may change {changes} layers", allowed="0 or more", remedy="give --changes 3")
     budgets = [b for d in plan.every_device for b in (d.latency_ms.budget, d.memory_bytes.budget)]

@@ -29,9 +29,7 @@ def nearest_error(tried: Sequence[Problem], least_db: float | None) -> Infeasibl
     kept = ", ".join(_write(r, r.limit + r.fixed, least_db) for r in limits)
     ways = [_way(r, would_do[r.name], least_db) for r in limits if r.name in would_do]
     if ways:
-        return InfeasibleError(
-            f"no layout with precisions keeps {kept}", remedy=", or ".join(ways), **fields
-        )
+        return InfeasibleError(f"no layout with precisions keeps {kept}", remedy=", or ".join(ways), **fields)
     least = f"the fastest takes {exact_ms(fields['least_latency_us'])}"
     least += f", the smallest {exact_bytes(fields['least_memory_bytes'])}"
     return InfeasibleError(

@@ -23,6 +23,7 @@ from s2search.errors import InputError
 from s2search.planner.constraints import Constraints
 from s2search.planner.diff import Difference, difference
 from s2search.planner.explain import Explanation, explain
+from s2search.precision.documents import Palette, PrecisionChoice, PrecisionPlan
 from s2search.registry import label_of
 from s2search.solver.questions.score_errors import Stability
 from s2search.tables.card import ProvenanceKind
@@ -287,6 +288,65 @@ class TieScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrecisionAnswer:
+    """The precision of every part, where it was chosen together with the layout, and its noise.
+
+    Attributes:
+        offered: What parts were offered, as people write it.
+        least_db: Signal-to-noise ratio of the velocity that was asked for.
+        predicted_db: What the parts come to if noise powers add up, as sweeps of other models have them.
+        assumed: How many layers' noise is the mean of the same block at other layers.
+        spread_db: How far the noise of such blocks goes from layer to layer, at most; 0 where nothing is assumed.
+        sensitivity_digest: Of the sweeps that were chosen by.
+        palette: How tables of values are found.
+        rest_bytes: Bytes of all that stays float16: the most of any sweep.
+        tables: Digest of the table that a precision is priced by, by precision.
+        parts: Every part with its precision, bytes of its matrices and noise.
+    """
+
+    offered: tuple[str, ...]
+    least_db: float
+    predicted_db: float
+    assumed: int
+    spread_db: float
+    sensitivity_digest: str
+    palette: Palette
+    rest_bytes: int
+    tables: dict[str, str]
+    parts: dict[str, PrecisionChoice]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The precision of every layer, first to last."""
+        return tuple(choice.precision for part, choice in self.parts.items() if part.startswith("layers."))
+
+    @property
+    def others(self) -> dict[str, str]:
+        """The precisions of all parts that are no layer."""
+        return {part: one.precision for part, one in self.parts.items() if not part.startswith("layers.")}
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, as people write it."""
+        return f"at least {self.least_db:g} dB, chosen with the layout"
+
+    def of_model(self, model_digest: str, weights_digest: str, *, optimal: bool) -> PrecisionPlan:
+        """Return the choice as that of one model, which was realized from the plan after it was made."""
+        return PrecisionPlan(
+            model_digest=model_digest,
+            weights_digest=weights_digest,
+            sensitivity_digest=self.sensitivity_digest,
+            asked=self.asked,
+            palette=self.palette,
+            rest_bytes=self.rest_bytes,
+            parts=self.parts,
+            weight_bytes=self.rest_bytes + sum(choice.bytes for choice in self.parts.values()),
+            predicted_db=self.predicted_db,
+            optimal=optimal,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Document):
     """A layout and its promise. See the fields' own types for units.
 
@@ -299,7 +359,8 @@ class Plan(Document):
     `upper_bound` is a proven limit on the score of any layout within the budgets; null where no layout is. `fits` is
     false only for a hand-written layout. `devices` is empty where there is one table; else it lists all of them, and
     the first is the one that `blocks`, `latency_ms`, `memory_bytes`, `rate`, `first` and `p95` speak of. The last two
-    are null where no budget asks.
+    are null where no budget asks. `precisions` is null but where they were chosen together with the layout: then
+    `precision` is the fewest bits of any part, and `blocks` are in the first precision that was offered.
     """
 
     schema: Literal["s2search.plan/1"] = SCHEMA
@@ -336,6 +397,7 @@ class Plan(Document):
     provenance: Origin
     constraints: Constraints = dataclasses.field(default_factory=Constraints)
     devices: tuple[DeviceAnswer, ...] = ()
+    precisions: PrecisionAnswer | None = None
     explanation: Explanation | None = None
 
     def __post_init__(self) -> None:
@@ -407,7 +469,7 @@ class Plan(Document):
             for name, nothing in (("first", None), ("table_picked", "")):
                 if answer.get(name) == nothing:
                     answer.pop(name, None)
-        for name in ("fewest_switches", "score_stability", "score_error", "tie_score", "p95"):
+        for name in ("fewest_switches", "score_stability", "score_error", "tie_score", "p95", "precisions"):
             if content.get(name) is None:
                 content.pop(name, None)
         for name in ("table_marks", "project"):  # the same, and who asked

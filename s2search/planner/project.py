@@ -21,6 +21,7 @@ from s2search.border.regular_file import read_regular_text
 from s2search.border.toml import parsed_toml
 from s2search.cost import CommitPolicy
 from s2search.errors import InputError, UnknownNameError
+from s2search.precision.noise import Elsewhere
 from s2search.solver.questions.tie_break import TieRule
 
 PROJECT_FILE = "s2search.toml"
@@ -57,6 +58,10 @@ class Project:
     video: str | None = None
     precision: str | None = None
     compute_unit: str | None = None
+    precisions: str | list[str] | None = None
+    sensitivity: str | list[str] | None = None
+    least_db: float | None = None
+    noise_elsewhere: Elsewhere | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Project:

@@ -104,12 +104,12 @@ def _devices(
             blocks=_blocks(request.space, evidence),
             latency_ms=_latency(target, evidence, problem, choice_L, commit_us=_commit_us(target, request, choice_L)),
             memory_bytes=_memory(target, problem, choice_L),
-            rate=_rate(target, problem.price(choice_L).latency_us),
+            rate=rate_answer(target, problem.price(choice_L).latency_us),
             binds=None if relaxed is None else relaxed > score,
             score_without=relaxed,
             table_marks=_marks(target, request),
             table_picked=_picked(target),
-            first=_first(target, problem.price(choice_L).latency_us),
+            first=first_answer(target, problem.price(choice_L).latency_us),
         )
         for target, evidence, problem, relaxed in zip(
             request.targets, request.evidences, problems, without, strict=True
@@ -165,12 +165,12 @@ def _latency(
         commit=None if commit_us is None else commit_us / 1000,
         free_switches=None
         if switches_us
-        else _free_switches(problem, choice_L, None if budget_us is None else budget_us - predicted_us),
+        else free_switches(problem, choice_L, None if budget_us is None else budget_us - predicted_us),
         provenance=evidence.latency_provenance(problem, choice_L),
     )
 
 
-def _free_switches(problem: Problem, choice_L: Sequence[int], slack_us: int | None) -> str | None:
+def free_switches(problem: Problem, choice_L: Sequence[int], slack_us: int | None) -> str | None:
     """Say that switches are priced at 0, and the least round price of one that would break the budget."""
     streams = [problem.first_stream, *(int(problem.stream_C[c]) for c in choice_L), problem.last_stream]
     if not (switches := sum(before != after for before, after in pairwise(streams))):
@@ -218,7 +218,8 @@ def _percentile(request: Request, choice_L: Sequence[int], plain: Solution | Non
     )
 
 
-def _first(target: Target, forward_us: int) -> FirstAnswer | None:
+def first_answer(target: Target, forward_us: int) -> FirstAnswer | None:
+    """Return when the first frames come if a forward pass takes so many microseconds; None where nobody asks."""
     pipeline, first = target.pipeline, target.first
     if pipeline is None or first is None:
         return None
@@ -245,7 +246,8 @@ def _memory(target: Target, problem: Problem, choice_L: Sequence[int]) -> Memory
     )
 
 
-def _rate(target: Target, forward_us: int) -> RateAnswer | None:
+def rate_answer(target: Target, forward_us: int) -> RateAnswer | None:
+    """Return what a chunk takes if a forward pass takes so many microseconds; None where nothing says so."""
     pipeline, rate = target.pipeline, target.rate
     if pipeline is None or target.scope.scenario != "stream":
         return None

@@ -13,6 +13,7 @@ from rich.text import Text
 from s2search import registry
 from s2search.cost import CommitPolicy, format_bytes, format_us
 from s2search.errors import MissingExtraError, S2SearchError
+from s2search.planner.constraints import write_runs
 from s2search.planner.plan import (
     DeviceAnswer,
     FirstAnswer,
@@ -20,6 +21,7 @@ from s2search.planner.plan import (
     MemoryAnswer,
     PercentileAnswer,
     Plan,
+    PrecisionAnswer,
     RateAnswer,
 )
 from s2search.reporting.colours import block_colours
@@ -167,6 +169,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         *([("confidence", _confidence(plan))] if plan.confidence else []),
         *([("p95", _percentile(plan.p95))] if plan.p95 else []),
         ("memory", _memory(plan.memory_bytes)),
+        *([("precision", _precisions(plan.precisions))] if plan.precisions else []),
         *([("rate", _rate(plan.rate, plan.commit))] if plan.rate else []),
         *([("first", _first(plan.first))] if plan.first else []),
         *[("also on", _device(device, plan)) for device in plan.devices[1:]],
@@ -236,6 +239,21 @@ def _memory(memory: MemoryAnswer) -> str:
         f"blocks {format_bytes(memory.blocks)}, fixed {format_bytes(memory.fixed)}, peak {format_bytes(memory.peak)}"
         f"{'' if memory.decoder_counted else '; decoder not counted'}"
     )
+
+
+def _precisions(chosen: PrecisionAnswer) -> str:
+    """Say every part's precision, layers in runs, and what their noise comes to."""
+    lines = [
+        f"{chosen.predicted_db:.1f} dB of at least {chosen.least_db:g} dB predicted; noise powers of parts add up",
+        f"layers {write_runs(chosen.layers)}",
+        ", ".join(f"{part} {label}" for part, label in chosen.others.items()),
+    ]
+    if chosen.assumed:
+        lines.append(
+            f"noise of {chosen.assumed} layers is the mean of their block at other layers, where it spans "
+            f"{chosen.spread_db:.1f} dB"
+        )
+    return "\n".join(lines)
 
 
 def _against(budget: float | None, slack: float | None, write: Callable[[float], str]) -> str:

@@ -356,6 +356,34 @@ def sustained_beside(table: LatencyTable) -> LatencyTable:
     )
 
 
+def in_precision(table: LatencyTable, scenario: Scenario, precision: str) -> LatencyTable:
+    """Return the table of the same device that has rows of blocks in a precision: itself, or the one beside it.
+
+    The one beside it is called as it is, with that precision in place of its own: a folder beside its own, or an
+    installed one. `kit ingest` writes one table for each precision.
+
+    Raises:
+        TableError: Nobody measured one.
+    """
+    own = table.rows.having(role="block", scenario=scenario).different("precision")
+    if precision in own:
+        return table
+    names = [table.name.replace(f".{label}", f".{precision}") for label in own if f".{label}" in table.name]
+    for name in names:
+        beside = None if table.folder is None else table.folder.resolve().parent / name
+        if beside is None or not (beside / "card.json").is_file():
+            beside = installed_tables().get(name)
+        found = None if beside is None else LatencyTable.load(beside)
+        if found is not None and _one_device(found.card, table.card):
+            return found
+    beside_it = f", and beside it is no {names[0]!r} of its device" if names else ""
+    raise TableError(
+        f"the table {table.name!r} has no {scenario} rows of blocks in {precision}{beside_it}",
+        allowed=f"it has: {', '.join(sorted(own)) or 'none'}",
+        remedy="measure one (kit build --precision), or leave that precision out",
+    )
+
+
 def _one_device(one: Card, other: Card) -> bool:
     same = ("device", "chip", "runtime", "preset")
     return all(getattr(one, name) == getattr(other, name) for name in same)

@@ -21,9 +21,9 @@ from s2search.api.design import design
 from s2search.cost import Budget, ToldPipeline
 from s2search.designer.axes import parse_choices, settle
 from s2search.designer.combination import combinations
-from s2search.designer.program import Program, Wish
+from s2search.designer.program import DesignProgram, LayoutWish
 from s2search.designer.request import RATES_FPS, DesignRequest
-from s2search.designer.search import Question, Search
+from s2search.designer.search import DesignQuestion, Search
 from s2search.errors import InfeasibleError
 from s2search.latency.linear import Linear
 from s2search.planner.find import find
@@ -60,19 +60,19 @@ class Placed(Score):
 
 def planned_s(table: LatencyTable, score: Score) -> float:
     """Return the mean processor time of one plan, over a sample of all combinations and rates."""
-    wish = Wish(candidates=parse_blocks("lcha,ssa"), group_size=1, score=score, latency_model=Linear())
+    wish = LayoutWish(candidates=parse_blocks("lcha,ssa"), group_size=1, score=score, latency_model=Linear())
     request = DesignRequest(
         table=table, depth=28, wish=wish, quality=PublishedQuality(), choose=parse_choices([CHOOSE])
     )
     several = combinations(settle(request.offer, request.choose, {}))
-    search = Search(Question(offer=request.offer, wish=wish, quality=request.quality, budgets={}))
+    search = Search(DesignQuestion(offer=request.offer, wish=wish, quality=request.quality, budgets={}))
     asked = list(itertools.product(several, RATES_FPS))
     memory, seconds = Budget.parse(BUDGETS[1]), 0.0
     drawn = np.random.default_rng(0).choice(len(asked), SAMPLE, replace=False)
     for combination, rate in (asked[n] for n in drawn):
         pipeline = search.setting.around(combination).pipeline
         start = time.process_time()
-        program = Program.of(request.offer, combination, wish)
+        program = DesignProgram.of(request.offer, combination, wish)
         plan = Request(
             table=table,
             scope=program.scope,

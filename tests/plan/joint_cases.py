@@ -79,9 +79,7 @@ def drawn(
     )
     if constraints is not None:
         base = constraints.put_on(base, space)
-    return Case(
-        base=base, space=space, evidence_of=evidence_of, noise=Noise(sweeps=sweeps), least_db=least_db
-    )
+    return Case(base=base, space=space, evidence_of=evidence_of, noise=Noise(sweeps=sweeps), least_db=least_db)
 
 
 def _evidences(rng: np.random.Generator, precisions: tuple[str, ...]) -> dict[str, Evidence]:

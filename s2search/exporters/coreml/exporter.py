@@ -44,6 +44,7 @@ from s2search.exporters.coreml.functions import SharedFunctions
 from s2search.exporters.host import ONE_STATE
 from s2search.exporters.package import FunctionSpec, Manifest, NumberType, Package, Progress, TensorSpec
 from s2search.exporters.stateful import Arrays, HeldState, StatefulRuntime
+from s2search.planner.plan import PrecisionAnswer
 from s2search.precision.documents import Palette, PrecisionPlan
 from s2search.precision.part import PartPrecision, package_precision, part_of
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 _FILE = "model.mlpackage"
 _DEFAULT = "denoise"
+_OF_PLAN = "precision.json"  # what a package calls the precisions that its plan chose
 _PACKAGE_MB = 900.0  # above 1.0 to 1.4 GB packages are said to run on the GPU, silently
 _SENSITIVE = ("stem", "down", "up", "head", "text")  # parts that everything passes through
 _CONVERTED: tuple[FunctionName, ...] = ("first", "advance")  # the others are parts of `advance`
@@ -166,6 +168,14 @@ class CoreMLExporter(Exporter):
             return None
         return dataclasses.replace(self, bits=part.weight_bits, activations=part.activation_bits)
 
+    @override
+    def in_precisions(self, chosen: PrecisionAnswer) -> Exporter | None:
+        if self.mixed:
+            return None
+        exporter = dataclasses.replace(self, mixed=_OF_PLAN)
+        exporter.__dict__["_plan"] = chosen  # there is no file of that name yet: the package will have it
+        return exporter
+
     def precisions(self, model: S2DiT) -> dict[str, PartPrecision]:
         """Return the precision of every part of a model.
 
@@ -179,8 +189,9 @@ class CoreMLExporter(Exporter):
             others = PartPrecision(weight_bits=8 if self.bits < 16 else 16)
             return {part: others if part in _SENSITIVE else self._of_layers for part in parts}
         own = (model.config.digest, weights_digest(model))
-        if (self._plan.model_digest, self._plan.weights_digest) != own or self._plan.parts.keys() != parts.keys():
-            what = "model" if self._plan.model_digest != own[0] else "set of weights"
+        plan = self._settled(model)
+        if (plan.model_digest, plan.weights_digest) != own or plan.parts.keys() != parts.keys():
+            what = "model" if plan.model_digest != own[0] or plan.parts.keys() != parts.keys() else "set of weights"
             raise InputError(
                 f"the precisions in {self.mixed!r} were chosen for another {what}",
                 remedy="sweep this one with s2search sensitivity, and choose again",
@@ -267,7 +278,7 @@ class CoreMLExporter(Exporter):
                 self._save(several, steps, package, folder / file, held)
             files.append(dict.fromkeys(steps.functions, file))
         if self._plan is not None:
-            self._plan.save(folder / Path(self.mixed).name)
+            self._settled(steps.model).save(folder / Path(self.mixed).name)
         facts = {"target": "iOS18", **{name: version(name) for name in ("torch", "coremltools")}, **watched}
         if own := getattr(steps, "own_layout", ()):
             facts["layers_in_their_own_layout"] = ", ".join(map(str, own))
@@ -312,8 +323,27 @@ class CoreMLExporter(Exporter):
         return LoadedCoreML(package)
 
     @cached_property
-    def _plan(self) -> PrecisionPlan | None:
+    def _plan(self) -> PrecisionPlan | PrecisionAnswer | None:
         return PrecisionPlan.load(self.mixed) if self.mixed else None
+
+    def _settled(self, model: S2DiT) -> PrecisionPlan:
+        """Return the chosen precisions as those of a model; what a plan chose belongs to all that are realized from it.
+
+        Raises:
+            InputError: The model is realized from another plan.
+        """
+        from s2search.exporters.quantised import weights_digest
+
+        plan = self._plan
+        assert plan is not None
+        if isinstance(plan, PrecisionPlan):
+            return plan
+        if model.plan is None or model.plan.precisions != plan:
+            raise InputError(
+                "the precisions were chosen with another layout than this model was realized from",
+                remedy="export the model that was realized from that plan",
+            )
+        return plan.of_model(model.config.digest, weights_digest(model), optimal=model.plan.optimal)
 
     @property
     def _palette(self) -> Palette:
