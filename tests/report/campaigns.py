@@ -18,7 +18,7 @@ from s2search.planner.plan import Plan
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.result import MISSES, Errors, LayoutTime, Recalibration, judgement_of
-from s2search.reporting.report.campaign import Campaign, Given, JudgedTable, Learnt, Recalibrated
+from s2search.reporting.report.campaign import CampaignParts, GivenPart, JudgedTable, Learnt, Recalibrated
 from s2search.tables.table import LatencyTable, open_table
 from s2search.training.judgement import Band, JudgedPart, ModelJudgement
 from s2search.training.watch import Watched
@@ -94,16 +94,16 @@ class Page(HTMLParser):
         return [element for element in self.every if element.tag in tags]
 
 
-def given(part: _Part, name: str) -> Given[_Part]:
-    return Given(part=part, name=name, digest=f"sha256:{'0' * 64}", schema="s2search.x/1")
+def given(part: _Part, name: str) -> GivenPart[_Part]:
+    return GivenPart(part=part, name=name, digest=f"sha256:{'0' * 64}", schema="s2search.x/1")
 
 
-def whole_campaign() -> Campaign:
+def whole_campaign() -> CampaignParts:
     """Return a campaign with all kinds of parts."""
     table = open_table(TABLE)
     front = s2search.frontier(table, budget="1.5GB", depth=8)
     plan = s2search.plan(table, budget=["40fps", "1.5GB"], depth=8, explain=True)
-    return Campaign(
+    return CampaignParts(
         tables=(given(judged(table), table.name), given(judged(open_table("amd-epyc")), "amd")),
         fronts=(given(front, "front.json"),),
         designs=(given(s2search.design(table, budget=["10fps", "1.3GB"]), "design.json"),),

@@ -24,9 +24,9 @@ from s2search.planner.frontier import Frontier
 from s2search.recalibration.result import Recalibration
 from s2search.reporting.colours import luminance
 from s2search.reporting.design_page import design_html
-from s2search.reporting.report.campaign import Campaign, Recalibrated
+from s2search.reporting.report.campaign import CampaignParts, Recalibrated
 from s2search.reporting.report.page import MOST_BYTES, campaign_html
-from s2search.reporting.report.picture import Axis, fronts_svg
+from s2search.reporting.report.picture import PictureAxis, fronts_svg
 from s2search.tables.table import open_table
 from s2search.training.run_folder import Record
 from s2search.training.settings import RunSettings
@@ -56,17 +56,17 @@ needs_browser = pytest.mark.skipif(not (shutil.which("chromium") and shutil.whic
 SECTIONS = ("tables", "fronts", "designs", "plans", "runs", "verifications", "recalibrations")
 
 
-def drawn(campaign: Campaign, title: str = "A campaign") -> str:
+def drawn(campaign: CampaignParts, title: str = "A campaign") -> str:
     return campaign_html(campaign, title=title, version="0").html
 
 
 @pytest.fixture(scope="module")
-def campaign() -> Campaign:
+def campaign() -> CampaignParts:
     return whole_campaign()
 
 
 @pytest.fixture(scope="module")
-def markup(campaign: Campaign) -> str:
+def markup(campaign: CampaignParts) -> str:
     return drawn(campaign)
 
 
@@ -76,7 +76,7 @@ def page(markup: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def evil(campaign: Campaign) -> str:
+def evil(campaign: CampaignParts) -> str:
     """The page of a campaign in which every text is hostile."""
 
     def all_of(kind: str) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def evil(campaign: Campaign) -> str:
     found = dataclasses.replace(found, samples=(HOSTILE,), findings=tuple(map(poisoned, found.findings)))
     run = dataclasses.replace(learnt(), trainer=HOSTILE, data=HOSTILE, judgement=poisoned(learnt().judgement))
     corrected = Recalibrated(found=poisoned(recalibration(table)), correction=HOSTILE)
-    hostile = Campaign(
+    hostile = CampaignParts(
         tables=(given(found, HOSTILE),),
         fronts=all_of("fronts"),
         designs=all_of("designs"),
@@ -227,7 +227,7 @@ def ratio(one: str, other: str) -> float:
 
 def test_sections_without_parts_say_so_and_so_does_the_list_of_what_was_not_measured() -> None:
     table = open_table(TABLE)
-    page = Page(drawn(Campaign(tables=(given(judged(table), table.name),))))
+    page = Page(drawn(CampaignParts(tables=(given(judged(table), table.name),))))
     missing = next(element for element in page.of("section") if element.attributes["id"] == "missing").text
     for anchor in SECTIONS[1:]:
         (section,) = [element for element in page.of("section") if element.attributes["id"] == anchor]
@@ -237,7 +237,7 @@ def test_sections_without_parts_say_so_and_so_does_the_list_of_what_was_not_meas
     assert "22 rows derived, 6 rows estimated" in missing
 
 
-def test_a_plan_of_another_table_and_a_package_of_another_plan_are_named(campaign: Campaign) -> None:
+def test_a_plan_of_another_table_and_a_package_of_another_plan_are_named(campaign: CampaignParts) -> None:
     amd = campaign.tables[1:]
     other = dataclasses.replace(campaign.verifications[0].part, plan_digest=f"sha256:{'9' * 64}")
     strange = dataclasses.replace(campaign, tables=amd, verifications=(given(other, "report.json"),))
@@ -250,7 +250,7 @@ def test_a_plan_of_another_table_and_a_package_of_another_plan_are_named(campaig
 
 
 @pytest.mark.parametrize("pictures", [1, 24])
-def test_the_page_stays_small_whatever_goes_in(campaign: Campaign, pictures: int) -> None:
+def test_the_page_stays_small_whatever_goes_in(campaign: CampaignParts, pictures: int) -> None:
     front = campaign.fronts[0].part
     many = Frontier(plans=front.plans * 400, references=front.references)
     noise = picture(1600, 300, noise=True)
@@ -275,11 +275,11 @@ def test_only_pixels_of_a_picture_come_in_and_what_is_none_is_left_out() -> None
     bomb = bytearray(picture(8, 8))
     bomb[16:24] = (100_000).to_bytes(4, "big") * 2
     for strip, why in ((b"<svg onload=x>", "it is no PNG picture"), (bytes(bomb), "100000x100000 pixels")):
-        found = campaign_html(Campaign(runs=(given(learnt(strip=strip), "run"),)), title="t", version="0")
+        found = campaign_html(CampaignParts(runs=(given(learnt(strip=strip), "run"),)), title="t", version="0")
         assert why in found.html
         assert any(why in note for note in found.notes)
         assert not Page(found.html).of("img")
-    page = drawn(Campaign(runs=(given(learnt(strip=picture(8, 8, comment="<script>x</script>")), "run"),)))
+    page = drawn(CampaignParts(runs=(given(learnt(strip=picture(8, 8, comment="<script>x</script>")), "run"),)))
     import base64
 
     (image,) = Page(page).of("img")
@@ -287,7 +287,7 @@ def test_only_pixels_of_a_picture_come_in_and_what_is_none_is_left_out() -> None
 
 
 @pytest.mark.parametrize("kind", ["fronts", "designs", "plans", "promises", "verifications"])
-def test_no_number_of_a_file_ends_the_page_with_a_traceback(campaign: Campaign, kind: str) -> None:
+def test_no_number_of_a_file_ends_the_page_with_a_traceback(campaign: CampaignParts, kind: str) -> None:
     part = getattr(campaign, kind)[0].part
     content = msgspec.to_builtins(part)
     drawn_pages = 0
@@ -296,7 +296,7 @@ def test_no_number_of_a_file_ends_the_page_with_a_traceback(campaign: Campaign, 
         for new in (0, -1, 1e308, -1e308):
             with contextlib.suppress(msgspec.ValidationError, InputError):
                 changed = msgspec.convert(put(content, path, new), type(part))
-                drawn(Campaign(**{kind: (given(changed, "x"),)}))
+                drawn(CampaignParts(**{kind: (given(changed, "x"),)}))
                 drawn_pages += 1
     assert drawn_pages > 5
 
@@ -310,7 +310,7 @@ def test_fronts_far_apart_are_drawn_on_a_logarithmic_axis_and_each_keeps_its_for
     assert "logarithmic" not in fronts_svg({"slow": slow.plans}, {}, rows)
     forms = [e.attributes["d"] for e in Page(both).of("path") if e.attributes.get("class") in ("s0", "s1")]
     assert len(set(forms)) == 2
-    axis = Axis.around([1.0, 1000.0], 0, 300, log=True)
+    axis = PictureAxis.around([1.0, 1000.0], 0, 300, log=True)
     assert axis(10.0) - axis(1.0) == pytest.approx(axis(100.0) - axis(10.0))
 
 
@@ -403,7 +403,7 @@ def test_a_report_of_nothing_and_a_strange_folder_say_what_a_report_takes(s2sear
         assert "a training run" in done.err
 
 
-def test_a_design_page_has_a_design_for_every_cell(campaign: Campaign) -> None:
+def test_a_design_page_has_a_design_for_every_cell(campaign: CampaignParts) -> None:
     design = campaign.designs[0].part
     page = Page(design_html([design, design]))
     cells = [e for e in page.of("a") if e.attributes["href"].startswith("#d")]
@@ -486,7 +486,7 @@ def test_in_a_browser_nothing_hostile_runs_and_narrow_pages_do_not_scroll_sidewa
 
 @needs_browser
 def test_in_a_browser_a_cell_of_the_matrix_shows_its_design(
-    browser: WebDriver, campaign: Campaign, tmp_path: Path
+    browser: WebDriver, campaign: CampaignParts, tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
