@@ -26,7 +26,8 @@ from s2search.verification.result import CheckResult, Verification
 
 TABLE = "iphone-16-pro-max"
 HOSTILE = (
-    "</script></style></title><script>document.title='owned'</script><img src=x onerror=x()>&amp;'\"`\u202e\x1b{{x}}"
+    "</script></style></title><script>document.title='owned'</script><img src=x onerror=x()>'`\u202e\x1b{{x}}"
+    '" onclick="x()" style="background:url(x)'
 )
 _HTML_VOID = {"meta", "img", "br"}
 _Part = TypeVar("_Part")
