@@ -120,6 +120,6 @@ def section(anchor: str, heading: str, *content: str) -> Html:
 
 def verdict(kind: str, *content: str) -> Html:
     """Return a sentence that says in a sign and a word how things stand, and then why: `good`, `doubt` or `bad`."""
-    sign, word = {"good": ("✓", "Good"), "doubt": ("?", "Doubt"), "bad": ("✗", "Not so")}[kind]
+    sign, word = {"good": ("✓", "Good"), "doubt": ("?", "Doubt"), "bad": ("✗", "Problem")}[kind]
     mark = element("strong", element("span", sign, aria_hidden="true"), f" {word}: ")
     return element("p", mark, *content, class_=f"verdict {kind}")

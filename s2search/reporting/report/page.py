@@ -9,8 +9,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from s2search.cost import format_bytes, format_us
+from s2search.designer.document import Design
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
+from s2search.reporting import design_words as words
 from s2search.reporting.report.campaign import CampaignParts, GivenPart
 from s2search.reporting.report.design import designs_html
 from s2search.reporting.report.file import page_file
@@ -165,6 +167,9 @@ def _short(campaign: CampaignParts, origins: Origins) -> Html:
 
 def _tiles(campaign: CampaignParts, origins: Origins) -> Iterator[tuple[str, list[tuple[str, Html, str]]]]:
     """Yield groups of figures, each with what it is of: a name, the figure, and what it is held against."""
+    for design in campaign.designs[:_MOST_TILES]:
+        if design.part.best is not None:
+            yield f"{design.name}: {words.question_text(design.part)}", list(_of_design(design, origins))
     for given in campaign.plans[:_MOST_TILES]:
         plan = given.part
         yield f"{given.name}: {plan.depth} layers on {plan.provenance.table}", list(_of_plan(given, origins))
@@ -183,6 +188,21 @@ def _tiles(campaign: CampaignParts, origins: Origins) -> Iterator[tuple[str, lis
         shown = origins.number(f"{errors.before_median:.1%} to {errors.after_median:.1%}", whence)
         held = origins.number(f"{errors.layouts} layouts held out", whence)
         yield f"{corrected.name}: {corrected.part.found.table}", [("Error of the table", shown, held)]
+
+
+def _of_design(given: GivenPart[Design], origins: Origins) -> Iterator[tuple[str, Html, str]]:
+    design, best, origin = given.part, given.part.best, f"{given.told}: answer, the best design within its budgets"
+    assert best is not None
+    yield "Largest video", origins.number(str(best.settings["video"]), origin), ""
+    steps = words.setting("steps", best.settings["steps"])
+    yield (
+        "Frames per second",
+        origins.number(f"{best.frames_per_second:.1f} fps", origin),
+        origins.number(steps, origin),
+    )
+    yield "Memory", origins.number(format_bytes(best.memory_bytes), origin), "as far as its parts are known"
+    first = origins.number(format_us(1000 * best.first_ms), origin)
+    yield "First frames", first, "firm" if design.firmness is None or design.firmness.firm else "NOT firm"
 
 
 def _of_plan(given: GivenPart[Plan], origins: Origins) -> Iterator[tuple[str, Html, str]]:
@@ -208,6 +228,9 @@ def _verdicts(campaign: CampaignParts) -> Iterator[tuple[str, str]]:
         for kind, line in trust_lines(given):
             if kind != "good":
                 yield kind, f"{given.part.table.name}: {line}"
+    for design in campaign.designs:
+        if design.part.firmness is not None and not design.part.firmness.firm:
+            yield "doubt", f"{design.name}: measuring may change the answer"
     for plan in campaign.plans:
         if not plan.part.fits:
             yield "bad", f"{plan.name} does not fit what was asked"
