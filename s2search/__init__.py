@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from s2search.api.verify import verify
     from s2search.cost import Budget
     from s2search.errors import InfeasibleError, S2SearchError
+    from s2search.family.plan import FamilyPlan
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
     from s2search.planner.request import Request
@@ -89,6 +90,7 @@ _HOMES = {
     "api.verify": ("verify",),
     "cost": ("Budget",),
     "errors": ("InfeasibleError", "S2SearchError"),
+    "family.plan": ("FamilyPlan",),
     "planner.frontier": ("Frontier",),
     "planner.plan": ("Plan",),
     "planner.request": ("Request",),
@@ -101,6 +103,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Budget",
+    "FamilyPlan",
     "Frontier",
     "InfeasibleError",
     "LatencyTable",

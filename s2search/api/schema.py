@@ -26,6 +26,8 @@ DOCUMENTS = {
     "score_check": ("score.check:ScoreCheck", "how a measured score orders trained layouts"),
     "plan": ("planner.plan:Plan", "a plan"),
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
+    "family_plan": ("family.plan:FamilyPlan", "the plan of a family of one's own"),
+    "family_infeasible": ("family.plan:FamilyInfeasible", "what would fit where no model of a family does"),
     "plan_check": ("planner.promise:PlanCheck", "whether what a plan promised holds"),
     "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),
     "frontier": ("planner.frontier:Frontier", "the plans of a front"),

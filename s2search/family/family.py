@@ -27,7 +27,7 @@ _MOST_SLOTS = 10_000
 _ANY = "*"
 #: How limits are called that are no budgets; no resource may be.
 SWITCHES = "stream changes"
-TAKEN = (SWITCHES, "slots of ", "slots without ")
+OF, WITHOUT = "slots of ", "slots without "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +273,7 @@ class Family:
         _check_some(self.resources, "[resources.NAME]")
         for name, resource in self.resources.items():
             _check_text(name, "name of a resource")
-            if ":" in name or name != name.strip() or name.startswith(TAKEN):
+            if ":" in name or name != name.strip() or name.startswith((SWITCHES, OF, WITHOUT)):
                 raise InputError(
                     f"a resource is called {name!r}", allowed="another name, without a colon or spaces around it"
                 )

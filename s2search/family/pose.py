@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from s2search.errors import InputError, ProblemError, TableError, UnknownNameError
 from s2search.family.family import (
+    OF,
     SWITCHES,
+    WITHOUT,
     AlternativeAsked,
     Family,
     FixedAsked,
@@ -523,11 +525,16 @@ def _counts(posed: Posed) -> Iterator[Resource]:
         if label not in labels:
             raise UnknownNameError("alternative", label, labels, listed_as="alternatives")
         low, high = _range(label, str(asked))
-        here_LC = np.broadcast_to(np.array([one == label for one in labels]), shape).astype(np.int64)
+        named_C = np.array([one == label for one in labels])
+        if low > (most := int(posed.allowed_LC[:, named_C].any(axis=1).sum())):
+            raise InputError(
+                f"{low} slots are to take {label!r}, and it may stand in {most}", remedy="correct the count"
+            )
+        here_LC = np.broadcast_to(named_C, shape).astype(np.int64)
         if high < shape[0]:
-            yield Resource.of(f"slots of {label}", here_LC, high, streams=streams)
+            yield Resource.of(f"{OF}{label}", here_LC, high, streams=streams)
         if low > 0:
-            yield Resource.of(f"slots without {label}", 1 - here_LC, shape[0] - low, streams=streams)
+            yield Resource.of(f"{WITHOUT}{label}", 1 - here_LC, shape[0] - low, streams=streams)
 
 
 def _range(label: str, asked: str) -> tuple[int, int]:
