@@ -135,7 +135,7 @@ class SwitchAsked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slot:
+class FamilySlot:
     """One slot of the chain: its name, that of its kind, and the cells that its rows have."""
 
     name: str
@@ -214,10 +214,10 @@ class Family:
             ) from error
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
+    def slots(self) -> tuple[FamilySlot, ...]:
         """The chain. {layer} counts how often all slots have come, from `first_layer`, {n} a slot's repeats, from 0."""
         return tuple(
-            Slot(
+            FamilySlot(
                 name=_numbered(asked, layer if self.depth > 1 else None, n if asked.repeat > 1 else None),
                 kind=asked.name,
                 cells={key: _filled(cell, layer=layer, n=n) for key, cell in asked.rows.items()},

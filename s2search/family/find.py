@@ -23,8 +23,8 @@ from s2search.family.plan import (
     UseAnswer,
 )
 from s2search.family.pose import Posed, Use, pose
-from s2search.family.quantities import Asked, in_unit, written
-from s2search.family.rows import Rows
+from s2search.family.quantities import AskedBudget, in_unit, written
+from s2search.family.rows import FamilyRows
 from s2search.registry import own_version
 from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Resource
@@ -65,7 +65,7 @@ def budgets_of(family: Family, texts: Sequence[str]) -> dict[str, Fraction]:
     """
     found: dict[str, Fraction] = {}
     for text in texts:
-        asked = Asked.parse(text)
+        asked = AskedBudget.parse(text)
         name = asked.name or _only_one(family, asked)
         if name not in family.resources:
             raise UnknownNameError("resource", name, family.resources, listed_as="resources")
@@ -82,7 +82,7 @@ def budgets_of(family: Family, texts: Sequence[str]) -> dict[str, Fraction]:
     return found
 
 
-def _only_one(family: Family, asked: Asked) -> str:
+def _only_one(family: Family, asked: AskedBudget) -> str:
     names = [name for name, r in family.resources.items() if in_unit(asked.amount, asked.unit, r.unit) is not None]
     if len(names) != 1:
         units = ", ".join(f"{name} in {r.unit or 'plain numbers'}" for name, r in family.resources.items())
@@ -98,7 +98,7 @@ def _only_one(family: Family, asked: Asked) -> str:
 
 
 def plan(
-    family: Family, rows: Rows, solver: Solver, *, budgets: Sequence[str] = (), explained: bool = False
+    family: Family, rows: FamilyRows, solver: Solver, *, budgets: Sequence[str] = (), explained: bool = False
 ) -> FamilyPlan:
     """Return the best model of a family.
 

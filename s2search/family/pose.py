@@ -27,14 +27,14 @@ from s2search.family.family import (
     WITHOUT,
     AlternativeAsked,
     Family,
+    FamilySlot,
     FixedAsked,
     ResourceAsked,
-    Slot,
     SwitchAsked,
     cells_of,
 )
 from s2search.family.quantities import number, resolution
-from s2search.family.rows import Cells, Rows, told
+from s2search.family.rows import Cells, FamilyRows, told
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Problem, Resource
 
 Exact = NDArray[np.object_]  # of fractions
@@ -98,8 +98,8 @@ class Posed:
     """A family with its table: the search, and everything that its answer is told in."""
 
     family: Family
-    rows: Rows
-    slots: tuple[Slot, ...]
+    rows: FamilyRows
+    slots: tuple[FamilySlot, ...]
     alternatives: tuple[Alternative, ...]
     uses: tuple[Use, ...]
     score_LC: Exact
@@ -139,7 +139,7 @@ class Posed:
         return _problem(self)
 
 
-def pose(family: Family, rows: Rows, budgets: Mapping[str, Fraction]) -> Posed:
+def pose(family: Family, rows: FamilyRows, budgets: Mapping[str, Fraction]) -> Posed:
     """Return the search of a family whose numbers a table has, within budgets by resource, each in its unit.
 
     Raises:
@@ -180,8 +180,8 @@ class _Reading:
     """Reads a table as a family says; `taken` are the rows that were read."""
 
     family: Family
-    rows: Rows
-    slots: tuple[Slot, ...]
+    rows: FamilyRows
+    slots: tuple[FamilySlot, ...]
     taken: set[int]
     combinations: dict[tuple[int, int], set[tuple[str, ...]]] = field(default_factory=dict)
 
@@ -241,7 +241,7 @@ class _Reading:
                 found |= {(layer, 0, own): n for own, n in here.items()}
         return found
 
-    def _may_stand(self, alternative: Alternative, layer: int, slot: Slot) -> bool:
+    def _may_stand(self, alternative: Alternative, layer: int, slot: FamilySlot) -> bool:
         asked = alternative.asked
         if asked.slots is not None and slot.kind not in asked.slots:
             return False
@@ -255,7 +255,7 @@ class _Reading:
             self.combinations[place] = self.rows.combinations(asked.each, cells, loose=slot.cells)
         return tuple(alternative.cells[name] for name in asked.each) in self.combinations[place]
 
-    def _rows_here(self, slot: Slot, alternative: Alternative) -> dict[tuple[tuple[str, str], ...], int]:
+    def _rows_here(self, slot: FamilySlot, alternative: Alternative) -> dict[tuple[tuple[str, str], ...], int]:
         cells = {**slot.cells, **alternative.cells}
         found, missing = {}, []
         for own in self._sources():

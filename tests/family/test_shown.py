@@ -15,7 +15,7 @@ import pytest
 import s2search
 from s2search.family.family import Family
 from s2search.family.plan import FamilyPlan
-from s2search.family.rows import Rows
+from s2search.family.rows import FamilyRows
 from tests.family import tables
 from tests.family.reference import Reference
 
@@ -83,7 +83,7 @@ def test_a_part_of_it_is_answered_as_trying_everything_does(name: str, budgets: 
 
 def test_few_slots_of_tfnas_are_answered_as_trying_everything_does() -> None:
     family = Family.load(tables.FAMILIES / "tfnas.toml")
-    rows = Rows.read(tables.FAMILIES / "tfnas.csv")
+    rows = FamilyRows.read(tables.FAMILIES / "tfnas.csv")
     small = dataclasses.replace(family, slots_asked=family.slots_asked[:2])
     whole = reference("tfnas")
     whole.slots, whole.offer_L = whole.slots[:2], whole.offer_L[:2]
