@@ -22,9 +22,10 @@ from s2search.family.plan import (
     SlotAnswer,
     UseAnswer,
 )
-from s2search.family.pose import Posed, Use, pose
+from s2search.family.pose import Posed, pose
 from s2search.family.quantities import AskedBudget, in_unit, written
 from s2search.family.rows import FamilyRows
+from s2search.family.use import Use
 from s2search.registry import own_version
 from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Resource
@@ -166,7 +167,7 @@ def _score(posed: Posed, best: Solution) -> FamilyScore:
 
 
 def _use(posed: Posed, use: Use, best: Solution, solver: Solver) -> UseAnswer:
-    total = use.spent(posed, best.choice_L)
+    total = posed.used(use, best.choice_L)
     switches = sum((use.switch_SS[a, b] for a, b in pairwise(posed.streams_of(best.choice_L))), Fraction(0))
     return UseAnswer(
         name=use.name,

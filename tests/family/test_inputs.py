@@ -170,7 +170,10 @@ FILES: dict[str, tuple[tuple[str | bytes, str | bytes], str]] = {
     "a score with a peak": (in_toml('column = "score"', 'use = "memory"'), "which has a peak"),
     "no score at all": (in_toml('column = "score"\n', ""), "the alternative 'full' has no score"),
     "a stream too many": (in_toml('label = "full"', 'label = "full"\nstream = "x"'), "and there are none"),
-    "a stream too few": ((f'{TOML}[streams]\nnames = ["a", "b"]\n', CSV), "'full' has no stream; streams: a, b"),
+    "a stream too few": (
+        (f'{TOML}[streams]\nnames = ["a", "b"]\n', CSV),
+        "the alternative 'full' has no stream; streams: a, b",
+    ),
     "a switch not said": ((STREAMS, CSV), "the switch from 'a' to 'b' uses is not said"),
     "a negative switch": ((switch("cost = { latency = -1 }"), CSV), "from 'a' to 'b' is -1.0"),
     "a switch that is nothing": ((switch(""), CSV), "has neither of rows and cost"),

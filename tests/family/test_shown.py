@@ -8,6 +8,7 @@ import io
 import re
 import time
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,20 @@ def test_a_family_says_the_error_of_its_fit_as_it_is() -> None:
     statement = planned("fbnet", "50ms").provenance.statement
     assert f"{error:.1f} % off" in statement
     assert f"autocorrelation {drift:.2f}" in statement
+
+
+def test_the_two_files_of_the_page_are_planned_as_it_says(tmp_path: Path) -> None:
+    page = (tables.ROOT / "docs/own_architecture.md").read_text()
+    for kind, language in (("csv", "text"), ("toml", "toml")):
+        (tmp_path / f"own.{kind}").write_text(page.split(f"```{language}\n")[1].split("```")[0])
+    (words,) = re.findall(r"`s2search plan --space family.toml --table table.csv (.*)`", page)
+    budgets = [word for word in words.split() if word != "--budget"]
+    found = s2search.plan_family(tmp_path / "own.toml", tmp_path / "own.csv", budget=budgets)
+    small = Reference((tmp_path / "own.toml").read_text(), (tmp_path / "own.csv").read_text())
+    best = small.best({"latency": Fraction(12), "energy": Fraction(9)})
+    assert budgets == ["12ms", "energy:9mJ"]
+    assert best is not None
+    assert found.score.value == float(best[0])
 
 
 def test_stand_ins_and_inventions_are_called_so() -> None:
