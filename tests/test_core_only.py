@@ -124,6 +124,18 @@ class CoreOnly(unittest.TestCase):
         assert f"{float(rows[0]['latency_ms']):.1f}" in page
         assert not re.search(r'(src|href)="https?:', page)
 
+    def test_it_tells_a_campaign_without_an_extra(self) -> None:
+        plan, page = answers(
+            self.folder,
+            [
+                ("plan", "--budget", "10fps", "--out", "plan.json"),
+                ("report", "page.html", "plan.json", "--table", "h100"),
+            ],
+        )
+        assert (plan.code, page.code, page.err) == (0, 0, "")
+        assert "shows: The plan, and why" in page.out
+        assert "<h1>Campaign on h100" in (Path(self.folder) / "page.html").read_text()
+
     def test_it_lists_shows_lints_and_compares_tables(self) -> None:
         other = "h100.torch-cuda-graphs-compiled.bfloat16"
         show, lint, compare, plugins = answers(

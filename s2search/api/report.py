@@ -17,7 +17,7 @@ from s2search.registry import own_version
 from s2search.tables.table import LatencyTable, installed_tables
 
 if TYPE_CHECKING:
-    from s2search.reporting.report.campaign import Campaign, Given, JudgedTable, Learnt
+    from s2search.reporting.report.campaign import CampaignParts, GivenPart, JudgedTable, Learnt
     from s2search.reporting.report.page import CampaignPage
 
 _MOST = 24  # parts of one kind
@@ -64,11 +64,11 @@ def report(
     return page
 
 
-def _campaign(parts: Sequence[Path], tables: list[Given[JudgedTable]]) -> Campaign:
+def _campaign(parts: Sequence[Path], tables: list[GivenPart[JudgedTable]]) -> CampaignParts:
     """Return all parts by kind, each once, with the installed tables that they were made from."""
-    from s2search.reporting.report.campaign import Campaign
+    from s2search.reporting.report.campaign import CampaignParts
 
-    kinds: dict[str, list[Given[Any]]] = {"tables": tables}
+    kinds: dict[str, list[GivenPart[Any]]] = {"tables": tables}
     clips: dict[str, bytes] = {}
     for part in parts:
         for kind, one in _part(part, clips):
@@ -82,10 +82,10 @@ def _campaign(parts: Sequence[Path], tables: list[Given[JudgedTable]]) -> Campai
             raise InputError(
                 f"{len(kinds[kind])} {kind} in one report", allowed=f"at most {_MOST}", remedy="name fewer"
             )
-    return Campaign(**{kind: tuple(several) for kind, several in kinds.items()}, clips=clips)
+    return CampaignParts(**{kind: tuple(several) for kind, several in kinds.items()}, clips=clips)
 
 
-def _title(found: Campaign) -> str:
+def _title(found: CampaignParts) -> str:
     names = dict.fromkeys(given.part.table.name.partition(".")[0] for given in found.tables)
     return f"Campaign on {', '.join(names)}" if names else "Campaign"
 
@@ -112,7 +112,7 @@ def _documents() -> dict[str, tuple[str, Any]]:
     }
 
 
-def _part(part: Path, clips: dict[str, bytes]) -> Iterator[tuple[str, Given[Any]]]:
+def _part(part: Path, clips: dict[str, bytes]) -> Iterator[tuple[str, GivenPart[Any]]]:
     """Yield the kind and value of what a path holds: one document, or what a folder has.
 
     Raises:
@@ -133,8 +133,8 @@ def _part(part: Path, clips: dict[str, bytes]) -> Iterator[tuple[str, Given[Any]
         raise InputError(f"the folder {str(part)!r} is no part of a report", allowed=_allowed(), remedy="name another")
 
 
-def _document(path: Path) -> tuple[str, Given[Any]]:
-    from s2search.reporting.report.campaign import Given
+def _document(path: Path) -> tuple[str, GivenPart[Any]]:
+    from s2search.reporting.report.campaign import GivenPart
 
     if path.name in ("card.json", "table.csv") and (path.parent / "card.json").exists():
         return "tables", _judged(_opened(path.parent), _called(path.parent))
@@ -143,7 +143,7 @@ def _document(path: Path) -> tuple[str, Given[Any]]:
     if schema not in known:
         raise InputError(f"{str(path)!r} is no part of a report: its schema is {schema[:60]!r}", allowed=_allowed())
     kind, load = known[schema]
-    return kind, Given(part=load(path), name=_called(path), digest=_digest(path), schema=schema)
+    return kind, GivenPart(part=load(path), name=_called(path), digest=_digest(path), schema=schema)
 
 
 def _called(path: Path) -> str:
@@ -171,19 +171,19 @@ def _opened(table: PathText | LatencyTable) -> LatencyTable:
     return table_of(table)
 
 
-def _judged(table: LatencyTable, name: str = "") -> Given[JudgedTable]:
+def _judged(table: LatencyTable, name: str = "") -> GivenPart[JudgedTable]:
     """Return a table with the linter's findings, and the names of its raw samples."""
     from s2search.lint.linter import lint, lint_table
-    from s2search.reporting.report.campaign import Given, JudgedTable
+    from s2search.reporting.report.campaign import GivenPart, JudgedTable
 
     folder = table.folder
     findings = lint_table(table) if folder is None else lint(folder)
     samples = () if folder is None else tuple(sorted(path.name for path in folder.glob("samples*.jsonl")))
     part = JudgedTable(table=table, findings=tuple(findings), samples=samples)
-    return Given(part=part, name=name or table.name, digest=table.digest, schema=table.card.schema)
+    return GivenPart(part=part, name=name or table.name, digest=table.digest, schema=table.card.schema)
 
 
-def _made_from(kinds: dict[str, list[Given[Any]]]) -> Iterator[Given[JudgedTable]]:
+def _made_from(kinds: dict[str, list[GivenPart[Any]]]) -> Iterator[GivenPart[JudgedTable]]:
     """Yield installed tables that plans and fronts name by their digests, and that nobody gave."""
     plans = [one.part for one in kinds.get("plans", ())] + [one.part.plans[0] for one in kinds.get("fronts", ())]
     named = {one.part.provenance.table_digest: one.part.provenance.table for one in kinds.get("designs", ())}
@@ -195,31 +195,31 @@ def _made_from(kinds: dict[str, list[Given[Any]]]) -> Iterator[Given[JudgedTable
             yield _judged(table)
 
 
-def _whole_way(folder: Path, clips: dict[str, bytes]) -> Iterator[tuple[str, Given[Any]]]:
+def _whole_way(folder: Path, clips: dict[str, bytes]) -> Iterator[tuple[str, GivenPart[Any]]]:
     """Yield what a folder of `s2search run` has: its plan, figures, training runs and verification."""
     from s2search.pipeline.record import PipelineRecord
     from s2search.pipeline.result import PipelineResult
-    from s2search.reporting.report.campaign import Given
+    from s2search.reporting.report.campaign import GivenPart
 
     record = PipelineRecord.load(folder)
     figures = folder / "report" / "figures.json"
     if figures.exists():
         found = read_json(figures, PipelineResult, what="result of a run")
-        yield "whole", Given(part=found, name=folder.name, digest=_digest(figures), schema=found.schema)
+        yield "whole", GivenPart(part=found, name=folder.name, digest=_digest(figures), schema=found.schema)
     for document in (folder / "plan" / "plan.json", folder / "verify" / "report.json"):
         if document.exists():
             kind, one = _document(document)
             yield kind, replace(one, name=f"{folder.name}/{document.relative_to(folder).as_posix()}")
     for stage in record.stages:
-        if Path(stage).name == stage and (folder / stage / "run.json").exists():
+        if Path(stage).name == stage != ".." and (folder / stage / "run.json").exists():
             yield "runs", _learnt(folder / stage, f"{folder.name}/{stage}")
     strip = folder / "stream" / "strip.png"
     if strip.exists():
         clips[folder.name] = read_regular(strip)
 
 
-def _learnt(folder: Path, name: str) -> Given[Learnt]:
-    from s2search.reporting.report.campaign import Given, Learnt
+def _learnt(folder: Path, name: str) -> GivenPart[Learnt]:
+    from s2search.reporting.report.campaign import GivenPart, Learnt
     from s2search.training.judgement import ModelJudgement
     from s2search.training.run_folder import JUDGEMENT, RECORD, STRIP, Record, read_metrics
     from s2search.training.watch import Watched
@@ -236,4 +236,4 @@ def _learnt(folder: Path, name: str) -> Given[Learnt]:
         watched=Watched.of(metrics),
         strip=read_regular(strip) if strip.exists() else b"",
     )
-    return Given(part=part, name=name, digest=_digest(folder / RECORD), schema=record.schema)
+    return GivenPart(part=part, name=name, digest=_digest(folder / RECORD), schema=record.schema)

@@ -139,7 +139,10 @@ class Recalibration:
             raise InputError(f"{str(path)!r} is no recalibration", remedy=remedy)
         fields = {name: value for name, value in content.items() if name not in _FOLLOWING}
         try:
-            return msgspec.convert(fields, cls)
+            found = msgspec.convert(fields, cls)
+            if not found.layouts or min(one.measured_ms for one in found.layouts) <= 0:
+                raise InputError(f"{str(path)!r} has no layouts that were timed", remedy="make it again")
+            return found
         except msgspec.ValidationError as error:
             raise InputError(f"{str(path)!r} is not a recalibration: {error}", remedy="make it again") from error
 

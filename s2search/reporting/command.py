@@ -56,4 +56,4 @@ def _table(device: DeviceAnswer, p95: list[str], *, alone: bool) -> str:
 
 
 def _us(latency_ms: float) -> str:
-    return f"{round(1000 * latency_ms)}us"
+    return f"{1000 * latency_ms:.0f}us"

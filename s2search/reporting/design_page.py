@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s2search.designer.document import Design
-from s2search.reporting.report.campaign import Given
+from s2search.reporting.report.campaign import GivenPart
 from s2search.reporting.report.design import designs_html
 from s2search.reporting.report.file import page_file
 from s2search.reporting.report.markup import element, joined, paragraph, section
@@ -15,7 +15,7 @@ from s2search.reporting.report.origins import Origins
 def design_html(designs: Sequence[Design]) -> str:
     """Return a page with the matrix of every design, and where all of its numbers come from."""
     origins = Origins()
-    given = [Given(part=design, name=design.provenance.table) for design in designs]
+    given = [GivenPart(part=design, name=design.provenance.table) for design in designs]
     devices = " and ".join(dict.fromkeys(design.provenance.device for design in designs))
     matrices = section("designs", "What is possible", designs_html(given, origins))
     content = joined(

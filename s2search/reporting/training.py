@@ -186,7 +186,7 @@ def loss_curve(metrics: Sequence[Row], blind: float | None) -> str:
     """
     # What a trainer minimises beside the flow loss is no loss of the baseline's kind.
     name = "flow" if any(name == "flow" for _, name, _ in metrics) else "loss"
-    points = [(step, value) for step, own, value in metrics if own == name and value > 0]
+    points = [(step, value) for step, own, value in metrics if own == name and 0 < value < math.inf]
     if not points:
         return "<p>No step was reported.</p>"
     values = [value for _, value in points] + ([blind] if blind else [])

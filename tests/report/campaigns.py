@@ -18,7 +18,7 @@ from s2search.planner.plan import Plan
 from s2search.recalibration.attribution import Attribution
 from s2search.recalibration.correction import TableCorrection
 from s2search.recalibration.result import MISSES, Errors, LayoutTime, Recalibration, judgement_of
-from s2search.reporting.report.campaign import Campaign, Given, JudgedTable, Learnt, Recalibrated
+from s2search.reporting.report.campaign import CampaignParts, GivenPart, JudgedTable, Learnt, Recalibrated
 from s2search.tables.table import LatencyTable, open_table
 from s2search.training.judgement import Band, JudgedPart, ModelJudgement
 from s2search.training.watch import Watched
@@ -26,7 +26,8 @@ from s2search.verification.result import CheckResult, Verification
 
 TABLE = "iphone-16-pro-max"
 HOSTILE = (
-    "</script></style></title><script>document.title='owned'</script><img src=x onerror=x()>&amp;'\"`\u202e\x1b{{x}}"
+    "</script></style></title><script>document.title='owned'</script><img src=x onerror=x()>'`\u202e\x1b{{x}}"
+    '" onclick="x()" style="background:url(x)'
 )
 _HTML_VOID = {"meta", "img", "br"}
 _Part = TypeVar("_Part")
@@ -94,16 +95,16 @@ class Page(HTMLParser):
         return [element for element in self.every if element.tag in tags]
 
 
-def given(part: _Part, name: str) -> Given[_Part]:
-    return Given(part=part, name=name, digest=f"sha256:{'0' * 64}", schema="s2search.x/1")
+def given(part: _Part, name: str) -> GivenPart[_Part]:
+    return GivenPart(part=part, name=name, digest=f"sha256:{'0' * 64}", schema="s2search.x/1")
 
 
-def whole_campaign() -> Campaign:
+def whole_campaign() -> CampaignParts:
     """Return a campaign with all kinds of parts."""
     table = open_table(TABLE)
     front = s2search.frontier(table, budget="1.5GB", depth=8)
     plan = s2search.plan(table, budget=["40fps", "1.5GB"], depth=8, explain=True)
-    return Campaign(
+    return CampaignParts(
         tables=(given(judged(table), table.name), given(judged(open_table("amd-epyc")), "amd")),
         fronts=(given(front, "front.json"),),
         designs=(given(s2search.design(table, budget=["10fps", "1.3GB"]), "design.json"),),
@@ -228,6 +229,25 @@ def poisoned(value: _Part) -> _Part:
     found: _Part = msgspec.convert(content, kind)
     assert any(text.startswith(HOSTILE) for text in _texts(content))
     return found
+
+
+def numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield where numbers stand in what JSON holds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield path
+    for key, one in value.items() if isinstance(value, dict) else ():
+        yield from numbers(one, (*path, key))
+    for place, one in enumerate(value) if isinstance(value, list | tuple) else ():
+        yield from numbers(one, (*path, place))
+
+
+def put(value: Any, path: tuple[str | int, ...], new: float) -> Any:
+    """Return what JSON holds with another number at a place."""
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {key: put(one, path[1:], new) if key == path[0] else one for key, one in value.items()}
+    return [put(one, path[1:], new) if place == path[0] else one for place, one in enumerate(value)]
 
 
 def _texts(value: Any) -> set[str]:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 import s2search
 from s2search.document import as_json
 from s2search.errors import InputError
+from s2search.pipeline.record import Asked, PipelineRecord, StageRecord
 from s2search.planner.frontier import Frontier
 from s2search.recalibration.result import Recalibration
 from s2search.reporting.colours import luminance
 from s2search.reporting.design_page import design_html
-from s2search.reporting.report.campaign import Campaign, Recalibrated
+from s2search.reporting.report.campaign import CampaignParts, Recalibrated
 from s2search.reporting.report.page import MOST_BYTES, campaign_html
-from s2search.reporting.report.picture import Axis, fronts_svg
+from s2search.reporting.report.picture import PictureAxis, fronts_svg
 from s2search.tables.table import open_table
+from s2search.training.run_folder import Record
+from s2search.training.settings import RunSettings
 from tests.conftest import Outcome
 from tests.report.campaigns import (
     HOSTILE,
@@ -33,8 +39,10 @@ from tests.report.campaigns import (
     given,
     judged,
     learnt,
+    numbers,
     picture,
     poisoned,
+    put,
     recalibration,
     whole_campaign,
 )
@@ -48,17 +56,17 @@ needs_browser = pytest.mark.skipif(not (shutil.which("chromium") and shutil.whic
 SECTIONS = ("tables", "fronts", "designs", "plans", "runs", "verifications", "recalibrations")
 
 
-def drawn(campaign: Campaign, title: str = "A campaign") -> str:
+def drawn(campaign: CampaignParts, title: str = "A campaign") -> str:
     return campaign_html(campaign, title=title, version="0").html
 
 
 @pytest.fixture(scope="module")
-def campaign() -> Campaign:
+def campaign() -> CampaignParts:
     return whole_campaign()
 
 
 @pytest.fixture(scope="module")
-def markup(campaign: Campaign) -> str:
+def markup(campaign: CampaignParts) -> str:
     return drawn(campaign)
 
 
@@ -68,7 +76,7 @@ def page(markup: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def evil(campaign: Campaign) -> str:
+def evil(campaign: CampaignParts) -> str:
     """The page of a campaign in which every text is hostile."""
 
     def all_of(kind: str) -> tuple[Any, ...]:
@@ -87,7 +95,7 @@ def evil(campaign: Campaign) -> str:
     found = dataclasses.replace(found, samples=(HOSTILE,), findings=tuple(map(poisoned, found.findings)))
     run = dataclasses.replace(learnt(), trainer=HOSTILE, data=HOSTILE, judgement=poisoned(learnt().judgement))
     corrected = Recalibrated(found=poisoned(recalibration(table)), correction=HOSTILE)
-    hostile = Campaign(
+    hostile = CampaignParts(
         tables=(given(found, HOSTILE),),
         fronts=all_of("fronts"),
         designs=all_of("designs"),
@@ -105,7 +113,9 @@ def test_no_text_of_a_stranger_becomes_markup_in_any_section(evil: str, page: Pa
     parsed = Page(evil)
     assert len(parsed.of("script")) == 1
     assert len(parsed.of("style")) == sum(title.parent in parsed.of("head") for title in parsed.of("title")) == 1
-    assert {name for element in parsed.every for name in element.attributes if name.startswith("on")} == set()
+    known = {name for element in page.every for name in element.attributes}
+    assert {name for element in parsed.every for name in element.attributes} <= known
+    assert not [name for name in known if name.startswith("on")]
     assert {element.tag for element in parsed.every} <= {element.tag for element in page.every}
     assert not {"\u202e", "\x1b", "\x00"} & set(evil)
     for anchor in SECTIONS:
@@ -219,7 +229,7 @@ def ratio(one: str, other: str) -> float:
 
 def test_sections_without_parts_say_so_and_so_does_the_list_of_what_was_not_measured() -> None:
     table = open_table(TABLE)
-    page = Page(drawn(Campaign(tables=(given(judged(table), table.name),))))
+    page = Page(drawn(CampaignParts(tables=(given(judged(table), table.name),))))
     missing = next(element for element in page.of("section") if element.attributes["id"] == "missing").text
     for anchor in SECTIONS[1:]:
         (section,) = [element for element in page.of("section") if element.attributes["id"] == anchor]
@@ -229,7 +239,7 @@ def test_sections_without_parts_say_so_and_so_does_the_list_of_what_was_not_meas
     assert "22 rows derived, 6 rows estimated" in missing
 
 
-def test_a_plan_of_another_table_and_a_package_of_another_plan_are_named(campaign: Campaign) -> None:
+def test_a_plan_of_another_table_and_a_package_of_another_plan_are_named(campaign: CampaignParts) -> None:
     amd = campaign.tables[1:]
     other = dataclasses.replace(campaign.verifications[0].part, plan_digest=f"sha256:{'9' * 64}")
     strange = dataclasses.replace(campaign, tables=amd, verifications=(given(other, "report.json"),))
@@ -242,7 +252,7 @@ def test_a_plan_of_another_table_and_a_package_of_another_plan_are_named(campaig
 
 
 @pytest.mark.parametrize("pictures", [1, 24])
-def test_the_page_stays_small_whatever_goes_in(campaign: Campaign, pictures: int) -> None:
+def test_the_page_stays_small_whatever_goes_in(campaign: CampaignParts, pictures: int) -> None:
     front = campaign.fronts[0].part
     many = Frontier(plans=front.plans * 400, references=front.references)
     noise = picture(1600, 300, noise=True)
@@ -267,15 +277,30 @@ def test_only_pixels_of_a_picture_come_in_and_what_is_none_is_left_out() -> None
     bomb = bytearray(picture(8, 8))
     bomb[16:24] = (100_000).to_bytes(4, "big") * 2
     for strip, why in ((b"<svg onload=x>", "it is no PNG picture"), (bytes(bomb), "100000x100000 pixels")):
-        found = campaign_html(Campaign(runs=(given(learnt(strip=strip), "run"),)), title="t", version="0")
+        found = campaign_html(CampaignParts(runs=(given(learnt(strip=strip), "run"),)), title="t", version="0")
         assert why in found.html
         assert any(why in note for note in found.notes)
         assert not Page(found.html).of("img")
-    page = drawn(Campaign(runs=(given(learnt(strip=picture(8, 8, comment="<script>x</script>")), "run"),)))
+    page = drawn(CampaignParts(runs=(given(learnt(strip=picture(8, 8, comment="<script>x</script>")), "run"),)))
     import base64
 
     (image,) = Page(page).of("img")
     assert b"script" not in base64.b64decode(image.attributes["src"].partition(",")[2])
+
+
+@pytest.mark.parametrize("kind", ["fronts", "designs", "plans", "promises", "verifications"])
+def test_no_number_of_a_file_ends_the_page_with_a_traceback(campaign: CampaignParts, kind: str) -> None:
+    part = getattr(campaign, kind)[0].part
+    content = msgspec.to_builtins(part)
+    drawn_pages = 0
+    places = sorted(numbers(content), key=str)
+    for path in random.Random(0).sample(places, min(25, len(places))):
+        for new in (0, -1, 1e308, -1e308):
+            with contextlib.suppress(msgspec.ValidationError, InputError):
+                changed = msgspec.convert(put(content, path, new), type(part))
+                drawn(CampaignParts(**{kind: (given(changed, "x"),)}))
+                drawn_pages += 1
+    assert drawn_pages > 5
 
 
 def test_fronts_far_apart_are_drawn_on_a_logarithmic_axis_and_each_keeps_its_form() -> None:
@@ -287,7 +312,7 @@ def test_fronts_far_apart_are_drawn_on_a_logarithmic_axis_and_each_keeps_its_for
     assert "logarithmic" not in fronts_svg({"slow": slow.plans}, {}, rows)
     forms = [e.attributes["d"] for e in Page(both).of("path") if e.attributes.get("class") in ("s0", "s1")]
     assert len(set(forms)) == 2
-    axis = Axis.around([1.0, 1000.0], 0, 300, log=True)
+    axis = PictureAxis.around([1.0, 1000.0], 0, 300, log=True)
     assert axis(10.0) - axis(1.0) == pytest.approx(axis(100.0) - axis(10.0))
 
 
@@ -315,6 +340,41 @@ def test_the_command_knows_documents_and_folders_by_what_they_say(s2search: Run,
     assert [h.text for h in page.of("h3") if tables in h.around] == [table.name, "iphone-16-pro-max.coreml.w4a8"]
     assert "lacks: Verification" in done.out
     assert "lacks: The front" not in done.out
+
+
+def test_folders_of_runs_are_told_by_stages_and_nothing_outside_them_is_read(s2search: Run, tmp_path: Path) -> None:
+    settings = RunSettings.of({"data": "clips"})
+    stages = {"flow": StageRecord(state="done", asked=Asked()), "..": StageRecord(state="done", asked=Asked())}
+    PipelineRecord(stages={**stages, "../outside": stages["flow"]}).save(make(tmp_path / "whole") / "stages.json")
+    for folder in (tmp_path / "whole" / "flow", tmp_path / "alone", tmp_path / "outside", tmp_path):
+        run = msgspec.structs.replace(settings, trainer=f"trainer of {folder.name}")
+        Record(settings=run, digests={"model": "sha256:1"}, versions={}).save(make(folder) / "run.json")
+        (folder / "metrics.csv").write_text("step,name,value\n1,loss,0.5\n2,loss,0.4\n")
+        (folder / "strip.png").write_bytes(picture(16, 8))
+    (tmp_path / "whole" / "flow" / "judgement.json").write_text(as_json(learnt().judgement))
+    done = s2search("report", "page.html", "whole", "alone")
+    assert (done.code, done.err) == (0, ""), done.err
+    page = Page((tmp_path / "page.html").read_text())
+    assert [h.text for h in page.of("h3") if "trainer" in h.text] == [
+        "whole/flow: trainer of flow",
+        "alone: trainer of alone",
+    ]
+    assert len(page.of("img")) == 2
+    missing = next(element for element in page.of("section") if element.attributes["id"] == "missing").text
+    assert "alone was not judged on held-out clips" in missing
+    assert "whole/flow was not judged" not in missing
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    return folder
+
+
+def test_a_page_that_cannot_be_written_is_one_line_before_any_work(s2search: Run, tmp_path: Path) -> None:
+    for place in ("/proc/page.html", "nowhere/page.html", "-"):
+        done = s2search("report", place, "not-there.json")
+        assert (done.code, len(done.err.splitlines())) == (2, 1)
+        assert "cannot be written" in done.err
 
 
 @pytest.mark.parametrize(
@@ -345,7 +405,7 @@ def test_a_report_of_nothing_and_a_strange_folder_say_what_a_report_takes(s2sear
         assert "a training run" in done.err
 
 
-def test_a_design_page_has_a_design_for_every_cell(campaign: Campaign) -> None:
+def test_a_design_page_has_a_design_for_every_cell(campaign: CampaignParts) -> None:
     design = campaign.designs[0].part
     page = Page(design_html([design, design]))
     cells = [e for e in page.of("a") if e.attributes["href"].startswith("#d")]
@@ -428,7 +488,7 @@ def test_in_a_browser_nothing_hostile_runs_and_narrow_pages_do_not_scroll_sidewa
 
 @needs_browser
 def test_in_a_browser_a_cell_of_the_matrix_shows_its_design(
-    browser: WebDriver, campaign: Campaign, tmp_path: Path
+    browser: WebDriver, campaign: CampaignParts, tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys

@@ -24,7 +24,7 @@ _Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(Generic[_Part]):
+class GivenPart(Generic[_Part]):
     """A part.
 
     Attributes:
@@ -93,7 +93,7 @@ class Recalibrated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Campaign:
+class CampaignParts:
     """All parts, by kind; the page has a section for each kind, and says of those that are empty that they are.
 
     Attributes:
@@ -109,21 +109,21 @@ class Campaign:
         recalibrations: Of tables.
     """
 
-    tables: tuple[Given[JudgedTable], ...] = ()
-    fronts: tuple[Given[Frontier], ...] = ()
-    designs: tuple[Given[Design], ...] = ()
-    plans: tuple[Given[Plan], ...] = ()
-    promises: tuple[Given[PlanCheck], ...] = ()
-    runs: tuple[Given[Learnt], ...] = ()
-    whole: tuple[Given[PipelineResult], ...] = ()
+    tables: tuple[GivenPart[JudgedTable], ...] = ()
+    fronts: tuple[GivenPart[Frontier], ...] = ()
+    designs: tuple[GivenPart[Design], ...] = ()
+    plans: tuple[GivenPart[Plan], ...] = ()
+    promises: tuple[GivenPart[PlanCheck], ...] = ()
+    runs: tuple[GivenPart[Learnt], ...] = ()
+    whole: tuple[GivenPart[PipelineResult], ...] = ()
     clips: dict[str, bytes] = field(default_factory=dict)
-    verifications: tuple[Given[Verification], ...] = ()
-    recalibrations: tuple[Given[Recalibrated], ...] = ()
+    verifications: tuple[GivenPart[Verification], ...] = ()
+    recalibrations: tuple[GivenPart[Recalibrated], ...] = ()
 
     @property
-    def every(self) -> tuple[Given[Any], ...]:
+    def every(self) -> tuple[GivenPart[Any], ...]:
         """All parts, in the order of the page."""
-        kinds: tuple[tuple[Given[Any], ...], ...] = (
+        kinds: tuple[tuple[GivenPart[Any], ...], ...] = (
             *(self.tables, self.fronts, self.designs, self.plans, self.promises),
             *(self.runs, self.whole, self.verifications, self.recalibrations),
         )

@@ -11,7 +11,7 @@ from s2search.cost import format_bytes, format_us
 from s2search.designer.document import Design, Possible
 from s2search.reporting import design_words as words
 from s2search.reporting.notebook import strip_svg
-from s2search.reporting.report.campaign import Given
+from s2search.reporting.report.campaign import GivenPart
 from s2search.reporting.report.markup import (
     Html,
     borrowed,
@@ -30,13 +30,13 @@ from s2search.reporting.report.picture import spaced
 _MOST_FRONT = 40
 
 
-def designs_html(designs: Sequence[Given[Design]], origins: Origins) -> Html:
+def designs_html(designs: Sequence[GivenPart[Design]], origins: Origins) -> Html:
     """Return every design: one after another, their matrices with one scale of shades for all videos."""
     videos = words.by_video([given.part for given in designs])
     return joined(part for n, given in enumerate(designs) for part in _design(given, f"d{n}", videos, origins))
 
 
-def _design(given: Given[Design], anchor: str, videos: Sequence[str], origins: Origins) -> Iterator[Html]:
+def _design(given: GivenPart[Design], anchor: str, videos: Sequence[str], origins: Origins) -> Iterator[Html]:
     design, file = given.part, given.told
     yield element("h3", f"{words.question_text(design)} ({design.provenance.table})")
     yield _verdict(design, file, origins)
@@ -74,7 +74,7 @@ def _whence(design: Design) -> str:
     )
 
 
-def _matrix(given: Given[Design], anchor: str, videos: Sequence[str], origins: Origins) -> Html:
+def _matrix(given: GivenPart[Design], anchor: str, videos: Sequence[str], origins: Origins) -> Html:
     """Return the matrix: a cell is a link to its design, in a shade by its video, with the answer's in a frame."""
     design = given.part
     whence = f"{given.told}: cells, the best design of each, {_whence(design)}"
@@ -111,7 +111,7 @@ def _cell(cell: words.MatrixCell, anchor: str, videos: Sequence[str], whence: st
     return element("td", link, class_=f"v{shade}" + (" answer" if cell.is_answer else ""))
 
 
-def _details(given: Given[Design], anchor: str, origins: Origins) -> Html:
+def _details(given: GivenPart[Design], anchor: str, origins: Origins) -> Html:
     """Return every design that a cell leads to."""
     design = given.part
     named = list(dict.fromkeys(cell.design for cell in design.cells if cell.design is not None))
@@ -121,7 +121,7 @@ def _details(given: Given[Design], anchor: str, origins: Origins) -> Html:
     return element("div", *parts, class_="chosen", aria_live="polite") if parts else Html()
 
 
-def _detail(given: Given[Design], place: int, anchor: str, origins: Origins) -> Html:
+def _detail(given: GivenPart[Design], place: int, anchor: str, origins: Origins) -> Html:
     design, one = given.part, given.part.designs[place]
     origin = f"{given.told}: a design, {_whence(design)}"
     evidence = f"{origin}; latency {' and '.join(one.latency_provenance)}"
@@ -147,7 +147,7 @@ def _memory(one: Possible) -> str:
     return f"{format_bytes(one.memory_bytes)}, {format_bytes(one.transformer_bytes)} of it the transformer"
 
 
-def _deciding(given: Given[Design], origins: Origins) -> Iterator[tuple[str, str]]:
+def _deciding(given: GivenPart[Design], origins: Origins) -> Iterator[tuple[str, str]]:
     design, file = given.part, given.told
     for budget in design.budgets:
         yield f"Budget {budget.text}", origins.number(words.budget_text(budget, design), f"{file}: budgets")
@@ -169,7 +169,7 @@ def _deciding(given: Given[Design], origins: Origins) -> Iterator[tuple[str, str
         yield "Others found", origins.lines(told, f"{file}: evidence of other models, no number in the answer")
 
 
-def _front(given: Given[Design], origins: Origins) -> Html:
+def _front(given: GivenPart[Design], origins: Origins) -> Html:
     design = given.part
     every = words.front_designs(design)
     if not every:

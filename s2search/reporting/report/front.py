@@ -10,7 +10,7 @@ from s2search.planner.frontier import Frontier
 from s2search.planner.plan import Plan
 from s2search.reporting.notebook import small_strip_svg
 from s2search.reporting.origin import evidence_text, score_with_error
-from s2search.reporting.report.campaign import Given
+from s2search.reporting.report.campaign import GivenPart
 from s2search.reporting.report.markup import Html, borrowed, element, folded, joined, paragraph
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.report.picture import SERIES, fronts_svg, legend_mark, spaced
@@ -18,7 +18,7 @@ from s2search.reporting.report.picture import SERIES, fronts_svg, legend_mark, s
 _MOST_LINES = 40
 
 
-def fronts_html(fronts: Sequence[Given[Frontier]], origins: Origins) -> Html:
+def fronts_html(fronts: Sequence[GivenPart[Frontier]], origins: Origins) -> Html:
     """Return fronts of one score in one picture, others apart, and every front as a table."""
     named = _named(fronts)
     parts = []
@@ -36,12 +36,12 @@ def fronts_html(fronts: Sequence[Given[Frontier]], origins: Origins) -> Html:
     return joined([*parts, *tables])
 
 
-def _anchor(named: Mapping[str, Given[Frontier]], name: str) -> str:
+def _anchor(named: Mapping[str, GivenPart[Frontier]], name: str) -> str:
     return f"front-{list(named).index(name)}"
 
 
-def _named(fronts: Sequence[Given[Frontier]]) -> dict[str, Given[Frontier]]:
-    found: dict[str, Given[Frontier]] = {}
+def _named(fronts: Sequence[GivenPart[Frontier]]) -> dict[str, GivenPart[Frontier]]:
+    found: dict[str, GivenPart[Frontier]] = {}
     beside = (dataclasses.replace(given, part=one) for given in fronts for one in given.part.beside.values())
     for given in (*fronts, *beside):
         name = given.part.plans[0].provenance.table
@@ -49,8 +49,8 @@ def _named(fronts: Sequence[Given[Frontier]]) -> dict[str, Given[Frontier]]:
     return found
 
 
-def _by_score(named: Mapping[str, Given[Frontier]]) -> list[dict[str, Given[Frontier]]]:
-    groups: dict[str, list[dict[str, Given[Frontier]]]] = {}
+def _by_score(named: Mapping[str, GivenPart[Frontier]]) -> list[dict[str, GivenPart[Frontier]]]:
+    groups: dict[str, list[dict[str, GivenPart[Frontier]]]] = {}
     for name, given in named.items():
         own = groups.setdefault(given.part.plans[0].provenance.score_digest, [{}])
         if len(own[-1]) == SERIES:
@@ -59,7 +59,7 @@ def _by_score(named: Mapping[str, Given[Frontier]]) -> list[dict[str, Given[Fron
     return [group for several in groups.values() for group in several]
 
 
-def _legend(group: Mapping[str, Given[Frontier]]) -> Html:
+def _legend(group: Mapping[str, GivenPart[Frontier]]) -> Html:
     items = []
     for n, (name, given) in enumerate(group.items()):
         first = given.part.plans[0]
@@ -74,7 +74,7 @@ def _row_of(plans: Sequence[Plan], place: int) -> int:
     return min(spaced(len(plans), _MOST_LINES), key=lambda line: abs(line - place))
 
 
-def _table(name: str, given: Given[Frontier], anchor: str, origins: Origins) -> Html:
+def _table(name: str, given: GivenPart[Frontier], anchor: str, origins: Origins) -> Html:
     front = given.part
     shown, first = spaced(len(front.plans), _MOST_LINES), front.plans[0]
     heads = ["latency", "memory", "score", *first.counts, "layers, first to last"]
@@ -92,7 +92,7 @@ def _table(name: str, given: Given[Frontier], anchor: str, origins: Origins) -> 
     return folded(caption, scrolled)
 
 
-def _line(plan: Plan, anchor: str | None, given: Given[Frontier], origins: Origins, name: str = "") -> Html:
+def _line(plan: Plan, anchor: str | None, given: GivenPart[Frontier], origins: Origins, name: str = "") -> Html:
     origin, file = plan.provenance, given.told
     evidence = " and ".join(plan.every_device[0].latency_kinds(plan.counts))
     bytes_ = " and ".join(plan.every_device[0].bytes_kinds(plan.counts))

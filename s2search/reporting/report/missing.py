@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from s2search.planner.plan import Plan
-from s2search.reporting.report.campaign import Campaign, Given
+from s2search.reporting.report.campaign import CampaignParts, GivenPart
 from s2search.reporting.report.markup import Html, bullets, element, joined, paragraph
 from s2search.reporting.report.origins import Origins
 from s2search.tables.table import LatencyTable
 
-#: Every kind of part: its field of `Campaign`, the heading of its section, and how one gives it.
+#: Every kind of part: its field of `CampaignParts`, the heading of its section, and how one gives it.
 KINDS = {
     "tables": ("Is the table to be trusted?", "name it: --table NAME, or a table's folder"),
     "fronts": ("The front", "give what s2search frontier --json printed"),
@@ -24,7 +24,7 @@ KINDS = {
 _MOST = 60
 
 
-def missing_html(campaign: Campaign, origins: Origins) -> Html:
+def missing_html(campaign: CampaignParts, origins: Origins) -> Html:
     """Return all of it; each line says of what it speaks."""
     parts = [
         *_said("Parts that do not go together", strangers(campaign), origins),
@@ -44,14 +44,14 @@ def _said(heading: str, lines: Iterable[tuple[str, str]], origins: Origins) -> l
     return [element("h3", heading), bullets([*shown, *more])] if found else []
 
 
-def not_given(campaign: Campaign) -> Iterator[tuple[str, str]]:
+def not_given(campaign: CampaignParts) -> Iterator[tuple[str, str]]:
     """Yield a line for every kind of which there is no part, and its field."""
     for field, (heading, how) in KINDS.items():
         if not getattr(campaign, field) and not (field == "runs" and campaign.whole):
             yield f"{heading.rstrip('?')}: nothing was given. To have it, {how}.", field
 
 
-def strangers(campaign: Campaign) -> Iterator[tuple[str, str]]:
+def strangers(campaign: CampaignParts) -> Iterator[tuple[str, str]]:
     """Yield what shows that two parts are of different things: a plan of another table, a package of another plan."""
     tables = {given.part.table.digest: given.part.table.name for given in campaign.tables}
     for given in _priced(campaign):
@@ -76,14 +76,14 @@ def strangers(campaign: Campaign) -> Iterator[tuple[str, str]]:
             yield told, f"{corrected.told}: table_digest"
 
 
-def _priced(campaign: Campaign) -> Iterator[Given[Plan]]:
+def _priced(campaign: CampaignParts) -> Iterator[GivenPart[Plan]]:
     """Yield plans, and one plan of each front."""
     yield from campaign.plans
     for given in campaign.fronts:
-        yield Given(part=given.part.plans[0], name=given.name, digest=given.digest)
+        yield GivenPart(part=given.part.plans[0], name=given.name, digest=given.digest)
 
 
-def unmeasured(campaign: Campaign) -> Iterator[tuple[str, str]]:
+def unmeasured(campaign: CampaignParts) -> Iterator[tuple[str, str]]:
     """Yield what parts say of themselves that nobody measured."""
     for judged in campaign.tables:
         table = judged.part.table
@@ -116,7 +116,7 @@ def _count(table: LatencyTable, column: str) -> str:
     return ", ".join(f"{count} rows {kind}" for kind, count in sorted(kinds.items()))
 
 
-def _of_plan(given: Given[Plan]) -> Iterator[tuple[str, str]]:
+def _of_plan(given: GivenPart[Plan]) -> Iterator[tuple[str, str]]:
     plan, file = given.part, given.told
     for device in plan.every_device:
         kinds = device.latency_kinds(plan.counts)

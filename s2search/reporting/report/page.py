@@ -11,7 +11,7 @@ from rich.text import Text
 from s2search.cost import format_bytes, format_us
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
-from s2search.reporting.report.campaign import Campaign, Given
+from s2search.reporting.report.campaign import CampaignParts, GivenPart
 from s2search.reporting.report.design import designs_html
 from s2search.reporting.report.file import page_file
 from s2search.reporting.report.front import fronts_html
@@ -58,7 +58,7 @@ def page_text(page: CampaignPage, path: str) -> RenderableType:
     return Group(*map(Text, lines))
 
 
-def campaign_html(campaign: Campaign, *, title: str, version: str) -> CampaignPage:
+def campaign_html(campaign: CampaignParts, *, title: str, version: str) -> CampaignPage:
     """Return the page.
 
     Args:
@@ -101,13 +101,13 @@ def campaign_html(campaign: Campaign, *, title: str, version: str) -> CampaignPa
     return CampaignPage(html=page, shown=shown, not_given=tuple(lacking.values()), notes=notes)
 
 
-def _subject(campaign: Campaign) -> str:
+def _subject(campaign: CampaignParts) -> str:
     devices = dict.fromkeys(given.part.table.card.device for given in campaign.tables)
     named = devices or dict.fromkeys(device.table for given in campaign.plans for device in given.part.every_device)
     return f"What was found, from table to package: {', '.join(named)}" if named else "What was found"
 
 
-def _sections(campaign: Campaign, origins: Origins, pictures: Pictures) -> dict[str, Html]:
+def _sections(campaign: CampaignParts, origins: Origins, pictures: Pictures) -> dict[str, Html]:
     """Return a section for every kind of part; of those that nobody gave it says so."""
     bodies = {
         "tables": lambda: tables_html(campaign.tables, origins),
@@ -140,7 +140,7 @@ def _contents(lacking: dict[str, str]) -> Html:
     return element("nav", element("ol", *items), aria_label="Sections")
 
 
-def _short(campaign: Campaign, origins: Origins) -> Html:
+def _short(campaign: CampaignParts, origins: Origins) -> Html:
     """Return the answer before all else: what was planned, whether it was kept, and what it stands on."""
     tiles = []
     for heading, some in _tiles(campaign, origins):
@@ -163,7 +163,7 @@ def _short(campaign: Campaign, origins: Origins) -> Html:
     )
 
 
-def _tiles(campaign: Campaign, origins: Origins) -> Iterator[tuple[str, list[tuple[str, Html, str]]]]:
+def _tiles(campaign: CampaignParts, origins: Origins) -> Iterator[tuple[str, list[tuple[str, Html, str]]]]:
     """Yield groups of figures, each with what it is of: a name, the figure, and what it is held against."""
     for given in campaign.plans[:_MOST_TILES]:
         plan = given.part
@@ -185,7 +185,7 @@ def _tiles(campaign: Campaign, origins: Origins) -> Iterator[tuple[str, list[tup
         yield f"{corrected.name}: {corrected.part.found.table}", [("Error of the table", shown, held)]
 
 
-def _of_plan(given: Given[Plan], origins: Origins) -> Iterator[tuple[str, Html, str]]:
+def _of_plan(given: GivenPart[Plan], origins: Origins) -> Iterator[tuple[str, Html, str]]:
     plan = given.part
     latency, memory = plan.latency_ms, plan.memory_bytes
     took = origins.number(format_us(1000 * latency.predicted), plan_origin(given, "latency"))
@@ -203,7 +203,7 @@ def _of_plan(given: Given[Plan], origins: Origins) -> Iterator[tuple[str, Html, 
     yield "Score", origins.number(f"{plan.score:.4f}", plan_origin(given, "score")), f"{plan.provenance.score}, {proof}"
 
 
-def _verdicts(campaign: Campaign) -> Iterator[tuple[str, str]]:
+def _verdicts(campaign: CampaignParts) -> Iterator[tuple[str, str]]:
     for given in campaign.tables:
         for kind, line in trust_lines(given):
             if kind != "good":
@@ -219,7 +219,7 @@ def _verdicts(campaign: Campaign) -> Iterator[tuple[str, str]]:
             yield "bad", f"{whole.name}: the package is not verified, or is not what was planned"
 
 
-def _files(campaign: Campaign, version: str) -> Html:
+def _files(campaign: CampaignParts, version: str) -> Html:
     rows = [
         element(
             "li",

@@ -7,6 +7,7 @@ and the page that the picture stands on gives them their colours in light and in
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ SERIES = len(_FORMS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class PictureAxis:
     """Maps values to pixels, evenly or by their logarithms."""
 
     low: float
@@ -42,12 +43,14 @@ class Axis:
     log: bool = False
 
     @classmethod
-    def around(cls, values: Sequence[float], start_px: float, end_px: float, *, log: bool = False) -> Axis:
+    def around(cls, values: Sequence[float], start_px: float, end_px: float, *, log: bool = False) -> PictureAxis:
         """Return an axis with a margin on both sides of all values."""
         low, high = min(values), max(values)
         if log:
             room = (high / low) ** 0.05
-            return cls(low=low / room, high=high * room, start_px=start_px, end_px=end_px, log=True)
+            return cls(
+                low=low / room, high=min(high * room, sys.float_info.max), start_px=start_px, end_px=end_px, log=True
+            )
         margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
         return cls(low=low - margin, high=high + margin, start_px=start_px, end_px=end_px)
 
@@ -63,6 +66,8 @@ class Axis:
             every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
             inside = [tick for tick in every if self.low <= tick <= self.high]
             return inside if len(inside) <= 2 * wanted else [t for t in inside if math.log10(t) % 1 < 1e-9]
+        if not math.isfinite(self.high - self.low):
+            return []  # numbers that no table has, and a file may
         step = _round_step((self.high - self.low) / wanted)
         first = math.ceil(self.low / step - 1e-9)
         return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
@@ -100,8 +105,8 @@ def fronts_svg(
     """
     every = [plan for plans in fronts.values() for plan in plans] + list(references.values())
     latencies = [plan.kept_ms for plan in every]
-    x = Axis.around(latencies, _LEFT, _WIDTH - _RIGHT, log=wants_log(latencies))
-    y = Axis.around([end for plan in every for end in plan.score_range], _HEIGHT - _BOTTOM, _TOP)
+    x = PictureAxis.around(latencies, _LEFT, _WIDTH - _RIGHT, log=wants_log(latencies))
+    y = PictureAxis.around([end for plan in every for end in plan.score_range], _HEIGHT - _BOTTOM, _TOP)
     drawn = [_axes(x, y, every[0].provenance.score)]
     for n, (name, plans) in enumerate(fronts.items()):
         drawn.append(_front(n, name, plans, x, y, rows[name]))
@@ -124,7 +129,7 @@ def _said(name: str, plans: Sequence[Plan]) -> str:
     return f"{name} has {len(plans)} plans from {ends[0]} to {ends[1]}"
 
 
-def _axes(x: Axis, y: Axis, score: str) -> Html:
+def _axes(x: PictureAxis, y: PictureAxis, score: str) -> Html:
     floor, parts = _HEIGHT - _BOTTOM, []
     for tick in y.ticks(8):
         parts.append(element("path", d=f"M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}", class_="grid"))
@@ -139,7 +144,7 @@ def _axes(x: Axis, y: Axis, score: str) -> Html:
     return joined(parts)
 
 
-def _front(n: int, name: str, plans: Sequence[Plan], x: Axis, y: Axis, rows: Sequence[str]) -> Html:
+def _front(n: int, name: str, plans: Sequence[Plan], x: PictureAxis, y: PictureAxis, rows: Sequence[str]) -> Html:
     way = f"M{x(plans[0].kept_ms):.1f} {y(plans[0].score):.1f}"
     way += "".join(f"H{x(plan.kept_ms):.1f}V{y(plan.score):.1f}" for plan in plans[1:])
     parts = [element("path", d=way, class_=f"way l{n % SERIES}")]
@@ -156,7 +161,7 @@ def _front(n: int, name: str, plans: Sequence[Plan], x: Axis, y: Axis, rows: Seq
     return joined(parts)
 
 
-def _diamonds(references: Mapping[str, Plan], x: Axis, y: Axis) -> list[Html]:
+def _diamonds(references: Mapping[str, Plan], x: PictureAxis, y: PictureAxis) -> list[Html]:
     """Return references with their names, which give way to each other."""
     found, taken = [], list[tuple[float, float]]()
     for name, plan in references.items():

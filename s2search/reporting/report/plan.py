@@ -12,7 +12,7 @@ from s2search.reporting.command import plan_command
 from s2search.reporting.explanation import price_text, swap_rows
 from s2search.reporting.notebook import bars_svg, strip_svg
 from s2search.reporting.plan_check import verdict as promise_verdict
-from s2search.reporting.report.campaign import Given
+from s2search.reporting.report.campaign import GivenPart
 from s2search.reporting.report.markup import Html, borrowed, element, facts, joined, paragraph, table, verdict
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.terminal import facts as plan_facts
@@ -31,7 +31,7 @@ _WHENCE = {
 }
 
 
-def plans_html(plans: Sequence[Given[Plan]], promises: Sequence[Given[PlanCheck]], origins: Origins) -> Html:
+def plans_html(plans: Sequence[GivenPart[Plan]], promises: Sequence[GivenPart[PlanCheck]], origins: Origins) -> Html:
     """Return every plan with its explanation, then what checks of plans found."""
     parts = [_plan(given, origins) for given in plans]
     if promises:
@@ -40,7 +40,7 @@ def plans_html(plans: Sequence[Given[Plan]], promises: Sequence[Given[PlanCheck]
     return joined(parts)
 
 
-def plan_origin(given: Given[Plan], field: str, device: DeviceAnswer | None = None) -> str:
+def plan_origin(given: GivenPart[Plan], field: str, device: DeviceAnswer | None = None) -> str:
     """Return where a figure of a plan comes from: its file, the field, the table's rows and their kind of evidence."""
     plan = given.part
     asked, origin = device or plan.every_device[0], plan.provenance
@@ -55,7 +55,7 @@ def plan_origin(given: Given[Plan], field: str, device: DeviceAnswer | None = No
     return f"{given.told}, {told}; table {asked.table} ({asked.table_digest[7:19]}){marked}"
 
 
-def _plan(given: Given[Plan], origins: Origins) -> Html:
+def _plan(given: GivenPart[Plan], origins: Origins) -> Html:
     plan = given.part
     counts = " + ".join(f"{count} {label}" for label, count in plan.counts.items() if count)
     fits = ("good", "it is within all that was asked") if plan.fits else ("bad", "it does NOT fit what was asked")
@@ -84,7 +84,7 @@ def _named(name: str) -> str:
     )
 
 
-def _spent(given: Given[Plan], device: DeviceAnswer, origins: Origins) -> Html:
+def _spent(given: GivenPart[Plan], device: DeviceAnswer, origins: Origins) -> Html:
     """Return where milliseconds and bytes go, as bars and as a table."""
     plan, latency, memory = given.part, device.latency_ms, device.memory_bytes
     ms, held = plan_origin(given, "latency", device), plan_origin(given, "memory", device)
@@ -112,7 +112,7 @@ def _spent(given: Given[Plan], device: DeviceAnswer, origins: Origins) -> Html:
     return joined([bars, table(f"What it spends on {device.table}", heads, rows, last_words=1)])
 
 
-def _explanation(why: Explanation, given: Given[Plan], origins: Origins) -> Iterable[Html]:
+def _explanation(why: Explanation, given: GivenPart[Plan], origins: Origins) -> Iterable[Html]:
     plan = given.part
     origin = f"{given.told}, explanation: the same search solved again with one number changed, exactly"
     yield element("h3", "Why it is as it is")
@@ -149,7 +149,7 @@ def _explanation(why: Explanation, given: Given[Plan], origins: Origins) -> Iter
         yield _rows(why.rows, given, origins)
 
 
-def _rows(rows: Sequence[RowAnswer], given: Given[Plan], origins: Origins) -> Html:
+def _rows(rows: Sequence[RowAnswer], given: GivenPart[Plan], origins: Origins) -> Html:
     origin = f"{given.told}, explanation.rows: by how much a row may be wrong before another layout is the best"
     deciding = [row for row in rows if row.nearest_percent is not None][:_MOST_ROWS]
     cells = [
@@ -178,7 +178,7 @@ def _percent(value: float | None, origins: Origins, origin: str, after: str = ""
     return origins.number(f"{value:.0f} %{after}" if value >= 10 else f"{value:.2g} %{after}", origin)
 
 
-def _promise(given: Given[PlanCheck], origins: Origins) -> Html:
+def _promise(given: GivenPart[PlanCheck], origins: Origins) -> Html:
     found = given.part
     tables = " and ".join(f"{one.table} ({one.table_digest[7:19]})" for one in found.devices)
     origin = f"{given.told}: the plan {found.written} priced again by {tables}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s2search.cost import format_bytes
 from s2search.reporting.recalibration import signed_share
-from s2search.reporting.report.campaign import Given, Recalibrated
+from s2search.reporting.report.campaign import GivenPart, Recalibrated
 from s2search.reporting.report.markup import Html, bullets, element, facts, joined, table, verdict
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.report.picture import spaced
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 _MOST = 40
 
 
-def recalibrations_html(found: Sequence[Given[Recalibrated]], origins: Origins) -> Html:
+def recalibrations_html(found: Sequence[GivenPart[Recalibrated]], origins: Origins) -> Html:
     """Return errors before and after, the sources of the miss, and the layouts."""
     return joined(part for given in found for part in _one(given, origins))
 
 
-def _one(given: Given[Recalibrated], origins: Origins) -> Iterator[Html]:
+def _one(given: GivenPart[Recalibrated], origins: Origins) -> Iterator[Html]:
     found, file = given.part.found, given.told
     yield element("h3", f"{found.table}, held against whole models in {found.runtime}")
     if found.new_table is None:
@@ -41,7 +41,7 @@ def _one(given: Given[Recalibrated], origins: Origins) -> Iterator[Html]:
     yield _layouts(found, file, origins)
 
 
-def _facts(given: Given[Recalibrated], origins: Origins) -> Iterator[tuple[str, str]]:
+def _facts(given: GivenPart[Recalibrated], origins: Origins) -> Iterator[tuple[str, str]]:
     found, file = given.part.found, given.told
     held, judged = found.held_out, found.judgement
     origin = f"{file}: |foretold / measured - 1| of {held.layouts} layouts held out of the fit"

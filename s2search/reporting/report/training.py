@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from s2search.pipeline.result import PipelineResult
 from s2search.reporting.distance import distance_lines, with_error
-from s2search.reporting.report.campaign import Given, Learnt
+from s2search.reporting.report.campaign import GivenPart, Learnt
 from s2search.reporting.report.markup import Html, borrowed, element, facts, folded, joined, paragraph, table, verdict
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.report.pictures import Pictures
@@ -18,8 +18,8 @@ _MOST_LOOKS = 24
 
 
 def training_html(
-    runs: Sequence[Given[Learnt]],
-    whole: Sequence[Given[PipelineResult]],
+    runs: Sequence[GivenPart[Learnt]],
+    whole: Sequence[GivenPart[PipelineResult]],
     clips: Mapping[str, bytes],
     origins: Origins,
     pictures: Pictures,
@@ -34,7 +34,7 @@ def training_html(
     return joined(parts)
 
 
-def _whole(given: Given[PipelineResult], origins: Origins) -> Iterator[Html]:
+def _whole(given: GivenPart[PipelineResult], origins: Origins) -> Iterator[Html]:
     found, file = given.part, given.told
     yield element("h3", f"From a budget to a video: {given.name}")
     yield verdict(
@@ -107,7 +107,7 @@ def _more(found: PipelineResult, file: str, origins: Origins) -> Html:
     return table("What one hour more would buy", heads, rows)
 
 
-def _run(given: Given[Learnt], origins: Origins, pictures: Pictures) -> Iterator[Html]:
+def _run(given: GivenPart[Learnt], origins: Origins, pictures: Pictures) -> Iterator[Html]:
     run, file = given.part, given.name
     yield element("h3", f"{given.name}: {run.trainer}")
     yield facts(

@@ -10,7 +10,7 @@ from typing import Any
 
 from s2search.cost import format_bytes, format_us
 from s2search.lint.base import Finding
-from s2search.reporting.report.campaign import Given, JudgedTable
+from s2search.reporting.report.campaign import GivenPart, JudgedTable
 from s2search.reporting.report.markup import Html, bullets, element, facts, folded, joined, paragraph, table, verdict
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.terminal import spread_text
@@ -22,12 +22,12 @@ _MARKS = 20
 _FEW = 30  # samples of a row, below which its deviation is known to no better than an eighth
 
 
-def tables_html(tables: Sequence[Given[JudgedTable]], origins: Origins) -> Html:
+def tables_html(tables: Sequence[GivenPart[JudgedTable]], origins: Origins) -> Html:
     """Return what there is to say of each table."""
     return joined(_table(given, origins) for given in tables)
 
 
-def trust_lines(given: Given[JudgedTable]) -> list[tuple[str, str]]:
+def trust_lines(given: GivenPart[JudgedTable]) -> list[tuple[str, str]]:
     """Return in short whether a table can be relied on: the kind of each sentence (`good`, `doubt` or `bad`) and it."""
     card, findings = given.part.table.card, given.part.findings
     kind, statement = card.provenance.kind, card.provenance.statement
@@ -44,7 +44,7 @@ def trust_lines(given: Given[JudgedTable]) -> list[tuple[str, str]]:
     return lines
 
 
-def _table(given: Given[JudgedTable], origins: Origins) -> Html:
+def _table(given: GivenPart[JudgedTable], origins: Origins) -> Html:
     one, table_ = given.part, given.part.table
     card, file = table_.card, f"{given.name}, card.json"
     told = [
@@ -69,7 +69,7 @@ def _table(given: Given[JudgedTable], origins: Origins) -> Html:
     )
 
 
-def _samples(given: Given[JudgedTable], origins: Origins) -> Iterator[tuple[str, Html | str]]:
+def _samples(given: GivenPart[JudgedTable], origins: Origins) -> Iterator[tuple[str, Html | str]]:
     """Yield how many samples rows have, how far they lie apart, and whether the raw ones are there."""
     rows, file = list(given.part.table.rows), f"{given.name}, table.csv"
     kinds = Counter(row.latency_provenance for row in rows)
@@ -108,7 +108,7 @@ def _samples(given: Given[JudgedTable], origins: Origins) -> Iterator[tuple[str,
     )
 
 
-def _protocol(given: Given[JudgedTable], origins: Origins) -> Iterator[tuple[str, Html | str]]:
+def _protocol(given: GivenPart[JudgedTable], origins: Origins) -> Iterator[tuple[str, Html | str]]:
     """Yield what the run says of its own drift, one line per campaign."""
     card, said = given.part.table.card, False
     for place, protocol in _campaigns(card.protocol):
@@ -137,7 +137,7 @@ def _campaigns(protocol: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
     return [(place, one) for place, one in inner if isinstance(one, dict)]
 
 
-def _findings(findings: Sequence[Finding], given: Given[JudgedTable], origins: Origins) -> Html:
+def _findings(findings: Sequence[Finding], given: GivenPart[JudgedTable], origins: Origins) -> Html:
     if not findings:
         return Html()
     rows = []
@@ -164,7 +164,7 @@ def _assumptions(lines: Sequence[str]) -> Html:
     return joined([element("h4", "What it assumes"), bullets(lines[:_MARKS])])
 
 
-def _rows(table_: LatencyTable, given: Given[JudgedTable], origins: Origins) -> Html:
+def _rows(table_: LatencyTable, given: GivenPart[JudgedTable], origins: Origins) -> Html:
     shown = list(table_.rows[:_ROWS])
     heads = ("part", "scenario", "tokens", "latency", "p10 to p90", "samples", "weights", "state", "peak", "evidence")
     rows = (_row(row, given, origins) for row in shown)
@@ -176,7 +176,7 @@ def _rows(table_: LatencyTable, given: Given[JudgedTable], origins: Origins) -> 
     )
 
 
-def _row(row: Row, given: Given[JudgedTable], origins: Origins) -> list[str]:
+def _row(row: Row, given: GivenPart[JudgedTable], origins: Origins) -> list[str]:
     file = f"{given.name}, table.csv"
     timed = f"{file}: latency_ms, {row.latency_provenance}"
     held = f", {row.bytes_provenance}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s2search.reporting.report.campaign import Given
+from s2search.reporting.report.campaign import GivenPart
 from s2search.reporting.report.markup import Html, element, facts, joined, table, verdict
 from s2search.reporting.report.origins import Origins
 from s2search.reporting.verification import SIGNS, note_of, number_text
@@ -15,12 +15,12 @@ _WORDS = {"passed": "✓ passed", "failed": "✗ FAILED", "not_run": "– not ru
 _MOST = 120
 
 
-def verifications_html(found: Sequence[Given[Verification]], origins: Origins) -> Html:
+def verifications_html(found: Sequence[GivenPart[Verification]], origins: Origins) -> Html:
     """Return every package's verdict, its checks, and what they ran in."""
     return joined(_one(given, origins) for given in found)
 
 
-def _one(given: Given[Verification], origins: Origins) -> Html:
+def _one(given: GivenPart[Verification], origins: Origins) -> Html:
     found = given.part
     digests = {"model": found.model_digest, "plan": found.plan_digest}
     told = ", ".join(f"{name} {digest[7:19]}" for name, digest in digests.items() if digest)
@@ -52,7 +52,7 @@ def _environment(found: Verification) -> str:
     return ", ".join(f"{name} {version}" for name, version in found.environment.items())
 
 
-def _check(check: CheckResult, given: Given[Verification], origins: Origins) -> list[str]:
+def _check(check: CheckResult, given: GivenPart[Verification], origins: Origins) -> list[str]:
     origin = f"{given.told}: the check {check.name}"
     asked = "" if check.threshold is None else f"{SIGNS[check.bound]} {number_text(check.threshold)}"
     missed = check.status == "failed" and not check.required
