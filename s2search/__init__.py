@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from s2search.cost import Budget
     from s2search.designer.document import Design
     from s2search.errors import InfeasibleError, S2SearchError
+    from s2search.family.plan import FamilyPlan
     from s2search.planner.frontier import Frontier
     from s2search.planner.plan import Plan
     from s2search.planner.request import Request
@@ -95,6 +96,7 @@ _HOMES = {
     "cost": ("Budget",),
     "designer.document": ("Design",),
     "errors": ("InfeasibleError", "S2SearchError"),
+    "family.plan": ("FamilyPlan",),
     "planner.frontier": ("Frontier",),
     "planner.plan": ("Plan",),
     "planner.request": ("Request",),
@@ -108,6 +110,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Budget",
     "Design",
+    "FamilyPlan",
     "Frontier",
     "InfeasibleError",
     "LatencyTable",

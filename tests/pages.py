@@ -77,11 +77,12 @@ class Printed:
 
 
 class Reader:
-    """Somebody who types a page's commands, in order, in an empty folder from which the tests' data can be seen."""
+    """Somebody who types a page's commands, in order, in an empty folder from which tests and docs can be seen."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "tests").symlink_to(ROOT / "tests")
+        for name in ("tests", "docs"):
+            (folder / name).symlink_to(ROOT / name)
 
     def read(self, page: Path, *, slow: bool) -> list[Printed]:
         """Run a page's blocks, and return what those that state an output should state.

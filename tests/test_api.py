@@ -68,6 +68,7 @@ answered = {
     "design": ((), {"fix": "steps=4"}),
     "frontier": ((), {"depth": 4}), "plan": ((), {"depth": 4}), "plan_check": ((plan,), {}),
     "plan_diff": ((plan, plan), {}),
+    "plan_family": ([Path(sys.argv[1]) / f"galvatron.{kind}" for kind in ("toml", "csv")], {"depth": 2}),
     "price": (("L4",), {"depth": 4}), "table": (("h100",), {}), "table_compare": (("h100", "h100"), {}),
     "schema": ((), {}), "table_lint": (("h100",), {}), "table_list": ((), {}), "table_show": (("h100",), {}),
 }
@@ -100,7 +101,7 @@ print(len(functions))
 
 def test_every_function_answers_before_and_after_every_room_is_imported() -> None:
     functions = [name for name in s2search.__all__ if name[0].islower()]
-    assert int(python(CALLS)) == len(functions)
+    assert int(python(CALLS, str(ROOT / "docs/families"))) == len(functions)
 
 
 def test_importing_the_face_is_light() -> None:
@@ -140,6 +141,7 @@ OUTPUTS = {  # what a command does with the answer; a function returns it
     *(("design", "out"), ("design", "csv"), ("design", "beside")),
     *(("plan", "out"), ("plan precision", "out"), ("frontier", "out"), ("frontier", "beside"), ("train", "dry_run")),
     ("run", "dry_run"),
+    ("plan", "space"),  # asks plan_family, see below
     ("cache make", "dry_run"),
     ("score judge", "out"),
     ("train compare", "csv"),
@@ -191,6 +193,15 @@ def test_options_of_a_command_are_the_keywords_of_its_function(path: str, comman
             assert told == (default if isinstance(default, str) else ", ".join(map(str, default))), name
         elif not isinstance(told, str):
             assert (str(told) if isinstance(told, Path) else told or None) == (default or None), name
+
+
+def test_keywords_of_planning_a_family_are_options_of_plan_and_the_others_are_refused() -> None:
+    from s2search.cli.plan import _WITH_SPACE
+
+    (plan,) = (command for path, command in commands() if path == "plan")
+    keywords = set(inspect.signature(s2search.plan_family).parameters)
+    assert keywords <= {parameter.name for parameter in plan.params}
+    assert set(_WITH_SPACE) == keywords | {"as_json", "out"}
 
 
 def test_every_help_ends_with_examples_that_can_be_read_and_parsed() -> None:

@@ -44,6 +44,12 @@ def test_a_plan_that_does_not_fit_a_difference_and_a_card_keep_to_theirs() -> No
     with pytest.raises(InfeasibleError) as error:
         s2search.plan(depth=4, budget="1ms")
     holds("infeasible", json.loads(error.value.fields["answer"].to_json()))
+    family, table = (ROOT / f"docs/families/galvatron.{kind}" for kind in ("toml", "csv"))
+    with pytest.raises(InfeasibleError) as error:
+        s2search.plan_family(family, table, budget="1GiB")
+    holds("family_infeasible", json.loads(error.value.fields["answer"].to_json()))
+    explained = s2search.plan_family(family, table, budget="36GiB", depth=3, explain=True)
+    holds("family_plan", json.loads(explained.to_json()))
     plans = [s2search.plan(depth=4, budget=budget) for budget in ("40ms", "60ms")]
     holds("plan_check", json.loads(s2search.plan_check(plans[1], changes=0).to_json()))
     holds("plan_difference", json.loads(s2search.plan_diff(*plans).to_json()))

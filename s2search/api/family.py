@@ -7,13 +7,13 @@ from s2search.family.family import Family
 from s2search.family.find import asking
 from s2search.family.find import plan as find
 from s2search.family.plan import FamilyPlan
-from s2search.family.rows import Rows
+from s2search.family.rows import FamilyRows
 from s2search.solver.base import Solver
 
 
 def plan_family(
     space: PathText | Family,
-    table: PathText | Rows,
+    table: PathText | FamilyRows,
     *,
     budget: Texts = (),
     count: Texts = (),
@@ -41,7 +41,7 @@ def plan_family(
         InputError: The files or what is asked cannot be read, or contradict themselves or each other.
     """
     family = space if isinstance(space, Family) else Family.load(space)
-    rows = table if isinstance(table, Rows) else Rows.read(table)
+    rows = table if isinstance(table, FamilyRows) else FamilyRows.read(table)
     family = asking(family, counts=texts_of(count), depth=depth, max_switches=max_switches)
     with solver_of(solver) as whole:
         return find(family, rows, within_time(whole, time_limit), budgets=texts_of(budget), explained=explain)

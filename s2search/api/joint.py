@@ -22,7 +22,7 @@ Sweeps = PathText | Sensitivity | Sequence[PathText | Sensitivity]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class PrecisionWish:
     """What is wanted of precisions, as it was given."""
 
     precisions: Texts
@@ -74,7 +74,7 @@ class Wanted:
 
 
 def joint_request(
-    table: GivenTables, where: Where, wanted: Wanted, *, budget: tuple[Budget, ...], **asked: Any
+    table: GivenTables, where: Where, wanted: PrecisionWish, *, budget: tuple[Budget, ...], **asked: Any
 ) -> JointRequest:
     """Read everything before anything is computed."""
     labels = wanted.labels

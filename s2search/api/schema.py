@@ -27,6 +27,8 @@ DOCUMENTS = {
     "quality": ("quality.file:QualityFile", "qualities of whole designs: your own"),
     "plan": ("planner.plan:Plan", "a plan"),
     "infeasible": ("planner.infeasible:Infeasible", "what would fit where nothing does"),
+    "family_plan": ("family.plan:FamilyPlan", "the plan of a family of one's own"),
+    "family_infeasible": ("family.plan:FamilyInfeasible", "what would fit where no model of a family does"),
     "plan_check": ("planner.promise:PlanCheck", "whether what a plan promised holds"),
     "plan_difference": ("planner.diff:Difference", "what changed from one plan to another"),
     "design": ("designer.document:Design", "what is possible on a device, rate by steps"),

@@ -53,6 +53,7 @@ class Possible:
         score: Of the layout.
         proven: Whether no layout within the same limits scores more.
         quality: What the quality says of it; null where it knows nothing.
+        uncounted: What of its memory nobody says, so that it is not in `memory_bytes`.
     """
 
     settings: dict[AxisName, Value]
@@ -68,6 +69,7 @@ class Possible:
     score: float
     proven: bool
     quality: JudgedQuality | None = None
+    uncounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +89,16 @@ class Cell:
 class AxisAnswer:
     """One axis: its values, the answer's, and what keeps the answer from more of it.
 
-    `held_by` is `offer` (the answer has the most that is on offer), `budgets` (more does not fit), `fixed` (there was
-    no choice) or `cost` (nobody ranks its values, so the answer has the one that leaves most for the rest).
+    `held_by` is `offer` (the answer has the most that is on offer), `budgets` (more does not fit), `wishes` (more fits,
+    with less of what is wished for before it), `unpriced` (nothing foretells what more takes), `fixed` (there was no
+    choice), `quality` (the quality ranks its values) or `cost` (nobody does, so the answer has the one that leaves most
+    for the rest).
     """
 
     name: AxisName
     values: tuple[Value, ...]
     chosen: Value | None
-    held_by: Literal["offer", "budgets", "fixed", "cost"] | None
+    held_by: Literal["offer", "budgets", "wishes", "unpriced", "fixed", "cost", "quality"] | None
 
 
 @dataclass(frozen=True, kw_only=True)

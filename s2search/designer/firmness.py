@@ -24,6 +24,7 @@ from s2search.designer.found import FoundDesign
 
 #: A decision is settled where it goes one way with so much probability; rows suffice where they settle it so likely.
 SETTLED, EXPECTED = 0.95, 0.9
+_TELLING, _MUCH = 0.005, 0.1  # of the variance of margins
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(SETTLED)
 
@@ -126,7 +127,7 @@ def firmness(
         firm=firm,
         probability=round(settings.probability, 6),
         layout_probability=round(layout.probability, 6),
-        doubts=_doubts(settings, layout, open_settings),
+        doubts=(*_doubts(settings, layout, open_settings), *_no_rows(several)),
         rows=tuple(_row(key, rows[key], several) for key in chosen),
         settles=round(min(one.settled_by(chosen) for one in several), 6) if several else None,
     )
@@ -141,6 +142,14 @@ def _doubts(settings: Decision, layout: Decision, open_settings: Sequence[Decisi
     )
 
 
+def _no_rows(several: Sequence[Decision]) -> tuple[str, ...]:
+    """Say how much of the doubt measuring rows leaves: what a decoder takes at a size that it was not timed at."""
+    variance = sum(one.std_us**2 for one in several)
+    share = sum(one.other_us**2 for one in several) / variance if variance else 0.0
+    said = f"{_percent(share)} of the doubt is the decoder's time at another size, which no row tells: time it"
+    return (said,) if share >= _MUCH else ()
+
+
 def _row(key: str, names: tuple[str, str], several: Sequence[Decision]) -> RowToMeasure:
     part, video = names
     variance = sum(one.std_us**2 for one in several)
@@ -149,16 +158,19 @@ def _row(key: str, names: tuple[str, str], several: Sequence[Decision]) -> RowTo
 
 
 def _chosen(several: Sequence[Decision]) -> list[str]:
-    """Return the rows that are expected to settle every decision, the most telling first; as few as help."""
+    """Return the rows that are expected to settle every decision, the most telling first.
+
+    A row that is next to nothing of the doubt is not named: what is left is then no row's.
+    """
     left = list(dict.fromkeys(row for one in several for row in one.deviation_us))
     chosen: list[str] = []
     while left:
         least = min(several, key=lambda one: one.settled_by(chosen))
         if least.settled_by(chosen) >= EXPECTED:
             break
-        row = max(
-            left, key=lambda row: (least.deviation_us.get(row, 0.0), sum(d.deviation_us.get(row, 0.0) for d in several))
-        )
+        row = max(left, key=lambda row: least.deviation_us.get(row, 0.0))
+        if least.deviation_us.get(row, 0.0) ** 2 < _TELLING * least.std_us**2:
+            break
         chosen.append(row)
         left.remove(row)
     return chosen

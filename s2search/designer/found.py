@@ -101,6 +101,7 @@ class FoundDesign:
             score=self.point.score,
             proven=self.proven,
             quality=None if judged is None else described_quality(judged),
+            uncounted=self.around.unknown,
         )
 
 

@@ -36,10 +36,19 @@ def axis_answer(axis: DesignAxis, answer: FoundDesign | None, search: Search) ->
     if not axis.chosen:
         held = "fixed"
     elif not axis.ordered:
-        held = "cost"
+        held = "quality" if axis.name not in _NOT_SEEN and _ranks(axis, answer, search) else "cost"
     else:
-        held = "offer" if value == axis.values[-1] else "budgets"
-    return AxisAnswer(name=axis.name, values=axis.values, chosen=value, held_by=held)  # type: ignore[arg-type]  # one of four words
+        held = "offer" if value == axis.values[-1] else _held_back(axis.name, answer, search)
+    return AxisAnswer(name=axis.name, values=axis.values, chosen=value, held_by=held)  # type: ignore[arg-type]  # one of its words
+
+
+def _held_back(axis: AxisName, answer: FoundDesign, search: Search) -> str:
+    """Tell why an answer has less of an ordered axis than is on offer."""
+    now = amount(axis, answer.combination.of(axis))
+    if any(amount(axis, found.combination.of(axis)) > now for found in search.searched.within(ASKED)):
+        return "wishes"
+    more = [one for one in search.combinations if amount(axis, one.of(axis)) > now]
+    return "unpriced" if all(isinstance(search.searched.programs.get(one.network), str) for one in more) else "budgets"
 
 
 def budget_answer(
@@ -133,7 +142,7 @@ def lacking(search: Search, several: Sequence[Combination]) -> str:
     if "memory" in kinds:
         least = _least_bytes(search, several, budgets)
         said.append(
-            "in time is none of any size" if least is None else f"the smallest in time takes {format_bytes(least)}"
+            "no design of any size is in time" if least is None else f"the smallest in time takes {format_bytes(least)}"
         )
     fastest = _fastest_of_all(search, several, budgets) if {"first", "latency"} & {*kinds} else []
     if "first" in kinds and fastest:

@@ -107,5 +107,5 @@ def _both_missing(neighbour: Neighbour, fastest: FrontPoint | None, left_us: int
     if fastest is None:
         return dataclasses.replace(neighbour, missing="no layout keeps what is asked of layouts")
     missing_us, missing_bytes = fastest.latency_us - left_us, fastest.memory_bytes - left_bytes
-    said = f"its fastest layout lacks {format_us(missing_us)} a pass and {format_bytes(missing_bytes)} of memory"
+    said = f"its fastest layout takes {format_us(missing_us)} a pass and {format_bytes(missing_bytes)} too much"
     return dataclasses.replace(neighbour, missing=said)

@@ -32,7 +32,7 @@ def _swap(posed: Posed, best: Solution, swap: Swap) -> FamilySwap:
         alternative=posed.alternatives[best.choice_L[swap.first]].label,
         instead=posed.alternatives[swap.candidate].label,
         gain=float(posed.in_score(swap.gain)),
-        uses={use.name: float(use.spent(posed, after_L) - use.spent(posed, best.choice_L)) for use in posed.uses},
+        uses={use.name: float(posed.used(use, after_L) - posed.used(use, best.choice_L)) for use in posed.uses},
         over={name: float(over * steps.get(name, Fraction(1))) for name, over in swap.over.items()},
     )
 

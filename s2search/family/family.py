@@ -27,7 +27,7 @@ _MOST_SLOTS = 10_000
 _ANY = "*"
 #: How limits are called that are no budgets; no resource may be.
 SWITCHES = "stream changes"
-TAKEN = (SWITCHES, "slots of ", "slots without ")
+OF, WITHOUT = "slots of ", "slots without "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class SwitchAsked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slot:
+class FamilySlot:
     """One slot of the chain: its name, that of its kind, and the cells that its rows have."""
 
     name: str
@@ -177,6 +177,7 @@ class Family:
         self._check_slots()
         self._check_alternatives()
         self._check_resources()
+        self._check_score()
         self._check_streams()
 
     @classmethod
@@ -214,10 +215,10 @@ class Family:
             ) from error
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
+    def slots(self) -> tuple[FamilySlot, ...]:
         """The chain. {layer} counts how often all slots have come, from `first_layer`, {n} a slot's repeats, from 0."""
         return tuple(
-            Slot(
+            FamilySlot(
                 name=_numbered(asked, layer if self.depth > 1 else None, n if asked.repeat > 1 else None),
                 kind=asked.name,
                 cells={key: _filled(cell, layer=layer, n=n) for key, cell in asked.rows.items()},
@@ -260,39 +261,45 @@ class Family:
             for kind in one.slots or ():
                 if kind not in kinds:
                     raise UnknownNameError("slot", kind, kinds, listed_as="slots")
-            if self.streams is None and one.streams:
-                raise InputError(
-                    f"{one.label!r} has the stream {one.streams[0]!r}, and there are none", remedy="add [streams]"
-                )
-            for stream in (one.streams or [None]) if self.streams is not None else ():
-                if stream not in self.streams.names:
-                    self._refuse_stream(stream, f"the alternative {one.label!r}")
+            self._check_streams_of(one)
         _check_once([one.label for one in self.alternatives if not one.each], "alternatives")
+
+    def _check_streams_of(self, one: AlternativeAsked) -> None:
+        label = one.label or ", ".join(one.each)
+        what = f"the alternative {label!r}"
+        if self.streams is None and one.streams:
+            raise InputError(f"{what} has the stream {one.streams[0]!r}, and there are none", remedy="add [streams]")
+        if self.streams is not None and not one.streams:
+            self._refuse_stream(None, what)
+        for stream in one.streams:
+            if stream not in self.stream_names:
+                self._refuse_stream(stream, what)
 
     def _check_resources(self) -> None:
         _check_some(self.resources, "[resources.NAME]")
         for name, resource in self.resources.items():
             _check_text(name, "name of a resource")
-            if ":" in name or name != name.strip() or name.startswith(TAKEN):
+            if ":" in name or name != name.strip() or name.startswith((SWITCHES, OF, WITHOUT)):
                 raise InputError(
                     f"a resource is called {name!r}", allowed="another name, without a colon or spaces around it"
                 )
             if resource.column is None and resource.peak is None:
                 raise InputError(f"the resource {name!r} has no column", remedy="give it column = ..., or peak = ...")
+
+    def _check_score(self) -> None:
         score = self.score
         given = [score.column is not None, bool(score.columns), score.use is not None]
         if sum(given) > 1:
             raise InputError("the score has several sources", allowed="one of column, columns, use")
         if score.use is not None:
             self._check_used_score(score.use)
-        if not any(given):
-            without = [one.label for one in self.alternatives if one.score is None]
-            if without:
-                raise InputError(
-                    f"the alternative {without[0]!r} has no score",
-                    remedy="name a column under [score], or give every alternative a score",
-                )
-        elif any(one.score is not None for one in self.alternatives):
+        without = [one.label or ", ".join(one.each) for one in self.alternatives if one.score is None]
+        if not any(given) and without:
+            raise InputError(
+                f"the alternative {without[0]!r} has no score",
+                remedy="name a column under [score], or give every alternative a score",
+            )
+        if any(given) and len(without) < len(self.alternatives):
             raise InputError("alternatives state scores, and [score] names another source", remedy="keep one of them")
 
     def _check_used_score(self, use: str) -> None:

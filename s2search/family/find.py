@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s2search.errors import InfeasibleError, InputError, QuantityError, UnknownNameError
 from s2search.family.explain import explain
-from s2search.family.family import Family
+from s2search.family.family import WITHOUT, Family
 from s2search.family.plan import (
     FamilyInfeasible,
     FamilyLimit,
@@ -22,9 +22,10 @@ from s2search.family.plan import (
     SlotAnswer,
     UseAnswer,
 )
-from s2search.family.pose import Posed, Use, pose
-from s2search.family.quantities import Asked, in_unit, written
-from s2search.family.rows import Rows
+from s2search.family.pose import Posed, pose
+from s2search.family.quantities import AskedBudget, in_unit, written
+from s2search.family.rows import FamilyRows
+from s2search.family.use import Use
 from s2search.registry import own_version
 from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Resource
@@ -65,7 +66,7 @@ def budgets_of(family: Family, texts: Sequence[str]) -> dict[str, Fraction]:
     """
     found: dict[str, Fraction] = {}
     for text in texts:
-        asked = Asked.parse(text)
+        asked = AskedBudget.parse(text)
         name = asked.name or _only_one(family, asked)
         if name not in family.resources:
             raise UnknownNameError("resource", name, family.resources, listed_as="resources")
@@ -82,7 +83,7 @@ def budgets_of(family: Family, texts: Sequence[str]) -> dict[str, Fraction]:
     return found
 
 
-def _only_one(family: Family, asked: Asked) -> str:
+def _only_one(family: Family, asked: AskedBudget) -> str:
     names = [name for name, r in family.resources.items() if in_unit(asked.amount, asked.unit, r.unit) is not None]
     if len(names) != 1:
         units = ", ".join(f"{name} in {r.unit or 'plain numbers'}" for name, r in family.resources.items())
@@ -98,7 +99,7 @@ def _only_one(family: Family, asked: Asked) -> str:
 
 
 def plan(
-    family: Family, rows: Rows, solver: Solver, *, budgets: Sequence[str] = (), explained: bool = False
+    family: Family, rows: FamilyRows, solver: Solver, *, budgets: Sequence[str] = (), explained: bool = False
 ) -> FamilyPlan:
     """Return the best model of a family.
 
@@ -166,7 +167,7 @@ def _score(posed: Posed, best: Solution) -> FamilyScore:
 
 
 def _use(posed: Posed, use: Use, best: Solution, solver: Solver) -> UseAnswer:
-    total = use.spent(posed, best.choice_L)
+    total = posed.used(use, best.choice_L)
     switches = sum((use.switch_SS[a, b] for a, b in pairwise(posed.streams_of(best.choice_L))), Fraction(0))
     return UseAnswer(
         name=use.name,
@@ -218,11 +219,12 @@ def _infeasible(posed: Posed) -> InfeasibleError:
     """Return the error for a family of which no model fits, with a `FamilyInfeasible` as its `answer`."""
     family, found = posed.family, smallest_relaxations(posed.problem)
     limits = {r.name: _Limit.of(r, posed) for r in posed.problem.resources if r.limit < UNLIMITED // 2}
-    ways = [limits[name].raised(relaxation.needed) for name, relaxation in found.found.items()]
+    ways = [limits[name].told(one.needed * limits[name].step) for name, one in found.found.items()]
     left_out = f"; not computed: {', '.join(found.not_computed)}" if found.not_computed else ""
+    asked = ", ".join(limit.told(limit.asked) for limit in limits.values())
     error = InfeasibleError(
-        f"no model of the family {family.name!r} fits {', '.join(limit.told for limit in limits.values())}",
-        remedy=(f"raise {', or '.join(ways)}" if ways else "relax more than one limit") + left_out,
+        f"no model of the family {family.name!r} fits {asked}",
+        remedy=(f"ask for {', or '.join(ways)}" if ways else "relax more than one limit") + left_out,
     )
     nearest = min(found.found, key=lambda name: limits[name].effort(found.found[name].needed), default=None)
     answer = FamilyInfeasible(
@@ -246,27 +248,25 @@ class _Limit:
     unit: str
     asked: Fraction
     step: Fraction
-    counts: bool = False
+    slots: int | None = None
 
     @classmethod
     def of(cls, resource: Resource, posed: Posed) -> _Limit:
         """Return the limit of a resource of the search."""
         use = next((use for use in posed.uses if use.name == resource.name), None)
         if use is None or use.budget is None:
-            return cls(name=resource.name, unit="", asked=Fraction(resource.limit), step=Fraction(1), counts=True)
+            slots, limit = len(posed.slots), Fraction(resource.limit)
+            return cls(name=resource.name, unit="", asked=limit, step=Fraction(1), slots=slots)
         return cls(name=use.name, unit=use.unit, asked=use.budget, step=use.step)
 
-    def _amount(self, amount: Fraction) -> str:
-        return f"{written(amount)} {self.name}" if self.counts else f"{self.name} {written(amount, self.unit)}"
-
-    @property
-    def told(self) -> str:
-        """The limit in a few words."""
-        return f"{'at most ' if self.counts else ''}{self._amount(self.asked)}"
-
-    def raised(self, needed: int) -> str:
-        """Say to what it is to be raised."""
-        return f"to {self._amount(needed * self.step)}"
+    def told(self, amount: Fraction) -> str:
+        """Write so much of it, as it is asked for."""
+        if self.slots is None:
+            return f"{self.name} {written(amount, self.unit)}"
+        label = self.name.removeprefix(WITHOUT)
+        if label != self.name:
+            return f"at least {self.slots - amount} of {label}"
+        return f"at most {amount} {self.name.replace('slots of', 'of')}"
 
     def effort(self, needed: int) -> Fraction:
         """Return by which part of itself it is to be raised."""

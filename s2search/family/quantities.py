@@ -78,7 +78,7 @@ def shown(amount: Fraction, unit: str = "") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedBudget:
     """A limit as it is typed: what it limits ("" where the unit is to say it), how much, and in which unit."""
 
     text: str
@@ -87,13 +87,13 @@ class Asked:
     unit: str
 
     @classmethod
-    def parse(cls, text: str) -> Asked:
+    def parse(cls, text: str) -> AskedBudget:
         """Read `energy:3.2mJ`, or `12ms`.
 
         Raises:
             QuantityError: It is no such thing.
 
-        >>> Asked.parse("energy: 3.2 mJ").unit, Asked.parse("12ms").name
+        >>> AskedBudget.parse("energy: 3.2 mJ").unit, AskedBudget.parse("12ms").name
         ('mJ', '')
         """
         name, _, quantity = text.rpartition(":")

@@ -23,7 +23,7 @@ _LOOSE = 6  # columns that may be left empty in a row for several slots
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
+class FamilyRows:
     """The rows of a CSV file that a family reads.
 
     `line_N` are their lines in the file, `left_out` how many were left out since a number in them is negative.
@@ -39,7 +39,7 @@ class Rows:
     _index: dict[tuple[str, ...], dict[tuple[str, ...], list[int]]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Rows:
+    def read(cls, path: str | os.PathLike[str]) -> FamilyRows:
         """Read a file: UTF-8, with or without a byte-order mark; commas, semicolons or tabs.
 
         Raises:
@@ -68,7 +68,7 @@ class Rows:
             in_file=len(lines),
         )
 
-    def only(self, where: Cells) -> Rows:
+    def only(self, where: Cells) -> FamilyRows:
         """Return the rows with these cells.
 
         Raises:
@@ -82,7 +82,7 @@ class Rows:
             )
         return self._keeping(kept, self.left_out)
 
-    def without_negative(self, columns: Sequence[str]) -> Rows:
+    def without_negative(self, columns: Sequence[str]) -> FamilyRows:
         """Return the rows without those that have a negative number in one of these columns."""
         at = [self.column(name) for name in columns]
         kept = [
@@ -92,8 +92,8 @@ class Rows:
         ]
         return self._keeping(kept, self.left_out + len(self.cell_NK) - len(kept))
 
-    def _keeping(self, kept: Sequence[int], left_out: int) -> Rows:
-        return Rows(
+    def _keeping(self, kept: Sequence[int], left_out: int) -> FamilyRows:
+        return FamilyRows(
             path=self.path,
             digest=self.digest,
             columns=self.columns,

@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.block import Stream
-from s2search.errors import InfeasibleError, ProblemError
+from s2search.errors import ProblemError
 from s2search.planner.evidence import Evidence
+from s2search.planner.joint_infeasible import nearest_error
 from s2search.planner.joint_slots import SWITCHES, Option, Slots
 from s2search.precision.choose import noise_limit
+from s2search.precision.documents import noise_db
 from s2search.precision.noise import Noise
 from s2search.solver.base import Solution, Solver, unconstrained_bound
-from s2search.solver.problem import FIXED_POINT, Problem, Resource
+from s2search.solver.problem import FIXED_POINT, Problem
 from s2search.solver.problem_checks import LARGEST_SUM
 from s2search.space import Space
 
@@ -73,8 +75,9 @@ class JointProblem:
     def noise(self, choice_N: Sequence[int]) -> float:
         """Return the noise power of an answer: that of its parts, added up."""
         assert self.noise_NJ is not None
-        counted = self._noise_counts(low=self._low(choice_N))
-        return float(sum(self.noise_NJ[n, j] for n, j in enumerate(choice_N) if counted[n]))
+        low = self._low(choice_N)
+        counted = [n for n, part in enumerate(self.parts) if low or part not in SWITCHES]
+        return float(sum(self.noise_NJ[n, choice_N[n]] for n in counted))
 
     def exact(self, choice_N: Sequence[int]) -> Problem:
         """Return the search in which an answer's switches cost what they do in their own precisions."""
@@ -85,22 +88,31 @@ class JointProblem:
         """Return the best layout with precisions that keep all limits; its costs are those of its own switches.
 
         Raises:
-            InfeasibleError: Nothing fits; the message says which limit binds and what would do.
+            InfeasibleError: Nothing fits; the message says which limit binds and what would do. Its field `most_db` is
+                the signal-to-noise ratio that all other limits allow; None where they allow nothing.
         """
         found, tried = self._best(solver)
         if found is None:
-            raise self._infeasible(tried)
+            raise nearest_error(tried, self.least_db, self._most_db(solver))
         return found
 
-    def quietest(self, layout: Sequence[str], solver: Solver) -> Solution:
-        """Return the precisions of least noise for a layout, within all limits; its score is minus the noise."""
+    def best(self, solver: Solver) -> Solution | None:
+        """Return what `solve` does, or None where nothing fits: to say why takes searches of its own."""
+        return self._best(solver)[0]
+
+    def quietest(self, solver: Solver, layout: Sequence[str] | None = None) -> Solution:
+        """Return what makes the least noise within all limits, of one layout or of any; its score is minus the noise.
+
+        Raises:
+            InfeasibleError: As `solve`.
+        """
         allowed_NJ = self.problem.allowed_LC.copy()
-        names_J = np.array([option.name for option in self.options])
-        allowed_NJ[self.layers] &= names_J == np.array(layout)[:, None]
+        if layout is not None:
+            names_J = np.array([option.name for option in self.options])
+            allowed_NJ[self.layers] &= names_J == np.array(layout)[:, None]
         assert self.noise_NJ is not None
         unit = max(float(self.noise_NJ[allowed_NJ].max()), 1e-300) * len(self.parts) * 2 / LARGEST_SUM
         steps_NJ = np.ceil(np.where(allowed_NJ, self.noise_NJ, 0.0) / unit)
-        steps_NJ *= self._noise_counts(low=self._is_low(layout))[:, None]
         asked = dataclasses.replace(
             self.problem, allowed_LC=allowed_NJ, score_LC=-steps_NJ / FIXED_POINT, pair_score_LCC=None
         )
@@ -132,7 +144,14 @@ class JointProblem:
         return dataclasses.replace(best, upper_bound=float(bound), optimal=best.score >= bound), tried
 
     def _better(self, best: Solution | None, found: Solution, exact: Problem) -> Solution:
-        priced = dataclasses.replace(found, latency_us=exact.price(found.choice_L).latency_us)
+        price = exact.price(found.choice_L)
+        priced = dataclasses.replace(
+            found,
+            score=price.score,
+            latency_us=price.latency_us,
+            memory_bytes=price.memory_bytes,
+            peak_bytes=price.peak_bytes,
+        )
         if best is None or (priced.score, -priced.latency_us) > (best.score, -best.latency_us):
             return priced
         return best
@@ -168,7 +187,7 @@ class JointProblem:
         return without | ({True} if (allowed_LJ & low_J).any() else set())
 
     def _offering(self, offered: Mapping[str, tuple[str, ...]], *, low: bool) -> Problem:
-        """Return the search with some precisions of switches on offer; without low layers, switches make no noise."""
+        """Return the search with some precisions of switches on offer; without low layers there are none."""
         allowed_NJ, switch_SS = self.problem.allowed_LC.copy(), np.zeros_like(self.problem.switch_us_SS)
         for part, labels in offered.items():
             kept_J = [option.name == part and option.precision in labels for option in self.options]
@@ -177,37 +196,34 @@ class JointProblem:
             switch_SS[way] = min(self.switch_us[part, label] for label in labels)
         if not low:
             allowed_NJ[:, self.problem.stream_C == Stream.LOW] = False
-        return dataclasses.replace(
+        counted_N1 = np.array([[low or part not in SWITCHES] for part in self.parts])
+        problem = dataclasses.replace(
             self.problem,
             allowed_LC=allowed_NJ,
             switch_us_SS=switch_SS,
-            limits=(*self.problem.limits, *self._noise_limits(low=low)),
+            score_LC=np.where(counted_N1, self.problem.score_LC, 0.0),
+            memory_bytes_LC=np.where(counted_N1, self.problem.memory_bytes_LC, 0),
+            peak_bytes_LC=np.where(counted_N1, self.problem.peak_bytes_LC, 0),
         )
-
-    def _noise_limits(self, *, low: bool) -> tuple[Resource, ...]:
         if self.noise_NJ is None or self.least_db is None:
-            return ()
-        counted_N1 = self._noise_counts(low=low)[:, None]
-        return (noise_limit(np.where(counted_N1, self.noise_NJ, 0.0), self.least_db),)
+            return problem
+        limit = noise_limit(np.where(counted_N1, self.noise_NJ, 0.0), self.least_db)
+        return dataclasses.replace(problem, limits=(*problem.limits, limit))
 
-    def _noise_counts(self, *, low: bool) -> NDArray[np.bool_]:
-        return np.array([low or part not in SWITCHES for part in self.parts])
+    def _most_db(self, solver: Solver) -> float | None:
+        """Return the signal-to-noise ratio that the other limits allow; None where they allow nothing."""
+        if self.least_db is None:
+            return None
+        without = dataclasses.replace(self, least_db=None)
+        if without.best(solver) is None:
+            return None
+        return noise_db(without.noise(without.quietest(solver).choice_L))
 
     def _of(self, part: str, choice_N: Sequence[int]) -> str:
         return self.options[choice_N[self.parts.index(part)]].precision
 
     def _low(self, choice_N: Sequence[int]) -> bool:
         return any(self.problem.stream_C[j] == Stream.LOW for j in choice_N[self.layers])
-
-    def _is_low(self, layout: Sequence[str]) -> bool:
-        low = {o.name for o, s in zip(self.options, self.problem.stream_C, strict=True) if s == Stream.LOW}
-        return not low.isdisjoint(layout)
-
-    def _infeasible(self, tried: Sequence[Problem]) -> InfeasibleError:
-        """Return the error of the search that comes nearest, with noise in decibels."""
-        from s2search.planner.joint_infeasible import nearest_error
-
-        return nearest_error(tried, self.least_db)
 
 
 def pose_joint(

@@ -115,7 +115,7 @@ def find_joint(asked: JointRequest, solver: Solver) -> Plan:
         found = joint.solve(own)
     except InfeasibleError as error:
         raise in_frames(asked.request, error) from error
-    quiet = joint.quietest(joint.layout(found.choice_L), own)
+    quiet = joint.quietest(own, joint.layout(found.choice_L))
     return _plan(asked, found, quiet, solver)
 
 

@@ -1,8 +1,8 @@
 """Puzzletron's `subblock_stats.json`: runtime and memory of every subblock that may stand in a layer, per scenario.
 
 A scenario is a GPU, a batch, lengths and number formats (`args`). Runtimes are milliseconds without a spread. Memory
-is MiB (2^20 bytes), and computed by the source from parameter and cache sizes, not measured. `planner/subblocks.py`
-makes a search problem of one scenario.
+is MiB (2^20 bytes), and computed by the source from parameter and cache sizes, not measured. `plan
+--space` chooses among the subblocks of one scenario.
 
 Source: Bercovich et al., "Puzzle" (2024), github.com/NVIDIA/Model-Optimizer,
 modelopt/torch/puzzletron/subblock_stats/calc_subblock_stats.py.

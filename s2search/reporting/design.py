@@ -21,9 +21,10 @@ def design_text(design: Design) -> RenderableType:
     """Return the matrix with how to read it, the answer, the neighbours, the front, and what all of it rests on."""
     parts: list[RenderableType] = [Text(), Text(words.question_text(design), style="bold"), Text()]
     parts += [_matrix(design), Text(), Text(words.how_to_read(design), style="dim"), Text()]
+    parts += [_facts(design), Text()]
     if design.plan is not None:
-        parts += [strip(design.plan), Text()]
-    parts += [_facts(design), Text(), _front(design), Text(), _rests_on(design), Text()]
+        parts += [Text("The layers of the answer, from the first to the last:"), strip(design.plan), Text()]
+    parts += [_front(design), Text(), *_evidence(design), _rests_on(design), Text()]
     return Group(*parts)
 
 
@@ -67,11 +68,12 @@ def facts(design: Design) -> Iterator[tuple[str, str]]:
         asked = any(budget.kind != "memory" for budget in design.budgets)
         yield "answer", f"NONE: {design.missing}" if asked else "none was asked for: give a budget such as 10fps"
     else:
-        yield "answer", f"{words.in_short(best)}, in brackets above\n{words.in_words(best, ('video', 'steps'))}"
+        above = ", in brackets above" if any(cell.design == design.answer for cell in design.cells) else ""
+        yield "answer", f"{words.in_short(best)}{above}\n{words.in_words(best, ('video', 'steps'))}"
         yield "layout", f"{words.counts_text(best)}\n{best.written}"
         yield "latency", words.latency_text(best)
         yield "first", f"frames after {format_us(1000 * best.first_ms)}"
-        yield "memory", _memory(design)
+        yield "memory", words.memory_text(best)
         yield "score", words.score_text(best)
     for budget in design.budgets:
         yield "budget", f"{budget.text}: {words.budget_text(budget, design)}"
@@ -85,14 +87,16 @@ def facts(design: Design) -> Iterator[tuple[str, str]]:
         yield "as good", f"the quality cannot tell from it: {told}"
     if design.firmness is not None:
         yield "firm", "\n".join(words.firmness_lines(design.firmness))
-    if found := words.evidence_lines(design):
-        yield "elsewhere", "\n".join(["others found, of other models (no number in the answer):", *found])
 
 
-def _memory(design: Design) -> str:
-    best = design.best
-    assert best is not None
-    return f"{format_bytes(best.memory_bytes)}, {format_bytes(best.transformer_bytes)} of it the transformer"
+def _evidence(design: Design) -> list[RenderableType]:
+    """Return what others found, which is long, and no part of the answer."""
+    found = words.evidence_lines(design)
+    head = "What others found where they changed the same, as evidence; no number in the answer is theirs:"
+    grid = Table.grid(padding=(0, 1))
+    for line in found:
+        grid.add_row("-", line)
+    return [Text(head), grid, Text()] if found else []
 
 
 def _front(design: Design) -> RenderableType:
@@ -118,14 +122,14 @@ def _rests_on(design: Design) -> RenderableType:
     lines = [
         f"{words.search_text(design)}; best is, in this order: {', '.join(design.prefer)}",
         *words.unpriced_lines(design),
-        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; {origin.latency_model}",
+        f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; what it lacks is foretold by "
+        f"{origin.latency_model}",
         *mark_lines(origin.table_marks),
         f"score {origin.score} ({origin.score_digest[7:19]}): {origin.score_statement}",
         f"quality {origin.quality} ({origin.quality_digest[7:19]}): {origin.quality_statement}",
     ]
-    if design.unranked:
-        names = ", ".join(name.replace("_", " ") for name in design.unranked)
-        lines.append(f"nobody ranks: {names}; their values stand side by side in the front")
+    if unranked := words.unranked_text(design):
+        lines.append(unranked)
     shown = design.assumptions[:_MOST_ASSUMPTIONS]
     lines += [f"assumed: {line}" for line in shown]
     if len(design.assumptions) > len(shown):

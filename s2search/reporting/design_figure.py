@@ -22,7 +22,8 @@ _INK, _FAINT, _NOTHING = "#222222", "#8A8F98", "#EEEFF1"
 #: From small videos to large ones; in between by evenness of lightness, as colour-blind readers can tell them too.
 _LIGHT, _DARK = (0.86, 0.92, 0.97), (0.03, 0.30, 0.55)
 _MOST = 6
-_CELL_INCHES, _LEGEND_INCHES = (1.55, 0.62), 1.9
+_CELL_INCHES, _LEGEND_INCHES, _LETTER_INCHES = (1.55, 0.62), 1.9, 0.12
+_SAYS = "The largest video for every rate and number of steps"
 
 
 def design_figure(designs: Sequence[Design]) -> Figure:
@@ -51,9 +52,23 @@ def design_figure(designs: Sequence[Design]) -> Figure:
         _draw(axes, design, rows, colours, most=max(map(len, matrices)))
     for axes in panels[len(designs) :]:
         axes.set_visible(False)
-    figure.suptitle("The largest video for every rate and number of steps", fontsize=11, color="#555555")
+    _head(figure, list(panels), designs)
     _legend(figure, colours, designs)
     return figure
+
+
+def _head(figure: Figure, panels: Sequence[Axes], designs: Sequence[Design]) -> None:
+    """Write the title above, and what a cell says below it; of several designs each panel has its own title."""
+    bold: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": _INK}
+    inches = figure.get_figwidth() / min(3, len(designs))
+    told = [fill(words.question_text(design), int(inches / _LETTER_INCHES)) for design in designs]
+    head = told[0] if len(designs) == 1 else _SAYS
+    figure.suptitle(head, x=0.01, ha="left", **bold)
+    for axes, title in zip(panels, told, strict=False):
+        if len(designs) == 1:
+            axes.set_title(_SAYS, fontsize=11, color="#555555", pad=10, loc="left")
+        else:
+            axes.set_title(title, pad=10, loc="left", **bold | {"fontsize": 11})
 
 
 def _colours(videos: Sequence[str]) -> dict[str, str]:
@@ -79,8 +94,6 @@ def _draw(axes: Axes, design: Design, rows: Sequence[words.MatrixRow], colours: 
     axes.tick_params(length=0, labelsize=11, colors=_INK)
     axes.spines[:].set_visible(False)
     origin = design.provenance
-    within = f" within {' and '.join(budget.text for budget in design.budgets)}" if design.budgets else ""
-    axes.set_title(f"{origin.device}{within}", fontsize=13, fontweight="bold", color=_INK, pad=10, loc="left")
     marked = f"; MARKED: {origin.table_marks[0][:80]}" if origin.table_marks else ""
     said = f"{origin.table}: {origin.table_statement}{marked}"
     axes.annotate(

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from s2search.cost import format_bytes, format_us
-from s2search.designer.axes import AxisName, Value, amount
+from s2search.designer.axes import ORDERED, AxisName, Value, amount
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Design, Firmness, Neighbour, Possible
 from s2search.errors import InputError
 
 #: Of the columns and rows of the matrix themselves.
 _ON_ITS_EDGES = ("video", "steps")
+_TO_READ: Mapping[str, str] = {
+    "window": "many chunks it looks back",
+    "chunk": "many latent frames it makes at once",
+    "width": "many channels the model has",
+    "depth": "many layers it has",
+}
+_MORE: Mapping[str, str] = {
+    "video": "a larger video",
+    "steps": "more steps",
+    "width": "a wider model",
+    "depth": "more layers",
+    "window": "a longer window",
+    "precision": "more bits",
+}
 _HELD_BY = {
     "offer": "the most that is on offer",
     "budgets": "more of it does not fit the budgets",
+    "wishes": "more of it fits, but with less of what is wished for before it",
+    "unpriced": "nobody knows what more of it takes: the table has no rows to foretell it from",
     "fixed": "there was no choice",
     "cost": "nobody ranks its values, so the one that leaves most for the rest",
+    "quality": "which of its values is better, the quality says",
 }
 _TELLING = 0.01  # share of the doubt, below which rows are named together
+_LAST_REASONS = 3
 _UNITS = {"window": "chunks", "chunk": "latent frames", "depth": "layers", "width": "wide"}
 
 
@@ -79,12 +97,18 @@ def free_axes(design: Design) -> list[AxisName]:
     return [axis.name for axis in design.axes if len(axis.values) > 1 and axis.name not in _ON_ITS_EDGES]
 
 
+def differing_axes(design: Design) -> list[AxisName]:
+    """Return the axes with a choice, beside those on the edges of the matrix, that cells do not agree on."""
+    shown = [design.designs[cell.design] for cell in design.cells if cell.design is not None]
+    return [name for name in free_axes(design) if len({one.settings[name] for one in shown}) > 1]
+
+
 def _short(design: Design, one: Possible) -> list[str]:
-    """Return what was chosen in a design beside its video and steps, in a few letters."""
+    """Return what was chosen in a design beside its video and steps, in a few letters, where cells differ in it."""
     named = {"window", "chunk", "width", "depth"}
-    chosen = [(name, one.settings[name]) for name in free_axes(design) if one.settings[name] != ""]
+    chosen = [(name, one.settings[name]) for name in differing_axes(design) if one.settings[name] != ""]
     found = [f"{name} {value}" if name in named else str(value).replace("_", " ") for name, value in chosen]
-    return [" ".join(found)] if found else []
+    return [", ".join(found)] if found else []
 
 
 def varying(design: Design, one: Possible) -> list[str]:
@@ -129,7 +153,7 @@ def in_short(one: Possible) -> str:
 def score_text(one: Possible) -> str:
     """Return the score of the layout, and the quality of the whole where it is known."""
     proof = "" if one.proven else " (not proven the best)"
-    said = f"{one.score:.6f}{proof}"
+    said = f"{one.score:.6f}{proof}, more is better"
     if one.quality is None:
         return said
     error = "" if one.quality.error is None else f" +- {one.quality.error:.4g}"
@@ -143,6 +167,17 @@ def latency_text(one: Possible) -> str:
     return f"{format_us(1000 * one.latency_ms)}{off} a forward pass" + (f", {kinds}" if kinds else "")
 
 
+def memory_text(one: Possible) -> str:
+    """Return what an application takes, how much of that is the transformer, and what nobody counted."""
+    whole = format_bytes(one.memory_bytes)
+    own = (
+        f"{whole}, all of it the transformer"
+        if one.transformer_bytes == one.memory_bytes
+        else f"{whole}, {format_bytes(one.transformer_bytes)} of it the transformer"
+    )
+    return f"{own}; NOT counted: {'; '.join(one.uncounted)}" if one.uncounted else own
+
+
 def question_text(design: Design) -> str:
     """Return what was asked, in one sentence."""
     budgets = [budget.text for budget in design.budgets]
@@ -154,14 +189,18 @@ def how_to_read(design: Design) -> str:
     """Return what a cell of the matrix says, for somebody who never saw one."""
     other = [budget.text for budget in design.budgets if budget.kind != "rate"]
     kept = f" and keeps {' and '.join(other)}" if other else ""
-    free = set(free_axes(design))
+    free = set(differing_axes(design))
     below = ["how fast it really is"]
-    if free & {"window", "chunk"}:
-        below.append("how many chunks it looks back (window) and how many latent frames it makes at once (chunk)")
+    if len(by_video([design])) == 1:
+        below.append("how many of its layers are which block")
+    below += [f"how {what} ({name})" for name, what in _TO_READ.items() if name in free]
+    alike = [name for name in free_axes(design) if name not in free]
+    shown = next((design.designs[cell.design] for cell in design.cells if cell.design is not None), None)
+    same = [] if shown is None else [setting(name, shown.settings[name]) for name in alike if shown.settings[name]]
     return (
         f"A cell is the largest video that plays at least as fast as its row says{kept}, when a chunk of video is made "
         "in as many denoising steps as its column says. Fewer steps are faster, and may look worse. Below the video: "
-        f"{', and '.join(below)}."
+        f"{', and '.join(below)}." + (f" All cells have: {', '.join(same)}." if same else "")
     )
 
 
@@ -176,7 +215,25 @@ def budget_text(budget: BudgetAnswer, design: Design) -> str:
         return f"{used}it does not decide" if used else "without it nothing would be possible either"
     if budget.without is None:
         return f"{used}BINDS"
-    return f"{used}BINDS: without it {in_short(design.designs[budget.without])}"
+    other = design.designs[budget.without]
+    return f"{used}BINDS: without it {_gain(design, other)}{in_short(other)}"
+
+
+def _gain(design: Design, other: Possible) -> str:
+    """Return the first thing wished for that another design has more of than the answer; nothing without an answer."""
+    best = design.best
+    if best is None:
+        return ""
+    if best.quality and other.quality and other.quality.value > best.quality.value:
+        gains = {"quality": f"a better quality ({other.quality.value:.4g}): "}
+    else:
+        gains = {}
+    if other.score > best.score:
+        gains["score"] = f"a better score ({other.score:.6f}): "
+    for axis in ORDERED:
+        if amount(axis, other.settings[axis]) > amount(axis, best.settings[axis]):
+            gains[axis] = f"{_MORE[axis]}: "
+    return next((gains[wish] for wish in design.prefer if wish in gains), "")
 
 
 def _amount(value: float, unit: str) -> str:
@@ -211,19 +268,21 @@ def neighbour_name(near: Neighbour) -> str:
 
 def firmness_lines(firm: Firmness) -> list[str]:
     """Return whether measuring could change the answer, and what to measure."""
-    kept = "" if firm.probability is None else f" (its settings keep the budgets with {_percent(firm.probability)})"
-    said = (
-        "FIRM: measuring would not change these settings" if firm.firm else "NOT FIRM: measuring may change the answer"
-    )
-    lines = [f"{said}{kept}"]
-    if firm.layout_probability is not None:
-        lines.append(f"this very layout keeps them with {_percent(firm.layout_probability)}")
-    if firm.firm and firm.unmeasured:
+    if not firm.firm:
+        said = "NOT FIRM: measuring may change the answer"
+    elif firm.unmeasured:
         kinds = " and ".join(firm.unmeasured)
-        lines.append(f"as far as the deviations go that its {kinds} rows state: nobody measured these")
+        said = f"FIRM, if its {kinds} rows are no further off than they state: nobody measured these"
+    else:
+        said = "FIRM: measuring would not change these settings"
+    lines = [said]
+    if firm.probability is not None:
+        lines.append(f"some layout of these settings keeps the budgets: {_percent(firm.probability)} probable")
+    if firm.layout_probability is not None:
+        lines.append(f"this very layout keeps them: {_percent(firm.layout_probability)} probable")
     lines += firm.doubts
     if firm.rows:
-        settled = "" if firm.settles is None else f", with {100 * firm.settles:.0f} %"
+        settled = "" if firm.settles is None else f", with a probability of {_percent(firm.settles)}"
         count = f"these {len(firm.rows)} rows" if len(firm.rows) > 1 else "this row"
         lines.append(f"measuring {count} would settle it{settled}:")
         telling = [row for row in firm.rows if row.share >= _TELLING]
@@ -245,10 +304,10 @@ def _percent(probability: float) -> str:
 
 
 def evidence_lines(design: Design) -> list[str]:
-    """Return what others found of other models: a line for each figure, with its source."""
+    """Return what others found where they changed the same: a line for each figure, with its source."""
     return [
-        f"{one.axis.replace('_', ' ')} {one.before} to {one.after}, {one.model}: {one.metric} {one.value_before:g} to "
-        f"{one.value_after:g} ({one.source})"
+        f"{one.axis.replace('_', ' ')} from {one.before} to {one.after}: {one.value_before:g} to {one.value_after:g} "
+        f"({one.metric}), {one.model}; {one.source}"
         for one in design.evidence
     ]
 
@@ -267,8 +326,18 @@ def search_text(design: Design) -> str:
 
 
 def unpriced_lines(design: Design) -> list[str]:
-    """Return why combinations have no price."""
-    return [f"{count:,} combinations have no price: {why}" for why, count in design.unpriced.items()]
+    """Return why combinations have no price: the commonest reasons, and how many more there are."""
+    reasons = sorted(design.unpriced.items(), key=lambda reason: -reason[1])
+    lines = [f"{count:,} combinations have no price: {why}" for why, count in reasons[:_LAST_REASONS]]
+    left = reasons[_LAST_REASONS:]
+    return [*lines, *([f"{sum(count for _, count in left):,} more have none for such reasons"] if left else [])]
+
+
+def unranked_text(design: Design) -> str:
+    """Return of which axes nobody knows what they do to quality, and what follows; nothing where there is none."""
+    names = ", ".join(name.replace("_", " ") for name in design.unranked)
+    said = "the order is one of wishes, and all of their values stand side by side in the front"
+    return f"what these do to quality is not known: {names}; {said}" if names else ""
 
 
 def front_designs(design: Design) -> list[Possible]:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s2search
-from s2search.errors import InfeasibleError
+from s2search.errors import InfeasibleError, InputError
 from s2search.family.family import Family
 from s2search.family.plan import FamilyPlan
-from s2search.family.rows import Rows
+from s2search.family.rows import FamilyRows
 from tests.family.random_families import random_family
 from tests.family.reference import Reference
 
@@ -25,6 +25,10 @@ def planned(folder: Path, toml: str, table: str, **asked: object) -> FamilyPlan 
     try:
         return s2search.plan_family(folder / "family.toml", folder / "table.csv", **asked)  # type: ignore[arg-type]
     except InfeasibleError:
+        return None
+    except InputError as error:
+        if "and it may stand in" not in str(error):  # a count that the slots alone rule out
+            raise
         return None
 
 
@@ -160,5 +164,5 @@ def test_a_plan_is_saved_and_loaded_as_it_was(tmp_path: Path) -> None:
 def test_families_and_rows_are_given_as_files_or_as_values(tmp_path: Path) -> None:
     toml, table = random_family(np.random.default_rng(3))
     found = planned(tmp_path, toml, table)
-    family, rows = Family.load(tmp_path / "family.toml"), Rows.read(tmp_path / "table.csv")
+    family, rows = Family.load(tmp_path / "family.toml"), FamilyRows.read(tmp_path / "table.csv")
     assert found == s2search.plan_family(family, rows)

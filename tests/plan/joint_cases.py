@@ -58,12 +58,8 @@ def drawn(
     group_size: int = 1,
     constraints: Constraints | None = None,
     tightness: float = 0.5,
-    shared: bool = False,
 ) -> Case:
-    """Return a question about layouts of lcha and ssa; fewer bits are quicker, smaller and noisier.
-
-    With `shared` a block costs the same in every layer's row whatever was drawn for its noise.
-    """
+    """Return a question about layouts of lcha and ssa; fewer bits are quicker, smaller and noisier."""
     space = Space.parse("lcha,ssa", depth=depth, group_size=group_size)
     evidence_of = _evidences(rng, precisions)
     scores = {
@@ -71,7 +67,7 @@ def drawn(
         "ssa": np.round(rng.uniform(0.3, 1.3, depth), 6).tolist(),
     }
     score = ScoreFile(schema="s2search.score/1", name="made", statement="made up", scores=scores)
-    sweeps = _sweeps(rng, depth, precisions)
+    sweeps = sweeps_of(rng, depth, precisions)
     first = evidence_of[precisions[0]]
     limit = {name: _between(evidence_of, depth, name, tightness) for name in ("latency_us", "memory_bytes")}
     base = first.pose(
@@ -113,7 +109,9 @@ def _evidences(rng: np.random.Generator, precisions: tuple[str, ...]) -> dict[st
     }
 
 
-def _sweeps(rng: np.random.Generator, depth: int, precisions: tuple[str, ...]) -> tuple[Sensitivity, ...]:
+def sweeps_of(
+    rng: np.random.Generator, depth: int, precisions: tuple[str, ...], *, grid: tuple[int, int] = (9, 16)
+) -> tuple[Sensitivity, ...]:
     """Return sweeps of the two layouts of one block, and so of every block at every layer."""
     ends = {part: _choices(rng, precisions, 200) for part in _ENDS}
     return tuple(
@@ -121,7 +119,7 @@ def _sweeps(rng: np.random.Generator, depth: int, precisions: tuple[str, ...]) -
             model_digest=f"sha256:{block}",
             plan_digest=None,
             weights_digest="sha256:w",
-            grid=(9, 16),
+            grid=grid,
             chunks=1,
             seed=0,
             palette="kmeans",
@@ -188,16 +186,12 @@ def fits(case: Case, layout: tuple[str, ...], slack_db: float = 0.0) -> np.ndarr
     other = case.evidence_of[labels[0]].fixed[2].cost
     latency, memory, peak = np.array(other.latency_us), np.array(other.memory_bytes), np.array(other.peak_bytes)
     noise = np.array(0.0)
-    counted = [*parts, *([] if "ssa" in layout else [("down", ""), ("up", "")])]  # their weights are there in any case
-    for part, block in counted:
+    for part, block in parts:
         costs = [_cost(case, part, block, label) for label in labels]
         latency = np.add.outer(latency, [times.get(part, 1) * cost.latency_us for cost in costs])
         memory = np.add.outer(memory, [cost.memory_bytes for cost in costs])
         peak = np.maximum.outer(peak, [cost.peak_bytes for cost in costs])
-        silent = (part, block) not in parts
-        noise = np.add.outer(
-            noise, [0.0 if silent else case.noise.choice(part, block, label).noise for label in labels]
-        )
+        noise = np.add.outer(noise, [case.noise.choice(part, block, label).noise for label in labels])
     kept = (latency <= case.base.latency_budget_us) & (memory + peak <= case.base.memory_budget_bytes)
     return kept if case.least_db is None else kept & (noise <= 10 ** (-(case.least_db + slack_db) / 10))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from s2search.cost import format_bytes, format_us
-from s2search.designer.document import Design, Possible
+from s2search.designer.document import Design
 from s2search.reporting import design_words as words
 from s2search.reporting.notebook import strip_svg
 from s2search.reporting.report.campaign import GivenPart
@@ -49,7 +49,7 @@ def _design(given: GivenPart[Design], anchor: str, videos: Sequence[str], origin
     if design.plan is not None:
         yield element("div", borrowed(strip_svg(design.plan)), class_="drawing")
     yield _front(given, origins)
-    told = [words.search_text(design), *words.unpriced_lines(design)]
+    told = [words.search_text(design), *words.unpriced_lines(design), *filter(None, [words.unranked_text(design)])]
     yield paragraph(origins.lines("\n".join(told), f"{file}: combinations, solved, ruled_out and impossible"))
     if design.assumptions:
         yield folded(f"What it assumes: {len(design.assumptions)} sentences", bullets(design.assumptions))
@@ -88,7 +88,7 @@ def _matrix(given: GivenPart[Design], anchor: str, videos: Sequence[str], origin
         )
         for row in words.matrix(design)
     ]
-    caption = element("caption", "The largest video for every rate and number of denoising steps")
+    caption = element("caption", element("span", "The largest video for every rate and number of denoising steps"))
     whole = element("table", caption, element("thead", element("tr", *heads)), element("tbody", *rows), class_="matrix")
     return element("div", whole, class_="scroll", role="region", tabindex=0, aria_label="Rates by denoising steps")
 
@@ -136,15 +136,11 @@ def _detail(given: GivenPart[Design], place: int, anchor: str, origins: Origins)
         ("Rate", origins.number(f"{one.frames_per_second:.1f} frames per second", evidence)),
         ("Latency", origins.number(words.latency_text(one), evidence)),
         ("First frames", origins.number(f"after {format_us(1000 * one.first_ms)}", evidence)),
-        ("Memory", origins.number(_memory(one), f"{origin}; the application, as far as its parts are known")),
+        ("Memory", origins.number(words.memory_text(one), f"{origin}; the application, as far as its parts are known")),
         ("Score", origins.number(words.score_text(one), judged)),
     ]
     heading = element("h4", words.in_short(one) + (" (the answer)" if place == design.answer else ""))
     return element("article", heading, facts(pairs), id=f"{anchor}-{place}", tabindex=-1)
-
-
-def _memory(one: Possible) -> str:
-    return f"{format_bytes(one.memory_bytes)}, {format_bytes(one.transformer_bytes)} of it the transformer"
 
 
 def _deciding(given: GivenPart[Design], origins: Origins) -> Iterator[tuple[str, str]]:
