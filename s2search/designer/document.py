@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from s2search.cost import BudgetKind
-from s2search.designer.axes import AxisName, Value
+from s2search.designer.axes import ORDERED, AxisName, Value, amount
 from s2search.document import Document, read_json, write_text
 from s2search.errors import InputError
 from s2search.planner.plan import Plan
@@ -261,6 +261,10 @@ class Design(Document):
             raise InputError("the design speaks of designs that it does not hold", remedy="make it again")
         if any(not names <= set(one.settings) for one in (*self.designs, *near)):
             raise InputError("the design holds one without a value of every axis", remedy="make it again")
+        for one in (*self.designs, *near):
+            for axis in ORDERED:
+                if axis in one.settings:
+                    amount(axis, one.settings[axis])  # which refuses what is no value of the axis
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Design:

@@ -9,7 +9,6 @@ from itertools import groupby
 from s2search.cost import format_bytes, format_us
 from s2search.designer.axes import ORDERED, AxisName, Value, amount
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Design, Firmness, Neighbour, Possible
-from s2search.errors import InputError
 
 #: Of the columns and rows of the matrix themselves.
 _ON_ITS_EDGES = ("video", "steps")
@@ -353,11 +352,4 @@ def by_video(designs: Iterable[Design]) -> list[str]:
         for cell in design.cells
         if cell.design is not None
     }
-    return sorted(found, key=_pixels)
-
-
-def _pixels(video: str) -> int:
-    try:
-        return amount("video", video)
-    except InputError:
-        return 0  # a file may say anything
+    return sorted(found, key=lambda video: amount("video", video))
