@@ -72,15 +72,26 @@ def front_figure(
         InputError: A front beside it is by another score.
     """
     check_one_score(plans, beside)
-    if not beside:
-        figure = Figure(figsize=_FRONT_INCHES, layout="constrained")
+    figure = Figure(figsize=_front_inches(beside), layout="constrained")
+    if beside:
+        _fill_fronts(figure, plans, references, beside)
+    else:
         _fill_front(figure, plans, references)
-        return figure
+    return figure
+
+
+def _front_inches(beside: Mapping[str, Sequence[Plan]]) -> tuple[float, float]:
+    width, height = _FRONT_INCHES
+    return width, height + 0.9 * min(len(beside), _MOST_LAYERS - 1)
+
+
+def _fill_fronts(
+    figure: Figure, plans: Sequence[Plan], references: Mapping[str, Plan], beside: Mapping[str, Sequence[Plan]]
+) -> Axes:
+    """Draw several fronts on one pair of axes, and below them the layers of each of the first few."""
     table = plans[0].provenance.table
     fronts = {f"{table} (this front)" if table in beside else table: plans, **beside}
     shown = list(fronts.items())[:_MOST_LAYERS]
-    width, height = _FRONT_INCHES
-    figure = Figure(figsize=(width, height + 0.9 * (len(shown) - 1)), layout="constrained")
     axes, *layers = figure.subplots(1 + len(shown), 1, sharex=True, height_ratios=[3, *([0.85] * len(shown))])
     for n, (name, several) in enumerate(fronts.items()):
         marked = " (marked run)" if several[0].provenance.table_marks else ""
@@ -90,11 +101,12 @@ def front_figure(
     for one, (name, several) in zip(layers, shown, strict=True):
         _draw_layers(one, several)
         one.set_title(name, loc="left", fontsize=8, color=_INK, pad=2)
-    _between(figure, axes, layers, fronts)
-    return figure
+    _between(axes, layers, fronts)
+    first: Axes = axes
+    return first
 
 
-def _between(figure: Figure, axes: Axes, layers: Sequence[Axes], fronts: Mapping[str, Sequence[Plan]]) -> None:
+def _between(axes: Axes, layers: Sequence[Axes], fronts: Mapping[str, Sequence[Plan]]) -> None:
     """Name and scale the axes that several fronts share."""
     first = next(iter(fronts.values()))[0]
     latencies = [plan.kept_ms for several in fronts.values() for plan in several]
@@ -117,6 +129,9 @@ def plot_front(front: Frontier, ax: Axes | None = None, *, label: str = "") -> A
 
     Without axes, draw it with its references as pyplot's current picture.
     """
+    beside = {name: one.plans for name, one in front.beside.items()}
+    if ax is None and beside:
+        return _fill_fronts(pyplot_figure(_front_inches(beside)), front.plans, front.references, beside)
     if ax is None:
         return _fill_front(pyplot_figure(_FRONT_INCHES), front.plans, front.references, label=label)
     drawn = sum(line.get_gid() == _FRONT for line in ax.get_lines())

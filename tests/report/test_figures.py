@@ -175,3 +175,12 @@ def test_the_words_of_a_matrix_fit_80_columns_and_keep_every_cell() -> None:
                 found = None if cell.design is None else design.designs[cell.design]
                 assert found == design.cell(rate, steps)
                 assert cell.is_answer == (found is not None and found == design.best)
+
+
+def test_a_front_of_several_tables_plots_all_of_them() -> None:
+    from matplotlib import pyplot
+
+    front = s2search.frontier("h100", depth=4, video="512x288", compare="amd-epyc")
+    axes = front.plot()
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {front[0].provenance.table, *front.beside}
+    pyplot.close("all")
