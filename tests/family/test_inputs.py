@@ -261,6 +261,17 @@ def test_negative_rows_are_left_out_where_the_family_asks_and_said(tmp_path: Pat
         planned(tmp_path, asked, CSV.replace("2.5,10", "-2.5,10"))
 
 
+def test_what_one_scenario_has_and_another_lacks_is_refused(tmp_path: Path) -> None:
+    toml = TOML.replace('unit = "ms"', 'unit = "ms"\nrows = { when = "hot" }')
+    toml = toml.replace('unit = "MB"', 'unit = "MB"\nrows = { when = "cold" }')
+    toml = toml.replace('column = "score"', 'column = "score"\nrows = { when = "cold" }')
+    header, *rows = CSV.splitlines()
+    lines = [f"{header},when", *(f"{row},{when}" for row in rows for when in ("cold", "hot"))]
+    assert planned(tmp_path, toml, "\n".join(lines)).uses[0].total == 9
+    with pytest.raises(S2SearchError, match=r"for 'narrow' in the slot 'ffn 0': it would have .* when 'hot'"):
+        planned(tmp_path, toml, "\n".join(lines[:-1]))
+
+
 def test_a_row_of_a_slot_goes_before_one_for_all(tmp_path: Path) -> None:
     toml = TOML.replace('rows = { part = "ffn" }', 'rows = { part = "ffn", layer = "{layer}" }')
     table = "\n".join(f"{line},{'layer' if n == 0 else ''}" for n, line in enumerate(CSV.splitlines()))
