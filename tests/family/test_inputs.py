@@ -159,6 +159,14 @@ FILES: dict[str, tuple[tuple[str | bytes, str | bytes], str]] = {
     "another slot": (in_toml('slots = ["ffn"]', 'slots = ["fnn"]'), "no slot is called 'fnn' (did you mean 'ffn'?)"),
     "alternatives of one label": (in_toml('"linear"\nslots', '"full"\nslots'), "2 alternatives are called 'full'"),
     "a label that moves the cursor": (in_toml('label = "full"', 'label = "\\u001b[2J"'), "printable text on one line"),
+    "a label of another column": (
+        in_toml('each = ["op"]', 'each = ["op"]\nlabel = "{ops}"'),
+        "is called 'ops' (did you",
+    ),
+    "too many streams": (
+        (STREAMS.replace('["a", "b"]\n', f"{['a', 'b', *map(str, range(99))]}\n".replace("'", '"')), CSV),
+        "there are 101 streams; at most 100",
+    ),
     "a resolution of NaN": (in_toml('unit = "ms"', 'unit = "ms"\nresolution = nan'), "resolution of 'latency' is nan"),
     "a resolution of 0": (in_toml('unit = "ms"', 'unit = "ms"\nresolution = 0.0'), "a number above 0"),
     "too fine a resolution": (in_toml('unit = "ms"', 'unit = "ms"\nresolution = 1e-17'), "is too fine"),
