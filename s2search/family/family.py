@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from s2search.errors import InputError, UnknownNameError
 StatedCells = dict[str, str | int]
 
 _MOST_SLOTS = 10_000
+_MOST_STREAMS = 100
 _ANY = "*"
 #: How limits are called that are no budgets; no resource may be.
 SWITCHES = "stream changes"
@@ -258,6 +260,11 @@ class Family:
         for one in self.alternatives:
             if not one.each:
                 _check_text(one.label, "label of an alternative")
+            for name in re.findall(r"\{([^{}]*)\}", one.label) if one.each else ():
+                if name not in one.each:
+                    raise UnknownNameError(
+                        f"column of `each` in the label {one.label!r}", name, one.each, listed_as="each"
+                    )
             for kind in one.slots or ():
                 if kind not in kinds:
                     raise UnknownNameError("slot", kind, kinds, listed_as="slots")
@@ -315,6 +322,8 @@ class Family:
         if self.streams is not None:
             _check_some(names, "names under [streams]")
             _check_once(names, "streams")
+            if len(names) > _MOST_STREAMS:
+                raise InputError(f"there are {len(names)} streams", allowed=f"at most {_MOST_STREAMS}")
             for end in (self.streams.first, self.streams.last):
                 if end is not None and end not in names:
                     self._refuse_stream(end, "an end of the chain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +33,7 @@ from s2search.solver.problem import FIXED_POINT, UNLIMITED, Resource
 from s2search.solver.questions.infeasible import smallest_relaxations
 from s2search.solver.questions.ties import find_ties
 
+_MOST_TOLD = 2**63 - 1
 _FEW_CELLS = 20_000  # in which ties are counted in a moment
 
 
@@ -118,7 +120,7 @@ def plan(
         uses=tuple(_use(posed, use, best, solver) for use in posed.uses),
         optimal=best.optimal,
         ties=_ties(posed, best),
-        layouts=posed.problem.layouts,
+        layouts_log10=math.log10(posed.problem.layouts),
         switches=posed.switches(best.choice_L),
         constraints=_constraints(family),
         provenance=FamilyProvenance(
@@ -197,7 +199,8 @@ def _ties(posed: Posed, best: Solution) -> FamilyTies | None:
     if not best.optimal or posed.allowed_LC.size > _FEW_CELLS:
         return None
     found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0)
-    return FamilyTies(count=max(found.count, 1), exact=found.exact)
+    count = min(max(found.count, 1), _MOST_TOLD)
+    return FamilyTies(count=count, exact=found.exact and found.count <= _MOST_TOLD)
 
 
 def _constraints(family: Family) -> tuple[str, ...]:

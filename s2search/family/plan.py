@@ -65,7 +65,7 @@ class FamilyScore:
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyTies:
-    """How many models score the same within the budgets; a lower bound unless `exact`."""
+    """How many models score the same within the budgets; a lower bound unless `exact`, and beyond 64 bits."""
 
     count: int
     exact: bool
@@ -130,9 +130,9 @@ class FamilyExplanation:
 class FamilyPlan(Document):
     """The best model of a family within budgets.
 
-    `layouts` is how many models the slots and groups allow, whatever they use. `constraints` says counts, ends, groups
-    and stream changes in a few words each. `ties` is null where counting them would have taken long, and where nothing
-    is proven.
+    `layouts_log10` is how many models the slots and groups allow, whatever they use, as a logarithm: there may be more
+    than a number in a file can say. `constraints` says counts, ends, groups and stream changes in a few words each.
+    `ties` is null where counting them would have taken long, and where nothing is proven.
     """
 
     schema: Literal["s2search.family_plan/1"] = "s2search.family_plan/1"
@@ -142,7 +142,7 @@ class FamilyPlan(Document):
     uses: tuple[UseAnswer, ...]
     optimal: bool
     ties: FamilyTies | None
-    layouts: int
+    layouts_log10: float
     switches: int
     constraints: tuple[str, ...]
     provenance: FamilyProvenance

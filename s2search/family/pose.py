@@ -24,7 +24,7 @@ from s2search.family.rows import FamilyRows
 from s2search.family.use import Exact, Use, nearest
 from s2search.solver.problem import FIXED_POINT, Problem, Resource
 
-_MOST_PAIRS = 30_000_000
+_MOST_PAIRS = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -74,7 +74,7 @@ def _facts(plan: FamilyPlan) -> Iterator[tuple[str, str]]:
         yield "asked", ", ".join(plan.constraints)
     if any(slot.stream for slot in plan.slots):
         yield "streams", f"{plan.switches} changes"
-    yield "family", f"{plan.name}, {origin.family} ({origin.family_digest[7:19]}), {plan.layouts:,} models"
+    yield "family", f"{plan.name}, {origin.family} ({origin.family_digest[7:19]}), {_many(plan.layouts_log10)} models"
     left_out = f", {origin.rows_left_out} left out (negative)" if origin.rows_left_out else ""
     yield (
         "table",
@@ -82,6 +82,17 @@ def _facts(plan: FamilyPlan) -> Iterator[tuple[str, str]]:
     )
     yield "", origin.statement
     yield "found by", origin.method
+
+
+def _many(log10: float) -> str:
+    """Write how many models there are.
+
+    >>> _many(3.0), _many(20.3), _many(602.06)
+    ('1,000', '2 x 10^20', '1 x 10^602')
+    """
+    if log10 < 12:
+        return f"{round(10**log10):,}"
+    return f"{10 ** (log10 % 1):.0f} x 10^{int(log10)}"
 
 
 def _score(score: FamilyScore, plan: FamilyPlan) -> Iterator[str]:

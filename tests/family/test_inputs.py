@@ -159,6 +159,14 @@ FILES: dict[str, tuple[tuple[str | bytes, str | bytes], str]] = {
     "another slot": (in_toml('slots = ["ffn"]', 'slots = ["fnn"]'), "no slot is called 'fnn' (did you mean 'ffn'?)"),
     "alternatives of one label": (in_toml('"linear"\nslots', '"full"\nslots'), "2 alternatives are called 'full'"),
     "a label that moves the cursor": (in_toml('label = "full"', 'label = "\\u001b[2J"'), "printable text on one line"),
+    "a label of another column": (
+        in_toml('each = ["op"]', 'each = ["op"]\nlabel = "{ops}"'),
+        "is called 'ops' (did you",
+    ),
+    "too many streams": (
+        (STREAMS.replace('["a", "b"]\n', f"{['a', 'b', *map(str, range(99))]}\n".replace("'", '"')), CSV),
+        "there are 101 streams; at most 100",
+    ),
     "a resolution of NaN": (in_toml('unit = "ms"', 'unit = "ms"\nresolution = nan'), "resolution of 'latency' is nan"),
     "a resolution of 0": (in_toml('unit = "ms"', 'unit = "ms"\nresolution = 0.0'), "a number above 0"),
     "too fine a resolution": (in_toml('unit = "ms"', 'unit = "ms"\nresolution = 1e-17'), "is too fine"),
@@ -259,6 +267,17 @@ def test_negative_rows_are_left_out_where_the_family_asks_and_said(tmp_path: Pat
     assert "1 left out (negative)" in str(found)
     with pytest.raises(S2SearchError, match=r"for 'full' in .* \(1 rows with negative numbers were left out\)"):
         planned(tmp_path, asked, CSV.replace("2.5,10", "-2.5,10"))
+
+
+def test_what_one_scenario_has_and_another_lacks_is_refused(tmp_path: Path) -> None:
+    toml = TOML.replace('unit = "ms"', 'unit = "ms"\nrows = { when = "hot" }')
+    toml = toml.replace('unit = "MB"', 'unit = "MB"\nrows = { when = "cold" }')
+    toml = toml.replace('column = "score"', 'column = "score"\nrows = { when = "cold" }')
+    header, *rows = CSV.splitlines()
+    lines = [f"{header},when", *(f"{row},{when}" for row in rows for when in ("cold", "hot"))]
+    assert planned(tmp_path, toml, "\n".join(lines)).uses[0].total == 9
+    with pytest.raises(S2SearchError, match=r"for 'narrow' in the slot 'ffn 0': it would have .* when 'hot'"):
+        planned(tmp_path, toml, "\n".join(lines[:-1]))
 
 
 def test_a_row_of_a_slot_goes_before_one_for_all(tmp_path: Path) -> None:

@@ -124,6 +124,9 @@ def test_the_next_step_of_a_budget_buys_what_it_says(tmp_path_factory: pytest.Te
         return
     assert found.explanation is not None
     sign = 1 if found.score.goal == "maximize" else -1
+    assert [price.budget for price in found.explanation.prices] == [
+        name for name in reference.family["resources"] if name in budgets
+    ]
     for price in found.explanation.prices:
         if price.extra is None or price.gain is None:
             without = reference.best({name: kept for name, kept in budgets.items() if name != price.budget})
@@ -144,13 +147,14 @@ def test_uses_are_rounded_up_so_a_budget_is_kept_exactly(tmp_path_factory: pytes
     rng = np.random.default_rng(seed)
     toml, table = random_family(rng)
     toml = toml.replace('"column" = "one", "unit" = "ms"', '"column" = "one", "unit" = "ms", "resolution" = 0.3')
-    reference = Reference(toml, table)
-    budgets = {"one": Fraction(int(rng.integers(1, 1000)), 100)}
-    found = planned(tmp_path_factory.mktemp("family"), toml, table, budget=texts(reference, budgets))
-    if found is not None:
-        assert found.uses[0].resolution == 0.3
-        assert found.uses[0].total <= float(budgets["one"])
-        assert Reference(toml, table).best(budgets) is not None
+    reference, folder = Reference(toml, table), tmp_path_factory.mktemp("family")
+    uses = sorted({reference.used("one", choice_L) for choice_L in reference.choices()})
+    for use in uses[:: max(1, len(uses) // 5)]:
+        budget = use - Fraction(1, 100)  # just too little for this choice
+        found = planned(folder, toml, table, budget=f"one:{float(budget)}ms") if budget > 0 else None
+        if found is not None:
+            assert found.uses[0].resolution == 0.3
+            assert found.uses[0].total <= float(budget)
 
 
 def test_a_plan_is_saved_and_loaded_as_it_was(tmp_path: Path) -> None:

@@ -140,6 +140,17 @@ def test_the_two_files_of_the_page_are_planned_as_it_says(tmp_path: Path) -> Non
     assert found.score.value == float(best[0])
 
 
+def test_what_64_bits_do_not_hold_is_written_and_read(tmp_path: Path) -> None:
+    plan = planned("galvatron", "memory:700GiB", depth=300)  # 4^300 models
+    assert plan.layouts_log10 == pytest.approx(180.6, abs=0.1)
+    alike = planned("galvatron", "memory:300GiB", depth=300)  # and more of them tie than 64 bits count
+    assert alike.ties is not None
+    assert not alike.ties.exact
+    for one in (plan, alike):
+        one.save(tmp_path / "plan.json")
+        assert FamilyPlan.load(tmp_path / "plan.json") == one
+
+
 def test_stand_ins_and_inventions_are_called_so() -> None:
     for name in BUDGETS:
         plan = planned(name, "")
