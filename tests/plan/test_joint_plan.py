@@ -16,6 +16,7 @@ from s2search.planner.plan import Plan
 from s2search.precision.documents import Sensitivity, noise_db
 from s2search.precision.noise import Noise
 from s2search.report.terminal import facts
+from s2search.score.file import ScoreFile
 from s2search.tables.table import LatencyTable, open_table
 from tests.plan.joint_cases import PRECISIONS, sweeps_of
 from tests.test_cli import Run
@@ -37,6 +38,7 @@ def made(tmp_path_factory):
                 row,
                 precision=label,
                 latency_ms=round(speed * ENDS.get(row.part, row.latency_ms), 3),
+                latency_std_ms=0.01 * speed * ENDS.get(row.part, row.latency_ms),
                 weight_bytes=row.weight_bytes * size,
             )
             for row in stream
@@ -93,9 +95,27 @@ def recounted(made, plan):
     return us, held + peak, noise_db(total)
 
 
-@pytest.mark.parametrize("budgets", [("40ms", "700MB"), ("25ms",), ("60ms", "500MB"), ("24fps",)])
-def test_a_plans_promise_is_what_its_rows_and_sweeps_add_up_to(made, budgets):
-    plan = ask(made, *budgets)
+TO_AND_FRO = ScoreFile(
+    schema="s2search.score/1",
+    name="made",
+    statement="made up",
+    scores={"lcha": [1.0, 0.0] * (DEPTH // 2), "ssa": [0.0, 1.0] * (DEPTH // 2)},
+)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "score"),
+    [
+        (("40ms", "700MB"), "published"),
+        (("25ms",), "published"),
+        (("60ms", "500MB"), "published"),
+        (("24fps",), "published"),
+        (("60ms",), TO_AND_FRO),
+    ],
+)
+def test_a_plans_promise_is_what_its_rows_and_sweeps_add_up_to(made, budgets, score):
+    plan = ask(made, *budgets, score=score)
+    assert score != TO_AND_FRO or plan.switches == DEPTH
     us, total_bytes, db = recounted(made, plan)
     assert plan.latency_ms.predicted == us / 1000
     assert plan.memory_bytes.predicted == total_bytes
@@ -108,6 +128,7 @@ def test_a_plans_promise_is_what_its_rows_and_sweeps_add_up_to(made, budgets):
     )
     assert latency.predicted == pytest.approx(of_layers + latency.switches + latency.fixed, abs=0.01)
     assert memory.predicted == memory.blocks + memory.fixed + memory.peak
+    assert latency.high - latency.predicted == pytest.approx(1.96 * 0.01 * latency.predicted, rel=1e-2)
     assert plan.fits
     assert plan.optimal
     assert latency.slack is None or latency.slack >= 0
