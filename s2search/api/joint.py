@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from s2search.api.question import GivenTables, Where, opened, request_of
@@ -68,7 +69,7 @@ class PrecisionWish:
     @property
     def sweeps(self) -> tuple[Sensitivity, ...]:
         """The sweeps, read."""
-        one = isinstance(self.sensitivity, str | Path | Sensitivity) or hasattr(self.sensitivity, "__fspath__")
+        one = isinstance(self.sensitivity, str | os.PathLike | Sensitivity)
         several: Any = [self.sensitivity] if one else self.sensitivity
         return tuple(given if isinstance(given, Sensitivity) else Sensitivity.load(given) for given in several)
 
@@ -77,7 +78,8 @@ def joint_request(
     table: GivenTables, where: Where, wanted: PrecisionWish, *, budget: tuple[Budget, ...], **asked: Any
 ) -> JointRequest:
     """Read everything before anything is computed."""
-    labels = wanted.labels
+    labels, least_db = wanted.labels, wanted.least_db
+    assert least_db is not None
     noise = Noise(sweeps=wanted.sweeps, elsewhere=wanted.noise_elsewhere)
     (named, own), *others = opened(table, budget)
     if others:
@@ -93,13 +95,11 @@ def joint_request(
     table_of = {label: in_precision(named, where.scenario, label) for label in labels}
     asked_in = _in_first(table_of, (*budget, *own), where)
     request = request_of(table_of[labels[0]], asked_in, budget=(*budget, *own), **asked)
-    return JointRequest(request=request, table_of=table_of, noise=noise, least_db=wanted.least_db or 0.0)
+    return JointRequest(request=request, table_of=table_of, noise=noise, least_db=least_db)
 
 
 def _in_first(table_of: Mapping[str, LatencyTable], budgets: tuple[Budget, ...], where: Where) -> Where:
     """Return which rows the plan's own figures are of: those of the first precision."""
-    import dataclasses
-
     first, table = next(iter(table_of.items()))
     for budget in budgets:
         if budget.sustained and not table.card.sustained:

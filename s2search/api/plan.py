@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from s2search import registry
-from s2search.api.joint import Sweeps, PrecisionWish, joint_request, refuse_beside
+from s2search.api.joint import PrecisionWish, Sweeps, joint_request, refuse_beside
 from s2search.api.question import GivenTables, Where, request_of
 from s2search.api.values import (
     Blocks,
@@ -159,7 +159,9 @@ def plan(
         "confidence": confidence,
         "told": ToldPipeline(steps=steps, text_ms=text_ms, decode_ms=decode_ms),
     }
-    wanted = PrecisionWish(precisions=precisions, sensitivity=sensitivity, least_db=least_db, noise_elsewhere=noise_elsewhere)
+    wanted = PrecisionWish(
+        precisions=precisions, sensitivity=sensitivity, least_db=least_db, noise_elsewhere=noise_elsewhere
+    )
     joint: JointRequest | None = None
     if wanted.anything:
         refuse_beside(near=near, tie=tie != "fastest", tie_score=tie_score, layout=layout, explain=explain)

@@ -160,11 +160,20 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("group size", f"{plan.group_size}"),
         ("scenario", f"{plan.scenario}, {plan.video}, {plan.frames} latent frames"),
         ("precision", f"{plan.precision}, {plan.compute_unit}"),
+        ("precisions", _precisions(plan)),
         ("commit", plan.commit),
         ("samples", "none" if plan.p95 is None else _short(plan.p95.samples)),
         ("under sustained load", ", ".join(d.table_picked for d in plan.every_device if d.table_picked) or "nothing"),
         ("constraints", _asked(plan.constraints)),
     ]
+
+
+def _precisions(plan: Plan) -> str:
+    chosen = plan.precisions
+    if chosen is None:
+        return "one for all parts"
+    others = ", ".join(f"{part} {label}" for part, label in chosen.others.items())
+    return f"{chosen.least_db:g} dB: layers {write_runs(chosen.layers)}, {others}"
 
 
 def _asked(constraints: Constraints) -> str:
@@ -244,7 +253,9 @@ def _switch_pair_ms(plan: Plan, device: DeviceAnswer) -> float | None:
 
 
 def _relaid_ms(before: Plan, after: Plan, new: DeviceAnswer) -> float | None:
-    """Return what the old layout takes on the new rows; None where they lack a part of it."""
+    """Return what the old layout takes on the new rows; None where they lack a part, or precisions are mixed."""
+    if before.precisions is not None or after.precisions is not None:
+        return None
     pair_ms = _switch_pair_ms(after, new) if before.switches else 0.0
     if pair_ms is None or not set(before.layout) <= set(new.blocks):
         return None

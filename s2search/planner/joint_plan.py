@@ -62,6 +62,10 @@ class JointRequest:
             raise InputError(
                 f"precisions cannot be chosen with {request.condition_text}", remedy="leave out one of the two"
             )
+        if scope.scenario != "stream":
+            raise InputError(
+                f"the sweeps are of streams, and the scenario is {scope.scenario!r}", remedy="use --scenario stream"
+            )
         if request.space.depth != self.noise.depth:
             raise InputError(
                 f"the sweeps are of {self.noise.depth} layers and the plan is of {request.space.depth}",

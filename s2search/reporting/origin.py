@@ -14,10 +14,11 @@ def origin_text(plans: Sequence[Plan]) -> str:
     """Return the tables and kinds of evidence behind plans that answer one question, and how they were found."""
     first, solvers = plans[0], dict.fromkeys(plan.provenance.solver_label for plan in plans)
     origin = first.provenance
+    precision = first.precision if first.precisions is None else " and ".join(first.precisions.offered)
     devices = [plan.every_device[0] for plan in plans]
     lines = [
         f"{origin.table} ({origin.table_digest[7:19]}), {origin.table_statement}; {evidence_text(devices, plans)}",
-        f"{first.scenario}, {first.video}, {first.frames} latent frames, {first.precision}, {first.compute_unit}; "
+        f"{first.scenario}, {first.video}, {first.frames} latent frames, {precision}, {first.compute_unit}; "
         f"{origin.latency_model_label}, {' and '.join(solvers)}",
     ]
     project = [f"asked by {origin.project}"] if origin.project else []

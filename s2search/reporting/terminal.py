@@ -350,6 +350,8 @@ _SHOWN = {
 
 
 def _ties(plan: Plan) -> list[str]:
+    if plan.precisions is not None:
+        return ["layouts that tie are not counted where precisions are chosen as well"]
     if plan.ties is None:
         return _calm(plan)
     if plan.ties == 1 and plan.ties_exact:

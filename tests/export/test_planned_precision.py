@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 
 import pytest
 import torch
@@ -15,8 +16,12 @@ from s2search.errors import InputError
 from s2search.exporters.base import Exporter
 from s2search.exporters.coreml.exporter import CoreMLExporter
 from s2search.exporters.prompt_tokens import PROMPTS, PromptTokens
+from s2search.exporters.quantised import matrices, weights_digest
 from s2search.exporters.torch_program import TorchProgramExporter
 from s2search.network.network import S2DiT, realize
+from s2search.planner.plan import PrecisionAnswer
+from s2search.precision.documents import PrecisionChoice
+from s2search.precision.part import parts_in_order
 from s2search.preset import Preset
 from s2search.reporting.package import package_text
 from s2search.text.hashing import Hashing
@@ -99,6 +104,47 @@ def test_a_package_of_another_precision_than_the_plans_table_says_so_in_one_line
         ]
         assert all(line in why for why in found)
     assert found
+
+
+def mixed(planned):
+    """Return the plan as one that chose precisions with its layout."""
+    sizes = dataclasses.replace(SIZES, channels=64)
+    parts = parts_in_order(matrices(S2DiT.from_preset(sizes, planned.written)))
+    labels = dict(zip(parts, itertools.cycle(["float16", "w8a16", "w4a16"]), strict=False))
+    chosen = PrecisionAnswer(
+        offered=("float16", "w8a16", "w4a16"),
+        least_db=30.0,
+        predicted_db=31.0,
+        assumed=0,
+        spread_db=0.0,
+        sensitivity_digest="sha256:s",
+        palette="uniform",
+        rest_bytes=7,
+        tables={"float16": "sha256:t"},
+        parts={part: PrecisionChoice(precision=label, bytes=3, noise=1e-4) for part, label in labels.items()},
+    )
+    return dataclasses.replace(planned, precision="w4a16", precisions=chosen), sizes, labels
+
+
+def test_precisions_that_a_plan_chose_are_written_by_who_can_mix_and_belong_to_its_models_only(
+    asked, planned, tmp_path
+):
+    plan, sizes, labels = mixed(planned)
+    for exporter in ("coreml", "coreml[bits=8]", "onnx"):
+        export(exporter, tmp_path / "out", preset=sizes, random_weights=True, plan=plan, video="64x48")
+    (chosen, eight, other) = (one for one, _ in asked)
+    assert (chosen.label, chosen.precision) == ("coreml[mixed=precision.json]", "w4a16")
+    assert (eight.label, other.label) == ("coreml[bits=8]", "onnx")
+    model = realize(plan, sizes).eval()
+    assert {part: precision.label for part, precision in chosen.precisions(model).items()} == labels
+    settled = chosen._settled(model)
+    assert (settled.model_digest, settled.weights_digest) == (model.config.digest, weights_digest(model))
+    assert settled.weight_bytes == 7 + 3 * len(labels)
+    assert CoreMLExporter().in_precisions(plan.precisions).precisions(model) == chosen.precisions(model)
+    assert CoreMLExporter(mixed="p.json").in_precisions(plan.precisions) is None
+    for stranger in (S2DiT.from_preset(sizes, plan.written).eval(), realize(planned, sizes).eval()):
+        with pytest.raises(InputError, match="chosen with another layout than this model was realized from"):
+            chosen.precisions(stranger)
 
 
 def test_a_package_keeps_its_prompts_and_verification_shows_the_last(tmp_path):

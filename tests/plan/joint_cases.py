@@ -58,16 +58,20 @@ def drawn(
     group_size: int = 1,
     constraints: Constraints | None = None,
     tightness: float = 0.5,
+    decisive_switches: bool = False,
 ) -> Case:
-    """Return a question about layouts of lcha and ssa; fewer bits are quicker, smaller and noisier."""
+    """Return a question about layouts of lcha and ssa; fewer bits are quicker, smaller and noisier.
+
+    With `decisive_switches` those take as long as blocks, by their bits, and are as loud as all else.
+    """
     space = Space.parse("lcha,ssa", depth=depth, group_size=group_size)
-    evidence_of = _evidences(rng, precisions)
+    evidence_of = _evidences(rng, precisions, switch_size=0.8 if decisive_switches else 0.2)
     scores = {
         "lcha": np.round(rng.uniform(0.5, 1.5, depth), 6).tolist(),
         "ssa": np.round(rng.uniform(0.3, 1.3, depth), 6).tolist(),
     }
     score = ScoreFile(schema="s2search.score/1", name="made", statement="made up", scores=scores)
-    sweeps = sweeps_of(rng, depth, precisions)
+    sweeps = sweeps_of(rng, depth, precisions, louder=10.0 if decisive_switches else 1.0)
     first = evidence_of[precisions[0]]
     limit = {name: _between(evidence_of, depth, name, tightness) for name in ("latency_us", "memory_bytes")}
     base = first.pose(
@@ -78,14 +82,14 @@ def drawn(
     return Case(base=base, space=space, evidence_of=evidence_of, noise=Noise(sweeps=sweeps), least_db=least_db)
 
 
-def _evidences(rng: np.random.Generator, precisions: tuple[str, ...]) -> dict[str, Evidence]:
+def _evidences(rng: np.random.Generator, precisions: tuple[str, ...], *, switch_size: float) -> dict[str, Evidence]:
     whole = {name: rng.uniform(0.6, 1.4, 3) for name in ("lcha", "ssa", "stem", "head", "down", "up", "long_skip")}
     whole["lcha"][0] *= 3
 
     def estimate(name: str, label: str) -> Estimate:
         bits = _BITS[label] / 16
         latency, size, peak = whole[name] * rng.uniform(0.8, 1.2, 3)
-        small = 1 if name in ("lcha", "ssa") else 0.2
+        small = {"lcha": 1.0, "ssa": 1.0, "down": switch_size, "up": switch_size}.get(name, 0.2)
         return Estimate(
             cost=Cost(
                 latency_us=round(1000 * small * latency * (0.4 + 0.6 * bits)),
@@ -110,10 +114,16 @@ def _evidences(rng: np.random.Generator, precisions: tuple[str, ...]) -> dict[st
 
 
 def sweeps_of(
-    rng: np.random.Generator, depth: int, precisions: tuple[str, ...], *, grid: tuple[int, int] = (9, 16)
+    rng: np.random.Generator,
+    depth: int,
+    precisions: tuple[str, ...],
+    *,
+    grid: tuple[int, int] = (9, 16),
+    louder: float = 1.0,
 ) -> tuple[Sensitivity, ...]:
-    """Return sweeps of the two layouts of one block, and so of every block at every layer."""
-    ends = {part: _choices(rng, precisions, 200) for part in _ENDS}
+    """Return sweeps of the two layouts of one block, and so of every block at every layer; `louder` are switches."""
+    loud = {"down": louder, "up": louder}
+    ends = {part: _choices(rng, precisions, 200, loud.get(part, 1.0)) for part in _ENDS}
     return tuple(
         Sensitivity(
             model_digest=f"sha256:{block}",
@@ -137,8 +147,10 @@ def sweeps_of(
     )
 
 
-def _choices(rng: np.random.Generator, precisions: tuple[str, ...], size: int) -> tuple[PrecisionChoice, ...]:
-    loud = 10 ** rng.uniform(-5, -2)
+def _choices(
+    rng: np.random.Generator, precisions: tuple[str, ...], size: int, louder: float = 1.0
+) -> tuple[PrecisionChoice, ...]:
+    loud = louder * 10 ** rng.uniform(-5, -2)
     return tuple(
         PrecisionChoice(
             precision=label,

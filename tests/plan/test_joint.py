@@ -13,6 +13,7 @@ from s2search.planner.constraints import Constraints
 from s2search.planner.joint import pose_joint
 from s2search.planner.joint_plan import sooner
 from s2search.precision.documents import noise_db
+from s2search.solver.base import Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.milp import Milp
 from s2search.testing.problems import random_pairs
@@ -65,6 +66,61 @@ def test_the_joint_search_is_the_best_of_all_layouts_with_all_precisions(seed):
     if case.least_db is not None:
         assert db_of(case, layout, precisions) >= case.least_db - 1e-9
         assert noise_db(joint.noise(found.choice_L)) == pytest.approx(db_of(case, layout, precisions))
+
+
+def test_switches_are_priced_in_their_own_precision_as_often_as_they_are_passed():
+    """Where they take as long as blocks and are as loud: without them, with slow ones, with quick and loud ones."""
+    high, divided = 0, 0
+    for seed in range(160):
+        given_db = float(np.random.default_rng(seed).uniform(15, 30))
+        case = small(seed, depth=3, precisions=PRECISIONS, least_db=given_db, tightness=0.1, decisive_switches=True)
+        found, joint = solved(case), case.joint
+        assert agrees(case, found)
+        if found is None:
+            continue
+        assert joint.exact(found.choice_L).admits(found.choice_L)
+        high += "ssa" not in joint.layout(found.choice_L)
+        first = SOLVERS[0].best(joint._offering(joint._all_offered, low=True))
+        divided += first is not None and not joint.exact(first.choice_L).admits(first.choice_L)
+    assert high >= 20
+    assert divided >= 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlowSwitches(Solver):
+    """Exact, and of answers that score the same gives one with the most exact switches, whatever they take."""
+
+    def _choose(self, problem):
+        found = Dynamic()._choose(problem)
+        for part in ("down", "up"):
+            slot = next(n for n, allowed_J in enumerate(problem.allowed_LC) if self._offers(problem, allowed_J, part))
+            for j in np.flatnonzero(problem.allowed_LC[slot]):
+                allowed_NJ = problem.allowed_LC.copy()
+                allowed_NJ[slot] = np.arange(allowed_NJ.shape[1]) == j
+                other = Dynamic()._choose(dataclasses.replace(problem, allowed_LC=allowed_NJ))
+                if found is not None and other is not None and other.upper_bound == found.upper_bound:
+                    found, problem = other, dataclasses.replace(problem, allowed_LC=allowed_NJ)
+                    break
+        return found
+
+    def _offers(self, problem, allowed_J, part):
+        return all(problem.label(int(j)).startswith(f"{part} ") for j in np.flatnonzero(allowed_J))
+
+
+def test_the_answer_is_the_best_whichever_of_equal_answers_a_solver_gives():
+    divided = 0
+    for seed in range(60):
+        case = small(seed, depth=3, precisions=PRECISIONS[::2], least_db=15.0, tightness=0.1, decisive_switches=True)
+        joint = case.joint
+        found, slow = joint.best(SOLVERS[0]), joint.best(SlowSwitches())
+        assert (found is None) == (slow is None)
+        if found is None or slow is None:
+            continue
+        assert slow.score == found.score
+        assert slow.optimal
+        first = SlowSwitches().best(joint._offering(joint._all_offered, low=True))
+        divided += first is not None and not joint.exact(first.choice_L).admits(first.choice_L)
+    assert divided >= 3
 
 
 def constraints_of(rng, depth, *, grouped):
@@ -169,7 +225,12 @@ def one_after_the_other(case, label):
     """
     alone = pose_joint(case.base, case.space, {label: case.evidence_of[label]}, noise=case.noise)
     found = solved_in(alone)
-    return found.score if found is not None and fits(case, alone.layout(found.choice_L)).any() else None
+    if found is None:
+        return None
+    labels = np.array([block.label for block in case.space.candidates])
+    only_LC = case.base.allowed_LC & (labels == np.array(alone.layout(found.choice_L))[:, None])
+    after = dataclasses.replace(case, base=dataclasses.replace(case.base, allowed_LC=only_LC))
+    return None if solved(after) is None else found.score
 
 
 def compared(depth, seeds):

@@ -16,11 +16,22 @@ from s2search.planner.plan import Plan
 from s2search.precision.documents import Sensitivity, noise_db
 from s2search.precision.noise import Noise
 from s2search.report.terminal import facts
+from s2search.score.file import ScoreFile
 from s2search.tables.table import LatencyTable, open_table
 from tests.plan.joint_cases import PRECISIONS, sweeps_of
 from tests.test_cli import Run
 
 DEPTH = 6
+PHONE = open_table("iphone-16-pro-max")
+CLIP = dataclasses.replace(
+    PHONE,
+    rows=tuple(
+        dataclasses.replace(row, precision=label)
+        for label in PRECISIONS
+        for row in PHONE.rows
+        if row.scenario == "clip" and row.height == 9
+    ),
+)
 FACTORS = {"float16": (1.0, 4), "w8a16": (0.8, 2), "w4a16": (0.6, 1)}
 ENDS = {"stem": 1.5, "head": 0.5, "down": 0.75, "up": 0.5}
 
@@ -37,6 +48,7 @@ def made(tmp_path_factory):
                 row,
                 precision=label,
                 latency_ms=round(speed * ENDS.get(row.part, row.latency_ms), 3),
+                latency_std_ms=0.01 * speed * ENDS.get(row.part, row.latency_ms),
                 weight_bytes=row.weight_bytes * size,
             )
             for row in stream
@@ -93,9 +105,27 @@ def recounted(made, plan):
     return us, held + peak, noise_db(total)
 
 
-@pytest.mark.parametrize("budgets", [("40ms", "700MB"), ("25ms",), ("60ms", "500MB"), ("24fps",)])
-def test_a_plans_promise_is_what_its_rows_and_sweeps_add_up_to(made, budgets):
-    plan = ask(made, *budgets)
+TO_AND_FRO = ScoreFile(
+    schema="s2search.score/1",
+    name="made",
+    statement="made up",
+    scores={"lcha": [1.0, 0.0] * (DEPTH // 2), "ssa": [0.0, 1.0] * (DEPTH // 2)},
+)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "score"),
+    [
+        (("40ms", "700MB"), "published"),
+        (("25ms",), "published"),
+        (("60ms", "500MB"), "published"),
+        (("24fps",), "published"),
+        (("60ms",), TO_AND_FRO),
+    ],
+)
+def test_a_plans_promise_is_what_its_rows_and_sweeps_add_up_to(made, budgets, score):
+    plan = ask(made, *budgets, score=score)
+    assert score != TO_AND_FRO or plan.switches == DEPTH
     us, total_bytes, db = recounted(made, plan)
     assert plan.latency_ms.predicted == us / 1000
     assert plan.memory_bytes.predicted == total_bytes
@@ -108,6 +138,7 @@ def test_a_plans_promise_is_what_its_rows_and_sweeps_add_up_to(made, budgets):
     )
     assert latency.predicted == pytest.approx(of_layers + latency.switches + latency.fixed, abs=0.01)
     assert memory.predicted == memory.blocks + memory.fixed + memory.peak
+    assert latency.high - latency.predicted == pytest.approx(1.96 * 0.01 * latency.predicted, rel=1e-2)
     assert plan.fits
     assert plan.optimal
     assert latency.slack is None or latency.slack >= 0
@@ -152,6 +183,8 @@ def test_what_a_plan_says_of_precisions_names_every_part(made):
     for part, label in plan.precisions.others.items():
         assert f"{part} {label}" in said
     assert "mean" not in said
+    assert "layouts that tie are not counted" in dict(facts(plan))["score"]
+    assert "float16 and w8a16 and w4a16" in dict(facts(plan))["from"]
     assert plan.precisions.tables.keys() == {*PRECISIONS}
     assert plan.precision == min(plan.precisions.layers + tuple(plan.precisions.others.values()), key=bits)
 
@@ -235,6 +268,7 @@ def test_the_limits_that_an_error_names_would_do(made):
         ({"explain": True}, "--explain cannot be combined with --precisions"),
         ({"layout": "L6"}, "--layout cannot be combined with --precisions"),
         ({"confidence": 0.9}, "precisions cannot be chosen with confidence 0.9"),
+        ({"scenario": "clip", "table": CLIP, "budget": ()}, "the sweeps are of streams, and the scenario is 'clip'"),
         ({"depth": 8}, "the sweeps are of 6 layers and the plan is of 8"),
         ({"video": "256x144"}, "256x144"),
     ],
@@ -259,6 +293,17 @@ def test_several_devices_and_a_second_table_under_load_are_refused(made):
 def test_a_check_of_a_plan_that_mixes_precisions_is_refused(made, tmp_path):
     with pytest.raises(InputError, match="mixes precisions, and a check knows one for all parts"):
         s2search.plan_check(ask(made), made / "phone.coreml.float16")
+
+
+def test_a_difference_names_the_precisions_and_compares_no_times_of_mixed_rows(made):
+    mixed, plain = ask(made), s2search.plan(str(made / "phone.coreml.float16"), depth=DEPTH, budget="60ms")
+    found = plain.diff(mixed)
+    (named,) = (one for one in found.inputs if one.name == "precisions")
+    assert named.before == "one for all parts"
+    assert named.after.startswith("28 dB: layers ")
+    assert "head " in named.after
+    assert found.devices[0].old_layout_ms is None
+    assert mixed.diff(mixed).empty
 
 
 def test_the_command_says_and_writes_what_the_function_returns(made, s2search: Run):
