@@ -195,7 +195,7 @@ def _binds(posed: Posed, use: Use, best: Solution, solver: Solver) -> bool | Non
 def _ties(posed: Posed, best: Solution) -> FamilyTies | None:
     if not best.optimal or posed.allowed_LC.size > _FEW_CELLS:
         return None
-    found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0)
+    found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0).in_a_file
     return FamilyTies(count=max(found.count, 1), exact=found.exact)
 
 
