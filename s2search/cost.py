@@ -322,6 +322,16 @@ def format_us(microseconds: float) -> str:
     return f"{milliseconds:.1f} ms" if abs(milliseconds) >= 10 else f"{milliseconds:.3f} ms"
 
 
+def format_fps(frames_per_second: float) -> str:
+    """Write a rate as people read it.
+
+    >>> format_fps(20.44), format_fps(0.0123)
+    ('20.4 FPS', '0.012 FPS')
+    """
+    digits = ".1f" if frames_per_second >= 1 else ".2g"
+    return f"{frames_per_second:{digits}} FPS"
+
+
 def format_bytes(count: float) -> str:
     """Write a memory size in decimal units.
 

@@ -135,6 +135,22 @@ def _value(axis: AxisName, value: Value) -> Value:
     return text
 
 
+def check_settings(settings: Mapping[AxisName, Value]) -> None:
+    """Raise unless settings are a value of every axis, as they come from a file.
+
+    Raises:
+        InputError: One lacks, or is none.
+    """
+    for axis in AXES:
+        if axis not in settings:
+            raise InputError(f"settings of a design lack the axis {axis}", remedy="make the file again")
+        value = settings[axis]
+        if (axis, value) != ("window", 0) and (value != "" or axis in ORDERED):
+            read = _value(axis, value)
+            if type(read) is not type(value):
+                raise InputError(f"{axis} of a design is {value!r}", allowed=f"such as {read!r}", remedy="correct it")
+
+
 def in_order(axis: AxisName, values: Sequence[Value]) -> tuple[Value, ...]:
     """Return the different values of an axis, the least first where it has a direction.
 
@@ -153,18 +169,15 @@ def in_order(axis: AxisName, values: Sequence[Value]) -> tuple[Value, ...]:
 class Offer:
     """What a table offers on every axis, before anybody chooses.
 
-    `forms` are the rows of a stream's forward passes, `depth` that of the preset that they were measured for.
+    `forms` are the rows of a stream's forward passes, `depth` that of the preset that they were measured for,
+    `application` what runs beside the transformer, with what was told in place of the card's.
     """
 
     table: LatencyTable
     forms: Rows
     depth: int
     pipeline: Pipeline | None
-
-    @property
-    def application(self) -> Application:
-        """What the card offers beside the transformer."""
-        return self.table.card.application or Application()
+    application: Application
 
     def values(self, axis: AxisName) -> tuple[Value, ...]:
         """Return the values that are on offer: what was measured, what the card lists, or the pipeline's own."""

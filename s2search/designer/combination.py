@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,13 @@ from typing import Any
 
 from s2search.cost import Budget, CommitPolicy, Pipeline
 from s2search.designer.axes import OF_NETWORK, AxisName, DesignAxis, Offer, Value
-from s2search.errors import QuantityError, TableError
+from s2search.errors import InputError, QuantityError, TableError
 from s2search.preset import PIXEL_FRAMES, token_grid
 from s2search.solver.problem import UNLIMITED
 from s2search.tables.application import Component, Residency
 
+#: Some minutes of one core, and a document of some 10 MB.
+_MOST_COMBINATIONS = 10_000
 _NOTHING = Component(name="none", ms=0.0, weight_bytes=0, state_bytes=0, peak_bytes=0, source="")
 
 
@@ -52,7 +55,19 @@ class Combination:
 
 
 def combinations(axes: Sequence[DesignAxis]) -> tuple[Combination, ...]:
-    """Return every combination of the values of all axes."""
+    """Return every combination of the values of all axes.
+
+    Raises:
+        InputError: There are more than can be searched and compared in minutes.
+    """
+    count = math.prod(len(axis.values) for axis in axes)
+    if count > _MOST_COMBINATIONS:
+        several = " x ".join(f"{len(axis.values)} {axis.name}" for axis in axes if axis.chosen)
+        raise InputError(
+            f"{several} are {count:,} combinations",
+            allowed=f"at most {_MOST_COMBINATIONS:,}",
+            remedy="choose among fewer values, or ask in parts with --fix",
+        )
     names: list[str] = [axis.name for axis in axes]
     found: list[dict[str, Any]] = [
         dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from s2search.cost import Budget
+from s2search.cost import Budget, format_fps
 from s2search.designer.axes import DesignAxis, amount, settle
 from s2search.designer.combination import combinations
 from s2search.designer.document import Cell, Design, Possible
@@ -52,7 +52,7 @@ def design(request: DesignRequest, solver: Solver, progress: Progress | None = N
         front=tuple(book.place(one) for one in front),
         answer=None if answer is None else book.place(answer),
         missing=lacking(search, several) if request.asks_time and answer is None else "",
-        equals=() if answer is None else tuple(book.place(one) for one in equal_to(answer, at_rows)),
+        equals=() if answer is None else tuple(book.place(one) for one in equal_to(answer, found.within(ASKED))),
         plan=plan,
         neighbours=() if answer is None else neighbours_of(search, answer, axes, request.prefer),
         evidence=() if answer is None else evidence(search, answer, axes),
@@ -104,7 +104,8 @@ def _question(request: DesignRequest) -> DesignQuestion:
 
 
 def _rate(fps: float) -> Budget:
-    return Budget("rate", Fraction(fps).limit_denominator(1000), f"{fps:g}fps")
+    """Return a row of the matrix as a budget, exactly the decimal number that it is called."""
+    return Budget("rate", Fraction(repr(fps)), rate_row(fps))
 
 
 def _steps(axes: Sequence[DesignAxis]) -> tuple[int, ...]:
@@ -135,5 +136,5 @@ def _missing(request: DesignRequest, rate_fps: float, reached_fps: float) -> str
     """Say why nothing is possible in a cell: no layout is so fast, or another budget is in the way."""
     others = [budget.text for budget in request.budgets if budget.kind != "rate"]
     if 0 < reached_fps < rate_fps:
-        return f"at most {reached_fps:.1f} FPS"
+        return f"at most {format_fps(reached_fps)}"
     return f"not within {' and '.join(others)}"

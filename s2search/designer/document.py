@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from s2search.cost import BudgetKind
-from s2search.designer.axes import ORDERED, AxisName, Value, amount
+import msgspec
+
+from s2search.cost import BudgetKind, format_fps
+from s2search.designer.axes import AXES, AxisName, Value, check_settings
 from s2search.document import Document, read_json, write_text
-from s2search.errors import InputError
+from s2search.errors import InputError, UnknownNameError
 from s2search.planner.plan import Plan
 from s2search.quality.base import PublishedPair
 from s2search.tables.card import ProvenanceKind
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SCHEMA: Literal["s2search.design/1"] = "s2search.design/1"
+
+#: A time or a rate, and a score, of a size that can be written down.
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+Score = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +65,14 @@ class Possible:
     settings: dict[AxisName, Value]
     written: str
     counts: dict[str, int]
-    latency_ms: float
-    latency_std_ms: float | None
+    latency_ms: Amount
+    latency_std_ms: Amount | None
     latency_provenance: tuple[ProvenanceKind, ...]
-    frames_per_second: float
-    first_ms: float
+    frames_per_second: Amount
+    first_ms: Amount
     memory_bytes: int
     transformer_bytes: int
-    score: float
+    score: Score
     proven: bool
     quality: JudgedQuality | None = None
     uncounted: tuple[str, ...] = ()
@@ -210,7 +216,7 @@ class Design(Document):
         front: Those that no other dominates in rate, video, score, memory, first frame and what else is unranked.
         answer: The best design within all budgets; null where no time was asked for, or nothing keeps them.
         missing: What lacks where nothing keeps the budgets.
-        equals: Designs that the quality cannot tell from the answer.
+        equals: Designs within the same budgets that the quality cannot tell from the answer.
         plan: The answer as a plan; null without an answer.
         neighbours: The answer with the next value of each axis.
         evidence: What others found of other models where such an axis changed: beside the answer, and no number in it.
@@ -223,6 +229,9 @@ class Design(Document):
         unranked: Axes with a choice whose values the quality does not rank.
         assumptions: What it rests on that nobody measured, one sentence each.
         provenance: The files behind it.
+
+    Raises:
+        InputError: It names a design that it does not have, or one with settings that no design has.
     """
 
     json_indent: ClassVar[int] = 1
@@ -253,18 +262,26 @@ class Design(Document):
     provenance: DesignOrigin
 
     def __post_init__(self) -> None:
-        places = [*self.front, *self.equals, *(cell.design for cell in self.cells), self.answer]
-        places += [budget.without for budget in self.budgets]
-        names = {axis.name for axis in self.axes} | {"video", "steps"}
-        near = [one.design for one in self.neighbours if one.design is not None]
-        if any(place is not None and not 0 <= place < len(self.designs) for place in places):
-            raise InputError("the design speaks of designs that it does not hold", remedy="make it again")
-        if any(not names <= set(one.settings) for one in (*self.designs, *near)):
-            raise InputError("the design holds one without a value of every axis", remedy="make it again")
-        for one in (*self.designs, *near):
-            for axis in ORDERED:
-                if axis in one.settings:
-                    amount(axis, one.settings[axis])  # which refuses what is no value of the axis
+        for place in self._places():
+            if not 0 <= place < len(self.designs):
+                raise InputError(
+                    f"the design names its design number {place}, and has {len(self.designs)}, counted from 0",
+                    remedy="make the file again",
+                )
+        for wish in self.prefer:
+            if wish not in ("quality", "score", *AXES):
+                raise UnknownNameError("wish of the design", wish, ("quality", "score", *AXES), listed_as="wishes")
+        near = (neighbour.design for neighbour in self.neighbours)
+        for settings in {
+            tuple(one.settings.items()): one.settings for one in (*self.designs, *filter(None, near))
+        }.values():
+            check_settings(settings)
+
+    def _places(self) -> Iterator[int]:
+        """Yield every place among its designs that it names."""
+        yield from (*self.front, *self.equals)
+        named = (self.answer, *(cell.design for cell in self.cells), *(budget.without for budget in self.budgets))
+        yield from (place for place in named if place is not None)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Design:
@@ -328,5 +345,5 @@ class Design(Document):
 
     def __repr__(self) -> str:
         best = self.best
-        found = "no answer" if best is None else f"{best.settings['video']}, {best.frames_per_second:.1f} FPS"
+        found = "no answer" if best is None else f"{best.settings['video']}, {format_fps(best.frames_per_second)}"
         return f"<Design on {self.provenance.table}: {found}, {self.combinations} combinations>"

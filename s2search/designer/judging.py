@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from s2search.cost import Budget, BudgetKind, format_bytes, format_us
+from s2search.cost import Budget, BudgetKind, format_bytes, format_fps, format_us
 from s2search.designer.axes import AXES, AxisName, DesignAxis, amount
 from s2search.designer.combination import Combination
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Firmness
@@ -38,7 +38,8 @@ def axis_answer(axis: DesignAxis, answer: FoundDesign | None, search: Search) ->
     elif not axis.ordered:
         held = "quality" if axis.name not in _NOT_SEEN and _ranks(axis, answer, search) else "cost"
     else:
-        held = "offer" if value == axis.values[-1] else _held_back(axis.name, answer, search)
+        most = amount(axis.name, axis.values[-1])
+        held = "offer" if amount(axis.name, value) == most else _held_back(axis.name, answer, search)
     return AxisAnswer(name=axis.name, values=axis.values, chosen=value, held_by=held)  # type: ignore[arg-type]  # one of its words
 
 
@@ -138,7 +139,8 @@ def lacking(search: Search, several: Sequence[Combination]) -> str:
     said = [f"no design keeps {' and '.join(budget.text for budget in budgets)}"]
     kinds = [budget.kind for budget in budgets]
     if "rate" in kinds and (most := most_fps(search, several)) is not None:
-        said.append(f"the fastest within the memory reaches {most:.1f} FPS")
+        within = " within the memory" if "memory" in kinds else ""
+        said.append(f"the fastest{within} reaches {format_fps(most)}")
     if "memory" in kinds:
         least = _least_bytes(search, several, budgets)
         said.append(

@@ -57,10 +57,20 @@ class LayoutWish:
         return Space(candidates=self.candidates, depth=depth, group_size=self.group_size)
 
     def constraints(self, space: Space) -> Constraints:
-        """Return what layouts of a space must be."""
-        return Constraints.parse(
-            space, counts=self.counts, first=self.first, last=self.last, max_switches=self.max_switches
-        )
+        """Return what layouts of a space must be.
+
+        Raises:
+            InputError: No layout of its depth can be that.
+        """
+        try:
+            constraints = Constraints.parse(
+                space, counts=self.counts, first=self.first, last=self.last, max_switches=self.max_switches
+            )
+            constraints.check(space)
+        except InputError as error:  # which of several depths it is about
+            said = f"of {space.depth} layers: {error.problem}"
+            raise InputError(said, allowed=error.allowed, remedy=error.remedy) from error
+        return constraints
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +95,6 @@ class DesignProgram:
         scope, space = scope_of(offer, combination), wish.space(combination.depth)
         evidence = Evidence.gather(offer.table, scope, space, wish.latency_model)
         constraints = wish.constraints(space)
-        constraints.check(space)
         problem = evidence.pose(space, wish.score, latency_budget_us=UNLIMITED, memory_budget_bytes=UNLIMITED)
         return cls(
             table=offer.table,

@@ -14,6 +14,7 @@ from s2search.designer.program import LayoutWish
 from s2search.errors import InputError, TableError
 from s2search.preset import PIXEL_FRAMES
 from s2search.quality.base import Quality
+from s2search.tables.application import Application, Component
 from s2search.tables.rows import Rows
 from s2search.tables.table import LatencyTable
 
@@ -85,10 +86,17 @@ class DesignRequest:
         """What the table offers on every axis.
 
         Raises:
+            InputError: One time is told, and the card lists several networks that it could be of.
             TableError: It has no such rows, or does not say what runs beside the transformer.
         """
         forms = self._forms()
-        offer = Offer(table=self.table, forms=forms, depth=self.depth, pipeline=self._pipeline(forms[0].shape.frames))
+        offer = Offer(
+            table=self.table,
+            forms=forms,
+            depth=self.depth,
+            pipeline=self._pipeline(forms[0].shape.frames),
+            application=self._application(),
+        )
         if offer.pipeline is None and not (offer.application.decoders and offer.application.text_encoders):
             raise TableError(
                 f"the table {self.table.name!r} does not say what its text encoder and decoder take, so that no design "
@@ -100,17 +108,31 @@ class DesignRequest:
     def _pipeline(self, frames: int) -> Pipeline | None:
         """Return the card's pipeline, with what was told in its place; None where neither says anything.
 
-        Steps are an axis here: a table without a pipeline needs to be told the two networks beside the transformer.
+        Steps are an axis here: a table without a pipeline needs to be told the two networks beside the transformer,
+        where its card does not list them.
         """
-        pixel_frames, told = PIXEL_FRAMES * frames, self.told
-        if self.table.card.pipeline is None and told.statement:
+        pixel_frames, told, card = PIXEL_FRAMES * frames, self.told, self.table.card
+        if card.pipeline is not None:
+            pixel_frames = card.pipeline.chunk_frames
+        elif told.statement:
             if None in (told.text_ms, told.decode_ms):
+                if card.application and card.application.decoders and card.application.text_encoders:
+                    return None
                 raise TableError(
                     f"the table {self.table.name!r} has no pipeline, and {told.statement} is told alone",
                     remedy="tell both --text-ms and --decode-ms",
                 )
             told = dataclasses.replace(told, steps=1)
-        return told.over(self.table.card.pipeline, chunk_frames=pixel_frames, table=self.table.name)
+        return told.over(card.pipeline, chunk_frames=pixel_frames, table=self.table.name)
+
+    def _application(self) -> Application:
+        """Return what the card lists, with what was told in its place."""
+        listed = self.table.card.application or Application()
+        return dataclasses.replace(
+            listed,
+            decoders=_told(listed.decoders, self.told.decode_ms, "decoder", "--decode-ms"),
+            text_encoders=_told(listed.text_encoders, self.told.text_ms, "text encoder", "--text-ms"),
+        )
 
     def _forms(self) -> Rows:
         forms = self.table.rows.having(scenario="stream", role="block")
@@ -142,3 +164,16 @@ class DesignRequest:
         """The rates of the matrix, that which is asked for among them."""
         asked = [float(budget.amount) for budget in self.budgets if budget.kind == "rate"]
         return tuple(sorted({*self.rates_fps, *asked}))
+
+
+def _told(listed: tuple[Component, ...], ms: float | None, what: str, option: str) -> tuple[Component, ...]:
+    """Return the networks that a card lists, the only one with the time that was told."""
+    if ms is None or not listed:
+        return listed
+    if len(listed) > 1:
+        names = ", ".join(component.name for component in listed)
+        raise InputError(
+            f"{option} tells one time, and the card lists {len(listed)} networks, each with its own: {names}",
+            remedy=f"leave it out, or correct the {what} in the application of the card",
+        )
+    return (dataclasses.replace(listed[0], ms=ms, video="", source="told"),)

@@ -30,12 +30,12 @@ ASKED = "asked"
 
 
 def rate_row(fps: float) -> str:
-    """Return the name of the budgets with this rate in the place of that which was asked.
+    """Return the name of the budgets with this rate in the place of that which was asked; no two rates share one.
 
-    >>> rate_row(10.0)
-    '10fps'
+    >>> rate_row(10.0), rate_row(10.0000001)
+    ('10fps', '10.0000001fps')
     """
-    return f"{fps:g}fps"
+    return f"{repr(fps).removesuffix('.0')}fps"
 
 
 def without(n: int) -> str:
@@ -93,6 +93,7 @@ class Search:
         """Return the program of a combination.
 
         Raises:
+            InputError: Its sizes do not go together, or no layout of its depth is what is asked of layouts.
             MissingRowError: The latency model has no grounds for one of its parts.
         """
         known = self.searched.programs.get(combination.network)

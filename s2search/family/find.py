@@ -33,7 +33,6 @@ from s2search.solver.problem import FIXED_POINT, UNLIMITED, Resource
 from s2search.solver.questions.infeasible import smallest_relaxations
 from s2search.solver.questions.ties import find_ties
 
-_MOST_TOLD = 2**63 - 1
 _FEW_CELLS = 20_000  # in which ties are counted in a moment
 
 
@@ -198,9 +197,8 @@ def _binds(posed: Posed, use: Use, best: Solution, solver: Solver) -> bool | Non
 def _ties(posed: Posed, best: Solution) -> FamilyTies | None:
     if not best.optimal or posed.allowed_LC.size > _FEW_CELLS:
         return None
-    found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0)
-    count = min(max(found.count, 1), _MOST_TOLD)
-    return FamilyTies(count=count, exact=found.exact and found.count <= _MOST_TOLD)
+    found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0).in_a_file
+    return FamilyTies(count=max(found.count, 1), exact=found.exact)
 
 
 def _constraints(family: Family) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def _ties(request: Request, found: Solution) -> Ties:
     problem = request.problem
     score = problem.price(found.choice_L).fixed_point_score
     ties = find_ties(problem, score, examples=_SHOWN_TIES + 1, order_C=request.space.by_label_C)
-    return dataclasses.replace(ties, count=max(ties.count, 1))
+    return dataclasses.replace(ties, count=max(ties.count, 1)).in_a_file
 
 
 def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
@@ -120,7 +120,8 @@ def _near_ties(request: Request, found: Solution, near: float) -> NearTies:
         order_C=space.by_label_C,
     )
     layouts = tuple(NearLayout(written=space.write_layout(x), score=problem.price(x).score) for x in ties.examples)
-    return NearTies(gap=near, count=ties.count, exact=ties.exact, layouts=layouts)
+    counted = ties.in_a_file
+    return NearTies(gap=near, count=counted.count, exact=counted.exact, layouts=layouts)
 
 
 def _under(score: Score, request: Request) -> Problem:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2search.cost import format_bytes, format_us
+from s2search.cost import format_bytes, format_fps, format_us
 from s2search.designer.document import Design
 from s2search.reporting import design_words as words
 from s2search.reporting.origin import mark_lines
@@ -109,7 +109,11 @@ def _front(design: Design) -> RenderableType:
     for one in every[:_MOST_FRONT]:
         chosen = [*words.varying(design, one), words.counts_text(one)]
         grid.add_row(
-            *(f"{one.frames_per_second:.1f}", str(one.settings["video"]), str(one.settings["steps"])),
+            *(
+                format_fps(one.frames_per_second).removesuffix(" FPS"),
+                str(one.settings["video"]),
+                str(one.settings["steps"]),
+            ),
             *(format_bytes(one.memory_bytes), format_us(1000 * one.first_ms), f"{one.score:.4f}", "; ".join(chosen)),
         )
     left = len(every) - _MOST_FRONT

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from s2search.cost import format_bytes, format_us
+from s2search.cost import format_bytes, format_fps, format_us
 from s2search.designer.axes import ORDERED, AxisName, Value, amount
 from s2search.designer.document import AxisAnswer, BudgetAnswer, Design, Firmness, Neighbour, Possible
 
@@ -87,7 +87,7 @@ def _cell(design: Design, place: int | None, missing: str) -> MatrixCell:
     one = design.designs[place]
     videos = {design.designs[cell.design].settings["video"] for cell in design.cells if cell.design is not None}
     layout = [] if len(videos) > 1 else [counts_text(one)]  # where videos are alike, layouts are what differs
-    said = (str(one.settings["video"]), f"{one.frames_per_second:.1f} FPS", *layout, *_short(design, one))
+    said = (str(one.settings["video"]), format_fps(one.frames_per_second), *layout, *_short(design, one))
     return MatrixCell(design=place, said=said, is_answer=place == design.answer)
 
 
@@ -146,7 +146,7 @@ def counts_text(one: Possible) -> str:
 def in_short(one: Possible) -> str:
     """Return the video, the rate and the steps."""
     steps = setting("steps", one.settings["steps"])
-    return f"{one.settings['video']} at {one.frames_per_second:.1f} FPS with {steps}"
+    return f"{one.settings['video']} at {format_fps(one.frames_per_second)} with {steps}"
 
 
 def score_text(one: Possible) -> str:
@@ -239,7 +239,7 @@ def _amount(value: float, unit: str) -> str:
     """Return an amount in the unit of a budget."""
     if unit == "bytes":
         return format_bytes(round(value))
-    return format_us(1000 * value) if unit == "ms" else f"{value:.1f} FPS" if unit == "fps" else f"{value:g} {unit}"
+    return format_us(1000 * value) if unit == "ms" else format_fps(value) if unit == "fps" else f"{value:g} {unit}"
 
 
 def axis_text(axis: AxisAnswer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.text import Text
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from s2search.border.printable import printable
 from s2search.cost import format_bytes
 from s2search.errors import InputError
 from s2search.planner.plan import DeviceAnswer, Plan
@@ -267,8 +270,11 @@ def _front_label(plan: Plan) -> str:
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure; the ending of the path names the format."""
+    _write_plainly(figure)
     try:
-        figure.savefig(Path(path), dpi=150)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # drawn as an empty box
+            figure.savefig(Path(path), dpi=150)
     except (OSError, ValueError) as error:
         raise InputError(
             f"the figure {str(path)!r} cannot be written: {error}", remedy="use a .png, .svg or .pdf path"
@@ -400,3 +406,12 @@ def _number(value: float) -> str:
 
 def _counts(plan: Plan) -> str:
     return " + ".join(f"{n} {label}" for label, n in plan.counts.items() if n)
+
+
+def _write_plainly(figure: Figure) -> None:
+    """Let names and sentences of strangers be no formulas between dollars, and have no control characters."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if (said := text.get_text()) and not said.startswith("$\\mathdefault"):  # a number of a logarithmic axis
+            text.set_parse_math(False)
+            text.set_text(printable(said))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from s2search.cost import format_bytes, format_us
+from s2search.cost import format_bytes, format_fps, format_us
 from s2search.designer.document import Design
 from s2search.reporting import design_words as words
 from s2search.reporting.notebook import strip_svg
@@ -133,7 +133,7 @@ def _detail(given: GivenPart[Design], place: int, anchor: str, origins: Origins)
             "Layout",
             origins.lines(f"{words.counts_text(one)}\n{one.written}", f"{given.told}: the best layout of a design"),
         ),
-        ("Rate", origins.number(f"{one.frames_per_second:.1f} frames per second", evidence)),
+        ("Rate", origins.number(format_fps(one.frames_per_second), evidence)),
         ("Latency", origins.number(words.latency_text(one), evidence)),
         ("First frames", origins.number(f"after {format_us(1000 * one.first_ms)}", evidence)),
         ("Memory", origins.number(words.memory_text(one), f"{origin}; the application, as far as its parts are known")),
@@ -174,7 +174,10 @@ def _front(given: GivenPart[Design], origins: Origins) -> Html:
     origin, judged = f"{given.told}: front, {_whence(design)}", f"{given.told}: front, score {design.provenance.score}"
     rows = [
         (
-            *(origins.number(said, origin) for said in (f"{one.frames_per_second:.1f}", str(one.settings["video"]))),
+            *(
+                origins.number(said, origin)
+                for said in (format_fps(one.frames_per_second).removesuffix(" FPS"), str(one.settings["video"]))
+            ),
             origins.number(str(one.settings["steps"]), origin),
             origins.number(format_bytes(one.memory_bytes), origin),
             origins.number(format_us(1000 * one.first_ms), origin),

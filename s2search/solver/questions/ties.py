@@ -29,6 +29,7 @@ from s2search.solver.problem import Int, Problem, Resource
 
 _Counts: TypeAlias = NDArray[np.int64] | NDArray[np.object_]
 
+_MOST_COUNTED = 2**63 - 1
 _FEW = 256  # states that are not worth the bounds
 _MOST_ARCS = 400_000  # in all layers together: some 0.2 s
 _MOST_EVEN_STATES = 2_000
@@ -42,6 +43,13 @@ class Ties:
     count: int
     exact: bool
     examples: tuple[tuple[int, ...], ...]
+
+    @property
+    def in_a_file(self) -> Ties:
+        """The same, with a count that a file may have: an integer of 64 bits, a lower bound where there are more."""
+        if self.count <= _MOST_COUNTED:
+            return self
+        return dataclasses.replace(self, count=_MOST_COUNTED, exact=False)
 
 
 def find_ties(
