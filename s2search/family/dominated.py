@@ -32,13 +32,13 @@ def without_dominated(posed: Posed, *, few_cells: int = FEW_CELLS) -> Posed:
         for stream in np.unique(stream_C[allowed_C]):
             at_N = np.flatnonzero(allowed_C & (stream_C == stream))
             kept_LC[layer, at_N[_undominated(cost_DLC[:, layer, at_N].T)]] = True
-    kept_C = kept_LC.any(axis=0)
+    kept = np.flatnonzero(kept_LC.any(axis=0))
     return replace(
         posed,
-        alternatives=tuple(one for one, kept in zip(posed.alternatives, kept_C, strict=True) if kept),
-        allowed_LC=kept_LC[:, kept_C],
-        score_LC=posed.score_LC[:, kept_C],
-        uses=tuple(replace(use, cost_LC=use.cost_LC[:, kept_C], peak_LC=use.peak_LC[:, kept_C]) for use in posed.uses),
+        alternatives=tuple(posed.alternatives[c] for c in kept),
+        allowed_LC=kept_LC[:, kept],
+        score_LC=posed.score_LC[:, kept],
+        uses=tuple(replace(use, cost_LC=use.cost_LC[:, kept], peak_LC=use.peak_LC[:, kept]) for use in posed.uses),
     )
 
 
