@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from s2search.errors import InfeasibleError, InputError, QuantityError, UnknownNameError
+from s2search.family.dominated import FEW_CELLS, without_dominated
 from s2search.family.explain import explain
 from s2search.family.family import WITHOUT, Family
 from s2search.family.plan import (
@@ -32,8 +33,6 @@ from s2search.solver.base import Solution, Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Resource
 from s2search.solver.questions.infeasible import smallest_relaxations
 from s2search.solver.questions.ties import find_ties
-
-_FEW_CELLS = 20_000  # in which ties are counted in a moment
 
 
 def asking(
@@ -108,7 +107,8 @@ def plan(
         InfeasibleError: None fits. Its `answer` says which limit would do, and which model comes nearest.
         InputError: The files or what is asked contradict themselves or each other.
     """
-    posed = pose(family, rows, budgets_of(family, budgets))
+    whole = pose(family, rows, budgets_of(family, budgets))
+    posed = without_dominated(whole)
     best = solver.best(posed.problem)
     if best is None:
         raise _infeasible(posed)
@@ -118,8 +118,8 @@ def plan(
         score=_score(posed, best),
         uses=tuple(_use(posed, use, best, solver) for use in posed.uses),
         optimal=best.optimal,
-        ties=_ties(posed, best),
-        layouts_log10=math.log10(posed.problem.layouts),
+        ties=_ties(posed, best) if posed is whole else None,
+        layouts_log10=math.log10(whole.layouts),
         switches=posed.switches(best.choice_L),
         constraints=_constraints(family),
         provenance=FamilyProvenance(
@@ -195,7 +195,7 @@ def _binds(posed: Posed, use: Use, best: Solution, solver: Solver) -> bool | Non
 
 
 def _ties(posed: Posed, best: Solution) -> FamilyTies | None:
-    if not best.optimal or posed.allowed_LC.size > _FEW_CELLS:
+    if not best.optimal or posed.allowed_LC.size > FEW_CELLS:
         return None
     found = find_ties(posed.problem, round(best.score * FIXED_POINT), examples=0).in_a_file
     return FamilyTies(count=max(found.count, 1), exact=found.exact)

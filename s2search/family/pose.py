@@ -7,6 +7,7 @@ Axes:  L slots  C alternatives  S streams, and one for an end of the chain that 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,6 +71,12 @@ class Posed:
     def in_score(self, searched: float) -> Fraction:
         """Return a difference of the search's scores in the score's own unit; a gain is positive."""
         return round(searched * FIXED_POINT) * self.score_step
+
+    @property
+    def layouts(self) -> int:
+        """How many layouts the slots and groups allow, whatever they use."""
+        shape = (-1, self.family.group_size, len(self.alternatives))
+        return math.prod(np.all(self.allowed_LC.reshape(shape), axis=1).sum(axis=1).tolist())
 
     @cached_property
     def problem(self) -> Problem:

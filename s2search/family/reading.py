@@ -6,7 +6,7 @@ Axes:  L slots  C alternatives  S streams, and one for an end of the chain that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -196,9 +196,10 @@ class FamilyReading:
             for column in (asked.column, asked.peak)
         )
         fixed, fixed_peak = self._fixed(name, asked)
-        peak_LC[peak_LC < fixed_peak] = fixed_peak
+        if fixed_peak:
+            peak_LC[peak_LC < fixed_peak] = fixed_peak
         switch_SS = self._switch_SS(name, asked)
-        values = [*cost_LC[allowed_LC], *peak_LC[allowed_LC], *switch_SS.ravel(), fixed]
+        values = [*_each(cost_LC[allowed_LC]), *_each(peak_LC[allowed_LC]), *switch_SS.ravel(), fixed]
         step, exact = resolution(values, 2 * len(self.slots) + 2, asked.resolution, repr(name))
         return Use(
             name=name,
@@ -312,8 +313,13 @@ class FamilyReading:
                 if score is None:
                     raise InputError(f"the score of {one.label!r} is {one.asked.score}", allowed="a finite number")
             value_LC = np.broadcast_to(np.array(stated, dtype=object), allowed_LC.shape)
-        step, _ = resolution([*value_LC[allowed_LC], *further], 2 * len(self.slots) + 2, None, "the score")
+        step, _ = resolution([*_each(value_LC[allowed_LC]), *further], 2 * len(self.slots) + 2, None, "the score")
         return value_LC, step
+
+
+def _each(value_N: Exact) -> Iterable[Fraction]:
+    """Return every value once: what several slots share is one object, and to compare fractions is slow."""
+    return {id(value): value for value in value_N}.values()
 
 
 def _weight(name: str, weight: float) -> Fraction:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import s2search
 from s2search.errors import InfeasibleError, InputError
+from s2search.family import find
+from s2search.family.dominated import without_dominated
 from s2search.family.family import Family
 from s2search.family.plan import FamilyPlan
 from s2search.family.rows import FamilyRows
@@ -89,6 +91,30 @@ def test_both_exact_solvers_and_a_program_of_its_own_agree(tmp_path_factory: pyt
     values = [None if one is None else one.score.value for one in scores]
     assert values[0] == values[1] == values[2]
     assert values[0] == (None if program is None else pytest.approx(program, abs=1e-6))
+
+
+@given(seed=st.integers(0, 2**32))
+def test_what_is_beaten_in_everything_is_not_missed(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    toml, table = random_family(rng)
+    reference = Reference(toml, table)
+    budgets = budgets_for(rng, reference)
+    folder, asked = tmp_path_factory.mktemp("family"), texts(reference, budgets)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(find, "without_dominated", lambda posed: without_dominated(posed, few_cells=0))
+        found = planned(folder, toml, table, budget=asked, explain=True)
+    best = reference.best(budgets)
+    assert (found is None) == (best is None)
+    if found is not None and best is not None:
+        assert found.score.value == pytest.approx(float(best[0]), abs=1e-12)
+        as_it_is = planned(folder, toml, table, budget=asked, explain=True)
+        assert as_it_is is not None
+        assert as_it_is.uses[0].total == found.uses[0].total
+        assert [use.binds for use in as_it_is.uses] == [use.binds for use in found.uses]
+        assert as_it_is.layouts_log10 == found.layouts_log10
+        assert as_it_is.explanation is not None
+        assert found.explanation is not None
+        assert as_it_is.explanation.prices == found.explanation.prices
 
 
 @given(seed=st.integers(0, 2**32))

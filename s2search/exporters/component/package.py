@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -93,6 +93,10 @@ class ComponentManifest(Listing):
     files: tuple[FileEntry, ...]
     held: tuple[str, ...] = ()
     plugin_options: str = ""
+
+    #: A component is one package, and nobody packs its cache.
+    chain: ClassVar[tuple[()]] = ()
+    host: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         self.check_names()
