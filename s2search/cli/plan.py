@@ -120,7 +120,8 @@ def plan(
         float | None, typer.Option(help="Signal-to-noise ratio of the velocity, dB, for --precisions.")
     ] = None,
     noise_elsewhere: Annotated[
-        Elsewhere, typer.Option(help="Noise of a block at a layer where no sweep has it: its mean over layers.")
+        Elsewhere,
+        typer.Option(help="A block at a layer where no sweep has it: refuse it, or take its mean noise over layers."),
     ] = "refuse",
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON (schema s2search.plan/1).")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the plan as JSON to this file.")] = None,

@@ -172,8 +172,8 @@ def _precisions(plan: Plan) -> str:
     chosen = plan.precisions
     if chosen is None:
         return "one for all parts"
-    others = ", ".join(f"{part} {label}" for part, label in chosen.others.items())
-    return f"{chosen.least_db:g} dB: layers {write_runs(chosen.layers)}, {others}"
+    offered = ", ".join(chosen.offered)
+    return f"{offered} at {chosen.least_db:g} dB by {_short(chosen.sensitivity_digest)}"
 
 
 def _asked(constraints: Constraints) -> str:

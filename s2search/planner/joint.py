@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2search.block import Stream
-from s2search.errors import ProblemError
+from s2search.errors import CheckError, ProblemError
 from s2search.planner.evidence import Evidence
 from s2search.planner.joint_infeasible import nearest_error
 from s2search.planner.joint_slots import SWITCHES, Option, Slots
@@ -168,7 +168,7 @@ class JointProblem:
             if self.switch_us[part, own] > min(self.switch_us[part, label] for label in labels):
                 others = tuple(label for label in labels if label != own)
                 return [{**offered, part: (own,)}, {**offered, part: others}]
-        raise ProblemError("an answer that its own switches admit was not taken", remedy="report this bug")
+        raise CheckError("an answer that its own switches admit was not taken", remedy="report this bug")
 
     @cached_property
     def _all_offered(self) -> Mapping[str, tuple[str, ...]]:
@@ -246,10 +246,12 @@ def pose_joint(
 
     Raises:
         InputError: No sweep knows the noise of something that may be chosen.
-        ProblemError: The search is for several devices.
+        ProblemError: The search is for several devices, or noise is limited and nothing is known of it.
     """
     if base.devices:
         raise ProblemError("precisions are chosen for one device", remedy="give one table")
+    if least_db is not None and noise is None:
+        raise ProblemError(f"{least_db:g} dB are asked for, and no sweep says what is noisy", remedy="give one")
     slots = Slots(base=base, space=space, evidence_of=evidence_of, noise=noise)
     if noise is not None:
         noise.check(slots.asked)

@@ -24,7 +24,7 @@ from s2search.solver.base import Solver
 from s2search.solver.problem import FIXED_POINT, UNLIMITED, Int, Problem, Resource
 from s2search.solver.problem_checks import LARGEST_SUM
 
-NOISE_LIMIT = 2**40
+_NOISE_LIMIT = 2**40
 
 #: Microseconds of a part by its name and precision; 0 where a part has no row of its own.
 LatencyOf = Mapping[tuple[str, str], int]
@@ -152,8 +152,8 @@ def pose(sensitivity: Sensitivity, wish: Wish, latency_of: LatencyOf | None = No
 def noise_limit(noise_LC: np.ndarray[tuple[int, ...], np.dtype[np.float64]], least_db: float) -> Resource:
     """Return noise as a resource; use is rounded up, so that what keeps the limit keeps it exactly."""
     most = 10 ** (-least_db / 10)
-    use_LC: Int = np.ceil(np.minimum(noise_LC / most, 2.0) * NOISE_LIMIT).astype(np.int64)
-    return Resource.of("noise", use_LC, NOISE_LIMIT)
+    use_LC: Int = np.ceil(np.minimum(noise_LC / most, 2.0) * _NOISE_LIMIT).astype(np.int64)
+    return Resource.of("noise", use_LC, _NOISE_LIMIT)
 
 
 def _infeasible(sensitivity: Sensitivity, wish: Wish, problem: Problem, solver: Solver) -> InfeasibleError:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s2search.errors import ProblemError
 from s2search.planner.constraints import Constraints
 from s2search.planner.joint import pose_joint
 from s2search.planner.joint_plan import sooner
@@ -16,6 +17,7 @@ from s2search.precision.documents import noise_db
 from s2search.solver.base import Solver
 from s2search.solver.dynamic import Dynamic
 from s2search.solver.milp import Milp
+from s2search.solver.problem import FurtherDevice
 from s2search.testing.problems import random_pairs
 from tests.benchmarks.plain_highs import PlainHighs
 from tests.plan.joint_cases import PRECISIONS, best_of_all, db_of, drawn, fits
@@ -260,6 +262,24 @@ def test_it_is_never_worse_than_the_layout_first_and_the_precisions_after():
     assert better["w8a16"] > asked // 4
     assert better["w4a16"] > 0
     assert sum(better.values()) > sum(none.values())
+
+
+def test_a_limit_on_noise_that_nobody_knows_and_several_devices_are_refused():
+    case = small(0, depth=2)
+    with pytest.raises(ProblemError, match="30 dB are asked for, and no sweep says what is noisy"):
+        pose_joint(case.base, case.space, case.evidence_of, least_db=30.0)
+    device = FurtherDevice(
+        name="another",
+        latency_us_LC=case.base.latency_us_LC,
+        memory_bytes_LC=case.base.memory_bytes_LC,
+        peak_bytes_LC=case.base.peak_bytes_LC,
+        switch_us_SS=case.base.switch_us_SS,
+    )
+    several = dataclasses.replace(case.base, devices=(device,))
+    with pytest.raises(ProblemError, match="precisions are chosen for one device"):
+        pose_joint(several, case.space, case.evidence_of)
+    without = pose_joint(case.base, case.space, case.evidence_of)
+    assert "text" not in without.parts
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5, 9])
