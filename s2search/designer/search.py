@@ -111,8 +111,7 @@ class Search:
         """Return the microseconds and bytes that budgets leave for a layout; None where nothing can be within them."""
         budgets = self.question.budgets[name]
         latency_us, memory_bytes = around.forward_us(budgets), around.transformer_bytes(budgets)
-        whole = [int(budget.amount) for budget in budgets if budget.kind == "memory"]
-        if latency_us is None or (whole and around.waiting_bytes(program.state_bytes) > min(whole)):
+        if latency_us is None or around.waiting_too_many(program.state_bytes, budgets):
             return None
         least_us, least_bytes = program.least
         if latency_us < least_us or memory_bytes < max(least_bytes, around.peak_bytes):
@@ -191,7 +190,8 @@ class Search:
         except MissingRowError:
             return None
         left_bytes = around.transformer_bytes(budgets)
-        if left_bytes <= 0 or around.forward_us(budgets) is None:
+        too_many = around.waiting_too_many(program.state_bytes, budgets)
+        if left_bytes <= 0 or too_many or around.forward_us(budgets) is None:
             return None
         return self._found(around, program, program.fastest(left_bytes, around.peak_bytes))
 

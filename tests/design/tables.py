@@ -91,9 +91,9 @@ def random_card(rng: np.random.Generator, **changes: object) -> Card:
                 Component(
                     name="words",
                     ms=2.0,
-                    weight_bytes=10**6,
-                    state_bytes=0,
-                    peak_bytes=10**5,
+                    weight_bytes=int(rng.integers(10**5, 10**7)),
+                    state_bytes=int(rng.integers(0, 10**6)),
+                    peak_bytes=int(rng.integers(0, 10**7)),
                     load_ms=3.0,
                     source="drawn",
                 ),
@@ -157,13 +157,14 @@ def _priced(table: LatencyTable, settings: dict[str, object], choice_L: tuple[in
     loads = (application.load_ms + decoder.load_ms) if turns else 0
     beside_us = round(1000 * (text.ms + round(decoder.ms * growth + loads, 6)))
     chunk_us = beside_us + forwards * us
+    text_held = text.weight_bytes + text.state_bytes
     decoder_peak = round(decoder.peak_bytes * growth)
     if turns:
         blocks_state = max(_state_bytes(table, settings))
         waiting = decoder.weight_bytes + round((decoder.state_bytes + decoder.peak_bytes) * growth)
-        memory = max(held + peak + state, waiting + blocks_state, text.weight_bytes + text.peak_bytes)
+        memory = max(held + peak + state, waiting + blocks_state, text_held + text.peak_bytes)
     else:
-        memory = held + max(peak, decoder_peak, text.peak_bytes) + decoder.weight_bytes + state + text.weight_bytes
+        memory = held + max(peak, decoder_peak, text.peak_bytes) + decoder.weight_bytes + state + text_held
     return Naive(
         settings=tuple(settings.items()),
         layout=tuple(("lcha", "ssa")[c] for c in choice_L),

@@ -162,3 +162,44 @@ def test_the_front_is_what_nothing_dominates_of_the_best_at_every_rate(seed: int
     for mine, its in zip(front, naive, strict=True):
         assert mine == pytest.approx(its, rel=1e-5)
     assert found.answer is None
+
+
+def _of(everything: Iterable[Naive], settings: dict[str, object]) -> list[Naive]:
+    return [one for one in everything if all(settings[axis] == value for axis, value in one.settings)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_neighbour_has_what_all_its_layouts_have_or_lacks_what_the_nearest_lacks(seed: int) -> None:
+    rng = np.random.default_rng(200 + seed)
+    table, score = random_table(rng), Drawn(seed=seed)
+    axes = AXES | {"depth": (3,)}
+    everything = list(every_design(table, score, axes))
+    memory = int(np.quantile([one.memory_bytes for one in everything], rng.uniform(0.1, 0.5)))
+    asked = float(np.round(np.quantile([one.rate_fps for one in everything], rng.uniform(0.3, 0.8)), 1))
+    found = design(
+        table,
+        budget=[f"{memory}B", f"{asked:g}fps"],
+        choose={axis: list(values) for axis, values in axes.items()},
+        score=score,
+        latency_model="lookup",
+    )
+    assert found.best is not None
+    for near in found.neighbours:
+        its = _of(everything, found.best.settings | {near.axis: near.value})  # type: ignore[operator]  # names and values
+        if not its:  # beyond what is on offer
+            continue
+        in_time = [one for one in its if one.rate_fps >= asked]
+        small = [one for one in its if one.memory_bytes <= memory]
+        right = best_of(one for one in in_time if one in small)
+        assert same(None if near.design is None else as_wish(near.design), right), near
+        if right is not None:
+            continue
+        assert (near.missing_bytes is None) == (not in_time)
+        assert (near.missing_ms is None) == (not small)
+        assert ("too much" in near.missing) == (not in_time and not small)
+        if near.missing_bytes is not None:
+            assert near.missing_bytes == min(one.memory_bytes for one in in_time) - memory
+        if near.missing_ms is not None:
+            forwards = int(str(its[0].named["steps"])) + (its[0].named["commit"] == "clean_pass")
+            over_us = min(12e6 / one.rate_fps for one in small) - 12e6 / asked
+            assert near.missing_ms * 1000 == pytest.approx(over_us / forwards, abs=1.001)
