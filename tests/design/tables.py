@@ -113,6 +113,7 @@ class Naive:
     settings: tuple[tuple[str, object], ...]
     layout: tuple[str, ...]
     rate_fps: float
+    pass_us: int
     first_us: int
     memory_bytes: int
     score: float
@@ -148,7 +149,7 @@ def _priced(table: LatencyTable, settings: dict[str, object], choice_L: tuple[in
     peak = max(row.peak_bytes for row in (*blocks, *shared))
     application = table.card.application
     decoder = next(one for one in application.decoders if one.name == settings["decoder"])
-    text = application.text_encoders[0]
+    text = next(one for one in application.text_encoders if one.name == settings.get("text_encoder", "words"))
     height, width = token_grid(str(settings["video"]))
     growth = height * width / (18 * 32)
     turns = settings["residency"] == "in_turn"
@@ -169,6 +170,7 @@ def _priced(table: LatencyTable, settings: dict[str, object], choice_L: tuple[in
         settings=tuple(settings.items()),
         layout=tuple(("lcha", "ssa")[c] for c in choice_L),
         rate_fps=1e6 * 12 / chunk_us,
+        pass_us=us,
         first_us=chunk_us + (round(1000 * text.load_ms) if turns else 0),
         memory_bytes=memory,
         score=sum(int(np.rint(score_LC[layer, c] * 1e9)) for layer, c in enumerate(choice_L)) / 1e9,
