@@ -208,6 +208,11 @@ class Surroundings:
         )
         return max(decoder + state_bytes, self.text.held_bytes + (self.text.peak_bytes or 0))
 
+    def waiting_too_many(self, state_bytes: int, budgets: Sequence[Budget]) -> int:
+        """Return how many bytes that is above what memory budgets allow; 0 where it is within them."""
+        asked = [int(budget.amount) for budget in budgets if budget.kind == "memory"]
+        return max(self.waiting_bytes(state_bytes) - min(asked), 0) if asked else 0
+
     @property
     def unknown(self) -> tuple[str, ...]:
         """What of its memory nobody says, so that it is not counted."""

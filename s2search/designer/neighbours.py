@@ -84,12 +84,14 @@ def _missing(search: Search, neighbour: Neighbour, around: Surroundings) -> Neig
     if left_us is None:
         said = "the decoder and the text encoder alone take longer than a chunk may"
         return dataclasses.replace(neighbour, missing=said)
-    fastest = program.fastest(left_bytes, around.peak_bytes) if left_bytes > 0 else None
+    waiting = around.waiting_too_many(program.state_bytes, budgets)
+    fastest = program.fastest(left_bytes, around.peak_bytes) if left_bytes > 0 and not waiting else None
     smallest = program.smallest(left_us, around.peak_bytes)
     if fastest is None and smallest is None:
-        return _both_missing(neighbour, program.fastest(UNLIMITED, around.peak_bytes), left_us, left_bytes)
+        most = program.fastest(UNLIMITED, around.peak_bytes)
+        return _both_missing(neighbour, most, left_us, left_bytes, waiting)
     missing_us = None if fastest is None else max(fastest.latency_us - left_us, 0)
-    missing_bytes = None if smallest is None else max(smallest.memory_bytes - left_bytes, 0)
+    missing_bytes = None if smallest is None else max(smallest.memory_bytes - left_bytes, waiting)
     ways = [
         *([f"{format_us(missing_us)} less a pass"] if missing_us else []),
         *([f"{format_bytes(missing_bytes)} more memory"] if missing_bytes else []),
@@ -102,10 +104,12 @@ def _missing(search: Search, neighbour: Neighbour, around: Surroundings) -> Neig
     )
 
 
-def _both_missing(neighbour: Neighbour, fastest: FrontPoint | None, left_us: int, left_bytes: int) -> Neighbour:
+def _both_missing(
+    neighbour: Neighbour, fastest: FrontPoint | None, left_us: int, left_bytes: int, waiting: int
+) -> Neighbour:
     """Say how much its fastest layout lacks of both, where no layout lacks one alone."""
     if fastest is None:
         return dataclasses.replace(neighbour, missing="no layout keeps what is asked of layouts")
-    missing_us, missing_bytes = fastest.latency_us - left_us, fastest.memory_bytes - left_bytes
+    missing_us, missing_bytes = fastest.latency_us - left_us, max(fastest.memory_bytes - left_bytes, waiting)
     said = f"its fastest layout takes {format_us(missing_us)} a pass and {format_bytes(missing_bytes)} too much"
     return dataclasses.replace(neighbour, missing=said)

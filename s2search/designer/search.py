@@ -88,6 +88,7 @@ class Search:
         self.searched = Searched()
         self.combinations: tuple[Combination, ...] = ()
         self._like: dict[tuple[Value, ...], list[FoundDesign]] = {}
+        self._limits_passes = any(one.kind == "latency" for several in question.budgets.values() for one in several)
 
     def program(self, combination: Combination) -> DesignProgram:
         """Return the program of a combination.
@@ -111,8 +112,7 @@ class Search:
         """Return the microseconds and bytes that budgets leave for a layout; None where nothing can be within them."""
         budgets = self.question.budgets[name]
         latency_us, memory_bytes = around.forward_us(budgets), around.transformer_bytes(budgets)
-        whole = [int(budget.amount) for budget in budgets if budget.kind == "memory"]
-        if latency_us is None or (whole and around.waiting_bytes(program.state_bytes) > min(whole)):
+        if latency_us is None or around.waiting_too_many(program.state_bytes, budgets):
             return None
         least_us, least_bytes = program.least
         if latency_us < least_us or memory_bytes < max(least_bytes, around.peak_bytes):
@@ -191,7 +191,8 @@ class Search:
         except MissingRowError:
             return None
         left_bytes = around.transformer_bytes(budgets)
-        if left_bytes <= 0 or around.forward_us(budgets) is None:
+        too_many = around.waiting_too_many(program.state_bytes, budgets)
+        if left_bytes <= 0 or too_many or around.forward_us(budgets) is None:
             return None
         return self._found(around, program, program.fastest(left_bytes, around.peak_bytes))
 
@@ -212,7 +213,8 @@ class Search:
     def _is_reached(self, around: Surroundings, program: DesignProgram) -> bool:
         """Tell whether a found design has as much of everything as any layout here could have.
 
-        Where a quality may have something to say of either, it is not asked: then nothing is ruled out.
+        Where a quality may have something to say of either, it is not asked: then nothing is ruled out. A faster rate
+        is a shorter pass as well, but where networks load or encode otherwise: under a limit of a pass that counts too.
         """
         combination, (least_us, least_bytes) = around.combination, program.least
         rate_fps, first_us = around.rate_fps(least_us), around.first_us(least_us)
@@ -221,6 +223,7 @@ class Search:
             all(_amount(other.combination, axis) >= _amount(combination, axis) for axis in ORDERED)
             and other.rate_fps >= rate_fps
             and other.first_us <= first_us
+            and (other.point.latency_us <= least_us or not self._limits_passes)
             and other.memory_bytes <= memory_bytes
             and other.point.score >= program.score_bound
             and other.judgement is None

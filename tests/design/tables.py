@@ -91,9 +91,9 @@ def random_card(rng: np.random.Generator, **changes: object) -> Card:
                 Component(
                     name="words",
                     ms=2.0,
-                    weight_bytes=10**6,
-                    state_bytes=0,
-                    peak_bytes=10**5,
+                    weight_bytes=int(rng.integers(10**5, 10**7)),
+                    state_bytes=int(rng.integers(0, 10**6)),
+                    peak_bytes=int(rng.integers(0, 10**7)),
                     load_ms=3.0,
                     source="drawn",
                 ),
@@ -113,6 +113,7 @@ class Naive:
     settings: tuple[tuple[str, object], ...]
     layout: tuple[str, ...]
     rate_fps: float
+    pass_us: int
     first_us: int
     memory_bytes: int
     score: float
@@ -148,7 +149,7 @@ def _priced(table: LatencyTable, settings: dict[str, object], choice_L: tuple[in
     peak = max(row.peak_bytes for row in (*blocks, *shared))
     application = table.card.application
     decoder = next(one for one in application.decoders if one.name == settings["decoder"])
-    text = application.text_encoders[0]
+    text = next(one for one in application.text_encoders if one.name == settings.get("text_encoder", "words"))
     height, width = token_grid(str(settings["video"]))
     growth = height * width / (18 * 32)
     turns = settings["residency"] == "in_turn"
@@ -157,17 +158,19 @@ def _priced(table: LatencyTable, settings: dict[str, object], choice_L: tuple[in
     loads = (application.load_ms + decoder.load_ms) if turns else 0
     beside_us = round(1000 * (text.ms + round(decoder.ms * growth + loads, 6)))
     chunk_us = beside_us + forwards * us
+    text_held = text.weight_bytes + text.state_bytes
     decoder_peak = round(decoder.peak_bytes * growth)
     if turns:
         blocks_state = max(_state_bytes(table, settings))
         waiting = decoder.weight_bytes + round((decoder.state_bytes + decoder.peak_bytes) * growth)
-        memory = max(held + peak + state, waiting + blocks_state, text.weight_bytes + text.peak_bytes)
+        memory = max(held + peak + state, waiting + blocks_state, text_held + text.peak_bytes)
     else:
-        memory = held + max(peak, decoder_peak, text.peak_bytes) + decoder.weight_bytes + state + text.weight_bytes
+        memory = held + max(peak, decoder_peak, text.peak_bytes) + decoder.weight_bytes + state + text_held
     return Naive(
         settings=tuple(settings.items()),
         layout=tuple(("lcha", "ssa")[c] for c in choice_L),
         rate_fps=1e6 * 12 / chunk_us,
+        pass_us=us,
         first_us=chunk_us + (round(1000 * text.load_ms) if turns else 0),
         memory_bytes=memory,
         score=sum(int(np.rint(score_LC[layer, c] * 1e9)) for layer, c in enumerate(choice_L)) / 1e9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from s2search.designer.axes import amount
 from s2search.designer.document import Possible
 from s2search.score.base import Score
 from s2search.space import Space
+from s2search.tables.table import LatencyTable
 from tests.design.tables import Naive, every_design, random_table
 
 AXES = {
@@ -63,6 +65,7 @@ def as_wish(design: Possible) -> tuple[float, ...]:
         settings=tuple(design.settings.items()),
         layout=(),
         rate_fps=design.frames_per_second,
+        pass_us=round(1000 * design.latency_ms),
         first_us=0,
         memory_bytes=design.memory_bytes,
         score=design.score,
@@ -162,3 +165,82 @@ def test_the_front_is_what_nothing_dominates_of_the_best_at_every_rate(seed: int
     for mine, its in zip(front, naive, strict=True):
         assert mine == pytest.approx(its, rel=1e-5)
     assert found.answer is None
+
+
+def _of(everything: Iterable[Naive], settings: dict[str, object]) -> list[Naive]:
+    return [one for one in everything if all(settings[axis] == value for axis, value in one.settings)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_neighbour_has_what_all_its_layouts_have_or_lacks_what_the_nearest_lacks(seed: int) -> None:
+    rng = np.random.default_rng(200 + seed)
+    table, score = random_table(rng), Drawn(seed=seed)
+    axes = AXES | {"depth": (3,)}
+    everything = list(every_design(table, score, axes))
+    memory = int(np.quantile([one.memory_bytes for one in everything], rng.uniform(0.1, 0.5)))
+    asked = float(np.round(np.quantile([one.rate_fps for one in everything], rng.uniform(0.3, 0.8)), 1))
+    found = design(
+        table,
+        budget=[f"{memory}B", f"{asked:g}fps"],
+        choose={axis: list(values) for axis, values in axes.items()},
+        score=score,
+        latency_model="lookup",
+    )
+    assert found.best is not None
+    for near in found.neighbours:
+        its = _of(everything, found.best.settings | {near.axis: near.value})  # type: ignore[operator]  # names and values
+        if not its:  # beyond what is on offer
+            continue
+        in_time = [one for one in its if one.rate_fps >= asked]
+        small = [one for one in its if one.memory_bytes <= memory]
+        right = best_of(one for one in in_time if one in small)
+        assert same(None if near.design is None else as_wish(near.design), right), near
+        if right is not None:
+            continue
+        assert (near.missing_bytes is None) == (not in_time)
+        assert (near.missing_ms is None) == (not small)
+        assert ("too much" in near.missing) == (not in_time and not small)
+        if near.missing_bytes is not None:
+            assert near.missing_bytes == min(one.memory_bytes for one in in_time) - memory
+        if near.missing_ms is not None:
+            forwards = int(str(its[0].named["steps"])) + (its[0].named["commit"] == "clean_pass")
+            over_us = min(12e6 / one.rate_fps for one in small) - 12e6 / asked
+            assert near.missing_ms * 1000 == pytest.approx(over_us / forwards, abs=1.001)
+
+
+@pytest.mark.parametrize("seed", [74, 99, 205, 323, 393])
+def test_what_is_ruled_out_wins_nothing_also_under_a_limit_of_a_pass(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table, score = random_table(rng), Drawn(seed=seed)
+    application = table.card.application
+    assert application is not None
+    light = {"peak_bytes": 0, "state_bytes": 0}
+    slow_to_load = dataclasses.replace(
+        application,
+        load_ms=float(rng.integers(30, 200)),
+        decoders=tuple(dataclasses.replace(one, weight_bytes=200_000, **light) for one in application.decoders),
+        text_encoders=tuple(
+            dataclasses.replace(application.text_encoders[0], name=name, ms=ms, weight_bytes=0, **light)
+            for name, ms in (("words", 2.0), ("sentences", 12.0))
+        ),
+    )
+    card = dataclasses.replace(table.card, application=slow_to_load)
+    table = LatencyTable(name="slow to load", card=card, rows=table.rows)
+    axes = AXES | {"steps": (2,), "depth": (2,), "decoder": ("small",), "commit": ("reuse_last",)}
+    axes |= {"text_encoder": ("words", "sentences")}
+    everything = list(every_design(table, score, axes))
+    pass_us = int(np.quantile([one.pass_us for one in everything], rng.uniform(0.1, 0.9)))
+    memory = int(np.quantile([one.memory_bytes for one in everything], rng.uniform(0.1, 0.9)))
+    found = design(
+        table,
+        budget=[f"{pass_us}us", f"{memory}B"],
+        choose={axis: list(values) for axis, values in axes.items()},
+        rate=RATES,
+        score=score,
+        latency_model="lookup",
+    )
+    fits = [one for one in everything if one.pass_us <= pass_us and one.memory_bytes <= memory]
+    for cell in found.cells:
+        shown = None if cell.design is None else as_wish(found.designs[cell.design])
+        assert same(shown, best_of(one for one in fits if one.rate_fps >= cell.rate_fps)), cell
+    assert same(None if found.best is None else as_wish(found.best), best_of(fits))

@@ -48,7 +48,7 @@ def test_searching_side_by_side_finds_what_a_complete_front_does(monkeypatch: py
     rng = np.random.default_rng(7)
     table, score = random_table(rng), Drawn(seed=7)
     choose = {axis: list(values) for axis, values in AXES.items()}
-    asked = {"budget": "9MB", "choose": choose, "rate": RATES, "score": score, "latency_model": "lookup"}
+    asked = {"budget": "20MB", "choose": choose, "rate": RATES, "score": score, "latency_model": "lookup"}
     complete = design(table, **asked)  # type: ignore[arg-type]
     monkeypatch.setattr(frontier, "_MOST_COMPLETE", 0)
     beside = design(table, **asked)  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def test_searching_side_by_side_finds_what_a_complete_front_does(monkeypatch: py
 def test_all_solves_what_bounds_rule_out_and_changes_nothing() -> None:
     rng = np.random.default_rng(3)
     table = random_table(rng)
-    asked = {"budget": "12MB", "choose": {**AXES, "depth": (3,)}, "rate": RATES, "latency_model": "lookup"}
+    asked = {"budget": "20MB", "choose": {**AXES, "depth": (3,)}, "rate": RATES, "latency_model": "lookup"}
     some, everything = (design(table, solve_all=every, **asked) for every in (False, True))  # type: ignore[arg-type]
     assert some.cells == everything.cells
     assert some.solved + some.ruled_out + some.impossible >= some.combinations
