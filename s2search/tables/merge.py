@@ -32,18 +32,7 @@ from s2search.tables.table import LatencyTable
 Overlap = Literal["refuse", "newer", "pool"]
 Table = LatencyTable | ImportedTable
 
-_SAME = (
-    "device",
-    "chip",
-    "os",
-    "runtime",
-    "runtime_version",
-    "threads",
-    "power_mode",
-    "preset",
-    "pipeline",
-    "application",
-)
+_SAME = ("device", "chip", "os", "runtime", "runtime_version", "threads", "power_mode", "preset", "pipeline")
 _SAME_IMPORTED = ("device", "runtime", "precision", "compute_unit")
 _CHOOSE = "choose with --overlap newer or --overlap pool, or remove the rows from one of them"
 _T = TypeVar("_T")
@@ -73,6 +62,8 @@ def merge(tables: Sequence[Table], *, name: str, overlap: Overlap = "refuse") ->
 def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> LatencyTable:
     for field in _SAME:
         _agree(tables, field, lambda table, field=field: getattr(table.card, field))  # type: ignore[misc]
+    stated = [table for table in tables if table.card.application is not None]  # a campaign of blocks states none
+    _agree(stated, "application", lambda table: table.card.application)
     _agree(tables, "provenance", lambda table: table.card.provenance.kind)
     _agree(tables, "precision", lambda table: ", ".join(sorted(table.rows.different("precision"))))
     _agree(tables, "the form of what was timed", lambda table: ", ".join(_form(table.card).values()) or "not stated")
@@ -105,6 +96,7 @@ def _dated(row: Row, date: str) -> tuple[Row, str]:
 def _card(tables: Sequence[LatencyTable]) -> Card:
     cards = [table.card for table in tables]
     marks = [f"{table.name}: {mark}" for table in tables for mark in table.card.marks]
+    stated = [card.application for card in cards if card.application is not None]
     common = [card.common_std_relative for card in cards if card.common_std_relative is not None]
     protocol: dict[str, Any] = {
         "method": "merged from several campaigns",
@@ -120,6 +112,7 @@ def _card(tables: Sequence[LatencyTable]) -> Card:
         protocol["marked"] = marks
     return dataclasses.replace(
         cards[0],
+        application=stated[0] if stated else None,
         date=latest(card.date for card in cards),
         code_version=oldest(card.code_version for card in cards),  # the linter judges a table by its oldest part
         provenance=_provenance(tables, [card.provenance for card in cards]),

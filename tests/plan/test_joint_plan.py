@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from s2search.report.terminal import facts
 
 import s2search
 from s2search.cost import Budget
@@ -16,6 +15,7 @@ from s2search.errors import InfeasibleError, InputError, TableError
 from s2search.planner.plan import Plan
 from s2search.precision.documents import Sensitivity, noise_db
 from s2search.precision.noise import Noise
+from s2search.reporting.terminal import facts
 from s2search.score.file import ScoreFile
 from s2search.tables.table import LatencyTable, open_table
 from tests.plan.joint_cases import PRECISIONS, sweeps_of

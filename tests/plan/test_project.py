@@ -112,7 +112,7 @@ def test_python_reads_it_when_it_is_given(asks: Path) -> None:
 
 def test_its_keys_are_the_options_of_plan_and_frontier_that_say_what_is_asked() -> None:
     asked = {name for call in (s2search.plan, s2search.frontier) for name in inspect.signature(call).parameters}
-    assert set(Project.__dataclass_fields__) == asked - {"like", "max_changes", "layout", "explain"}
+    assert set(Project.__dataclass_fields__) == asked - {"like", "max_changes", "layout", "explain", "compare"}
 
 
 def test_who_asked_changes_no_digest(s2search: Run, asks: Path) -> None:

@@ -18,6 +18,7 @@ from s2search import registry
 from s2search.cost import Pipeline
 from s2search.errors import TableError
 from s2search.lint.linter import lint
+from s2search.tables.application import Application
 from s2search.tables.card import Card
 from s2search.tables.foreign import ImportedTable
 from s2search.tables.merge import Overlap, merge
@@ -103,7 +104,16 @@ def test_tables_that_differ_in_a_field_are_refused_by_its_name(field: str, value
 
 def test_every_field_that_says_where_a_table_was_measured_must_agree() -> None:
     free = {"schema", "date", "code_version", "provenance", "protocol", "units", "assumptions", "common_std_relative"}
+    free |= {"application"}  # which a campaign of blocks need not state
     assert {field.name for field in dataclasses.fields(Card)} - free == {field for field, _ in OTHER}
+
+
+def test_an_application_that_one_table_states_is_that_of_both() -> None:
+    application = Application(steps=(1, 4))
+    stated = with_card(STREAM, application=application)
+    for tables in ([stated, CLIP], [CLIP, stated]):
+        assert merge(tables, name="both").card.application == application
+    assert "differ in application" in refusal(stated, with_card(CLIP, application=Application(steps=(2,))))
 
 
 def test_other_precisions_and_kinds_are_refused() -> None:
