@@ -63,7 +63,8 @@ def _merge_ours(tables: Sequence[LatencyTable], name: str, overlap: Overlap) -> 
     for field in _SAME:
         _agree(tables, field, lambda table, field=field: getattr(table.card, field))  # type: ignore[misc]
     stated = [table for table in tables if table.card.application is not None]  # a campaign of blocks states none
-    _agree(stated, "application", lambda table: table.card.application)
+    if stated:
+        _agree(stated, "application", lambda table: table.card.application)
     _agree(tables, "provenance", lambda table: table.card.provenance.kind)
     _agree(tables, "precision", lambda table: ", ".join(sorted(table.rows.different("precision"))))
     _agree(tables, "the form of what was timed", lambda table: ", ".join(_form(table.card).values()) or "not stated")
