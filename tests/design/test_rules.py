@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from s2search.api.design import design
 from s2search.designer.document import Design
+from s2search.quality.file import open_quality
 from s2search.space import layout_labels
 from s2search.tables.table import LatencyTable
 from tests.design.tables import random_card, random_table
@@ -127,3 +130,29 @@ def test_a_limit_that_the_least_layout_just_keeps_is_kept() -> None:
     least = design("iphone-16-pro-max", budget=["1s", f"{memory}B"], **asked).best
     assert least is not None
     assert least.memory_bytes <= memory
+
+
+def test_a_layout_that_a_quality_has_judged_is_shown_only_if_it_is_what_is_asked_of_layouts(tmp_path: Path) -> None:
+    file = tmp_path / "quality.json"
+    judged = [
+        {"when": {"layout": layout, "steps": 1}, "value": value, "source": "a test"}
+        for layout, value in (("L12S16", 3.0), ("S16L12", 2.0), ("S28", 9.0))
+    ]
+    file.write_text(json.dumps({"schema": "s2search.quality/1", "statement": "drawn", "scale": "a", "entries": judged}))
+    asked: dict[str, Any] = {"budget": "10fps", "fix": "steps=1", "quality": open_quality(file), "count": "ssa=16"}
+    found = design("iphone-16-pro-max", **asked)
+    assert {one.counts["ssa"] for one in found.designs} == {16}
+    assert found.best is not None
+    assert found.best.quality is not None
+    assert (found.best.written, found.best.quality.value, found.best.proven) == ("L12S16", 3.0, True)
+    assert found.plan is not None
+    assert found.plan.written == "L12S16"
+    ends = design("iphone-16-pro-max", **asked, last="lcha")
+    assert {one.written for one in ends.designs if one.quality is not None} == {"S16L12"}
+
+
+def test_a_narrower_model_has_a_narrower_feed_forward() -> None:
+    wide, narrow = (design("iphone-16-pro-max", budget="1fps", fix=f"steps=1,width={n}").best for n in (2048, 1024))
+    assert wide is not None
+    assert narrow is not None
+    assert narrow.transformer_bytes < 0.35 * wide.transformer_bytes  # weights grow with the square of the width
