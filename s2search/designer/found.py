@@ -60,6 +60,11 @@ class FoundDesign:
         return tuple(self.program.labels[c] for c in self.point.choice_L)
 
     @cached_property
+    def layout_is_judged(self) -> bool:
+        """Whether the quality has judged this very layout, so that no other that ties stands for it."""
+        return self.labels in self.quality.layouts
+
+    @cached_property
     def judgement(self) -> Judgement | None:
         """What the quality says of it."""
         return self.quality.judge(setting_of(self.combination, self.program.table.card.preset, self.labels))

@@ -37,7 +37,8 @@ def plan_of(search: Search, answer: FoundDesign, solver: Solver) -> Plan:
         constraints=program.constraints,
     )
     floored = program.above(around.peak_bytes) is not program.problem
-    if floored or not answer.proven:  # a plan knows no activations of other networks, and proves what it chooses
+    # A plan knows no activations of other networks, chooses among what ties, and proves what it chooses.
+    if floored or not answer.proven or answer.layout_is_judged:
         return price(request, answer.point.choice_L, solver)
     plan = find(request, solver)
     if plan.score != answer.point.score:
@@ -69,7 +70,7 @@ class Shown:
 
     def of(self, found: FoundDesign, *, in_cell: bool) -> FoundDesign:
         """Return a design with the layout that is shown."""
-        if not found.proven or not (in_cell or found.program.layers_alike):
+        if not found.proven or found.layout_is_judged or not (in_cell or found.program.layers_alike):
             return found
         key = (in_cell, found.combination.network, found.around.peak_bytes, found.point.choice_L)
         if key not in self._known:

@@ -178,7 +178,10 @@ class Search:
         """Return the best layout within limits as a design, and those that the quality has judged one by one."""
         within = within or program.best([limits], around.peak_bytes)[limits]
         points = [] if within.point is None else [(within.point, within.proven)]
-        points += [(point, False) for point in program.priced(self.question.quality.layouts, limits, around.peak_bytes)]
+        judged = program.priced(self.question.quality.layouts, limits, around.peak_bytes)
+        points += [
+            (point, False) for point in judged if within.point is None or point.choice_L != within.point.choice_L
+        ]
         return [
             FoundDesign(around=around, program=program, point=point, proven=proven, quality=self.question.quality)
             for point, proven in points

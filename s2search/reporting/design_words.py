@@ -280,6 +280,8 @@ def firmness_lines(firm: Firmness) -> list[str]:
     if firm.layout_probability is not None:
         lines.append(f"this very layout keeps them: {_percent(firm.layout_probability)} probable")
     lines += firm.doubts
+    if firm.settles is not None and not firm.rows:
+        lines.append("no row would settle it: what is in doubt is the decoder, which was timed at another size")
     if firm.rows:
         settled = "" if firm.settles is None else f", with a probability of {_percent(firm.settles)}"
         count = f"these {len(firm.rows)} rows" if len(firm.rows) > 1 else "this row"
