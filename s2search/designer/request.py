@@ -163,7 +163,7 @@ class DesignRequest:
     def rows_fps(self) -> tuple[float, ...]:
         """The rates of the matrix, that which is asked for among them."""
         asked = [float(budget.amount) for budget in self.budgets if budget.kind == "rate"]
-        return tuple(sorted({*self.rates_fps, *asked}))
+        return tuple(sorted({*map(float, self.rates_fps), *asked}))
 
 
 def _told(listed: tuple[Component, ...], ms: float | None, what: str, option: str) -> tuple[Component, ...]:

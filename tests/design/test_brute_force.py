@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from s2search.api.design import design
+from s2search.cost import format_fps
 from s2search.designer.axes import amount
 from s2search.designer.document import Possible
 from s2search.score.base import Score
@@ -101,6 +102,12 @@ def test_every_cell_and_the_answer_are_the_best_of_all_layouts(seed: int) -> Non
         right = best_of(one for one in fits if one.named["steps"] == cell.steps and one.rate_fps >= cell.rate_fps)
         shown = None if cell.design is None else as_wish(found.designs[cell.design])
         assert same(shown, right), (cell, right)
+        small = [one.rate_fps for one in everything if one.memory_bytes <= memory and one.named["steps"] == cell.steps]
+        too_slow = max(small, default=0.0) < cell.rate_fps
+        lacking = (
+            f"at most {format_fps(max(small))}" if small and too_slow else f"not within {memory}B and first:{first}us"
+        )
+        assert cell.missing == ("" if right is not None else lacking)
     best = best_of(one for one in fits if one.rate_fps >= asked)
     assert same(None if found.best is None else as_wish(found.best), best)
     assert (found.plan is None) == (best is None)

@@ -87,6 +87,7 @@ def test_a_quality_on_one_scale_stands_in_the_place_of_axes_and_of_scores_of_oth
     assert undominated([deep, shallow]) == [1]
     assert undominated([deep, one(rate=10.0, score=-5.0, quality=(90.0, None, "b"), depth=14)]) == [0, 1]
     assert undominated([one(quality=90.0), one(quality=80.0, rate=11.0)]) == [0, 1]
+    assert undominated([one(quality=90.0), one(quality=90.0, score=9.0, depth=14)]) == [0, 1]
 
 
 def test_within_error_neither_quality_is_better_and_either_is_good_enough() -> None:

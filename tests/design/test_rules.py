@@ -156,3 +156,17 @@ def test_a_narrower_model_has_a_narrower_feed_forward() -> None:
     assert wide is not None
     assert narrow is not None
     assert narrow.transformer_bytes < 0.35 * wide.transformer_bytes  # weights grow with the square of the width
+
+
+def test_neighbours_are_one_step_away_and_beyond_the_offer_only_at_its_end() -> None:
+    found = design(
+        "iphone-16-pro-max", budget="10fps", choose="steps=1|2|4|8|9,video=256x144|512x288|768x432,chunk=1|3"
+    )
+    assert found.best is not None
+    near = {(one.axis, one.value, one.offered) for one in found.neighbours}
+    assert (found.best.settings["steps"], found.best.settings["video"]) == (2, "768x432")
+    assert {one for one in near if one[0] == "steps"} == {("steps", 1, True), ("steps", 4, True)}
+    assert {one for one in near if one[0] == "video"} == {("video", "512x288", True), ("video", "1024x576", False)}
+    assert len([one for one in near if one[0] == "chunk"]) == 1
+    last = design("iphone-16-pro-max", budget="5fps", fix="steps=2,video=512x288")
+    assert {(one.value, one.offered) for one in last.neighbours if one.axis == "steps"} == {(4, False)}
