@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from s2search.designer.axes import amount
 from s2search.designer.preference import DEFAULT, best_of, equal_to, parse_preference, undominated
 from s2search.quality.base import Judgement
 
@@ -117,3 +118,11 @@ def test_quality_leaves_out_only_what_is_worse_beyond_error_on_a_scale_of_its_ow
     assert best_of([good, near, bad, unknown], DEFAULT) is unknown
     elsewhere = one(quality=(1.0, None, "b"), steps=20)
     assert best_of([good, near, bad, elsewhere], DEFAULT) is elsewhere
+
+
+def test_more_bits_of_weights_are_more_and_then_more_of_activations() -> None:
+    named = ("w4a8", "w4a16", "w8a8", "w8a16", "float16", "float32")
+    bits = [amount("precision", name) for name in named]
+    assert bits == sorted(bits)
+    assert len({*bits}) == len(named)
+    assert amount("video", "768x432") > amount("video", "512x512") > amount("video", "512x288")

@@ -192,3 +192,48 @@ def test_an_axis_is_ranked_only_if_all_of_its_values_are_judged(tmp_path: Path) 
         )
         asked: dict[str, Any] = {"budget": "10fps", "choose": "steps=1|2|4", "quality": open_quality(file)}
         assert design("iphone-16-pro-max", **asked).unranked == unranked
+
+
+def test_the_plan_of_an_answer_has_what_loading_leaves_of_the_time_to_the_first_frames() -> None:
+    table = random_table(np.random.default_rng(5))
+    application = table.card.application
+    assert application is not None
+    slow = tuple(dataclasses.replace(one, load_ms=300.0) for one in application.text_encoders)
+    card = dataclasses.replace(table.card, application=dataclasses.replace(application, text_encoders=slow))
+    loaded = LatencyTable(name="loaded", card=card, rows=table.rows)
+    fix = "residency=in_turn,steps=2,video=512x288,precision=float32,commit=reuse_last,decoder=small"
+    best = design(loaded, budget="1fps", fix=fix, **MEASURED).best
+    least = design(loaded, budget="1fps", fix=fix, candidates="ssa", **MEASURED).best
+    assert best is not None
+    assert least is not None
+    written = set()
+    for share in (0.2, 0.5, 0.8):
+        first_ms = least.first_ms + share * (best.first_ms - least.first_ms)
+        found = design(loaded, budget=f"first:{first_ms:.3f}ms", fix=fix, **MEASURED)
+        assert found.best is not None
+        assert found.best.first_ms <= first_ms
+        assert found.plan is not None
+        assert found.plan.written == found.best.written
+        written.add(found.best.written)
+    assert len(written) > 1
+
+
+@pytest.mark.parametrize("seed", [6, 7, 8, 9])
+def test_the_plan_of_an_answer_leaves_room_for_the_activations_of_the_decoder(seed: int) -> None:
+    table = random_table(np.random.default_rng(seed))
+    application = table.card.application
+    assert application is not None
+    hungry = tuple(dataclasses.replace(one, peak_bytes=10**7) for one in application.decoders)
+    card = dataclasses.replace(table.card, application=dataclasses.replace(application, decoders=hungry))
+    large = LatencyTable(name="hungry", card=card, rows=table.rows)
+    fix = "residency=together,steps=2,video=512x288,precision=bfloat16,commit=reuse_last,decoder=small"
+    ends = [design(large, budget="1fps", fix=fix, count=f"ssa={n}", **MEASURED).best for n in (0, 8)]
+    sizes = sorted(one.memory_bytes for one in ends if one is not None)
+    assert len(sizes) == 2
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        memory = int(sizes[0] + share * (sizes[1] - sizes[0]))
+        found = design(large, budget=["1fps", f"{memory}B"], fix=fix, **MEASURED)
+        assert found.best is not None
+        assert found.best.memory_bytes <= memory
+        assert found.plan is not None
+        assert (found.plan.written, found.plan.score) == (found.best.written, found.best.score)
