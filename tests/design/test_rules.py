@@ -170,3 +170,25 @@ def test_neighbours_are_one_step_away_and_beyond_the_offer_only_at_its_end() -> 
     assert len([one for one in near if one[0] == "chunk"]) == 1
     last = design("iphone-16-pro-max", budget="5fps", fix="steps=2,video=512x288")
     assert {(one.value, one.offered) for one in last.neighbours if one.axis == "steps"} == {(4, False)}
+
+
+def test_what_is_less_wished_for_is_no_doubt_however_near_it_comes() -> None:
+    found = design("iphone-16-pro-max", budget="26fps", choose="steps=2|8,video=256x144|512x288|768x432")
+    assert found.best is not None
+    assert found.best.settings["video"] == "512x288"
+    near = design("iphone-16-pro-max", budget="26fps", fix="steps=8,video=256x144")
+    assert near.best is None
+    assert "25.8 FPS" in near.missing
+    assert found.firmness is not None
+    assert not [doubt for doubt in found.firmness.doubts if "256x144" in doubt]
+
+
+def test_an_axis_is_ranked_only_if_all_of_its_values_are_judged(tmp_path: Path) -> None:
+    file = tmp_path / "quality.json"
+    for judged, unranked in (((1, 2), ("steps",)), ((1, 2, 4), ())):
+        entries = [{"when": {"steps": n}, "value": float(n), "source": "a test"} for n in judged]
+        file.write_text(
+            json.dumps({"schema": "s2search.quality/1", "statement": "drawn", "scale": "a", "entries": entries})
+        )
+        asked: dict[str, Any] = {"budget": "10fps", "choose": "steps=1|2|4", "quality": open_quality(file)}
+        assert design("iphone-16-pro-max", **asked).unranked == unranked
