@@ -6,18 +6,20 @@ are each wished for as such. Of the other axes nobody can say which value is bet
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from s2search.block import Precision
 from s2search.cost import COMMIT_POLICIES, Pipeline
-from s2search.errors import InputError, UnknownNameError
+from s2search.errors import InputError, TableError, UnknownNameError
 from s2search.preset import token_grid, video_size
 from s2search.tables.application import RESIDENCIES, Application
 from s2search.tables.rows import Rows
-from s2search.tables.table import LatencyTable
+from s2search.tables.table import LatencyTable, in_precision
 
 AxisName = Literal[
     "video",
@@ -178,6 +180,28 @@ class Offer:
     depth: int
     pipeline: Pipeline | None
     application: Application
+
+    def in_precision(self, precision: str) -> Offer:
+        """Return what the device offers in a precision: this table, or where it has no such rows that beside it.
+
+        Where nobody measured one, the rows of this table are what is foretold from.
+        """
+        if precision not in self._in_precision:
+            self._in_precision[precision] = self._found_in(precision)
+        return self._in_precision[precision]
+
+    @cached_property
+    def _in_precision(self) -> dict[str, Offer]:
+        return dict.fromkeys(self.forms.different("precision"), self)
+
+    def _found_in(self, precision: str) -> Offer:
+        try:
+            table = in_precision(self.table, "stream", precision)
+        except TableError:
+            return self
+        forms = table.rows.having(scenario="stream", role="block", precision=precision)
+        same = forms.having(compute_unit=self.forms[0].compute_unit)
+        return dataclasses.replace(self, table=table, forms=same or forms)
 
     def values(self, axis: AxisName) -> tuple[Value, ...]:
         """Return the values that are on offer: what was measured, what the card lists, or the pipeline's own."""

@@ -41,6 +41,13 @@ def assumptions(search: Search, designs: Sequence[FoundDesign]) -> tuple[str, ..
     said = [f"not counted in memory, since the card does not say it: {what}" for what in unknown]
     grown = {found.around.decoder.name: found.around for found in designs if found.around.decoder_growth != 1}
     said += [f"the {name} is taken to grow with the pixels of a chunk: it was timed at another size" for name in grown]
+    own = search.question.offer.table
+    others = {found.program.table.name: found for found in designs if found.program.table is not own}
+    said += [
+        f"rows in {found.combination.precision} are of the table {name} ({found.program.table.digest[7:19]}), "
+        f"{found.program.table.card.provenance.statement}"
+        for name, found in others.items()
+    ]
     estimated = sorted({found.combination.video for found in designs if "estimated" in found.provenance})
     if estimated:
         model = search.question.wish.latency_model.label

@@ -44,11 +44,21 @@ def parse_preference(text: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def best_of(several: Sequence[FoundDesign], prefer: Sequence[str]) -> FoundDesign | None:
-    """Return the best of several designs; None of none."""
-    left = list(several)
+    """Return the best of several designs; None of none.
+
+    Where a quality has judged all that are left, on one scale, and calls them equal, its word on their axes stands:
+    more steps, say, are then no wish any more, and the score is next.
+    """
+    left, judged = list(several), False
     for wish in prefer:
-        if len(left) > 1:
-            left = _best_quality(left) if wish == "quality" else _most(left, lambda found, w=wish: _figure(found, w))  # type: ignore[misc]
+        if len(left) < 2 or (judged and wish not in ("video", "score")):
+            continue
+        if wish == "quality":
+            left = _best_quality(left)
+            scales = {found.judgement.scale if found.judgement else "" for found in left}
+            judged = len(scales) == 1 and "" not in scales
+        else:
+            left = _most(left, lambda found, w=wish: _figure(found, w))  # type: ignore[misc]
     for last in _LAST:
         left = _most(left, last)
     return left[0] if left else None

@@ -92,6 +92,7 @@ class DesignProgram:
             InputError: Its sizes do not go together.
             MissingRowError: The latency model has no grounds for one of its parts.
         """
+        offer = offer.in_precision(combination.precision)
         scope, space = scope_of(offer, combination), wish.space(combination.depth)
         evidence = Evidence.gather(offer.table, scope, space, wish.latency_model)
         constraints = wish.constraints(space)

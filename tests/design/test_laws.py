@@ -12,7 +12,7 @@ from s2search.api.plan import plan
 from s2search.designer.document import Design
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.solver import frontier
-from s2search.tables.table import open_table
+from s2search.tables.table import LatencyTable, open_table
 from tests.design.tables import random_card, random_table
 from tests.design.test_brute_force import AXES, RATES, Drawn, as_wish
 
@@ -160,3 +160,18 @@ def test_a_card_offers_what_it_lists() -> None:
     assert offered["steps"] == (1, 2, 4)
     assert offered["commit"] == ("reuse_last", "clean_pass")
     assert random_card(rng).application is not None
+
+
+def test_another_precision_is_read_from_the_table_beside_the_named_one(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder, whole = tmp_path_factory.mktemp("tables"), random_table(np.random.default_rng(5))
+    for precision in ("float32", "bfloat16"):
+        rows = whole.rows.having(precision=precision)
+        LatencyTable(name=f"d.cpu.{precision}", card=whole.card, rows=rows).save(folder / f"d.cpu.{precision}")
+    asked = {"latency_model": "lookup", "budget": "60fps", "choose": "precision=float32|bfloat16", "rate": RATES}
+    apart = design(folder / "d.cpu.float32", **asked)  # type: ignore[arg-type]
+    one = design(whole, **asked)  # type: ignore[arg-type]
+    assert [as_wish(one.designs[n]) for n in one.front] == [as_wish(apart.designs[n]) for n in apart.front]
+    assert {one.settings["precision"] for one in apart.designs} == {"float32", "bfloat16"}
+    assert any("rows in bfloat16 are of the table d.cpu.bfloat16" in said for said in apart.assumptions)

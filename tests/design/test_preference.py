@@ -91,6 +91,15 @@ def test_a_quality_on_one_scale_stands_in_the_place_of_axes_and_of_scores_of_oth
     assert undominated([one(quality=90.0), one(quality=90.0, score=9.0, depth=14)]) == [0, 1]
 
 
+def test_what_a_quality_calls_equal_is_chosen_by_score_and_not_by_more_steps() -> None:
+    many, few = one(quality=(80.0, 1.0), steps=8), one(quality=(80.5, 1.0), steps=2, score=1.0)
+    assert best_of([many, few], DEFAULT) is few
+    assert best_of([many, few], parse_preference("steps")) is many
+    assert best_of([one(steps=8), one(steps=2, score=1.0)], DEFAULT).combination.of("steps") == 8
+    unjudged = one(steps=4, score=2.0)
+    assert best_of([many, few, unjudged], DEFAULT) is many
+
+
 def test_within_error_neither_quality_is_better_and_either_is_good_enough() -> None:
     worse, better = one(quality=(80.0, 1.0), chunk=1), one(quality=(81.0, 1.0))
     assert undominated([worse, better]) == [0, 1]
@@ -111,7 +120,7 @@ def test_the_first_wish_that_differs_decides() -> None:
 
 
 def test_quality_leaves_out_only_what_is_worse_beyond_error_on_a_scale_of_its_own() -> None:
-    good, near, bad = one(quality=(90.0, 1.0)), one(quality=(89.0, 1.0), steps=8), one(quality=(80.0, 1.0), steps=16)
+    good, near, bad = one(quality=(90.0, 1.0)), one(quality=(89.0, 1.0), score=1.0), one(quality=(80.0, 1.0), score=2.0)
     assert best_of([good, bad], DEFAULT) is good
     assert best_of([good, near, bad], DEFAULT) is near
     unknown = one(steps=32)
