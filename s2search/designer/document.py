@@ -96,7 +96,7 @@ class AxisAnswer:
     """One axis: its values, the answer's, and what keeps the answer from more of it.
 
     `held_by` is `offer` (the answer has the most that is on offer), `budgets` (more does not fit), `wishes` (more fits,
-    with less of what is wished for before it), `unpriced` (nothing foretells what more takes), `fixed` (there was no
+    with less of what counts more), `unpriced` (nothing foretells what more takes), `fixed` (there was no
     choice), `quality` (the quality ranks its values) or `cost` (nobody does, so the answer has the one that leaves most
     for the rest).
     """

@@ -29,7 +29,7 @@ _MORE: Mapping[str, str] = {
 _HELD_BY = {
     "offer": "the most that is on offer",
     "budgets": "more of it does not fit the budgets",
-    "wishes": "more of it fits, but with less of what is wished for before it",
+    "wishes": "more of it fits, but with less of what counts more",
     "unpriced": "nobody knows what more of it takes: the table has no rows to foretell it from",
     "fixed": "there was no choice",
     "cost": "nobody ranks its values, so the one that leaves most for the rest",
