@@ -10,7 +10,7 @@ import pytest
 from msgspec import UNSET
 
 from s2search.cli.kit import kit_build
-from s2search.errors import InputError, MissingRowError
+from s2search.errors import InputError, MissingRowError, UnknownNameError
 from s2search.kit import build as building
 from s2search.kit.build import build
 from s2search.kit.campaign import Built
@@ -117,6 +117,20 @@ def test_a_kit_of_two_shots_times_the_blocks_of_default_plans(monkeypatch, tmp_p
     assert {item.part.label for item in choice.timed if item.role == "block"} == {"lcha", "ssa"}
     named = kit.kit_build(tmp_path / "kit", shots=2, known=["h100"], candidates=BLOCKS)
     assert named.timed == choose_items(items(), 2, [H100]).timed
+
+
+def test_rows_that_would_settle_a_design_are_what_a_kit_times(monkeypatch, tmp_path):
+    from s2search.api import kit
+
+    monkeypatch.setattr("s2search.kit.build.build", lambda out, timed, *, choice, **_: (timed, choice))
+    keys = ["stream kv_compressed 3x18x32", "stream full 3x18x32"]
+    timed, choice = kit.kit_build(tmp_path / "kit", only=keys)
+    assert (choice, [item.key for item in timed]) == (None, keys)
+    timed, choice = kit.kit_build(tmp_path / "kit", only=keys, shots=2, known=["h100"], candidates=BLOCKS)
+    assert {item.key for item in timed if item.role == "block"} == set(keys)
+    assert choice.shots == 2
+    with pytest.raises(UnknownNameError, match="no row of this campaign is called 'stream full 3x9x16'"):
+        kit.kit_build(tmp_path / "kit", only="stream full 3x9x16")
 
 
 def test_every_size_gets_its_own_blocks(tmp_path, made):
