@@ -112,9 +112,9 @@ def _ranks(axis: DesignAxis, base: FoundDesign, search: Search) -> bool:
     return None not in judged and len({one.scale for one in judged if one is not None}) == 1
 
 
-def most_fps(search: Search, several: Sequence[Combination], name: str = "") -> float | None:
+def most_fps(search: Search, several: Sequence[Combination]) -> float | None:
     """Return the highest rate of any layout of some combinations, whatever the rate asked for; None for none."""
-    budgets = tuple(b for b in search.question.budgets[name or ASKED] if b.kind == "memory")
+    budgets = tuple(b for b in search.question.budgets[ASKED] if b.kind == "memory")
     bounds = [(_rate_bound(search, one), one) for one in several]
     most: float | None = None
     for bound, combination in sorted(bounds, key=lambda pair: -pair[0]):
