@@ -28,7 +28,7 @@ from s2search.errors import InfeasibleError
 from s2search.latency.linear import Linear
 from s2search.planner.find import find
 from s2search.planner.request import Request
-from s2search.quality.published import Published as PublishedQuality
+from s2search.quality.published import PublishedQuality
 from s2search.score.base import Score
 from s2search.score.published import Published
 from s2search.solver.dynamic import Dynamic
