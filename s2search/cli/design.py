@@ -36,7 +36,10 @@ def design(
     ] = None,
     choose: Annotated[
         list[str] | None,
-        typer.Option(help="Values to choose among: steps=1|2|4,video=512x288|768x432. May be repeated."),
+        typer.Option(
+            help="Values to choose among: steps=1|2|4,video=512x288|768x432. Axes: video, steps, width, depth, window, "
+            "precision, chunk, decoder, text_encoder, commit, residency. May be repeated."
+        ),
     ] = None,
     fix: Annotated[list[str] | None, typer.Option(help="An axis at one value: video=512x288.")] = None,
     prefer: Annotated[
@@ -47,7 +50,9 @@ def design(
         list[float] | None,
         typer.Option(help="A row of the matrix, frames per second. May be repeated.", show_default="5 to 30"),
     ] = None,
-    quality: Annotated[str, typer.Option(help="Quality across axes: installed, or a JSON file.")] = "published",
+    quality: Annotated[
+        str, typer.Option(help="Quality across axes: published, trained[run=FOLDER], or a JSON file.")
+    ] = "published",
     score: ScoreOption = "published",
     score_check: ScoreCheckOption = None,
     candidates: CandidatesOption = DEFAULT_CANDIDATES,

@@ -203,6 +203,11 @@ class Offer:
         same = forms.having(compute_unit=self.forms[0].compute_unit)
         return dataclasses.replace(self, table=table, forms=same or forms)
 
+    def _windows(self) -> list[int]:
+        """Return the past chunks that rows see: whole ones, or where no row does, as many as it takes."""
+        seen = self.forms.different("frames", "context_frames")
+        return [past // own for own, past in seen if past % own == 0] or [-(-past // own) for own, past in seen]
+
     def values(self, axis: AxisName) -> tuple[Value, ...]:
         """Return the values that are on offer: what was measured, what the card lists, or the pipeline's own."""
         offered: Mapping[AxisName, Sequence[Value]] = {
@@ -210,9 +215,7 @@ class Offer:
             "steps": self.application.steps or (*_STEPS, *([self.pipeline.steps] if self.pipeline else [])),
             "width": self.forms.different("channels"),
             "depth": [self.depth],
-            "window": list(
-                dict.fromkeys(-(-seen // own) for own, seen in self.forms.different("frames", "context_frames"))
-            ),
+            "window": self._windows(),
             "precision": self.forms.different("precision"),
             "chunk": self.forms.different("frames"),
             "decoder": [one.name for one in self.application.decoders] or [""],
