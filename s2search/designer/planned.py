@@ -39,7 +39,7 @@ def plan_of(search: Search, answer: FoundDesign, solver: Solver) -> Plan:
     floored = program.above(around.peak_bytes) is not program.problem
     # A plan knows no activations of other networks, chooses among what ties, and proves what it chooses.
     if floored or not answer.proven or answer.layout_is_judged:
-        return price(request, answer.point.choice_L, solver)
+        return price(request, Shown().of(answer, in_cell=True).point.choice_L, solver)
     plan = find(request, solver)
     if plan.score != answer.point.score:
         raise CheckError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -12,6 +13,7 @@ from s2search.api.plan import plan
 from s2search.designer.document import Design
 from s2search.errors import InputError, S2SearchError, TableError
 from s2search.solver import frontier
+from s2search.tables.application import Application, Component
 from s2search.tables.table import LatencyTable, open_table
 from tests.design.tables import random_card, random_table
 from tests.design.test_brute_force import AXES, RATES, Drawn, as_wish
@@ -175,3 +177,16 @@ def test_another_precision_is_read_from_the_table_beside_the_named_one(
     assert [as_wish(one.designs[n]) for n in one.front] == [as_wish(apart.designs[n]) for n in apart.front]
     assert {one.settings["precision"] for one in apart.designs} == {"float32", "bfloat16"}
     assert any("rows in bfloat16 are of the table d.cpu.bfloat16" in said for said in apart.assumptions)
+
+
+def test_beside_a_decoder_with_activations_the_answer_is_the_sandwich_that_a_plan_would_show() -> None:
+    table = open_table("iphone-16-pro-max")
+    decoder = Component(name="d", ms=80.0, weight_bytes=0, state_bytes=0, peak_bytes=90_000_000, source="invented")
+    card = dataclasses.replace(table.card, application=Application(decoders=(decoder,)))
+    beside = design(LatencyTable(name="mine", card=card, rows=table.rows), budget=["10fps", "1.5GB"], fix="steps=4")
+    alone = design(table, budget=["10fps", "1.5GB"], fix="steps=4")
+    assert beside.best is not None
+    assert beside.plan is not None
+    assert alone.best is not None
+    assert beside.best.memory_bytes - alone.best.memory_bytes == 90_000_000 - 40_179_456  # of the LCHA rows
+    assert beside.best.written == beside.plan.written == alone.best.written
