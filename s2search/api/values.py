@@ -13,7 +13,6 @@ from s2search import registry
 from s2search.block import Block
 from s2search.cost import Budget, Pipeline
 from s2search.dates import duration_s
-from s2search.designer.document import Design
 from s2search.document import read_json
 from s2search.errors import InputError, ScoreError, require
 from s2search.planner.plan import Plan
@@ -140,6 +139,8 @@ def rows_of(given: Texts | PathText) -> tuple[str, ...]:
     Raises:
         InputError: The file is no design, or one that no row would settle.
     """
+    from s2search.designer.document import Design
+
     found: list[str] = []
     for text in (given,) if isinstance(given, str | os.PathLike) else given:
         if not str(text).endswith(".json"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,10 +22,12 @@ from s2search.cli.plan import (
     TextOption,
     UnitOption,
 )
-from s2search.designer.document import Design
 from s2search.errors import keeping
 from s2search.space import DEFAULT_CANDIDATES
 from s2search.tables.table import DEFAULT_TABLE
+
+if TYPE_CHECKING:
+    from s2search.designer.document import Design
 
 
 def design(
@@ -81,6 +83,7 @@ def design(
     """Say what is possible: for every rate and number of steps the best design, exactly."""
     from s2search.api.design import design as run
     from s2search.api.values import table_of
+    from s2search.designer.document import Design
 
     check_outputs(out, figure, others=(csv, html))
     others = [Design.load(file) for file in beside or []]
