@@ -8,8 +8,10 @@ written out.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +65,7 @@ class ExecuTorchExporter(Exporter):
         traced = trace_functions(steps, decompositions_for_executorch(), progress, further=further)
         begun = len({function == "first" for function in traced})
         lowered: dict[str, ExportedProgram] = {}
-        with quiet():
+        with quiet(), _collected_often():
             from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
             for done, function in enumerate(tuple(traced)):
@@ -88,6 +90,21 @@ class ExecuTorchExporter(Exporter):
         if problem := DELEGATES[self.delegate].why_not_run():
             raise InputError(problem)
         return LoadedExecuTorch(package)
+
+
+@contextmanager
+def _collected_often() -> Iterator[None]:
+    """Have Python look for garbage the sooner, however much else is loaded.
+
+    Lowering leaves graphs that refer to themselves and hold weights. Python looks through all objects only once a quarter
+    of them are new: what is there before is not counted here.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class LoadedExecuTorch(Runtime):
