@@ -8,12 +8,13 @@ extends `Plugin`; its constructor is its configuration, and it is written `name`
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 import tomllib
 import types
 import typing
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from s2search.border.regular_file import exists, is_file
 from s2search.errors import InputError, PluginError, S2SearchError, UnknownNameError, extras_named
 
 FAMILIES = {
@@ -198,6 +200,33 @@ def create(group: str, text: str) -> Any:
     """
     name, options = parse(text)
     return build(load(group, name), options, described_as=f"{FAMILIES[group]} {name!r}")
+
+
+def create_or_load(
+    group: str, name_or_file: str | os.PathLike[str], from_file: Callable[[Any], Any], error: type[InputError]
+) -> Any:
+    """Build an installed plugin as it is written, or load the one that a JSON file holds; what is no text is a file.
+
+    Args:
+        group: The family.
+        name_or_file: Either.
+        from_file: How this family's files are read.
+        error: What to raise where the text means both.
+
+    Raises:
+        InputError: The text means an installed plugin and a file as well, or neither.
+    """
+    if not isinstance(name_or_file, str):
+        return from_file(name_or_file)
+    path, known, family = Path(name_or_file), name_or_file in installed(group), FAMILIES[group]
+    if known and is_file(path):
+        raise error(
+            f"{name_or_file!r} is a file here, and also an installed {family}",
+            remedy=f"write .{os.sep}{name_or_file} for the file, or rename it for the installed one",
+        )
+    if name_or_file.endswith(".json") or (exists(path) and not known):
+        return from_file(name_or_file)
+    return create(group, name_or_file)
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:

@@ -49,6 +49,19 @@ def read_regular_text(path: str | os.PathLike[str]) -> str:
     return read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def exists(path: Path) -> bool:
+    """Whether there is something of this name; a name that no file can have is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of this name."""
+    return exists(path) and path.is_file()
+
+
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise unless a path is that of a regular file, or of a link to one.
 

@@ -8,7 +8,6 @@ import json
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import msgspec
@@ -23,7 +22,6 @@ from s2search.document import read_json, without_mark
 from s2search.errors import InputError, QualityError
 from s2search.preset import token_grid
 from s2search.quality.base import FIELDS, Judgement, Quality, Setting
-from s2search.quality.measured import exists, is_file
 from s2search.space import layout_labels
 
 SCHEMA = "s2search.quality/1"
@@ -231,15 +229,5 @@ def open_quality(name_or_file: str | os.PathLike[str]) -> Quality:
     Raises:
         QualityError: The text means an installed quality, and a file as well.
     """
-    if not isinstance(name_or_file, str):
-        return QualityFile.load(name_or_file)
-    there, installed = is_file(Path(name_or_file)), name_or_file in registry.installed("qualities")
-    if there and installed:
-        raise QualityError(
-            f"{name_or_file!r} is a file here, and also an installed quality",
-            remedy=f"write .{os.sep}{name_or_file} for the file, or rename it for the installed one",
-        )
-    if name_or_file.endswith(".json") or (exists(Path(name_or_file)) and not installed):
-        return QualityFile.load(name_or_file)
-    quality: Quality = registry.create("qualities", name_or_file)
+    quality: Quality = registry.create_or_load("qualities", name_or_file, QualityFile.load, QualityError)
     return quality

@@ -15,19 +15,6 @@ _T = TypeVar("_T")
 _LONGEST_LINE = 1 << 20
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is a file; a name that no file can have is none."""
-    return exists(path) and path.is_file()
-
-
-def exists(path: Path) -> bool:
-    """Whether there is something of this name."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, or with a null character
-        return False
-
-
 def read_document(path: Path, cls: type[_T], *, what: str) -> _T:
     """Return a document of a JSON file.
 

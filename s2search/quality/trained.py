@@ -17,12 +17,13 @@ from typing import Any, Literal
 import msgspec
 from typing_extensions import override
 
+from s2search.border.regular_file import is_file
 from s2search.cost import CommitPolicy
 from s2search.errors import QualityError
 from s2search.preset import PATCH, video_size
 from s2search.quality.base import ERRORS_TO_DIFFER, Judgement, Quality, Setting
 from s2search.quality.figure import Figure, written
-from s2search.quality.measured import is_file, read_document, read_first_line
+from s2search.quality.measured import read_document, read_first_line
 from s2search.quality.seeds import across_seeds
 
 Metric = Literal["distance", "loss"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
@@ -84,15 +83,5 @@ def open_score(name_or_file: str | os.PathLike[str]) -> Score:
     Raises:
         ScoreError: The text means an installed score, and a file as well.
     """
-    if not isinstance(name_or_file, str):
-        return _load(name_or_file)
-    there, installed = Path(name_or_file).is_file(), name_or_file in registry.installed("scores")
-    if there and installed:
-        raise ScoreError(
-            f"{name_or_file!r} is a file here, and also an installed score",
-            remedy=f"write .{os.sep}{name_or_file} for the file, or rename it for the installed one",
-        )
-    if name_or_file.endswith(".json") or (Path(name_or_file).exists() and not installed):
-        return _load(name_or_file)
-    score: Score = registry.create("scores", name_or_file)
+    score: Score = registry.create_or_load("scores", name_or_file, _load, ScoreError)
     return score

@@ -415,25 +415,6 @@ def test_a_design_page_has_a_design_for_every_cell(campaign: CampaignParts) -> N
     assert as_json(json.loads(as_json(design))) == as_json(design)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for word in (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1000,700"),
-    ):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})  # type: ignore[no-untyped-call]
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
 def shown(browser: WebDriver, markup: str, folder: Path) -> None:
     (folder / "page.html").write_text(markup)
     browser.get(f"file://{folder}/page.html")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2search.errors import ScoreError
+from s2search.errors import InputError, ScoreError
 from s2search.planner.evidence import scored
 from s2search.score.file import ScoreFile, open_score
 from s2search.score.published import Published
@@ -110,3 +110,9 @@ def test_a_score_file_has_one_digest_wherever_it_lies(tmp_path):
     (tmp_path / "two.json").write_text(content)
     one, two = (open_score(str(tmp_path / name)) for name in ("one.json", "two.json"))
     assert one.digest == two.digest
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"], ids=["too long", "a null"])
+def test_a_name_that_no_file_can_have_is_refused_as_a_name(name: str) -> None:
+    with pytest.raises(InputError):
+        open_score(name)

@@ -96,8 +96,8 @@ class ExecuTorchExporter(Exporter):
 def _collected_often() -> Iterator[None]:
     """Have Python look for garbage the sooner, however much else is loaded.
 
-    Lowering leaves graphs that refer to themselves and hold weights. Python looks through all objects only once a quarter
-    of them are new: what is there before is not counted here.
+    Lowering leaves graphs that refer to themselves and hold weights. Python looks through all objects only once a
+    quarter of them are new: what is there before is not counted here.
     """
     gc.collect()
     gc.freeze()
