@@ -88,7 +88,7 @@ class UnknownNameError(InputError):
     """
 
     def __init__(self, family: str, name: str, installed: Iterable[str], *, listed_as: str = "installed") -> None:
-        names = sorted(installed)
+        names = sorted({*installed})
         close = difflib.get_close_matches(name, names, n=1)
         guess = f" (did you mean {close[0]!r}?)" if close else ""
         super().__init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from rich.console import Group, RenderableType
@@ -11,6 +11,8 @@ from rich.text import Text
 
 from s2search.family.plan import FamilyExplanation, FamilyPlan, FamilyScore, FamilySwap, SlotAnswer, UseAnswer
 from s2search.family.quantities import shown
+
+_MOST_COLUMNS = 3  # of resources, beside which numbers are whole in 80 columns
 
 
 def family_text(plan: FamilyPlan) -> RenderableType:
@@ -114,15 +116,12 @@ def _tied(count: int, exact: bool) -> str:
 
 def _explained(explanation: FamilyExplanation, plan: FamilyPlan) -> Iterator[RenderableType]:
     if explanation.swaps:
-        table = _table("slots", "here", "instead", "gain", *(use.name for use in plan.uses), "limits")
         alike: dict[tuple[str, ...], list[FamilySwap]] = {}
         for swap in explanation.swaps:
             changes = (_signed(swap.uses[use.name]) for use in plan.uses)
             line = (swap.alternative, swap.instead, _signed(swap.gain), *changes, _over(swap))
             alike.setdefault(line, []).append(swap)
-        for line, swaps in alike.items():
-            table.add_row(_several(swaps), *line)
-        yield table
+        yield _swaps([(_several(swaps), line) for line, swaps in alike.items()], plan.uses)
         yield Text()
     for price in explanation.prices:
         if price.extra is None or price.gain is None:
@@ -130,6 +129,21 @@ def _explained(explanation: FamilyExplanation, plan: FamilyPlan) -> Iterator[Ren
         else:
             extra, gain = shown(Fraction(price.extra), price.unit), _number(price.gain)
             yield Text(f"{extra} more {price.budget} buys {gain} of score")
+
+
+def _swaps(lines: Sequence[tuple[str, tuple[str, ...]]], uses: Sequence[UseAnswer]) -> Table:
+    """Return swaps as a table, or where it would be too wide to read, in words."""
+    if len(uses) <= _MOST_COLUMNS:
+        table = _table("slots", "here", "instead", "gain", *(use.name for use in uses), "limits")
+        for where, line in lines:
+            table.add_row(where, *line)
+        return table
+    table = _table("slots", "what would change")
+    for where, (here, instead, gain, *changes, over) in lines:
+        each = ", ".join(f"{use.name} {change} {use.unit}".rstrip() for use, change in zip(uses, changes, strict=True))
+        limits = "; ".join(over.split("\n"))
+        table.add_row(where, f"{instead} instead of {here}: gain {gain}, {each}; {limits}")
+    return table
 
 
 def _several(swaps: list[FamilySwap]) -> str:

@@ -181,3 +181,15 @@ def _close(cell: str) -> float | str:
         return float(cell)
     except ValueError:
         return cell
+
+
+@pytest.mark.parametrize("name", ["fbnet", "hybrid"])
+def test_what_swaps_would_change_is_whole_words_and_numbers_at_80_columns(name: str) -> None:
+    plan = planned(name, BUDGETS[name][0], explain=True)
+    assert plan.explanation is not None
+    text = str(plan)
+    assert max(map(len, text.splitlines())) <= 80
+    words = set(re.findall(r"[^\s,;:]+", text))
+    for swap in plan.explanation.swaps:
+        assert {swap.instead.split()[0], swap.alternative.split()[0]} <= words
+        assert {f"{change:+g}" for change in swap.uses.values()} <= words
