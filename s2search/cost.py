@@ -19,6 +19,8 @@ from s2search.errors import QuantityError
 CommitPolicy = Literal["reuse_last", "clean_pass"]
 COMMIT_POLICIES: tuple[CommitPolicy, ...] = ("reuse_last", "clean_pass")
 
+#: Denoising passes, or pixel frames, of a chunk.
+MOST_STEPS = 10_000
 _LARGEST = 10**15  # a microsecond or byte count beyond any device
 _SURELY_BYTES = 10**6  # a number without a unit that is no latency in milliseconds
 _UNITS: dict[str, tuple[Literal["latency", "memory", "rate"], Fraction]] = {
@@ -173,7 +175,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         for name in ("chunk_frames", "steps"):
-            if not 1 <= getattr(self, name) <= 10_000:
+            if not 1 <= getattr(self, name) <= MOST_STEPS:
                 raise QuantityError(f"{name} of the pipeline is {getattr(self, name)}", allowed="1 to 10,000")
         for name in ("text_ms", "decoder_ms"):
             if not 0 <= getattr(self, name) <= 1e7:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from s2search.block import Precision
 from s2search.cost import COMMIT_POLICIES, Pipeline
-from s2search.errors import InputError, TableError, UnknownNameError
+from s2search.errors import InputError, MissingRowError, UnknownNameError
 from s2search.preset import token_grid, video_size
 from s2search.tables.application import RESIDENCIES, Application
 from s2search.tables.rows import Rows
@@ -197,7 +197,7 @@ class Offer:
     def _found_in(self, precision: str) -> Offer:
         try:
             table = in_precision(self.table, "stream", precision)
-        except TableError:
+        except MissingRowError:
             return self
         forms = table.rows.having(scenario="stream", role="block", precision=precision)
         same = forms.having(compute_unit=self.forms[0].compute_unit)

@@ -6,14 +6,14 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
-from s2search.cost import format_bytes, format_us
+from s2search.cost import MOST_STEPS, format_bytes, format_us
 from s2search.designer.axes import AXES, AxisName, DesignAxis, Value
 from s2search.designer.combination import Combination, Surroundings
 from s2search.designer.document import Neighbour
 from s2search.designer.found import FoundDesign
 from s2search.designer.preference import best_of
 from s2search.designer.search import Search
-from s2search.errors import S2SearchError
+from s2search.errors import MissingRowError
 from s2search.preset import token_grid
 from s2search.solver.frontier import FrontPoint
 from s2search.solver.problem import UNLIMITED
@@ -30,8 +30,10 @@ def neighbours_of(
     for axis, value, offered in _steps(answer.combination, axes):
         try:
             found.append(_neighbour(search, answer.combination.with_value(axis, value), axis, value, offered, prefer))
-        except S2SearchError:
-            continue  # of a value that nothing foretells there is nothing to say
+        except MissingRowError as error:
+            if offered:  # beyond that, nobody asked
+                said = f"it has no price: {error.problem}"
+                found.append(Neighbour(axis=axis, value=value, offered=True, design=None, missing=said))
     return tuple(found)
 
 
@@ -51,7 +53,7 @@ def _steps(combination: Combination, axes: Sequence[DesignAxis]) -> Iterator[tup
 def _beyond(axis: AxisName, value: Value) -> Value | None:
     """Return the next value after the last one on offer, where there is a usual one."""
     if axis == "steps":
-        return 2 * int(value)
+        return min(2 * int(value), MOST_STEPS) if int(value) < MOST_STEPS else None
     if axis == "video":
         height, width = token_grid(str(value))
         larger = [size for size in _SIZES if math.prod(token_grid(size)) > height * width]

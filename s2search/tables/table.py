@@ -26,7 +26,7 @@ from s2search import registry
 from s2search.block import Scenario, Shape
 from s2search.border.regular_file import read_regular, read_regular_text
 from s2search.document import as_json, check_folder, read_json
-from s2search.errors import TableError, UnknownNameError, require
+from s2search.errors import MissingRowError, TableError, UnknownNameError, require
 from s2search.preset import token_grid, video_size
 from s2search.tables.card import SCHEMA, Card
 from s2search.tables.reading import parse_rows
@@ -363,7 +363,8 @@ def in_precision(table: LatencyTable, scenario: Scenario, precision: str) -> Lat
     installed one. `kit ingest` writes one table for each precision.
 
     Raises:
-        TableError: Nobody measured one.
+        MissingRowError: Nobody measured one.
+        TableError: The one beside it cannot be read.
     """
     own = table.rows.having(role="block", scenario=scenario).different("precision")
     if precision in own:
@@ -377,7 +378,7 @@ def in_precision(table: LatencyTable, scenario: Scenario, precision: str) -> Lat
         if found is not None and _one_device(found.card, table.card):
             return found
     beside_it = f", and beside it is no {names[0]!r} of its device" if names else ""
-    raise TableError(
+    raise MissingRowError(
         f"the table {table.name!r} has no {scenario} rows of blocks in {precision}{beside_it}",
         allowed=f"it has: {', '.join(sorted(own)) or 'none'}",
         remedy="measure one (kit build --precision), or leave that precision out",

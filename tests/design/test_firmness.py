@@ -74,6 +74,16 @@ def test_rows_are_taken_by_what_they_settle_and_no_more_than_that() -> None:
     assert [row.key for row in firmness(nearer, nearer, [], rows).rows] == ["large", "small"]
 
 
+def test_a_row_that_is_next_to_nothing_of_a_doubt_is_not_named_and_whose_doubt_it_is_is_said() -> None:
+    rows = {name: (name, "512x288") for name in ("large", "tiny")}
+    doubtful = Decision(says="x", margin_us=1.0, deviation_us={"large": 50.0, "tiny": 1.0}, other_us=100.0)
+    found = firmness(doubtful, doubtful, [], rows)
+    assert [row.key for row in found.rows] == ["large"]
+    assert any("80 % of the doubt is the decoder's time at another size" in doubt for doubt in found.doubts)
+    sure = dataclasses.replace(doubtful, other_us=1.0)
+    assert not any("decoder" in doubt for doubt in firmness(sure, sure, [], rows).doubts)
+
+
 def test_what_no_row_says_leaves_a_decision_open() -> None:
     decision = Decision(says="x", margin_us=1.0, deviation_us={"a": 1.0}, other_us=100.0)
     found = firmness(decision, decision, [], {"a": ("a", "512x288")})

@@ -190,3 +190,33 @@ def test_beside_a_decoder_with_activations_the_answer_is_the_sandwich_that_a_pla
     assert alone.best is not None
     assert beside.best.memory_bytes - alone.best.memory_bytes == 90_000_000 - 40_179_456  # of the LCHA rows
     assert beside.best.written == beside.plan.written == alone.best.written
+
+
+def test_windows_on_offer_are_of_whole_chunks() -> None:
+    table = random_table(np.random.default_rng(0))
+    odd = [dataclasses.replace(row, context_frames=row.context_frames + 1) for row in table.rows]
+    both = LatencyTable(name="both", card=table.card, rows=[*table.rows, *odd])  # type: ignore[arg-type]  # see Rows
+    assert _windows(design(both, latency_model="lookup")) == (2,)
+    alone = LatencyTable(name="odd", card=table.card, rows=odd)  # type: ignore[arg-type]  # see Rows
+    assert _windows(design(alone)) == (3,)
+
+
+def _windows(found: Design) -> tuple[object, ...]:
+    return next(axis.values for axis in found.axes if axis.name == "window")
+
+
+def test_a_neighbour_without_a_price_says_so_and_a_broken_table_is_no_missing_one(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder, whole = tmp_path_factory.mktemp("tables"), random_table(np.random.default_rng(5))
+    rows = whole.rows.having(precision="float32")
+    LatencyTable(name="d.cpu.float32", card=whole.card, rows=rows).save(folder / "d.cpu.float32")
+    asked = {"latency_model": "lookup", "budget": "60fps", "choose": "precision=float32|float16", "rate": RATES}
+    found = design(folder / "d.cpu.float32", **asked)  # type: ignore[arg-type]
+    lower = next(one for one in found.neighbours if one.axis == "precision")
+    assert (lower.value, lower.design) == ("float16", None)
+    assert "it has no price: " in lower.missing
+    (folder / "d.cpu.float16").mkdir()
+    (folder / "d.cpu.float16" / "card.json").write_text("{")
+    with pytest.raises(TableError, match=r"card\.json"):
+        design(folder / "d.cpu.float32", **asked)  # type: ignore[arg-type]

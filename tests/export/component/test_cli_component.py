@@ -25,7 +25,6 @@ def test_a_text_encoder_is_exported_and_verified(s2search, clip):
     assert "verified, 3 required checks passed" in " ".join(done.out.split())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["onnx", "coreml"])
 def test_a_decoder_is_exported_and_verified(s2search, tmp_path, exporter):
     done = s2search("export", "--part", "dct", "--exporter", exporter, "--video", "64x48", "--out", "decoder")
