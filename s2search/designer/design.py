@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from s2search.cost import Budget, format_fps
+from s2search.designer.answer import axis_answer, budget_answer, doubts, evidence, lacking, most_fps, unranked
 from s2search.designer.axes import DesignAxis, amount, settle
 from s2search.designer.combination import combinations
 from s2search.designer.document import Cell, Design, Possible
 from s2search.designer.found import FoundDesign
-from s2search.designer.judging import axis_answer, budget_answer, doubts, evidence, lacking, most_fps, unranked
 from s2search.designer.neighbours import neighbours_of
 from s2search.designer.origin import assumptions, origin
 from s2search.designer.planned import Shown, as_planned, plan_of
